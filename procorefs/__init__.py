@@ -1,0 +1,1 @@
+"""ProcoreFS: the Documents of a Procore project as a directory."""

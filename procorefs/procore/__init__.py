@@ -1,0 +1,1 @@
+"""The REST client of Procore: authorisation, models, pages, downloads, errors."""
