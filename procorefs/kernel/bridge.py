@@ -1,0 +1,83 @@
+"""Loads the native bridge in front of libfuse, then pyfuse3: the only place that imports either.
+
+Order is everything here. pyfuse3 must find fuse_session_new in our extension, so that one is loaded first
+and with RTLD_GLOBAL; bridge.c says what it then adds. Whoever needs pyfuse3 takes it from this module.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+
+class BridgeMissing(ImportError):  # noqa: N818  (it says what is wrong, not that something is)
+    """The bridge could not get between pyfuse3 and libfuse."""
+
+
+def _load_bridge() -> ModuleType:
+    """Load the extension so that its symbols are found before libfuse's. Raises BridgeMissing."""
+    if "pyfuse3" in sys.modules:
+        raise BridgeMissing(
+            "pyfuse3 was imported before procorefs.kernel.bridge, so the native bridge cannot get between it"
+            " and libfuse: import pyfuse3 from procorefs.kernel.bridge only."
+        )
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+    try:
+        from procorefs.kernel import _bridge
+    except ImportError as error:
+        raise BridgeMissing(
+            f"The native bridge cannot be loaded ({error}): install libfuse3-dev, then build it"
+            " with 'python setup.py build_ext --inplace'."
+        ) from error
+    finally:
+        sys.setdlopenflags(flags)
+    others = _bridge.overridden()
+    if others:
+        symbol, file = next(iter(others.items()))
+        raise BridgeMissing(
+            f"The native bridge cannot get between pyfuse3 and libfuse: {symbol} is found in"
+            f" {file or 'no global library'} first. Start procorefs without LD_PRELOAD."
+        )
+    return _bridge
+
+
+_load_bridge()
+
+import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own functions)
+
+from procorefs.kernel import _bridge  # noqa: E402
+from procorefs.kernel._bridge import Request  # noqa: E402
+
+__all__ = ["Bridge", "BridgeMissing", "Request", "pyfuse3"]
+
+
+class Bridge:
+    """What the bridge offers to the handlers. There is one session a process, so one is enough."""
+
+    __slots__ = ("_sessions_before",)
+
+    def __init__(self) -> None:
+        self._sessions_before = _bridge.session_count()
+
+    take_request: Callable[[], Request | None] = staticmethod(_bridge.take_request)
+    """The kernel's request, at the first line of its handler; None when it was taken already."""
+
+    interrupt_count: Callable[[], int] = staticmethod(_bridge.interrupt_count)
+    """How many interrupts the kernel has sent, to handlers that listened and to others."""
+
+    def set_opendir_policy(self, keep: Callable[[int], bool]) -> None:
+        """Ask *keep* at every opendir whether the kernel may answer from the listing that it has kept.
+
+        It runs before the handler, must not block, and gets the directory's inode.
+        (design.md, The native bridge)
+        """
+        _bridge.set_opendir_policy(keep)
+
+    def check(self) -> None:
+        """Say after pyfuse3.init() whether the session was made through us. Raises BridgeMissing."""
+        if _bridge.session_count() == self._sessions_before:
+            raise BridgeMissing(
+                "pyfuse3 made its session without the native bridge, so locks, interrupts and cached listings"
+                " would not work: rebuild pyfuse3 against the installed libfuse 3, as a shared library."
+            )
