@@ -1,0 +1,32 @@
+"""Settings: directories, profiles, environment, SPEC and -o, checked once and handed on as frozen structs."""
+
+from procorefs.config.account import Account, find_account
+from procorefs.config.failure import ConfigError, Failure
+from procorefs.config.options import MountOptions, options_help, parse_options
+from procorefs.config.paths import Paths, find_paths, private_dir
+from procorefs.config.profiles import Config, Grant, Profile, read_config, write_config
+from procorefs.config.resolved import ResolvedMount
+from procorefs.config.secrets import Secret
+from procorefs.config.spec import Spec, parse_spec
+
+__all__ = [
+    "Account",
+    "Config",
+    "ConfigError",
+    "Failure",
+    "Grant",
+    "MountOptions",
+    "Paths",
+    "Profile",
+    "ResolvedMount",
+    "Secret",
+    "Spec",
+    "find_account",
+    "find_paths",
+    "options_help",
+    "parse_options",
+    "parse_spec",
+    "private_dir",
+    "read_config",
+    "write_config",
+]

@@ -1,0 +1,133 @@
+"""The words of `-o`: one table that parses them and prints their help.
+
+Only words that something obeys stand in it. The standard words of /etc/fstab are accepted; those that narrow
+what the mount allows reach libfuse, the others mean nothing here.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from procorefs.config.failure import ConfigError
+from procorefs.config.units import parse_duration_s, parse_number, parse_octal, parse_size_bytes
+
+
+class MountOptions(msgspec.Struct, frozen=True):
+    """What `-o` said, defaults filled in."""
+
+    #: this release only reads; the kernel answers writes with EROFS
+    ro: bool = True
+    allow_other: bool = False
+    #: owner shown for every document; None: the user who mounts
+    uid: int | None = None
+    gid: int | None = None
+    #: permission bits taken away from every document
+    umask: int = 0o022
+    #: age at which opening something first looks for changes at Procore
+    freshness_s: float = 30.0
+    cache_size_bytes: int = 10 << 30
+    #: restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid
+    restrictions: frozenset[str] = frozenset()
+
+    @property
+    def fuse_words(self) -> frozenset[str]:
+        """The words for libfuse, without fsname and subtype."""
+        words = {"default_permissions", *self.restrictions}
+        if self.ro:
+            words.add("ro")
+        if self.allow_other:
+            words.add("allow_other")
+        return frozenset(words)
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One row of the table."""
+
+    name: str
+    #: the field of MountOptions; None: accepted because it is always so
+    field: str | None
+    #: None: a word without a value
+    parse: Callable[[str], Any] | None
+    default: str
+    unit: str
+    help: str
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("ro", "ro", None, "always in this release", "", "Read only: writing is refused with EROFS."),
+    Option("allow_other", "allow_other", None, "off", "", "Let other users of this machine in as well."),
+    Option("uid", "uid", parse_number, "you", "ID", "Owner shown for every file and folder."),
+    Option("gid", "gid", parse_number, "your group", "ID", "Group shown for every file and folder."),
+    Option("umask", "umask", parse_octal, "022", "OCTAL", "Permission bits taken away everywhere."),
+    Option("default_permissions", None, None, "always", "", "The kernel checks owner, group and mode."),
+    Option(
+        "freshness",
+        "freshness_s",
+        parse_duration_s,
+        "30",
+        "SECONDS",
+        "Opening something last looked at longer ago than this looks for changes at Procore first.",
+    ),
+    Option(
+        "cache_size",
+        "cache_size_bytes",
+        parse_size_bytes,
+        "10G",
+        "SIZE",
+        "How much file content is kept on disk; K, M, G and T are understood.",
+    ),
+)
+
+RESTRICTIONS = frozenset({"nodev", "noexec", "nosuid"})
+#: words that /etc/fstab, mount(8) and systemd know and that change nothing here
+_STANDARD_TEXT = """
+rw dev suid exec auto noauto user nouser users owner group defaults async sync dirsync atime noatime diratime
+nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime nofail _netdev loud silent
+"""
+STANDARD_WORDS = frozenset(_STANDARD_TEXT.split())
+#: `x-systemd.automount`, `x-gvfs-show`, `comment=…`, `X-mount.mkdir`: for the programs that read /etc/fstab
+STANDARD_PREFIXES = ("x-", "X-", "comment=", "context=", "fscontext=", "defcontext=", "rootcontext=")
+
+
+def parse_options(texts: Iterable[str]) -> MountOptions:
+    """The options of one or several `-o` values; the last of a kind wins. Raises ConfigError."""
+    fields: dict[str, Any] = {}
+    restrictions: set[str] = set()
+    for word in (word.strip() for text in texts for word in text.split(",")):
+        if word in RESTRICTIONS:
+            restrictions.add(word)
+        elif word and word not in STANDARD_WORDS and not word.startswith(STANDARD_PREFIXES):
+            fields.update(_parse_word(word))
+    return MountOptions(**fields, restrictions=frozenset(restrictions))
+
+
+def options_help() -> str:
+    """The table as text, one paragraph an option."""
+    rows = [(row.name + (f"={row.unit}" if row.unit else ""), row) for row in OPTIONS]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {row.help} Default: {row.default}." for name, row in rows)
+
+
+def _parse_word(word: str) -> dict[str, Any]:
+    name, equals, value = word.partition("=")
+    option = next((row for row in OPTIONS if row.name == name), None)
+    if option is None:
+        raise ConfigError(_unknown(name))
+    if option.parse is None:
+        if equals:
+            raise ConfigError(f"option '{name}' takes no value; write just -o {name}")
+        return {option.field: True} if option.field else {}
+    if not value:
+        raise ConfigError(f"option '{name}' needs a value: -o {name}={option.unit}")
+    try:
+        return {str(option.field): option.parse(value)}
+    except ConfigError as error:
+        raise ConfigError(f"option '{name}': {error}") from error
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, [row.name for row in OPTIONS], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`procorefs mount --help` lists those there are"
+    return f"unknown option '{name}'; {hint}"

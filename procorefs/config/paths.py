@@ -1,0 +1,113 @@
+"""The directories of one user: all state, cache and configuration lie below them and nowhere else.
+
+XDG Base Directory Specification: an unset, empty or relative variable means its default. mount(8) runs its
+helper without HOME, so the home of the account is the last resort.
+"""
+
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from procorefs.config.failure import ConfigError
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """Where things lie; every directory of ours is 0700 and every file 0600."""
+
+    config_file: Path
+    cache_dir: Path
+    state_dir: Path
+    #: sockets and the register of mounts; below `state_dir` where the session has no runtime directory
+    runtime_dir: Path
+
+    @property
+    def secrets_dir(self) -> Path:
+        """One file a profile with its client secret."""
+        return self.config_file.parent / "secrets"
+
+    @property
+    def tokens_dir(self) -> Path:
+        """One file for each profile or client id with the tokens that Procore gave."""
+        return self.state_dir / "tokens"
+
+    @property
+    def logs_dir(self) -> Path:
+        """One log a mount point."""
+        return self.state_dir / "logs"
+
+    @property
+    def runtime_dirs(self) -> tuple[Path, ...]:
+        """Where mounts may be registered: one may have begun in a session with another runtime directory."""
+        return tuple(dict.fromkeys((self.runtime_dir, self.state_dir / "run")))
+
+
+def find_paths(environment: Mapping[str, str]) -> Paths:
+    """The directories for this environment; creates nothing."""
+    config_dir = _base(environment, "XDG_CONFIG_HOME", ".config") / "procorefs"
+    state_dir = _base(environment, "XDG_STATE_HOME", ".local/state") / "procorefs"
+    named = environment.get("PROCOREFS_CONFIG")
+    return Paths(
+        config_file=Path(named).absolute() if named else config_dir / "config.toml",
+        cache_dir=_base(environment, "XDG_CACHE_HOME", ".cache") / "procorefs",
+        state_dir=state_dir,
+        runtime_dir=_runtime_dir(environment) or state_dir / "run",
+    )
+
+
+def private_dir(path: Path) -> Path:
+    """Make `path` a directory for its owner alone and return it. Raises ConfigError when it cannot be one."""
+    try:
+        # each by itself: mkdir's parents=True would leave the upper ones open to others
+        for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"the directory {path} cannot be made or used ({error.strerror}); make it writable for you or "
+            "choose another with the XDG_… variables"
+        ) from error
+    return path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Put `data` in place of `path` in one step, readable by its owner alone. Raises ConfigError."""
+    private_dir(path.parent)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _base(environment: Mapping[str, str], variable: str, default: str) -> Path:
+    value = environment.get(variable, "")
+    return Path(value) if value.startswith("/") else _home(environment) / default
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    home = environment.get("HOME", "")
+    if home.startswith("/"):
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError as error:
+        raise ConfigError(
+            f"user id {os.getuid()} has no home directory; set HOME or the XDG_… variables"
+        ) from error
+
+
+def _runtime_dir(environment: Mapping[str, str]) -> Path | None:
+    value = environment.get("XDG_RUNTIME_DIR", "")
+    if not value.startswith("/") or not os.access(value, os.W_OK | os.X_OK):
+        return None
+    return Path(value) / "procorefs"

@@ -1,0 +1,131 @@
+"""The configuration file: profiles, each one way to reach Procore.
+
+    default_profile = "work"
+    [profiles.work]
+    client_id = "…"
+    grant = "client_credentials"        # or "authorization_code"
+    company = "4711"                    # id or name; with project the SPEC of `mount` may be left out
+    project = "Harbour Tower"
+
+It holds no secrets: a client secret lies in a file of its own or in the keyring. Only its owner may touch it,
+for whoever writes it decides which host gets the secret.
+"""
+
+import enum
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from procorefs.config.failure import ConfigError
+from procorefs.config.paths import write_private
+from procorefs.config.spec import PROFILE_NAME
+
+PRODUCTION_API = "https://api.procore.com"
+PRODUCTION_LOGIN = "https://login.procore.com"
+#: the page of Procore shows the code and the person pastes it (procore-api.md, OAuth 2.0)
+PASTED_CODE = "urn:ietf:wg:oauth:2.0:oob"
+
+
+class Grant(enum.Enum):
+    """How tokens are got."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    AUTHORIZATION_CODE = "authorization_code"
+
+
+class SecretPlace(enum.Enum):
+    """Where `login` left the client secret."""
+
+    FILE = "file"
+    KEYRING = "keyring"
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One table `[profiles.NAME]`."""
+
+    client_id: str = ""
+    grant: Grant = Grant.CLIENT_CREDENTIALS
+    api_url: str = PRODUCTION_API
+    login_url: str = PRODUCTION_LOGIN
+    company: str | None = None
+    project: str | None = None
+    #: of the authorization-code grant: needed again at every refresh
+    redirect_uri: str = PASTED_CODE
+    secret_in: SecretPlace = SecretPlace.FILE
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole file."""
+
+    default_profile: str | None = None
+    profiles: dict[str, Profile] = {}
+
+    def chosen(self, name: str | None) -> str | None:
+        """The profile meant by `name`, or by nothing: the default, the only one, `default`, or None."""
+        if name is not None:
+            return name
+        if self.default_profile is not None:
+            return self.default_profile
+        if len(self.profiles) == 1:
+            return next(iter(self.profiles))
+        return "default" if "default" in self.profiles else None
+
+
+def read_config(file: Path) -> Config:
+    """The file's content; without a file an empty Config. Raises ConfigError naming line or key."""
+    try:
+        with file.open("rb") as stream:
+            check_private(file, os.fstat(stream.fileno()))
+            text = stream.read()
+    except FileNotFoundError:
+        return Config()
+    except OSError as error:
+        raise ConfigError(f"the configuration {file} cannot be read ({error.strerror})") from error
+    return _parse(file, text)
+
+
+def write_config(file: Path, config: Config) -> None:
+    """Replace the file; comments in it are lost. Raises ConfigError."""
+    lines = []
+    if config.default_profile is not None:
+        lines.append(f"default_profile = {_toml_string(config.default_profile)}\n")
+    for name, profile in config.profiles.items():
+        lines.append(f"[profiles.{_toml_string(name)}]")
+        fields = msgspec.to_builtins(profile)
+        lines += [f"{key} = {_toml_string(value)}" for key, value in fields.items()]
+        lines.append("")
+    write_private(file, "\n".join(lines).encode())
+
+
+def check_private(file: Path, stat: os.stat_result) -> None:
+    """Raise ConfigError unless the file belongs to us and nobody else may read or write it."""
+    if stat.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(f"{file} belongs to user id {stat.st_uid}; it must be yours")
+    if stat.st_mode & 0o077:
+        raise ConfigError(f"{file} is open to other users; run: chmod 600 '{file}'")
+
+
+def _parse(file: Path, text: bytes) -> Config:
+    try:
+        config = msgspec.convert(tomllib.loads(text.decode()), Config)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the configuration {file} is not UTF-8 text; repair it or move it away") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration {file} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the configuration {file} cannot be used: {error}") from error
+    for name in config.profiles:
+        if not PROFILE_NAME.fullmatch(name):
+            raise ConfigError(f"the configuration {file} has a profile '{name}'; use letters, digits, - _ .")
+    if config.default_profile is not None and config.default_profile not in config.profiles:
+        raise ConfigError(
+            f"the configuration {file} has no profile '{config.default_profile}', which default_profile names"
+        )
+    return config
+
+
+def _toml_string(value: str) -> str:
+    # a JSON string of ASCII is a TOML basic string, once DEL is written out too
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

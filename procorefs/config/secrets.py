@@ -1,0 +1,108 @@
+"""Client secrets: a 0600 file a profile, or the keyring of the desktop where there is one."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from procorefs.config.failure import ConfigError
+from procorefs.config.paths import Paths, write_private
+from procorefs.config.profiles import SecretPlace, check_private
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_SERVICE = "procorefs"
+
+
+class Secret:
+    """A string that no repr, log line or traceback shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The string itself, for the one request that carries it."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+def read_secret_file(file: Path) -> Secret:
+    """The first line of a file that its owner alone may read. Raises ConfigError."""
+    try:
+        with file.open("rb") as stream:
+            check_private(file, os.fstat(stream.fileno()))
+            text = stream.readline(4096).decode().strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the secret file {file} is not UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"the secret file {file} cannot be read ({error.strerror})") from error
+    if not text:
+        raise ConfigError(f"the secret file {file} is empty")
+    return Secret(text)
+
+
+def load_secret(paths: Paths, profile: str, place: SecretPlace) -> Secret | None:
+    """What `login` stored for this profile, or None. Raises ConfigError."""
+    if place is SecretPlace.KEYRING:
+        return _from_keyring(profile)
+    file = paths.secrets_dir / profile
+    return read_secret_file(file) if file.exists() else None
+
+
+def store_secret(paths: Paths, profile: str, secret: Secret) -> SecretPlace:
+    """Keep the secret and say where: the keyring if one is present and unlocked, else a file."""
+    keyring = _usable_keyring()
+    if keyring is not None:
+        try:
+            keyring.set_password(_SERVICE, profile, secret.reveal())
+        except Exception:  # noqa: S110 - backends raise what they like; the file works always
+            pass
+        else:
+            (paths.secrets_dir / profile).unlink(missing_ok=True)
+            return SecretPlace.KEYRING
+    write_private(paths.secrets_dir / profile, secret.reveal().encode() + b"\n")
+    return SecretPlace.FILE
+
+
+def forget_secret(paths: Paths, profile: str, place: SecretPlace) -> None:
+    """Delete what `store_secret` kept; missing is fine."""
+    (paths.secrets_dir / profile).unlink(missing_ok=True)
+    keyring = _usable_keyring() if place is SecretPlace.KEYRING else None
+    if keyring is not None:
+        try:
+            keyring.delete_password(_SERVICE, profile)
+        except Exception as error:
+            raise ConfigError(
+                f"the keyring did not delete the secret of profile '{profile}' ({error}); delete it by hand"
+            ) from error
+
+
+def _from_keyring(profile: str) -> Secret | None:
+    keyring = _usable_keyring()
+    if keyring is None:
+        raise ConfigError(
+            f"the secret of profile '{profile}' lies in a keyring that this session does not have; "
+            f"unlock it, or run: procorefs login --profile {profile}"
+        )
+    try:
+        text = keyring.get_password(_SERVICE, profile)
+    except Exception as error:
+        raise ConfigError(f"the keyring did not give the secret of profile '{profile}' ({error})") from error
+    return Secret(text) if text else None
+
+
+def _usable_keyring() -> "ModuleType | None":
+    try:
+        import keyring  # optional and slow to import: only where a profile lies in it
+        from keyring.backends import fail, null
+    except ImportError:
+        return None
+    backend = keyring.get_keyring()
+    return None if isinstance(backend, (fail.Keyring, null.Keyring)) else keyring

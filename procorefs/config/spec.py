@@ -1,0 +1,54 @@
+"""`[PROFILE:]COMPANY/PROJECT`: which project a person means."""
+
+import re
+from collections.abc import Collection
+
+import msgspec
+
+from procorefs.config.failure import ConfigError
+
+PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What SPEC says; None where it is silent. Ids are digits, everything else is a name."""
+
+    profile: str | None = None
+    company: str | None = None
+    project: str | None = None
+
+
+def parse_spec(text: str, profiles: Collection[str]) -> Spec:
+    """Take SPEC apart: pure. Raises ConfigError.
+
+    Names may hold colons and slashes. A colon ends a profile when a profile is called so, or when what stands
+    before it could be one and no space follows. The first slash ends the company; one whose name has a
+    slash is given by id.
+    """
+    profile, rest = _split_profile(text, profiles)
+    if not rest and profile is not None:
+        return Spec(profile=profile)
+    company, slash, project = (part.strip() for part in rest.partition("/"))
+    if not slash or not company or not project:
+        raise ConfigError(
+            f"'{text}' does not name a project; write [PROFILE:]COMPANY/PROJECT with ids or names, "
+            "`procorefs projects` lists them"
+        )
+    return Spec(profile=profile, company=company, project=project)
+
+
+def as_id(name: str) -> int | None:
+    """The id that these digits are, or None for a name."""
+    return int(name) if re.fullmatch(r"[0-9]{1,19}", name) and int(name) > 0 else None
+
+
+def _split_profile(text: str, profiles: Collection[str]) -> tuple[str | None, str]:
+    head, colon, rest = text.strip().partition(":")
+    if not colon:
+        return None, head
+    if head in profiles:
+        return head, rest
+    if "/" in head or rest.startswith(" ") or not PROFILE_NAME.fullmatch(head):
+        return None, text.strip()
+    known = f"there are {', '.join(sorted(profiles))}" if profiles else "there are none yet"
+    raise ConfigError(f"there is no profile '{head}' ({known}); `procorefs login --profile {head}` makes it")

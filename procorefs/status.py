@@ -1,0 +1,106 @@
+"""What `status --json` shows: the structs are the documented keys."""
+
+import msgspec
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A project or company; the name is empty until Procore has told it."""
+
+    id: int
+    name: str = ""
+
+
+class TreeStatus(msgspec.Struct, frozen=True):
+    """What is known of the project's documents."""
+
+    documents: int = 0
+    #: `listing` until the first listing is whole, then `ready`; `offline` while Procore does not answer
+    state: str = "listing"
+    #: since the last look at Procore; None: there was none yet
+    age_seconds: float | None = None
+
+
+class OutboxFailure(msgspec.Struct, frozen=True):
+    """A change that Procore refused."""
+
+    path: str
+    reason: str
+    #: ISO 8601, UTC
+    since: str
+
+
+class OutboxStatus(msgspec.Struct, frozen=True):
+    """Changes that have yet to reach Procore; all zero while mounts are read-only."""
+
+    pending: int = 0
+    uploading: int = 0
+    held: int = 0
+    failed: int = 0
+    bytes_pending: int = 0
+    eta_seconds: float | None = None
+    failures: list[OutboxFailure] = []
+
+
+class CacheStatus(msgspec.Struct, frozen=True):
+    """The content cache on disk; `bytes` and `limit` are bytes, the others counts since the mount."""
+
+    bytes: int = 0
+    limit: int = 0
+    hits: int = 0
+    misses: int = 0
+
+
+class WindowStatus(msgspec.Struct, frozen=True):
+    """One rate-limit window as the last headers told it; `reset` is Unix seconds; None: not told yet."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: int | None = None
+
+
+class LimiterStatus(msgspec.Struct, frozen=True):
+    """The call budget."""
+
+    hourly: WindowStatus = WindowStatus()
+    spike: WindowStatus = WindowStatus()
+    #: calls that wait for the budget now
+    waiting: int = 0
+    #: Unix seconds; None: calls may go
+    paused_until: float | None = None
+
+
+class ApiCalls(msgspec.Struct, frozen=True):
+    """Calls to Procore since the mount."""
+
+    total: int = 0
+    by_route: dict[str, int] = {}
+    #: answers 429
+    throttled: int = 0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Something that was refused to a program, with the reason."""
+
+    path: str
+    reason: str
+    #: ISO 8601, UTC
+    at: str
+
+
+class MountStatus(msgspec.Struct, frozen=True):
+    """One mount."""
+
+    mountpoint: str
+    project: Named
+    company: Named
+    #: `mounted`, or `closing` from the moment it was asked to stop
+    state: str = "mounted"
+    pid: int = 0
+    log: str = ""
+    tree: TreeStatus = TreeStatus()
+    outbox: OutboxStatus = OutboxStatus()
+    cache: CacheStatus = CacheStatus()
+    limiter: LimiterStatus = LimiterStatus()
+    api_calls: ApiCalls = ApiCalls()
+    #: the last 20, newest first
+    refusals: list[Refusal] = []

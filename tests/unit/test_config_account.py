@@ -1,0 +1,238 @@
+"""Directories, the configuration file, secrets, and what the environment makes of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from procorefs.config import (
+    Config,
+    ConfigError,
+    Grant,
+    MountOptions,
+    Paths,
+    Profile,
+    ResolvedMount,
+    Secret,
+    find_account,
+    find_paths,
+    read_config,
+    write_config,
+)
+from procorefs.config.account import checked_url
+from procorefs.config.paths import private_dir, write_private
+from procorefs.config.secrets import read_secret_file
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return find_paths({"HOME": str(tmp_path)})
+
+
+def full(**more: str) -> dict[str, str]:
+    return {"PROCOREFS_CLIENT_ID": "id", "PROCOREFS_CLIENT_SECRET": "hush", **more}
+
+
+def write(file: Path, text: str, mode: int = 0o600) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(mode)
+
+
+def test_directories_follow_xdg(tmp_path: Path) -> None:
+    found = find_paths(
+        {
+            "XDG_CONFIG_HOME": "/c",
+            "XDG_CACHE_HOME": "relative",
+            "XDG_STATE_HOME": "/s",
+            "XDG_RUNTIME_DIR": str(tmp_path),
+            "HOME": "/h",
+        }
+    )
+    assert found == Paths(
+        Path("/c/procorefs/config.toml"),
+        Path("/h/.cache/procorefs"),
+        Path("/s/procorefs"),
+        tmp_path / "procorefs",
+    )
+    assert found.runtime_dirs == (tmp_path / "procorefs", Path("/s/procorefs/run"))
+
+
+def test_without_a_runtime_directory_the_state_directory_serves() -> None:
+    for gone in ({}, {"XDG_RUNTIME_DIR": "/nowhere"}):
+        assert find_paths({"HOME": "/h", **gone}).runtime_dir == Path("/h/.local/state/procorefs/run")
+
+
+def test_home_comes_from_the_account_when_mount8_gives_none() -> None:
+    assert find_paths({}).state_dir.is_absolute()
+
+
+def test_a_config_may_be_named(tmp_path: Path) -> None:
+    assert find_paths({"HOME": "/h", "PROCOREFS_CONFIG": str(tmp_path / "c")}).config_file == tmp_path / "c"
+
+
+def test_private_directories_and_files(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    assert private_dir(tmp_path / "open").stat().st_mode & 0o777 == 0o700
+    write_private(tmp_path / "new" / "file", b"x")
+    assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["file"]
+    with pytest.raises(ConfigError, match="cannot be made or used"):
+        private_dir(tmp_path / "new" / "file" / "below")
+
+
+def test_a_config_comes_back_as_it_was_written(paths: Paths) -> None:
+    config = Config(
+        default_profile="work",
+        profiles={
+            "work": Profile(
+                client_id='q"\\\x7fé', grant=Grant.AUTHORIZATION_CODE, company="Acme", project="1"
+            ),
+            "play.ground": Profile(client_id="x", api_url="http://127.0.0.1:1"),
+        },
+    )
+    write_config(paths.config_file, config)
+    assert read_config(paths.config_file) == config
+    assert paths.config_file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = ", "is not TOML"),
+        ("colour = 1", "unknown field `colour`"),
+        ("[profiles.a]\nclient_secret = 'x'", "unknown field `client_secret`"),
+        ("[profiles.a]\ngrant = 'magic'", "Invalid enum value 'magic'"),
+        ("[profiles.a]\nclient_id = 3", "Expected `str`, got `int`"),
+        ("default_profile = 'b'", "has no profile 'b'"),
+        ("[profiles.'a b']", "has a profile 'a b'"),
+    ],
+)
+def test_a_damaged_config_is_one_sentence(paths: Paths, text: str, says: str) -> None:
+    write(paths.config_file, text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(paths.config_file)
+    assert says in str(caught.value)
+    assert str(paths.config_file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_open_to_others_is_refused(paths: Paths) -> None:
+    write(paths.config_file, "", 0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_config(paths.config_file)
+
+
+def test_a_config_that_is_a_folder_is_refused(paths: Paths) -> None:
+    paths.config_file.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(paths.config_file)
+
+
+def test_no_config_is_an_empty_one(paths: Paths) -> None:
+    assert read_config(paths.config_file) == Config()
+
+
+def test_the_environment_alone_is_enough(paths: Paths) -> None:
+    account = find_account(
+        full(PROCOREFS_API_URL="http://127.0.0.1:1/", PROCOREFS_COMPANY_ID="7", PROCOREFS_PROJECT_ID="8"),
+        Config(),
+        paths,
+    )
+    assert (account.api_url, account.company, account.project) == ("http://127.0.0.1:1", "7", "8")
+    assert account.grant is Grant.CLIENT_CREDENTIALS
+    assert account.client_secret.reveal() == "hush"
+
+
+def test_the_environment_beats_the_profile(paths: Paths) -> None:
+    config = Config(
+        profiles={
+            "work": Profile(
+                client_id="mine", grant=Grant.AUTHORIZATION_CODE, api_url="https://a.example", company="Acme"
+            )
+        }
+    )
+    account = find_account(full(PROCOREFS_LOGIN_URL="https://l.example"), config, paths)
+    assert (account.client_id, account.grant) == ("id", Grant.CLIENT_CREDENTIALS)
+    assert (account.api_url, account.login_url, account.company) == (
+        "https://a.example",
+        "https://l.example",
+        "Acme",
+    )
+
+
+def test_a_stored_secret_goes_with_its_own_client_id_alone(paths: Paths) -> None:
+    config = Config(profiles={"work": Profile(client_id="mine")})
+    write(paths.secrets_dir / "work", "hush\n")
+    assert find_account({}, config, paths).client_secret.reveal() == "hush"
+    with pytest.raises(ConfigError, match="no secret for client id 'other'"):
+        find_account({"PROCOREFS_CLIENT_ID": "other"}, config, paths)
+
+
+def test_who_is_unknown_is_told_what_to_do(paths: Paths) -> None:
+    with pytest.raises(ConfigError, match="procorefs login"):
+        find_account({}, Config(), paths)
+    with pytest.raises(ConfigError, match="no profile 'x'"):
+        find_account(full(), Config(), paths, "x")
+
+
+def test_ids_in_the_environment_are_numbers(paths: Paths) -> None:
+    with pytest.raises(ConfigError, match="PROCOREFS_COMPANY_ID is 'Acme'"):
+        find_account(full(PROCOREFS_COMPANY_ID="Acme"), Config(), paths)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://127.0.0.1:80", "http://[::1]:9", "http://localhost", "https://a.example/x/"]
+)
+def test_good_urls(text: str) -> None:
+    assert checked_url(text, "API URL") == text.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("http://api.example", "not encrypted"),
+        ("http://127.0.0.1.example", "not encrypted"),
+        ("ftp://a", "not a URL"),
+        ("api.procore.com", "not a URL"),
+        ("https://a:x", "not a URL"),
+        ("https://me@a.example", "no user name"),
+    ],
+)
+def test_wrong_urls(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        checked_url(text, "API URL")
+
+
+def test_secrets_do_not_show(paths: Paths) -> None:
+    account = find_account(full(), Config(), paths)
+    assert "hush" not in repr(account)
+    assert "hush" not in f"{account.client_secret}"
+
+
+def test_secret_files(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    write(file, "hush\nmore\n")
+    assert read_secret_file(file).reveal() == "hush"
+    write(file, "hush", 0o640)
+    with pytest.raises(ConfigError, match="open to other users"):
+        read_secret_file(file)
+    write(file, "\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        read_secret_file(file)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_secret_file(tmp_path / "none")
+
+
+def test_state_belongs_to_host_project_and_user(paths: Paths) -> None:
+    account = find_account(full(PROCOREFS_API_URL="http://127.0.0.1:81"), Config(), paths)
+    mount = ResolvedMount(account, 1, 2, Path("/mnt"), MountOptions(), paths)
+    assert mount.state_dir(3) == paths.state_dir / "127.0.0.1_81" / "1-2-3"
+    assert mount.control_socket.parent == paths.runtime_dir
+    assert os.fspath(mount.control_socket) != os.fspath(
+        ResolvedMount(account, 1, 2, Path("/mnt2"), MountOptions(), paths).control_socket
+    )
+
+
+def test_a_secret_is_false_when_empty() -> None:
+    assert not Secret("")

@@ -1,0 +1,100 @@
+"""The words of -o: what they mean, what they refuse, and that the help lists them all."""
+
+import pytest
+
+from procorefs.config import ConfigError, MountOptions, options_help, parse_options
+from procorefs.config.options import OPTIONS
+from procorefs.config.units import parse_duration_s, parse_octal, parse_size_bytes, show_duration, show_size
+
+
+def test_nothing_said_means_the_defaults() -> None:
+    assert parse_options([]) == MountOptions()
+    assert MountOptions().fuse_words == {"ro", "default_permissions"}
+
+
+def test_every_word_lands_in_its_field() -> None:
+    options = parse_options(["ro,allow_other,uid=1000", "gid=100,umask=077,freshness=0.5,cache_size=1.5G"])
+    assert options == MountOptions(
+        allow_other=True, uid=1000, gid=100, umask=0o077, freshness_s=0.5, cache_size_bytes=3 << 29
+    )
+    assert "allow_other" in options.fuse_words
+
+
+def test_the_last_of_a_kind_wins() -> None:
+    assert parse_options(["freshness=1", "freshness=2"]).freshness_s == 2
+
+
+def test_words_of_fstab_are_accepted_and_only_restrictions_reach_libfuse() -> None:
+    options = parse_options(
+        ["rw,dev,suid,exec,atime,_netdev,nofail,user,x-systemd.automount,comment=hello,noexec"]
+    )
+    assert options.fuse_words == {"ro", "default_permissions", "noexec"}
+
+
+def test_empty_words_are_nothing() -> None:
+    assert parse_options(["", "ro,,"]) == MountOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("freshnes=3", "unknown option 'freshnes'; did you mean freshness?"),
+        ("zzz", "unknown option 'zzz'; `procorefs mount --help`"),
+        ("uid", "option 'uid' needs a value: -o uid=ID"),
+        ("ro=1", "option 'ro' takes no value"),
+        ("uid=root", "option 'uid': 'root' is not a user or group id"),
+        ("umask=999", "option 'umask': '999' is not a mask"),
+        ("freshness=soon", "option 'freshness': 'soon' is not a duration"),
+        ("freshness=-1", "option 'freshness': '-1' is not a duration"),
+        ("cache_size=lots", "option 'cache_size': 'lots' is not a size"),
+        ("write_back=2", "unknown option 'write_back'"),
+    ],
+)
+def test_a_wrong_word_is_named_in_one_sentence(text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_options([text])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_lists_every_option() -> None:
+    for option in OPTIONS:
+        assert option.name in options_help()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2", 2), (".5", 0.5), ("250ms", 0.25), ("1.5m", 90), ("2h", 7200), ("0", 0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1e9", "inf", "nan", "9999d", "2 weeks", "٣"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_duration_s(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("0", 0), ("4096", 4096), ("1K", 1024), ("2mb", 2 << 20), ("10GiB", 10 << 30), ("1T", 1 << 40)],
+)
+def test_sizes(text: str, size_bytes: int) -> None:
+    assert parse_size_bytes(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "K", "-1", "1P", "9999999999T"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_size_bytes(text)
+
+
+def test_masks() -> None:
+    assert parse_octal("022") == parse_octal("0o22") == 0o022
+
+
+def test_sizes_and_durations_for_people() -> None:
+    assert [show_size(n) for n in (0, 1023, 1536, 5 << 30, 3 << 40)] == [
+        "0 bytes", "1023 bytes", "1.5 KiB", "5.0 GiB", "3.0 TiB",
+    ]  # fmt: skip
+    assert [show_duration(s) for s in (4.2, 600, 10800)] == ["4 s", "10 min", "3.0 h"]

@@ -1,0 +1,130 @@
+"""The control socket: one question, one answer, and every way it can fail."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from procorefs.config import Failure
+from procorefs.control import (
+    ControlError,
+    NoAnswer,
+    NobodyThere,
+    Request,
+    StatusRequest,
+    StopRequest,
+    ask,
+    serve,
+)
+from procorefs.status import MountStatus, Named
+
+STATUS = MountStatus(mountpoint="/mnt", project=Named(1, "Tower"), company=Named(2))
+
+
+async def answer(request: Request) -> object:
+    if isinstance(request, StopRequest):
+        raise Failure("not now")
+    return STATUS
+
+
+async def asked(path: Path, request: Request, expect: type[object] = MountStatus) -> object:
+    return await trio.to_thread.run_sync(lambda: ask(path, request, expect, timeout_s=5))
+
+
+@pytest.mark.parametrize("length", [20, 150])
+async def test_question_and_answer_whatever_the_length_of_the_path(tmp_path: Path, length: int) -> None:
+    path = tmp_path / ("d" * length) / "control.sock"
+    path.parent.mkdir()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, answer, task_status=task_status))
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert await asked(path, StatusRequest()) == STATUS
+        with pytest.raises(ControlError, match="not now"):
+            await asked(path, StopRequest())
+        nursery.cancel_scope.cancel()
+    assert not path.exists()
+
+
+async def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    socket.socket(socket.AF_UNIX).bind(str(path))
+    with pytest.raises(NobodyThere):
+        await asked(path, StatusRequest())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, answer, task_status=task_status))
+        assert await asked(path, StatusRequest()) == STATUS
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"version": 99, "request": {"ask": "juggle"}}\n', "speaks version 1 and not 99"),
+        (b'{"version": 1, "request": {"ask": "juggle"}}\n', "not understood"),
+        (b"hello\n", "not understood"),
+        (b'{"version": 1', "not understood"),
+    ],
+)
+async def test_a_wrong_question_is_told_so(tmp_path: Path, line: bytes, says: str) -> None:
+    path = tmp_path / "control.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, answer, task_status=task_status))
+        stream = await trio.open_unix_socket(os.fspath(path))
+        async with stream:
+            await stream.send_all(line)
+            stream.socket.shutdown(socket.SHUT_WR)
+            reply = msgspec.json.decode(await stream.receive_some())
+        assert says in reply["error"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_failing_handler_ends_neither_server_nor_secrecy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(request: Request) -> object:
+        raise ZeroDivisionError("inside")
+
+    path = tmp_path / "control.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, broken, task_status=task_status))
+        for _ in range(2):
+            with pytest.raises(ControlError, match="its log says why"):
+                await asked(path, StatusRequest())
+        nursery.cancel_scope.cancel()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(NobodyThere):
+        ask(tmp_path / "none.sock", StatusRequest(), MountStatus)
+
+
+def test_a_daemon_that_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with pytest.raises(NoAnswer, match=r"does not answer within 0\.05 seconds"):
+            ask(tmp_path / "s", StatusRequest(), MountStatus, timeout_s=0.05)
+
+
+def test_a_daemon_that_hangs_up_or_talks_nonsense(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def speak(words: bytes) -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(100)
+                peer.sendall(words)
+
+        for words, error in ((b"", NobodyThere), (b"what?\n", ControlError)):
+            thread = threading.Thread(target=speak, args=(words,))
+            thread.start()
+            with pytest.raises(error):
+                ask(tmp_path / "s", StatusRequest(), MountStatus)
+            thread.join()
