@@ -74,6 +74,8 @@ def test_a_config_may_be_named(tmp_path: Path) -> None:
 def test_private_directories_and_files(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     assert private_dir(tmp_path / "open").stat().st_mode & 0o777 == 0o700
+    private_dir(tmp_path / "a" / "b")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
     write_private(tmp_path / "new" / "file", b"x")
     assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o600
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["file"]

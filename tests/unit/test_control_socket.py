@@ -51,7 +51,8 @@ async def test_question_and_answer_whatever_the_length_of_the_path(tmp_path: Pat
 
 async def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
-    socket.socket(socket.AF_UNIX).bind(str(path))
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
     with pytest.raises(NobodyThere):
         await asked(path, StatusRequest())
     async with trio.open_nursery() as nursery:
@@ -82,7 +83,7 @@ async def test_a_wrong_question_is_told_so(tmp_path: Path, line: bytes, says: st
         nursery.cancel_scope.cancel()
 
 
-async def test_a_failing_handler_ends_neither_server_nor_secrecy(
+async def test_a_failing_handler_does_not_end_the_server(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(request: Request) -> object:
