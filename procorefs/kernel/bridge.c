@@ -12,7 +12,7 @@
  *
  * All entries run on the thread of pyfuse3's loop (one thread: it receives and processes in turn). What
  * touches Python takes the GIL by itself and does not rely on pyfuse3 holding it. Only notifications
- * (the last part) come from other threads.
+ * (notices.h) come from other threads.
  *
  * This state is the process's and not the module's because the symbols are: pyfuse3 too has one session
  * a process.
@@ -50,7 +50,7 @@ typedef struct Request {
     uint64_t serial;      /* unique for the life of the process */
     long tid;             /* thread that made the system call; 0: it lives outside of our PID namespace */
     bool interrupted;
-    bool known;           /* it stands in its bucket; false once finished */
+    bool finished;        /* while false, it stands in its bucket */
     PyObject *callback;   /* owned; NULL: nobody wants to hear of an interrupt */
     struct Request *next; /* in the bucket; not owned: finish and dealloc take it out */
 } Request;
@@ -76,13 +76,13 @@ static Request *find_request(uint64_t serial) {
 }
 
 static void forget_request(Request *request) {
-    if (!request->known)
+    if (request->finished)
         return;
     Request **link = bucket_of(request->serial);
     while (*link != request)
         link = &(*link)->next;
     *link = request->next;
-    request->known = false;
+    request->finished = true;
 }
 
 /* Tells Python of the interrupt. libfuse holds this request's own lock meanwhile: nothing that Python
@@ -145,7 +145,7 @@ static void request_dealloc(Request *self) {
 }
 
 static PyObject *request_on_interrupt(Request *self, PyObject *callback) {
-    if (!self->known) {
+    if (self->finished) {
         PyErr_SetString(PyExc_RuntimeError, "this request is finished: nothing can interrupt it");
         return NULL;
     }
@@ -174,6 +174,7 @@ static PyMethodDef request_methods[] = {
 static PyMemberDef request_members[] = {
     {"tid", T_LONG, offsetof(Request, tid), READONLY, "Calling thread; 0: outside of our PID namespace."},
     {"interrupted", T_BOOL, offsetof(Request, interrupted), READONLY, "The kernel has interrupted it."},
+    {"finished", T_BOOL, offsetof(Request, finished), READONLY, "Nothing can interrupt it any more."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -202,7 +203,7 @@ static PyObject *take_request(PyObject *module, PyObject *unused) {
     request->tid = current.tid;
     request->interrupted = current.interrupted;
     request->callback = NULL;
-    request->known = true;
+    request->finished = false;
     request->next = *bucket_of(request->serial);
     *bucket_of(request->serial) = request;
     current.serial = 0;
@@ -459,6 +460,8 @@ void exported_destroy(struct fuse_session *going) {
         function(going);
 }
 
+#include "notices.h"
+
 /* ---- The module ---------------------------------------------------------------------------------- */
 
 static PyObject *set_opendir_policy(PyObject *module, PyObject *policy) {
@@ -520,6 +523,8 @@ static PyMethodDef module_methods[] = {
      "Set the callable inode -> bool that says whether the kernel may keep its listing; None: never."},
     {"session_count", session_count, METH_NOARGS, "How many FUSE sessions were made through the bridge."},
     {"interrupt_count", interrupt_count, METH_NOARGS, "How many interrupts the kernel has sent."},
+    {"invalidate_listing", invalidate_listing, METH_O,
+     "Drop the kernel's cached listing and attributes of a directory; returns an errno or 0."},
     {"overridden", overridden, METH_NOARGS,
      "Symbols that pyfuse3 would not find in the bridge, with the file that has them instead (or None)."},
     {NULL, NULL, 0, NULL},
@@ -534,12 +539,13 @@ static struct PyModuleDef module_definition = {
 };
 
 PyMODINIT_FUNC PyInit__bridge(void) {
-    if (PyType_Ready(&RequestType) < 0)
+    if (PyType_Ready(&RequestType) < 0 || PyType_Ready(&NoticesType) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&module_definition);
     if (module == NULL)
         return NULL;
-    if (PyModule_AddObjectRef(module, "Request", (PyObject *)&RequestType) < 0)
+    if (PyModule_AddObjectRef(module, "Request", (PyObject *)&RequestType) < 0 ||
+        PyModule_AddObjectRef(module, "Notices", (PyObject *)&NoticesType) < 0)
         Py_CLEAR(module);
     return module;
 }
