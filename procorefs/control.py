@@ -69,11 +69,11 @@ class ControlError(Failure):
     """The daemon could not be asked, or it refused."""
 
 
-class NobodyThere(ControlError):  # noqa: N818
+class NobodyThere(ControlError):
     """No daemon listens at this socket."""
 
 
-class NoAnswer(ControlError):  # noqa: N818
+class NoAnswer(ControlError):
     """A daemon listens but did not answer in time."""
 
 
@@ -98,12 +98,14 @@ async def serve(path: Path, handler: Handler, *, task_status: "TaskStatus[None] 
     """Answer requests at `path` until cancelled; the socket goes away at the end. Raises ControlError."""
     import trio  # here, since the commands that only ask never need it
 
-    listener = _listen(path)
+    async def converse(client: trio.SocketStream) -> None:
+        await _converse(client, handler)
+
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(_listen(path)))
     try:
-        stream = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         if task_status is not None:
             task_status.started()
-        await trio.serve_listeners(lambda client: _converse(client, handler), [stream])
+        await trio.serve_listeners(converse, [listener])
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - must happen when cancelled too, and a tmpfs does not block
 

@@ -4,9 +4,8 @@ from procorefs.config.account import Account, find_account
 from procorefs.config.failure import ConfigError, Failure
 from procorefs.config.options import MountOptions, options_help, parse_options
 from procorefs.config.paths import Paths, find_paths, private_dir
-from procorefs.config.profiles import Config, Grant, Profile, read_config, write_config
+from procorefs.config.profiles import Config, Profile, read_config, write_config
 from procorefs.config.resolved import ResolvedMount
-from procorefs.config.secrets import Secret
 from procorefs.config.spec import Spec, parse_spec
 
 __all__ = [
@@ -14,12 +13,10 @@ __all__ = [
     "Config",
     "ConfigError",
     "Failure",
-    "Grant",
     "MountOptions",
     "Paths",
     "Profile",
     "ResolvedMount",
-    "Secret",
     "Spec",
     "find_account",
     "find_paths",

@@ -1,34 +1,27 @@
 """What the environment and a profile say together: how to reach Procore and as whom. The environment wins."""
 
-import hashlib
 import ipaddress
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from procorefs.config.failure import ConfigError
 from procorefs.config.paths import Paths
-from procorefs.config.profiles import PASTED_CODE, Config, Grant, Profile
-from procorefs.config.secrets import Secret, load_secret
+from procorefs.config.profiles import Config, Profile, SecretPlace
+from procorefs.config.secrets import load_secret
 from procorefs.config.spec import as_id
+from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Everything that authorising needs; `repr` shows no secret."""
+    """Everything that reaching Procore needs, and what to mount when SPEC is left out."""
 
     #: None: the environment alone
     profile: str | None
-    api_url: str
-    login_url: str
-    client_id: str
-    client_secret: Secret
-    grant: Grant
-    redirect_uri: str
-    #: where the tokens of this account are kept between runs
-    token_file: Path
-    #: defaults for a SPEC that is left out; id or name
+    #: without company and project; its repr shows no secret
+    api: ApiSettings
+    #: id or name
     company: str | None = None
     project: str | None = None
 
@@ -42,35 +35,32 @@ def find_account(
         raise ConfigError(f"there is no profile '{chosen}'; run: procorefs login --profile {chosen}")
     stored = config.profiles[chosen] if chosen is not None else Profile()
     client_id = environment.get("PROCOREFS_CLIENT_ID") or stored.client_id
-    secret_given = environment.get("PROCOREFS_CLIENT_SECRET")
+    secret = environment.get("PROCOREFS_CLIENT_SECRET")
     if not client_id:
         raise ConfigError(
             "it is not known who you are at Procore; run `procorefs login`, or set PROCOREFS_CLIENT_ID and "
             "PROCOREFS_CLIENT_SECRET"
         )
-    login_url = checked_url(environment.get("PROCOREFS_LOGIN_URL") or stored.login_url, "login URL")
-    grant = Grant.CLIENT_CREDENTIALS if secret_given else stored.grant
+    grant = Grant.CLIENT_CREDENTIALS if secret else stored.grant
+    by_person = grant is Grant.AUTHORIZATION_CODE
+    api = ApiSettings(
+        api_url=checked_url(environment.get("PROCOREFS_API_URL") or stored.api_url, "API URL"),
+        login_url=checked_url(environment.get("PROCOREFS_LOGIN_URL") or stored.login_url, "login URL"),
+        client_id=client_id,
+        client_secret=secret or _stored_secret(paths, chosen, stored, client_id),
+        grant=grant,
+        # several people may log in through one client id; a service account is the same in every profile
+        account=chosen or "" if by_person else "",
+        redirect_uri=stored.redirect_uri if by_person else OUT_OF_BAND,
+        token_dir=paths.tokens_dir,
+        use_keyring=stored.secret_in is SecretPlace.KEYRING,
+    )
     return Account(
         profile=chosen,
-        api_url=checked_url(environment.get("PROCOREFS_API_URL") or stored.api_url, "API URL"),
-        login_url=login_url,
-        client_id=client_id,
-        client_secret=Secret(secret_given)
-        if secret_given
-        else _stored_secret(paths, chosen, stored, client_id),
-        grant=grant,
-        redirect_uri=stored.redirect_uri if grant is Grant.AUTHORIZATION_CODE else PASTED_CODE,
-        token_file=token_file(paths, login_url, client_id, grant, chosen),
+        api=api,
         company=environment_id(environment, "PROCOREFS_COMPANY_ID") or stored.company,
         project=environment_id(environment, "PROCOREFS_PROJECT_ID") or stored.project,
     )
-
-
-def token_file(paths: Paths, login_url: str, client_id: str, grant: Grant, profile: str | None) -> Path:
-    """Tokens belong to login host, client id and grant; a person's also to the profile that logged in."""
-    owner = (profile or "") if grant is Grant.AUTHORIZATION_CODE else ""
-    key = "\0".join((login_url, client_id, grant.value, owner))
-    return paths.tokens_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
 def checked_url(text: str, what: str) -> str:
@@ -109,7 +99,7 @@ def environment_id(environment: Mapping[str, str], variable: str) -> str | None:
     return text or None
 
 
-def _stored_secret(paths: Paths, name: str | None, profile: Profile, client_id: str) -> Secret:
+def _stored_secret(paths: Paths, name: str | None, profile: Profile, client_id: str) -> str:
     secret = None
     # a secret belongs to the client id it was stored with, not to another one from the environment
     if name is not None and profile.client_id == client_id:

@@ -1,7 +1,7 @@
 """What a person must hear, as an exception."""
 
 
-class Failure(Exception):  # noqa: N818 - its children say what went wrong
+class Failure(Exception):
     """One sentence: what happened, to what, what to do. Commands print it and end with `exit_status`."""
 
     exit_status = 1

@@ -21,18 +21,10 @@ import msgspec
 from procorefs.config.failure import ConfigError
 from procorefs.config.paths import write_private
 from procorefs.config.spec import PROFILE_NAME
+from procorefs.procore.settings import OUT_OF_BAND, Grant
 
 PRODUCTION_API = "https://api.procore.com"
 PRODUCTION_LOGIN = "https://login.procore.com"
-#: the page of Procore shows the code and the person pastes it (procore-api.md, OAuth 2.0)
-PASTED_CODE = "urn:ietf:wg:oauth:2.0:oob"
-
-
-class Grant(enum.Enum):
-    """How tokens are got."""
-
-    CLIENT_CREDENTIALS = "client_credentials"
-    AUTHORIZATION_CODE = "authorization_code"
 
 
 class SecretPlace(enum.Enum):
@@ -52,7 +44,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     company: str | None = None
     project: str | None = None
     #: of the authorization-code grant: needed again at every refresh
-    redirect_uri: str = PASTED_CODE
+    redirect_uri: str = OUT_OF_BAND
     secret_in: SecretPlace = SecretPlace.FILE
 
 

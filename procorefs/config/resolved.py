@@ -6,26 +6,46 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from procorefs.config.account import Account
 from procorefs.config.options import MountOptions
 from procorefs.config.paths import Paths
+from procorefs.procore.models import CompanyId, ProjectId
+from procorefs.procore.settings import ApiSettings
+
+#: /proc/mounts shows the mounts of ours as fuse.procorefs
+SUBTYPE = "procorefs"
 
 
 class ResolvedMount(msgspec.Struct, frozen=True):
     """One project at one mount point."""
 
-    account: Account
-    company_id: int
-    project_id: int
+    #: with company and project
+    api: ApiSettings
     #: absolute, links resolved
     mountpoint: Path
     options: MountOptions
     paths: Paths
+    #: SPEC as it was given: the first column of /proc/mounts, which mount(8) compares with /etc/fstab
+    source: str
+    #: None: the log goes to stderr
+    log_file: Path | None = None
 
     @property
-    def spec(self) -> str:
-        """The project for people and for the first column of /proc/mounts."""
-        return f"{self.company_id}/{self.project_id}"
+    def company_id(self) -> CompanyId:
+        """The company whose header every call carries."""
+        assert self.api.company_id is not None
+        return self.api.company_id
+
+    @property
+    def project_id(self) -> ProjectId:
+        """The project that is shown."""
+        assert self.api.project_id is not None
+        return self.api.project_id
+
+    @property
+    def fuse_words(self) -> frozenset[str]:
+        """All words for libfuse; it takes a backslash before a comma or a backslash in a value."""
+        source = self.source.replace("\\", "\\\\").replace(",", "\\,")
+        return self.options.fuse_words | {f"fsname={source}", f"subtype={SUBTYPE}"}
 
     @property
     def control_socket(self) -> Path:
@@ -41,7 +61,7 @@ class ResolvedMount(msgspec.Struct, frozen=True):
         return self._project_dir(self.paths.cache_dir, user_id)
 
     def _project_dir(self, base: Path, user_id: int) -> Path:
-        host = urlsplit(self.account.api_url).netloc.lower().replace(":", "_")
+        host = urlsplit(self.api.api_url).netloc.lower().replace(":", "_")
         return base / host / f"{self.company_id}-{self.project_id}-{user_id}"
 
 

@@ -14,26 +14,7 @@ if TYPE_CHECKING:
 _SERVICE = "procorefs"
 
 
-class Secret:
-    """A string that no repr, log line or traceback shows."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The string itself, for the one request that carries it."""
-        return self._text
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
-
-
-def read_secret_file(file: Path) -> Secret:
+def read_secret_file(file: Path) -> str:
     """The first line of a file that its owner alone may read. Raises ConfigError."""
     try:
         with file.open("rb") as stream:
@@ -45,10 +26,10 @@ def read_secret_file(file: Path) -> Secret:
         raise ConfigError(f"the secret file {file} cannot be read ({error.strerror})") from error
     if not text:
         raise ConfigError(f"the secret file {file} is empty")
-    return Secret(text)
+    return text
 
 
-def load_secret(paths: Paths, profile: str, place: SecretPlace) -> Secret | None:
+def load_secret(paths: Paths, profile: str, place: SecretPlace) -> str | None:
     """What `login` stored for this profile, or None. Raises ConfigError."""
     if place is SecretPlace.KEYRING:
         return _from_keyring(profile)
@@ -56,18 +37,18 @@ def load_secret(paths: Paths, profile: str, place: SecretPlace) -> Secret | None
     return read_secret_file(file) if file.exists() else None
 
 
-def store_secret(paths: Paths, profile: str, secret: Secret) -> SecretPlace:
+def store_secret(paths: Paths, profile: str, secret: str) -> SecretPlace:
     """Keep the secret and say where: the keyring if one is present and unlocked, else a file."""
     keyring = _usable_keyring()
     if keyring is not None:
         try:
-            keyring.set_password(_SERVICE, profile, secret.reveal())
+            keyring.set_password(_SERVICE, profile, secret)
         except Exception:  # noqa: S110 - backends raise what they like; the file works always
             pass
         else:
             (paths.secrets_dir / profile).unlink(missing_ok=True)
             return SecretPlace.KEYRING
-    write_private(paths.secrets_dir / profile, secret.reveal().encode() + b"\n")
+    write_private(paths.secrets_dir / profile, secret.encode() + b"\n")
     return SecretPlace.FILE
 
 
@@ -84,7 +65,7 @@ def forget_secret(paths: Paths, profile: str, place: SecretPlace) -> None:
             ) from error
 
 
-def _from_keyring(profile: str) -> Secret | None:
+def _from_keyring(profile: str) -> str | None:
     keyring = _usable_keyring()
     if keyring is None:
         raise ConfigError(
@@ -95,7 +76,7 @@ def _from_keyring(profile: str) -> Secret | None:
         text = keyring.get_password(_SERVICE, profile)
     except Exception as error:
         raise ConfigError(f"the keyring did not give the secret of profile '{profile}' ({error})") from error
-    return Secret(text) if text else None
+    return str(text) if text else None
 
 
 def _usable_keyring() -> "ModuleType | None":

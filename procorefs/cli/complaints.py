@@ -1,0 +1,61 @@
+"""How commands say what went wrong: one sentence on stderr, the rest in a log, never a traceback."""
+
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from procorefs.config import Failure, find_paths, private_dir
+
+INTERRUPTED = 130
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """What a person can be told of this exception, or None when only a programmer can use it."""
+    if isinstance(error, BaseExceptionGroup):
+        found = (sentence_of(inner) for inner in error.exceptions)
+        return next((sentence for sentence in found if sentence), None)
+    # every room's own exceptions carry a sentence; importing all rooms to name them would take time
+    if type(error).__module__.split(".")[0] == "procorefs":
+        return str(error) or None
+    return None
+
+
+def complain(sentence: str) -> None:
+    """Say it, if there is anybody to hear it."""
+    try:
+        print(f"procorefs: {sentence}", file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def complain_of(error: BaseException) -> int:
+    """Say what went wrong and return the exit status; the unexpected goes to a file that is named."""
+    sentence = sentence_of(error)
+    if sentence is None:
+        sentence = unexpected(error, _log_file())
+    complain(sentence)
+    return error.exit_status if isinstance(error, Failure) else 1
+
+
+def unexpected(error: BaseException, log_file: Path | None) -> str:
+    """Keep the traceback and return the sentence that says where."""
+    what = f"this should not have happened ({type(error).__name__})"
+    if log_file is None:
+        return what
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "a") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}")
+    except OSError as unwritable:
+        return f"{what}, and {log_file} cannot be written ({unwritable.strerror})"
+    return f"{what}; the details are in {log_file}"
+
+
+def _log_file() -> Path | None:
+    try:
+        return private_dir(find_paths(os.environ).logs_dir) / "commands.log"
+    except Failure:
+        return None

@@ -1,0 +1,81 @@
+"""`procorefs`: a group of commands, each imported only when it is called."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
+
+#: name → module, and the line of help (here, so that help imports no command)
+COMMANDS = {
+    "mount": ("procorefs.cli.mount", "Show a project as a directory."),
+    "umount": ("procorefs.cli.umount", "Take a mount away and end its daemon."),
+    "status": ("procorefs.cli.status", "Say what the mounts are doing."),
+    "login": ("procorefs.cli.login", "Make a profile: store credentials and try them."),
+    "logout": ("procorefs.cli.logout", "Revoke and forget the tokens of a profile."),
+    "projects": ("procorefs.cli.projects", "List the companies and projects that can be reached."),
+    "sandbox": ("procorefs.cli.sandbox", "Run an embedded Procore to try things on."),
+    "demo": ("procorefs.cli.demo", "Sandbox, mount and a short tour; needs no account."),
+}
+
+
+class LazyGroup(click.Group):
+    """Finds its commands by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="procorefs", prog_name="procorefs")
+@click.pass_context
+def procorefs(ctx: click.Context) -> None:
+    """The Documents of a Procore project as a directory."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: exits with the command's status."""
+    sys.exit(run(procorefs, arguments))
+
+
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; every way out but success has said one sentence."""
+    try:
+        status = command.main(
+            None if arguments is None else list(arguments), prog_name=command.name, standalone_mode=False
+        )
+        sys.stdout.flush()
+    except click.ClickException as error:
+        complain(error.format_message())
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_went_away()
+    except Exception as error:
+        return complain_of(error)
+    return status if isinstance(status, int) else 0
+
+
+def _reader_went_away() -> int:
+    # stdout is flushed again when the interpreter ends: let that not fail once more
+    sys.stdout = None
+    return 1

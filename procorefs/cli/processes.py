@@ -1,0 +1,94 @@
+"""Processes as /proc shows them: which still runs, and which holds something below a directory."""
+
+import contextlib
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+PROC = Path("/proc")
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A process that keeps a mount busy."""
+
+    pid: int
+    name: str
+    #: what it holds, for people
+    what: str
+
+
+def birth(pid: int) -> str | None:
+    """What tells this process from a later one of its id, over reboots too; None when it has ended."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes()
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    # comm, the second field, may hold spaces and brackets; state and start time are counted from its end (proc(5))
+    fields = stat.rpartition(b")")[2].split()
+    return None if fields[0] in (b"Z", b"X") else f"{boot}:{int(fields[19])}"
+
+
+def wait_for_end(pid: int, born: str, timeout_s: float) -> bool:
+    """Wait until that process has ended; False when it has not in time."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return birth(pid) != born
+    try:
+        if birth(pid) != born:
+            return True
+        return bool(select.select([handle], [], [], timeout_s)[0])
+    finally:
+        os.close(handle)
+
+
+def holders(directory: Path, without: frozenset[int] = frozenset()) -> list[Holder]:
+    """Processes that have something below `directory` open, mapped or as a directory they stand in.
+
+    Other users' processes show this to root alone, so an empty list proves nothing.
+    """
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and int(entry.name) not in without:
+            with contextlib.suppress(OSError):
+                found += [Holder(int(entry.name), _name(entry), what) for what in _held_by(entry, directory)][
+                    :1
+                ]
+    return found
+
+
+def _held_by(process: Path, directory: Path) -> Iterator[str]:
+    for link, what in (("cwd", "works in"), ("root", "has as its root"), ("exe", "is run from")):
+        target = _target(process / link)
+        if _is_below(target, directory):
+            yield f"{what} {target}"
+    with contextlib.suppress(OSError):
+        for number in (process / "fd").iterdir():
+            target = _target(number)
+            if _is_below(target, directory):
+                yield f"has {target} open"
+    with contextlib.suppress(OSError):
+        for line in (process / "maps").read_bytes().splitlines():
+            target = os.fsdecode(line.split(maxsplit=5)[5]) if line.count(b"/") else ""
+            if _is_below(target, directory):
+                yield f"has {target} mapped"
+
+
+def _target(link: Path) -> str:
+    # only the name is read: nothing looks at what it names
+    try:
+        return os.readlink(link)  # noqa: PTH115 - sockets and pipes are no paths
+    except OSError:
+        return ""
+
+
+def _is_below(target: str, directory: Path) -> bool:
+    return target == str(directory) or target.startswith(f"{directory}/")
+
+
+def _name(process: Path) -> str:
+    return (process / "comm").read_text(errors="replace").strip()

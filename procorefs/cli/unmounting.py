@@ -1,0 +1,55 @@
+"""Taking a FUSE mount out of the kernel's tree, whoever runs behind it."""
+
+import ctypes
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+from procorefs.cli.limited import errno_of
+
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+_TIMEOUT_S = 10.0
+
+
+def unmount(mountpoint: Path, *, lazy: bool) -> int:
+    """0, or the errno: EBUSY when something uses it, EPERM when it is not ours to unmount, ETIMEDOUT.
+
+    `lazy` takes it away at once, whoever uses it: for a mount whose daemon is dead.
+    """
+    if os.geteuid() == 0:
+        result = errno_of(lambda: _umount2(mountpoint, lazy), _TIMEOUT_S)
+        if result != errno.EPERM:
+            return result
+    return _fusermount(mountpoint, lazy)
+
+
+def fusermount() -> str | None:
+    """The helper that mounts and unmounts for users, or None. mount(8) leaves its helpers without PATH."""
+    from shutil import which
+
+    return which("fusermount3", path=os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/local/bin")
+
+
+def _umount2(mountpoint: Path, lazy: bool) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(mountpoint), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _fusermount(mountpoint: Path, lazy: bool) -> int:
+    helper = fusermount()
+    if helper is None:
+        return errno.ENOENT
+    command = [helper, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=_TIMEOUT_S, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
+    except subprocess.TimeoutExpired:
+        return errno.ETIMEDOUT
+    if done.returncode == 0:
+        return 0
+    return errno.EBUSY if b"busy" in done.stderr else errno.EPERM
