@@ -1,0 +1,50 @@
+"""What stat shows of a node."""
+
+import stat
+from dataclasses import dataclass
+
+from procorefs.kernel.bridge import pyfuse3
+from procorefs.tree.nodes import Node
+
+VALID_S = 60.0
+"""How long the kernel may answer from what it was told: every change from elsewhere takes it back before."""
+
+BLOCK_BYTES = 512
+IO_BYTES = 1 << 17
+"""st_blksize: what cp and rsync then read at once, which is what one FUSE request carries."""
+
+_NS = 1_000_000_000
+_WRITE_BITS = 0o222
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose the entries are and what their modes leave out."""
+
+    uid: int
+    gid: int
+    umask: int
+
+
+def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
+    """Attributes of a node; a file's times are those of its version, so that a rename in Procore moves no mtime."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = node.inode
+    entry.entry_timeout = entry.attr_timeout = VALID_S
+    entry.st_uid = ownership.uid
+    entry.st_gid = ownership.gid
+    entry.st_blksize = IO_BYTES
+    version = node.version
+    mtime_s = node.updated_at_s
+    if node.is_folder:
+        entry.st_mode = stat.S_IFDIR | 0o777 & ~ownership.umask
+    else:
+        mode = 0o666 & ~ownership.umask
+        entry.st_mode = stat.S_IFREG | (mode & ~_WRITE_BITS if node.read_only else mode)
+    if version is not None:
+        entry.st_size = version.size_bytes
+        entry.st_blocks = -(-version.size_bytes // BLOCK_BYTES)
+        mtime_s = version.created_at_s or mtime_s
+    entry.st_mtime_ns = entry.st_atime_ns = mtime_s * _NS
+    entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
+    return entry

@@ -1,0 +1,98 @@
+"""Open files and folders: what each handle reads, and which inodes somebody is inside of."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import cachetools
+
+from procorefs.content.reader import ContentReader, Reader
+from procorefs.kernel.attributes import VALID_S
+from procorefs.procore.models import Version, VersionId
+from procorefs.tree.nodes import Inode
+
+REMEMBERED = 65_536
+"""Inodes of which the last version and listing are remembered; to have forgotten one costs a round trip."""
+
+LISTING_MARGIN_S = 5.0
+"""A kept listing is given up this long before its attributes end, so that a walk through it stays free of stat calls."""
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """One open(2): bound to the version that the file had then, whatever comes."""
+
+    inode: Inode
+    reader: Reader
+
+
+class OpenFiles:
+    """File handles. `is_open` is what decides whether a new version may take over an inode."""
+
+    def __init__(self, content: ContentReader) -> None:
+        self._content = content
+        self._files: dict[int, OpenFile] = {}
+        self._inside: Counter[Inode] = Counter()
+        self._next = 1
+        self._last_version: cachetools.LRUCache[Inode, VersionId] = cachetools.LRUCache(REMEMBERED)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def is_open(self, inode: Inode) -> bool:
+        return inode in self._inside
+
+    def open(self, inode: Inode, version: Version) -> tuple[int, bool]:
+        """A handle, and whether the kernel's pages of the inode are this version's.
+
+        No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
+        """
+        handle = self._next
+        self._next += 1
+        self._files[handle] = OpenFile(inode, self._content.open(version))
+        self._inside[inode] += 1
+        keep = self._last_version.get(inode) == version.id
+        self._last_version[inode] = version.id
+        return handle, keep
+
+    def get(self, handle: int) -> OpenFile:
+        return self._files[handle]
+
+    def release(self, handle: int) -> None:
+        file = self._files.pop(handle)
+        file.reader.close()
+        self._inside[file.inode] -= 1
+        if not self._inside[file.inode]:
+            del self._inside[file.inode]
+
+
+class OpenFolders:
+    """Folder handles, and until when the kernel may list a folder from its own cache."""
+
+    def __init__(self) -> None:
+        self._folders: dict[int, Inode] = {}
+        self._next = 1
+        self._sent_at_s: cachetools.LRUCache[Inode, float] = cachetools.LRUCache(REMEMBERED)
+
+    def open(self, folder: Inode) -> int:
+        handle = self._next
+        self._next += 1
+        self._folders[handle] = folder
+        return handle
+
+    def get(self, handle: int) -> Inode:
+        return self._folders[handle]
+
+    def release(self, handle: int) -> None:
+        del self._folders[handle]
+
+    def listing_begins(self, folder: Inode, now_s: float) -> None:
+        """The first entries, and their attributes, are being sent now."""
+        self._sent_at_s[folder] = now_s
+
+    def may_keep_listing(self, folder: Inode, now_s: float) -> bool:
+        """Whether the attributes that came with the kernel's listing are still valid.
+
+        After that the kernel would ask for each entry's attributes one by one; listing anew brings them all at once.
+        """
+        sent_at_s = self._sent_at_s.get(folder)
+        return sent_at_s is not None and now_s - sent_at_s < VALID_S - LISTING_MARGIN_S

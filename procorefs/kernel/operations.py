@@ -1,0 +1,227 @@
+"""The FUSE requests: each handler checks, awaits one call into a room and builds the reply."""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import trio
+
+from procorefs.kernel.attributes import Ownership, attributes
+from procorefs.kernel.bridge import Bridge, pyfuse3
+from procorefs.kernel.errors import NoEntry, ReadOnly, Stale, Unreadable, answer_of
+from procorefs.kernel.handles import OpenFiles, OpenFolders
+from procorefs.kernel.interrupts import Interrupts
+from procorefs.kernel.notify import Notifier
+from procorefs.kernel.refusals import Refusals
+from procorefs.tree.follow import Follower
+from procorefs.tree.names import MAX_COMPONENT_BYTES
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.store import Sizes, TreeStore
+
+log = logging.getLogger(__name__)
+
+DOT, DOT_DOT = 1, 2
+"""Offsets of '.' and '..' in a listing; every other entry's is its inode, which is larger and never another's."""
+
+FIRST_ENTRIES, MORE_ENTRIES = 32, 192
+"""Rows read at a time for a listing: one getdents(2) of 32 KiB holds some 170 entries."""
+
+STATFS_BLOCK_BYTES = 4096
+SIZES_VALID_S = 60.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_Operation = Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, T]]
+
+
+def by_inode(operation: _Operation[P, T]) -> _Operation[P, T]:
+    """Around an operation that names an inode: its interrupts, its errno, its line in the log."""
+
+    @functools.wraps(operation)
+    async def handle(self: "Operations", inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        request = self.bridge.take_request()
+        try:
+            with self.interrupts.interruptible(request):
+                return await operation(self, inode, *args, **kwargs)
+        except Exception as error:
+            raise self.answer(operation.__name__, Inode(inode), args, error) from None
+
+    return handle
+
+
+def by_handle(operation: _Operation[P, T]) -> _Operation[P, T]:
+    """The same around an operation that names an open file or folder."""
+
+    @functools.wraps(operation)
+    async def handle(self: "Operations", handle_id: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        request = self.bridge.take_request()
+        try:
+            with self.interrupts.interruptible(request):
+                return await operation(self, handle_id, *args, **kwargs)
+        except Exception as error:
+            raise self.answer(
+                operation.__name__, self.inode_of(operation.__name__, handle_id), args, error
+            ) from None
+
+    return handle
+
+
+class Operations(pyfuse3.Operations):
+    """Answers the kernel from the tree and the content; knows no HTTP and no SQL."""
+
+    def __init__(
+        self,
+        *,
+        bridge: Bridge,
+        interrupts: Interrupts,
+        store: TreeStore,
+        follower: Follower,
+        files: OpenFiles,
+        notifier: Notifier,
+        ownership: Ownership,
+        refusals: Refusals,
+    ) -> None:
+        super().__init__()
+        self.bridge = bridge
+        self.interrupts = interrupts
+        self.files = files
+        self._store = store
+        self._follower = follower
+        self._folders = OpenFolders()
+        self._notifier = notifier
+        self._ownership = ownership
+        self._refusals = refusals
+        self._sizes: tuple[float, Sizes] | None = None
+
+    def may_keep_listing(self, folder: int) -> bool:
+        """The bridge's question at each opendir."""
+        return self._folders.may_keep_listing(Inode(folder), trio.current_time())
+
+    def answer(
+        self, operation: str, inode: Inode, args: tuple[object, ...], error: Exception
+    ) -> pyfuse3.FUSEError:
+        """What the kernel gets for an error; whatever asks somebody to act is logged with its path."""
+        if isinstance(error, pyfuse3.FUSEError):
+            return error
+        answer = answer_of(error)
+        if answer.level >= logging.WARNING:
+            path = self._store.path(inode)
+            log.log(answer.level, "%s of %s: %s", operation, path or "the root", error)
+            self._refusals.add(path, str(error))
+        if answer.level >= logging.CRITICAL:
+            log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
+        return pyfuse3.FUSEError(answer.errno)
+
+    def inode_of(self, operation: str, handle: int) -> Inode:
+        return self._folders.get(handle) if operation == "readdir" else self.files.get(handle).inode
+
+    # Names and attributes
+
+    @by_inode
+    async def lookup(
+        self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Answers what is known at once; only an entry that is not may wait for its folder to be listed."""
+        node = self._store.child(Inode(parent_inode), name)
+        if node is None:
+            await self._follower.children_known(Inode(parent_inode))
+            node = self._store.child(Inode(parent_inode), name)
+        if node is None:
+            raise NoEntry
+        return attributes(node, self._ownership)
+
+    @by_inode
+    async def getattr(self, inode: int, _ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return attributes(self._node(inode), self._ownership)
+
+    def _node(self, inode: int) -> Node:
+        """The node, in the tree or only open; Stale when it is neither."""
+        node = self._store.by_inode(Inode(inode))
+        if node is None:
+            raise Stale
+        return node
+
+    # Folders
+
+    @by_inode
+    async def opendir(self, inode: int, _ctx: pyfuse3.RequestContext) -> int:
+        """All waiting for Procore happens here, where the kernel holds no lock of the folder."""
+        folder = Inode(inode)
+        if not self._store.reachable(folder):
+            raise NoEntry
+        await self._follower.children_known(folder)
+        await self._follower.freshen()
+        return self._folders.open(folder)
+
+    @by_handle
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """No await: rows, attributes and reply are one moment, so no reply is older than a notification."""
+        folder = self._folders.get(fh)
+        if start_id == 0:
+            self._folders.listing_begins(folder, trio.current_time())
+        for name, node, offset in self._entries(folder, start_id):
+            if not pyfuse3.readdir_reply(token, name, attributes(node, self._ownership), offset):
+                return
+
+    def _entries(self, folder: Inode, start: int) -> Iterator[tuple[bytes, Node, int]]:
+        here = self._node(folder)
+        if start < DOT:
+            yield b".", here, DOT
+        if start < DOT_DOT:
+            yield b"..", self._store.by_inode(here.parent or ROOT) or here, DOT_DOT
+        limit = FIRST_ENTRIES
+        while batch := self._store.children(folder, after=start, limit=limit):
+            for node in batch:
+                yield node.shown, node, node.inode
+            if len(batch) < limit:
+                return
+            start = batch[-1].inode
+            limit = MORE_ENTRIES
+
+    async def releasedir(self, fh: int) -> None:
+        self._folders.release(fh)
+
+    # Files
+
+    @by_inode
+    async def open(self, inode: int, flags: int, _ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """Binds the handle to the newest version known: first a look that is due, then what the kernel must forget."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ReadOnly
+        await self._follower.freshen()
+        await self._notifier.settled(inode)
+        # No await from here on: the version must not be replaced between looking it up and counting as open.
+        node = self._node(inode)
+        if not self._store.reachable(node.inode):
+            raise Stale
+        if node.version is None:
+            raise Unreadable(node.defect or "Procore names no version of it.")
+        handle, keep_cache = self.files.open(node.inode, node.version)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=keep_cache)
+
+    @by_handle
+    async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:
+        return await self.files.get(fh).reader.read(off, size)
+
+    async def flush(self, fh: int) -> None:
+        """Nothing is written, so nothing is flushed; the kernel sends it where it does not know noflush."""
+
+    async def release(self, fh: int) -> None:
+        self.files.release(fh)
+
+    # The filesystem
+
+    async def statfs(self, _ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """Sizes are those of the newest versions, up to a minute old: counting a million rows takes a while."""
+        now_s = trio.current_time()
+        if self._sizes is None or now_s - self._sizes[0] > SIZES_VALID_S:
+            self._sizes = (now_s, await trio.to_thread.run_sync(self._store.sizes))
+        sizes = self._sizes[1]
+        answer = pyfuse3.StatvfsData()
+        answer.f_bsize = answer.f_frsize = STATFS_BLOCK_BYTES
+        answer.f_blocks = -(-sizes.size_bytes // STATFS_BLOCK_BYTES)
+        answer.f_files = sizes.documents
+        answer.f_namemax = MAX_COMPONENT_BYTES
+        return answer

@@ -1,0 +1,35 @@
+"""What programs were refused lately, with the reasons, for `status` and for people who see only an errno."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One refusal."""
+
+    path: str
+    reason: str
+    at_s: float
+    """Wall time, Unix seconds."""
+
+
+class Refusals:
+    """The last twenty, newest first; the same reason for the same path again only moves to the front."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Refused] = deque(maxlen=KEPT)
+
+    def add(self, path: str, reason: str) -> None:
+        for known in self._kept:
+            if (known.path, known.reason) == (path, reason):
+                self._kept.remove(known)
+                break
+        self._kept.appendleft(Refused(path, reason, time.time()))
+
+    def __iter__(self) -> Iterator[Refused]:
+        return iter(self._kept)

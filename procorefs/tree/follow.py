@@ -1,0 +1,267 @@
+"""Following Procore: when the tree is listed, when it is looked at again, and who waits for that.
+
+    a folder is opened ─▶ children_known ─▶ listed? ─ no ─▶ that folder by itself, or wait for the full listing
+                       └▶ freshen ────────▶ a look is due? ─▶ the newest changes, and the bin when it may matter
+
+All work runs in this part's own nursery and is shared: a program that gives up waiting leaves the others served.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from procorefs.limiter import Limiter, Priority
+from procorefs.procore.errors import ProcoreError
+from procorefs.procore.models import DocumentId
+from procorefs.tree import plan
+from procorefs.tree.absorb import Absorber
+from procorefs.tree.intake import Intake, ProjectLists
+from procorefs.tree.listing import FullListing
+from procorefs.tree.looks import Looker
+from procorefs.tree.nodes import ROOT, Forget, Inode
+from procorefs.tree.shared import SharedWork
+from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
+
+BACKGROUND_DELAY_S = 2.0
+"""After the root was listed the rest waits this long, unless somebody opens a folder: the first `ls` comes first."""
+
+LOOK_WAIT_S = 2.0
+REGULAR_LOOK_S = 180.0
+
+RETRY_S = 5.0
+"""A listing that failed is not tried again sooner; who asks meanwhile gets the same error."""
+
+LONGEST_RETRY_S = 300.0
+LONGEST_RELIST_PAUSE_S = 3600.0
+
+DIRECT_FOLDERS = 2
+DIRECT_REFILL_S = 10.0
+"""Folders fetched ahead of the full listing: a person clicks one now and then; a walker soon waits for the pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the tree follows."""
+
+    documents: int
+    state: str
+    """`listing` until the whole project was listed once, then `complete`; `behind` when the last look failed."""
+    age_s: float | None
+    """Since the last look or full listing of this run; None: there was none."""
+
+
+class Follower:
+    """Keeps the tree at what Procore has; the one place that decides when a call is spent on it."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        absorber: Absorber,
+        lists: ProjectLists,
+        limiter: Limiter,
+        forget: Callable[[Sequence[Forget]], None],
+        *,
+        freshness_s: float,
+    ) -> None:
+        self._store = store
+        self._limiter = limiter
+        self._forget = forget
+        self._freshness_s = freshness_s
+        self._intake = Intake(lists, absorber, forget)
+        self._listing = FullListing(store, absorber, self._intake, self._listing_priority)
+        self._looker = Looker(store, self._intake)
+        self._shared = SharedWork()
+        self._nursery: trio.Nursery | None = None
+
+        self._complete = bool(store.fact("complete"))
+        self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
+        self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
+        self._looked_at_s: float | None = None
+        self._tried_at_s: float | None = None
+        self._behind = False
+        self._used = False
+        self._direct = DirectFetches()
+        self._relist = Relisting()
+
+    # For the kernel's side
+
+    async def children_known(self, folder: Inode) -> None:
+        """Wait until all children of the folder are rows. Raises ProcoreError when they can't be listed."""
+        self._used = True
+        while (node := self._store.by_inode(folder)) is not None and not node.listed:
+            if node.document_id is None or not node.in_tree:
+                return
+            if not self._complete and self._direct.take(trio.current_time()):
+                await self._list_folder(folder, node.document_id)
+            else:
+                await self._wait_for_listing()
+
+    async def freshen(self) -> None:
+        """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
+        self._used = True
+        if not self._complete or not plan.look_is_due(
+            trio.current_time(), self._tried_at_s, self._freshness_s
+        ):
+            return
+        if self._limiter.would_wait(Priority.INTERACTIVE):
+            return
+        with trio.move_on_after(LOOK_WAIT_S):
+            await self._join("look", lambda: self._look(Priority.INTERACTIVE))
+
+    def standing(self) -> Standing:
+        age_s = None if self._looked_at_s is None else trio.current_time() - self._looked_at_s
+        state = "listing" if not self._complete else "behind" if self._behind else "complete"
+        return Standing(self._store.count(), state, age_s)
+
+    # For the daemon
+
+    async def list_root(self) -> None:
+        """List the root by itself, unless the project was listed in an earlier run. Raises ProcoreError."""
+        if not self._complete:
+            await self._intake.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._list_in_background)
+            nursery.start_soon(self._look_regularly)
+            task_status.started()
+
+    async def _list_in_background(self) -> None:
+        if not self._complete:
+            await trio.sleep(BACKGROUND_DELAY_S)
+            await self._list_until_complete()
+        while True:
+            await self._relist.wanted()
+            await self._list_until_complete()
+
+    async def _list_until_complete(self) -> None:
+        pause_s = RETRY_S
+        while True:
+            try:
+                await self._join("listing", self._list_all)
+                return
+            except ProcoreError as error:
+                log.warning("Listing the project failed and is tried again in %.0f s: %s", pause_s, error)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await trio.sleep(REGULAR_LOOK_S)
+            if self._used and self._complete:
+                self._used = False
+                await self._join("look", lambda: self._look(Priority.REFRESH))
+
+    # Work, at most one of a kind at a time
+
+    async def _join(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:
+        if self._nursery is None:
+            raise RuntimeError("the follower does not run")
+        await self._shared.join(self._nursery, key, work)
+
+    async def _list_folder(self, folder: Inode, document_id: DocumentId) -> None:
+        async def work() -> None:
+            await self._intake.folder(
+                folder, document_id, listing_pass=self._pass(), priority=Priority.INTERACTIVE
+            )
+
+        await self._join(("folder", folder), work)
+
+    async def _wait_for_listing(self) -> None:
+        if self._failure is not None and trio.current_time() - self._failure[0] < RETRY_S:
+            raise self._failure[1]
+        self._waiting += 1
+        try:
+            await self._join("listing", self._list_all)
+        finally:
+            self._waiting -= 1
+
+    def _listing_priority(self) -> Priority:
+        return Priority.INTERACTIVE if self._waiting else Priority.REFRESH
+
+    async def _list_all(self) -> None:
+        if self._complete and not self._relist.due:
+            return  # somebody else's listing ended between the asking and now
+        began_s = trio.current_time()
+        try:
+            await self._listing.run(self._forget)
+        except ProcoreError as error:
+            self._failure = (trio.current_time(), error)
+            raise
+        self._complete = True
+        self._behind = False
+        self._failure = None
+        self._looked_at_s = self._tried_at_s = trio.current_time()
+        self._relist.done()
+        log.info("Listed %d documents in %.1f s.", self._store.count(), trio.current_time() - began_s)
+
+    async def _look(self, priority: Priority) -> None:
+        """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
+        try:
+            reconciled = await self._looker.look(priority)
+        except ProcoreError as error:
+            if not self._behind:
+                log.warning("Changes in Procore can't be seen, the last known state is served: %s", error)
+            self._behind = True
+            return
+        finally:
+            self._tried_at_s = trio.current_time()
+        self._looked_at_s = trio.current_time()
+        self._behind = False
+        if not reconciled:
+            log.info("The project's total is not explained by its latest changes; listing it anew.")
+            self._relist.ask(trio.current_time())
+
+    def _pass(self) -> int:
+        return int(self._store.fact("pass") or 0)
+
+
+class DirectFetches:
+    """A small token bucket: how many folders may be fetched by themselves while the full listing is not done."""
+
+    def __init__(self) -> None:
+        self._tokens = float(DIRECT_FOLDERS)
+        self._at_s = 0.0
+
+    def take(self, now_s: float) -> bool:
+        self._tokens = min(DIRECT_FOLDERS, self._tokens + (now_s - self._at_s) / DIRECT_REFILL_S)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Relisting:
+    """Whether the project is to be listed anew, and when: at once the first time, ever later if it does not help."""
+
+    def __init__(self) -> None:
+        self._asked = trio.Event()
+        self._pause_s = 0.0
+        self._last_s = float("-inf")
+
+    @property
+    def due(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self, now_s: float) -> None:
+        if not self._asked.is_set():
+            if now_s - self._last_s > LONGEST_RELIST_PAUSE_S:
+                self._pause_s = 0.0
+            self._asked.set()
+
+    async def wanted(self) -> None:
+        """Wait until a listing is asked for and its time has come."""
+        await self._asked.wait()
+        await trio.sleep(max(0.0, self._last_s + self._pause_s - trio.current_time()))
+
+    def done(self) -> None:
+        if self._asked.is_set():
+            self._asked = trio.Event()
+            self._last_s = trio.current_time()
+            self._pause_s = min(max(2 * self._pause_s, 60.0), LONGEST_RELIST_PAUSE_S)

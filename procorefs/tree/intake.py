@@ -1,0 +1,90 @@
+"""One answer of Procore into the tree: ask, absorb, tell the kernel."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import trio
+
+from procorefs.limiter import Priority
+from procorefs.procore.models import Document, DocumentId, FolderListing, Page
+from procorefs.tree.absorb import Absorbed, Absorber
+from procorefs.tree.nodes import Forget, Inode
+
+SLICE = 200
+"""Documents absorbed in one go: some 10 ms in which nothing else is served."""
+
+
+class ProjectLists(Protocol):
+    """What following needs of the client; both raise ProcoreError."""
+
+    async def documents_page(
+        self,
+        *,
+        page: int,
+        per_page: int,
+        sort: str = ...,
+        in_recycle_bin: bool | None = ...,
+        priority: Priority,
+    ) -> Page[Document]: ...
+
+    async def folder(self, folder_id: DocumentId | None, *, priority: Priority) -> FolderListing: ...
+
+
+class Intake:
+    """Asks for pages and folders and takes them up; all its calls raise ProcoreError."""
+
+    def __init__(
+        self, lists: ProjectLists, absorber: Absorber, forget: Callable[[Sequence[Forget]], None]
+    ) -> None:
+        self._lists = lists
+        self._absorber = absorber
+        self._forget = forget
+
+    @contextmanager
+    def _asking(self) -> Iterator[int]:
+        """The number of a request; it counts as under way until its answer is absorbed."""
+        asked = self._absorber.turnstile.enter()
+        try:
+            yield asked
+        finally:
+            self._absorber.turnstile.leave(asked)
+
+    async def page(
+        self, number: int, per_page: int, *, listing_pass: int, priority: Priority
+    ) -> tuple[Page[Document], Absorbed]:
+        """A page of the project's documents, the newest change first."""
+        with self._asking() as asked:
+            page = await self._lists.documents_page(
+                page=number, per_page=per_page, sort="-updated_at", priority=priority
+            )
+            whole = Absorbed()
+            for start in range(0, len(page.items), SLICE):
+                part = self._absorber.absorb(
+                    page.items[start : start + SLICE], asked=asked, listing_pass=listing_pass
+                )
+                self._forget(part.forget)
+                whole.add(part)
+                await trio.lowlevel.checkpoint()
+        return page, whole
+
+    async def deleted_page(
+        self, number: int, per_page: int, *, priority: Priority
+    ) -> tuple[Page[Document], Absorbed]:
+        """A page of the recycle bin, the newest change first."""
+        with self._asking() as asked:
+            page = await self._lists.documents_page(
+                page=number, per_page=per_page, sort="-updated_at", in_recycle_bin=True, priority=priority
+            )
+            absorbed = self._absorber.absorb_deleted(page.items, asked=asked)
+            self._forget(absorbed.forget)
+        return page, absorbed
+
+    async def folder(
+        self, inode: Inode, document_id: DocumentId | None, *, listing_pass: int, priority: Priority
+    ) -> None:
+        """One folder with its children; None is the root."""
+        with self._asking() as asked:
+            listing = await self._lists.folder(document_id, priority=priority)
+            absorbed = self._absorber.absorb_folder(listing, inode, asked=asked, listing_pass=listing_pass)
+            self._forget(absorbed.forget)

@@ -1,0 +1,77 @@
+"""Nodes as the rest of the program sees them, and what the kernel must forget when one changes."""
+
+import enum
+from typing import NewType
+
+import msgspec
+
+from procorefs.procore.models import DocumentId, Kind, Version
+
+Inode = NewType("Inode", int)
+
+ROOT = Inode(1)
+"""FUSE_ROOT_ID: the kernel knows the root by this number without asking."""
+
+
+class State(enum.IntEnum):
+    """What a row stands for; only LIVE rows with a parent that leads to the root are in the tree."""
+
+    LIVE = 0
+    DELETED = 1  # in Procore's recycle bin, or gone; keeps its inode for the day it is restored
+    EXPECTED = 2  # a folder that a child named as its parent before its own item came
+    BIN = 3  # the recycle bin itself; what lies below it is out of reach
+    ORPHAN = 4  # an older version that somebody had open when a newer one came; dropped at the next start
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """One row of the tree, checked and typed."""
+
+    inode: Inode
+    parent: Inode | None
+    """None: not in the tree, or its folder is not known (see State)."""
+    shown: bytes
+    """The directory entry's name; unique among the entries of `parent`."""
+    document_id: DocumentId | None
+    kind: Kind
+    state: State
+    listed: bool
+    """Folders: all children are known."""
+    read_only: bool
+    created_at_s: int
+    updated_at_s: int
+    version: Version | None
+    defect: str
+    """Files: why there is no usable version; empty when there is one."""
+
+    @property
+    def is_folder(self) -> bool:
+        return self.kind is Kind.FOLDER
+
+    @property
+    def in_tree(self) -> bool:
+        """Whether a path can lead here; a removed or replaced node answers False and serves only its open handles."""
+        return self.state is State.LIVE and (self.parent is not None or self.inode == ROOT)
+
+
+class EntryGone(msgspec.Struct, frozen=True):
+    """The entry `name` of `folder` leads elsewhere now, or nowhere."""
+
+    folder: Inode
+    name: bytes
+
+
+class ListingChanged(msgspec.Struct, frozen=True):
+    """The listing of `folder` has other entries than before."""
+
+    folder: Inode
+
+
+class InodeChanged(msgspec.Struct, frozen=True):
+    """Attributes of `inode` changed, and with `data` its bytes."""
+
+    inode: Inode
+    data: bool
+
+
+Forget = EntryGone | ListingChanged | InodeChanged
+"""What the kernel must forget after a change that did not come through it."""

@@ -1,0 +1,393 @@
+"""The persistent tree: one SQLite file that remembers every node by inode, by document and by directory entry.
+
+All calls are short, synchronous and made on the event loop's thread, so what one function reads and writes is one
+moment; only `sizes` opens a connection of its own and may run in a thread. Readers elsewhere rely on this: between two
+awaits the tree does not change.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from procorefs.procore.models import DocumentId, Kind, Version
+from procorefs.tree.nodes import ROOT, Inode, Node, State
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+FIRST_INODE = 1024
+"""Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
+
+CHECKED_AT_START_BYTES = 64 << 20
+"""A larger tree is only checked at start after a read from it failed: checking takes some 0.3 s for 100 MB."""
+
+_SCHEMA = f"""
+CREATE TABLE node (
+    inode       INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, not even after the row is gone
+    parent      INTEGER,           -- inode of the folder; NULL: not in the tree
+    shown       BLOB NOT NULL,     -- the directory entry; what Procore calls it stands in name
+    name        TEXT NOT NULL,
+    document_id INTEGER UNIQUE,    -- NULL: an ORPHAN
+    kind        INTEGER NOT NULL,  -- 1 folder, 2 file
+    state       INTEGER NOT NULL,  -- nodes.State
+    listed      INTEGER NOT NULL,  -- folder: all children are rows
+    read_only   INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,  -- Unix seconds, as all times here
+    updated_at  INTEGER NOT NULL,
+    version_id  INTEGER,           -- NULL: folder, or no usable version (see defect)
+    version_number INTEGER,
+    size        INTEGER,
+    version_created_at INTEGER,
+    url         TEXT,
+    defect      TEXT NOT NULL,
+    detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
+    pass        INTEGER NOT NULL   -- number of the full listing that last saw it (follow.py removes what was not seen)
+) STRICT;
+CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
+CREATE INDEX node_children ON node (parent);
+CREATE INDEX node_apart ON node (state) WHERE state <> 0;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+INSERT INTO node VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0);
+INSERT INTO sqlite_sequence VALUES ('node', {FIRST_INODE - 1});
+"""
+
+_COLUMNS = (
+    "inode, parent, shown, document_id, kind, state, listed, read_only, created_at, updated_at, "
+    "version_id, version_number, size, version_created_at, url, defect"
+)
+_KINDS = {1: Kind.FOLDER, 2: Kind.FILE}
+_KIND_CODES = {kind: code for code, kind in _KINDS.items()}
+_STATES = tuple(State)
+
+
+class TreeDamaged(Exception):
+    """The tree's file can't be read as a tree of this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What statfs tells: how many documents there are and how many bytes their newest versions have."""
+
+    documents: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Row:
+    """A row about to be written: a node with what only the store keeps."""
+
+    parent: Inode | None
+    shown: bytes
+    name: str
+    document_id: DocumentId
+    kind: Kind
+    state: State
+    read_only: bool
+    created_at_s: int
+    updated_at_s: int
+    version: Version | None
+    defect: str
+    detail: bytes
+    listing_pass: int
+
+    def values(self) -> tuple[Any, ...]:
+        version = self.version
+        return (
+            self.parent,
+            self.shown,
+            self.name,
+            self.document_id,
+            _KIND_CODES[self.kind],
+            self.state.value,
+            self.read_only,
+            self.created_at_s,
+            self.updated_at_s,
+            version.id if version else None,
+            version.number if version else None,
+            version.size_bytes if version else None,
+            version.created_at_s if version else None,
+            version.url if version else None,
+            self.defect,
+            self.detail,
+            self.listing_pass,
+        )
+
+
+class Known(NamedTuple):
+    """What the tree knows of a document."""
+
+    node: Node
+    name: str
+    """As Procore has it; `node.shown` may differ."""
+    detail: bytes
+    listing_pass: int
+
+
+_WRITTEN = (
+    "parent, shown, name, document_id, kind, state, read_only, created_at, updated_at, version_id, version_number, "
+    "size, version_created_at, url, defect, detail, pass"
+)
+_INSERT = f"INSERT INTO node ({_WRITTEN}, listed) VALUES ({', '.join('?' * 17)}, 0)"
+_UPDATE = f"UPDATE node SET ({_WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
+
+
+def _node(row: tuple[Any, ...]) -> Node:
+    version = None
+    if row[10] is not None:
+        version = Version(
+            id=row[10], number=row[11], size_bytes=row[12], created_at_s=row[13], url=row[14], created_by=None
+        )
+    return Node(
+        inode=row[0],
+        parent=row[1],
+        shown=row[2],
+        document_id=row[3],
+        kind=_KINDS[row[4]],
+        state=_STATES[row[5]],
+        listed=bool(row[6]),
+        read_only=bool(row[7]),
+        created_at_s=row[8],
+        updated_at_s=row[9],
+        version=version,
+        defect=row[15],
+    )
+
+
+class TreeStore:
+    """The rows, found by inode, by document and by entry.
+
+    Raises TreeDamaged when the file is no tree of this format, sqlite3.OperationalError when it can't be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._db.close()
+            if damaged(error):
+                raise TreeDamaged(str(error)) from error
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The tree at `path`; a damaged one is moved aside, a new one begun, and the log says so."""
+        try:
+            return cls(path)
+        except TreeDamaged as error:
+            aside = move_aside(path)
+            log.warning(
+                "The tree %s is damaged (%s); it was moved to %s and is listed anew.", path, error, aside
+            )
+            return cls(path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _prepare(self) -> None:
+        run = self._db.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run("PRAGMA cache_size = -16384")
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise TreeDamaged(f"it has the format {version}, this version reads {SCHEMA_VERSION}")
+        if version == 0:
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        elif _damage_mark(self._path).exists() or self._path.stat().st_size <= CHECKED_AT_START_BYTES:
+            self._check()
+        run("DELETE FROM node WHERE state = ?", (State.ORPHAN.value,))
+        if run("SELECT 1 FROM node WHERE inode = ?", (ROOT,)).fetchone() is None:
+            raise TreeDamaged("its root is missing")
+
+    def _check(self) -> None:
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise TreeDamaged(verdict)
+        _damage_mark(self._path).unlink(missing_ok=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, also through kill -9; contains no await."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # Reading
+
+    def by_inode(self, inode: Inode) -> Node | None:
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
+        return _node(row) if row else None
+
+    def known(self, document_id: DocumentId) -> Known | None:
+        """What is known of a document, in the tree or not."""
+        row = self._db.execute(
+            f"SELECT {_COLUMNS}, name, detail, pass FROM node WHERE document_id = ?", (document_id,)
+        ).fetchone()
+        return Known(_node(row), row[16], row[17], row[18]) if row else None
+
+    def child(self, folder: Inode, shown: bytes) -> Node | None:
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND shown = ?", (folder, shown)
+        ).fetchone()
+        return _node(row) if row else None
+
+    def has_entry(self, folder: Inode, shown: bytes) -> bool:
+        found = self._db.execute("SELECT 1 FROM node WHERE parent = ? AND shown = ?", (folder, shown))
+        return found.fetchone() is not None
+
+    def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
+        """Entries of a folder in the order of their inodes, which is stable while entries come and go."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND inode > ? ORDER BY inode LIMIT ?",
+            (folder, after, limit),
+        )
+        return [_node(row) for row in rows]
+
+    def path(self, inode: Inode) -> str:
+        """The path below the mount point, for people; '' for the root, and the bare name of what is not in the tree."""
+        parts: list[str] = []
+        at: Inode | None = inode
+        while at is not None and at != ROOT:
+            row = self._db.execute("SELECT parent, shown FROM node WHERE inode = ?", (at,)).fetchone()
+            if row is None:
+                break
+            at, shown = row
+            parts.append(shown.decode("utf-8", "replace"))
+        return "/".join(reversed(parts))
+
+    def reachable(self, inode: Inode) -> bool:
+        """Whether a path from the root leads to the node: neither it nor a folder above it was removed."""
+        at: Inode | None = inode
+        while at is not None and at != ROOT:
+            row = self._db.execute("SELECT parent, state FROM node WHERE inode = ?", (at,)).fetchone()
+            if row is None or row[1] != State.LIVE.value:
+                return False
+            at = row[0]
+        return at == ROOT
+
+    def count(self) -> int:
+        """How many documents Procore lists as existing, the root not among them."""
+        (rows,) = self._db.execute("SELECT count(*) FROM node").fetchone()
+        (apart,) = self._db.execute("SELECT count(*) FROM node WHERE state <> 0").fetchone()
+        return int(rows - apart - 1)
+
+    def hidden(self) -> int:
+        """How many documents that count as existing lie below something that was deleted."""
+        (hidden,) = self._db.execute(
+            "WITH RECURSIVE below(inode) AS ("
+            " SELECT child.inode FROM node folder JOIN node child ON child.parent = folder.inode"
+            " WHERE folder.state <> 0"
+            " UNION ALL SELECT child.inode FROM below JOIN node child ON child.parent = below.inode)"
+            " SELECT count(*) FROM below"
+        ).fetchone()
+        return int(hidden)
+
+    def deleted(self) -> int:
+        """How many documents are known to be deleted."""
+        found = self._db.execute("SELECT count(*) FROM node WHERE state = ?", (State.DELETED.value,))
+        return int(found.fetchone()[0])
+
+    def unseen(self, listing_pass: int) -> list[Node]:
+        """Documents in the tree that the full listing of that number did not see."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM node WHERE state = 0 AND pass < ? AND inode <> ? AND document_id IS NOT NULL",
+            (listing_pass, ROOT),
+        )
+        return [_node(row) for row in rows]
+
+    def sizes(self) -> Sizes:
+        """Documents and their bytes; opens its own connection, so it may run in a thread."""
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+            count, size = db.execute("SELECT count(*), total(size) FROM node WHERE state = 0").fetchone()
+        return Sizes(documents=count - 1, size_bytes=int(size))
+
+    def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
+        """A remembered number or text about the tree as a whole, None when there is none."""
+        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    # Writing: within `transaction`
+
+    def remember(self, name: str, value: int | str | None) -> None:
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    def insert(self, row: Row) -> Inode:
+        return Inode(self._db.execute(_INSERT, row.values()).lastrowid or 0)
+
+    def update(self, inode: Inode, row: Row) -> None:
+        self._db.execute(_UPDATE, (*row.values(), inode))
+
+    def see(self, inode: Inode, listing_pass: int, url: str | None) -> None:
+        """Note that a listing saw the node unchanged; only the URL of its bytes may differ each time."""
+        self._db.execute(
+            "UPDATE node SET pass = max(pass, ?), url = ? WHERE inode = ?", (listing_pass, url, inode)
+        )
+
+    def bind_root(self, document_id: DocumentId, listing_pass: int) -> None:
+        self._db.execute(
+            "UPDATE node SET document_id = ?, pass = ? WHERE inode = ?", (document_id, listing_pass, ROOT)
+        )
+
+    def detach(self, inode: Inode, state: State) -> None:
+        """Take a node out of the tree; what lies below it goes with it, for no path leads there any more."""
+        self._db.execute("UPDATE node SET parent = NULL, state = ? WHERE inode = ?", (state.value, inode))
+
+    def orphan(self, inode: Inode) -> None:
+        """Leave an older version to those who have it open; its document goes on under another inode."""
+        self._db.execute(
+            "UPDATE node SET parent = NULL, document_id = NULL, state = ? WHERE inode = ?",
+            (State.ORPHAN.value, inode),
+        )
+
+    def expect(self, document_id: DocumentId) -> Inode:
+        """A row for a folder that is only known as somebody's parent."""
+        row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
+        return self.insert(row)
+
+    def adopt(self, folder: Inode, successor: Inode) -> None:
+        """Move all entries of one folder to another, which has none of their names."""
+        self._db.execute("UPDATE node SET parent = ? WHERE parent = ?", (successor, folder))
+
+    def set_listed(self, folder: Inode) -> None:
+        self._db.execute("UPDATE node SET listed = 1 WHERE inode = ?", (folder,))
+
+    def set_all_listed(self) -> None:
+        self._db.execute("UPDATE node SET listed = 1 WHERE kind = 1 AND listed = 0")
+
+    def mark_damaged(self) -> None:
+        """Have the next start begin anew: a page of the file turned out to be unreadable while it was in use."""
+        _damage_mark(self._path).touch(mode=0o600)
+
+
+def damaged(error: BaseException) -> bool:
+    """Whether SQLite says that the file itself is bad: a full disk or a locked file is another matter."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _damage_mark(path: Path) -> Path:
+    return path.with_name(path.name + ".damaged")
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged database and its side files; the new name, which says when."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    _damage_mark(path).unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        side = path.with_name(path.name + suffix)
+        if side.exists():
+            side.rename(aside.with_name(aside.name + suffix))
+    return aside
