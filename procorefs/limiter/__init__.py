@@ -1,1 +1,6 @@
 """The call budget: who may send the next call to Procore, and when."""
+
+from procorefs.limiter.budget import Limiter, LimiterStatus, Priority, WindowStatus
+from procorefs.limiter.gate import LocalLimiter
+
+__all__ = ["Limiter", "LimiterStatus", "LocalLimiter", "Priority", "WindowStatus"]

@@ -1,0 +1,48 @@
+"""What a caller sees of the budget: a class to call in, a gate to wait at, and a status to show."""
+
+import enum
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+
+class Priority(enum.IntEnum):
+    """Who goes first when calls are scarce."""
+
+    INTERACTIVE = 0  # somebody waits for it: lookup, open, read, lock
+    WRITING = 1  # what must still reach Procore
+    REFRESH = 2  # looks for changes, listing in the background
+
+
+class WindowStatus(msgspec.Struct, frozen=True):
+    """One window as it is known; `reset` is Unix seconds, None while the window is not running."""
+
+    limit: int
+    remaining: int
+    reset: float | None
+
+
+class LimiterStatus(msgspec.Struct, frozen=True):
+    """What `status` shows; `paused_until` is Unix seconds, None when nothing is paused."""
+
+    hourly: WindowStatus
+    spike: WindowStatus
+    waiting: int
+    paused_until: float | None
+
+
+class Limiter(Protocol):
+    """The gate before every API call; whoever was let in reports the answer, or that none came."""
+
+    async def acquire(self, priority: Priority) -> None:
+        """Wait for one call and take it; cancelled while waiting, nothing is taken."""
+
+    def observe(self, status: int, headers: Mapping[str, str]) -> None:
+        """Learn from the answer to a call that was taken; once for each. Status 0: no answer came."""
+
+    def would_wait(self, priority: Priority) -> bool:
+        """Would `acquire` have to wait now?"""
+
+    def snapshot(self) -> LimiterStatus:
+        """What is known now."""

@@ -1,0 +1,188 @@
+"""Tokens: got by client credentials or an authorization code, renewed by one at a time, never shown.
+
+A refresh token works once, and the old one is dead even if the answer was lost: so a renewal holds the lock of the
+store, looks first whether somebody else has renewed, is not torn by cancellation, and the new token is on disk
+before anybody uses it (procore-api.md, OAuth 2.0).
+"""
+
+import logging
+import random
+import secrets
+import time
+from urllib.parse import urlencode
+
+import msgspec
+import trio
+
+from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, error_of_login
+from procorefs.procore.http import Http
+from procorefs.procore.retry import Patience
+from procorefs.procore.settings import ApiSettings, Grant
+from procorefs.procore.tokens import Token, TokenStore
+from procorefs.procore.wire import acceptable_url
+
+log = logging.getLogger(__name__)
+
+RENEW_EARLY_S = 60.0  # before its end a token is no longer used, or a tenth of its life if that is less
+
+
+class _TokenAnswer(msgspec.Struct):
+    access_token: str
+    expires_in: float = 5400
+    refresh_token: str | None = None
+
+
+class Auth:
+    """Who we are: `token` before a call, `renew` after a 401."""
+
+    def __init__(self, settings: ApiSettings, http: Http, store: TokenStore) -> None:
+        self._settings = settings
+        self._http = http
+        self._store = store
+        self._token: Token | None = None
+
+    async def token(self) -> str:
+        """A token that should be valid. Raises LoginRefused, Unavailable, Malformed."""
+        if self._token is None:
+            self._token = await trio.to_thread.run_sync(self._store.load)
+        token = self._token
+        if token is not None and time.time() < token.expires_at_s:
+            return token.access_token
+        return await self._renewed(token.access_token if token is not None else None)
+
+    async def renew(self, rejected: str) -> str:
+        """Another token than the one that Procore rejected. Raises as `token`."""
+        return await self._renewed(rejected)
+
+    async def login_by_code(self, code: str) -> None:
+        """Exchange an authorization code, which works once, for a stored login. Raises as `token`."""
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._settings.redirect_uri}
+        async with self._store.locked():
+            await trio.to_thread.run_sync(self._check_writable)
+            with trio.CancelScope(shield=True):
+                self._token = await self._keep(await self._ask(form, "log in"))
+
+    async def logout(self) -> None:
+        """Revoke the stored token and forget it, also when the service cannot be reached."""
+        async with self._store.locked():
+            stored = await trio.to_thread.run_sync(self._store.load)
+            self._token = None
+            await trio.to_thread.run_sync(self._store.delete)
+        if stored is not None:
+            form = {"token": stored.refresh_token or stored.access_token, **self._client()}
+            await self._post("/oauth/revoke", form, "revoke the login")
+
+    def authorization_url(self, state: str) -> str:
+        """Where a person's browser goes to get a code; `state` comes back with it (see `new_state`)."""
+        query = {
+            "response_type": "code",
+            "client_id": self._settings.client_id,
+            "redirect_uri": self._settings.redirect_uri,
+            "state": state,
+        }
+        return f"{self._settings.login_url.rstrip('/')}/oauth/authorize?{urlencode(query)}"
+
+    async def _renewed(self, rejected: str | None) -> str:
+        async with self._store.locked():
+            token = await self._stored_by_others(rejected)
+            if token is None:
+                with trio.CancelScope(shield=True):
+                    token = await self._fetched()
+            assert token is not None  # nothing cancels a shielded scope without a deadline
+            self._token = token
+        return token.access_token
+
+    async def _stored_by_others(self, rejected: str | None) -> Token | None:
+        """A token that somebody else renewed while we waited for the lock."""
+        for known in (self._token, await trio.to_thread.run_sync(self._store.load)):
+            if known and known.access_token != rejected and time.time() < known.expires_at_s:
+                return known
+        return None
+
+    async def _fetched(self) -> Token:
+        """A token from the service, kept before it is returned. The lock is held."""
+        if self._settings.grant is Grant.CLIENT_CREDENTIALS:
+            return await self._keep(await self._ask_patiently({"grant_type": "client_credentials"}))
+        old = await trio.to_thread.run_sync(self._store.load) or self._token
+        if old is None or old.refresh_token is None:
+            raise LoginRefused("There is no stored login for this account: run procorefs login")
+        await trio.to_thread.run_sync(self._check_writable)
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": old.refresh_token,
+            "redirect_uri": self._settings.redirect_uri,
+        }
+        token = await self._ask_patiently(form)
+        if token.refresh_token is None:
+            token = msgspec.structs.replace(token, refresh_token=old.refresh_token)
+        return await self._keep(token)
+
+    async def _ask_patiently(self, form: dict[str, str]) -> Token:
+        """Ask again after a passing failure: a refresh token that was not spent still works then."""
+        patience = Patience(self._settings.patience_s, trio.current_time(), random.random)
+        while True:
+            try:
+                return await self._ask(form, "get an access token")
+            except ProcoreError as error:
+                pause_s = patience.pause_s(error, trio.current_time())
+                if pause_s is None:
+                    raise _with_advice(error, self._settings.grant) from None
+                await trio.sleep(max(pause_s, 0.5))
+
+    async def _ask(self, form: dict[str, str], action: str) -> Token:
+        body = await self._post("/oauth/token", {**form, **self._client()}, action)
+        try:
+            answer = msgspec.json.decode(body, type=_TokenAnswer)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise Malformed(f"Could not {action}: the login service's answer is not a token") from None
+        if not answer.access_token.isascii() or not answer.access_token.isprintable():
+            raise Malformed(f"Could not {action}: the login service's answer is not a token")
+        life_s = max(answer.expires_in, 0.0)
+        expires_at_s = time.time() + life_s - min(RENEW_EARLY_S, life_s / 10)
+        return Token(answer.access_token, expires_at_s, answer.refresh_token)
+
+    async def _post(self, path: str, form: dict[str, str], action: str) -> bytes:
+        url = self._settings.login_url.rstrip("/") + path
+        if not acceptable_url(url):
+            raise Malformed(f"Could not {action}: the login address must begin with https://")
+        status, body = await self._http.post_form(
+            url, form, action=action, silence_s=self._settings.silence_s
+        )
+        if status != 200:
+            raise error_of_login(action, status, body)
+        return body
+
+    async def _keep(self, token: Token) -> Token:
+        """The token, stored. One that cannot be stored is better used once than thrown away."""
+        try:
+            await trio.to_thread.run_sync(self._store.save, token)
+        except OSError as error:
+            if token.refresh_token is not None:
+                log.error("the new login cannot be stored (%s): it ends with this process", error.strerror)
+            else:
+                log.warning("the access token cannot be stored (%s)", error.strerror)
+        return token
+
+    def _check_writable(self) -> None:
+        """Raises LoginRefused: a refresh token is not spent when the next could not be stored."""
+        try:
+            self._store.check_writable()
+        except OSError as error:
+            raise LoginRefused(
+                f"Could not renew the login: the state directory cannot be written ({error.strerror})"
+            ) from None
+
+    def _client(self) -> dict[str, str]:
+        return {"client_id": self._settings.client_id, "client_secret": self._settings.client_secret}
+
+
+def new_state() -> str:
+    """A value that ties an authorization answer to its question."""
+    return secrets.token_urlsafe(24)
+
+
+def _with_advice(error: ProcoreError, grant: Grant) -> ProcoreError:
+    if not isinstance(error, LoginRefused):
+        return error
+    advice = "check client id and secret" if grant is Grant.CLIENT_CREDENTIALS else "run procorefs login"
+    return LoginRefused(f"{error}: {advice}", status=error.status)

@@ -1,0 +1,347 @@
+"""The calls: each goes through the limiter, is repeated where that is safe, and returns checked models."""
+
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+import trio
+
+from procorefs.limiter import Limiter, LocalLimiter, Priority
+from procorefs.procore import wire
+from procorefs.procore.auth import Auth
+from procorefs.procore.errors import (
+    Invalid,
+    NotAuthorized,
+    NotFound,
+    ProcoreError,
+    Silent,
+    TooLarge,
+    error_of_answer,
+)
+from procorefs.procore.http import Headers, Http, open_http, whole_body
+from procorefs.procore.models import (
+    Company,
+    CompanyId,
+    Document,
+    DocumentId,
+    FolderListing,
+    Me,
+    Page,
+    Project,
+    Version,
+    VersionId,
+)
+from procorefs.procore.paging import Answer, page_of
+from procorefs.procore.retry import Patience
+from procorefs.procore.settings import ApiSettings
+from procorefs.procore.tokens import open_store
+
+log = logging.getLogger(__name__)
+
+__all__ = ["ApiCalls", "ApiSettings", "Client", "open_client"]
+
+T = TypeVar("T")
+
+CALL_S = 120.0  # a call that trickles for longer is silent to those who wait for it
+MANY = 2000  # per_page to ask for: no list has more
+MANY_PROJECTS = 300
+SMALLEST_PAGE = 10  # smaller pages are not asked for when lists are "too large"
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+A_DAY_S = 86_400
+
+
+class ApiCalls(msgspec.Struct):
+    """What was sent to the API; `throttled` counts the answers 429."""
+
+    total: int = 0
+    by_route: dict[str, int] = {}
+    throttled: int = 0
+
+    def count(self, route: str) -> None:
+        self.total += 1
+        self.by_route[route] = self.by_route.get(route, 0) + 1
+
+
+class Client:
+    """One account at one Procore.
+
+    Calls raise ProcoreError. Those about documents need `company_id` and `project_id` in the settings.
+    """
+
+    def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
+        self.settings = settings
+        self.http = http
+        self.auth = auth
+        self.limiter = limiter
+        self.stats = ApiCalls()
+        self._base = settings.api_url.rstrip("/")
+        self._index: int = 0  # which of the index's routes answers; those before it were 404
+        self._per_page_cap = MANY  # lowered when the server says that a list is too large
+
+    async def me(self, *, priority: Priority = Priority.INTERACTIVE) -> Me:
+        """The user that the token stands for."""
+        action = "ask who is logged in"
+        answer = await self._get("me", "/rest/v1.0/me", {}, action, priority)
+        return wire.me(answer.body, action)
+
+    async def companies(self, *, priority: Priority = Priority.INTERACTIVE) -> list[Company]:
+        """All companies of the user."""
+        action = "list the companies"
+        return await self._all_pages(
+            "companies", "/rest/v1.0/companies", {}, MANY, wire.companies, action, priority
+        )
+
+    async def projects(
+        self, company_id: CompanyId, *, priority: Priority = Priority.INTERACTIVE
+    ) -> list[Project]:
+        """All projects of a company that the user can see."""
+        action = f"list the projects of company {company_id}"
+        query = {"company_id": str(company_id)}
+        return await self._all_pages(
+            "projects",
+            "/rest/v1.1/projects",
+            query,
+            MANY_PROJECTS,
+            wire.projects,
+            action,
+            priority,
+            company_id,
+        )
+
+    async def documents_page(
+        self,
+        *,
+        page: int,
+        per_page: int = MANY,
+        sort: str = "-updated_at",
+        updated_from_s: int | None = None,
+        updated_to_s: int | None = None,
+        in_recycle_bin: bool | None = None,
+        folder_id: DocumentId | None = None,
+        priority: Priority,
+    ) -> Page[Document]:
+        """One page of the project's index; pass the `per_page` that came back on to the next call.
+
+        Times are Unix seconds. A list that is too large is asked for in smaller pages (406, 408).
+        """
+        query = {"view": "extended", "sort": sort}
+        if updated_from_s is not None or updated_to_s is not None:
+            query["filters[updated_at]"] = time_range(updated_from_s, updated_to_s)
+        if in_recycle_bin is not None:
+            query["filters[is_in_recycle_bin]"] = "true" if in_recycle_bin else "false"
+        if folder_id is not None:
+            query["filters[folder_id]"] = str(folder_id)
+        if page == 1:
+            per_page = min(per_page, self._per_page_cap)
+        return await self._index_page(query, page, per_page, priority)
+
+    async def folder(self, folder_id: DocumentId | None, *, priority: Priority) -> FolderListing:
+        """A folder (None: the root) and what lies directly in it."""
+        action = "list the root folder" if folder_id is None else f"list folder {folder_id}"
+        path = "/rest/v1.0/folders" + ("" if folder_id is None else f"/{folder_id}")
+        query = self._project_query() | {"show_latest_file_version_only": "true"}
+        answer = await self._get("folders", path, query, action, priority)
+        return wire.folder_listing(answer.body, action)
+
+    async def file(self, file_id: DocumentId, *, priority: Priority) -> Document:
+        """A file with its newest version."""
+        action = f"look up file {file_id}"
+        query = self._project_query() | {"show_latest_version_only": "true"}
+        answer = await self._get("files", f"/rest/v1.0/files/{file_id}", query, action, priority)
+        return wire.file(answer.body, action)
+
+    async def file_version(self, version_id: VersionId, *, priority: Priority) -> Version:
+        """A version, with an address that is fresh."""
+        action = f"look up version {version_id}"
+        path = f"/rest/v1.0/file_versions/{version_id}"
+        answer = await self._get("file_versions", path, self._project_query(), action, priority)
+        return wire.file_version(answer.body, action)
+
+    # --- the index ---
+
+    async def _index_page(
+        self, query: dict[str, str], page: int, per_page: int, priority: Priority
+    ) -> Page[Document]:
+        action = f"list the documents of project {self.settings.project_id}"
+        asked = query | {"page": str(page), "per_page": str(per_page)}
+        try:
+            answer = await self._get_index(asked, action, priority)
+        except TooLarge:
+            if per_page // 2 < SMALLEST_PAGE:
+                raise
+            self._per_page_cap = min(self._per_page_cap, per_page // 2)
+            log.info("Procore finds a page of %d documents too large: asking for half of it", per_page)
+            return await self._in_halves(query, page, per_page, priority)
+        return page_of(answer, wire.documents(answer.body, action), page, per_page)
+
+    async def _in_halves(
+        self, query: dict[str, str], page: int, per_page: int, priority: Priority
+    ) -> Page[Document]:
+        """The same documents in two smaller pages; only the first page may change the size of those after it."""
+        half = per_page // 2
+        if page == 1:
+            return await self._index_page(query, 1, half, priority)
+        if per_page % 2:
+            raise TooLarge(f"Could not list the documents: pages of {per_page} have become too large")
+        first = await self._index_page(query, page * 2 - 1, half, priority)
+        if first.next_page is None:
+            return msgspec.structs.replace(first, per_page=per_page)
+        second = await self._index_page(query, page * 2, half, priority)
+        return Page(
+            items=first.items + second.items,
+            total=second.total,
+            per_page=per_page,
+            next_page=page + 1 if second.next_page is not None else None,
+            refused=first.refused + second.refused,
+        )
+
+    async def _get_index(self, query: dict[str, str], action: str, priority: Priority) -> Answer:
+        """From the newest route that this Procore has: v2 with company, v2 without, v1 (on 404, remembered)."""
+        paths = self._index_paths()
+        for position in range(self._index, len(paths)):
+            try:
+                answer = await self._get("documents", paths[position], query, action, priority)
+            except NotFound:
+                if position == len(paths) - 1:
+                    self._index = 0
+                    raise
+            else:
+                self._index = position
+                return answer
+        raise AssertionError("the last route returns or raises")
+
+    def _index_paths(self) -> list[str]:
+        company_id, project_id = self._company_and_project()
+        return [
+            f"/rest/v2.0/companies/{company_id}/projects/{project_id}/documents",
+            f"/rest/v2.0/projects/{project_id}/documents",
+            f"/rest/v1.0/projects/{project_id}/documents",
+        ]
+
+    def _project_query(self) -> dict[str, str]:
+        return {"project_id": str(self._company_and_project()[1])}
+
+    def _company_and_project(self) -> tuple[int, int]:
+        if self.settings.company_id is None or self.settings.project_id is None:
+            raise Invalid("No company and project were chosen")
+        return self.settings.company_id, self.settings.project_id
+
+    # --- one call ---
+
+    async def _all_pages(
+        self,
+        route: str,
+        path: str,
+        query: dict[str, str],
+        per_page: int,
+        parse: Callable[[bytes, str], wire.Items],
+        action: str,
+        priority: Priority,
+        company_id: CompanyId | None = None,
+    ) -> list[T]:
+        found: list[T] = []
+        page: int | None = 1
+        while page is not None:
+            asked = query | {"page": str(page), "per_page": str(per_page)}
+            answer = await self._get(route, path, asked, action, priority, company_id)
+            read: Page[T] = page_of(answer, parse(answer.body, action), page, per_page)
+            found += read.items
+            page, per_page = read.next_page, read.per_page or per_page
+        return found
+
+    async def _get(
+        self,
+        route: str,
+        path: str,
+        query: Mapping[str, str],
+        action: str,
+        priority: Priority,
+        company_id: CompanyId | None = None,
+    ) -> Answer:
+        """One GET, repeated after passing failures; a 401 renews the token once. Raises ProcoreError."""
+        patience = Patience(self.settings.patience_s, trio.current_time(), random.random)
+        headers = HEADERS | self._company_header(company_id)
+        token = await self.auth.token()
+        renewed = False
+        while True:
+            waited_from_s = trio.current_time()
+            await self.limiter.acquire(priority)
+            patience.extend(trio.current_time() - waited_from_s)
+            try:
+                return await self._send(route, path, query, action, headers, token)
+            except NotAuthorized:
+                if renewed:
+                    raise
+                renewed = True
+                token = await self.auth.renew(token)
+            except ProcoreError as error:
+                pause_s = patience.pause_s(error, trio.current_time())
+                if pause_s is None:
+                    raise
+                log.info("%s: trying again in %.1f s", error, pause_s)
+                await trio.sleep(pause_s)
+
+    async def _send(
+        self,
+        route: str,
+        path: str,
+        query: Mapping[str, str],
+        action: str,
+        headers: Mapping[str, str],
+        token: str,
+    ) -> Answer:
+        """One exchange; the limiter learns of it whatever happens. A call was taken before."""
+        self.stats.count(f"GET {route}")
+        status, answered, body = 0, Headers(), b""
+        try:
+            with trio.move_on_after(CALL_S) as scope:
+                async with self.http.get(
+                    self._base + path + "?" + urlencode(query) if query else self._base + path,
+                    action=action,
+                    bearer=token,
+                    headers=headers,
+                    silence_s=self.settings.silence_s,
+                ) as response:
+                    status, answered = response.status_code, response.headers
+                    body = await whole_body(response, action)
+        finally:
+            self.limiter.observe(status, answered)
+        if scope.cancelled_caught:
+            raise Silent(f"Could not {action}: Procore did not finish its answer in {CALL_S:.0f} s")
+        if status == 429:
+            self.stats.throttled += 1
+        if status != 200:
+            raise error_of_answer(action, status, body)
+        return Answer(answered, body)
+
+    def _company_header(self, company_id: CompanyId | None) -> dict[str, str]:
+        company_id = company_id or self.settings.company_id
+        return {"Procore-Company-Id": str(company_id)} if company_id is not None else {}
+
+
+def time_range(from_s: int | None, to_s: int | None) -> str:
+    """A range as filters take it, always with both ends; an open end is 1970 or tomorrow."""
+    if to_s is None:
+        to_s = int(time.time()) + A_DAY_S
+    ends = (datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (from_s or 0, to_s))
+    return "...".join(ends)
+
+
+@asynccontextmanager
+async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) -> AsyncIterator[Client]:
+    """A client for as long as the context lasts; without a limiter it gets one of its own.
+
+    Raises Invalid when an address is not https (http is for loopback hosts alone).
+    """
+    for name, url in (("API", settings.api_url), ("login", settings.login_url)):
+        if not wire.acceptable_url(url):
+            raise Invalid(f"The {name} address {url!r} cannot be used: it must begin with https://")
+    async with open_http(settings.api_url) as http:
+        auth = Auth(settings, http, open_store(settings))
+        yield Client(settings, http, auth, limiter or LocalLimiter())

@@ -1,0 +1,190 @@
+"""Everything that can go wrong with Procore; the one place that maps HTTP answers and network failures to it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+MAX_TEXT = 300  # characters of a server's own words that we repeat
+
+
+class ProcoreError(Exception):
+    """Something Procore or the way to it refused; its text is one sentence for a person.
+
+    `status` is the HTTP status (None: there was no answer), `passing` says that the same request may work later.
+    """
+
+    passing = False
+
+    def __init__(self, message: str, *, status: int | None = None, answer: object = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.answer = (
+            answer  # the decoded error body, for those who need more than the sentence (409: the file)
+        )
+
+
+class LoginRefused(ProcoreError):
+    """The login service took neither the credentials nor the stored login."""
+
+
+class NotAuthorized(ProcoreError):
+    """401: the token is not accepted, also not after it was renewed."""
+
+
+class Forbidden(ProcoreError):
+    """403: no permission, the tool is disabled, or the app is not connected to the company."""
+
+
+class NotFound(ProcoreError):
+    """404: gone or invisible."""
+
+
+class Conflict(ProcoreError):
+    """409: e.g. somebody else has checked the file out."""
+
+
+class Gone(ProcoreError):
+    """410: an upload or address that has expired."""
+
+
+class Invalid(ProcoreError):
+    """400 or 422: Procore does not take what was sent."""
+
+
+class TooLarge(ProcoreError):
+    """406 or 408: the list asked for is too large; ask for smaller pages."""
+
+
+class RateLimited(ProcoreError):
+    """429 again and again, although the calls waited as they were told."""
+
+    passing = True
+
+
+class Unavailable(ProcoreError):
+    """The network failed, or the server did (5xx)."""
+
+    passing = True
+
+
+class Silent(Unavailable):
+    """The server accepted the request and then sent no byte for too long."""
+
+
+class Malformed(ProcoreError):
+    """The answer is not what it must be: not JSON, of the wrong type, shorter or longer than said."""
+
+
+_BY_STATUS: dict[int, type[ProcoreError]] = {
+    400: Invalid,
+    401: NotAuthorized,
+    403: Forbidden,
+    404: NotFound,
+    406: TooLarge,
+    408: TooLarge,
+    409: Conflict,
+    410: Gone,
+    413: TooLarge,
+    422: Invalid,
+    429: RateLimited,
+}
+
+_SAYS: dict[type[ProcoreError], str] = {
+    Invalid: "Procore does not accept the request",
+    NotAuthorized: "Procore does not accept the login",
+    Forbidden: "Procore does not permit it",
+    NotFound: "Procore does not have it, or hides it from this user",
+    TooLarge: "Procore says that the list is too large",
+    Conflict: "it is in conflict with what Procore has",
+    Gone: "it has expired",
+    RateLimited: "Procore's call limit is used up",
+    Unavailable: "Procore is not available at the moment",
+    Malformed: "Procore's answer was not understood",
+}
+
+
+def error_of_answer(action: str, status: int, body: bytes) -> ProcoreError:
+    """The error for an answer that is not a success; `action` completes "Could not …".
+
+    All three shapes of error bodies are understood (procore-api.md, Every API call), and OAuth's own.
+    """
+    answer = _decoded(body)
+    kind = _BY_STATUS.get(status) or (Unavailable if status >= 500 else Malformed)
+    words = server_words(answer)
+    sentence = f"Could not {action}: {_SAYS[kind]} (HTTP {status}{': ' + words if words else ''})"
+    return kind(sentence, status=status, answer=answer)
+
+
+def error_of_network(action: str, error: Exception, host: str) -> Unavailable:
+    """The error for a request that got no whole answer; its cause is named, not shown."""
+    name = type(error).__name__
+    if name in ("ReadTimeout", "WriteTimeout", "TooSlowError"):
+        return Silent(f"Could not {action}: {host} sent nothing for too long")
+    if name in ("ConnectError", "ConnectTimeout"):
+        return Unavailable(f"Could not {action}: {host} cannot be reached ({_reason(error)})")
+    return Unavailable(f"Could not {action}: the connection to {host} broke ({_reason(error)})")
+
+
+def error_of_login(action: str, status: int, body: bytes) -> ProcoreError:
+    """The error for an answer of the login service that is not a success."""
+    answer = _decoded(body)
+    if status in (400, 401, 403, 422):
+        words = server_words(answer) or "no reason given"
+        return LoginRefused(
+            f"Could not {action}: the login was refused (HTTP {status}: {words})", status=status
+        )
+    return error_of_answer(action, status, body)
+
+
+def server_words(answer: object) -> str:
+    """What an error body says, on one line without control characters, at most `MAX_TEXT` characters."""
+    text = "; ".join(part for part in _parts(answer) if part)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
+def _parts(answer: object) -> Iterator[str]:
+    if not isinstance(answer, dict):
+        return
+    if "errors" in answer:
+        yield from _messages(answer["errors"])
+    error = answer.get("error")
+    if isinstance(error, dict):
+        yield from _messages(error.get("message") or error.get("code"))
+        yield from _messages([detail.get("message") for detail in _dicts(error.get("details"))])
+    elif isinstance(error, str):  # RFC 6749
+        yield str(answer.get("error_description") or error)
+    yield from _messages(answer.get("message"))
+
+
+def _messages(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _messages(item)
+    elif isinstance(value, dict):
+        for field, messages in value.items():
+            said = ", ".join(_messages(messages))
+            yield said if field == "base" else f"{field} {said}"
+
+
+def _dicts(value: object) -> Iterator[dict[str, Any]]:
+    if isinstance(value, list):
+        yield from (item for item in value if isinstance(item, dict))
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None  # e.g. a proxy's HTML page: the status alone must do
+
+
+def _reason(error: BaseException) -> str:
+    """The lowest cause's own words: "Connection refused" says more than what wraps it."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

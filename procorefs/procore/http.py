@@ -1,0 +1,141 @@
+"""HTTP as we allow it: checked addresses, redirects by hand, the token to one origin only, big reads.
+
+Nothing above this module touches httpx. Failures of the network leave it as `ProcoreError`s.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+
+from procorefs.procore._httpx import httpx
+from procorefs.procore.errors import Malformed, error_of_network
+from procorefs.procore.transport import Direct
+from procorefs.procore.wire import acceptable_url
+
+MAX_REDIRECTS = 5
+MAX_BODY_BYTES = 256 * 1024 * 1024  # of an API answer, decompressed; a page of 2,000 documents has some 3 MiB
+CONNECT_S = 10.0
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+LOOPBACK_PATTERNS = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+FAILURES = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+
+Headers = httpx.Headers
+Response = httpx.Response
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: who would get a token sent there."""
+    parts = urlsplit(url)
+    default = 443 if parts.scheme == "https" else 80
+    return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or default
+
+
+class Http:
+    """Requests with the rules of this house. `token_origin` is the only origin that may see a bearer token."""
+
+    def __init__(self, client: httpx.AsyncClient, token_origin: tuple[str, str, int]) -> None:
+        self._client = client
+        self._token_origin = token_origin
+
+    def takes_token(self, url: str) -> bool:
+        """Would a bearer token be sent there?"""
+        return origin_of(url) == self._token_origin
+
+    @asynccontextmanager
+    async def get(
+        self, url: str, *, action: str, bearer: str | None, headers: Mapping[str, str], silence_s: float
+    ) -> AsyncIterator[Response]:
+        """GET with redirects followed; the body is read inside. Raises Unavailable, Silent, Malformed.
+
+        The token is dropped at the first step away from its origin and never comes back.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            if not acceptable_url(url):
+                raise Malformed(f"Could not {action}: Procore names an address that may not be fetched")
+            bearer = bearer if self.takes_token(url) else None
+            async with self._exchange("GET", url, action, bearer, headers, silence_s) as response:
+                location = response.headers.get("location")
+                if response.status_code not in REDIRECTS or not location:
+                    yield response
+                    return
+                url = urljoin(url, location)
+        raise Malformed(f"Could not {action}: the server redirects more than {MAX_REDIRECTS} times")
+
+    async def post_form(
+        self, url: str, form: Mapping[str, str], *, action: str, silence_s: float
+    ) -> tuple[int, bytes]:
+        """POST a form, following nothing; for the login service. Raises Unavailable, Silent, Malformed."""
+        accept = {"Accept": "application/json"}
+        async with self._exchange("POST", url, action, None, accept, silence_s, form) as response:
+            return response.status_code, await whole_body(response, action)
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        action: str,
+        bearer: str | None,
+        headers: Mapping[str, str],
+        silence_s: float,
+        form: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Response]:
+        """One request, one answer; failures while the caller reads the body are translated here too."""
+        timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s), pool=None)
+        secret = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        try:
+            request = self._client.build_request(
+                method, url, headers={**headers, **secret}, data=form, timeout=timeout
+            )
+            response = await self._client.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except FAILURES as error:
+            raise error_of_network(action, error, urlsplit(url).hostname or "the server") from _tame(error)
+
+
+async def whole_body(response: Response, action: str) -> bytes:
+    """The decoded body. Raises Malformed when it is beyond all measure."""
+    pieces = []
+    size_bytes = 0
+    async for piece in response.aiter_bytes():
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > MAX_BODY_BYTES:
+            raise Malformed(f"Could not {action}: Procore's answer is too large")
+    return b"".join(pieces)
+
+
+@asynccontextmanager
+async def open_http(api_url: str) -> AsyncIterator[Http]:
+    """Connections for as long as the context lasts; TLS always verified, proxies of the environment obeyed."""
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they would log signed addresses
+    direct = Direct()
+    async with httpx.AsyncClient(
+        transport=direct,
+        mounts=dict.fromkeys(LOOPBACK_PATTERNS, direct),
+        follow_redirects=False,
+        headers={"User-Agent": "procorefs"},
+    ) as client:
+        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        yield Http(client, origin_of(api_url))
+
+
+def _tame(error: Exception) -> Exception | None:
+    """The cause to keep in a traceback: httpx's own words may hold addresses with signatures."""
+    return None if isinstance(error, httpx.InvalidURL) else error
