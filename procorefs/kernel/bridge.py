@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 
-class BridgeMissing(ImportError):  # noqa: N818  (it says what is wrong, not that something is)
+class BridgeMissing(ImportError):
     """The bridge could not get between pyfuse3 and libfuse."""
 
 
@@ -47,9 +47,9 @@ _load_bridge()
 import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own functions)
 
 from procorefs.kernel import _bridge  # noqa: E402
-from procorefs.kernel._bridge import Request  # noqa: E402
+from procorefs.kernel._bridge import Notices, Request, invalidate_listing  # noqa: E402
 
-__all__ = ["Bridge", "BridgeMissing", "Request", "pyfuse3"]
+__all__ = ["Bridge", "BridgeMissing", "Notices", "Request", "invalidate_listing", "pyfuse3"]
 
 
 class Bridge:
