@@ -1,0 +1,406 @@
+"""The chunk cache: whole chunks of versions on disk, within a size limit, the least recently used go first.
+
+    store() -> memory -> queue -> one thread -> file and row -> index
+    read_now()/read(): memory -> open file -> file
+
+The index (which chunks there are, how recently used) lives in memory and is read from the database at start. Whatever
+goes wrong with the disk is a miss, never a failing read: the bytes are downloaded then.
+"""
+
+import logging
+import math
+import sqlite3
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import trio
+
+from procorefs.content.chunkfile import CachedOpen, ChunkFile, DamagedChunk, read_small_now
+from procorefs.content.chunkstore import (
+    CacheInUse,
+    ChunkKey,
+    ChunkStore,
+    NewChunk,
+    StoreDamaged,
+    StoredChunk,
+    chunk_path,
+)
+from procorefs.content.clerk import Clerk
+from procorefs.content.grid import MIB, SNIFF_BYTES
+from procorefs.content.memory import RecentChunks
+
+log = logging.getLogger(__name__)
+
+Chunk = bytes | bytearray | memoryview
+
+MEMORY_BYTES = 16 * MIB  # of small and new chunks
+OPEN_FILES = 64  # descriptors of big chunks
+_BLOCK_BYTES = 4096  # files take whole blocks of the disk
+_BATCH_BYTES = 16 * MIB  # written in one transaction
+_BATCH_CHUNKS = 128
+_PAUSE_S = 30.0  # without writing after the disk refused
+_QUIET_S = 600.0
+_READ_THREADS = 8
+
+
+class CacheStats(msgspec.Struct, frozen=True):
+    """What `status` shows: bytes on disk, their limit, and how many reads did or did not find their chunk."""
+
+    bytes: int
+    limit: int
+    hits: int
+    misses: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What the index knows of a chunk on disk."""
+
+    length: int
+    checksum: int | None  # None: written or checked by this process
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A chunk on its way to the disk; `done` tells its sender that the memory is no longer needed for that."""
+
+    key: ChunkKey
+    data: Chunk
+    done: Callable[[], None]
+
+
+class ChunkCache:
+    """Chunks by (version id, chunk number), so never stale. Used on one trio loop; `run` must run."""
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.hits = 0  # counted by the reader, a read at a time
+        self.misses = 0
+        self._directory = directory
+        self._store = ChunkStore(directory)
+        self._memory = RecentChunks(MEMORY_BYTES)
+        self._index: OrderedDict[ChunkKey, _Entry] = OrderedDict()  # least recently used first
+        self._bytes = 0  # what the index's chunks and those being written take on disk
+        self._files: OrderedDict[ChunkKey, ChunkFile] = OrderedDict()  # big ones; least recently used first
+        self._opening: Counter[ChunkKey] = Counter()  # read in threads right now: not to be evicted
+        self._opener = CachedOpen()
+        self._threads = trio.CapacityLimiter(_READ_THREADS)
+        self._loaded = trio.Event()  # the index is what the disk has
+        self._pending: OrderedDict[ChunkKey, _Pending] = (
+            OrderedDict()
+        )  # in order of arrival, written by `run`
+        self._discarded: list[ChunkKey] = []  # to be deleted from disk before anything is written
+        self._work = trio.Event()
+        self._usable = False  # the store is open
+        self._paused_until = -math.inf  # trio time
+        self._quiet_until = -math.inf  # trio time; the same trouble is told once in a while, not per chunk
+
+    def stats(self) -> CacheStats:
+        """The figures for `status`."""
+        return CacheStats(bytes=self._bytes, limit=self.limit_bytes, hits=self.hits, misses=self.misses)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether chunks that are stored now will stay; otherwise only the last few in memory do."""
+        return self._usable and trio.current_time() >= self._paused_until
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Load the index and write what is stored, until cancelled. Ready at once: reads wait for the index."""
+        clerk = Clerk("chunk-cache")
+        try:
+            task_status.started()
+            chunks = await self._load(clerk)
+            if self._usable:
+                await clerk.do(self._store.sweep, chunks)
+            del chunks
+            while True:
+                await self._work.wait()
+                self._work = trio.Event()
+                while self._usable and (self._pending or self._discarded):
+                    await self._write_some(clerk)
+                    await trio.lowlevel.checkpoint()
+        finally:
+            self._usable = False
+            self._drop_pending()
+            self._close_files()
+            with trio.CancelScope(shield=True):
+                await clerk.do(self._store.close)
+            clerk.stop()
+
+    def holds(self, key: ChunkKey, length: int) -> bool:
+        """Whether the chunk of `length` bytes is here, as far as is known without looking at the disk."""
+        entry = self._index.get(key)
+        if entry is not None:
+            return entry.length == length
+        pending = self._pending.get(key)
+        chunk = pending.data if pending is not None else self._memory.get(key)
+        return chunk is not None and len(chunk) == length
+
+    def read_now(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
+        """Bytes [low, high) of the chunk of `length` bytes, or None: not here, or not without waiting for the disk."""
+        file = self._files.get(key)
+        if file is not None:
+            self._index.move_to_end(key)
+            return file.read_now(low, high)
+        chunk = self._memory.get(key)
+        if chunk is None:
+            pending = self._pending.get(key)
+            if pending is None:
+                return self._read_small_now(key, low, high, length)
+            chunk = memoryview(pending.data)
+        elif key in self._index:
+            self._index.move_to_end(key)
+        return chunk[low:high] if len(chunk) == length else None
+
+    async def read(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
+        """Bytes [low, high) of the chunk of `length` bytes, or None: it is not here. Waits for the disk."""
+        if not self._loaded.is_set():
+            await self._loaded.wait()
+        data = self.read_now(key, low, high, length)
+        if data is not None:
+            return data
+        entry = self._index.get(key)
+        if entry is None:
+            return None
+        if entry.length != length:
+            self._discard(key, f"it has {entry.length} bytes and not {length}")
+            return None
+        self._opening[key] += 1
+        try:
+            return await self._read_in_thread(key, low, high, entry)
+        finally:
+            self._opening[key] -= 1
+            if not self._opening[key]:
+                del self._opening[key]
+
+    def store(self, key: ChunkKey, data: Chunk, done: Callable[[], None]) -> None:
+        """Keep a whole chunk, whose buffer must not change any more; `done` is called once, now or when written."""
+        self._memory.put(key, data)
+        entry = self._index.get(key)
+        if (entry and entry.length == len(data)) or key in self._pending or not self._has_room_for(data):
+            done()
+            return
+        self._pending[key] = _Pending(key, data, done)
+        self._work.set()
+
+    def check(self) -> None:
+        """Raise AssertionError when the books do not balance; for tests."""
+        assert self._bytes == sum(_cost(entry.length) for entry in self._index.values())
+        assert self._bytes <= self.limit_bytes
+        assert len(self._files) <= OPEN_FILES
+        assert self._files.keys() <= self._index.keys()
+
+    # --- reading
+
+    def _path(self, key: ChunkKey) -> str:
+        return f"{self._directory}/{chunk_path(key)}"
+
+    def _read_small_now(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
+        entry = self._index.get(key)
+        if entry is None or entry.length != length or length > SNIFF_BYTES:
+            return None
+        try:
+            chunk = read_small_now(self._opener, self._path(key), length, entry.checksum)
+        except DamagedChunk as error:
+            self._discard(key, str(error))
+            return None
+        if chunk is None:
+            return None
+        entry.checksum = None
+        self._index.move_to_end(key)
+        self._memory.put(key, chunk)
+        return memoryview(chunk)[low:high]
+
+    async def _read_in_thread(self, key: ChunkKey, low: int, high: int, entry: _Entry) -> Chunk | None:
+        try:
+            file = self._files.get(key) or await self._open_file(key, entry)
+            file.hold()
+            try:
+                whole = entry.length <= SNIFF_BYTES
+                start, stop = (0, entry.length) if whole else (low, high)
+                data = file.read_now(start, stop)
+                if data is None:
+                    data = await trio.to_thread.run_sync(file.read, start, stop, limiter=self._threads)
+            finally:
+                file.release()
+        except (DamagedChunk, OSError) as error:
+            if self._index.get(key) is entry:  # else it was evicted or replaced meanwhile, which is no damage
+                self._discard(key, str(error))
+            return None
+        if not whole:
+            return data
+        if self._index.get(key) is entry:
+            self._memory.put(key, data)
+            self._close_file(key)
+        return memoryview(data)[low:high]
+
+    async def _open_file(self, key: ChunkKey, entry: _Entry) -> ChunkFile:
+        path = self._path(key)
+        file = await trio.to_thread.run_sync(
+            ChunkFile.open, path, entry.length, entry.checksum, limiter=self._threads
+        )
+        # no await from here: the file must be in `_files` or closed
+        if self._index.get(key) is not entry:
+            file.drop()
+            raise DamagedChunk("was replaced")
+        entry.checksum = None
+        self._index.move_to_end(key)
+        other = self._files.get(key)
+        if other is not None:
+            file.drop()
+            return other
+        self._files[key] = file
+        self._close_surplus_files()
+        return file
+
+    def _close_surplus_files(self) -> None:
+        while len(self._files) > OPEN_FILES:
+            self._files.popitem(last=False)[1].drop()
+
+    def _close_file(self, key: ChunkKey) -> None:
+        file = self._files.pop(key, None)
+        if file is not None:
+            file.drop()
+
+    def _close_files(self) -> None:
+        for file in self._files.values():
+            file.drop()
+        self._files.clear()
+
+    def _discard(self, key: ChunkKey, reason: str) -> None:
+        log.info("Cached chunk %d of version %d is not used: %s.", key.number, key.version, reason)
+        self._forget(key)
+        self._discarded.append(key)
+        self._work.set()
+
+    def _forget(self, key: ChunkKey) -> None:
+        self._bytes -= _cost(self._index.pop(key).length)
+        self._memory.forget(key)
+        self._close_file(key)
+
+    # --- writing
+
+    async def _load(self, clerk: Clerk) -> list[StoredChunk]:
+        chunks: list[StoredChunk] = []
+        try:
+            chunks = await clerk.do(self._store.open)
+            self._usable = True
+            self._fill_index(chunks)
+        except (OSError, sqlite3.Error, CacheInUse) as error:
+            log.warning("No chunk cache in %s: files are read without one (%s).", self._directory, error)
+        finally:
+            self._loaded.set()
+        if not self._usable:
+            self._drop_pending()
+        return chunks
+
+    def _fill_index(self, chunks: list[StoredChunk]) -> None:
+        self._index.clear()
+        for chunk in chunks:
+            self._index[chunk.key] = _Entry(chunk.length, chunk.checksum)
+        self._bytes = sum(_cost(chunk.length) for chunk in chunks)
+        self._discarded += self._make_room(0)
+        if self._discarded:
+            self._work.set()
+
+    async def _write_some(self, clerk: Clerk) -> None:
+        batch = self._next_batch()
+        cost = sum(_cost(len(item.data)) for item in batch)
+        deletes = self._discarded + self._make_room(cost)
+        self._discarded = []
+        if self._bytes + cost > self.limit_bytes:  # everything else is being read
+            self._finish(batch, [])
+            batch = []
+            cost = 0
+        self._bytes += cost
+        stored: list[StoredChunk] = []
+        try:
+            stored, trouble = await clerk.do(
+                self._store.apply, deletes, [NewChunk(item.key, item.data) for item in batch]
+            )
+            self._note_trouble(trouble)
+        except OSError as error:
+            self._note_trouble(error)
+        except StoreDamaged as error:
+            await self._start_anew(clerk, error)
+            cost = 0
+        self._bytes -= cost
+        self._finish(batch, stored)
+
+    def _next_batch(self) -> list[_Pending]:
+        batch: list[_Pending] = []
+        size_bytes = 0
+        for item in self._pending.values():
+            if batch and size_bytes + len(item.data) > min(_BATCH_BYTES, self.limit_bytes):
+                break
+            batch.append(item)
+            size_bytes += len(item.data)
+            if len(batch) == _BATCH_CHUNKS:
+                break
+        return batch
+
+    def _finish(self, batch: list[_Pending], stored: list[StoredChunk]) -> None:
+        for chunk in stored:
+            self._index[chunk.key] = _Entry(chunk.length, None)
+            self._bytes += _cost(chunk.length)
+        for item in batch:
+            if self._pending.pop(item.key, None) is not None:
+                item.done()
+
+    async def _start_anew(self, clerk: Clerk, error: StoreDamaged) -> None:
+        self._close_files()
+        self._index.clear()
+        self._bytes = 0
+        try:
+            chunks = await clerk.do(self._store.reopen, error)
+            await clerk.do(self._store.sweep, chunks)
+        except (OSError, sqlite3.Error) as trouble:
+            self._usable = False
+            log.warning("The chunk cache in %s cannot be made anew (%s).", self._directory, trouble)
+            self._drop_pending()
+
+    def _make_room(self, cost: int) -> list[ChunkKey]:
+        """Take the least recently used chunks out of the index until `cost` more fits; none that is being read."""
+        victims: list[ChunkKey] = []
+        excess = self._bytes + cost - self.limit_bytes
+        if excess <= 0:
+            return victims
+        for key, entry in self._index.items():
+            if key in self._opening:
+                continue
+            victims.append(key)
+            excess -= _cost(entry.length)
+            if excess <= 0:
+                break
+        for key in victims:
+            self._forget(key)
+        return victims
+
+    def _has_room_for(self, data: Chunk) -> bool:
+        if self._loaded.is_set() and not self.keeps:
+            return False
+        return _cost(len(data)) <= self.limit_bytes
+
+    def _note_trouble(self, error: OSError | None) -> None:
+        if error is None:
+            return
+        now = trio.current_time()
+        self._paused_until = now + _PAUSE_S
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET_S
+            log.warning(
+                "The chunk cache in %s cannot be written (%s): files are read without it until it can.",
+                self._directory,
+                error.strerror or error,
+            )
+
+    def _drop_pending(self) -> None:
+        while self._pending:
+            self._pending.popitem(last=False)[1].done()
+
+
+def _cost(length: int) -> int:
+    return (length + _BLOCK_BYTES - 1) // _BLOCK_BYTES * _BLOCK_BYTES

@@ -1,0 +1,164 @@
+"""Reading versions: from the cache, else from downloads that run here, whoever asked for them.
+
+A read returns exactly the bytes asked for or raises ProcoreError: never another version's bytes, zeros, or less.
+"""
+
+import trio
+
+from procorefs.content.budget import MemoryBudget
+from procorefs.content.cache import Chunk, ChunkCache
+from procorefs.content.chunkstore import ChunkKey
+from procorefs.content.grid import MIB, chunk_at, chunk_length, chunk_start, chunk_stop
+from procorefs.content.readahead import ReadAhead
+from procorefs.content.source import ByteSource
+from procorefs.content.transfer import Downloads, Transfer
+from procorefs.procore.errors import Unavailable
+from procorefs.procore.models import Version
+
+STREAMS = 12  # requests at once, of all versions
+_SPARE_STREAMS = 4  # of these, only for readers that wait
+_BUDGET_BYTES = (
+    48 * MIB
+)  # of chunks that are being downloaded or written; with the cache's memory 64 MiB in all
+_WINDOW_BYTES = 32 * MIB  # how far one reader's downloads run ahead
+_SMALL_WINDOW_BYTES = 4 * MIB  # the same when chunks only stay in memory
+_LARGE_CACHE_BYTES = 256 * MIB  # a smaller one does not hold what runs ahead of a few readers
+
+
+class ContentReader:
+    """Opens versions for reading and owns their downloads."""
+
+    def __init__(self, cache: ChunkCache, source: ByteSource) -> None:
+        self.cache = cache
+        self._nursery: trio.Nursery | None = None
+        self._transfers: dict[tuple[int, int], Transfer] = {}  # by version id and size
+        self.budget = MemoryBudget(_BUDGET_BYTES)
+        self._downloads = Downloads(
+            source=source,
+            cache=cache,
+            budget=self.budget,
+            slots=trio.Semaphore(STREAMS),
+            spare_slots=_SPARE_STREAMS,
+            nursery=lambda: self._nursery,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the cache and the downloads until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.cache.run)
+                self._nursery = nursery
+                task_status.started()
+        finally:
+            self._nursery = None
+
+    def open(self, version: Version) -> "Reader":
+        """A reader of one version; never fails and costs nothing until it reads."""
+        key = (version.id, version.size_bytes)
+        transfer = self._transfers.get(key)
+        if transfer is None:
+            transfer = self._transfers[key] = Transfer(version, self._downloads, self._forget)
+        transfer.join(version)
+        return Reader(self, transfer, version)
+
+    def _forget(self, transfer: Transfer) -> None:
+        key = (transfer.version.id, transfer.version.size_bytes)
+        if self._transfers.get(key) is transfer:
+            del self._transfers[key]
+
+    def window_limit(self) -> int:
+        """How far downloads may run ahead of one reader now."""
+        if self.cache.keeps and self.cache.limit_bytes >= _LARGE_CACHE_BYTES:
+            return _WINDOW_BYTES
+        return _SMALL_WINDOW_BYTES
+
+
+class Reader:
+    """One open file: knows how it is read. Reads may run in parallel and slightly out of order."""
+
+    __slots__ = ("_ahead", "_cache", "_closed", "_content", "_size", "_transfer", "_version_id")
+
+    def __init__(self, content: ContentReader, transfer: Transfer, version: Version) -> None:
+        self._content = content
+        self._cache = content.cache
+        self._transfer = transfer
+        self._version_id = version.id
+        self._size = version.size_bytes
+        self._ahead = ReadAhead()
+        self._closed = False
+
+    async def read(self, offset: int, size_bytes: int) -> Chunk:
+        """The bytes at `offset`: as many as asked for, or up to the end. Raises ProcoreError.
+
+        Returns without a checkpoint when the bytes are at hand.
+        """
+        end = min(offset + size_bytes, self._size)
+        if offset >= end:
+            return b""
+        self._ahead.note(offset, end)
+        self._transfer.last_read_at = trio.current_time()
+        number = chunk_at(offset)
+        if end <= chunk_stop(number, self._size):
+            data = self._now(number, offset, end)
+            if data is None:
+                data = await self._part(number, offset, end, end)
+        else:
+            data = await self._parts(offset, end)
+        self._look_ahead()
+        return data
+
+    def close(self) -> None:
+        """No more reads; downloads for this reader alone end soon."""
+        if not self._closed:
+            self._closed = True
+            self._transfer.leave()
+
+    def _now(self, number: int, low: int, high: int) -> Chunk | None:
+        start = chunk_start(number)
+        key = ChunkKey(self._version_id, number)
+        data = self._cache.read_now(key, low - start, high - start, chunk_length(number, self._size))
+        if data is None:
+            data = self._transfer.peek(number, low, high)
+        if data is not None:
+            self._cache.hits += 1
+        return data
+
+    async def _parts(self, offset: int, end: int) -> bytes:
+        parts: list[Chunk] = []
+        while offset < end:
+            number = chunk_at(offset)
+            stop = min(chunk_stop(number, self._size), end)
+            data = self._now(number, offset, stop)
+            parts.append(data if data is not None else await self._part(number, offset, stop, end))
+            offset = stop
+        return b"".join(parts)
+
+    async def _part(self, number: int, low: int, high: int, end: int) -> Chunk:
+        """Bytes [low, high) of one chunk, of a read up to `end`."""
+        start = chunk_start(number)
+        key = ChunkKey(self._version_id, number)
+        missed = False
+        while True:
+            data = await self._cache.read(key, low - start, high - start, chunk_length(number, self._size))
+            if data is None:
+                data = self._transfer.peek(number, low, high)
+            if data is not None:
+                self._cache.hits += not missed
+                return data
+            self._cache.misses += not missed
+            missed = True
+            data = await self._transfer.wait_for(low, high, max(end, self._goal()))
+            if data is not None:
+                return data
+
+    def _goal(self) -> int:
+        return self._ahead.frontier + self._ahead.window(self._content.window_limit())
+
+    def _look_ahead(self) -> None:
+        ahead = self._ahead
+        if ahead.covered >= self._size or not ahead.is_due(self._content.window_limit()):
+            return
+        try:
+            ahead.covered = self._transfer.prefetch(max(ahead.covered, ahead.frontier), self._goal())
+        except Unavailable:
+            return  # closing: this read has its bytes

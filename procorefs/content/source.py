@@ -1,0 +1,17 @@
+"""Where bytes come from when the cache does not have them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from procorefs.procore.models import Version
+
+
+class ByteSource(Protocol):
+    """Streams a range of a version; continues broken bodies by itself."""
+
+    def stream(
+        self, version: Version, start: int, end: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Yield exactly the bytes [start, end) in pieces, or raise ProcoreError."""
+        ...
