@@ -1,0 +1,82 @@
+"""`procorefs status`: what the mounts are doing, as their daemons say."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from procorefs.cli import register
+from procorefs.cli.mountinfo import locate, mount_at, read_mounts
+from procorefs.cli.register import Entry
+from procorefs.config import Failure, Paths, find_paths
+from procorefs.control import ControlError, StatusRequest, ask
+from procorefs.status import MountStatus, Named
+
+_WATCH_S = 2.0
+
+
+class NoMount(Failure):
+    """There is no mount of ours to ask."""
+
+
+@click.command(short_help="Say what the mounts are doing.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object for MOUNTPOINT; without it a list of them."
+)
+@click.option("--watch", is_flag=True, help="Again every two seconds until Ctrl-C.")
+@click.argument("mountpoint", required=False)
+def status(as_json: bool, watch: bool, mountpoint: str | None) -> None:
+    """Say what MOUNTPOINT, or every mount of yours, is doing."""
+    paths = find_paths(os.environ)
+    while True:
+        if watch and not as_json:
+            click.clear()
+        _show(paths, mountpoint, as_json)
+        if not watch:
+            return
+        time.sleep(_WATCH_S)
+
+
+def status_of(mountpoint: Path, paths: Paths) -> MountStatus:
+    """Ask the daemon of this mount. Raises NoMount, ControlError."""
+    mounts = read_mounts()
+    place = locate(mountpoint, mounts)
+    entry = register.find(place, paths)
+    if entry is not None:
+        return ask(Path(entry.socket), StatusRequest(), MountStatus)
+    mount = mount_at(place, mounts)
+    if mount is not None and mount.is_ours:
+        raise NoMount(
+            f"the daemon of {place} does not run any more, or not for you; `procorefs mount` cleans up and mounts anew"
+        )
+    raise NoMount(f"{place} is not a ProcoreFS mount; `procorefs status` lists the mounts")
+
+
+def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:
+    if mountpoint is not None:
+        found = [status_of(Path(mountpoint), paths)]
+        answer: object = found[0]
+    else:
+        answer = found = [_status_or_silence(entry) for entry in register.running(paths)]
+    if as_json:
+        click.echo(msgspec.json.encode(answer))
+    else:
+        from procorefs.cli.status_view import show  # rich is slow to import
+
+        show(found)
+
+
+def _status_or_silence(entry: Entry) -> MountStatus:
+    try:
+        return ask(Path(entry.socket), StatusRequest(), MountStatus, timeout_s=3.0)
+    except ControlError:
+        return MountStatus(
+            mountpoint=entry.mountpoint,
+            project=Named(entry.project_id),
+            company=Named(entry.company_id),
+            state="not answering",
+            pid=entry.pid,
+            log=entry.log,
+        )

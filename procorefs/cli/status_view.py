@@ -1,0 +1,87 @@
+"""How people see the status of mounts."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from procorefs.config.units import show_duration, show_size
+from procorefs.status import LimiterStatus, MountStatus, Named, WindowStatus
+
+
+def show(mounts: list[MountStatus]) -> None:
+    """Print one block a mount."""
+    console = Console(highlight=False)
+    if not mounts:
+        console.print("Nothing is mounted.")
+    for mount in mounts:
+        console.print(_block(mount))
+
+
+def _block(mount: MountStatus) -> Table:
+    table = Table(
+        title=Text(mount.mountpoint, style="bold"),
+        title_justify="left",
+        show_header=False,
+        box=None,
+        padding=(0, 2),
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in _rows(mount):
+        # names from Procore may hold what rich would take for markup
+        table.add_row(label, Text(value))
+    return table
+
+
+def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    yield "project", f"{_named(mount.project)} of {_named(mount.company)}"
+    yield "state", f"{mount.state} (process {mount.pid})"
+    looked = (
+        "not looked yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
+    )
+    yield "documents", f"{mount.tree.documents:,}, {mount.tree.state}; last look at Procore: {looked}"
+    yield from _outbox(mount)
+    cache = mount.cache
+    yield (
+        "cache",
+        f"{show_size(cache.bytes)} of {show_size(cache.limit)}; {cache.hits:,} hits, {cache.misses:,} misses",
+    )
+    calls = mount.api_calls
+    yield "API calls", f"{calls.total:,}" + (f", {calls.throttled:,} throttled" if calls.throttled else "")
+    yield "call budget", _budget(mount.limiter)
+    yield "log", mount.log or "stderr"
+    for refusal in mount.refusals:
+        yield "refused", f"{refusal.at}  {refusal.path}: {refusal.reason}"
+
+
+def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    box = mount.outbox
+    counts = {"waiting": box.pending, "uploading": box.uploading, "held": box.held, "failed": box.failed}
+    if any(counts.values()):
+        said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        eta = f", done in {show_duration(box.eta_seconds)}" if box.eta_seconds is not None else ""
+        yield "outbox", f"{said} ({show_size(box.bytes_pending)}{eta})"
+    for failure in box.failures:
+        yield "failed", f"{failure.since}  {failure.path}: {failure.reason}"
+
+
+def _budget(limiter: LimiterStatus) -> str:
+    parts = [f"hour {_window(limiter.hourly)}", f"10 s {_window(limiter.spike)}"]
+    if limiter.waiting:
+        parts.append(f"{limiter.waiting:,} waiting")
+    if limiter.paused_until is not None:
+        parts.append(f"paused until {datetime.fromtimestamp(limiter.paused_until):%H:%M:%S}")
+    return "; ".join(parts)
+
+
+def _window(window: WindowStatus) -> str:
+    if window.limit is None or window.remaining is None:
+        return "not known yet"
+    return f"{window.remaining:,} of {window.limit:,} left"
+
+
+def _named(thing: Named) -> str:
+    return f"{thing.name} ({thing.id})" if thing.name else str(thing.id)
