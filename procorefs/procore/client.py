@@ -114,6 +114,20 @@ class Client:
             company_id,
         )
 
+    async def project_name(self, *, priority: Priority) -> str:
+        """The name of the settings' project; empty when the list does not have it."""
+        company_id, project_id = self._company_and_project()
+        action = f"look up project {project_id}"
+        query = {"company_id": str(company_id), "filters[id]": str(project_id)}
+        query |= {"page": "1", "per_page": str(MANY_PROJECTS)}
+        answer = await self._get("projects", "/rest/v1.1/projects", query, action, priority)
+        return next((p.name for p in wire.projects(answer.body, action).kept if p.id == project_id), "")
+
+    async def company_name(self, *, priority: Priority) -> str:
+        """The name of the settings' company; empty when the user's list does not have it."""
+        company_id, _ = self._company_and_project()
+        return next((c.name for c in await self.companies(priority=priority) if c.id == company_id), "")
+
     async def documents_page(
         self,
         *,
@@ -266,7 +280,6 @@ class Client:
     ) -> Answer:
         """One GET, repeated after passing failures; a 401 renews the token once. Raises ProcoreError."""
         patience = Patience(self.settings.patience_s, trio.current_time(), random.random)
-        headers = HEADERS | self._company_header(company_id)
         token = await self.auth.token()
         renewed = False
         while True:
@@ -274,7 +287,7 @@ class Client:
             await self.limiter.acquire(priority)
             patience.extend(trio.current_time() - waited_from_s)
             try:
-                return await self._send(route, path, query, action, headers, token)
+                return await self._send(route, path, query, action, self.own_headers(token, company_id))
             except NotAuthorized:
                 if renewed:
                     raise
@@ -293,8 +306,7 @@ class Client:
         path: str,
         query: Mapping[str, str],
         action: str,
-        headers: Mapping[str, str],
-        token: str,
+        own_headers: Mapping[str, str],
     ) -> Answer:
         """One exchange; the limiter learns of it whatever happens. A call was taken before."""
         self.stats.count(f"GET {route}")
@@ -304,8 +316,8 @@ class Client:
                 async with self.http.get(
                     self._base + path + "?" + urlencode(query) if query else self._base + path,
                     action=action,
-                    bearer=token,
-                    headers=headers,
+                    headers=HEADERS,
+                    own_headers=own_headers,
                     silence_s=self.settings.silence_s,
                 ) as response:
                     status, answered = response.status_code, response.headers
@@ -320,9 +332,11 @@ class Client:
             raise error_of_answer(action, status, body)
         return Answer(answered, body)
 
-    def _company_header(self, company_id: CompanyId | None) -> dict[str, str]:
+    def own_headers(self, token: str, company_id: CompanyId | None = None) -> dict[str, str]:
+        """What goes to the API's own origin alone: who asks, and for which company."""
         company_id = company_id or self.settings.company_id
-        return {"Procore-Company-Id": str(company_id)} if company_id is not None else {}
+        company = {"Procore-Company-Id": str(company_id)} if company_id is not None else {}
+        return {"Authorization": f"Bearer {token}", **company}
 
 
 def time_range(from_s: int | None, to_s: int | None) -> str:

@@ -43,29 +43,37 @@ def origin_of(url: str) -> tuple[str, str, int]:
 
 
 class Http:
-    """Requests with the rules of this house. `token_origin` is the only origin that may see a bearer token."""
+    """Requests by the rules of this house."""
 
     def __init__(self, client: httpx.AsyncClient, token_origin: tuple[str, str, int]) -> None:
         self._client = client
         self._token_origin = token_origin
 
     def takes_token(self, url: str) -> bool:
-        """Would a bearer token be sent there?"""
+        """Is it at the API's own origin, the only one that may see a bearer token?"""
         return origin_of(url) == self._token_origin
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, action: str, bearer: str | None, headers: Mapping[str, str], silence_s: float
+        self,
+        url: str,
+        *,
+        action: str,
+        headers: Mapping[str, str],
+        own_headers: Mapping[str, str],
+        silence_s: float,
     ) -> AsyncIterator[Response]:
         """GET with redirects followed; the body is read inside. Raises Unavailable, Silent, Malformed.
 
-        The token is dropped at the first step away from its origin and never comes back.
+        `own_headers` (the token) go to the API's origin alone: they are dropped at the first step away from
+        it and never come back.
         """
         for _ in range(MAX_REDIRECTS + 1):
             if not acceptable_url(url):
                 raise Malformed(f"Could not {action}: Procore names an address that may not be fetched")
-            bearer = bearer if self.takes_token(url) else None
-            async with self._exchange("GET", url, action, bearer, headers, silence_s) as response:
+            own_headers = own_headers if self.takes_token(url) else {}
+            sent = {**headers, **own_headers}
+            async with self._exchange("GET", url, action, sent, silence_s) as response:
                 location = response.headers.get("location")
                 if response.status_code not in REDIRECTS or not location:
                     yield response
@@ -78,7 +86,7 @@ class Http:
     ) -> tuple[int, bytes]:
         """POST a form, following nothing; for the login service. Raises Unavailable, Silent, Malformed."""
         accept = {"Accept": "application/json"}
-        async with self._exchange("POST", url, action, None, accept, silence_s, form) as response:
+        async with self._exchange("POST", url, action, accept, silence_s, form) as response:
             return response.status_code, await whole_body(response, action)
 
     @asynccontextmanager
@@ -87,18 +95,14 @@ class Http:
         method: str,
         url: str,
         action: str,
-        bearer: str | None,
         headers: Mapping[str, str],
         silence_s: float,
         form: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Response]:
         """One request, one answer; failures while the caller reads the body are translated here too."""
         timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s), pool=None)
-        secret = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         try:
-            request = self._client.build_request(
-                method, url, headers={**headers, **secret}, data=form, timeout=timeout
-            )
+            request = self._client.build_request(method, url, headers=headers, data=form, timeout=timeout)
             response = await self._client.send(request, stream=True)
             try:
                 yield response
