@@ -1,0 +1,66 @@
+"""`mount.fuse.procorefs`: what mount(8) and /etc/fstab call, as `SPEC MOUNTPOINT [-sfnv] [-N NS] [-o OPT] [-t TYPE]`.
+
+mount(8) gives neither HOME nor XDG variables nor PATH: the settings are those of the account it runs as.
+"""
+
+import getopt
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
+from procorefs.config import ConfigError
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What mount(8) wants."""
+
+    spec: str
+    mountpoint: str
+    words: tuple[str, ...] = ()
+    #: -f: check the call and mount nothing
+    fake: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: exits with 0 when the mount answers, else 32 (mount(8): mount failure) after one sentence."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Mount as told and return the exit status."""
+    os.environ.setdefault("PATH", _PATH)
+    try:
+        call = parse_call(arguments)
+        if not call.fake:
+            from procorefs.cli.mount import mount_project
+
+            mount_project(call.spec, Path(call.mountpoint), call.words, foreground=False)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        complain_of(error)
+        return 32
+    return 0
+
+
+def parse_call(arguments: list[str]) -> Call:
+    """Take the arguments apart, options anywhere among them. Raises ConfigError."""
+    try:
+        options, places = getopt.gnu_getopt(arguments, "sfnvN:o:t:")
+    except getopt.GetoptError as error:
+        raise ConfigError(f"{error.msg}; the call is SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]") from error
+    if len(places) != 2:
+        raise ConfigError("the call is SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]")
+    return Call(
+        spec=places[0],
+        mountpoint=places[1],
+        words=tuple(value for name, value in options if name == "-o"),
+        fake=any(name == "-f" for name, _ in options),
+    )
