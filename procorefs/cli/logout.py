@@ -30,9 +30,8 @@ def logout(profile: str | None, forget: bool) -> None:
         if forget and account.profile is not None:
             forget_secret(paths, account.profile, config.profiles[account.profile].secret_in)
             write_config(paths.config_file, _without(config, account.profile))
-    click.echo(
-        f"Logged out {f"profile '{account.profile}'" if account.profile else 'the account of the environment'}."
-    )
+    whose = f"profile '{account.profile}'" if account.profile else "the account of the environment"
+    click.echo(f"Logged out {whose}.")
 
 
 async def _log_out(api: ApiSettings) -> None:
