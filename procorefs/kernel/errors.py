@@ -5,7 +5,6 @@ import logging
 import sqlite3
 from typing import NamedTuple
 
-from procorefs.kernel.interrupts import RequestInterrupted
 from procorefs.procore.errors import (
     Forbidden,
     Gone,
@@ -29,6 +28,10 @@ class ReadOnly(Exception):
     """The mount takes no changes."""
 
 
+class Interrupted(Exception):
+    """The caller was told to stop while its request waited."""
+
+
 class Unreadable(Exception):
     """The file is listed, but Procore names no usable version of it; the text says why."""
 
@@ -44,7 +47,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NoEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (Stale, Answer(errno.ESTALE, logging.DEBUG)),
     (ReadOnly, Answer(errno.EROFS, logging.DEBUG)),
-    (RequestInterrupted, Answer(errno.EINTR, logging.DEBUG)),
+    (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
     (Forbidden, Answer(errno.EACCES, logging.WARNING)),
     (NotAuthorized, Answer(errno.EACCES, logging.WARNING)),

@@ -14,7 +14,7 @@ REMEMBERED = 65_536
 """Inodes of which the last version and listing are remembered; to have forgotten one costs a round trip."""
 
 LISTING_MARGIN_S = 5.0
-"""A kept listing is given up this long before its attributes end, so that a walk through it stays free of stat calls."""
+"""A kept listing is given up this long before its attributes end: a walk through it stays free of stat calls."""
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ import trio
 
 from procorefs.kernel.attributes import Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
-from procorefs.kernel.errors import NoEntry, ReadOnly, Stale, Unreadable, answer_of
+from procorefs.kernel.errors import Interrupted, NoEntry, ReadOnly, Stale, Unreadable, answer_of
 from procorefs.kernel.handles import OpenFiles, OpenFolders
-from procorefs.kernel.interrupts import Interrupts
+from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.tree.follow import Follower
@@ -43,8 +43,9 @@ def by_inode(operation: _Operation[P, T]) -> _Operation[P, T]:
     async def handle(self: "Operations", inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
         request = self.bridge.take_request()
         try:
-            with self.interrupts.interruptible(request):
+            with interruptible(request):
                 return await operation(self, inode, *args, **kwargs)
+            raise Interrupted
         except Exception as error:
             raise self.answer(operation.__name__, Inode(inode), args, error) from None
 
@@ -58,8 +59,9 @@ def by_handle(operation: _Operation[P, T]) -> _Operation[P, T]:
     async def handle(self: "Operations", handle_id: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
         request = self.bridge.take_request()
         try:
-            with self.interrupts.interruptible(request):
+            with interruptible(request):
                 return await operation(self, handle_id, *args, **kwargs)
+            raise Interrupted
         except Exception as error:
             raise self.answer(
                 operation.__name__, self.inode_of(operation.__name__, handle_id), args, error
@@ -75,7 +77,6 @@ class Operations(pyfuse3.Operations):
         self,
         *,
         bridge: Bridge,
-        interrupts: Interrupts,
         store: TreeStore,
         follower: Follower,
         files: OpenFiles,
@@ -85,7 +86,6 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         super().__init__()
         self.bridge = bridge
-        self.interrupts = interrupts
         self.files = files
         self._store = store
         self._follower = follower
@@ -202,7 +202,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=handle, keep_cache=keep_cache)
 
     @by_handle
-    async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:
+    async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer
+        self, fh: int, off: int, size: int
+    ) -> bytes | bytearray | memoryview:
         return await self.files.get(fh).reader.read(off, size)
 
     async def flush(self, fh: int) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.errors import ProcoreError, TooLarge
+from procorefs.procore.errors import ProcoreError
+from procorefs.procore.models import Document, Page
 from procorefs.tree import plan
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.intake import Intake
@@ -34,7 +35,6 @@ class FullListing:
         self._absorber = absorber
         self._intake = intake
         self._priority = priority
-        self._per_page = plan.LISTING_PAGE
 
     async def run(self, forget_removed: Callable[..., None]) -> None:
         for turn in range(MOST_PASSES):
@@ -47,16 +47,6 @@ class FullListing:
         self._finish(tally, forget_removed)
 
     async def _one_pass(self) -> "_Tally":
-        while True:
-            try:
-                return await self._pages()
-            except TooLarge:
-                smaller = plan.smaller_page(self._per_page)
-                if smaller is None:
-                    raise
-                self._per_page = smaller
-
-    async def _pages(self) -> "_Tally":
         tally = _Tally(self._begin())
         await self._take(1, tally)
         failures: list[ProcoreError] = []
@@ -85,9 +75,9 @@ class FullListing:
 
     async def _take(self, number: int, tally: "_Tally") -> None:
         page, absorbed = await self._intake.page(
-            number, self._per_page, listing_pass=tally.listing_pass, priority=self._priority()
+            number, tally.per_page, listing_pass=tally.listing_pass, priority=self._priority()
         )
-        tally.add(number, page.total, page.per_page or self._per_page, page.next_page, page.refused)
+        tally.add(number, page)
         tally.seen += absorbed.first_seen + absorbed.apart
         if number == 1:
             tally.newest_s = max((d.updated_at_s for d in page.items), default=0)
@@ -111,6 +101,7 @@ class _Tally:
     def __init__(self, listing_pass: int) -> None:
         self.listing_pass = listing_pass
         self.seen = 0
+        self.per_page = plan.LISTING_PAGE  # what the first page really had counts for the others
         self.newest_s = 0
         self.first_total: int | None = None
         self.last_total: int | None = None
@@ -123,15 +114,16 @@ class _Tally:
     def complete(self) -> bool:
         return plan.complete(self.seen, self._refused, self.first_total, self.last_total)
 
-    def add(self, number: int, total: int | None, per_page: int, next_page: int | None, refused: int) -> None:
+    def add(self, number: int, page: Page[Document]) -> None:
         if number == 1:
-            self.first_total = total
-        self.last_total = total
-        self._refused += refused
-        self._more = next_page is not None
-        if total is not None and per_page > 0:
-            self._last_page = math.ceil(total / per_page)
-        elif next_page is None:
+            self.first_total = page.total
+            self.per_page = page.per_page or self.per_page
+        self.last_total = page.total
+        self._refused += page.refused
+        self._more = page.next_page is not None
+        if page.total is not None:
+            self._last_page = math.ceil(page.total / self.per_page)
+        elif page.next_page is None:
             self._last_page = number
 
     def next_page(self) -> int | None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.errors import TooLarge
 from procorefs.tree import plan
 from procorefs.tree.intake import Intake
 from procorefs.tree.store import TreeStore
@@ -44,10 +43,7 @@ class Looker:
         """The changed documents; when more than one small page of them came, in large pages."""
         changes = await self._read_changes(plan.LOOK_PAGE, 1, since_s, priority)
         if changes is None:
-            try:
-                changes = await self._read_changes(plan.LISTING_PAGE, None, since_s, priority)
-            except TooLarge:
-                changes = await self._read_changes(plan.LOOK_PAGE, None, since_s, priority)
+            changes = await self._read_changes(plan.LISTING_PAGE, None, since_s, priority)
         return changes or _Changes(None, since_s)
 
     async def _read_changes(
@@ -64,6 +60,7 @@ class Looker:
             times = [d.updated_at_s for d in page.items]
             newest_s = max([newest_s, *times])
             total = page.total
+            per_page = page.per_page or per_page
             number = page.next_page if times and min(times) >= since_s else None
         return _Changes(total, newest_s)
 

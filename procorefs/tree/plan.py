@@ -12,9 +12,6 @@ LOOK_PAGE = 100
 LISTING_PAGE = 2000
 """Documents a page of a full listing: the most that Procore's general advice allows; it may grant fewer."""
 
-SMALLEST_PAGE = 25
-"""A listing that is still too large for the server in pages of this size has failed."""
-
 
 @dataclass(frozen=True, slots=True)
 class Census:
@@ -50,8 +47,3 @@ def complete(seen: int, refused: int, first_total: int | None, last_total: int |
 
 def look_is_due(now_s: float, last_look_s: float | None, freshness_s: float) -> bool:
     return last_look_s is None or now_s - last_look_s > freshness_s
-
-
-def smaller_page(per_page: int) -> int | None:
-    """The page size to try after 'too large a list'; None: there is none."""
-    return per_page // 2 if per_page // 2 >= SMALLEST_PAGE else None

@@ -1,0 +1,182 @@
+"""Builds the parts of one mount, runs them in one nursery and takes them down from the outside in.
+
+signals, stop, unmounting from outside ─▶ the session ends ─▶ follower, content, notifier are cancelled ─▶ stores close
+"""
+
+import logging
+import os
+import signal
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import trio
+
+from procorefs import control, status
+from procorefs.config import ResolvedMount, private_dir
+from procorefs.config.failure import Failure
+from procorefs.content.cache import ChunkCache
+from procorefs.content.reader import ContentReader
+from procorefs.identity import who_am_i
+from procorefs.kernel.attributes import Ownership
+from procorefs.kernel.bridge import Bridge
+from procorefs.kernel.handles import OpenFiles
+from procorefs.kernel.notify import Notifier
+from procorefs.kernel.operations import Operations
+from procorefs.kernel.refusals import Refusals
+from procorefs.kernel.session import MountRefused, Session
+from procorefs.limiter import LocalLimiter
+from procorefs.ownership import owned
+from procorefs.procore.client import Client, open_client
+from procorefs.procore.downloads import Downloads
+from procorefs.procore.errors import ProcoreError
+from procorefs.report import Reporter
+from procorefs.tree.absorb import Absorber
+from procorefs.tree.follow import Follower
+from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
+from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
+
+_TREE = "tree.sqlite"
+_CHUNKS = "chunks"
+
+
+class MountFailed(Failure):
+    """The mount could not begin."""
+
+
+def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None]) -> None:
+    """Serve the mount until it is unmounted or told to stop; `ready` is called once it answers.
+
+    Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
+    """
+    try:
+        trio.run(_Daemon(mount, ready).run)
+    except* (ProcoreError, MountRefused, OSError, sqlite3.Error) as group:
+        raise MountFailed(_sentence(group)) from group
+    except* Failure as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
+    error = _first(group)
+    if isinstance(error, sqlite3.Error):
+        return f"The tree of the project can't be used ({error}): is the disk of the state directory full?"
+    return str(error)
+
+
+class _Daemon:
+    """One mount from its first call to its last."""
+
+    def __init__(self, mount: ResolvedMount, ready: Callable[[], None]) -> None:
+        self._mount = mount
+        self._ready = ready
+        self._notifier = Notifier()
+        self._refusals = Refusals()
+        self._stop = trio.Event()
+
+    async def run(self) -> None:
+        mount = self._mount
+        with ExitStack() as stack:
+            async with open_client(mount.api, limiter=LocalLimiter()) as client:
+                me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
+                state_dir = private_dir(mount.state_dir(me.id))
+                stack.enter_context(owned(state_dir, mount.mountpoint))
+                store = TreeStore.open(state_dir / _TREE)
+                stack.callback(store.close)
+                cache = ChunkCache(
+                    private_dir(mount.cache_dir(me.id)) / _CHUNKS, mount.options.cache_size_bytes
+                )
+                await self._serve(client, store, cache)
+
+    async def _serve(self, client: Client, store: TreeStore, cache: ChunkCache) -> None:
+        content = ContentReader(cache, Downloads(client))
+        files = OpenFiles(content)
+        follower = Follower(
+            store,
+            Absorber(store, files.is_open),
+            client,
+            client.limiter,
+            self._forget,
+            freshness_s=self._mount.options.freshness_s,
+        )
+        await follower.list_root()
+        operations = Operations(
+            bridge=Bridge(),
+            store=store,
+            follower=follower,
+            files=files,
+            notifier=self._notifier,
+            ownership=_ownership(self._mount),
+            refusals=self._refusals,
+        )
+        reporter = Reporter(self._mount, client, store, follower, cache, self._refusals)
+        async with trio.open_nursery() as rooms:
+            await rooms.start(self._notifier.run)
+            await rooms.start(content.run)
+            await rooms.start(follower.run)
+            with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
+                await self._answer(session, reporter)
+            rooms.cancel_scope.cancel()
+
+    async def _answer(self, session: Session, reporter: Reporter) -> None:
+        """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
+        async with trio.open_nursery() as outside:
+            await outside.start(
+                partial(control.serve, self._mount.control_socket, partial(self._control, reporter))
+            )
+            await outside.start(self._stop_on_signal)
+            outside.start_soon(self._end_when_told, outside.cancel_scope)
+            await outside.start(session.run)
+            await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
+            log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
+            self._ready()
+            await session.ended()
+            self._stop.set()
+        log.info("%s is not mounted any more.", self._mount.mountpoint)
+
+    async def _end_when_told(self, outside: trio.CancelScope) -> None:
+        await self._stop.wait()
+        outside.cancel()
+
+    async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("Ending on %s.", signal.Signals(number).name)
+                self._stop.set()
+
+    async def _control(self, reporter: Reporter, request: control.Request) -> status.MountStatus | None:
+        if isinstance(request, control.StopRequest):
+            self._stop.set()
+            return None
+        return await reporter.status(closing=self._stop.is_set())
+
+    def _forget(self, changes: Sequence[Forget]) -> None:
+        """Hand on what the kernel must forget; returns at once, the notifier's threads do it."""
+        for change in changes:
+            match change:
+                case EntryGone(folder, name):
+                    self._notifier.entry(folder, name)
+                case ListingChanged(folder):
+                    self._notifier.listing(folder)
+                case InodeChanged(inode):
+                    self._notifier.inode(inode)
+
+
+def _ownership(mount: ResolvedMount) -> Ownership:
+    options = mount.options
+    return Ownership(
+        uid=os.getuid() if options.uid is None else options.uid,
+        gid=os.getgid() if options.gid is None else options.gid,
+        umask=options.umask,
+    )

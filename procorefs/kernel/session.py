@@ -1,0 +1,111 @@
+"""The mount itself: made through the bridge, guarded while it lives, and taken down so that nobody waits for ever."""
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
+from procorefs.kernel.bridge import Bridge, pyfuse3
+from procorefs.kernel.operations import Operations
+
+log = logging.getLogger(__name__)
+
+MOST_REQUESTS = 4096
+"""Requests answered at a time; with pyfuse3's own 99 so many waiting ones freeze the mount, interrupts included."""
+
+DETACH_TIMEOUT_S = 5.0
+
+
+class MountRefused(Exception):
+    """The kernel, or fusermount3 on its behalf, did not mount."""
+
+
+class Session:
+    """One mount for as long as the `with` lasts. Raises MountRefused.
+
+    Leaving it goes from the outside in: first every waiting request ends, which frees the threads that wait in a kernel
+    notification; then the mount point is given back; the guard, who would do the same for a dead daemon, goes last.
+    """
+
+    def __init__(self, operations: Operations, mountpoint: Path, words: frozenset[str]) -> None:
+        self._operations = operations
+        self._mountpoint = mountpoint
+        self._words = words
+        self._ended = trio.Event()
+
+    def __enter__(self) -> Self:
+        bridge = Bridge()
+        bridge.set_opendir_policy(self._operations.may_keep_listing)
+        try:
+            pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(self._words))
+        except RuntimeError as error:
+            raise MountRefused(
+                f"The kernel did not mount at {self._mountpoint} ({error}): "
+                "is /dev/fuse there and usable, and does /etc/fuse.conf allow the options?"
+            ) from error
+        bridge.check()
+        self._connection = find_connection(self._mountpoint)
+        self._guard = Guard(self._connection)
+        return self
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer requests until the mount is gone, from outside or by `abort`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._guard.run)
+                task_status.started()
+                await pyfuse3.main(max_tasks=MOST_REQUESTS)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ended.set()
+
+    async def ended(self) -> None:
+        """Wait until no more requests come."""
+        await self._ended.wait()
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if _still_there(self._connection, self._mountpoint):
+            self._connection.abort()
+            _detach(self._connection, self._mountpoint)
+        pyfuse3.close(unmount=False)
+        self._guard.dismiss()
+
+
+def _still_there(connection: Connection, mountpoint: Path) -> bool:
+    """Whether it is our mount that lies there, and not another's made since it was taken away."""
+    try:
+        return find_connection(mountpoint).device == connection.device
+    except NotMounted:
+        return False
+
+
+def _detach(connection: Connection, mountpoint: Path) -> None:
+    """Take the mount point away even while somebody is inside; root and users alike go by the same program."""
+    if not _still_there(connection, mountpoint):
+        return
+    command = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    result = subprocess.run(
+        [*command, "--", os.fspath(mountpoint)],
+        capture_output=True,
+        text=True,
+        timeout=DETACH_TIMEOUT_S,
+        check=False,
+    )
+    if result.returncode:
+        log.error(
+            "%s could not be unmounted (%s); run: %s %s",
+            mountpoint,
+            result.stderr.strip(),
+            " ".join(command),
+            mountpoint,
+        )
