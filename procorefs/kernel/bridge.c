@@ -462,6 +462,8 @@ void exported_destroy(struct fuse_session *going) {
 
 #include "notices.h"
 
+#include "guard.h"
+
 /* ---- The module ---------------------------------------------------------------------------------- */
 
 static PyObject *set_opendir_policy(PyObject *module, PyObject *policy) {
@@ -525,6 +527,10 @@ static PyMethodDef module_methods[] = {
     {"interrupt_count", interrupt_count, METH_NOARGS, "How many interrupts the kernel has sent."},
     {"invalidate_listing", invalidate_listing, METH_O,
      "Drop the kernel's cached listing and attributes of a directory; returns an errno or 0."},
+    {"abort_connection", abort_now, METH_VARARGS,
+     "Abort a FUSE connection if it is still the one described; returns an errno or 0."},
+    {"start_guard", start_guard, METH_VARARGS,
+     "Fork the guard of a connection; returns its process id and the descriptor of its heartbeat pipe."},
     {"overridden", overridden, METH_NOARGS,
      "Symbols that pyfuse3 would not find in the bridge, with the file that has them instead (or None)."},
     {NULL, NULL, 0, NULL},

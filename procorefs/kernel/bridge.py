@@ -47,9 +47,24 @@ _load_bridge()
 import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own functions)
 
 from procorefs.kernel import _bridge  # noqa: E402
-from procorefs.kernel._bridge import Notices, Request, invalidate_listing  # noqa: E402
+from procorefs.kernel._bridge import (  # noqa: E402
+    Notices,
+    Request,
+    abort_connection,
+    invalidate_listing,
+    start_guard,
+)
 
-__all__ = ["Bridge", "BridgeMissing", "Notices", "Request", "invalidate_listing", "pyfuse3"]
+__all__ = [
+    "Bridge",
+    "BridgeMissing",
+    "Notices",
+    "Request",
+    "abort_connection",
+    "invalidate_listing",
+    "pyfuse3",
+    "start_guard",
+]
 
 
 class Bridge:
