@@ -1,0 +1,99 @@
+"""`procorefs sandbox`: the embedded Procore in the foreground."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from procorefs.sandbox.config import PUBLISHED_HOURLY_CALLS, PUBLISHED_SPIKE_CALLS, SandboxConfig
+from procorefs.sandbox.fill import announcement_line
+from procorefs.sandbox.server import run
+from procorefs.sandbox.state import Sandbox
+
+
+@click.command("sandbox")
+@click.option(
+    "--port", default=0, show_default=True, help="Port of API and login on 127.0.0.1; 0: any free one."
+)
+@click.option("--storage-port", default=0, show_default=True, help="Port of the file store; 0: any free one.")
+@click.option(
+    "--storage-host", default="localhost", show_default=True, help="Name under which clients reach the store."
+)
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep everything in this directory; without it all is gone at the end.",
+)
+@click.option(
+    "--seed", "documents", default=0, metavar="N", help="Invent a construction project of N documents."
+)
+@click.option(
+    "--random-seed", "seed", default=1, show_default=True, help="Another number invents another project."
+)
+@click.option(
+    "--import",
+    "import_dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Put this directory tree into the project.",
+)
+@click.option(
+    "--big-file", "big_file_mib", default=0, metavar="MIB", help="Add one generated file of that size."
+)
+@click.option(
+    "--hourly",
+    "hourly_calls",
+    default=PUBLISHED_HOURLY_CALLS,
+    show_default=True,
+    help="Calls an hour; 0: no limit.",
+)
+@click.option(
+    "--spike",
+    "spike_calls",
+    default=PUBLISHED_SPIKE_CALLS,
+    show_default=True,
+    help="Calls in 10 seconds; 0: no limit.",
+)
+@click.option(
+    "--version-urls",
+    type=click.Choice(["api", "storage"]),
+    default="api",
+    show_default=True,
+    help="Where version urls point: the API's host, which redirects, or the store.",
+)
+@click.option(
+    "--openapi",
+    "openapi_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Check all calls against this OpenAPI description.",
+)
+def sandbox(big_file_mib: int, **options: Any) -> None:  # noqa: ANN401 - click's values, one a field of SandboxConfig
+    """Run an embedded Procore until Ctrl-C; prints one JSON line when it is ready."""
+    config = SandboxConfig(big_file_bytes=big_file_mib * 1024 * 1024, **options)
+    trio.run(_run_until_signal, config)
+
+
+async def _run_until_signal(config: SandboxConfig) -> None:
+    parts = Sandbox(config)
+    try:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(_serve, parts)
+                sys.stdout.write(announcement_line(parts) + "\n")
+                sys.stdout.flush()
+                async for _signal in signals:
+                    nursery.cancel_scope.cancel()
+                    break
+    finally:
+        parts.close()
+
+
+async def _serve(parts: Sandbox, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+    await run(parts, task_status=task_status)
+
+
+if __name__ == "__main__":
+    sandbox()

@@ -1,0 +1,37 @@
+"""The two applications of a sandbox: the API with login and control, and the store."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .conformance import Checker
+from .contract import route
+from .control import control_routes
+from .routes import directory, documents, files, folders, login
+from .state import Sandbox
+from .storage import redirect_routes, storage_routes
+
+_ENDPOINTS = (*directory.ENDPOINTS, *documents.ENDPOINTS, *folders.ENDPOINTS, *files.ENDPOINTS)
+
+
+def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:
+    """The API's host: /rest, /oauth, version urls, /sandbox."""
+
+    async def unknown(request: Request, _error: Exception) -> Response:
+        sandbox.calls.count(f"{request.method} unknown")
+        return JSONResponse({"errors": f"No route {request.method} {request.url.path}"}, 404)
+
+    return Starlette(
+        routes=[
+            *(route(sandbox, checker, endpoint) for endpoint in _ENDPOINTS),
+            *login.routes(sandbox, checker),
+            *redirect_routes(sandbox),
+            *control_routes(sandbox, checker),
+        ],
+        exception_handlers={404: unknown},
+    )
+
+
+def create_storage_app(sandbox: Sandbox) -> Starlette:
+    """The store's host."""
+    return Starlette(routes=storage_routes(sandbox))

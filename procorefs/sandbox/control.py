@@ -1,0 +1,231 @@
+"""The control API below /sandbox: no part of Procore, never counted, never limited.
+
+POST /sandbox/faults   switches, see `Switches`; answers what holds now
+GET  /sandbox/calls    calls by route since the last POST /sandbox/calls/reset
+POST /sandbox/act      one deed of another user, see acts.py
+POST /sandbox/import   {"path", "into"}: a local directory tree goes into a folder
+POST /sandbox/reset    {"documents"}: everything anew
+GET  /sandbox/state    ids, urls, faults, documents
+GET  /sandbox/waiting?count=N   answers when N calls wait at the gate of a silence
+GET  /sandbox/violations        what did not fit the OpenAPI description
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .acts import Act, Actor
+from .answers import Answer
+from .conformance import Checker
+from .failures import ApiError
+from .faults import Rule
+from .fill import announcement, import_directory, refill
+from .oauth import expire_access_tokens
+from .paths import resolve
+from .records import Json
+from .render import distortion
+from .seed import PROJECT_ID
+from .state import Sandbox
+
+T = TypeVar("T")
+
+
+class Malformed(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields of a document's answers to replace; by id or path."""
+
+    set: dict[str, Any]
+    id: int | None = None
+    path: str = ""
+
+
+class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What POST /sandbox/faults takes; done in this order."""
+
+    clear: bool = False
+    """Nothing goes wrong any more, and the dialect is the default again."""
+    settings: dict[str, Any] = {}
+    """Fields of faults.Settings."""
+    dialect: dict[str, Any] = {}
+    """Fields of dialect.Dialect."""
+    rules: list[Rule] = []
+    malformed: list[Malformed] = []
+    expire_tokens: bool = False
+    revoke_refresh_tokens: bool = False
+    expire_urls: bool = False
+    hourly_calls: int | None = None
+    spike_calls: int | None = None
+    use_calls: int = 0
+    """Calls that another program makes with the first client's id."""
+    forget_calls: bool = False
+    """All rate windows begin anew."""
+    clock_shift_s: float | None = None
+    release: bool = False
+
+
+class ImportWish(msgspec.Struct, forbid_unknown_fields=True):
+    path: str
+    into: str = "/"
+
+
+class ResetWish(msgspec.Struct, forbid_unknown_fields=True):
+    documents: int = 0
+
+
+def control_routes(sandbox: Sandbox, checker: Checker | None) -> list[Route]:
+    async def faults(request: Request) -> Json:
+        switch(sandbox, await _body(request, Switches))
+        return describe_faults(sandbox)
+
+    async def act(request: Request) -> Json:
+        return Actor(sandbox).do(await _body(request, Act))
+
+    async def import_tree(request: Request) -> Json:
+        wish = await _body(request, ImportWish)
+        found: Json = msgspec.to_builtins(import_directory(sandbox, Path(wish.path), wish.into))
+        return found
+
+    async def reset(request: Request) -> Json:
+        wish = await _body(request, ResetWish)
+        refill(sandbox, wish.documents)
+        switch(sandbox, Switches(clear=True))
+        if checker is not None:
+            checker.violations.clear()
+        return announcement(sandbox)
+
+    async def state(_request: Request) -> Json:
+        return describe(sandbox)
+
+    async def calls(_request: Request) -> Json:
+        return sandbox.calls.report()
+
+    async def reset_calls(_request: Request) -> Json:
+        sandbox.calls.reset()
+        return {}
+
+    async def waiting(request: Request) -> Json:
+        await sandbox.faults.arrivals(int(request.query_params.get("count", "1")))
+        return {"waiting": sandbox.faults.waiting}
+
+    async def violations(_request: Request) -> Json:
+        return {"checked": checker is not None, "violations": checker.violations if checker else []}
+
+    return [
+        _route("POST", "faults", faults),
+        _route("POST", "act", act),
+        _route("POST", "import", import_tree),
+        _route("POST", "reset", reset),
+        _route("GET", "state", state),
+        _route("GET", "calls", calls),
+        _route("POST", "calls/reset", reset_calls),
+        _route("GET", "waiting", waiting),
+        _route("GET", "violations", violations),
+    ]
+
+
+def switch(sandbox: Sandbox, switches: Switches) -> None:
+    """Raises ApiError 400 for a switch that does not exist or has a wrong type."""
+    faults = sandbox.faults
+    if switches.clear:
+        faults.clear()
+        sandbox.dialect = sandbox.first_dialect()
+        sandbox.clock.shift_s = 0.0
+        sandbox.rates.hourly_calls = sandbox.config.hourly_calls
+        sandbox.rates.spike_calls = sandbox.config.spike_calls
+        sandbox.rates.forget()
+    faults.settings = _changed(faults.settings, switches.settings)
+    sandbox.dialect = _changed(sandbox.dialect, switches.dialect)
+    for rule in switches.rules:
+        faults.add(rule)
+    for wish in switches.malformed:
+        _distort(sandbox, wish)
+    _expire(sandbox, switches)
+    _set_rates(sandbox, switches)
+    if switches.clock_shift_s is not None:
+        sandbox.clock.shift_s = switches.clock_shift_s
+    if switches.release:
+        faults.release()
+
+
+def _expire(sandbox: Sandbox, switches: Switches) -> None:
+    if switches.expire_tokens:
+        expire_access_tokens(sandbox)
+    if switches.revoke_refresh_tokens:
+        sandbox.store.execute("UPDATE tokens SET refreshed = 1")
+    if switches.expire_urls:
+        sandbox.urls.expire_all()
+
+
+def _set_rates(sandbox: Sandbox, switches: Switches) -> None:
+    if switches.hourly_calls is not None:
+        sandbox.rates.hourly_calls = switches.hourly_calls
+    if switches.spike_calls is not None:
+        sandbox.rates.spike_calls = switches.spike_calls
+    if switches.forget_calls:
+        sandbox.rates.forget()
+    if switches.use_calls:
+        budget = sandbox.rates.budget(announcement(sandbox)["client_id"], sandbox.dialect.rate_windows)
+        budget.use(sandbox.clock.now(), switches.use_calls)
+
+
+def _distort(sandbox: Sandbox, wish: Malformed) -> None:
+    project = sandbox.store.project(PROJECT_ID)
+    assert project is not None
+    document_id = wish.id if wish.id is not None else resolve(sandbox.store, project.root_id, wish.path)
+    changes = sandbox.faults.malformed.setdefault(document_id, {})
+    changes.update({name: distortion(value) for name, value in wish.set.items()})
+
+
+def describe_faults(sandbox: Sandbox) -> Json:
+    return {
+        "settings": msgspec.to_builtins(sandbox.faults.settings),
+        "dialect": msgspec.to_builtins(sandbox.dialect),
+        "rules": msgspec.to_builtins(sandbox.faults.rules),
+        "hourly_calls": sandbox.rates.hourly_calls,
+        "spike_calls": sandbox.rates.spike_calls,
+        "clock_shift_s": sandbox.clock.shift_s,
+    }
+
+
+def describe(sandbox: Sandbox) -> Json:
+    """GET /sandbox/state."""
+    store, project = sandbox.store, sandbox.store.project(PROJECT_ID)
+    assert project is not None
+    return {
+        "announced": announcement(sandbox),
+        "documents": store.value("SELECT count(*) FROM documents WHERE project_id = ?", (PROJECT_ID,)),
+        "root_id": project.root_id,
+        "bin_id": project.bin_id,
+        "now_s": sandbox.clock.now_s(),
+        "waiting": sandbox.faults.waiting,
+        **describe_faults(sandbox),
+    }
+
+
+def _changed(settings: T, changes: Json) -> T:
+    """The same struct with other values, checked. Raises ApiError 400."""
+    try:
+        return msgspec.convert({**msgspec.to_builtins(settings), **changes}, type(settings))
+    except msgspec.ValidationError as error:
+        raise ApiError(400, str(error)) from error
+
+
+async def _body(request: Request, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.body() or b"{}", type=shape)
+    except msgspec.MsgspecError as error:
+        raise ApiError(400, str(error)) from error
+
+
+def _route(method: str, name: str, work: Callable[[Request], Awaitable[Json]]) -> Route:
+    async def serve(request: Request) -> Response:
+        try:
+            return Answer(await work(request)).response({})
+        except ApiError as error:
+            return Answer({"errors": error.errors}, error.status).response({})
+
+    return Route(f"/sandbox/{name}", serve, methods=[method])

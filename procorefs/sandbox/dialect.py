@@ -1,0 +1,53 @@
+"""The open questions of procore-api.md, each as a switch between the answers that Procore may give."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One choice for every open question; changed while the sandbox runs (POST /sandbox/faults, `dialect`)."""
+
+    root_in_list: bool = True
+    bin_folder_in_list: bool = True
+    bin_in_list: bool = False
+    """The bin's contents are in the list that was not filtered by the bin."""
+    deleted_parent: Literal["bin", "old"] = "bin"
+    descendants: Literal["deleted", "living", "hidden"] = "deleted"
+    """What lies below a deleted folder: listed as deleted, listed as if nothing had happened, or not at all."""
+    descendants_touched: bool = False
+    """They also get a new `updated_at`."""
+    delete_touches: bool = True
+    deleted_get: Literal["flag", "404"] = "flag"
+    delete_status: Literal[200, 204] = 204
+    versions_order: Literal["newest", "oldest"] = "newest"
+    excluded_lists: Literal["absent", "empty"] = "absent"
+    missing_company_status: Literal[400, 403] = 400
+    rate_windows: Literal["fixed", "rolling"] = "fixed"
+    tagging_touches: bool = False
+    child_touches_parent: bool = False
+    me_name: bool = True
+    """`/me` carries a name."""
+    case_sensitive_names: bool = True
+    default_per_page_v2: int = 10
+    default_per_page: int = 100
+    revisions: bool = True
+    """The beta route exists."""
+    patch_makes_version: bool = False
+    """PATCH of a file makes a version even without new bytes."""
+    upload_status: Literal["non_segmented", "ready", "receiving", "complete", ""] = ""
+    """What GET of a whole upload says; empty: what is true."""
+    segment_size_as_text: bool = False
+    etag_quotes: Literal["either", "refused"] = "either"
+    error_shape: Literal["errors", "message", "error"] = "errors"
+    oauth_error_shape: Literal["rfc6749", "errors"] = "rfc6749"
+    unauthorized_has_rate_headers: bool = True
+    null_clears_description: bool = True
+    version_urls: Literal["api", "storage"] = "api"
+    storage_etag: Literal["strong", "weak", "none"] = "strong"
+    storage_gzip: bool = False
+    """The store compresses for whoever says that gzip is fine."""
+    authorize_page: bool = True
+    """The authorize page asks; False: it goes on at once, as for a person who is logged in and has agreed before."""
+    project_compact_only: bool = False
+    v1_listing_created_by: bool = True

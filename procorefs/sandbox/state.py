@@ -1,0 +1,34 @@
+"""The parts of one running sandbox, put together."""
+
+from .calls import Calls
+from .clock import Clock
+from .config import SandboxConfig
+from .content import Contents
+from .dialect import Dialect
+from .faults import Faults
+from .rates import RateLimits
+from .store import Store
+from .urls import Urls
+
+
+class Sandbox:
+    """What routes, store and control share; lives as long as the server."""
+
+    def __init__(self, config: SandboxConfig) -> None:
+        self.config = config
+        self.clock = Clock()
+        self.dialect = self.first_dialect()
+        self.faults = Faults()
+        self.calls = Calls()
+        self.rates = RateLimits(config.hourly_calls, config.spike_calls)
+        self.urls = Urls(self.clock)
+        self.contents = Contents(config.data_dir)
+        self.store = Store(config.data_dir / "procore.sqlite" if config.data_dir else None)
+
+    def first_dialect(self) -> Dialect:
+        """The one it starts with."""
+        return Dialect(version_urls="storage" if self.config.version_urls == "storage" else "api")
+
+    def close(self) -> None:
+        self.store.close()
+        self.contents.close()

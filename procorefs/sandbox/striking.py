@@ -1,0 +1,104 @@
+"""Lets the switched-on faults strike around the work of a call, be it for the API, the login or the store."""
+
+from collections.abc import Callable
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .answers import Answer, CutShort, Dropped
+from .download import Bytes
+from .failures import ApiError
+from .faults import Rule
+from .state import Sandbox
+
+
+async def with_faults(
+    sandbox: Sandbox, label: str, request: Request, work: Callable[[], Response], *, is_api: bool
+) -> Response:
+    """Count the call, let the faults strike that are switched on, and do the work unless one of them is in its way."""
+    sandbox.calls.count(label)
+    settings = sandbox.faults.settings
+    latency_s = settings.latency_api_s if is_api else settings.latency_storage_s
+    if latency_s:
+        await trio.sleep(latency_s)
+    rules = sandbox.faults.strike(label, str(request.url))
+    refusal = await _before(sandbox, rules, request)
+    if refusal is not None:
+        return refusal
+    response = work()
+    return await _after(sandbox, rules, request, response)
+
+
+async def _before(sandbox: Sandbox, rules: list[Rule], request: Request) -> Response | None:
+    for rule in rules:
+        if rule.kind == "latency":
+            await trio.sleep(rule.seconds)
+        elif rule.kind == "silence" and rule.when == "before":
+            if not await _silent(sandbox, request):
+                return Dropped()
+        elif rule.kind == "error" and rule.when == "before":
+            return error_response(sandbox, rule)
+        elif rule.kind == "drop" and rule.when == "before":
+            return Dropped()
+    return None
+
+
+async def _after(sandbox: Sandbox, rules: list[Rule], request: Request, response: Response) -> Response:
+    for rule in rules:
+        if rule.kind == "cut":
+            response = _cut(response, rule.after_bytes)
+        elif rule.kind == "not_json":
+            response = Response(rule.body, response.status_code, media_type="text/html")
+        elif rule.kind == "wrong_type":
+            kept = {
+                name: value for name, value in response.headers.items() if not name.startswith("content-")
+            }
+            response = Response(rule.body, response.status_code, kept, media_type="application/json")
+        elif rule.kind == "drop" and rule.when == "after":
+            response = Dropped()
+        elif rule.kind == "error" and rule.when == "after":
+            response = error_response(sandbox, rule)
+        elif rule.kind == "silence" and rule.when == "after" and not await _silent(sandbox, request):
+            response = Dropped()
+    return response
+
+
+async def _silent(sandbox: Sandbox, request: Request) -> bool:
+    """Wait at the gate; False: the client went away first."""
+    released = False
+
+    async def until_gone(scope: trio.CancelScope) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(until_gone, nursery.cancel_scope)
+        await sandbox.faults.wait_at_gate()
+        released = True
+        nursery.cancel_scope.cancel()
+    return released
+
+
+def error_response(sandbox: Sandbox, rule: Rule) -> Response:
+    """The refusal that a rule names; a 429 says that nothing is left."""
+    headers: dict[str, str] = {}
+    if rule.status == 429:
+        reset_s = sandbox.clock.now_s() + (rule.retry_after or 1)
+        headers = {
+            "X-Rate-Limit-Limit": "3600",
+            "X-Rate-Limit-Remaining": "0",
+            "X-Rate-Limit-Reset": str(reset_s),
+        }
+    if rule.retry_after is not None:
+        headers["Retry-After"] = str(rule.retry_after)
+    error = ApiError(rule.status, "Switched on by the sandbox")
+    return Answer(error.body(sandbox.dialect), rule.status).response(headers)
+
+
+def _cut(response: Response, after_bytes: int) -> Response:
+    if isinstance(response, Bytes):
+        response.cut_after(after_bytes)
+        return response
+    return CutShort(response, after_bytes)
