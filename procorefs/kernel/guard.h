@@ -32,7 +32,7 @@ struct connection {
     char device[32];                 /* "0:43": the third field of its line in mountinfo */
     char mounted[MOUNT_WORDS_MAX];   /* the fifth, escaped as there */
     char mountpoint[4 * 4096];       /* the same path, plain */
-    char abort_file[64];             /* /sys/fs/fuse/connections/43/abort */
+    char abort_file[4096];           /* /sys/fs/fuse/connections/43/abort */
 };
 
 enum ownership { OURS_MOUNTED, OURS_DETACHED, NOT_OURS };
