@@ -1,0 +1,324 @@
+"""mount, umount and status as a person uses them: real processes, a real mount, the embedded Procore."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from procorefs.cli import register
+from procorefs.cli.mountinfo import mount_at, read_mounts
+from procorefs.cli.processes import birth, wait_for_end
+from procorefs.cli.unmounting import unmount
+from procorefs.config import find_paths
+from tests.sandbox import SandboxHandle
+
+pytest_plugins = ["tests.sandbox"]
+pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
+
+ENDED = subprocess.CompletedProcess[str]
+
+
+class Desk:
+    """A person at a terminal with directories of their own."""
+
+    def __init__(self, folder: Path, sandbox: SandboxHandle) -> None:
+        self.folder = folder
+        self.place = folder / "mnt"
+        self.place.mkdir()
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(folder),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            **sandbox.env(),
+        }
+        self.paths = find_paths(self.env)
+
+    def run(self, *words: object, module: str = "procorefs.cli", **env: str) -> ENDED:
+        command = [sys.executable, "-m", module, *map(str, words)]
+        return subprocess.run(
+            command, env={**self.env, **env}, capture_output=True, text=True, timeout=60, check=False, cwd="/"
+        )
+
+    def start(self, *words: object) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "procorefs.cli", *map(str, words)]
+        return subprocess.Popen(command, env=self.env, stderr=subprocess.PIPE, text=True, cwd="/")
+
+    def mount(self, *words: object) -> int:
+        """Mount at `place` and return the daemon's process id."""
+        done = self.run("mount", *words, self.place)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        return self.entry().pid
+
+    def entry(self) -> register.Entry:
+        entry = register.find(self.place, self.paths)
+        assert entry is not None
+        return entry
+
+    def status(self, *words: object) -> Any:
+        return json.loads(self.run("status", "--json", *words).stdout)
+
+    def is_mounted(self) -> bool:
+        return mount_at(self.place, read_mounts()) is not None
+
+    def log(self) -> str:
+        return "".join(file.read_text() for file in self.paths.logs_dir.glob("*.log"))
+
+    def clear(self) -> None:
+        for entry in register.running(self.paths):
+            os.kill(entry.pid, signal.SIGCONT)
+            os.kill(entry.pid, signal.SIGTERM)
+            if not wait_for_end(entry.pid, entry.born, 10):
+                os.kill(entry.pid, signal.SIGKILL)
+        for mount in read_mounts():
+            if self.folder in mount.mountpoint.parents:
+                unmount(mount.mountpoint, lazy=True)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, sandbox: SandboxHandle) -> Iterator[Desk]:
+    one = Desk(tmp_path, sandbox)
+    try:
+        yield one
+    finally:
+        one.clear()
+
+
+def refused(done: ENDED, says: str, status: int = 1) -> None:
+    """It said one sentence on stderr, with what to do, and nothing else."""
+    assert done.returncode == status, done
+    assert done.stdout == ""
+    assert done.stderr.startswith("procorefs: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert says in done.stderr
+
+
+def test_mount_status_umount(desk: Desk, sandbox: SandboxHandle) -> None:
+    pid = desk.mount()
+    assert len(list(desk.place.iterdir())) > 3
+    told = desk.status(desk.place)
+    assert told["mountpoint"] == str(desk.place)
+    assert told["project"]["id"] == sandbox.project_id
+    assert told["company"]["id"] == sandbox.company_id
+    assert told["outbox"]["pending"] == 0
+    assert told["pid"] == pid
+    assert [one["mountpoint"] for one in desk.status()] == [str(desk.place)]
+    table = desk.run("status")
+    assert (table.returncode, str(pid) in table.stdout) == (0, True)
+    done = desk.run("umount", desk.place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not desk.is_mounted()
+    assert birth(pid) is None
+    assert desk.status() == []
+    assert [file.name for file in desk.paths.runtime_dir.iterdir()] == [".lock"]
+
+
+def test_names_are_looked_up_and_shown_in_proc_mounts(desk: Desk) -> None:
+    company = json.loads(desk.run("projects", "--json").stdout)[0]
+    spec = f"{company['name']}/{company['projects'][0]['name']}"
+    desk.mount(spec)
+    mount = mount_at(desk.place, read_mounts())
+    assert mount is not None
+    assert (mount.source, mount.fstype) == (spec, "fuse.procorefs")
+    assert desk.status(desk.place)["project"]["id"] == company["projects"][0]["id"]
+
+
+def test_a_second_mount_at_the_place_is_refused(desk: Desk) -> None:
+    desk.mount()
+    refused(desk.run("mount", desk.place), "is already mounted")
+    assert desk.is_mounted()
+
+
+def test_a_second_mount_of_the_project_names_the_first(desk: Desk) -> None:
+    desk.mount()
+    (desk.folder / "other").mkdir()
+    refused(desk.run("mount", desk.folder / "other"), str(desk.place))
+    assert not os.path.ismount(desk.folder / "other")
+
+
+@pytest.mark.parametrize("how", ["open", "cwd"])
+def test_a_busy_mount_is_reported_and_stays(desk: Desk, how: str) -> None:
+    desk.mount()
+    folder = next(path for path in desk.place.iterdir() if path.is_dir())
+    code = "import os,sys; " + ("f = os.open(sys.argv[1], 0)" if how == "open" else "os.chdir(sys.argv[1])")
+    code += "; print('here', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        done = desk.run("umount", desk.place)
+        refused(done, f"(process {holder.pid})")
+        assert folder.name in done.stderr
+        assert desk.is_mounted()
+        assert desk.status(desk.place)["state"] == "mounted"
+        holder.communicate(b"")
+    assert desk.run("umount", desk.place).returncode == 0
+
+
+def test_a_dead_mount_is_cleaned_up_by_the_next(desk: Desk) -> None:
+    pid = desk.mount()
+    born = desk.entry().born
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for_end(pid, born, 10)
+    assert desk.mount() != pid
+    assert any(desk.place.iterdir())
+    assert sum(mount.mountpoint == desk.place for mount in read_mounts()) == 1
+
+
+def test_a_dead_mount_can_be_unmounted(desk: Desk) -> None:
+    pid = desk.mount()
+    born = desk.entry().born
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for_end(pid, born, 10)
+    if desk.is_mounted():
+        assert desk.run("status", desk.place).returncode == 1
+        assert desk.run("umount", desk.place).returncode == 0
+    assert not desk.is_mounted()
+
+
+def test_umount_of_a_frozen_daemon_does_not_hang(desk: Desk) -> None:
+    pid = desk.mount()
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    refused(desk.run("umount", "--timeout", "0.5", desk.place), "did not end within 0.5 seconds")
+    assert time.monotonic() - began < 10
+    assert not desk.is_mounted()
+
+
+def test_umount_by_hand_and_sigterm_end_the_daemon(desk: Desk) -> None:
+    for how in ("umount", "term"):
+        pid = desk.mount()
+        born = desk.entry().born
+        if how == "umount":
+            assert unmount(desk.place, lazy=False) == 0
+        else:
+            os.kill(pid, signal.SIGTERM)
+        assert wait_for_end(pid, born, 10)
+        assert not desk.is_mounted()
+
+
+def test_mounting_again_waits_for_the_closing_daemon(desk: Desk) -> None:
+    for _ in range(3):
+        os.kill(desk.mount(), signal.SIGTERM)
+    desk.mount()
+    assert any(desk.place.iterdir())
+
+
+def test_the_foreground_ends_with_ctrl_c(desk: Desk) -> None:
+    with desk.start("mount", "-f", desk.place) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        assert any("is mounted at" in line for line in lines)
+        assert any(desk.place.iterdir())
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 0
+    assert "Traceback" not in rest
+    assert not desk.is_mounted()
+
+
+def test_the_daemon_lets_go_of_the_pipes_it_was_started_with(desk: Desk) -> None:
+    # subprocess.run reads both pipes to their ends: a daemon that kept one open would hang it
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    command = [sys.executable, "-m", "procorefs.cli", "mount", str(desk.place)]
+    subprocess.run(command, env=desk.env, capture_output=True, timeout=60, check=True, pass_fds=[writer])
+    os.close(writer)
+    with os.fdopen(reader, "rb") as end:
+        assert end.read() == b""
+
+
+def test_wrong_places(desk: Desk) -> None:
+    (desk.folder / "file").write_text("")
+    (desk.folder / "full").mkdir()
+    (desk.folder / "full" / "x").mkdir()
+    refused(desk.run("mount", desk.folder / "none"), "does not exist; run: mkdir")
+    refused(desk.run("mount", desk.folder / "file"), "is not a directory")
+    refused(desk.run("mount", desk.folder / "full"), "is not empty")
+    refused(desk.run("umount", desk.folder / "full"), "nothing is mounted")
+    refused(desk.run("status", desk.folder / "full"), "is not a ProcoreFS mount")
+    refused(desk.run("umount", "/proc"), "not of ProcoreFS")
+
+
+def test_wrong_words(desk: Desk) -> None:
+    refused(desk.run("mount", "-o", "freshnes=3", desk.place), "did you mean freshness?")
+    refused(desk.run("mount", "8801", desk.place), "does not name a project")
+    refused(desk.run("mount", "a", "b", "c"), "one argument too many", 2)
+    refused(desk.run("mount", "who:1/2", desk.place), "no profile 'who'")
+    refused(desk.run("mount", "Nobody & Sons/1", desk.place), "no company called 'Nobody & Sons'")
+    refused(desk.run("mount", desk.place, PROCOREFS_CLIENT_SECRET="wrong"), "check client id and secret")
+    refused(desk.run("mount", desk.place, PROCOREFS_PROJECT_ID="99999"), "not found")
+    refused(desk.run("mount", desk.place, PROCOREFS_API_URL="http://example.invalid"), "not encrypted")
+    refused(desk.run("mount", desk.place, PROCOREFS_CLIENT_ID=""), "procorefs login")
+    assert not desk.is_mounted()
+    assert register.running(desk.paths) == []
+
+
+def test_no_network_is_one_sentence(desk: Desk) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        refused(
+            desk.run("mount", desk.place, PROCOREFS_API_URL=url, PROCOREFS_LOGIN_URL=url), "cannot be reached"
+        )
+
+
+def test_ctrl_c_while_waiting_for_a_silent_server_leaves_nothing(desk: Desk, sandbox: SandboxHandle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        desk.env |= {"PROCOREFS_API_URL": url, "PROCOREFS_LOGIN_URL": url}
+        with desk.start("mount", desk.place) as process:
+            peer, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+            peer.close()
+        assert (process.returncode, said.strip()) == (130, "procorefs: interrupted")
+    for entry in register.running(desk.paths):
+        assert wait_for_end(entry.pid, entry.born, 10)
+    assert not desk.is_mounted()
+
+
+def test_mount8_calls_without_home_or_path(desk: Desk, sandbox: SandboxHandle) -> None:
+    bare = {key: value for key, value in desk.env.items() if key not in ("PATH",)}
+    spec = f"{sandbox.company_id}/{sandbox.project_id}"
+    command = [sys.executable, "-c", "from procorefs.cli.mount_helper import main; main()"]
+    for words, status in ((["-f"], 0), (["-o", "nonsense"], 32), ([], 0)):
+        call = [
+            *command,
+            spec,
+            str(desk.place),
+            "-n",
+            "-o",
+            "rw,_netdev,x-test",
+            *words,
+            "-t",
+            "fuse.procorefs",
+        ]
+        done = subprocess.run(
+            call, env=bare, capture_output=True, text=True, timeout=60, check=False, cwd="/"
+        )
+        assert done.returncode == status, done
+        assert desk.is_mounted() == (words == [])
+
+
+def test_two_mounts_at_once_make_one(desk: Desk) -> None:
+    results: list[ENDED] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(desk.run("mount", desk.place))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done.returncode for done in results) == [0, 1]
+    assert sum(mount.mountpoint == desk.place for mount in read_mounts()) == 1
+    assert desk.status(desk.place)["state"] == "mounted"
