@@ -20,6 +20,7 @@ KEPT_OF_SPIKE = 2  # calls of a spike window that only INTERACTIVE may take
 KEPT_OF_HOUR = 0.1  # share of the hour that only INTERACTIVE may take, shrinking to nothing towards Reset
 BURST_SHARE = 0.5  # up to this share of the spike limit goes at once, what follows is spread over the window
 RESET_MARGIN_S = 1.0  # Reset has whole seconds and may be rounded down
+HEADROOM = 8  # calls beyond those answered that an unknown spike limit is trusted to take
 CLOCK_TOLERANCE_S = 2.0  # a server's Date that differs by less is taken as the same clock
 LONGEST_PAUSE_S = 3700.0  # nothing the server names makes us wait longer than a window
 FIRST_BACKOFF_S = 1.0
@@ -75,6 +76,9 @@ class Policy:
         self._recent: deque[float] = deque()
         self._last_spread_s = -math.inf
         self._throttled_in_a_row = 0
+        self._limits_told = False  # some answer named a limit, or 429 proved that there is one
+        self._spike_told = False
+        self._unlimited = False  # answers come without limits: only pauses hold
 
     def wait_s(self, priority: Priority, now_s: float) -> float:
         """Seconds until a call of this class may be sent: 0 means now.
@@ -82,12 +86,10 @@ class Policy:
         While calls are in flight this can be infinite: their answers decide, ask again when one came.
         """
         self._forget(now_s)
-        waits = (
-            self.paused_until_s - now_s,
-            self._spike_wait_s(priority, now_s),
-            self._hourly_wait_s(priority, now_s),
-        )
-        return max(0.0, *waits)
+        pause_s = self.paused_until_s - now_s
+        if self._unlimited:
+            return max(0.0, pause_s)
+        return max(0.0, pause_s, self._spike_wait_s(priority, now_s), self._hourly_wait_s(priority, now_s))
 
     def take(self, priority: Priority, now_s: float) -> None:
         """Count a call that is being sent. Only after `wait_s` was 0 at the same moment."""
@@ -106,6 +108,8 @@ class Policy:
         server_ahead_s = _server_ahead_s(headers, unix_now_s)
         to_monotonic_s = now_s - unix_now_s - server_ahead_s
         reported = self._learn_window(headers, now_s, to_monotonic_s)
+        self._limits_told = self._limits_told or reported is not None or status == 429
+        self._unlimited = not self._limits_told and (self._unlimited or 200 <= status < 300)
         if status == 429:
             self._pause_for_429(headers, reported, now_s, unix_now_s)
             return
@@ -129,7 +133,8 @@ class Policy:
             wait_s = self._recent[excess] + SPIKE_S - now_s if excess < len(self._recent) else math.inf
         if self.spike.remaining <= kept:
             wait_s = max(wait_s, (self.spike.reset_at_s or now_s) - now_s)
-        if priority is not Priority.INTERACTIVE and used >= limit * BURST_SHARE:
+        spread = self._spike_told and priority is not Priority.INTERACTIVE
+        if spread and used >= limit * BURST_SHARE:
             wait_s = max(wait_s, self._last_spread_s + SPIKE_S / limit - now_s)
         return wait_s
 
@@ -155,10 +160,18 @@ class Policy:
         left_s = min(max(reset + to_monotonic_s - now_s, 0.0), LONGEST_PAUSE_S)
         window = self._window_meant(limit, left_s)
         window.learn(limit, min(remaining, limit), now_s + left_s + RESET_MARGIN_S, self._in_flight)
-        if window is self.spike:
-            # The hour would run out later than this: it cannot have less left.
-            self.hourly.remaining = max(self.hourly.remaining, window.remaining)
+        self._learn_other(window)
         return window
+
+    def _learn_other(self, window: Window) -> None:
+        """The window that was not reported would run out later: it has room, too."""
+        if window is self.spike:
+            self._spike_told = True
+            self.hourly.remaining = max(self.hourly.remaining, window.remaining)
+        elif not self._spike_told:
+            used = self._in_flight + len(self._recent)
+            self.spike.limit = max(self.spike.limit, used + HEADROOM)
+            self.spike.remaining = max(self.spike.remaining, HEADROOM)
 
     def _window_meant(self, limit: int, left_s: float) -> Window:
         """Headers do not name the window: the time left tells, and near the hour's end the limit."""
