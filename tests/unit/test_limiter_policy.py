@@ -1,5 +1,6 @@
 """The arithmetic of the budget, with times passed in."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -108,7 +109,7 @@ def test_a_tenth_of_the_hour_is_kept_and_shrinks_to_nothing(policy: Policy) -> N
 def test_many_background_calls_are_spread_over_the_window(policy: Policy) -> None:
     call(policy, 0.0, told(25, 24, 10, 0.0))
     sent_s = list(sending(policy, REFRESH, 0.0, 100))
-    gaps_s = [after - before for before, after in zip(sent_s[30:], sent_s[31:], strict=False)]
+    gaps_s = [after - before for before, after in itertools.pairwise(sent_s[30:])]
     assert sent_s[10] == 0.0  # a few go at once
     assert max(gaps_s) < 3.0  # many never use up the window and then stop until it is over
     assert sent_s[-1] < 100 / 25 * SPIKE_S + 5  # and nothing of it is wasted

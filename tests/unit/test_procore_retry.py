@@ -1,0 +1,37 @@
+"""When another try is made."""
+
+import pytest
+
+from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, RateLimited, Silent, Unavailable
+from procorefs.procore.retry import TRIES, Patience
+
+
+def pauses(error: ProcoreError, patience_s: float = 30.0, try_takes_s: float = 0.0) -> list[float]:
+    """The pauses until giving up."""
+    patience = Patience(patience_s, 0.0, lambda: 0.5)
+    now_s = 0.0
+    found = []
+    while (pause_s := patience.pause_s(error, now_s := now_s + try_takes_s)) is not None:
+        found.append(pause_s)
+        now_s += pause_s
+    return found
+
+
+def test_passing_failures_wait_longer_each_time_and_end() -> None:
+    found = pauses(Unavailable("x"))
+    assert len(found) == TRIES - 1
+    assert found == sorted(found)
+    assert found[0] > 0
+
+
+@pytest.mark.parametrize("error", [Forbidden("x"), Malformed("x"), Silent("x")])
+def test_other_failures_are_final(error: ProcoreError) -> None:
+    assert pauses(error) == []
+
+
+def test_after_429_the_limiter_waits_not_we() -> None:
+    assert pauses(RateLimited("x")) == [0.0] * (TRIES - 1)
+
+
+def test_patience_ends_by_time_too() -> None:
+    assert len(pauses(Unavailable("x"), patience_s=10.0, try_takes_s=4.0)) == 2
