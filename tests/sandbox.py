@@ -100,6 +100,7 @@ class SandboxHandle:
     def reset(self, documents: int = 200) -> None:
         """Everything anew: content, tokens, faults, counts, windows."""
         self._post("reset", {"documents": documents})
+        self.__init__({**self.announced, **self.state()["announced"]}, self.process)  # type: ignore[misc]
 
     def _get(self, name: str) -> dict[str, Any]:
         return self._ask(urllib.request.Request(f"{self.control_url}/{name}"))
@@ -166,12 +167,9 @@ def sandbox_process() -> Iterator[SandboxHandle]:
 def sandbox(sandbox_process: SandboxHandle) -> Iterator[SandboxHandle]:
     """A fresh sandbox; the test fails when a call or an answer did not fit the OpenAPI description."""
     sandbox_process.reset()
-    fresh = SandboxHandle(
-        {**sandbox_process.announced, **sandbox_process.state()["announced"]}, sandbox_process.process
-    )
-    yield fresh
-    fresh.faults(clear=True)
-    violations = fresh.violations()
+    yield sandbox_process
+    sandbox_process.faults(clear=True)
+    violations = sandbox_process.violations()
     assert not violations, "\n".join(violations)
 
 

@@ -107,7 +107,7 @@ class Absorber:
         here = {d.id for d in listing.children}
         with self._absorption(listing_pass) as absorption:
             if folder == ROOT:
-                absorption.bind_root(listing.folder.id)
+                absorption.bind_root(listing.folder)
             absorption.take(admitted)
             absorption.remove(
                 node
@@ -187,13 +187,13 @@ class _Absorption:
             if node.document_id is not None:
                 self.result.removed.append(node.document_id)
 
-    def bind_root(self, document_id: DocumentId) -> None:
+    def bind_root(self, document: Document) -> None:
         """Tell the root its document; one that came in a page before, as a folder like any other, gives way."""
-        known = self._store.known(document_id)
+        known = self._store.known(document.id)
         if known is not None and known.node.inode != ROOT:
             self._store.adopt(known.node.inode, ROOT)
             self._store.orphan(known.node.inode)
-        self._store.bind_root(document_id, self._pass)
+        self._store.bind_root(document.id, document.created_at_s, document.updated_at_s, self._pass)
 
     def in_bin(self, document: Document) -> bool:
         if document.parent_id is None:

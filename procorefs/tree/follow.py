@@ -38,8 +38,8 @@ RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
 LONGEST_RELIST_PAUSE_S = 3600.0
 
-DIRECT_FOLDERS = 2
-DIRECT_REFILL_S = 10.0
+DIRECT_FOLDERS = 1
+DIRECT_REFILL_S = 5.0
 """Folders fetched ahead of the full listing: a person clicks one now and then; a walker soon waits for the pages."""
 
 
@@ -77,7 +77,9 @@ class Follower:
         self._shared = SharedWork()
         self._nursery: trio.Nursery | None = None
 
-        self._complete = bool(store.fact("complete"))
+        self.listed = trio.Event()
+        if store.fact("complete"):
+            self.listed.set()
         self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
         self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
         self._looked_at_s: float | None = None
@@ -95,7 +97,7 @@ class Follower:
         while (node := self._store.by_inode(folder)) is not None and not node.listed:
             if node.document_id is None or not node.in_tree:
                 return
-            if not self._complete and self._direct.take(trio.current_time()):
+            if not self.complete and self._direct.take(trio.current_time()):
                 await self._list_folder(folder, node.document_id)
             else:
                 await self._wait_for_listing()
@@ -103,7 +105,7 @@ class Follower:
     async def freshen(self) -> None:
         """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
         self._used = True
-        if not self._complete or not plan.look_is_due(
+        if not self.complete or not plan.look_is_due(
             trio.current_time(), self._tried_at_s, self._freshness_s
         ):
             return
@@ -112,17 +114,21 @@ class Follower:
         with trio.move_on_after(LOOK_WAIT_S):
             await self._join("look", lambda: self._look(Priority.INTERACTIVE))
 
+    @property
+    def complete(self) -> bool:
+        """Whether the whole project was listed once, in this run or an earlier one."""
+        return self.listed.is_set()
+
     def standing(self) -> Standing:
         age_s = None if self._looked_at_s is None else trio.current_time() - self._looked_at_s
-        state = "listing" if not self._complete else "behind" if self._behind else "complete"
+        state = "listing" if not self.complete else "behind" if self._behind else "complete"
         return Standing(self._store.count(), state, age_s)
 
     # For the daemon
 
     async def list_root(self) -> None:
-        """List the root by itself, unless the project was listed in an earlier run. Raises ProcoreError."""
-        if not self._complete:
-            await self._intake.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
+        """List the root by itself, ahead of everything. Raises ProcoreError."""
+        await self._intake.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -132,7 +138,7 @@ class Follower:
             task_status.started()
 
     async def _list_in_background(self) -> None:
-        if not self._complete:
+        if not self.complete:
             await trio.sleep(BACKGROUND_DELAY_S)
             await self._list_until_complete()
         while True:
@@ -153,7 +159,7 @@ class Follower:
     async def _look_regularly(self) -> None:
         while True:
             await trio.sleep(REGULAR_LOOK_S)
-            if self._used and self._complete:
+            if self._used and self.complete:
                 self._used = False
                 await self._join("look", lambda: self._look(Priority.REFRESH))
 
@@ -185,7 +191,7 @@ class Follower:
         return Priority.INTERACTIVE if self._waiting else Priority.REFRESH
 
     async def _list_all(self) -> None:
-        if self._complete and not self._relist.due:
+        if self.complete and not self._relist.due:
             return  # somebody else's listing ended between the asking and now
         began_s = trio.current_time()
         try:
@@ -193,7 +199,7 @@ class Follower:
         except ProcoreError as error:
             self._failure = (trio.current_time(), error)
             raise
-        self._complete = True
+        self.listed.set()
         self._behind = False
         self._failure = None
         self._looked_at_s = self._tried_at_s = trio.current_time()

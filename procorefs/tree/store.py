@@ -209,9 +209,16 @@ class TreeStore:
             raise TreeDamaged("its root is missing")
 
     def _check(self) -> None:
+        """Whether SQLite can read all pages, and whether every entry lies in a folder."""
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise TreeDamaged(verdict)
+        lost = self._db.execute(
+            "SELECT child.inode FROM node child LEFT JOIN node folder ON folder.inode = child.parent"
+            " WHERE child.parent IS NOT NULL AND (folder.kind IS NOT 1 OR child.shown = x'') LIMIT 1"
+        ).fetchone()
+        if lost is not None:
+            raise TreeDamaged(f"inode {lost[0]} lies in no folder")
         _damage_mark(self._path).unlink(missing_ok=True)
 
     @contextmanager
@@ -336,9 +343,12 @@ class TreeStore:
             "UPDATE node SET pass = max(pass, ?), url = ? WHERE inode = ?", (listing_pass, url, inode)
         )
 
-    def bind_root(self, document_id: DocumentId, listing_pass: int) -> None:
+    def bind_root(
+        self, document_id: DocumentId, created_at_s: int, updated_at_s: int, listing_pass: int
+    ) -> None:
         self._db.execute(
-            "UPDATE node SET document_id = ?, pass = ? WHERE inode = ?", (document_id, listing_pass, ROOT)
+            "UPDATE node SET (document_id, created_at, updated_at, pass) = (?, ?, ?, ?) WHERE inode = ?",
+            (document_id, created_at_s, updated_at_s, listing_pass, ROOT),
         )
 
     def detach(self, inode: Inode, state: State) -> None:

@@ -1,0 +1,167 @@
+"""Real mounts for tests: made by the command in a child process with XDG directories of its own, and always taken away.
+
+A test that leaves a warning in the daemon's log fails unless it announced it, and so does one after which a process of
+the mount is left, or a tree that does not pass the product's own check.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from procorefs.tree.store import TreeStore
+from tests.sandbox import ROOT, SandboxHandle
+
+COMMAND_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 15.0
+_START = "import sys; from procorefs.cli.main import main; sys.exit(main())"
+
+
+class Home:
+    """XDG directories for one user of the tests; several mounts may share one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PROCOREFS_")
+        }
+        self.environment["PYTHONPATH"] = str(ROOT)
+        for name in ("CONFIG", "CACHE", "STATE"):
+            self.environment[f"XDG_{name}_HOME"] = str(directory / name.lower())
+        runtime = directory / "run"
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.environment["XDG_RUNTIME_DIR"] = str(runtime)
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state" / "procorefs"
+
+    def procorefs(
+        self, *arguments: str | Path, env: dict[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line as a person would."""
+        return subprocess.run(
+            [sys.executable, "-c", _START, *map(os.fspath, arguments)],
+            env=self.environment | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+
+class Mounted:
+    """One mount that answers."""
+
+    def __init__(self, home: Home, path: Path, env: dict[str, str]) -> None:
+        self.home = home
+        self.path = path
+        self.env = env
+        self._expected: list[str] = []
+        self._log_read = 0
+        self.pid: int = self.status()["pid"]
+
+    def status(self) -> dict[str, Any]:
+        answer = self.home.procorefs("status", "--json", self.path)
+        assert answer.returncode == 0, answer.stderr
+        found: dict[str, Any] = json.loads(answer.stdout)
+        return found
+
+    def expect_warning(self, pattern: str) -> None:
+        """Announce a warning or error that the daemon may log."""
+        self._expected.append(pattern)
+
+    @property
+    def log(self) -> str:
+        return "".join(file.read_text() for file in sorted((self.home.state / "logs").glob("*.log")))
+
+    def unmount(self) -> None:
+        """Take it away by the command, and see that nothing of it is left."""
+        answer = self.home.procorefs("umount", self.path)
+        assert answer.returncode == 0, answer.stderr
+        self.await_end()
+
+    def kill(self) -> None:
+        """kill -9 of the daemon."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.await_end()
+
+    def await_end(self) -> None:
+        wait_until(lambda: not is_running(self.pid), f"the daemon {self.pid} to end")
+
+    def end(self) -> None:
+        """The last word of every test: take away what is left and look for what must not be there."""
+        if is_running(self.pid):
+            os.kill(self.pid, signal.SIGTERM)
+            try:
+                self.await_end()
+            finally:
+                if is_running(self.pid):
+                    os.kill(self.pid, signal.SIGKILL)
+        subprocess.run(["umount", "--lazy", self.path], capture_output=True, check=False)
+        for file in self.home.state.rglob("tree.sqlite"):
+            TreeStore.open(file).close()
+        unannounced = [
+            line
+            for line in self.log.splitlines()
+            if re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback", line)
+            and not any(re.search(pattern, line) for pattern in self._expected)
+        ]
+        assert not unannounced, "\n".join(unannounced)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = END_TIMEOUT_S) -> None:
+    """For what gives no event to wait for, as the end of somebody else's process."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """XDG directories of this test alone."""
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def mount(home: Home, tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
+    """`mount(sandbox, "freshness=0", home=…)`: a mount that answers; ended, and looked over, with the test."""
+    with ExitStack() as mounts:
+
+        def make(
+            sandbox: SandboxHandle,
+            *options: str,
+            home: Home = home,
+            at: Path | None = None,
+            second_user: bool = False,
+        ) -> Mounted:
+            path = at or tmp_path / f"mnt{len(list(tmp_path.glob('mnt*')))}"
+            path.mkdir(exist_ok=True)
+            env = sandbox.env(second_user=second_user)
+            words = ["-o", ",".join(options)] if options else []
+            answer = home.procorefs("mount", *words, path, env=env)
+            assert answer.returncode == 0, answer.stderr
+            mounted = Mounted(home, path, env)
+            mounts.callback(mounted.end)
+            return mounted
+
+        yield make
