@@ -22,7 +22,7 @@ class ReadAhead:
             self.frontier = self.covered = end
             self.run_bytes = 0
         elif end > frontier:
-            self.run_bytes += end - max(frontier, offset)
+            self.run_bytes += end - frontier  # a gap counts: whoever is to fill it is late
             self.frontier = end
 
     def window(self, limit_bytes: int) -> int:

@@ -61,6 +61,11 @@ class ContentReader:
         transfer.join(version)
         return Reader(self, transfer, version)
 
+    @property
+    def is_downloading(self) -> bool:
+        """Whether a download runs."""
+        return any(not transfer.is_quiet for transfer in self._transfers.values())
+
     def _forget(self, transfer: Transfer) -> None:
         key = (transfer.version.id, transfer.version.size_bytes)
         if self._transfers.get(key) is transfer:

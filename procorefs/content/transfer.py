@@ -169,6 +169,11 @@ class Transfer:
         """Whether nobody needs it any more."""
         return self._readers == 0 and not self._streams and not self._waiters
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no download runs."""
+        return not self._streams
+
     # --- which ranges to ask for
 
     def _demand(self, low: int, high: int, goal: int) -> None:
