@@ -1,0 +1,160 @@
+"""The tour of the demo: real commands on a real mount, each with its time and what it cost in API calls."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from procorefs.config import Failure
+from procorefs.config.units import show_size
+
+_COLLEAGUE_S = 15.0
+_COMMAND_S = 120.0
+_SHOWN_LINES = 9
+_NOTE = "RFI 042 - Slab edge at grid C.txt"
+
+
+class TourFailed(Failure):
+    """A step did not do what it shows."""
+
+
+class Guide:
+    """Runs commands and tells what they did."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], control_url: str) -> None:
+        self.folder = folder
+        self.mountpoint = folder / "project"
+        self._environment = environment
+        self._control_url = control_url
+        self._console = Console(highlight=False, soft_wrap=True)
+        # the sandbox is on this machine: a proxy would not find it
+        self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def say(self, text: str, style: str = "") -> None:
+        """One line; nothing in it is markup."""
+        self._console.print(Text(text, style=style))
+
+    def heading(self, text: str) -> None:
+        """The next thing to show."""
+        self.say(f"\n{text}", "bold")
+
+    def run(self, *command: str, show: str | None = None, lines: int = _SHOWN_LINES) -> str:
+        """Run a command, show it, the start of what it prints, its time and its API calls; return all of it."""
+        self.say(f"$ {show or ' '.join(command)}", "cyan")
+        calls, began = self.calls(), time.monotonic()
+        try:
+            done = subprocess.run(
+                command, env=self._environment, capture_output=True, text=True, errors="replace",
+                timeout=_COMMAND_S, check=False, cwd=self.folder, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise TourFailed(f"{command[0]} did not end within {_COMMAND_S:g} seconds") from error
+        took_s, spent = time.monotonic() - began, self.calls() - calls
+        if done.returncode != 0:
+            raise TourFailed(done.stderr.strip().removeprefix("procorefs: ") or f"{command[0]} failed")
+        printed = done.stdout.splitlines()
+        for line in printed[:lines]:
+            self.say(f"  {line}")
+        if len(printed) > lines:
+            self.say(f"  … {len(printed) - lines:,} more", "dim")
+        self.say(f"  {took_s:.2f} s, {spent} API call{'' if spent == 1 else 's'}", "green")
+        return done.stdout
+
+    def procorefs(self, *words: str) -> str:
+        """Run a command of ours."""
+        return self.run(sys.executable, "-m", "procorefs.cli", *words, show=" ".join(("procorefs", *words)))
+
+    def calls(self) -> int:
+        """API calls that the sandbox has counted so far."""
+        return int(self._ask("calls")["total"])
+
+    def act(self, op: str, **fields: str) -> None:
+        """Let the colleague do something."""
+        self._ask("act", json.dumps({"op": op, **fields}).encode())
+
+    def say_where_it_stays(self) -> None:
+        """The tour is over, the mount is not."""
+        self.heading("The project stays mounted. Look around in another terminal:")
+        self.say(f"  {self.mountpoint}", "bold green")
+        self.say("Ctrl-C ends the demo and removes everything it made.")
+
+    def say_goodbye(self) -> None:
+        """Ctrl-C came."""
+        self.say("\nUnmounting and cleaning up.")
+
+    def _ask(self, name: str, body: bytes | None = None) -> Any:  # noqa: ANN401 - whatever JSON it answers
+        request = urllib.request.Request(
+            f"{self._control_url}/{name}", body, {"Content-Type": "application/json"}
+        )
+        with self._http.open(request, timeout=10) as answer:
+            return json.load(answer)
+
+
+def tour(guide: Guide, documents: int) -> None:
+    """All steps, some seconds in total. Raises TourFailed."""
+    guide.say(f"An embedded Procore with a project of {documents:,} documents runs on this machine.")
+    _mount(guide)
+    _walk(guide)
+    _copy_out(guide)
+    _colleague(guide)
+    guide.heading("What the mount says of itself:")
+    guide.procorefs("status")
+
+
+def _mount(guide: Guide) -> None:
+    guide.heading("The projects that can be mounted, and one of them as a directory:")
+    guide.procorefs("projects")
+    guide.mountpoint.mkdir()
+    guide.procorefs("mount", "-o", "freshness=1", str(guide.mountpoint))
+    guide.run("ls", str(guide.mountpoint))
+
+
+def _walk(guide: Guide) -> None:
+    guide.heading("A walk through everything, and a second one:")
+    first = guide.run("find", str(guide.mountpoint), "-printf", "%y %10s  %P\\n", lines=6)
+    guide.run("find", str(guide.mountpoint), "-printf", "%y %10s  %P\\n", lines=0)
+    files = sum(line.startswith("f ") for line in first.splitlines())
+    guide.say(f"  {files:,} files in {len(first.splitlines()) - files:,} folders")
+
+
+def _copy_out(guide: Guide) -> None:
+    guide.heading("A copy of it all; bytes come from the file store and cost no API calls:")
+    copy = guide.folder / "copy"
+    if shutil.which("rsync"):
+        guide.run("rsync", "-a", f"{guide.mountpoint}/", str(copy))
+    else:
+        guide.run("cp", "-a", str(guide.mountpoint), str(copy))
+    sizes = [path.stat().st_size for path in copy.rglob("*") if path.is_file()]
+    guide.say(f"  {len(sizes):,} files, {show_size(sum(sizes))}")
+    guide.run("diff", "-r", str(guide.mountpoint), str(copy))
+
+
+def _colleague(guide: Guide) -> None:
+    guide.heading("A colleague answers an RFI at Procore; with freshness=1 it shows here a moment later:")
+    folder = _a_folder(guide.mountpoint)
+    path = f"{folder.relative_to(guide.mountpoint)}/{_NOTE}"
+    guide.act("put", path=f"/{path}", text="Robin Keller: pour the slab edge 20 mm higher, see A-512.\n")
+    began = time.monotonic()
+    while not _shows(folder, _NOTE):
+        if time.monotonic() - began > _COLLEAGUE_S:
+            raise TourFailed(f"the colleague's file did not show within {_COLLEAGUE_S:g} seconds")
+        time.sleep(0.2)
+    guide.say(f"  seen after {time.monotonic() - began:.1f} s", "green")
+    guide.run("cat", str(folder / _NOTE))
+
+
+def _a_folder(mountpoint: Path) -> Path:
+    folders = sorted(path for path in mountpoint.iterdir() if path.is_dir())
+    return next((path for path in folders if "RFI" in path.name), folders[0] if folders else mountpoint)
+
+
+def _shows(folder: Path, name: str) -> bool:
+    return name in os.listdir(folder)  # noqa: PTH208 - names, not paths
