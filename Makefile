@@ -1,0 +1,52 @@
+# Everything a person or CI needs: each target sets up what is missing and is quick when nothing is.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
+
+DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
+DEBIAN_BENCH := rclone
+
+.PHONY: help setup demo test lint types unit bench install uninstall clean
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## Debian packages, virtual environment, native bridge
+
+$(READY): $(SOURCES) scripts/debian-packages
+	scripts/debian-packages $(DEBIAN)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY) ## an embedded Procore, mounted, with a short tour; no account needed
+	$(BIN)/procorefs demo
+
+test: lint types unit ## all that a change needs
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/python -m pytest
+
+bench: $(READY) ## figures beside rclone mount; takes some minutes
+	scripts/debian-packages $(DEBIAN_BENCH)
+	$(BIN)/python scripts/bench.py
+
+install: $(READY) ## let mount(8), /etc/fstab and everybody's shell find the commands (as root)
+	ln -sf $(abspath $(BIN)/mount.fuse.procorefs) /sbin/mount.fuse.procorefs
+	ln -sf $(abspath $(BIN)/procorefs) /usr/local/bin/procorefs
+
+uninstall: ## take back what install did (as root)
+	rm -f /sbin/mount.fuse.procorefs /usr/local/bin/procorefs
+
+clean: ## remove what setup and tests made
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info procorefs/kernel/*.so
