@@ -30,7 +30,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        try:
+            command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("procorefs"):
+                raise
+            raise click.ClickException(
+                f"`{cmd_name}` needs the Python package {error.name}; run: pip install 'procorefs[sandbox]'"
+            ) from error
         assert isinstance(command, click.Command)
         return command
 

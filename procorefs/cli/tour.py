@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from rich.text import Text
 from procorefs.config import Failure
 from procorefs.config.units import show_size
 
+#: the mount point, in the folder of the demo; all commands run there
+PROJECT = "project"
+#: lower than the default: nobody wants to wait in a demo
+_FRESHNESS_S = 2
 _COLLEAGUE_S = 15.0
 _COMMAND_S = 120.0
 _SHOWN_LINES = 9
@@ -31,7 +36,7 @@ class Guide:
 
     def __init__(self, folder: Path, environment: dict[str, str], control_url: str) -> None:
         self.folder = folder
-        self.mountpoint = folder / "project"
+        self.mountpoint = folder / PROJECT
         self._environment = environment
         self._control_url = control_url
         self._console = Console(highlight=False, soft_wrap=True)
@@ -48,7 +53,7 @@ class Guide:
 
     def run(self, *command: str, show: str | None = None, lines: int = _SHOWN_LINES) -> str:
         """Run a command, show it, the start of what it prints, its time and its API calls; return all of it."""
-        self.say(f"$ {show or ' '.join(command)}", "cyan")
+        self.say(f"$ {show or shlex.join(command)}", "cyan")
         calls, began = self.calls(), time.monotonic()
         try:
             done = subprocess.run(
@@ -70,7 +75,9 @@ class Guide:
 
     def procorefs(self, *words: str) -> str:
         """Run a command of ours."""
-        return self.run(sys.executable, "-m", "procorefs.cli", *words, show=" ".join(("procorefs", *words)))
+        return self.run(
+            sys.executable, "-m", "procorefs.cli", *words, show=shlex.join(("procorefs", *words)), lines=20
+        )
 
     def calls(self) -> int:
         """API calls that the sandbox has counted so far."""
@@ -91,16 +98,18 @@ class Guide:
         self.say("\nUnmounting and cleaning up.")
 
     def _ask(self, name: str, body: bytes | None = None) -> Any:  # noqa: ANN401 - whatever JSON it answers
-        request = urllib.request.Request(
-            f"{self._control_url}/{name}", body, {"Content-Type": "application/json"}
-        )
-        with self._http.open(request, timeout=10) as answer:
+        headers = {"Content-Type": "application/json"}
+        url = f"{self._control_url}/{name}"  # http, as our own child announced it
+        with self._http.open(urllib.request.Request(url, body, headers), timeout=10) as answer:  # noqa: S310
             return json.load(answer)
 
 
 def tour(guide: Guide, documents: int) -> None:
     """All steps, some seconds in total. Raises TourFailed."""
-    guide.say(f"An embedded Procore with a project of {documents:,} documents runs on this machine.")
+    guide.say(
+        f"An embedded Procore with a project of {documents:,} documents runs on this machine; all else is in"
+    )
+    guide.say(f"  {guide.folder}", "bold green")
     _mount(guide)
     _walk(guide)
     _copy_out(guide)
@@ -113,32 +122,33 @@ def _mount(guide: Guide) -> None:
     guide.heading("The projects that can be mounted, and one of them as a directory:")
     guide.procorefs("projects")
     guide.mountpoint.mkdir()
-    guide.procorefs("mount", "-o", "freshness=1", str(guide.mountpoint))
-    guide.run("ls", str(guide.mountpoint))
+    guide.procorefs("mount", "-o", f"freshness={_FRESHNESS_S}", PROJECT)
+    guide.run("ls", PROJECT)
 
 
 def _walk(guide: Guide) -> None:
     guide.heading("A walk through everything, and a second one:")
-    first = guide.run("find", str(guide.mountpoint), "-printf", "%y %10s  %P\\n", lines=6)
-    guide.run("find", str(guide.mountpoint), "-printf", "%y %10s  %P\\n", lines=0)
+    walk = ("find", PROJECT, "-printf", "%y %10s  %P\\n")
+    first = guide.run(*walk, lines=6)
+    guide.run(*walk, lines=0)
     files = sum(line.startswith("f ") for line in first.splitlines())
     guide.say(f"  {files:,} files in {len(first.splitlines()) - files:,} folders")
 
 
 def _copy_out(guide: Guide) -> None:
-    guide.heading("A copy of it all; bytes come from the file store and cost no API calls:")
+    guide.heading("A copy of it all. Bytes cost no API calls; those spent are looks for changes meanwhile:")
     copy = guide.folder / "copy"
     if shutil.which("rsync"):
-        guide.run("rsync", "-a", f"{guide.mountpoint}/", str(copy))
+        guide.run("rsync", "-a", f"{PROJECT}/", "copy")
     else:
-        guide.run("cp", "-a", str(guide.mountpoint), str(copy))
+        guide.run("cp", "-a", PROJECT, "copy")
     sizes = [path.stat().st_size for path in copy.rglob("*") if path.is_file()]
     guide.say(f"  {len(sizes):,} files, {show_size(sum(sizes))}")
-    guide.run("diff", "-r", str(guide.mountpoint), str(copy))
+    guide.run("diff", "-r", PROJECT, "copy")
 
 
 def _colleague(guide: Guide) -> None:
-    guide.heading("A colleague answers an RFI at Procore; with freshness=1 it shows here a moment later:")
+    guide.heading("A colleague answers an RFI at Procore; it shows here a moment later:")
     folder = _a_folder(guide.mountpoint)
     path = f"{folder.relative_to(guide.mountpoint)}/{_NOTE}"
     guide.act("put", path=f"/{path}", text="Robin Keller: pour the slab edge 20 mm higher, see A-512.\n")
@@ -148,7 +158,7 @@ def _colleague(guide: Guide) -> None:
             raise TourFailed(f"the colleague's file did not show within {_COLLEAGUE_S:g} seconds")
         time.sleep(0.2)
     guide.say(f"  seen after {time.monotonic() - began:.1f} s", "green")
-    guide.run("cat", str(folder / _NOTE))
+    guide.run("cat", f"{PROJECT}/{path}")
 
 
 def _a_folder(mountpoint: Path) -> Path:
