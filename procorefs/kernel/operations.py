@@ -129,6 +129,7 @@ class Operations(pyfuse3.Operations):
             await self._follower.children_known(Inode(parent_inode))
             node = self._store.child(Inode(parent_inode), name)
         if node is None:
+            self._follower.look_soon()
             raise NoEntry
         return attributes(node, self._ownership)
 

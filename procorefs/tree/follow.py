@@ -97,22 +97,33 @@ class Follower:
         while (node := self._store.by_inode(folder)) is not None and not node.listed:
             if node.document_id is None or not node.in_tree:
                 return
-            if not self.complete and self._direct.take(trio.current_time()):
+            if self.complete or self._direct.take(trio.current_time()):
                 await self._list_folder(folder, node.document_id)
             else:
                 await self._wait_for_listing()
 
     async def freshen(self) -> None:
         """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
-        self._used = True
-        if not self.complete or not plan.look_is_due(
-            trio.current_time(), self._tried_at_s, self._freshness_s
-        ):
+        if not self._look_is_due():
             return
-        if self._limiter.would_wait(Priority.INTERACTIVE):
-            return
-        with trio.move_on_after(LOOK_WAIT_S):
+        with trio.move_on_after(LOOK_WAIT_S) as patience:
             await self._join("look", lambda: self._look(Priority.INTERACTIVE))
+        if patience.cancelled_caught:
+            # The look goes on; whoever opens the next file does not wait for the same slow server again.
+            self._tried_at_s = trio.current_time()
+
+    def look_soon(self) -> None:
+        """Begin a look if one is due and wait for nothing: somebody asked for a name that is not known."""
+        if self._look_is_due() and self._nursery is not None and not self._shared.running("look"):
+            self._nursery.start_soon(self._join, "look", lambda: self._look(Priority.INTERACTIVE))
+
+    def _look_is_due(self) -> bool:
+        self._used = True
+        return (
+            self.complete
+            and plan.look_is_due(trio.current_time(), self._tried_at_s, self._freshness_s)
+            and not self._limiter.would_wait(Priority.INTERACTIVE)
+        )
 
     @property
     def complete(self) -> bool:
