@@ -97,6 +97,10 @@ class SandboxHandle:
         found: list[str] = self._get("violations")["violations"]
         return found
 
+    def forget_violations(self) -> None:
+        """For tests that send something wrong on purpose."""
+        self._post("violations/forget", {})
+
     def reset(self, documents: int = 200) -> None:
         """Everything anew: content, tokens, faults, counts, windows."""
         self._post("reset", {"documents": documents})

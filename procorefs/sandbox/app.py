@@ -7,11 +7,12 @@ from starlette.responses import JSONResponse, Response
 from .conformance import Checker
 from .contract import route
 from .control import control_routes
-from .routes import directory, documents, files, folders, login
+from .receive import upload_routes
+from .routes import custom_fields, directory, documents, files, folders, login, tags, uploads
 from .state import Sandbox
 from .storage import redirect_routes, storage_routes
 
-_ENDPOINTS = (*directory.ENDPOINTS, *documents.ENDPOINTS, *folders.ENDPOINTS, *files.ENDPOINTS)
+_RESOURCES = (directory, documents, folders, files, uploads, tags, custom_fields)
 
 
 def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:
@@ -23,7 +24,11 @@ def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:
 
     return Starlette(
         routes=[
-            *(route(sandbox, checker, endpoint) for endpoint in _ENDPOINTS),
+            *(
+                route(sandbox, checker, endpoint)
+                for resource in _RESOURCES
+                for endpoint in resource.ENDPOINTS
+            ),
             *login.routes(sandbox, checker),
             *redirect_routes(sandbox),
             *control_routes(sandbox, checker),
@@ -34,4 +39,4 @@ def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:
 
 def create_storage_app(sandbox: Sandbox) -> Starlette:
     """The store's host."""
-    return Starlette(routes=storage_routes(sandbox))
+    return Starlette(routes=[*storage_routes(sandbox), *upload_routes(sandbox)])

@@ -124,12 +124,16 @@ def route(sandbox: Sandbox, checker: Checker | None, endpoint: Endpoint) -> Rout
 
     async def serve(request: Request) -> Response:
         body = await request.body()
-        response = await with_faults(
-            sandbox, endpoint.label, request, lambda: _answer(sandbox, endpoint, request, body), is_api=True
-        )
+
+        async def work() -> Response:
+            response = _answer(sandbox, endpoint, request, body)
+            if checker is not None and not sandbox.faults.malformed:
+                checker.check_response(endpoint.label, request, body, response)
+            return response
+
         if checker is not None:
-            checker.check(request, body, response)
-        return response
+            checker.check_request(endpoint.label, request, body)
+        return await with_faults(sandbox, endpoint.label, request, work, is_api=True)
 
     return Route(endpoint.path, serve, methods=[endpoint.method])
 

@@ -7,7 +7,7 @@ POST /sandbox/import   {"path", "into"}: a local directory tree goes into a fold
 POST /sandbox/reset    {"documents"}: everything anew
 GET  /sandbox/state    ids, urls, faults, documents
 GET  /sandbox/waiting?count=N   answers when N calls wait at the gate of a silence
-GET  /sandbox/violations        what did not fit the OpenAPI description
+GET  /sandbox/violations        what did not fit the OpenAPI description; POST /sandbox/violations/forget
 """
 
 from collections.abc import Awaitable, Callable
@@ -77,54 +77,72 @@ class ResetWish(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def control_routes(sandbox: Sandbox, checker: Checker | None) -> list[Route]:
-    async def faults(request: Request) -> Json:
-        switch(sandbox, await _body(request, Switches))
-        return describe_faults(sandbox)
+    """All routes of the control API."""
+    control = _Control(sandbox, checker)
+    return [
+        _route("POST", "faults", control.faults),
+        _route("POST", "act", control.act),
+        _route("POST", "import", control.import_tree),
+        _route("POST", "reset", control.reset),
+        _route("GET", "state", control.state),
+        _route("GET", "calls", control.calls),
+        _route("POST", "calls/reset", control.reset_calls),
+        _route("GET", "waiting", control.waiting),
+        _route("GET", "violations", control.violations),
+        _route("POST", "violations/forget", control.forget_violations),
+    ]
 
-    async def act(request: Request) -> Json:
-        return Actor(sandbox).do(await _body(request, Act))
 
-    async def import_tree(request: Request) -> Json:
+class _Control:
+    """The work of each route."""
+
+    def __init__(self, sandbox: Sandbox, checker: Checker | None) -> None:
+        self._sandbox = sandbox
+        self._checker = checker
+
+    async def faults(self, request: Request) -> Json:
+        switch(self._sandbox, await _body(request, Switches))
+        return describe_faults(self._sandbox)
+
+    async def act(self, request: Request) -> Json:
+        return Actor(self._sandbox).do(await _body(request, Act))
+
+    async def import_tree(self, request: Request) -> Json:
         wish = await _body(request, ImportWish)
-        found: Json = msgspec.to_builtins(import_directory(sandbox, Path(wish.path), wish.into))
-        return found
+        imported: Json = msgspec.to_builtins(import_directory(self._sandbox, Path(wish.path), wish.into))
+        return imported
 
-    async def reset(request: Request) -> Json:
+    async def reset(self, request: Request) -> Json:
         wish = await _body(request, ResetWish)
-        refill(sandbox, wish.documents)
-        switch(sandbox, Switches(clear=True))
-        if checker is not None:
-            checker.violations.clear()
-        return announcement(sandbox)
+        refill(self._sandbox, wish.documents)
+        switch(self._sandbox, Switches(clear=True))
+        await self.forget_violations(request)
+        return announcement(self._sandbox)
 
-    async def state(_request: Request) -> Json:
-        return describe(sandbox)
+    async def state(self, _request: Request) -> Json:
+        return describe(self._sandbox)
 
-    async def calls(_request: Request) -> Json:
-        return sandbox.calls.report()
+    async def calls(self, _request: Request) -> Json:
+        return self._sandbox.calls.report()
 
-    async def reset_calls(_request: Request) -> Json:
-        sandbox.calls.reset()
+    async def reset_calls(self, _request: Request) -> Json:
+        self._sandbox.calls.reset()
         return {}
 
-    async def waiting(request: Request) -> Json:
-        await sandbox.faults.arrivals(int(request.query_params.get("count", "1")))
-        return {"waiting": sandbox.faults.waiting}
+    async def waiting(self, request: Request) -> Json:
+        await self._sandbox.faults.arrivals(int(request.query_params.get("count", "1")))
+        return {"waiting": self._sandbox.faults.waiting}
 
-    async def violations(_request: Request) -> Json:
-        return {"checked": checker is not None, "violations": checker.violations if checker else []}
+    async def violations(self, _request: Request) -> Json:
+        return {
+            "checked": self._checker is not None,
+            "violations": self._checker.violations if self._checker else [],
+        }
 
-    return [
-        _route("POST", "faults", faults),
-        _route("POST", "act", act),
-        _route("POST", "import", import_tree),
-        _route("POST", "reset", reset),
-        _route("GET", "state", state),
-        _route("GET", "calls", calls),
-        _route("POST", "calls/reset", reset_calls),
-        _route("GET", "waiting", waiting),
-        _route("GET", "violations", violations),
-    ]
+    async def forget_violations(self, _request: Request) -> Json:
+        if self._checker is not None:
+            self._checker.violations.clear()
+        return {}
 
 
 def switch(sandbox: Sandbox, switches: Switches) -> None:

@@ -26,17 +26,15 @@ class Listing:
         self._project = project
         self._conditions = ["f.project_id = ?"]
         self._values: list[Any] = [project.id]
+        self._table = "documents f"
 
     def count(self) -> int:
-        found: int = self._store.value(
-            f"SELECT count(*) FROM documents f WHERE {self._where()}", self._values
-        )
-        return found
+        return self._store.count(self._table, self._where(), self._values)
 
     def page(self, sort: str | None, limit: int, offset: int) -> list[Document]:
         """Documents in the order asked for; ties go by id, so that pages never overlap while nothing changes."""
         picked = (
-            f"SELECT f.id FROM documents f WHERE {self._where()} ORDER BY {_order(sort)} LIMIT ? OFFSET ?"
+            f"SELECT f.id FROM {self._table} WHERE {self._where()} ORDER BY {_order(sort)} LIMIT ? OFFSET ?"
         )
         ids = self._store.column(picked, (*self._values, limit, offset))
         ranks = {document_id: rank for rank, document_id in enumerate(ids)}
@@ -78,13 +76,19 @@ class Listing:
 
     def _bin(self, wanted: bool | None) -> None:
         ghosts = self._dialect.descendants
-        in_bin = "(f.deleted = 1 OR f.buried = 1)" if ghosts == "deleted" else "f.deleted = 1"
+        # Written as in the partial index of the bin, so that SQLite uses it.
+        in_bin = (
+            "(f.deleted = 1 OR f.buried = 1)"
+            if ghosts == "deleted"
+            else "(f.deleted = 1 OR f.buried = 1) AND f.deleted = 1"
+        )
         if ghosts == "hidden":
             self._add("f.buried = 0")
         if wanted is True:
+            self._table = "documents f INDEXED BY documents_in_bin"
             self._add(in_bin)
         elif wanted is False or not self._dialect.bin_in_list:
-            self._add(f"NOT {in_bin}")
+            self._add(f"NOT ({in_bin})")
         if not self._dialect.root_in_list:
             self._add("f.parent_id IS NOT NULL")
         if not self._dialect.bin_folder_in_list:

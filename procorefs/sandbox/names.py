@@ -20,9 +20,9 @@ def check_name(name: str) -> None:
         raise invalid("name", "can't have white space before or after its extension")
 
 
-def check_path(path: str) -> None:
+def check_path_length(characters: int) -> None:
     """Raises ApiError 400 when a path from the project's root is too long."""
-    if len(path) > MAX_PATH_CHARACTERS:
+    if characters > MAX_PATH_CHARACTERS:
         raise invalid("name", f"makes a path longer than {MAX_PATH_CHARACTERS} characters")
 
 

@@ -30,15 +30,16 @@ class Renderer:
     """Renders for one caller in one project; made anew for every answer, so nothing in it grows old."""
 
     def __init__(self, sandbox: Sandbox, project: Project, level: str) -> None:
-        self._sandbox = sandbox
         self._store = sandbox.store
         self._dialect = sandbox.dialect
         self._project = project
         self._reads_only = level == "read"
         self._malformed = sandbox.faults.malformed
-        self._lifetime_s = sandbox.faults.settings.url_lifetime_s
+        self._urls = sandbox.urls
+        self._expiry_s = sandbox.urls.expiry(sandbox.faults.settings.url_lifetime_s)
         self._direct = sandbox.dialect.version_urls == "storage"
         self._now_s = sandbox.clock.now_s()
+        self._people: dict[tuple[int, Callable[[Any], Any]], Json] = {}
         self._places: dict[int | None, Place] = {None: Place("", None, None)}
 
     # lists of everything
@@ -74,6 +75,7 @@ class Renderer:
 
     def _file_part(self, shown: Document, ident: Callable[[Any], Any]) -> Json:
         holder = shown.holder_at(self._now_s)
+        url = self._url(shown.id, shown.version_id)
         return {
             "description": shown.description,
             "file_type": shown.file_type,
@@ -84,11 +86,11 @@ class Renderer:
                 "number": shown.number,
                 "size": shown.size,
                 "notes": shown.notes,
-                "url": self._url(shown.id, shown.version_id),
+                "url": url,
                 "created_at": iso(shown.version_created_at),
                 "created_by": self._person(shown.version_created_by, ident),
                 "file_id": ident(shown.id),
-                "prostore_file": self._prostore(shown.id, shown.version_id, shown.name, ident),
+                "prostore_file": _prostore(url, shown.version_id, shown.name, ident),
             },
         }
 
@@ -145,16 +147,17 @@ class Renderer:
     def version(self, version: Version) -> Json:
         """A file version, v1."""
         changes = self._malformed.get(version.document_id, {})
+        url = self._url(version.document_id, version.id)
         item = {
             "id": version.id,
             "number": version.number,
             "notes": version.notes,
-            "url": self._url(version.document_id, version.id),
+            "url": url,
             "size": version.size,
             "created_at": iso(version.created_at),
             "created_by": self._person(version.created_by, _same),
             "file_id": version.document_id,
-            "prostore_file": self._prostore(version.document_id, version.id, version.name, _same),
+            "prostore_file": _prostore(url, version.id, version.name, _same),
         }
         named = {"number": "number", "size": "size", "version_id": "id", "version_created_at": "created_at"}
         item.update({named[field]: value for field, value in changes.items() if field in named})
@@ -212,20 +215,18 @@ class Renderer:
     def _person(self, user_id: int | None, ident: Callable[[Any], Any]) -> Json | None:
         if user_id is None:
             return None
-        user = self._store.user(user_id)
-        return {"id": ident(user.id), "login": user.login, "name": user.name}
+        known = self._people.get((user_id, ident))
+        if known is None:
+            user = self._store.user(user_id)
+            known = {"id": ident(user.id), "login": user.login, "name": user.name}
+            self._people[user_id, ident] = known
+        return known
 
     def _url(self, document_id: int, version_id: int | None) -> Value:
         changes = self._malformed.get(document_id)
         if changes and "url" in changes:
             return changes["url"]
-        return self._sandbox.urls.version(version_id or 0, self._lifetime_s, direct=self._direct)
-
-    def _prostore(
-        self, document_id: int, version_id: int | None, name: str, ident: Callable[[Any], Any]
-    ) -> Json:
-        url = self._url(document_id, version_id)
-        return {"id": ident(version_id), "name": name, "url": url, "filename": name}
+        return self._urls.version(version_id or 0, self._expiry_s, direct=self._direct)
 
     def _distorted(self, document: Document) -> Document:
         changes = self._malformed.get(document.id)
@@ -262,6 +263,10 @@ def iso(seconds: Value) -> Value:
 @lru_cache(maxsize=65536)
 def _iso(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _prostore(url: Value, version_id: int | None, name: str, ident: Callable[[Any], Any]) -> Json:
+    return {"id": ident(version_id), "name": name, "url": url, "filename": name}
 
 
 def _same(value: Value) -> Value:

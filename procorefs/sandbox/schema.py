@@ -60,7 +60,8 @@ CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 
 INDEXES = """
 CREATE INDEX IF NOT EXISTS documents_by_time
-    ON documents (project_id, updated_at, id, deleted, buried, is_bin, private_root, parent_id);
+    ON documents (project_id, updated_at, id, deleted, buried, is_bin, private_root, parent_id, created_by);
+CREATE INDEX IF NOT EXISTS documents_in_bin ON documents (project_id, updated_at, id) WHERE deleted = 1 OR buried = 1;
 CREATE INDEX IF NOT EXISTS documents_by_name ON documents (project_id, name, id);
 CREATE INDEX IF NOT EXISTS documents_by_parent ON documents (parent_id, is_file, deleted, name);
 CREATE INDEX IF NOT EXISTS versions_by_document ON versions (document_id, number);

@@ -27,7 +27,7 @@ async def run(sandbox: Sandbox, *, task_status: trio.TaskStatus[str] = trio.TASK
     """Serve a sandbox that somebody else owns."""
     config = sandbox.config
     fill(sandbox, config.documents)
-    checker = Checker() if config.openapi_path else None
+    checker = Checker(config.openapi_path) if config.openapi_path else None
     api = await trio.open_tcp_listeners(config.port, host="127.0.0.1")
     storage = await trio.open_tcp_listeners(config.storage_port, host="127.0.0.1")
     storage += await _also_ipv6(_port(storage))

@@ -2,7 +2,6 @@
 
 import gzip
 from collections.abc import Callable
-from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -23,7 +22,9 @@ def storage_routes(sandbox: Sandbox) -> list[Route]:
     """Downloads of the store's own host."""
 
     async def download(request: Request) -> Response:
-        work = partial(refusing, sandbox, lambda: _download(sandbox, request))
+        async def work() -> Response:
+            return _refusing(sandbox, lambda: _download(sandbox, request))
+
         return await with_faults(sandbox, f"storage {request.method}", request, work, is_api=False)
 
     return [Route("/files/{version_id}", download, methods=["GET"])]
@@ -33,13 +34,15 @@ def redirect_routes(sandbox: Sandbox) -> list[Route]:
     """Version urls on the API's host: bearer wanted, and a redirect to the store."""
 
     async def redirect(request: Request) -> Response:
-        work = partial(refusing, sandbox, lambda: _redirect(sandbox, request))
+        async def work() -> Response:
+            return _refusing(sandbox, lambda: _redirect(sandbox, request))
+
         return await with_faults(sandbox, f"download {request.method}", request, work, is_api=False)
 
     return [Route("/webclients/files/{version_id}", redirect, methods=["GET"])]
 
 
-def refusing(sandbox: Sandbox, work: Callable[[], Response]) -> Response:
+def _refusing(sandbox: Sandbox, work: Callable[[], Response]) -> Response:
     """The work's answer, or its refusal as JSON."""
     try:
         return work()
@@ -61,7 +64,8 @@ def _redirect(sandbox: Sandbox, request: Request) -> Response:
     project_id = sandbox.store.value("SELECT project_id FROM documents WHERE id = ?", (version.document_id,))
     if sandbox.store.level(caller.user.id, project_id) is None:
         raise ApiError(403, "You do not have access to this file")
-    target = sandbox.urls.stored_version(version.id, sandbox.faults.settings.url_lifetime_s)
+    expiry_s = sandbox.urls.expiry(sandbox.faults.settings.url_lifetime_s)
+    target = sandbox.urls.version(version.id, expiry_s, direct=True)
     return RedirectResponse(target, 302)
 
 

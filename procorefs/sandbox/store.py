@@ -10,6 +10,7 @@ from .records import DOCUMENT_COLUMNS, Document, Project, User, Value, Version
 from .schema import FIRST_DOCUMENT_ID, FIRST_VERSION_ID, INDEXES, SCHEMA
 
 _VERSION_COLUMNS = "id, document_id, number, size, notes, created_at, created_by, name, source"
+_MAX_COUNTS = 1000
 
 
 class Store:
@@ -23,6 +24,8 @@ class Store:
         self._db.executescript(SCHEMA + INDEXES)
         self._users: dict[int, User] = {}
         self._depth = 0
+        self._counts: dict[tuple[str, tuple[Value, ...]], tuple[int, int]] = {}
+        """(condition, values) -> (the connection's changes by then, rows); pages of one listing count once."""
 
     def close(self) -> None:
         self._db.close()
@@ -116,6 +119,17 @@ class Store:
         """Living children, folders first, by name."""
         rest = "WHERE d.parent_id = ? AND d.deleted = 0 ORDER BY d.is_file, d.name, d.id"
         return self.documents(rest, (folder_id,))
+
+    def count(self, table: str, condition: str, values: Sequence[Any]) -> int:
+        """Rows of a table that fulfil the condition."""
+        key = (table + condition, tuple(values))
+        changes, found = self._counts.get(key, (-1, 0))
+        if changes != self._db.total_changes:
+            if len(self._counts) > _MAX_COUNTS:
+                self._counts.clear()
+            found = self.value(f"SELECT count(*) FROM {table} WHERE {condition}", values)
+            self._counts[key] = (self._db.total_changes, found)
+        return found
 
     def child_named(self, folder_id: int, name: str) -> int | None:
         found: int | None = self.value(

@@ -1,6 +1,6 @@
 """Lets the switched-on faults strike around the work of a call, be it for the API, the login or the store."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from .state import Sandbox
 
 
 async def with_faults(
-    sandbox: Sandbox, label: str, request: Request, work: Callable[[], Response], *, is_api: bool
+    sandbox: Sandbox, label: str, request: Request, work: Callable[[], Awaitable[Response]], *, is_api: bool
 ) -> Response:
     """Count the call, let the faults strike that are switched on, and do the work unless one of them is in its way."""
     sandbox.calls.count(label)
@@ -26,7 +26,7 @@ async def with_faults(
     refusal = await _before(sandbox, rules, request)
     if refusal is not None:
         return refusal
-    response = work()
+    response = await work()
     return await _after(sandbox, rules, request, response)
 
 

@@ -1,5 +1,6 @@
 """Urls of versions and uploads: signed, opaque, able to expire."""
 
+import hashlib
 import hmac
 import secrets
 
@@ -22,14 +23,15 @@ class Urls:
     def expire_all(self) -> None:
         self._generation += 1
 
-    def version(self, version_id: int, lifetime_s: int, *, direct: bool) -> str:
-        """Where a version's bytes are: on the API's host, which redirects, or straight at the store."""
-        if direct:
-            return self.stored_version(version_id, lifetime_s)
-        return f"{self.api}/webclients/files/{version_id}?sig={self._ticket(version_id, lifetime_s)}"
+    def expiry(self, lifetime_s: int) -> int:
+        """Unix second at which a url given out now is over."""
+        return self._clock.now_s() + lifetime_s
 
-    def stored_version(self, version_id: int, lifetime_s: int) -> str:
-        return f"{self.storage}/files/{version_id}?sig={self._ticket(version_id, lifetime_s)}"
+    def version(self, version_id: int, expiry_s: int, *, direct: bool) -> str:
+        """Where a version's bytes are: on the API's host, which redirects, or straight at the store."""
+        base = f"{self.storage}/files" if direct else f"{self.api}/webclients/files"
+        ticket = self.sign(f"{version_id}/{expiry_s}/{self._generation}")
+        return f"{base}/{version_id}?sig={expiry_s}-{ticket}"
 
     def upload(self, uuid: str) -> str:
         return f"{self.storage}/uploads/{uuid}"
@@ -45,8 +47,4 @@ class Urls:
         return hmac.compare_digest(rest, self.sign(f"{version_id}/{expiry}/{self._generation}"))
 
     def sign(self, text: str) -> str:
-        return hmac.digest(self._key, text.encode(), "sha256")[:_SIGNATURE_BYTES].hex()
-
-    def _ticket(self, version_id: int, lifetime_s: int) -> str:
-        expiry = self._clock.now_s() + lifetime_s
-        return f"{expiry}-{self.sign(f'{version_id}/{expiry}/{self._generation}')}"
+        return hashlib.blake2b(text.encode(), digest_size=_SIGNATURE_BYTES, key=self._key).hexdigest()

@@ -1,10 +1,23 @@
 """One folder: show, make, rename and move, delete. (procore-api.md, One folder; Changing the tree)"""
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from ..answers import Answer
 from ..contract import Call, Endpoint, granted_roots
+from ..editing import Edit, fields_of
 from ..failures import not_found
 from ..query import Parser, boolean, integer
 from ..records import Document, Json, Project
+
+
+class FolderFields(msgspec.Struct, forbid_unknown_fields=True):
+    """What POST and PATCH take, beside custom fields."""
+
+    name: str | UnsetType = UNSET
+    parent_id: int | UnsetType = UNSET
+    is_tracked: bool | UnsetType = UNSET
+    explicit_permissions: bool | UnsetType = UNSET
 
 
 def show_root_folder(call: Call) -> Answer:
@@ -18,6 +31,46 @@ def show_folder(call: Call) -> Answer:
     if document.is_file:
         raise not_found("Folder")
     return Answer(listing_of(call, project, document))
+
+
+def create_folder(call: Call) -> Answer:
+    edit = Edit(call)
+    fields, custom = fields_of(call, "folder", FolderFields)
+    name = "" if fields.name is UNSET else fields.name
+    parent_id = edit.parent(None if fields.parent_id is UNSET else fields.parent_id)
+    edit.check_place(parent_id, name)
+    document_id = edit.changes.create_folder(
+        edit.project.id,
+        parent_id,
+        name,
+        private=int(fields.explicit_permissions is True),
+        tracked=int(fields.is_tracked is True),
+        fields=edit.custom_fields(custom, "{}"),
+    )
+    return Answer(_now(call, edit.project, document_id), 201)
+
+
+def update_folder(call: Call) -> Answer:
+    """Rename, move, set fields."""
+    edit = Edit(call)
+    document = edit.document(is_file=False)
+    fields, custom = fields_of(call, "folder", FolderFields)
+    edit.rename_and_move(document, fields.name, fields.parent_id)
+    edit.set_flags(document, fields.is_tracked, fields.explicit_permissions, custom)
+    return Answer(_now(call, edit.project, document.id))
+
+
+def delete_folder(call: Call) -> Answer:
+    """Into the recycle bin, with all below."""
+    edit = Edit(call)
+    edit.changes.delete(edit.document(is_file=False))
+    return Answer(None, call.sandbox.dialect.delete_status)
+
+
+def _now(call: Call, project: Project, document_id: int) -> Json:
+    document = call.sandbox.store.document(document_id)
+    assert document is not None
+    return listing_of(call, project, document)
 
 
 def listing_of(call: Call, project: Project, folder: Document) -> Json:
@@ -69,4 +122,11 @@ _SHOW: dict[str, Parser] = {
 ENDPOINTS = (
     Endpoint(method="GET", path="/rest/v1.0/folders", handler=show_root_folder, query=_SHOW),
     Endpoint(method="GET", path="/rest/v1.0/folders/{id}", handler=show_folder, query=_SHOW),
+    Endpoint(method="POST", path="/rest/v1.0/folders", handler=create_folder, query={"project_id": integer}),
+    Endpoint(
+        method="PATCH", path="/rest/v1.0/folders/{id}", handler=update_folder, query={"project_id": integer}
+    ),
+    Endpoint(
+        method="DELETE", path="/rest/v1.0/folders/{id}", handler=delete_folder, query={"project_id": integer}
+    ),
 )

@@ -36,19 +36,21 @@ def routes(sandbox: Sandbox, checker: Checker | None) -> list[Route]:
         *,
         checked: bool = True,
     ) -> Route:
+        label = f"{method} {path}"
+
         async def serve(request: Request) -> Response:
             body = await request.body()
             form = await _form(request) if method == "POST" else {}
-            response = await with_faults(
-                sandbox,
-                f"{method} {path}",
-                request,
-                lambda: _in_transaction(sandbox, request, form, work),
-                is_api=True,
-            )
+
+            async def answer() -> Response:
+                response = _in_transaction(sandbox, request, form, work)
+                if checker is not None and checked:
+                    checker.check_response(label, request, body, response)
+                return response
+
             if checker is not None and checked:
-                checker.check(request, body, response)
-            return response
+                checker.check_request(label, request, body)
+            return await with_faults(sandbox, label, request, answer, is_api=True)
 
         return Route(path, serve, methods=[method])
 
