@@ -32,7 +32,7 @@ from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.errors import ProcoreError
 from procorefs.report import Reporter
-from procorefs.titles import company_name, learn_company_name, learn_project_name
+from procorefs.titles import Titles
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.follow import Follower
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
@@ -110,8 +110,9 @@ class _Daemon:
             self._forget,
             freshness_s=self._mount.options.freshness_s,
         )
+        titles = Titles(client, store)
         if not follower.complete:
-            await learn_project_name(client, store)
+            await titles.learn()
             await follower.list_root()
         operations = Operations(
             bridge=Bridge(),
@@ -122,21 +123,15 @@ class _Daemon:
             ownership=_ownership(self._mount),
             refusals=self._refusals,
         )
-        reporter = Reporter(self._mount, client, store, follower, cache, self._refusals)
+        reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals)
         async with trio.open_nursery() as rooms:
             await rooms.start(self._notifier.run)
             await rooms.start(content.run)
             await rooms.start(follower.run)
-            rooms.start_soon(self._complete_names, client, store, follower)
+            rooms.start_soon(titles.complete, follower.listed)
             with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
                 await self._answer(session, reporter)
             rooms.cancel_scope.cancel()
-
-    async def _complete_names(self, client: Client, store: TreeStore, follower: Follower) -> None:
-        """The company's name is nobody's business before the project is listed."""
-        await follower.listed.wait()
-        if not company_name(store):
-            await learn_company_name(client, store)
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""

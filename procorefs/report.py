@@ -10,9 +10,8 @@ from procorefs.content.cache import ChunkCache
 from procorefs.kernel.refusals import Refusals
 from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.procore.client import Client
-from procorefs.titles import company_name, project_name
+from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
-from procorefs.tree.store import TreeStore
 
 
 @dataclass(slots=True)
@@ -21,7 +20,7 @@ class Reporter:
 
     mount: ResolvedMount
     client: Client
-    store: TreeStore
+    titles: Titles
     follower: Follower
     cache: ChunkCache
     refusals: Refusals
@@ -33,8 +32,8 @@ class Reporter:
         calls = self.client.stats
         return status.MountStatus(
             mountpoint=str(self.mount.mountpoint),
-            project=status.Named(self.mount.project_id, project_name(self.store)),
-            company=status.Named(self.mount.company_id, company_name(self.store)),
+            project=status.Named(self.mount.project_id, self.titles.project),
+            company=status.Named(self.mount.company_id, self.titles.company),
             state="closing" if closing else "mounted",
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),

@@ -1,7 +1,8 @@
 """The names of project and company, asked of Procore once in the life of a tree and then remembered with it."""
 
 import logging
-from collections.abc import Awaitable
+
+import trio
 
 from procorefs.limiter import Priority
 from procorefs.procore.client import Client
@@ -10,33 +11,47 @@ from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 
-_PROJECT, _COMPANY = "project_name", "company_name"
+COMPANY_DELAY_S = 60.0
+"""The list of projects need not name the company; then that is asked for when nobody waits for anything else."""
 
 
-def project_name(store: TreeStore) -> str:
-    """The project's name, empty as long as nobody told it."""
-    return str(store.fact(_PROJECT) or "")
+class Titles:
+    """What `status` calls project and company. A name that can't be had stays empty: it is no reason not to mount."""
 
+    def __init__(self, client: Client, store: TreeStore) -> None:
+        self._client = client
+        self._store = store
 
-def company_name(store: TreeStore) -> str:
-    """The company's name, empty as long as nobody told it."""
-    return str(store.fact(_COMPANY) or "")
+    @property
+    def project(self) -> str:
+        return str(self._store.fact("project_name") or "")
 
+    @property
+    def company(self) -> str:
+        return str(self._store.fact("company_name") or "")
 
-async def learn_project_name(client: Client, store: TreeStore) -> None:
-    await _learn(store, _PROJECT, client.project_name(priority=Priority.INTERACTIVE))
+    async def learn(self) -> None:
+        """Look the project up; its item may name the company too."""
+        try:
+            project = await self._client.project(priority=Priority.INTERACTIVE)
+        except ProcoreError as error:
+            log.info("The project's name is not known: %s", error)
+            return
+        if project is not None:
+            self._remember("project_name", project.name)
+            self._remember("company_name", project.company_name)
 
+    async def complete(self, listed: trio.Event) -> None:
+        """Ask for the company's name if nothing has told it, after the project is listed."""
+        await listed.wait()
+        if self.company:
+            return
+        await trio.sleep(COMPANY_DELAY_S)
+        try:
+            self._remember("company_name", await self._client.company_name(priority=Priority.REFRESH))
+        except ProcoreError as error:
+            log.info("The company's name is not known: %s", error)
 
-async def learn_company_name(client: Client, store: TreeStore) -> None:
-    await _learn(store, _COMPANY, client.company_name(priority=Priority.REFRESH))
-
-
-async def _learn(store: TreeStore, fact: str, asking: Awaitable[str]) -> None:
-    """A name that can't be had is no reason not to mount: it stays empty and is asked for at the next mount."""
-    try:
-        name = await asking
-    except ProcoreError as error:
-        log.info("A name that only status shows is not known: %s", error)
-        return
-    with store.transaction():
-        store.remember(fact, name)
+    def _remember(self, fact: str, name: str) -> None:
+        with self._store.transaction():
+            self._store.remember(fact, name or None)

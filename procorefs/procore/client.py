@@ -114,14 +114,14 @@ class Client:
             company_id,
         )
 
-    async def project_name(self, *, priority: Priority) -> str:
-        """The name of the settings' project; empty when the list does not have it."""
+    async def project(self, *, priority: Priority) -> Project | None:
+        """The settings' project as the company's list shows it; None when the list does not have it."""
         company_id, project_id = self._company_and_project()
         action = f"look up project {project_id}"
         query = {"company_id": str(company_id), "filters[id]": str(project_id)}
         query |= {"page": "1", "per_page": str(MANY_PROJECTS)}
         answer = await self._get("projects", "/rest/v1.1/projects", query, action, priority)
-        return next((p.name for p in wire.projects(answer.body, action).kept if p.id == project_id), "")
+        return next((p for p in wire.projects(answer.body, action).kept if p.id == project_id), None)
 
     async def company_name(self, *, priority: Priority) -> str:
         """The name of the settings' company; empty when the user's list does not have it."""

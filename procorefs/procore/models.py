@@ -91,6 +91,7 @@ class Project(msgspec.Struct, frozen=True):
     display_name: str = ""
     project_number: str = ""
     active: bool = True
+    company_name: str = ""  # empty where the answer did not say
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

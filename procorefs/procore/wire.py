@@ -121,6 +121,7 @@ class WireProject(Wire):
     display_name: str | None = None
     project_number: str | None = None
     active: bool | None = None
+    company: WireCompany | None = None
 
 
 class _Data(msgspec.Struct, gc=False):
@@ -206,7 +207,8 @@ def _company(wire: WireCompany) -> Company:
 
 def _project(wire: WireProject) -> Project:
     names = text(wire.display_name), text(wire.project_number)
-    return Project(ProjectId(_id(wire.id)), text(wire.name), *names, wire.active is not False)
+    company_name = text(wire.company.name) if wire.company is not None else ""
+    return Project(ProjectId(_id(wire.id)), text(wire.name), *names, wire.active is not False, company_name)
 
 
 class _Normaliser:
