@@ -28,12 +28,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #define MAX_BACKGROUND 1024 /* with libfuse's 12, slow reads delay every RELEASE by seconds */
 
@@ -283,8 +286,17 @@ static void wrap_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_d
     next.forget_multi(req, count, forgets);
 }
 
+/* Set between pyfuse3's init and libfuse's reply to it: that reply must allow parallel lookups. */
+static bool must_allow_parallel;
+
 static void wrap_init(void *userdata, struct fuse_conn_info *conn) {
     next.init(userdata, conn);
+    must_allow_parallel = (conn->capable & FUSE_CAP_PARALLEL_DIROPS) != 0;
+    if (must_allow_parallel)
+        conn->want |= FUSE_CAP_PARALLEL_DIROPS;
+    /* With splice every small request costs three system calls; a plain read is one, and what pyfuse3
+     * does with the bytes needs them in memory anyway. */
+    conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
     /* A program that maps a file would have its dirty pages sent whenever the kernel likes. */
     conn->want &= ~(unsigned)FUSE_CAP_WRITEBACK_CACHE;
     if (conn->max_background < MAX_BACKGROUND)
@@ -436,8 +448,56 @@ EXPORT_VERSIONED(exported_new_underscore, "_fuse_session_new")
 
 static const char *const wanted_symbols[] = {
     "fuse_session_new", "fuse_session_new_30", "fuse_session_new_versioned", "_fuse_session_new_317",
-    "_fuse_session_new", "fuse_session_destroy",
+    "_fuse_session_new", "fuse_session_mount", "fuse_session_destroy",
 };
+
+/* libfuse before 3.17 never tells the kernel FUSE_PARALLEL_DIROPS, whatever a filesystem wants. Without it
+ * the kernel holds a mutex of the directory during each lookup and readdir in it: behind one that waits for
+ * the network, all others of that directory wait in D, where no Ctrl-C reaches them. So there the reply to
+ * FUSE_INIT passes through a writev of ours. */
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 13)
+#define PARALLEL_BY_ITSELF 317 /* from this fuse_version() on */
+
+static ssize_t plain_read(int fd, void *buffer, size_t size, void *userdata) {
+    (void)userdata;
+    return read(fd, buffer, size);
+}
+
+static ssize_t patching_writev(int fd, struct iovec *parts, int count, void *userdata) {
+    (void)userdata;
+    if (must_allow_parallel && count == 2 && parts[1].iov_len >= offsetof(struct fuse_init_out, max_background)) {
+        const struct fuse_out_header *header = parts[0].iov_base;
+        if (header->unique != 0 && header->error == 0) { /* not a notification of another thread */
+            struct fuse_init_out *reply = parts[1].iov_base;
+            reply->flags |= FUSE_PARALLEL_DIROPS;
+            must_allow_parallel = false;
+        }
+    }
+    return writev(fd, parts, count);
+}
+
+static int patch_replies(struct fuse_session *mounted) {
+    static const struct fuse_custom_io patching = {.read = plain_read, .writev = patching_writev};
+    int (*custom_io)(struct fuse_session *, const struct fuse_custom_io *, int) =
+        dlsym(RTLD_NEXT, "fuse_session_custom_io");
+    if (custom_io == NULL || fuse_version() >= PARALLEL_BY_ITSELF)
+        return 0;
+    return custom_io(mounted, &patching, fuse_session_fd(mounted));
+}
+#else
+static int patch_replies(struct fuse_session *mounted) {
+    (void)mounted;
+    return 0; /* no way in: lookups stay one at a time in a directory */
+}
+#endif
+
+EXPORTED int exported_mount(struct fuse_session *unmounted, const char *mountpoint)
+    __asm__("fuse_session_mount");
+int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
+    int (*function)(struct fuse_session *, const char *) = real("fuse_session_mount");
+    int error = function == NULL ? -1 : function(unmounted, mountpoint);
+    return error != 0 ? error : patch_replies(unmounted);
+}
 
 #define DESTROY_WAIT_S 2
 

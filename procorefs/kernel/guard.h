@@ -121,6 +121,26 @@ static bool is_stopped(pid_t pid) {
     return state != NULL && state[1] == ' ' && (state[2] == 'T' || state[2] == 't');
 }
 
+/* Writes the guard's name over the daemon's command line (this copy of it), so that ps and pkill -f do not
+ * take the guard for a second daemon. Best effort: without it everything works. */
+static void rename_command_line(void) {
+    char text[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = '\0';
+    char *field = strrchr(text, ')'); /* ends the second field; arg_start and arg_end are 48 and 49 */
+    for (int number = 2; field != NULL && number < 48; number++)
+        field = strchr(field + 1, ' ');
+    if (field == NULL)
+        return;
+    uintptr_t start = strtoull(field, &field, 10), end = strtoull(field, NULL, 10);
+    if (start == 0 || end < start + sizeof(GUARD_NAME))
+        return;
+    memset((char *)start, 0, end - start);
+    memcpy((char *)start, GUARD_NAME, sizeof(GUARD_NAME));
+}
+
 static void close_all_but_first(void) {
 #ifdef SYS_close_range
     if (syscall(SYS_close_range, 1U, ~0U, 0U) == 0)
@@ -167,6 +187,7 @@ static _Noreturn void guard_main(int pipe_fd, pid_t daemon, const struct connect
     signal(GUARD_SIGNAL, SIG_DFL); /* if Python ignores it, it would never become pending */
     prctl(PR_SET_PDEATHSIG, GUARD_SIGNAL);
     prctl(PR_SET_NAME, GUARD_NAME);
+    rename_command_line();
     setsid();
     if (chdir("/") != 0)
         _exit(1); /* or it would keep the mount point busy */

@@ -2,7 +2,7 @@
 
     bridge_filesystem.py MOUNTPOINT GUARD_TIMEOUT_S
 
-Root holds `plain` (inode 2), `slow` (its lookup waits), `stuck` (inode 4, its reads wait) and, behind lookups,
+Root holds `plain` (inode 2), `slow…` (their lookups wait), `stuck` (inode 4, its reads wait) and, behind lookups,
 `n0` … `n9999` (inodes from 100). Every line on stdout is an event; tests wait for them.
 """
 
@@ -38,7 +38,7 @@ class Filesystem(pyfuse3.Operations):
         super().__init__()
         self.bridge = bridge
         self.released = trio.Event()
-        self.keeps_listings = True
+        self.keeps_listings: bool | None = True  # None: asking raises
 
     def attributes(self, inode: int) -> Any:
         entry = pyfuse3.EntryAttributes()
@@ -49,8 +49,8 @@ class Filesystem(pyfuse3.Operations):
         return entry
 
     def keep_listing(self, inode: int) -> bool:
-        if inode != pyfuse3.ROOT_INODE:
-            raise AssertionError(f"asked for {inode}")
+        if self.keeps_listings is None:
+            raise LookupError(f"no policy for inode {inode}")
         return self.keeps_listings
 
     async def getattr(self, inode: int, ctx: Any) -> Any:
@@ -64,7 +64,7 @@ class Filesystem(pyfuse3.Operations):
         say("lookup", os.fsdecode(name))
         if self.bridge.take_request() is not None:
             say("the request was given twice")
-        if name == b"slow":
+        if name.startswith(b"slow"):
             with interruptible(request):
                 await self.released.wait()
                 say("answered", os.fsdecode(name))
@@ -155,7 +155,7 @@ class Orders:
         say("listing forgotten")
 
     async def keep(self, answer: str) -> None:
-        self.filesystem.keeps_listings = answer == "yes"
+        self.filesystem.keeps_listings = {"yes": True, "no": False, "broken": None}[answer]
         say("kept", answer)
 
     async def release(self) -> None:
@@ -184,6 +184,7 @@ async def serve(filesystem: Filesystem, guard: Guard, connection: Connection) ->
 
 
 def main(mountpoint: Path, guard_timeout_s: float) -> None:
+    sys.unraisablehook = lambda lost: say("unraisable", lost.exc_value)
     bridge = Bridge()
     filesystem = Filesystem(bridge)
     pyfuse3.init(filesystem, str(mountpoint), {"fsname=bridge", "default_permissions"})

@@ -167,6 +167,22 @@ def test_a_listing_is_not_kept_when_the_policy_says_no(mounted: Mounted) -> None
     assert mounted.count("readdir 0") == 2
 
 
+def test_a_policy_that_raises_is_reported_and_the_kernel_lists_anew(mounted: Mounted) -> None:
+    os.listdir(mounted.path)
+    mounted.ask("keep broken", "kept")
+    assert os.listdir(mounted.path) == ["plain"]
+    assert mounted.count("unraisable no policy for inode 1") == 1
+    assert mounted.count("readdir 0") == 2
+
+
+def test_slow_reads_leave_room_for_other_background_requests(mounted: Mounted) -> None:
+    limits = Path(f"/sys/fs/fuse/connections/{find_connection(mounted.path).number}")
+    if not limits.exists():
+        pytest.skip("needs fusectl")
+    assert int((limits / "max_background").read_text()) >= 1024
+    assert int((limits / "congestion_threshold").read_text()) >= 768
+
+
 def test_an_entry_is_looked_up_anew_after_its_invalidation(mounted: Mounted) -> None:
     for _ in range(3):
         os.stat(mounted.path / "n1")
@@ -265,14 +281,19 @@ def test_ctrl_c_after_an_alarm_ends_a_waiting_lookup(mounted: Mounted) -> None:
 
 
 def test_many_waiting_lookups_are_interrupted_each_for_itself(mounted: Mounted) -> None:
+    count = 20
     with contextlib.ExitStack() as stack:
-        # One name each: the kernel lets only one process wait for a name in a folder.
-        waiting = [stack.enter_context(running("cat", str(mounted.path / "slow"))) for _ in range(3)]
-        mounted.wait_for("lookup slow")
-        for cat in waiting:
+        waiting = [stack.enter_context(running("cat", str(mounted.path / f"slow{n}"))) for n in range(count)]
+        for _ in range(count):
+            mounted.wait_for("lookup slow")
+        for cat in waiting[::2]:
             cat.send_signal(signal.SIGINT)
-        for cat in waiting:
+        for cat in waiting[::2]:
             assert cat.wait(SOON_S) == -signal.SIGINT
+        mounted.tell("release")
+        for cat in waiting[1::2]:
+            assert cat.wait(SOON_S) == 1
+    assert mounted.count("EINTR slow") == mounted.count("answered slow") == count // 2
 
 
 # ---- notifications, shutdown, guard
@@ -371,6 +392,7 @@ def test_the_guard_holds_nothing_and_is_not_easily_killed(mounted: Mounted) -> N
     pid = guard_pid(mounted)
     process = Path(f"/proc/{pid}")
     assert (process / "comm").read_text() == "procorefs-guard\n"
+    assert (process / "cmdline").read_bytes().rstrip(b"\0") == b"procorefs-guard"
     assert os.readlink(process / "cwd") == "/"
     held = sorted(os.readlink(fd).split(":")[0] for fd in (process / "fd").iterdir())
     assert held == ["anon_inode", "pipe"]  # signalfd and heartbeats
