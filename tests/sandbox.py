@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
@@ -61,6 +62,32 @@ class SandboxHandle:
             "PROCOREFS_COMPANY_ID": str(self.company_id),
             "PROCOREFS_PROJECT_ID": str(self.project_id),
         }
+
+    def token(self, *, second_user: bool = False) -> str:
+        """An access token of the client credentials grant."""
+        client = self.second if second_user else self.announced
+        form = {name: client[name] for name in ("client_id", "client_secret")}
+        answer = httpx.post(
+            f"{self.login_url}/oauth/token", data={"grant_type": "client_credentials", **form}
+        )
+        answer.raise_for_status()
+        token: str = answer.json()["access_token"]
+        return token
+
+    @contextmanager
+    def session(self, *, second_user: bool = False) -> Iterator[httpx.Client]:
+        """A client with token and company header, which follows no redirects."""
+        headers = {
+            "Authorization": f"Bearer {self.token(second_user=second_user)}",
+            "Procore-Company-Id": str(self.company_id),
+        }
+        with httpx.Client(base_url=self.url, headers=headers, trust_env=False) as client:
+            yield client
+
+    @property
+    def documents_path(self) -> str:
+        """The documents index, v2 with company."""
+        return f"/rest/v2.0/companies/{self.company_id}/projects/{self.project_id}/documents"
 
     def faults(self, **switches: Any) -> dict[str, Any]:
         """Switch faults, dialect, rates; see procorefs/sandbox/control.py. Returns what holds now."""

@@ -92,7 +92,10 @@ class Actor:
     def _create_file(self, act: Act, changes: Changes) -> Json:
         parent_id, name = self._new_place(act)
         size, source = self._content(act, name)
-        return self._told(changes.create_file(act.project_id, parent_id, name, size=size, source=source))
+        document_id = changes.create_file(
+            act.project_id, parent_id, name, size=size, source=source, notes=act.notes
+        )
+        return self._told(document_id)
 
     def _put(self, act: Act, changes: Changes) -> Json:
         """A new version; a file that does not exist is created."""

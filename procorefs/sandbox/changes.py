@@ -18,13 +18,21 @@ class Changes:
         return self._insert(project_id, parent_id, name, is_file=0, **columns)
 
     def create_file(
-        self, project_id: int, parent_id: int, name: str, *, size: int, source: str, **columns: Value
+        self,
+        project_id: int,
+        parent_id: int,
+        name: str,
+        *,
+        size: int,
+        source: str,
+        notes: str | None = None,
+        **columns: Value,
     ) -> int:
         """A file with version 1."""
         document_id = self._insert(
             project_id, parent_id, name, is_file=1, file_type=file_type(name), **columns
         )
-        self.add_version(document_id, name, size=size, source=source)
+        self.add_version(document_id, name, size=size, source=source, notes=notes)
         return document_id
 
     def add_version(

@@ -96,17 +96,17 @@ class _Exchange:
         self._request = request
         self._body_read = False
         self._head = b""
-        self._answering = False
+        self._aborted = False
 
     async def run(self) -> None:
         try:
             await self._app(self._scope(), self._receive, self._send)
-        except (_Aborted, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
             raise
         except Exception:
             _log.exception("%s %s failed", self._request.method.decode(), self._request.target.decode())
             raise _Aborted from None
-        if self._protocol.our_state is h11.SEND_BODY:
+        if self._aborted or self._protocol.our_state is h11.SEND_BODY:
             raise _Aborted
         await self._drain()
 
@@ -150,6 +150,8 @@ class _Exchange:
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
+        if self._aborted:
+            return
         if kind == "http.response.start":
             response = h11.Response(status_code=message["status"], headers=list(message["headers"]))
             self._head = self._protocol.send(response) or b""
@@ -158,7 +160,8 @@ class _Exchange:
         elif kind == "sandbox.file":
             await self._send_file(message["fd"], message["offset"], message["count"])
         elif kind == "sandbox.abort":
-            raise _Aborted
+            # No exception from here: the framework would answer it with a 500.
+            self._aborted = True
 
     async def _send_body(self, body: bytes, *, last: bool) -> None:
         pieces = [self._head]
@@ -191,7 +194,7 @@ class _Exchange:
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
             if sent == 0:
-                raise _Aborted
+                raise trio.BrokenResourceError("the file is shorter than its version")
             offset += sent
             await trio.lowlevel.checkpoint()
 

@@ -1,0 +1,233 @@
+"""The sandbox's documents index: pages, filters, sorts, permissions, the bin, the dialects."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox import SandboxHandle
+
+
+def _all(client: httpx.Client, path: str, per_page: int = 2000, **query: Any) -> list[dict[str, Any]]:
+    """All items, page by page, as the Link headers say."""
+    answer = client.get(path, params={"per_page": per_page, **query})
+    items: list[dict[str, Any]] = []
+    while True:
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        items += body["data"] if isinstance(body, dict) else body
+        if "next" not in answer.links:
+            assert len(items) == int(answer.headers["Total"])
+            return items
+        answer = client.get(answer.links["next"]["url"])
+
+
+def _named(items: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(item for item in items if item["name"] == name)
+
+
+def _iso(moment_s: int) -> str:
+    return datetime.fromtimestamp(moment_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_v2_and_v1_list_the_same(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        v2 = _all(client, sandbox.documents_path)
+        without_company = _all(client, f"/rest/v2.0/projects/{sandbox.project_id}/documents")
+        v1 = _all(client, f"/rest/v1.0/projects/{sandbox.project_id}/documents")
+    assert len(v2) == 202
+    assert [item["id"] for item in v2] == [item["id"] for item in without_company]
+    assert [int(item["id"]) for item in v2] == [item["id"] for item in v1]
+    file = next(item for item in v1 if item["document_type"] == "file")
+    assert file["name_with_path"].endswith("/" + file["name"])
+    assert not file["name_with_path"].startswith("/")
+
+
+def test_pages_cover_everything_once(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        whole = _all(client, sandbox.documents_path, sort="-updated_at")
+        paged = _all(client, sandbox.documents_path, per_page=37, sort="-updated_at")
+        first = client.get(sandbox.documents_path, params={"per_page": 37, "sort": "-updated_at"})
+    assert [item["id"] for item in paged] == [item["id"] for item in whole]
+    assert first.headers["Per-Page"] == "37"
+    assert {"first", "next", "last"} == first.links.keys()
+    times = [item["updated_at"] for item in whole]
+    assert times == sorted(times, reverse=True)
+
+
+def test_v2_gives_ten_unless_asked_and_believes_its_cap(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        assert len(client.get(sandbox.documents_path).json()["data"]) == 10
+        sandbox.faults(settings={"per_page_cap": 100})
+        capped = client.get(sandbox.documents_path, params={"per_page": 2000})
+    assert capped.headers["Per-Page"] == "100"
+    assert len(capped.json()["data"]) == 100
+
+
+def test_filters(sandbox: SandboxHandle) -> None:
+    path = sandbox.documents_path
+    with sandbox.session() as client:
+        everything = _all(client, path)
+        files = _all(client, path, **{"filters[document_type]": "file"})
+        kept = [item["id"] for item in everything if item["document_type"] == "file"]
+        assert [item["id"] for item in files] == kept
+        assert {
+            item["file"]["file_type"] for item in _all(client, path, **{"filters[file_type]": "pdf"})
+        } == {"pdf"}
+        drawings = _named(everything, "01 Drawings")
+        below = _all(client, path, **{"filters[folder_id]": drawings["id"]})
+        assert drawings["id"] in {item["id"] for item in below}
+        assert all(
+            item["parent_id"] in {other["id"] for other in below} for item in below if item != drawings
+        )
+        found = _all(client, path, **{"filters[search]": "floor plan"})
+        assert found
+        assert all("floor plan" in item["name"].lower() for item in found)
+        maker = files[0]["created_by"]["id"]
+        by_maker = _all(client, path, **{"filters[created_by_id]": maker})
+        assert {item["created_by"]["id"] for item in by_maker} == {maker}
+
+
+def test_time_ranges_include_both_ends(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        moment = _all(client, sandbox.documents_path, sort="-updated_at")[5]["updated_at"]
+        found = _all(client, sandbox.documents_path, **{"filters[updated_at]": f"{moment}...{moment}"})
+    assert found
+    assert {item["updated_at"] for item in found} == {moment}
+
+
+@pytest.mark.parametrize(
+    "sort", ["name", "-name", "document_type_then_name", "-document_type_then_updated_at"]
+)
+def test_sorts(sandbox: SandboxHandle, sort: str) -> None:
+    with sandbox.session() as client:
+        items = _all(client, sandbox.documents_path, sort=sort)
+    keys = {
+        "name": [(item["name"],) for item in items],
+        "document_type_then_name": [(item["document_type"] == "file", item["name"]) for item in items],
+        "document_type_then_updated_at": [
+            (item["document_type"] == "file", item["updated_at"]) for item in items
+        ],
+    }[sort.lstrip("-")]
+    assert keys == sorted(keys, reverse=sort.startswith("-"))
+
+
+def test_a_change_shows_in_one_look(sandbox: SandboxHandle) -> None:
+    before_s = sandbox.state()["now_s"]
+    sandbox.act("put", path="/01 Drawings/new.pdf", size_bytes=900)
+    with sandbox.session() as client:
+        span = f"{_iso(before_s)}...{_iso(before_s + 3600)}"
+        changed = _all(client, sandbox.documents_path, sort="-updated_at", **{"filters[updated_at]": span})
+    assert [item["name"] for item in changed] == ["new.pdf"]
+    assert changed[0]["file"]["current_version"]["created_by"]["name"] == "Robin Keller"
+
+
+def test_deleting_a_folder_bins_all_below(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        drawings = _named(_all(client, sandbox.documents_path), "01 Drawings")
+        count = len(_all(client, sandbox.documents_path, **{"filters[folder_id]": drawings["id"]}))
+        sandbox.act("delete", path="/01 Drawings")
+        binned = _all(client, sandbox.documents_path, **{"filters[is_in_recycle_bin]": "true"})
+        living = _all(client, sandbox.documents_path)
+        sandbox.act("restore", id=int(drawings["id"]))
+        assert len(_all(client, sandbox.documents_path)) == 202
+    assert len(binned) == count
+    assert all(item["is_deleted"] for item in binned)
+    assert _named(binned, "01 Drawings")["parent_id"] == str(sandbox.state()["bin_id"])
+    assert len(living) == 202 - count
+    assert drawings["id"] not in {item["id"] for item in living}
+
+
+def test_dialects_of_the_bin(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        drawings = _named(_all(client, sandbox.documents_path), "01 Drawings")
+        sandbox.act("delete", path="/01 Drawings")
+        sandbox.faults(dialect={"deleted_parent": "old", "descendants": "living", "deleted_get": "404"})
+        binned = _all(client, sandbox.documents_path, **{"filters[is_in_recycle_bin]": "true"})
+        living = _all(client, sandbox.documents_path)
+        assert [item["id"] for item in binned] == [drawings["id"]]
+        assert binned[0]["parent_id"] == drawings["parent_id"]
+        assert any(item["parent_id"] == drawings["id"] for item in living)
+        gone = client.get(f"/rest/v1.0/folders/{drawings['id']}", params={"project_id": sandbox.project_id})
+        assert gone.status_code == 404
+        sandbox.faults(dialect={"descendants": "hidden", "bin_in_list": True, "root_in_list": False})
+        mixed = _all(client, sandbox.documents_path)
+    assert _named(mixed, "01 Drawings")["is_deleted"]
+    assert not any(item["parent_id"] == drawings["id"] for item in mixed)
+    assert all(item["parent_id"] is not None for item in mixed)
+
+
+def test_private_documents_are_invisible_to_others(sandbox: SandboxHandle) -> None:
+    folder = sandbox.act("create_folder", path="/Contracts")
+    sandbox.act("put", path="/Contracts/fee.pdf", size_bytes=1000)
+    sandbox.act("private", path="/Contracts")
+    with sandbox.session() as client, sandbox.session(second_user=True) as other:
+        assert not _all(client, sandbox.documents_path, **{"filters[search]": "fee.pdf"})
+        shown = _all(other, sandbox.documents_path, **{"filters[search]": "fee.pdf"})[0]
+        assert shown["private"]
+        assert shown["private_parent"]["id"] == str(folder["id"])
+        hidden = client.get(f"/rest/v1.0/folders/{folder['id']}", params={"project_id": sandbox.project_id})
+        assert hidden.status_code == 404
+        sandbox.act("grant", path="/Contracts")
+        assert _all(client, sandbox.documents_path, **{"filters[search]": "fee.pdf"})
+
+
+def test_what_is_unknown_or_of_a_wrong_type_is_refused(sandbox: SandboxHandle) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"bogus": 1},
+        {"sort": "size"},
+        {"per_page": 2001},
+        {"page": 0},
+        {"filters[updated_at]": "2026-01-01"},
+        {"filters[is_in_recycle_bin]": "yes"},
+        {"filters[folder_id]": "abc"},
+    ]
+    with sandbox.session() as client:
+        for query in wrong:
+            assert client.get(sandbox.documents_path, params=query).status_code == 400, query
+        assert client.get(sandbox.documents_path, params=[("page", 1), ("page", 2)]).status_code == 400
+    # openapi-core takes "yes" for a boolean; the sandbox does not.
+    assert len(sandbox.violations()) == len(wrong) - 1
+    sandbox.forget_violations()
+
+
+def test_company_and_project_are_checked(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        del client.headers["Procore-Company-Id"]
+        assert client.get(sandbox.documents_path).status_code == 400
+        sandbox.faults(dialect={"missing_company_status": 403})
+        assert client.get(sandbox.documents_path).status_code == 403
+        assert client.get(sandbox.documents_path, headers={"Procore-Company-Id": "8802"}).status_code == 400
+        away = client.get(
+            "/rest/v1.1/projects", params={"company_id": 8802}, headers={"Procore-Company-Id": "8802"}
+        )
+        assert away.status_code == 403
+    sandbox.forget_violations()
+
+
+def test_projects_are_those_of_the_user(sandbox: SandboxHandle) -> None:
+    query = {"company_id": sandbox.company_id}
+    with sandbox.session() as client, sandbox.session(second_user=True) as other:
+        mine = {
+            project["name"]: project["id"]
+            for project in client.get("/rest/v1.1/projects", params=query).json()
+        }
+        theirs = other.get("/rest/v1.1/projects", params=query).json()
+        assert mine.keys() - {project["name"] for project in theirs} == {"Confidential Headquarters"}
+        secret = mine["Confidential Headquarters"]
+        path = f"/rest/v2.0/companies/{sandbox.company_id}/projects/{secret}/documents"
+        assert client.get(path).status_code == 200
+        assert other.get(path).status_code == 403
+        everything = {**query, "filters[by_status]": "All", "view": "compact"}
+        assert len(client.get("/rest/v1.1/projects", params=everything).json()) == 3
+
+
+def test_without_v2_only_v1_is_left(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        sandbox.faults(settings={"no_v2_with_company": True})
+        assert client.get(sandbox.documents_path).status_code == 404
+        assert client.get(f"/rest/v2.0/projects/{sandbox.project_id}/documents").status_code == 200
+        sandbox.faults(settings={"no_v2": True})
+        assert client.get(f"/rest/v2.0/projects/{sandbox.project_id}/documents").status_code == 404
+        assert client.get(f"/rest/v1.0/projects/{sandbox.project_id}/documents").status_code == 200
