@@ -132,12 +132,14 @@ class ChunkCache:
 
     def holds(self, key: ChunkKey, length: int) -> bool:
         """Whether the chunk of `length` bytes is here, as far as is known without looking at the disk."""
+        # in the order of `read_now`: one that says yes here is one that it finds
+        chunk: Chunk | None = self._memory.get(key)
+        if chunk is None and key in self._pending:
+            chunk = self._pending[key].data
+        if chunk is not None:
+            return len(chunk) == length
         entry = self._index.get(key)
-        if entry is not None:
-            return entry.length == length
-        pending = self._pending.get(key)
-        chunk = pending.data if pending is not None else self._memory.get(key)
-        return chunk is not None and len(chunk) == length
+        return entry is not None and entry.length == length
 
     def read_now(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
         """Bytes [low, high) of the chunk of `length` bytes, or None: not here, or not without waiting for the disk."""

@@ -151,6 +151,7 @@ class Transfer:
         """
         self._demand(low, high, goal)
         if self._is_cached(chunk_at(low)):
+            await trio.lowlevel.checkpoint()
             return None  # it came into the cache while its reader looked elsewhere
         waiter = _Waiter(low, high)
         self._waiters.append(waiter)
@@ -268,17 +269,20 @@ class Transfer:
                 await self._pull(stream)
 
     async def _pull(self, stream: Stream) -> None:
-        if stream.position >= stream.end:
+        asked_end = stream.end
+        if stream.position >= asked_end:
             return
-        async with self._downloads.source.stream(self.version, stream.position, stream.end) as pieces:
+        async with self._downloads.source.stream(self.version, stream.position, asked_end) as pieces:
             async for piece in pieces:
                 stream.has_begun = True
                 await self._take(stream, piece)
-                if stream.position >= stream.end or self._is_unwanted(stream):
+                if stream.position >= stream.end and stream.end < asked_end:
+                    return  # shortened; otherwise the source ends by itself, which keeps its connection usable
+                if self._is_unwanted(stream):
                     return
-        raise Malformed(
-            f"The download of version {self.version.id} ended {stream.end - stream.position} bytes too early"
-        )
+        if stream.position < stream.end:
+            missing = stream.end - stream.position
+            raise Malformed(f"The download of version {self.version.id} ended {missing} bytes too early")
 
     async def _take(self, stream: Stream, piece: bytes) -> None:
         rest = memoryview(piece)

@@ -1,0 +1,85 @@
+"""The grid, the spans and the read-ahead: pure arithmetic."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procorefs.content import grid
+from procorefs.content.readahead import ReadAhead
+from procorefs.content.spans import Spans
+
+MIB = 1024 * 1024
+OFFSETS = st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 40 * MIB))
+
+
+@given(OFFSETS)
+def test_every_byte_lies_in_the_chunk_that_the_grid_names(offset: int) -> None:
+    number = grid.chunk_at(offset)
+    assert grid.chunk_start(number) <= offset < grid.chunk_start(number + 1)
+
+
+@given(st.integers(0, 5000))
+def test_chunks_follow_each_other_and_are_at_most_4_mib(number: int) -> None:
+    assert grid.chunk_at(grid.chunk_start(number)) == number
+    assert 0 < grid.chunk_start(number + 1) - grid.chunk_start(number) <= grid.CHUNK_BYTES
+
+
+@given(st.integers(0, 30 * MIB))
+def test_the_chunks_of_a_version_make_up_its_size(size: int) -> None:
+    number, total = 0, 0
+    while (length := grid.chunk_length(number, size)) > 0:
+        total += length
+        number += 1
+    assert total == size
+
+
+@given(OFFSETS, OFFSETS)
+def test_round_up_ends_at_a_boundary_or_the_end(offset: int, size: int) -> None:
+    up = grid.round_up(offset, size)
+    assert up == size or (offset <= up and grid.chunk_start(grid.chunk_at(up)) == up)
+    assert up <= size
+
+
+def test_the_first_chunks_are_small() -> None:
+    assert [grid.chunk_start(n) for n in range(6)] == [0, 65536, 524288, 4 * MIB, 8 * MIB, 12 * MIB]
+
+
+RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)
+
+
+@given(RANGES, st.integers(0, 60), st.integers(0, 60))
+def test_spans_are_a_set_of_positions(ranges: list[tuple[int, int]], low: int, high: int) -> None:
+    spans, model = Spans(), set()
+    for start, stop in ranges:
+        spans.add(start, stop)
+        model |= set(range(start, stop))
+    wanted = set(range(low, high))
+    gaps = spans.gaps(low, high)
+    assert {x for start, stop in gaps for x in range(start, stop)} == wanted - model
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(gaps))
+    assert not wanted or spans.covers(low, high) == (wanted <= model)
+
+
+def test_read_ahead_grows_with_sequential_reading_and_starts_over_after_a_seek() -> None:
+    ahead = ReadAhead()
+    ahead.note(0, 4096)
+    assert ahead.window(32 * MIB) == 4096
+    for offset in range(0, 8 * MIB, MIB):
+        ahead.note(offset, offset + MIB)
+    assert ahead.window(32 * MIB) == 8 * MIB
+    assert ahead.window(MIB) == MIB
+    ahead.note(100 * MIB, 100 * MIB + 4096)
+    assert ahead.window(32 * MIB) == 0
+    ahead.note(100 * MIB + 4096, 100 * MIB + 8192)
+    assert ahead.window(32 * MIB) == 4096
+
+
+@given(st.permutations(range(16)))
+def test_read_ahead_tolerates_parallel_reads_out_of_order(order: list[int]) -> None:
+    ahead, size = ReadAhead(), 128 * 1024
+    for start in range(0, 16 * 4 * size, 4 * size):  # the kernel's window moves on; within it any order
+        for number in [n for n in order if n < 4]:
+            ahead.note(start + number * size, start + (number + 1) * size)
+    assert ahead.frontier == 64 * size
+    assert ahead.run_bytes == 64 * size
