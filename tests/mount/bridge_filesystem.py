@@ -137,6 +137,14 @@ class Orders:
         await self.notifier.settled(int(inode))
         say("settled", inode)
 
+    async def behind(self, first: str, second: str) -> None:
+        """Both in one batch, so that the thread which carries it out meets the first one first."""
+        self.notifier.inode(int(first))
+        for number in range(100):
+            self.notifier.entry(pyfuse3.ROOT_INODE, b"n%d" % number)
+        await self.notifier.inode(int(second)).wait()
+        say("behind", second)
+
     async def entry(self, name: str) -> None:
         self.notifier.entry(pyfuse3.ROOT_INODE, os.fsencode(name))
         await self.notifier.inode(PLAIN).wait()

@@ -339,6 +339,34 @@ def test_a_notification_that_waits_delays_nothing_else(mounted: Mounted) -> None
         assert cat.wait(SOON_S) == 0
 
 
+def test_what_stands_behind_a_stuck_one_in_its_batch_is_taken_over(mounted: Mounted) -> None:
+    for number in range(100):
+        os.stat(mounted.path / f"n{number}")
+    with running("cat", str(mounted.path / "stuck")) as cat:
+        mounted.wait_for("read stuck")
+        mounted.ask("behind 4 2", "behind 2")
+        assert threads_in_d(mounted.process.pid)  # one thread is stuck, another did the rest
+        os.stat(mounted.path / "n99")
+        assert mounted.count("lookup n99") == 2
+        mounted.tell("release")
+        assert cat.wait(SOON_S) == 0
+
+
+def test_more_stuck_notifications_than_threads_wait_and_then_are_carried_out(mounted: Mounted) -> None:
+    with stuck_reader(mounted) as cat:
+        wait_for_stuck_thread(mounted)
+        for _ in range(100):  # each a batch of its own: the answer comes before the next is asked for
+            mounted.tell("inode 4")
+            mounted.ask("ping", "pong")
+        assert len(threads_in_d(mounted.process.pid)) <= 64
+        assert os.listdir(mounted.path) == ["plain"]
+        mounted.ask("release", "settled 4")
+        for _ in range(100):
+            mounted.wait_for("settled 4")
+        assert cat.wait(SOON_S) == 0
+    assert mounted.ask("inode 2", "settled 2")
+
+
 def test_shutting_down_frees_everybody(mounted: Mounted) -> None:
     with stuck_reader(mounted) as cat:
         wait_for_stuck_thread(mounted)
