@@ -22,7 +22,7 @@ from procorefs.procore.errors import (
     Unavailable,
     error_of_answer,
 )
-from procorefs.procore.http import Response
+from procorefs.procore.http import Response, body_pieces
 from procorefs.procore.models import Version, VersionId
 from procorefs.procore.ranges import Body, body_of, range_header, strong_etag
 
@@ -218,25 +218,27 @@ async def _between(
     """The bytes [position, end) out of a body, as far as it goes. Raises Unavailable when it breaks off."""
     at = body.start
     stop = min(end, body.stop)
-    async for piece in response.aiter_raw():
-        begin, at = at, at + len(piece)
-        if at > body.stop:
-            raise Malformed(f"Could not {action}: the storage sent more bytes than Procore lists")
-        if begin < position or at > stop:
-            piece = piece[max(position - begin, 0) : max(stop - begin, 0)]
-        if piece:
-            yield piece
-        if at >= stop and stop < body.stop:
-            return  # else read on: the connection stays usable, and a body of unknown length may be too long
+    async with body_pieces(response, raw=True) as pieces:
+        async for piece in pieces:
+            begin, at = at, at + len(piece)
+            if at > body.stop:
+                raise Malformed(f"Could not {action}: the storage sent more bytes than Procore lists")
+            if begin < position or at > stop:
+                piece = piece[max(position - begin, 0) : max(stop - begin, 0)]
+            if piece:
+                yield piece
+            if at >= stop and stop < body.stop:
+                return  # else read on: the connection stays usable, and an unannounced body may be too long
     if at < stop:
         raise Unavailable(f"Could not {action}: the storage sent only {at - body.start} bytes")
 
 
 async def _beginning(response: Response) -> bytes:
     """Enough of an error's body to find its words."""
-    pieces = b""
-    async for piece in response.aiter_bytes():
-        pieces += piece
-        if len(pieces) > ERROR_BODY_BYTES:
-            break
-    return pieces
+    received = b""
+    async with body_pieces(response, raw=False) as pieces:
+        async for piece in pieces:
+            received += piece
+            if len(received) > ERROR_BODY_BYTES:
+                break
+    return received

@@ -5,11 +5,12 @@ Nothing above this module touches httpx. Failures of the network leave it as `Pr
 
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
+import trio
 
 from procorefs.procore._httpx import httpx
 from procorefs.procore.errors import Malformed, error_of_network
@@ -112,16 +113,34 @@ class Http:
             raise error_of_network(action, error, urlsplit(url).hostname or "the server") from _tame(error)
 
 
+@asynccontextmanager
+async def body_pieces(response: Response, *, raw: bool) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The body as it comes, as it was sent or decoded. Who leaves early closes the connection.
+
+    The libraries' nested generators are then run to their end, which on a closed connection comes at once:
+    abandoned, they would be left to the garbage collector.
+    """
+    pieces = response.aiter_raw() if raw else response.aiter_bytes()
+    try:
+        yield pieces
+    finally:
+        with trio.CancelScope(shield=True), suppress(*FAILURES):
+            await response.aclose()
+            async for _ in pieces:
+                pass
+
+
 async def whole_body(response: Response, action: str) -> bytes:
     """The decoded body. Raises Malformed when it is beyond all measure."""
-    pieces = []
+    received = []
     size_bytes = 0
-    async for piece in response.aiter_bytes():
-        pieces.append(piece)
-        size_bytes += len(piece)
-        if size_bytes > MAX_BODY_BYTES:
-            raise Malformed(f"Could not {action}: Procore's answer is too large")
-    return b"".join(pieces)
+    async with body_pieces(response, raw=False) as pieces:
+        async for piece in pieces:
+            received.append(piece)
+            size_bytes += len(piece)
+            if size_bytes > MAX_BODY_BYTES:
+                raise Malformed(f"Could not {action}: Procore's answer is too large")
+    return b"".join(received)
 
 
 @asynccontextmanager

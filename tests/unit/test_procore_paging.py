@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from procorefs.procore.models import Page
 from procorefs.procore.paging import Answer, next_in_link, page_of
 from procorefs.procore.wire import Items
 
@@ -11,12 +12,13 @@ def page(
     headers: dict[str, str], count: int, number: int = 1, asked: int = 100
 ) -> tuple[int | None, int | None]:
     """Next page and size of a page with `count` items."""
-    found = page_of(Answer(httpx.Headers(headers), b""), Items([0] * count, 0), number, asked)
+    found: Page[int] = page_of(Answer(httpx.Headers(headers), b""), Items([0] * count, 0), number, asked)
     return found.next_page, found.per_page
 
 
 def link(number: int) -> str:
-    return f'<https://api.example/x?page=1&per_page=10>; rel="first", <https://api.example/x?per_page=10&page={number}>; rel="next"'
+    first = '<https://api.example/x?page=1&per_page=10>; rel="first"'
+    return f'{first}, <https://api.example/x?per_page=10&page={number}>; rel="next"'
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""How the client's tests reach the sandbox."""
+
+import base64
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from procorefs.limiter import Limiter, Priority
+from procorefs.procore.client import Client, open_client
+from procorefs.procore.downloads import Downloads
+from procorefs.procore.models import CompanyId, Document, DocumentId, ProjectId, Version
+from procorefs.procore.settings import ApiSettings
+from tests.sandbox import SandboxHandle
+
+NOW = Priority.INTERACTIVE
+
+
+def settings(sandbox: SandboxHandle, **changes: Any) -> ApiSettings:
+    """Settings for the sandbox's first client."""
+    made = ApiSettings(
+        api_url=sandbox.url,
+        login_url=sandbox.login_url,
+        client_id=sandbox.client_id,
+        client_secret=sandbox.client_secret,
+        company_id=CompanyId(sandbox.company_id),
+        project_id=ProjectId(sandbox.project_id),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+@asynccontextmanager
+async def client_of(
+    sandbox: SandboxHandle, limiter: Limiter | None = None, **changes: Any
+) -> AsyncIterator[Client]:
+    async with open_client(settings(sandbox, **changes), limiter=limiter) as client:
+        yield client
+
+
+def random_bytes(count: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+def put_file(sandbox: SandboxHandle, content: bytes, name: str = "a.bin") -> DocumentId:
+    """A new file in the root."""
+    made = sandbox.act("create_file", path="/", name=name, base64=base64.b64encode(content).decode())
+    return DocumentId(int(made["id"]))
+
+
+async def version_of(client: Client, file_id: DocumentId) -> Version:
+    document: Document = await client.file(file_id, priority=NOW)
+    assert document.version is not None
+    return document.version
+
+
+async def fetched(downloads: Downloads, version: Version, start: int = 0, end: int | None = None) -> bytes:
+    """The bytes [start, end) in one piece."""
+    async with downloads.stream(version, start, version.size_bytes if end is None else end) as pieces:
+        return b"".join([piece async for piece in pieces])

@@ -1,0 +1,56 @@
+"""A server on loopback that answers exactly the bytes a test wants, for what no decent server would send."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+Answer = Callable[[str], bytes]  # the request's head to the whole answer; the connection is closed after it
+
+
+class RawServer:
+    """Keeps the heads of all requests."""
+
+    def __init__(self, answer: Answer, host: str) -> None:
+        self.requests: list[str] = []
+        self.host = host
+        self.url = ""
+        self._answer = answer
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            received = await stream.receive_some()
+            if not received:
+                return
+            head += received
+        self.requests.append(head.decode())
+        try:
+            await stream.send_all(self._answer(head.decode()))
+            await stream.send_eof()
+            await stream.receive_some()  # until the client has closed: closing first could cut the answer
+        except trio.BrokenResourceError:
+            pass  # the client had enough
+
+
+@asynccontextmanager
+async def raw_server(answer: Answer, host: str = "127.0.0.1") -> AsyncIterator[RawServer]:
+    """Running as long as the context lasts; `host` is the name in its url."""
+    server = RawServer(answer, host)
+    async with trio.open_nursery() as nursery:
+        on_loopback = partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
+        listeners: list[trio.SocketListener] = await nursery.start(on_loopback)
+        server.url = f"http://{host}:{listeners[0].socket.getsockname()[1]}"
+        yield server
+        nursery.cancel_scope.cancel()
+
+
+def http(status: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """An answer as bytes; Content-Length only where the headers say so."""
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
