@@ -13,6 +13,7 @@ COMMANDS = {
     "mount": ("procorefs.cli.mount", "Show a project as a directory."),
     "umount": ("procorefs.cli.umount", "Take a mount away and end its daemon."),
     "status": ("procorefs.cli.status", "Say what the mounts are doing."),
+    "check": ("procorefs.cli.check", "Say which names Procore would refuse."),
     "login": ("procorefs.cli.login", "Make a profile: store credentials and try them."),
     "logout": ("procorefs.cli.logout", "Revoke and forget the tokens of a profile."),
     "projects": ("procorefs.cli.projects", "List the companies and projects that can be reached."),

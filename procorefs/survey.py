@@ -1,0 +1,122 @@
+"""A survey of a local tree before it is copied into a project: what would be refused, and what the rest costs.
+
+Reads names and sizes, opens no file and sends nothing.
+"""
+
+import os
+import stat
+from collections import Counter
+
+import msgspec
+
+from procorefs.tree.names import split_extension
+from procorefs.tree.rules import Refusal, is_junk, name_refusal, path_refusal
+
+WHOLE_BYTES = 32 << 20
+"""Larger files are uploaded in segments, which takes a call more."""
+
+CALLS_A_FILE, CALLS_A_SEGMENTED_FILE, CALLS_A_FOLDER = 2, 3, 1
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """An entry that could not be copied into the project."""
+
+    path: str
+    reason: str
+    rule: str = ""
+    """Which rule of names; empty when it is no matter of the name."""
+    character: str = ""
+
+
+class Survey(msgspec.Struct):
+    """What was found; counts and bytes are of what would be uploaded."""
+
+    files: int = 0
+    folders: int = 0
+    bytes: int = 0
+    junk: int = 0
+    api_calls: int = 0
+    longest_path: str = ""
+    """Of those that would be taken, from the project's root."""
+    types: Counter[str] = msgspec.field(default_factory=Counter)
+    """Files by extension with its dot, in lower case."""
+    refused: list[Refused] = []
+
+    def hours(self, calls_an_hour: int) -> float:
+        """How long the calls take at that budget; the bytes may take longer."""
+        return self.api_calls / calls_an_hour
+
+
+def survey(root: str, into: str = "") -> Survey:
+    """Look through everything below `root`, as if it were copied into the folder `into` of the project.
+
+    What lies below a refused folder is looked at all the same: its names have to be mended too. Raises OSError when
+    `root` itself can't be read.
+    """
+    found = Survey()
+    pending = [(os.fsencode(root), into.strip("/"))]
+    first = True
+    while pending:
+        local, target = pending.pop()
+        try:
+            with os.scandir(local) as entries:
+                for entry in entries:
+                    path = f"{target}/{_text(entry.name)}" if target else _text(entry.name)
+                    if _look_at(entry, path, found):
+                        pending.append((entry.path, path))
+        except OSError as error:
+            if first:
+                raise
+            found.refused.append(Refused(_shown(local), f"it can't be read ({error.strerror})"))
+        first = False
+    return found
+
+
+def _look_at(entry: "os.DirEntry[bytes]", path: str, found: Survey) -> bool:
+    """Count one entry; whether it is a folder to look into."""
+    if is_junk(_text(entry.name)):
+        found.junk += 1
+        return False
+    is_folder = entry.is_dir(follow_symlinks=False)
+    refusal = name_refusal(entry.name) or path_refusal(len(path))
+    if not is_folder and not entry.is_file(follow_symlinks=False):
+        found.refused.append(Refused(_shown(entry.path), _no_such_kind(entry)))
+    elif refusal is not None:
+        found.refused.append(_refused(entry.path, refusal))
+    else:
+        found.longest_path = max(found.longest_path, path, key=len)
+        _count(entry, is_folder, found)
+    return is_folder
+
+
+def _count(entry: "os.DirEntry[bytes]", is_folder: bool, found: Survey) -> None:
+    if is_folder:
+        found.folders += 1
+        found.api_calls += CALLS_A_FOLDER
+        return
+    size_bytes = entry.stat(follow_symlinks=False).st_size
+    found.files += 1
+    found.bytes += size_bytes
+    found.api_calls += CALLS_A_FILE if size_bytes <= WHOLE_BYTES else CALLS_A_SEGMENTED_FILE
+    found.types[split_extension(_text(entry.name))[1].lower()] += 1
+
+
+def _no_such_kind(entry: "os.DirEntry[bytes]") -> str:
+    if entry.is_symlink():
+        return "Procore has no symbolic links"
+    mode = entry.stat(follow_symlinks=False).st_mode
+    what = "sockets" if stat.S_ISSOCK(mode) else "pipes" if stat.S_ISFIFO(mode) else "devices"
+    return f"Procore has no {what}"
+
+
+def _refused(path: bytes, refusal: Refusal) -> Refused:
+    return Refused(_shown(path), str(refusal), refusal.rule.name.lower(), refusal.character)
+
+
+def _text(name: bytes) -> str:
+    """The name as Procore would count its characters; one that is not UTF-8 is refused anyway."""
+    return name.decode("utf-8", "replace")
+
+
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

@@ -1,0 +1,70 @@
+"""What Procore takes as a name: every rule, every place, and names drawn at random."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procorefs.tree.rules import MAX_PATH_CHARACTERS, Refusal, Rule, is_junk, name_refusal, path_refusal
+
+WHITE = [" ", "\t", "\u00a0", "\u2003", "\u3000"]
+
+
+@pytest.mark.parametrize("character", "?<>:|\\*")
+@pytest.mark.parametrize("frame", ["{}", "{}a.pdf", "a{}.pdf", "a.pd{}f", "a.pdf{}"])
+def test_forbidden_characters_are_refused_everywhere(character: str, frame: str) -> None:
+    assert name_refusal(frame.format(character).encode()) == Refusal(Rule.CHARACTER, character)
+
+
+@pytest.mark.parametrize("white", WHITE)
+def test_white_space_is_refused_around_the_extension_alone(white: str) -> None:
+    around = Rule.CONTROL if white < " " else None
+    before, end = name_refusal(f"a{white}.pdf".encode()), name_refusal(f"a.pdf{white}".encode())
+    assert before == Refusal(around or Rule.SPACE_BEFORE_EXTENSION, white)
+    assert end == Refusal(around or Rule.SPACE_AT_END, white)
+    if not around:
+        assert name_refusal(f"{white}a{white}b.c{white}d.pdf".encode()) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['6" pipe.dwg', "ünï ✓.pdf", ".hidden", "a..b", "..a", "no extension", "x" * 255, "~$x", "a,b;c'd"],
+)
+def test_good_names_are_taken(name: str) -> None:
+    assert name_refusal(name.encode()) is None
+
+
+def test_lengths_count_bytes_in_a_name_and_characters_in_a_path() -> None:
+    assert name_refusal(b"x" * 256) == Refusal(Rule.COMPONENT_LENGTH)
+    assert name_refusal("ü".encode() * 128) == Refusal(Rule.COMPONENT_LENGTH)
+    assert path_refusal(MAX_PATH_CHARACTERS) is None
+    assert path_refusal(MAX_PATH_CHARACTERS + 1) == Refusal(Rule.PATH_LENGTH)
+
+
+def test_what_is_not_utf8_is_refused() -> None:
+    assert name_refusal(b"caf\xe9.txt") == Refusal(Rule.ENCODING)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=40))
+def test_a_name_is_taken_exactly_when_no_rule_speaks_against_it(name: str) -> None:
+    stem, dot, _ = name.rpartition(".")
+    good = (
+        not set(name) & set("?<>:|\\*")
+        and all(c >= " " and c != "\x7f" for c in name)
+        and not (dot and stem and stem[-1].isspace())
+        and not name[-1].isspace()
+        and len(name.encode()) <= 255
+    )
+    assert (name_refusal(name.encode()) is None) is good
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".DS_Store", "._x", "Thumbs.db", "~$plan.docx", ".~lock.a.odt#", ".a.swp", ".nfs0001", ".Trash-1000"],
+)
+def test_junk_is_known(name: str) -> None:
+    assert is_junk(name)
+
+
+@pytest.mark.parametrize("name", ["DS_Store", "thumbs.pdf", "a~$b", "lock.odt", "swp"])
+def test_documents_are_no_junk(name: str) -> None:
+    assert not is_junk(name)
