@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from procorefs.procore.models import Version
 
@@ -14,4 +14,13 @@ class ByteSource(Protocol):
         self, version: Version, start: int, end: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Yield exactly the bytes [start, end) in pieces, or raise ProcoreError."""
+        ...
+
+
+@runtime_checkable
+class KnowsRanges(Protocol):
+    """A source that can tell how the storage takes ranges; one that is no KnowsRanges is taken to obey them."""
+
+    def ignores_ranges(self, version: Version) -> bool:
+        """Whether the storage was seen to send whole bodies: a stream then costs all that lies before its start."""
         ...

@@ -30,7 +30,7 @@ from procorefs.content.grid import (
     chunk_stop,
     round_up,
 )
-from procorefs.content.source import ByteSource
+from procorefs.content.source import ByteSource, KnowsRanges
 from procorefs.content.spans import Spans
 from procorefs.procore.errors import Malformed, ProcoreError, Unavailable
 from procorefs.procore.models import Version
@@ -137,6 +137,8 @@ class Transfer:
 
     def prefetch(self, low: int, goal: int) -> int:
         """Have what follows `low` downloaded up to the end of goal's chunk; up to where that is so now."""
+        if self._takes_whole_bodies():
+            return low
         low = chunk_start(chunk_at(low))
         target = round_up(goal, self._size)
         for start, stop in self._missing(low, target):
@@ -179,6 +181,11 @@ class Transfer:
 
     def _demand(self, low: int, high: int, goal: int) -> None:
         """Start what [low, high) lacks, which somebody waits for, and go on to `goal`."""
+        if self._takes_whole_bodies():
+            for start, stop in self._missing(0, self._size):
+                if start < high:
+                    self._start(start, stop)
+            return
         self._cut_distant_streams(low)
         begin = self._begin_of(low)
         for start, stop in self._missing(begin, round_up(max(high, goal), self._size)):
@@ -186,6 +193,11 @@ class Transfer:
                 self._start(start, min(stop, start + STREAM_BYTES))
             elif not self._start_ahead(start, stop):
                 break
+
+    def _takes_whole_bodies(self) -> bool:
+        """Whether the storage ignores ranges: then one stream brings everything, and none is cut or runs ahead."""
+        source = self._downloads.source
+        return isinstance(source, KnowsRanges) and source.ignores_ranges(self.version)
 
     def _begin_of(self, low: int) -> int:
         """Where to begin for bytes at `low`: at the chunk's start if that is near."""

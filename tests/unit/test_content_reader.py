@@ -15,6 +15,7 @@ from procorefs.content import ContentReader, Reader
 from procorefs.content.cache import MEMORY_BYTES
 from procorefs.content.chunkstore import ChunkKey
 from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, Silent, Unavailable
+from procorefs.procore.models import Version
 
 KIB = 1024
 
@@ -263,6 +264,25 @@ async def test_a_body_shorter_than_said_is_an_error_and_never_zeros(tmp_path: Pa
         source.short_by = 0
         assert bytes(await reader.read(0, 100_000)) == content_of(one, 0, 100_000)
         reader.close()
+
+
+class WholeBodies(MemorySource):
+    """A storage that ignores ranges, which shows with the first answer."""
+
+    def ignores_ranges(self, one: Version) -> bool:  # noqa: ARG002 - the protocol says so
+        return bool(self.requests)
+
+
+async def test_a_storage_that_ignores_ranges_is_asked_once_and_for_all(tmp_path: Path) -> None:
+    source, one = WholeBodies(piece_bytes=MIB), version(1, 100 * MIB)
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        for offset in [*range(0, 70 * MIB, MIB), 5, 98 * MIB, 40 * MIB]:
+            assert await reader.read(offset, MIB) == content_of(one, offset, offset + MIB)
+        await settled(content)
+        reader.close()
+        assert source.delivered_bytes == one.size_bytes
+    assert len(source.requests) == 2  # the first, before it was known, and the rest
 
 
 async def test_versions_are_never_mixed(tmp_path: Path) -> None:
