@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from procorefs.config import Config, ConfigError, Paths, Profile, find_paths, read_config, write_config
+from procorefs.config import (
+    Config,
+    ConfigError,
+    Paths,
+    Profile,
+    find_paths,
+    private_dir,
+    read_config,
+    write_config,
+)
 from procorefs.config.account import checked_url, is_loopback
 from procorefs.config.secrets import load_secret, read_secret_file, store_secret
 from procorefs.config.spec import PROFILE_NAME
@@ -162,6 +171,7 @@ def _try(made: Profile, secret: str, name: str, paths: Paths) -> str:
         redirect_uri=made.redirect_uri,
         token_dir=paths.tokens_dir,
     )
+    private_dir(paths.tokens_dir)
     me = trio.run(_log_in, api)
     return me.name or me.login or f"user {me.id}"
 

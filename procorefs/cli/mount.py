@@ -22,6 +22,7 @@ from procorefs.config import (
     options_help,
     parse_options,
     parse_spec,
+    private_dir,
     read_config,
 )
 from procorefs.config.resolved import mount_key
@@ -99,6 +100,7 @@ def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
 
 def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None:
     """The daemon's life, in the daemon's process."""
+    private_dir(plan.paths.tokens_dir)
     company_id, project_id = find_ids(plan.account, plan.company, plan.project)
     wait_for_closing_owner(plan.account.api.api_url, company_id, project_id, plan.paths)
     resolved = ResolvedMount(

@@ -5,7 +5,7 @@ import os
 import click
 import msgspec
 
-from procorefs.config import Account, find_account, find_paths, read_config
+from procorefs.config import Account, find_account, find_paths, private_dir, read_config
 from procorefs.procore.models import Company, Project
 from procorefs.procore.settings import ApiSettings
 
@@ -30,6 +30,7 @@ def projects(profile: str | None, as_json: bool) -> None:
     account = find_account(os.environ, read_config(paths.config_file), paths, profile)
     import trio
 
+    private_dir(paths.tokens_dir)
     found = trio.run(_list, account.api)
     if as_json:
         click.echo(msgspec.json.encode(found))
@@ -54,11 +55,12 @@ async def _list(api: ApiSettings) -> list[CompanyProjects]:
 
 
 def _show(found: list[CompanyProjects], account: Account) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from procorefs.cli.status_view import wide_console
+
+    console = wide_console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("SPEC", "COMPANY", "PROJECT", "NUMBER"):
         table.add_column(column, overflow="fold", no_wrap=column == "SPEC")

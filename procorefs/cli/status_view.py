@@ -13,11 +13,17 @@ from procorefs.status import LimiterStatus, MountStatus, Named, WindowStatus
 
 def show(mounts: list[MountStatus]) -> None:
     """Print one block a mount."""
-    console = Console(highlight=False)
+    console = wide_console()
     if not mounts:
         console.print("Nothing is mounted.")
     for mount in mounts:
         console.print(_block(mount))
+
+
+def wide_console() -> Console:
+    """A console that breaks lines for a terminal, but not for a pipe or a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=1000)
 
 
 def _block(mount: MountStatus) -> Table:

@@ -1,0 +1,281 @@
+"""login, logout and projects against the embedded Procore, as separate processes."""
+
+import contextlib
+import html
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from procorefs.config import find_paths, read_config
+from tests.sandbox import SandboxHandle
+
+pytest_plugins = ["tests.sandbox"]
+
+ENDED = subprocess.CompletedProcess[str]
+COMMAND = (sys.executable, "-m", "procorefs.cli")
+
+
+class Desk:
+    """A person with directories of their own, who knows a client id and its secret."""
+
+    def __init__(self, folder: Path, sandbox: SandboxHandle) -> None:
+        self.sandbox = sandbox
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            # no keyring of whoever runs the tests
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        }
+        self.paths = find_paths(self.env)
+        self.secret_file = folder / "secret"
+        self.secret_file.write_text(sandbox.client_secret + "\n")
+        self.secret_file.chmod(0o600)
+
+    def run(self, *words: str, typed: str = "", **env: str) -> ENDED:
+        return subprocess.run(
+            [*COMMAND, *words], env={**self.env, **env}, input=typed,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def login(self, *words: str, typed: str = "", **env: str) -> ENDED:
+        return self.run(
+            "login", *self.urls(), "--client-id", self.sandbox.client_id, *words, typed=typed, **env
+        )
+
+    def urls(self) -> list[str]:
+        return ["--api-url", self.sandbox.url, "--login-url", self.sandbox.login_url]
+
+    def tokens(self) -> list[Path]:
+        return list(self.paths.tokens_dir.glob("*.json"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, sandbox: SandboxHandle) -> Iterator[Desk]:
+    yield Desk(tmp_path, sandbox)
+    for file in tmp_path.rglob("procorefs/**/*"):
+        assert file.stat().st_mode & 0o077 == 0, f"{file} is open to others"
+
+
+def fine(done: ENDED) -> str:
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def refused(done: ENDED, says: str) -> None:
+    assert done.returncode != 0
+    assert done.stderr.startswith("procorefs: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert says in done.stderr
+
+
+def token_works(sandbox: SandboxHandle, token: str) -> bool:
+    request = urllib.request.Request(
+        f"{sandbox.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+
+
+def browse(url: str, form: dict[str, str] | None = None) -> str:
+    """What a browser ends up with: the body, redirects followed."""
+    body = None if form is None else urllib.parse.urlencode(form).encode()
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, body, timeout=20) as page:
+            return str(page.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(error.read().decode())
+
+
+def allow(url: str) -> str:
+    """Open the login page and press its first button."""
+    page = html.unescape(browse(url))
+    action = re.search(r'action="([^"]+)"', page)
+    assert action, page
+    fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page))
+    fields |= dict(re.findall(r'<button name="([^"]+)" value="([^"]*)"', page)[:1])
+    return browse(urllib.parse.urljoin(url, action[1]), fields)
+
+
+def test_a_service_account_logs_in_lists_and_logs_out(desk: Desk) -> None:
+    said = fine(desk.login("--secret-file", str(desk.secret_file), "--company", "1", "--project", "2"))
+    assert "Logged in as ProcoreFS Service" in said
+    profile = read_config(desk.paths.config_file).profiles["default"]
+    assert (profile.client_id, profile.company, profile.project) == (desk.sandbox.client_id, "1", "2")
+    assert desk.sandbox.client_secret not in desk.paths.config_file.read_text()
+
+    companies = json.loads(fine(desk.run("projects", "--json")))
+    found = {project["id"] for company in companies for project in company["projects"]}
+    assert desk.sandbox.project_id in found
+    table = fine(desk.run("projects"))
+    assert f"default:{desk.sandbox.company_id}/{desk.sandbox.project_id}" in table
+
+    [file] = desk.tokens()
+    token = json.loads(file.read_bytes())["access_token"]
+    assert token_works(desk.sandbox, token)
+    assert "Logged out profile 'default'" in fine(desk.run("logout"))
+    assert desk.tokens() == []
+    assert not token_works(desk.sandbox, token)
+    fine(desk.run("projects"))
+
+
+def test_forgetting_leaves_no_secret(desk: Desk) -> None:
+    fine(desk.login("-p", "work", "--secret-file", str(desk.secret_file)))
+    fine(desk.run("logout", "-p", "work", "--forget"))
+    assert read_config(desk.paths.config_file).profiles == {}
+    assert list(desk.paths.secrets_dir.iterdir()) == []
+    refused(desk.run("projects"), "procorefs login")
+
+
+def test_the_secret_comes_from_a_pipe_or_the_environment(desk: Desk) -> None:
+    fine(desk.login(typed=desk.sandbox.client_secret + "\n"))
+    fine(desk.login("-p", "other", PROCOREFS_CLIENT_SECRET=desk.sandbox.client_secret))
+    assert set(read_config(desk.paths.config_file).profiles) == {"default", "other"}
+
+
+def test_the_secret_is_typed_without_echo(desk: Desk) -> None:
+    ours, theirs = pty.openpty()
+    words = [*COMMAND, "login", *desk.urls()]
+    with subprocess.Popen(
+        words, env=desk.env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as p:
+        os.close(theirs)
+        shown = answer(ours, b"Client id", desk.sandbox.client_id)
+        shown += answer(ours, b"Client secret", desk.sandbox.client_secret)
+        shown += read_all(ours)
+    assert p.returncode == 0, shown
+    assert b"Logged in as" in shown
+    assert desk.sandbox.client_secret.encode() not in shown
+
+
+def answer(terminal: int, question: bytes, text: str) -> bytes:
+    shown = b""
+    while question not in shown:
+        assert select.select([terminal], [], [], 20)[0], shown
+        shown += os.read(terminal, 4096)
+    os.write(terminal, text.encode() + b"\n")
+    return shown
+
+
+def read_all(terminal: int) -> bytes:
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:
+            os.close(terminal)
+            return shown
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "says"),
+    [
+        ([], "wrong\n", "the login was refused"),
+        ([], "", "no client secret was given"),
+        (["--secret-file", "/nowhere/secret"], "", "cannot be read"),
+        (["--secret-file", "/etc/passwd"], "", "open to other users"),
+        (["-p", "a b"], "", "cannot name a profile"),
+        (["--browser", "--redirect-uri", "https://example.org/cb"], "x\n", "does not lead to this machine"),
+        (["--browser", "--redirect-uri", "http://example.org/cb"], "x\n", "not encrypted"),
+    ],
+)
+def test_a_login_that_fails_stores_nothing(desk: Desk, words: list[str], typed: str, says: str) -> None:
+    refused(desk.login(*words, typed=typed), says)
+    assert not desk.paths.config_file.exists()
+    assert not desk.paths.secrets_dir.exists()
+    assert desk.tokens() == []
+
+
+@contextlib.contextmanager
+def started_login(desk: Desk, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """A login that waits for a person; it ends with the block, whatever happens."""
+    command = [*COMMAND, "login", *desk.urls(), "--client-id", desk.sandbox.client_id, *words]
+    with subprocess.Popen(
+        command, env={**desk.env, "PROCOREFS_CLIENT_SECRET": desk.sandbox.client_secret},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def login_url(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr is not None
+    process.stderr.readline()
+    return process.stderr.readline().strip()
+
+
+def test_a_person_logs_in_with_a_browser(desk: Desk, free_tcp_port: int) -> None:
+    page = f"http://127.0.0.1:{free_tcp_port}/callback"
+    with started_login(desk, "--browser", "--redirect-uri", page) as process:
+        url = login_url(process)
+        # a page that knows the address but not the state, and a visitor
+        assert "not the answer" in browse(f"{page}?code=stolen&state=guessed")
+        assert "not the answer" in browse(f"http://127.0.0.1:{free_tcp_port}/favicon.ico")
+        assert "ProcoreFS is logged in" in allow(url)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Logged in as" in out
+    fine(desk.run("projects"))
+    desk.sandbox.faults(expire_tokens=True)
+    # by the refresh token, which needs the redirect URI again
+    fine(desk.run("projects"))
+    tokens = json.loads(desk.tokens()[0].read_bytes())
+    assert tokens["refresh_token"]
+    fine(desk.run("logout"))
+    assert not token_works(desk.sandbox, tokens["access_token"])
+    refused(desk.run("projects"), "procorefs login")
+
+
+def test_a_person_says_no_in_the_browser(desk: Desk, free_tcp_port: int) -> None:
+    page = f"http://127.0.0.1:{free_tcp_port}/callback"
+    with started_login(desk, "--browser", "--redirect-uri", page) as process:
+        state = urllib.parse.parse_qs(urllib.parse.urlsplit(login_url(process)).query)["state"][0]
+        browse(f"{page}?error=access_denied&error_description=Not%20today&state={state}")
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == "procorefs: Procore did not let you in (Not today); run procorefs login again\n"
+    assert desk.tokens() == []
+
+
+def test_the_redirect_page_cannot_listen(desk: Desk, free_tcp_port: int) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", free_tcp_port)):
+        done = desk.login(
+            "--browser", "--redirect-uri", f"http://127.0.0.1:{free_tcp_port}/", PROCOREFS_CLIENT_SECRET="x"
+        )
+    refused(done, "nothing can listen at")
+
+
+def test_a_person_pastes_the_code(desk: Desk) -> None:
+    with started_login(desk, "--paste") as process:
+        code = re.search(r'<code id="code">([^<]+)</code>', allow(login_url(process)))
+        assert code
+        out, err = process.communicate(code[1] + "\n", timeout=30)
+    assert process.returncode == 0, err
+    assert "Logged in as" in out
+    fine(desk.run("projects"))
+
+
+def test_a_company_without_permission_does_not_hide_the_others(desk: Desk) -> None:
+    fine(desk.login("--secret-file", str(desk.secret_file)))
+    desk.sandbox.faults(rules=[{"kind": "error", "route": "GET /rest/v1.1/projects", "status": 403}])
+    assert "does not permit" in fine(desk.run("projects"))
