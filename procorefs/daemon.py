@@ -84,6 +84,7 @@ class _Daemon:
         self._notifier = Notifier()
         self._refusals = Refusals()
         self._stop = trio.Event()
+        self._operations: Operations | None = None  # while there is a session that can be told anything
 
     async def run(self) -> None:
         mount = self._mount
@@ -130,7 +131,11 @@ class _Daemon:
             await rooms.start(follower.run)
             rooms.start_soon(titles.complete, follower.listed)
             with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
-                await self._answer(session, reporter)
+                self._operations = operations
+                try:
+                    await self._answer(session, reporter)
+                finally:
+                    self._operations = None
             rooms.cancel_scope.cancel()
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:
@@ -167,15 +172,20 @@ class _Daemon:
         return reporter.status(closing=self._stop.is_set())
 
     def _forget(self, changes: Sequence[Forget]) -> None:
-        """Hand on what the kernel must forget; returns at once, the notifier's threads do it."""
+        """Hand on what the kernel must forget; returns at once, the notifier's threads do what may have to wait."""
+        if self._operations is None:
+            return
         for change in changes:
             match change:
                 case EntryGone(folder, name):
                     self._notifier.entry(folder, name)
                 case ListingChanged(folder):
+                    self._operations.folders.listing_changed(folder)
                     self._notifier.listing(folder)
-                case InodeChanged(inode):
+                case InodeChanged(inode, data=True):
                     self._notifier.inode(inode)
+                case InodeChanged(inode):
+                    self._notifier.attributes(inode)
 
 
 def _ownership(mount: ResolvedMount) -> Ownership:

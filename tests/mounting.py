@@ -10,16 +10,19 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, cast
 
 import pytest
 
 from procorefs.tree.store import TreeStore
 from tests.sandbox import ROOT, SandboxHandle
+
+T = TypeVar("T")
 
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 15.0
@@ -119,6 +122,16 @@ class Mounted:
         assert not unannounced, "\n".join(unannounced)
 
 
+def mount_followed(sandbox: SandboxHandle, mount: Callable[..., Mounted], *options: str) -> Mounted:
+    """A mount that lists the whole project at once: a program that walks makes it, and from then on looks happen."""
+    for name in ("walked 1", "walked 2"):
+        sandbox.act("create_folder", path=f"/{name}")
+    mounted = mount(sandbox, *options)
+    for name in ("walked 1", "walked 2"):
+        assert not list((mounted.path / name).iterdir())
+    return mounted
+
+
 def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -134,6 +147,43 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = END_
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
         time.sleep(0.02)
+
+
+class ThreadOf(Generic[T]):
+    """A call that may have to wait, made on a thread of its own for as long as the `with` lasts.
+
+    Leaving it joins the thread: whatever the call waits for must have been released by then.
+    """
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._answer: T | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._call()
+        except BaseException as error:
+            self._error = error
+
+    def result(self, timeout_s: float = END_TIMEOUT_S) -> T:
+        """What the call returned or raised."""
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive(), f"the call did not end in {timeout_s:.0f} s"
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._answer)
+
+    def is_waiting(self) -> bool:
+        return self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(END_TIMEOUT_S)
 
 
 @pytest.fixture

@@ -101,6 +101,10 @@ class SandboxHandle:
         """Return when that many calls wait for an answer that does not come."""
         await trio.to_thread.run_sync(lambda: self._get(f"waiting?count={count}"), abandon_on_cancel=True)
 
+    def wait_for_silent_calls(self, count: int = 1) -> None:
+        """The same for tests without a loop."""
+        self._get(f"waiting?count={count}")
+
     def calls(self) -> dict[str, Any]:
         """`total` and `by_route` of API calls since the last reset; `other`: logins, redirects, storage."""
         return self._get("calls")
@@ -114,7 +118,7 @@ class SandboxHandle:
 
     def import_tree(self, path: Path | str, into: str = "/") -> dict[str, Any]:
         """Put a local directory's content into a folder of the project."""
-        return self._post("import", {"path": str(path), "into": into})
+        return self._post("import", {"path": str(Path(path).absolute()), "into": into})
 
     def state(self) -> dict[str, Any]:
         return self._get("state")

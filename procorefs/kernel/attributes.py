@@ -34,6 +34,7 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     entry.st_uid = ownership.uid
     entry.st_gid = ownership.gid
     entry.st_blksize = IO_BYTES
+    entry.st_nlink = 1 if node.in_tree else 0
     version = node.version
     mtime_s = node.updated_at_s
     if node.is_folder:

@@ -57,6 +57,11 @@ class OpenFiles:
     def get(self, handle: int) -> OpenFile:
         return self._files[handle]
 
+    def inode_of(self, handle: int) -> Inode | None:
+        """For the log: None when the handle is not open."""
+        file = self._files.get(handle)
+        return file.inode if file is not None else None
+
     def release(self, handle: int) -> None:
         file = self._files.pop(handle)
         file.reader.close()
@@ -82,12 +87,24 @@ class OpenFolders:
     def get(self, handle: int) -> Inode:
         return self._folders[handle]
 
+    def inode_of(self, handle: int) -> Inode | None:
+        """For the log: None when the handle is not open."""
+        return self._folders.get(handle)
+
     def release(self, handle: int) -> None:
         del self._folders[handle]
 
     def listing_begins(self, folder: Inode, now_s: float) -> None:
         """The first entries, and their attributes, are being sent now."""
         self._sent_at_s[folder] = now_s
+
+    def listing_changed(self, folder: Inode) -> None:
+        """The folder has other entries than when they were sent.
+
+        The kernel was told to forget them, but a program that has its reply and was not yet scheduled may put the old
+        entries into the kernel's cache after that: the next opendir must have them thrown away again.
+        """
+        self._sent_at_s.pop(folder, None)
 
     def may_keep_listing(self, folder: Inode, now_s: float) -> bool:
         """Whether the attributes that came with the kernel's listing are still valid.

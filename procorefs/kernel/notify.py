@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from procorefs.kernel.bridge import Notices, invalidate_listing
+from procorefs.kernel.bridge import Notices, invalidate_listing, pyfuse3
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +75,21 @@ class Notifier:
         if error not in _EXPECTED | _GOING:
             log.warning("The kernel keeps the listing of folder inode %d: %s.", folder, os.strerror(error))
 
+    def attributes(self, inode: int) -> None:
+        """Make the kernel ask for a file's attributes anew and keep its data; at once: this waits for no page.
+
+        Only while the session lasts.
+        """
+        try:
+            pyfuse3.invalidate_inode(inode, attr_only=True)
+        except OSError as error:
+            if error.errno not in _EXPECTED | _GOING:
+                log.warning("The kernel keeps the attributes of inode %d: %s.", inode, error.strerror)
+
     async def settled(self, inode: int) -> None:
-        """Wait until every invalidation of *inode* that was asked for before has been carried out."""
-        for event in tuple(self._open.get(inode, ())):
-            await event.wait()
+        """Wait until no invalidation of *inode* is asked for that has not been carried out."""
+        while events := self._open.get(inode):
+            await next(iter(events)).wait()  # then look again: another may have been asked for meanwhile
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what is asked for, until cancelled; then threads that are stuck are left behind."""

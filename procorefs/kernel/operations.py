@@ -1,8 +1,11 @@
 """The FUSE requests: each handler checks, awaits one call into a room and builds the reply."""
 
+import contextlib
+import errno
 import functools
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,7 +21,7 @@ from procorefs.kernel.refusals import Refusals
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.tree.store import Sizes, TreeStore
+from procorefs.tree.store import Sizes, TreeStore, damaged
 
 log = logging.getLogger(__name__)
 
@@ -33,41 +36,59 @@ SIZES_VALID_S = 60.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_Operation = Callable[Concatenate["Operations", int, P], Coroutine[Any, Any, T]]
+A = TypeVar("A")
+_Operation = Callable[Concatenate["Operations", A, P], Coroutine[Any, Any, T]]
 
 
-def by_inode(operation: _Operation[P, T]) -> _Operation[P, T]:
-    """Around an operation that names an inode: its interrupts, its errno, its line in the log."""
+def _answering(
+    inode_of: Callable[["Operations", A], Inode],
+) -> Callable[[_Operation[A, P, T]], _Operation[A, P, T]]:
+    """Around every operation: its interrupts, its errno, its line in the log.
 
-    @functools.wraps(operation)
-    async def handle(self: "Operations", inode: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        request = self.bridge.take_request()
-        try:
-            with interruptible(request):
-                return await operation(self, inode, *args, **kwargs)
-            raise Interrupted
-        except Exception as error:
-            raise self.answer(operation.__name__, Inode(inode), args, error) from None
+    Only FUSEError leaves it: with any other exception pyfuse3 would end the mount. `inode_of` says for the log whom the
+    operation's first argument names.
+    """
 
-    return handle
+    def decorate(operation: _Operation[A, P, T]) -> _Operation[A, P, T]:
+        @functools.wraps(operation)
+        async def handle(self: "Operations", named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            request = self.bridge.take_request()
+            try:
+                with interruptible(request):
+                    return await operation(self, named, *args, **kwargs)
+                raise Interrupted
+            except trio.Cancelled:
+                # The mount ends. Without an answer the caller would hang where nobody can abort the connection; and
+                # the worker meets the cancellation again at its next checkpoint.
+                raise pyfuse3.FUSEError(errno.ENOTCONN) from None
+            except Exception as error:
+                raise self.answer(operation.__name__, inode_of(self, named), args, error) from None
+
+        return handle
+
+    return decorate
 
 
-def by_handle(operation: _Operation[P, T]) -> _Operation[P, T]:
-    """The same around an operation that names an open file or folder."""
+def _named(_operations: "Operations", inode: int) -> Inode:
+    return Inode(inode)
 
-    @functools.wraps(operation)
-    async def handle(self: "Operations", handle_id: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        request = self.bridge.take_request()
-        try:
-            with interruptible(request):
-                return await operation(self, handle_id, *args, **kwargs)
-            raise Interrupted
-        except Exception as error:
-            raise self.answer(
-                operation.__name__, self.inode_of(operation.__name__, handle_id), args, error
-            ) from None
 
-    return handle
+def _of_file(operations: "Operations", handle: int) -> Inode:
+    return operations.files.inode_of(handle) or ROOT
+
+
+def _of_folder(operations: "Operations", handle: int) -> Inode:
+    return operations.folders.inode_of(handle) or ROOT
+
+
+def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
+    return ROOT
+
+
+by_inode = _answering(_named)
+by_file = _answering(_of_file)
+by_folder = _answering(_of_folder)
+of_all = _answering(_of_all)
 
 
 class Operations(pyfuse3.Operations):
@@ -89,7 +110,7 @@ class Operations(pyfuse3.Operations):
         self.files = files
         self._store = store
         self._follower = follower
-        self._folders = OpenFolders()
+        self.folders = OpenFolders()
         self._notifier = notifier
         self._ownership = ownership
         self._refusals = refusals
@@ -97,7 +118,7 @@ class Operations(pyfuse3.Operations):
 
     def may_keep_listing(self, folder: int) -> bool:
         """The bridge's question at each opendir."""
-        return self._folders.may_keep_listing(Inode(folder), trio.current_time())
+        return self.folders.may_keep_listing(Inode(folder), trio.current_time())
 
     def answer(
         self, operation: str, inode: Inode, args: tuple[object, ...], error: Exception
@@ -107,15 +128,22 @@ class Operations(pyfuse3.Operations):
             return error
         answer = answer_of(error)
         if answer.level >= logging.WARNING:
-            path = self._store.path(inode)
+            path = self._path(inode)
             log.log(answer.level, "%s of %s: %s", operation, path or "the root", error)
             self._refusals.add(path, str(error))
         if answer.level >= logging.CRITICAL:
             log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
+        if damaged(error):
+            with contextlib.suppress(OSError):  # a full disk has nothing to do with the answer
+                self._store.mark_damaged()
         return pyfuse3.FUSEError(answer.errno)
 
-    def inode_of(self, operation: str, handle: int) -> Inode:
-        return self._folders.get(handle) if operation == "readdir" else self.files.get(handle).inode
+    def _path(self, inode: Inode) -> str:
+        """For people; a tree that can't be read must not keep an error from being answered."""
+        try:
+            return self._store.path(inode)
+        except sqlite3.Error:
+            return f"inode {inode}"
 
     # Names and attributes
 
@@ -154,14 +182,14 @@ class Operations(pyfuse3.Operations):
             raise NoEntry
         await self._follower.children_known(folder)
         await self._follower.freshen()
-        return self._folders.open(folder)
+        return self.folders.open(folder)
 
-    @by_handle
+    @by_folder
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """No await: rows, attributes and reply are one moment, so no reply is older than a notification."""
-        folder = self._folders.get(fh)
+        folder = self.folders.get(fh)
         if start_id == 0:
-            self._folders.listing_begins(folder, trio.current_time())
+            self.folders.listing_begins(folder, trio.current_time())
         for name, node, offset in self._entries(folder, start_id):
             if not pyfuse3.readdir_reply(token, name, attributes(node, self._ownership), offset):
                 return
@@ -181,8 +209,9 @@ class Operations(pyfuse3.Operations):
             start = batch[-1].inode
             limit = MORE_ENTRIES
 
+    @by_folder
     async def releasedir(self, fh: int) -> None:
-        self._folders.release(fh)
+        self.folders.release(fh)
 
     # Files
 
@@ -202,7 +231,7 @@ class Operations(pyfuse3.Operations):
         handle, keep_cache = self.files.open(node.inode, node.version)
         return pyfuse3.FileInfo(fh=handle, keep_cache=keep_cache)
 
-    @by_handle
+    @by_file
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer
         self, fh: int, off: int, size: int
     ) -> bytes | bytearray | memoryview:
@@ -211,11 +240,13 @@ class Operations(pyfuse3.Operations):
     async def flush(self, fh: int) -> None:
         """Nothing is written, so nothing is flushed; the kernel sends it where it does not know noflush."""
 
+    @by_file
     async def release(self, fh: int) -> None:
         self.files.release(fh)
 
     # The filesystem
 
+    @of_all
     async def statfs(self, _ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """Sizes are those of the newest versions, up to a minute old: counting a million rows takes a while."""
         now_s = trio.current_time()

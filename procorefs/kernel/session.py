@@ -74,9 +74,8 @@ class Session:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if _still_there(self._connection, self._mountpoint):
-            self._connection.abort()
-            _detach(self._connection, self._mountpoint)
+        self._connection.abort()
+        _detach(self._connection, self._mountpoint)
         pyfuse3.close(unmount=False)
         self._guard.dismiss()
 
@@ -94,18 +93,18 @@ def _detach(connection: Connection, mountpoint: Path) -> None:
     if not _still_there(connection, mountpoint):
         return
     command = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-    result = subprocess.run(
-        [*command, "--", os.fspath(mountpoint)],
-        capture_output=True,
-        text=True,
-        timeout=DETACH_TIMEOUT_S,
-        check=False,
-    )
-    if result.returncode:
+    try:
+        result = subprocess.run(
+            [*command, "--", os.fspath(mountpoint)],
+            capture_output=True,
+            text=True,
+            timeout=DETACH_TIMEOUT_S,
+            check=False,
+        )
+        why = result.stderr.strip() if result.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)
+    if why:
         log.error(
-            "%s could not be unmounted (%s); run: %s %s",
-            mountpoint,
-            result.stderr.strip(),
-            " ".join(command),
-            mountpoint,
+            "%s could not be unmounted (%s); run: %s %s", mountpoint, why, " ".join(command), mountpoint
         )

@@ -184,6 +184,7 @@ class _Absorption:
         for node in list(nodes):
             self._let_go(node)
             self._store.detach(node.inode, State.DELETED)
+            self.result.forget.append(InodeChanged(node.inode, data=False))  # it has no link any more
             if node.document_id is not None:
                 self.result.removed.append(node.document_id)
 
@@ -267,6 +268,7 @@ class _Absorption:
         if old is not None and self._succeeds(document, old):
             self._let_go(old)
             self._store.orphan(old.inode)
+            self.result.forget.append(InodeChanged(old.inode, data=False))  # it has no link any more
             self._folders.pop(document.id, None)
             known = old = None
         stays = old is not None and old.parent == folder

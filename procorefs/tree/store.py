@@ -53,7 +53,7 @@ CREATE INDEX node_children ON node (parent);
 CREATE INDEX node_apart ON node (state) WHERE state <> 0;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 INSERT INTO node VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0);
-INSERT INTO sqlite_sequence VALUES ('node', {FIRST_INODE - 1});
+UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
 """
 
 _COLUMNS = (
@@ -227,10 +227,11 @@ class TreeStore:
         self._db.execute("BEGIN")
         try:
             yield
+            self._db.execute("COMMIT")  # on a full disk this is what fails
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     # Reading
 
