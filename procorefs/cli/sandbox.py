@@ -1,7 +1,9 @@
 """`procorefs sandbox`: the embedded Procore in the foreground."""
 
 import signal
+import sqlite3
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import click
 import trio
 
 from procorefs.sandbox.config import PUBLISHED_HOURLY_CALLS, PUBLISHED_SPIKE_CALLS, SandboxConfig
+from procorefs.sandbox.failures import ApiError
 from procorefs.sandbox.fill import announcement_line
-from procorefs.sandbox.server import run
+from procorefs.sandbox.server import Hosts, prepare, serve_prepared
 from procorefs.sandbox.state import Sandbox
 
 
@@ -73,26 +76,45 @@ from procorefs.sandbox.state import Sandbox
 def sandbox(big_file_mib: int, **options: Any) -> None:  # noqa: ANN401 - click's values, one a field of SandboxConfig
     """Run an embedded Procore until Ctrl-C; prints one JSON line when it is ready."""
     config = SandboxConfig(big_file_bytes=big_file_mib * 1024 * 1024, **options)
-    trio.run(_run_until_signal, config)
-
-
-async def _run_until_signal(config: SandboxConfig) -> None:
-    parts = Sandbox(config)
     try:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(_serve, parts)
-                sys.stdout.write(announcement_line(parts) + "\n")
-                sys.stdout.flush()
-                async for _signal in signals:
-                    nursery.cancel_scope.cancel()
-                    break
+        parts = Sandbox(config)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise click.ClickException(
+            f"The data directory {config.data_dir} cannot be used: {error}. Name another one."
+        ) from error
+    try:
+        trio.run(_run_until_signal, parts)
     finally:
         parts.close()
 
 
-async def _serve(parts: Sandbox, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-    await run(parts, task_status=task_status)
+async def _run_until_signal(parts: Sandbox) -> None:
+    hosts = await _prepared(parts)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_prepared, parts, hosts)
+            sys.stdout.write(announcement_line(parts) + "\n")
+            sys.stdout.flush()
+            async for _signal in signals:
+                nursery.cancel_scope.cancel()
+                break
+
+
+async def _prepared(parts: Sandbox) -> Hosts:
+    config = parts.config
+    if config.openapi_path is not None and find_spec("openapi_core") is None:
+        raise click.ClickException(
+            "--openapi needs the Python package openapi-core; run: pip install openapi-core"
+        )
+    try:
+        return await prepare(parts)
+    except OSError as error:
+        ports = ", ".join(str(port) for port in (config.port, config.storage_port) if port)
+        raise click.ClickException(
+            f"Cannot listen on 127.0.0.1 port {ports or 'any'}: {error.strerror}. Choose another with --port."
+        ) from error
+    except ApiError as error:
+        raise click.ClickException(f"Cannot import {config.import_dir}: {error.errors}") from error
 
 
 if __name__ == "__main__":

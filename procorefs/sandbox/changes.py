@@ -1,4 +1,4 @@
-"""Changes of the tree that API and control share: make, rename, move, delete, restore, new versions, privacy."""
+"""Changes of the tree that API and control share: make, rename, move, delete, restore, versions, privacy, tags."""
 
 from .names import file_type
 from .records import Document, Value

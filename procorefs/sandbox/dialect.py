@@ -49,5 +49,3 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The store compresses for whoever says that gzip is fine."""
     authorize_page: bool = True
     """The authorize page asks; False: it goes on at once, as for a person who is logged in and has agreed before."""
-    project_compact_only: bool = False
-    v1_listing_created_by: bool = True

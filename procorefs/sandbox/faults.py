@@ -101,7 +101,7 @@ class Faults:
             if rule.count is not None:
                 rule.count -= 1
                 if rule.count <= 0:
-                    self._rules.remove(rule)
+                    self._rules = [other for other in self._rules if other is not rule]
         return struck
 
     async def wait_at_gate(self) -> None:

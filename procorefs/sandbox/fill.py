@@ -22,8 +22,8 @@ def fill(sandbox: Sandbox, documents: int) -> None:
         seed_documents(store, PROJECT_ID, documents, sandbox.config.seed)
         if sandbox.config.big_file_bytes:
             _add_big_file(sandbox, sandbox.config.big_file_bytes)
-    if sandbox.config.import_dir is not None:
-        import_directory(sandbox, sandbox.config.import_dir, "/")
+        if sandbox.config.import_dir is not None:
+            import_directory(sandbox, sandbox.config.import_dir, "/")
 
 
 def import_directory(sandbox: Sandbox, path: Path, into: str) -> Imported:

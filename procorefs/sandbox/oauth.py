@@ -73,7 +73,7 @@ def exchange_code(sandbox: Sandbox, client_id: str, code: str, redirect_uri: str
 
 
 def refresh(sandbox: Sandbox, client_id: str, refresh_token: str) -> dict[str, Any]:
-    """A new pair; the old refresh token is dead from here on, and so is its access token. Raises OAuthRefused."""
+    """A new pair; the old refresh token is dead from here on. Raises OAuthRefused."""
     row = sandbox.store.one(
         "SELECT client_id, user_id, refreshed, revoked FROM tokens WHERE refresh_token = ?", (refresh_token,)
     )

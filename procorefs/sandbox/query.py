@@ -53,8 +53,8 @@ def any_text(_name: str, value: str) -> str:
 
 
 def ids(name: str, value: str) -> list[int]:
-    """Ids with commas between them, in brackets or not."""
-    return [integer(name, part.strip()) for part in value.strip("[]").split(",")]
+    """Ids with commas between them."""
+    return [integer(name, part) for part in value.split(",")]
 
 
 def texts(name: str, value: str) -> list[str]:

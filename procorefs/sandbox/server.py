@@ -1,6 +1,6 @@
-"""Runs a sandbox: fills it when it is new, binds both ports, serves until cancelled."""
+"""Runs a sandbox: binds both ports, fills it when it is new, serves until cancelled."""
 
-import socket
+from dataclasses import dataclass
 
 import trio
 
@@ -12,31 +12,48 @@ from .state import Sandbox
 from .wire import serve_http
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The bound ports of the API and of the store."""
+
+    api: list[trio.SocketListener]
+    storage: list[trio.SocketListener]
+
+
 async def serve(
     config: SandboxConfig, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve until cancelled; `task_status.started(url)` when both ports answer."""
     sandbox = Sandbox(config)
     try:
-        await run(sandbox, task_status=task_status)
+        hosts = await prepare(sandbox)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_prepared, sandbox, hosts)
+            task_status.started(sandbox.urls.api)
     finally:
         sandbox.close()
 
 
-async def run(sandbox: Sandbox, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve a sandbox that somebody else owns."""
+async def prepare(sandbox: Sandbox) -> Hosts:
+    """Bind and fill. Raises OSError: a port is taken; ApiError: the tree to import cannot be read."""
     config = sandbox.config
+    hosts = Hosts(
+        await trio.open_tcp_listeners(config.port, host="127.0.0.1"),
+        await trio.open_tcp_listeners(config.storage_port, host="127.0.0.1"),
+    )
+    hosts.storage.extend(await _also_ipv6(_port(hosts.storage)))
+    sandbox.urls.api = f"http://127.0.0.1:{_port(hosts.api)}"
+    sandbox.urls.storage = f"http://{config.storage_host}:{_port(hosts.storage)}"
     fill(sandbox, config.documents)
-    checker = Checker(config.openapi_path) if config.openapi_path else None
-    api = await trio.open_tcp_listeners(config.port, host="127.0.0.1")
-    storage = await trio.open_tcp_listeners(config.storage_port, host="127.0.0.1")
-    storage += await _also_ipv6(_port(storage))
-    sandbox.urls.api = f"http://127.0.0.1:{_port(api)}"
-    sandbox.urls.storage = f"http://{config.storage_host}:{_port(storage)}"
+    return hosts
+
+
+async def serve_prepared(sandbox: Sandbox, hosts: Hosts) -> None:
+    """Serve until cancelled. Raises ModuleNotFoundError: checking was asked for without openapi-core."""
+    checker = Checker(sandbox.config.openapi_path) if sandbox.config.openapi_path else None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_http, create_app(sandbox, checker), api)
-        nursery.start_soon(serve_http, create_storage_app(sandbox), storage)
-        task_status.started(sandbox.urls.api)
+        nursery.start_soon(serve_http, create_app(sandbox, checker), hosts.api)
+        nursery.start_soon(serve_http, create_storage_app(sandbox), hosts.storage)
 
 
 def _port(listeners: list[trio.SocketListener]) -> int:
@@ -48,5 +65,5 @@ async def _also_ipv6(port: int) -> list[trio.SocketListener]:
     """The name localhost may mean ::1 first; where there is no IPv6, nobody asks it."""
     try:
         return await trio.open_tcp_listeners(port, host="::1")
-    except (OSError, socket.gaierror):
+    except OSError:
         return []

@@ -24,6 +24,8 @@ class Store:
         self._db.executescript(SCHEMA + INDEXES)
         self._users: dict[int, User] = {}
         self._depth = 0
+        self._last_document_id = FIRST_DOCUMENT_ID - 1
+        self._last_version_id = FIRST_VERSION_ID - 1
         self._counts: dict[tuple[str, tuple[Value, ...]], tuple[int, int]] = {}
         """(condition, values) -> (the connection's changes by then, rows); pages of one listing count once."""
 
@@ -101,10 +103,15 @@ class Store:
     # documents
 
     def next_document_id(self) -> int:
-        return max(self.value("SELECT max(id) FROM documents") or 0, FIRST_DOCUMENT_ID - 1) + 1
+        """Never one that was given out before, though its document may be gone."""
+        highest = self.value("SELECT max(id) FROM documents") or 0
+        self._last_document_id = max(highest, self._last_document_id) + 1
+        return self._last_document_id
 
     def next_version_id(self) -> int:
-        return max(self.value("SELECT max(id) FROM versions") or 0, FIRST_VERSION_ID - 1) + 1
+        highest = self.value("SELECT max(id) FROM versions") or 0
+        self._last_version_id = max(highest, self._last_version_id) + 1
+        return self._last_version_id
 
     def document(self, document_id: int) -> Document | None:
         found = self.documents("WHERE d.id = ?", (document_id,))

@@ -1,0 +1,147 @@
+"""`procorefs sandbox` as a command: options, data directory, signals, messages; and its HTTP on the wire."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.openapi import description_path
+from tests.sandbox import ROOT, SandboxHandle, running_sandbox
+
+
+def _documents(handle: SandboxHandle) -> dict[str, int]:
+    """Size by name of all files."""
+    with handle.session() as client:
+        query = {"per_page": 2000, "filters[document_type]": "file"}
+        items = client.get(handle.documents_path, params=query).json()["data"]
+    return {item["name"]: item["file"]["current_version"]["size"] for item in items}
+
+
+def _failing(*options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "procorefs.cli.sandbox", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_data_directory_keeps_everything(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "kept.txt").write_text("kept")
+    options = ("--data", str(tmp_path / "data"), "--seed", "50", "--import", str(source))
+    with running_sandbox(*options) as first:
+        before = _documents(first)
+        token, secret = first.token(), first.client_secret
+    with running_sandbox(*options) as second:
+        assert second.client_secret == secret
+        assert _documents(second) == before
+        answer = httpx.get(f"{second.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+    assert before["kept.txt"] == 4
+
+
+def test_published_rates_are_the_default(start_sandbox: Callable[..., SandboxHandle]) -> None:
+    handle = start_sandbox()
+    with handle.session() as client:
+        answer = client.get("/rest/v1.0/me")
+    assert (answer.headers["X-Rate-Limit-Limit"], answer.headers["X-Rate-Limit-Remaining"]) == ("25", "24")
+    assert handle.state()["hourly_calls"] == 3600
+
+
+def test_big_file_streams_with_ranges(start_sandbox: Callable[..., SandboxHandle]) -> None:
+    handle = start_sandbox("--big-file", "8", "--version-urls", "storage")
+    with handle.session() as client:
+        query = {"filters[search]": "federated"}
+        version = client.get(handle.documents_path, params=query).json()["data"][0]["file"]["current_version"]
+    assert version["size"] == 8 * 1024 * 1024
+    with httpx.Client() as client:
+        whole = client.get(version["url"]).content
+        assert len(whole) == version["size"]
+        assert whole[5 * 1024 * 1024 :][:16] == b"%016d" % 5
+        part = client.get(version["url"], headers={"Range": "bytes=3000000-6000000"})
+        assert part.content == whole[3000000:6000001]
+
+
+def test_seed_is_the_same_twice_and_of_the_size_asked_for(
+    start_sandbox: Callable[..., SandboxHandle],
+) -> None:
+    first, second = start_sandbox("--seed", "700"), start_sandbox("--seed", "700")
+    assert _documents(first) == _documents(second)
+    assert 690 <= first.state()["documents"] - 2 <= 700
+    assert _documents(start_sandbox("--seed", "700", "--random-seed", "2")) != _documents(first)
+
+
+def test_signals_end_it_quietly() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with running_sandbox() as handle:
+            handle.process.send_signal(number)
+            assert handle.process.wait(timeout=10) == 0
+
+
+def test_taken_port_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        failed = _failing("--port", str(taken.getsockname()[1]))
+    assert failed.returncode == 1
+    assert "Choose another with --port" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_damaged_data_directory_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "procore.sqlite").write_bytes(b"no database" * 1000)
+    failed = _failing("--data", str(tmp_path))
+    assert failed.returncode == 1
+    assert str(tmp_path) in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def _raw(url: str, sent: bytes) -> bytes:
+    target = urlsplit(url)
+    with socket.create_connection((target.hostname, target.port), timeout=10) as connection:
+        connection.sendall(sent)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+def test_requests_in_one_packet_are_answered_in_turn(sandbox: SandboxHandle) -> None:
+    one = b"GET /sandbox/calls HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    received = _raw(sandbox.url, one % b"" + one % b"Connection: close\r\n")
+    assert received.count(b"HTTP/1.1 200") == 2
+
+
+def test_nonsense_is_a_400(sandbox: SandboxHandle) -> None:
+    assert _raw(sandbox.url, b"what is this\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_expect_continue_is_answered(sandbox: SandboxHandle) -> None:
+    body = json.dumps({"documents": 0}).encode()
+    head = b"POST /sandbox/reset HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    received = _raw(sandbox.url, head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert b"HTTP/1.1 200" in received
+
+
+def test_the_checker_finds_wrong_requests_and_answers(sandbox: SandboxHandle) -> None:
+    if description_path() is None:
+        pytest.skip("procore-openapi.json is not there: nothing checks the calls of this run")
+    assert sandbox.violations() == []
+    with sandbox.session() as client:
+        client.get("/rest/v1.0/folders", params={"project_id": "abc"})
+        assert len(sandbox.violations()) == 1
+        sandbox.forget_violations()
+        sandbox.act(
+            "set_field", path="/01 Drawings", field="301", value={"data_type": "decimal", "value": "x"}
+        )
+        client.get(sandbox.documents_path, params={"filters[search]": "01 Drawings"})
+    assert any(
+        "custom_fields" in violation or "decimal" in violation or "'x'" in violation
+        for violation in sandbox.violations()
+    )
+    sandbox.forget_violations()
