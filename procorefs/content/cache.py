@@ -289,8 +289,11 @@ class ChunkCache:
         chunks: list[StoredChunk] = []
         try:
             chunks = await clerk.do(self._store.open)
+            self._index, self._bytes = await clerk.do(_index_of, chunks)
             self._usable = True
-            self._fill_index(chunks)
+            self._discarded += self._make_room(0)
+            if self._discarded:
+                self._work.set()
         except (OSError, sqlite3.Error, CacheInUse) as error:
             log.warning("No chunk cache in %s: files are read without one (%s).", self._directory, error)
         finally:
@@ -298,15 +301,6 @@ class ChunkCache:
         if not self._usable:
             self._drop_pending()
         return chunks
-
-    def _fill_index(self, chunks: list[StoredChunk]) -> None:
-        self._index.clear()
-        for chunk in chunks:
-            self._index[chunk.key] = _Entry(chunk.length, chunk.checksum)
-        self._bytes = sum(_cost(chunk.length) for chunk in chunks)
-        self._discarded += self._make_room(0)
-        if self._discarded:
-            self._work.set()
 
     async def _write_some(self, clerk: Clerk) -> None:
         batch = self._next_batch()
@@ -402,6 +396,12 @@ class ChunkCache:
     def _drop_pending(self) -> None:
         while self._pending:
             self._pending.popitem(last=False)[1].done()
+
+
+def _index_of(chunks: list[StoredChunk]) -> tuple[OrderedDict[ChunkKey, _Entry], int]:
+    """The index of what the disk has, and how much that takes; in a thread, for it can be long."""
+    index = OrderedDict((chunk.key, _Entry(chunk.length, chunk.checksum)) for chunk in chunks)
+    return index, sum(_cost(chunk.length) for chunk in chunks)
 
 
 def _cost(length: int) -> int:

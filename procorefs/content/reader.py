@@ -20,9 +20,9 @@ _SPARE_STREAMS = 4  # of these, only for readers that wait
 _BUDGET_BYTES = (
     48 * MIB
 )  # of chunks that are being downloaded or written; with the cache's memory 64 MiB in all
-_WINDOW_BYTES = 32 * MIB  # how far one reader's downloads run ahead
+_WINDOW_BYTES = 64 * MIB  # how far one reader's downloads run ahead
 _SMALL_WINDOW_BYTES = 4 * MIB  # the same when chunks only stay in memory
-_LARGE_CACHE_BYTES = 256 * MIB  # a smaller one does not hold what runs ahead of a few readers
+_LARGE_CACHE_BYTES = 512 * MIB  # a smaller one does not hold what runs ahead of a few readers
 
 
 class ContentReader:

@@ -37,7 +37,7 @@ from procorefs.procore.models import Version
 
 log = logging.getLogger(__name__)
 
-STREAM_BYTES = 16 * MIB  # the longest range asked for in one request
+STREAM_BYTES = 32 * MIB  # the longest range asked for in one request (a request may cost a redirect, too)
 STREAMS_PER_VERSION = 4
 _NEAR_BYTES = (
     2 * MIB
