@@ -9,12 +9,13 @@ import logging
 import random
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 import msgspec
 import trio
 
-from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, error_of_login
+from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, Silent, error_of_login
 from procorefs.procore.http import Http
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings, Grant
@@ -23,12 +24,14 @@ from procorefs.procore.wire import acceptable_url
 
 log = logging.getLogger(__name__)
 
+USUAL_LIFE_S = 5400.0  # of a token whose answer does not say
+EXCHANGE_S = 15.0  # an exchange that cancellation does not tear ends all the same
 RENEW_EARLY_S = 60.0  # before its end a token is no longer used, or a tenth of its life if that is less
 
 
 class _TokenAnswer(msgspec.Struct):
     access_token: str
-    expires_in: float = 5400
+    expires_in: float | None = None
     refresh_token: str | None = None
 
 
@@ -59,8 +62,7 @@ class Auth:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._settings.redirect_uri}
         async with self._store.locked():
             await trio.to_thread.run_sync(self._check_writable)
-            with trio.CancelScope(shield=True):
-                self._token = await self._keep(await self._ask(form, "log in"))
+            self._token = await self._exchanged(form, "log in")
 
     async def logout(self) -> None:
         """Revoke the stored token and forget it, also when the service cannot be reached."""
@@ -86,9 +88,7 @@ class Auth:
         async with self._store.locked():
             token = await self._stored_by_others(rejected)
             if token is None:
-                with trio.CancelScope(shield=True):
-                    token = await self._fetched()
-            assert token is not None  # nothing cancels a shielded scope without a deadline
+                token = await self._fetched()
             self._token = token
         return token.access_token
 
@@ -102,7 +102,7 @@ class Auth:
     async def _fetched(self) -> Token:
         """A token from the service, kept before it is returned. The lock is held."""
         if self._settings.grant is Grant.CLIENT_CREDENTIALS:
-            return await self._keep(await self._ask_patiently({"grant_type": "client_credentials"}))
+            return await self._keep(await self._patiently(self._ask, {"grant_type": "client_credentials"}))
         old = await trio.to_thread.run_sync(self._store.load) or self._token
         if old is None or old.refresh_token is None:
             raise LoginRefused("There is no stored login for this account: run procorefs login")
@@ -112,34 +112,42 @@ class Auth:
             "refresh_token": old.refresh_token,
             "redirect_uri": self._settings.redirect_uri,
         }
-        token = await self._ask_patiently(form)
-        if token.refresh_token is None:
-            token = msgspec.structs.replace(token, refresh_token=old.refresh_token)
-        return await self._keep(token)
+        return await self._patiently(self._exchanged, form)
 
-    async def _ask_patiently(self, form: dict[str, str]) -> Token:
+    async def _patiently(
+        self, ask: Callable[[dict[str, str], str], Awaitable[Token]], form: dict[str, str]
+    ) -> Token:
         """Ask again after a passing failure: a refresh token that was not spent still works then."""
         patience = Patience(self._settings.patience_s, trio.current_time(), random.random)
         while True:
             try:
-                return await self._ask(form, "get an access token")
+                return await ask(form, "get an access token")
             except ProcoreError as error:
                 pause_s = patience.pause_s(error, trio.current_time())
                 if pause_s is None:
                     raise _with_advice(error, self._settings.grant) from None
                 await trio.sleep(max(pause_s, 0.5))
 
+    async def _exchanged(self, form: dict[str, str], action: str) -> Token:
+        """A token for something that works once, stored: whoever waits for it may go, but it is not torn."""
+        with trio.move_on_after(EXCHANGE_S, shield=True):
+            token = await self._ask(form, action)
+            if token.refresh_token is None:
+                token = msgspec.structs.replace(token, refresh_token=form.get("refresh_token"))
+            return await self._keep(token)
+        raise Silent(f"Could not {action}: the login service did not answer in {EXCHANGE_S:.0f} s")
+
     async def _ask(self, form: dict[str, str], action: str) -> Token:
         body = await self._post("/oauth/token", {**form, **self._client()}, action)
         try:
-            answer = msgspec.json.decode(body, type=_TokenAnswer)
+            answer = msgspec.json.decode(body, type=_TokenAnswer, strict=False)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise Malformed(f"Could not {action}: the login service's answer is not a token") from None
         if not answer.access_token.isascii() or not answer.access_token.isprintable():
             raise Malformed(f"Could not {action}: the login service's answer is not a token")
-        life_s = max(answer.expires_in, 0.0)
+        life_s = max(answer.expires_in, 0.0) if answer.expires_in is not None else USUAL_LIFE_S
         expires_at_s = time.time() + life_s - min(RENEW_EARLY_S, life_s / 10)
-        return Token(answer.access_token, expires_at_s, answer.refresh_token)
+        return Token(answer.access_token, expires_at_s, answer.refresh_token or None)
 
     async def _post(self, path: str, form: dict[str, str], action: str) -> bytes:
         url = self._settings.login_url.rstrip("/") + path

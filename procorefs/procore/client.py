@@ -280,25 +280,34 @@ class Client:
     ) -> Answer:
         """One GET, repeated after passing failures; a 401 renews the token once. Raises ProcoreError."""
         patience = Patience(self.settings.patience_s, trio.current_time(), random.random)
-        token = await self.auth.token()
+        await self.auth.token()  # a login that fails takes no call
         renewed = False
         while True:
             waited_from_s = trio.current_time()
             await self.limiter.acquire(priority)
             patience.extend(trio.current_time() - waited_from_s)
+            token = await self._token_for_call()
             try:
                 return await self._send(route, path, query, action, self.own_headers(token, company_id))
             except NotAuthorized:
                 if renewed:
                     raise
                 renewed = True
-                token = await self.auth.renew(token)
+                await self.auth.renew(token)
             except ProcoreError as error:
                 pause_s = patience.pause_s(error, trio.current_time())
                 if pause_s is None:
                     raise
                 log.info("%s: trying again in %.1f s", error, pause_s)
                 await trio.sleep(pause_s)
+
+    async def _token_for_call(self) -> str:
+        """The token of this moment: the wait for the call may have outlived another. A call was taken before."""
+        try:
+            return await self.auth.token()
+        except BaseException:
+            self.limiter.observe(0, {})
+            raise
 
     async def _send(
         self,

@@ -22,7 +22,7 @@ from procorefs.procore.errors import (
     Unavailable,
     error_of_answer,
 )
-from procorefs.procore.http import Response, body_pieces
+from procorefs.procore.http import Response, body_pieces, short_body
 from procorefs.procore.models import Version, VersionId
 from procorefs.procore.ranges import Body, body_of, range_header, strong_etag
 
@@ -35,7 +35,6 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 EXPIRED = frozenset({401, 403, 404, 410})
 BUSY = frozenset({408, 425, 429})  # 5xx are Unavailable anyway
-ERROR_BODY_BYTES = 16 * 1024
 
 
 class _Place:
@@ -113,6 +112,7 @@ class _Stream:
         self._failures = 0
         self._renewed = False
         self._looked_up = False
+        self._named_pause_s = 0.0  # by the storage's last Retry-After
 
     async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes [start, end), over as many tries as it takes."""
@@ -170,7 +170,8 @@ class _Stream:
         if status == 416:
             size = self._version.size_bytes
             return Malformed(f"Could not {self._action}: the storage has fewer than the {size} bytes listed")
-        error = error_of_answer(self._action, status, await _beginning(response))
+        self._named_pause_s = _retry_after_s(response.headers.get("retry-after", ""))
+        error = error_of_answer(self._action, status, await short_body(response))
         if status == 401 and token and self._client.http.takes_token(str(response.url)) and not self._renewed:
             return _TokenRejected(token, error)
         if status in EXPIRED:
@@ -205,6 +206,7 @@ class _Stream:
         """Pause before the next try, or raise the error when there were enough."""
         self._failures = 0 if progress_bytes >= PROGRESS_BYTES else self._failures + 1
         pause_s = min(FIRST_PAUSE_S * 2**self._failures, LONGEST_PAUSE_S) * (0.5 + random.random())
+        pause_s, self._named_pause_s = max(pause_s, self._named_pause_s), 0.0
         silent_s = trio.current_time() + pause_s - self._last_byte_s
         if isinstance(error, Silent) or self._failures >= TRIES or silent_s > self._silence_s:
             raise error
@@ -233,12 +235,5 @@ async def _between(
         raise Unavailable(f"Could not {action}: the storage sent only {at - body.start} bytes")
 
 
-async def _beginning(response: Response) -> bytes:
-    """Enough of an error's body to find its words."""
-    received = b""
-    async with body_pieces(response, raw=False) as pieces:
-        async for piece in pieces:
-            received += piece
-            if len(received) > ERROR_BODY_BYTES:
-                break
-    return received
+def _retry_after_s(value: str) -> float:
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 6 else 0.0

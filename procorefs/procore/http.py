@@ -14,14 +14,14 @@ import trio
 
 from procorefs.procore._httpx import httpx
 from procorefs.procore.errors import Malformed, error_of_network
-from procorefs.procore.transport import Direct
+from procorefs.procore.transport import Transport
 from procorefs.procore.wire import acceptable_url
 
 MAX_REDIRECTS = 5
+SHORT_BODY_BYTES = 16 * 1024  # enough of an error or a redirect
 MAX_BODY_BYTES = 256 * 1024 * 1024  # of an API answer, decompressed; a page of 2,000 documents has some 3 MiB
 CONNECT_S = 10.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-LOOPBACK_PATTERNS = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 FAILURES = (
     httpx.HTTPError,
     httpx.InvalidURL,
@@ -79,6 +79,7 @@ class Http:
                 if response.status_code not in REDIRECTS or not location:
                     yield response
                     return
+                await short_body(response)  # a connection that was read to the end is used again
                 url = urljoin(url, location)
         raise Malformed(f"Could not {action}: the server redirects more than {MAX_REDIRECTS} times")
 
@@ -143,17 +144,24 @@ async def whole_body(response: Response, action: str) -> bytes:
     return b"".join(received)
 
 
+async def short_body(response: Response) -> bytes:
+    """The beginning of a body of which only a few words matter."""
+    received = b""
+    async with body_pieces(response, raw=False) as pieces:
+        async for piece in pieces:
+            received += piece
+            if len(received) > SHORT_BODY_BYTES:
+                break
+    return received
+
+
 @asynccontextmanager
 async def open_http(api_url: str) -> AsyncIterator[Http]:
     """Connections for as long as the context lasts; TLS always verified, proxies of the environment obeyed."""
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they would log signed addresses
-    direct = Direct()
     async with httpx.AsyncClient(
-        transport=direct,
-        mounts=dict.fromkeys(LOOPBACK_PATTERNS, direct),
-        follow_redirects=False,
-        headers={"User-Agent": "procorefs"},
+        transport=Transport(), follow_redirects=False, headers={"User-Agent": "procorefs"}
     ) as client:
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         yield Http(client, origin_of(api_url))

@@ -143,13 +143,23 @@ class FileStore:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         async with self._tasks:
-            _make_folder(self._folder)
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = self._open_lock()
             try:
-                await _flock(lock)
+                if lock is not None:
+                    await _flock(lock)
                 yield
             finally:
-                os.close(lock)  # the kernel lets go of the lock, also when we are killed
+                if lock is not None:
+                    os.close(lock)  # the kernel lets go of the lock, also when we are killed
+
+    def _open_lock(self) -> int | None:
+        """The lock file; None where none can be made: then no token can be stored, so nothing is shared."""
+        try:
+            _make_folder(self._folder)
+            return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            log.warning("the login cannot be kept in %s (%s)", self._folder, error.strerror)
+            return None
 
 
 class KeyringStore:
@@ -222,5 +232,8 @@ async def _flock(descriptor: int) -> None:
         except BlockingIOError:
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_LOOK_S)
+        except OSError as error:
+            log.warning("the login's lock file cannot be locked (%s)", error.strerror)
+            return  # e.g. a network filesystem without locks: processes there are on their own
         else:
             return

@@ -5,13 +5,17 @@ httpcore asks its stream for 64 KiB at a time, which halves the throughput of on
 certificate authorities, is made when the first https address is asked for.
 """
 
+import importlib
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import httpcore
 
 from procorefs.procore._httpx import httpx
+from procorefs.procore.errors import Invalid
+from procorefs.procore.wire import LOOPBACK_HOSTS
 
 RECEIVE_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 128  # the rooms above limit themselves; this only stops a runaway
@@ -19,11 +23,11 @@ MAX_IDLE_CONNECTIONS = 32
 IDLE_S = 20.0  # an idle connection is kept so long
 
 
-class Direct(httpx.AsyncBaseTransport):
-    """Requests over a pool of our own."""
+class Transport(httpx.AsyncBaseTransport):
+    """Requests over pools of our own, one for each scheme and way."""
 
     def __init__(self) -> None:
-        self._pools: dict[bytes, httpcore.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[bytes, str | None], httpcore.AsyncConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = httpcore.URL(
@@ -32,7 +36,7 @@ class Direct(httpx.AsyncBaseTransport):
             port=request.url.port,
             target=request.url.raw_path,
         )
-        answer = await self._pool(request.url.raw_scheme).handle_async_request(
+        answer = await self._pool(request.url).handle_async_request(
             httpcore.Request(
                 request.method,
                 url,
@@ -49,17 +53,44 @@ class Direct(httpx.AsyncBaseTransport):
         for pool in self._pools.values():
             await pool.aclose()
 
-    def _pool(self, scheme: bytes) -> httpcore.AsyncConnectionPool:
-        pool = self._pools.get(scheme)
+    def _pool(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        """The pool for an address. Raises Invalid when the environment names a proxy that cannot be used."""
+        way = (url.raw_scheme, proxy_for(url.scheme, url.host))
+        pool = self._pools.get(way)
         if pool is None:
-            pool = self._pools[scheme] = httpcore.AsyncConnectionPool(
-                ssl_context=httpx.create_ssl_context() if scheme == b"https" else None,
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                keepalive_expiry=IDLE_S,
-                network_backend=_Network(httpcore.TrioBackend()),
-            )
+            pool = self._pools[way] = _new_pool(*way)
         return pool
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY name for a host; never for loopback (NO_PROXY too)."""
+    if host in LOOPBACK_HOSTS:
+        return None
+    named = getproxies_environment()
+    proxy = named.get(scheme) or named.get("all")
+    return proxy if proxy and not proxy_bypass_environment(host, named) else None
+
+
+def _new_pool(scheme: bytes, proxy: str | None) -> httpcore.AsyncConnectionPool:
+    try:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context() if scheme == b"https" else None,
+            proxy=_proxy(proxy) if proxy is not None else None,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=IDLE_S,
+            network_backend=_Network(httpcore.TrioBackend()),
+        )
+    except (ImportError, RuntimeError, ValueError, httpx.InvalidURL):
+        variables = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY"
+        raise Invalid(f"The environment names a proxy that cannot be used: look at {variables}") from None
+
+
+def _proxy(address: str) -> httpcore.Proxy:
+    url = httpx.Proxy(address if "://" in address else f"http://{address}")  # checks the scheme
+    if url.url.scheme.startswith("socks"):
+        importlib.import_module("socksio")  # httpcore would miss it only at the first request
+    return httpcore.Proxy(str(url.url), auth=url.raw_auth)
 
 
 class _Body(httpx.AsyncByteStream):

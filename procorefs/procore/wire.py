@@ -321,7 +321,7 @@ def unix_seconds(moment: datetime | None) -> int:
 
 def acceptable_url(url: str) -> bool:
     """May bytes be fetched from it: https anywhere, http from loopback hosts alone."""
-    if not url.isascii() or " " in url:
+    if not url.isprintable():
         return False
     end = url.find("/", 8)
     return _acceptable_origin(url if end < 0 else url[:end])
@@ -329,6 +329,8 @@ def acceptable_url(url: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _acceptable_origin(origin: str) -> bool:
+    if not origin.isascii() or " " in origin:
+        return False
     try:
         parts = urlsplit(origin)
         host, _ = parts.hostname, parts.port  # an impossible port raises

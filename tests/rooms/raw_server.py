@@ -6,7 +6,8 @@ from functools import partial
 
 import trio
 
-Answer = Callable[[str], bytes]  # the request's head to the whole answer; the connection is closed after it
+Answer = Callable[[str], bytes]  # the request's head to the whole answer
+CLOSE = b"Connection: close"
 
 
 class RawServer:
@@ -14,24 +15,37 @@ class RawServer:
 
     def __init__(self, answer: Answer, host: str) -> None:
         self.requests: list[str] = []
+        self.connections = 0
         self.host = host
         self.url = ""
         self._answer = answer
 
     async def serve(self, stream: trio.SocketStream) -> None:
+        """One connection: it stays open as long as answers do not say that they close it."""
+        self.connections += 1
+        try:
+            while head := await self._head(stream):
+                self.requests.append(head)
+                answer = self._answer(head)
+                await stream.send_all(answer)
+                if CLOSE in answer or not answer.startswith(b"HTTP/"):
+                    await stream.send_eof()
+                    await (
+                        stream.receive_some()
+                    )  # until the client has closed: closing first could cut the answer
+                    return
+        except trio.BrokenResourceError:
+            pass  # the client had enough
+
+    async def _head(self, stream: trio.SocketStream) -> str:
+        """The next request up to its empty line; empty when the client has gone."""
         head = b""
         while b"\r\n\r\n" not in head:
             received = await stream.receive_some()
             if not received:
-                return
+                return ""
             head += received
-        self.requests.append(head.decode())
-        try:
-            await stream.send_all(self._answer(head.decode()))
-            await stream.send_eof()
-            await stream.receive_some()  # until the client has closed: closing first could cut the answer
-        except trio.BrokenResourceError:
-            pass  # the client had enough
+        return head.decode()
 
 
 @asynccontextmanager
@@ -46,11 +60,8 @@ async def raw_server(answer: Answer, host: str = "127.0.0.1") -> AsyncIterator[R
         nursery.cancel_scope.cancel()
 
 
-def http(status: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+def http(status: str, headers: dict[str, str], body: bytes = b"", *, keep: bool = False) -> bytes:
     """An answer as bytes; Content-Length only where the headers say so."""
-    lines = [
-        f"HTTP/1.1 {status}",
-        "Connection: close",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
+    connection = [] if keep else [CLOSE.decode()]
+    lines = [f"HTTP/1.1 {status}", *connection, *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -19,6 +19,7 @@ from procorefs.procore.errors import (
 )
 from procorefs.procore.models import CompanyId, Document, DocumentId, Kind, ProjectId
 from tests.rooms.client_room import NOW, client_of, put_file, settings
+from tests.rooms.raw_server import http, raw_server
 from tests.sandbox import SandboxHandle
 
 INDEX = "GET /rest/v2.0/companies/{company_id}/projects/{project_id}/documents"
@@ -254,6 +255,35 @@ async def test_an_address_without_tls_is_refused(sandbox: SandboxHandle, url: st
     with pytest.raises(Invalid, match="must begin with https"):
         async with open_client(settings(sandbox, api_url=url)):
             raise AssertionError("an unsafe address was taken")
+
+
+async def test_a_proxy_of_the_environment_is_used_but_not_for_loopback(
+    sandbox: SandboxHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse = http("403 Forbidden", {"Content-Length": "0"})
+    async with raw_server(lambda _head: refuse) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://", "http://me:pass@"))
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with client_of(sandbox) as client:
+            await client.me()
+        assert proxy.requests == []
+        elsewhere = {"login_url": "https://login.example", "patience_s": 0.1}
+        async with client_of(sandbox, None, **elsewhere) as client:
+            with pytest.raises(Unavailable, match=r"login\.example"):
+                await client.me()
+        assert proxy.requests[0].startswith("CONNECT login.example:443")
+        assert "proxy-authorization: basic" in proxy.requests[0].lower()
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://x", "http://x:y", "socks5://127.0.0.1:1"])
+async def test_a_proxy_that_cannot_be_used_is_one_sentence(
+    sandbox: SandboxHandle, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    async with client_of(sandbox, None, login_url="https://login.example") as client:
+        with pytest.raises(Invalid, match="HTTPS_PROXY"):
+            await client.me()
 
 
 class CountingLimiter(LocalLimiter):

@@ -253,6 +253,24 @@ async def test_the_token_goes_to_the_apis_origin_alone(sandbox: SandboxHandle) -
                 assert "procore-company-id" not in request.lower()
 
 
+async def test_connections_are_used_again_also_those_that_redirect(sandbox: SandboxHandle) -> None:
+    def decent(head: str) -> bytes:
+        return part(head).replace(b"Connection: close\r\n", b"")
+
+    async with raw_server(decent, "localhost") as storage:
+
+        def redirect(_head: str) -> bytes:
+            headers = {"Location": f"{storage.url}/x", "Content-Length": "5"}
+            return http("302 Found", headers, b"moved", keep=True)
+
+        async with raw_server(redirect) as api, client_of(sandbox, api_url=api.url) as client:
+            downloads = Downloads(client)
+            for _ in range(4):
+                assert await fetched(downloads, version_at(f"{api.url}/x"), 0, 50) == DATA[:50]
+            assert (api.connections, storage.connections) == (1, 1)
+            assert (len(api.requests), len(storage.requests)) == (4, 4)
+
+
 async def test_a_token_that_left_home_does_not_come_back(sandbox: SandboxHandle) -> None:
     homes: list[str] = []
 

@@ -295,6 +295,25 @@ async def test_an_answer_that_is_no_token(sandbox: SandboxHandle, body: str) -> 
             await client.me()
 
 
+async def test_a_silent_login_service_can_be_left_at_once(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    sandbox.faults(rules=[{"kind": "silence", "route": TOKEN}])
+    async with client_of(sandbox, token_dir=tmp_path) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client.me)
+        await sandbox.silent_calls()
+        began_s = trio.current_time()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - began_s < 1
+
+
+async def test_a_place_that_takes_no_token_costs_a_warning_alone(
+    sandbox: SandboxHandle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    async with client_of(sandbox, token_dir=tmp_path / "file" / "tokens") as client:
+        assert (await client.me()).id == sandbox.user_id
+    assert "cannot be kept" in caplog.text
+
+
 async def test_a_login_service_that_is_down(sandbox: SandboxHandle) -> None:
     sandbox.faults(rules=[{"kind": "error", "status": 502, "route": TOKEN}])
     async with client_of(sandbox, patience_s=1.0) as client:

@@ -141,6 +141,8 @@ def test_everything_optional_may_be_null_or_absent(absent: str | None) -> None:
         ({"url": "https://user@storage.example/x"}, "address"),
         ({"url": "https://"}, "address"),
         ({"url": "/relative"}, "address"),
+        ({"url": "https://storage.example/a\nb"}, "address"),
+        ({"url": "https://stor\u0430ge.example/x"}, "address"),
         ({"id": None}, "id"),
         ({"id": "-5"}, "id"),
         ({"id": 0}, "id"),
@@ -156,7 +158,7 @@ def test_an_unusable_version_is_a_defect_of_its_file_alone(broken: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:1/x", "https://a"]
+    "url", ["http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:1/x", "https://a/B\u00fcro 1.pdf"]
 )
 def test_plain_http_is_for_loopback_alone(url: str) -> None:
     (document,) = index(file_v2(version_v2(url=url)))
