@@ -1,0 +1,100 @@
+"""What the benchmarks share: sizes, a temporary directory, and sandboxes and mounts that are made when first needed."""
+
+import contextlib
+import random
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bench.embedded import Sandbox, sandbox
+from bench.mounts import Mount, our_mount, rclone_mount
+
+MIB = 1 << 20
+SMALL_FILE_BYTES = 2048
+FOLDER_FILES = 99
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything."""
+
+    documents: int = 100_000
+    few_documents: int = 1_000
+    low_cap: int = 100
+    most_documents: int = 1_000_000
+    entries: int = 20_000
+    opened_files: int = 2_000
+    big_file_bytes: int = 512 * MIB
+    rounds: int = 5
+
+
+QUICK = Sizes(
+    documents=5_000, most_documents=50_000, entries=2_000, opened_files=500, big_file_bytes=64 * MIB, rounds=3
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same files in our mount and in rclone's."""
+
+    ours: Mount
+    rclone: Path
+    small_files: tuple[str, ...]
+    big_file: str
+
+    def paths(self, root: Path) -> list[str]:
+        return [f"{root}/{name}" for name in self.small_files]
+
+
+class Place:
+    """Everything lies in one temporary directory and ends with the stack."""
+
+    def __init__(self, sizes: Sizes, stack: contextlib.ExitStack) -> None:
+        self.sizes = sizes
+        self._stack = stack
+        # what a killed child leaves mounted below it must not be deleted through the mount: mounts end first
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procorefs-bench-")))
+
+    def new_mount(self, name: str, of: Sandbox) -> Mount:
+        return self._stack.enter_context(our_mount(self._folder / name, of))
+
+    def new_sandbox(self, name: str, *options: str) -> Sandbox:
+        return self._stack.enter_context(sandbox(self._folder / f"sandbox-{name}", *options))
+
+    @cached_property
+    def large(self) -> Sandbox:
+        """A project of very many documents."""
+        return self.new_sandbox("large", "--seed", str(self.sizes.documents))
+
+    @cached_property
+    def large_mount(self) -> Mount:
+        return self.new_mount("large", self.large)
+
+    @cached_property
+    def pair(self) -> Pair:
+        """Small files in folders and one big file, in both mounts."""
+        source = self._folder / "tree"
+        names = make_tree(source, self.sizes)
+        ours = self.new_mount("ours", self.new_sandbox("tree", "--import", str(source)))
+        ours.mount()
+        ours.wait_until_listed()
+        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone", source))
+        return Pair(ours, theirs, names[: self.sizes.opened_files], "big.bin")
+
+
+def make_tree(root: Path, sizes: Sizes) -> tuple[str, ...]:
+    """As many entries as wanted, folders and 2 KiB files, and a big file that is not counted; the small ones' names."""
+    noise = random.Random(1)
+    names: list[str] = []
+    for folder in range(sizes.entries // (FOLDER_FILES + 1)):
+        directory = f"A-{folder:03d} Sheets"
+        (root / directory).mkdir(parents=True)
+        names += (f"{directory}/A-{folder:03d}-{sheet:02d} Floor plan.pdf" for sheet in range(FOLDER_FILES))
+    for name in names:
+        (root / name).write_bytes(noise.randbytes(SMALL_FILE_BYTES))
+    with (root / "big.bin").open("wb") as file:
+        block = noise.randbytes(MIB)
+        for number in range(sizes.big_file_bytes // MIB):
+            file.write(number.to_bytes(8, "big") + block[8:])
+    return tuple(names)

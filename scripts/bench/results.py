@@ -1,0 +1,107 @@
+"""Figures and their goals, and the table that shows them."""
+
+import json
+import operator
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+Fact = tuple[str, str]
+"""Something about the machine: its name and what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bound on the figure itself, or on how many times rclone's figure it is."""
+
+    text: str
+    bound: float
+    holds: Callable[[float, float], bool]
+    on_ratio: bool = False
+
+
+def at_most(bound: float, unit: str = "") -> Goal:
+    return Goal(f"≤ {bound:,.10g} {unit}".rstrip(), bound, operator.le)
+
+
+def at_least(bound: float, unit: str = "") -> Goal:
+    return Goal(f"≥ {bound:,.10g} {unit}".rstrip(), bound, operator.ge)
+
+
+def times_rclone(bound: float) -> Goal:
+    """The figure is a rate: more is better."""
+    return Goal(f"≥ {bound:g} x rclone", bound, operator.ge, on_ratio=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the table."""
+
+    what: str
+    value: float
+    unit: str
+    goal: Goal | None = None
+    """None: shown beside another row to make that one clear."""
+    rclone: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.value / self.rclone if self.rclone else None
+
+    @property
+    def reached(self) -> bool | None:
+        if self.goal is None:
+            return None
+        measured = self.ratio if self.goal.on_ratio else self.value
+        return measured is not None and self.goal.holds(measured, self.goal.bound)
+
+    def cells(self) -> tuple[str, ...]:
+        reached = {None: "", True: "yes", False: "NO"}[self.reached]
+        other = "" if self.rclone is None else f"{_number(self.rclone)} {self.unit}"
+        ratio = "" if self.ratio is None else f"{_number(self.ratio)} x"
+        what = f"{self.what} ({self.note})" if self.note else self.what
+        goal = self.goal.text if self.goal else ""
+        return (what, f"{_number(self.value)} {self.unit}", goal, reached, other, ratio)
+
+    def as_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        fields["goal"] = self.goal.text if self.goal else None
+        return {**fields, "ratio": self.ratio, "reached": self.reached}
+
+
+def _number(value: float) -> str:
+    """Three figures that count."""
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def median_rate(amount: float, times_s: Sequence[float]) -> float:
+    """What the middle one of several rounds did a second: one that others disturbed does not count."""
+    return amount / statistics.median(times_s)
+
+
+def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
+    """The machine and the table, on stdout, as Markdown that a terminal shows well too."""
+    console = Console(width=200, highlight=False, markup=False)
+    table = Table(box=box.MARKDOWN)
+    for name, side in (("what", "left"), ("figure", "right"), ("goal", "right"), ("reached", "left")):
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("rclone", justify="right", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    for figure in figures:
+        table.add_row(*figure.cells())
+    with console.capture() as printed:
+        console.print(table)
+    print("; ".join(f"{name} {value}" for name, value in facts), printed.get().strip(), sep="\n\n")
+
+
+def as_json(facts: Sequence[Fact], figures: Sequence[Figure]) -> str:
+    content = {"machine": dict(facts), "figures": [figure.as_json() for figure in figures]}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

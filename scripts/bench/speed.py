@@ -1,0 +1,102 @@
+"""How fast a mount is for programs, beside rclone: rounds take turns, so that both meet the same noise."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench import work
+from bench.place import MIB, SMALL_FILE_BYTES, Place
+from bench.results import Figure, at_least, median_rate, times_rclone
+
+WARM = "page cache warm"
+COLD = "pages of the mount dropped"
+
+
+def walk(place: Place) -> Iterator[Figure]:
+    """Both mounts were walked once before."""
+    entries = place.sizes.entries
+
+    def work_once(root: Path) -> float:
+        return work.walk(root, entries)
+
+    ours, theirs = _in_turns(place, work_once, warm=work_once)
+    yield Figure(
+        f"warm walk with stat of {entries:,} entries",
+        median_rate(entries, ours),
+        "entries/s",
+        times_rclone(10),
+        median_rate(entries, theirs),
+    )
+
+
+def open_files(place: Place) -> Iterator[Figure]:
+    """Every file was read through the same mount once before, so both caches have its bytes."""
+    pair = place.pair
+    count = len(pair.small_files)
+
+    def work_once(root: Path) -> float:
+        return work.open_read_close(pair.paths(root), SMALL_FILE_BYTES)
+
+    def drop(root: Path) -> None:
+        work.drop_pages(pair.paths(root))
+
+    what = "open+read+close of cached 2 KiB files"
+    ours, theirs = _in_turns(place, work_once, warm=work_once)
+    goal = times_rclone(3)
+    yield Figure(what, median_rate(count, ours), "files/s", goal, median_rate(count, theirs), WARM)
+    ours, theirs = _in_turns(place, work_once, before_each=drop)
+    yield Figure(what, median_rate(count, ours), "files/s", goal, median_rate(count, theirs), COLD)
+
+
+def read_cached(place: Place) -> Iterator[Figure]:
+    """The file was read through the same mount once before, so both caches have its bytes."""
+    pair, size_bytes = place.pair, place.sizes.big_file_bytes
+
+    def work_once(root: Path) -> float:
+        return work.read_through(root / pair.big_file, size_bytes)
+
+    def drop(root: Path) -> None:
+        work.drop_pages([root / pair.big_file])
+
+    what = f"sequential read of a cached {size_bytes // MIB} MiB file"
+    megabytes = size_bytes / 1e6
+    ours, theirs = _in_turns(place, work_once, warm=work_once)
+    goal = times_rclone(5)
+    yield Figure(what, median_rate(megabytes, ours), "MB/s", goal, median_rate(megabytes, theirs), WARM)
+    ours, theirs = _in_turns(place, work_once, before_each=drop)
+    yield Figure(what, median_rate(megabytes, ours), "MB/s", goal, median_rate(megabytes, theirs), COLD)
+
+
+def read_uncached(place: Place) -> Iterator[Figure]:
+    """A new mount with an empty chunk cache each time; the sandbox works on the same cores."""
+    pair, size_bytes = place.pair, place.sizes.big_file_bytes
+    times_s = []
+    for _ in range(place.sizes.rounds):
+        pair.ours.unmount()
+        pair.ours.forget_content()
+        pair.ours.mount()
+        times_s.append(work.read_through(pair.ours.path / pair.big_file, size_bytes))
+    yield Figure(
+        f"sequential read of an uncached {size_bytes // MIB} MiB file",
+        median_rate(size_bytes / 1e6, times_s),
+        "MB/s",
+        at_least(200, "MB/s"),
+    )
+
+
+def _in_turns(
+    place: Place,
+    once: Callable[[Path], float],
+    *,
+    warm: Callable[[Path], object] = lambda _root: None,
+    before_each: Callable[[Path], object] = lambda _root: None,
+) -> tuple[list[float], list[float]]:
+    """Seconds of each round, ours and rclone's."""
+    roots = (place.pair.ours.path, place.pair.rclone)
+    times_s: tuple[list[float], list[float]] = ([], [])
+    for root in roots:
+        warm(root)
+    for _ in range(place.sizes.rounds):
+        for root, times in zip(roots, times_s, strict=True):
+            before_each(root)
+            times.append(once(root))
+    return times_s
