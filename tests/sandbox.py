@@ -4,6 +4,14 @@ Fixtures (a test module says `pytest_plugins = ["tests.sandbox"]` or the conftes
 - `sandbox`: a fresh sandbox without rate limits, with a project of 200 documents, checked against the OpenAPI
   description; one process serves all tests, its content is made anew for each.
 - `start_sandbox(*options)`: starts a further one with options of `procorefs sandbox`; ended with the test.
+
+Faults, for instance (all of them: procorefs/sandbox/switches.py, faults.py, dialect.py):
+    sandbox.faults(rules=[{"kind": "error", "route": "GET */folders*", "status": 503, "retry_after": 1, "count": 2}])
+    sandbox.faults(rules=[{"kind": "cut", "route": "storage GET", "after_bytes": 1000, "count": 1}])
+    sandbox.faults(rules=[{"kind": "drop", "route": "POST */files", "when": "after", "count": 1}])
+    sandbox.faults(rules=[{"kind": "silence", "route": "storage *"}]); await sandbox.silent_calls(); sandbox.release()
+    sandbox.faults(settings={"per_page_cap": 100, "no_range": True}, dialect={"root_in_list": False})
+    sandbox.faults(malformed=[{"path": "/01 Drawings", "set": {"name": "a/b"}}], expire_tokens=True, spike_calls=25)
 """
 
 import json

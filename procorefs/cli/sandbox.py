@@ -62,10 +62,10 @@ from procorefs.sandbox.state import Sandbox
 )
 @click.option(
     "--version-urls",
-    type=click.Choice(["api", "storage"]),
+    type=click.Choice(["api", "api_bytes", "storage"]),
     default="api",
     show_default=True,
-    help="Where version urls point: the API's host, which redirects, or the store.",
+    help="Where version urls point: the API's host, which redirects or sends the bytes itself, or the store.",
 )
 @click.option(
     "--openapi",

@@ -1,6 +1,7 @@
 """How one sandbox is set up: ports, data directory, seed, rate limits."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -29,5 +30,5 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     """0: that window has no limit."""
     openapi_path: Path | None = None
     """Check every request and answer against this description."""
-    version_urls: str = "api"
-    """api: version urls point to the API's host, which redirects; storage: straight to the store."""
+    version_urls: Literal["api", "api_bytes", "storage"] = "api"
+    """See Dialect.version_urls."""

@@ -43,7 +43,11 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     oauth_error_shape: Literal["rfc6749", "errors"] = "rfc6749"
     unauthorized_has_rate_headers: bool = True
     null_clears_description: bool = True
-    version_urls: Literal["api", "storage"] = "api"
+    version_urls: Literal["api", "api_bytes", "storage"] = "api"
+    """The API's host, which redirects; the same, which sends the bytes itself; or straight at the store."""
+    redirect_status: Literal[302, 303, 307] = 302
+    stored_status: Literal[200, 201, 204] = 204
+    """The store's answer to a whole upload."""
     storage_etag: Literal["strong", "weak", "none"] = "strong"
     storage_gzip: bool = False
     """The store compresses for whoever says that gzip is fine."""

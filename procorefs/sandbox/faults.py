@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import trio
 
-Kind = Literal["error", "drop", "cut", "silence", "not_json", "latency", "wrong_type"]
+Kind = Literal["error", "drop", "cut", "silence", "not_json", "latency", "wrong_type", "redirect"]
 
 
 class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +30,8 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     retry_after: int | None = None
     seconds: float = 0.0
     """latency: how long."""
+    location: str = ""
+    """redirect: where to, instead of an answer."""
     after_bytes: int = 0
     """cut: bytes of the body that still arrive."""
     body: str = "<html><body>Bad gateway</body></html>"

@@ -62,7 +62,7 @@ async def _receive_whole(sandbox: Sandbox, request: Request) -> Response:
     size_bytes = form.finish(upload)
     part.replace(target)
     Uploads(sandbox).received_whole(upload, size_bytes)
-    return Response(status_code=204, headers={"ETag": f'"{form.md5.hexdigest()}"'})
+    return Response(status_code=sandbox.dialect.stored_status, headers={"ETag": f'"{form.md5.hexdigest()}"'})
 
 
 async def _receive_segment(sandbox: Sandbox, request: Request) -> Response:

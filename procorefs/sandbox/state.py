@@ -27,7 +27,7 @@ class Sandbox:
 
     def first_dialect(self) -> Dialect:
         """The one it starts with."""
-        return Dialect(version_urls="storage" if self.config.version_urls == "storage" else "api")
+        return Dialect(version_urls=self.config.version_urls)
 
     def close(self) -> None:
         self.store.close()

@@ -31,7 +31,7 @@ def storage_routes(sandbox: Sandbox) -> list[Route]:
 
 
 def redirect_routes(sandbox: Sandbox) -> list[Route]:
-    """Version urls on the API's host: bearer wanted, and a redirect to the store."""
+    """Version urls on the API's host: bearer wanted, and mostly a redirect to the store."""
 
     async def redirect(request: Request) -> Response:
         async def work() -> Response:
@@ -65,8 +65,10 @@ def _redirect(sandbox: Sandbox, request: Request) -> Response:
     if sandbox.store.level(caller.user.id, project_id) is None:
         raise ApiError(403, "You do not have access to this file")
     expiry_s = sandbox.urls.expiry(sandbox.faults.settings.url_lifetime_s)
+    if sandbox.dialect.version_urls == "api_bytes":
+        return _bytes(sandbox, request, version)
     target = sandbox.urls.version(version.id, expiry_s, direct=True)
-    return RedirectResponse(target, 302)
+    return RedirectResponse(target, sandbox.dialect.redirect_status)
 
 
 def _signed_version(sandbox: Sandbox, request: Request) -> Version:
@@ -81,7 +83,10 @@ def _signed_version(sandbox: Sandbox, request: Request) -> Version:
 
 def _download(sandbox: Sandbox, request: Request) -> Response:
     refuse_bearer(request)
-    version = _signed_version(sandbox, request)
+    return _bytes(sandbox, request, _signed_version(sandbox, request))
+
+
+def _bytes(sandbox: Sandbox, request: Request, version: Version) -> Response:
     settings = sandbox.faults.settings
     headers = _headers(sandbox, version)
     if sandbox.dialect.storage_gzip and "gzip" in request.headers.get("accept-encoding", ""):

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from .answers import Answer, CutShort, Dropped
 from .download import Bytes
@@ -39,6 +39,8 @@ async def _before(sandbox: Sandbox, rules: list[Rule], request: Request) -> Resp
                 return Dropped()
         elif rule.kind == "error" and rule.when == "before":
             return error_response(sandbox, rule)
+        elif rule.kind == "redirect":
+            return RedirectResponse(rule.location, 302)
         elif rule.kind == "drop" and rule.when == "before":
             return Dropped()
     return None

@@ -230,6 +230,14 @@ def test_latency_and_bandwidth(sandbox: SandboxHandle) -> None:
     assert slow.elapsed.total_seconds() >= 0.15
 
 
+def test_redirects_to_anywhere(sandbox: SandboxHandle) -> None:
+    sandbox.faults(
+        rules=[{"kind": "redirect", "route": "download GET", "location": "http://127.0.0.1:9/elsewhere"}]
+    )
+    answer = httpx.get(f"{sandbox.url}/webclients/files/1")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "http://127.0.0.1:9/elsewhere")
+
+
 def test_short_ranges(sandbox: SandboxHandle) -> None:
     document_id = sandbox.act("put", path="/x.bin", text="0123456789")["id"]
     sandbox.faults(dialect={"version_urls": "storage"}, settings={"short_range_bytes": 4})

@@ -73,6 +73,16 @@ def test_token_must_not_follow_the_redirect(sandbox: SandboxHandle) -> None:
         assert httpx.get(signed).text == "hello"
 
 
+def test_the_api_may_send_the_bytes_itself(sandbox: SandboxHandle) -> None:
+    document_id = sandbox.act("put", path="/a.txt", text="hello")["id"]
+    sandbox.faults(dialect={"version_urls": "api_bytes"})
+    with sandbox.session() as client:
+        url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
+        part = client.get(url, headers={"Range": "bytes=1-2"})
+    assert (part.status_code, part.text) == (206, "el")
+    assert httpx.get(url).status_code == 401
+
+
 def test_version_urls_may_name_the_store_at_once(sandbox: SandboxHandle) -> None:
     document_id = sandbox.act("put", path="/a.txt", text="hello")["id"]
     sandbox.faults(dialect={"version_urls": "storage"})
