@@ -92,14 +92,15 @@ def _look(sandbox: Sandbox, mount: Mount, documents: int) -> Figure:
     mount.wait_until_listed()
     _names(mount)
     name = "Bench note.txt"
-    changes = (
-        lambda: None,
-        lambda: sandbox.act("put", path=f"/{name}", text="Pour the slab 20 mm higher.\n"),
-        lambda: sandbox.act("delete", path=f"/{name}"),
+    changes: tuple[dict[str, str], ...] = (
+        {},
+        {"op": "put", "path": f"/{name}", "text": "Pour the slab 20 mm higher.\n"},
+        {"op": "delete", "path": f"/{name}"},
     )
     dearest = 0
     for change in changes:
-        change()
+        if change:
+            sandbox.act(**change)
         time.sleep(LOOK_DUE_S * 1.2)
         sandbox.reset_calls()
         names = _names(mount)

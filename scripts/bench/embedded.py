@@ -43,9 +43,9 @@ class Sandbox:
     def reset_calls(self) -> None:
         self._control("calls/reset", {})
 
-    def act(self, op: str, **fields: object) -> None:
+    def act(self, **deed: str) -> None:
         """Let another user do something."""
-        self._control("act", {"op": op, **fields})
+        self._control("act", deed)
 
     def cap_pages(self, items: int | None) -> None:
         """Grant at most so many items a page; None: what it grants by default."""
