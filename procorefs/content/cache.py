@@ -19,9 +19,9 @@ import msgspec
 import trio
 
 from procorefs.content.chunkfile import CachedOpen, ChunkFile, DamagedChunk, read_small_now
+from procorefs.content.chunkkey import ChunkKey, number_of, version_of
 from procorefs.content.chunkstore import (
     CacheInUse,
-    ChunkKey,
     ChunkStore,
     NewChunk,
     StoreDamaged,
@@ -56,14 +56,6 @@ class CacheStats(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class _Entry:
-    """What the index knows of a chunk on disk."""
-
-    length: int
-    checksum: int | None  # None: written or checked by this process
-
-
-@dataclass(slots=True)
 class _Pending:
     """A chunk on its way to the disk; `done` tells its sender that the memory is no longer needed for that."""
 
@@ -82,7 +74,7 @@ class ChunkCache:
         self._directory = directory
         self._store = ChunkStore(directory)
         self._memory = RecentChunks(MEMORY_BYTES)
-        self._index: OrderedDict[ChunkKey, _Entry] = OrderedDict()  # least recently used first
+        self._index: OrderedDict[ChunkKey, int] = OrderedDict()  # `_entry`s; least recently used first
         self._bytes = 0  # what the index's chunks and those being written take on disk
         self._files: OrderedDict[ChunkKey, ChunkFile] = OrderedDict()  # big ones; least recently used first
         self._opening: Counter[ChunkKey] = Counter()  # read in threads right now: not to be evicted
@@ -138,8 +130,7 @@ class ChunkCache:
             chunk = self._pending[key].data
         if chunk is not None:
             return len(chunk) == length
-        entry = self._index.get(key)
-        return entry is not None and entry.length == length
+        return self._is_indexed(key, length)
 
     def read_now(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
         """Bytes [low, high) of the chunk of `length` bytes, or None: not here, or not without waiting for the disk."""
@@ -167,12 +158,12 @@ class ChunkCache:
         entry = self._index.get(key)
         if entry is None:
             return None
-        if entry.length != length:
-            self._discard(key, f"it has {entry.length} bytes and not {length}")
+        if _length(entry) != length:
+            self._discard(key, f"it has {_length(entry)} bytes and not {length}")
             return None
         self._opening[key] += 1
         try:
-            return await self._read_in_thread(key, low, high, entry)
+            return await self._read_in_thread(key, low, high, length)
         finally:
             self._opening[key] -= 1
             if not self._opening[key]:
@@ -182,7 +173,11 @@ class ChunkCache:
         """Keep a whole chunk, whose buffer must not change any more; `done` is called once, now or when written."""
         self._memory.put(key, data)
         entry = self._index.get(key)
-        if (entry and entry.length == len(data)) or key in self._pending or not self._has_room_for(data):
+        if (
+            (entry is not None and _length(entry) == len(data))
+            or key in self._pending
+            or not self._has_room_for(data)
+        ):
             done()
             return
         self._pending[key] = _Pending(key, data, done)
@@ -190,7 +185,7 @@ class ChunkCache:
 
     def check(self) -> None:
         """Raise AssertionError when the books do not balance; for tests."""
-        assert self._bytes == sum(_cost(entry.length) for entry in self._index.values())
+        assert self._bytes == sum(_cost(_length(entry)) for entry in self._index.values())
         assert self._bytes <= self.limit_bytes
         assert len(self._files) <= OPEN_FILES
         assert self._files.keys() <= self._index.keys()
@@ -202,53 +197,55 @@ class ChunkCache:
 
     def _read_small_now(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
         entry = self._index.get(key)
-        if entry is None or entry.length != length or length > SNIFF_BYTES:
+        if entry is None or _length(entry) != length or length > SNIFF_BYTES:
             return None
         try:
-            chunk = read_small_now(self._opener, self._path(key), length, entry.checksum)
+            chunk = read_small_now(self._opener, self._path(key), length, _checksum(entry))
         except DamagedChunk as error:
             self._discard(key, str(error))
             return None
         if chunk is None:
             return None
-        entry.checksum = None
+        self._index[key] = _entry(length)
         self._index.move_to_end(key)
         self._memory.put(key, chunk)
         return memoryview(chunk)[low:high]
 
-    async def _read_in_thread(self, key: ChunkKey, low: int, high: int, entry: _Entry) -> Chunk | None:
+    async def _read_in_thread(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
         try:
-            file = self._files.get(key) or await self._open_file(key, entry)
+            file = self._files.get(key) or await self._open_file(key, length)
             file.hold()
             try:
-                whole = entry.length <= SNIFF_BYTES
-                start, stop = (0, entry.length) if whole else (low, high)
+                whole = length <= SNIFF_BYTES
+                start, stop = (0, length) if whole else (low, high)
                 data = file.read_now(start, stop)
                 if data is None:
                     data = await trio.to_thread.run_sync(file.read, start, stop, limiter=self._threads)
             finally:
                 file.release()
         except (DamagedChunk, OSError) as error:
-            if self._index.get(key) is entry:  # else it was evicted or replaced meanwhile, which is no damage
+            if self._is_indexed(key, length):  # else it was evicted or replaced meanwhile, which is no damage
                 self._discard(key, str(error))
             return None
         if not whole:
             return data
-        if self._index.get(key) is entry:
+        if self._is_indexed(key, length):
             self._memory.put(key, data)
             self._close_file(key)
         return memoryview(data)[low:high]
 
-    async def _open_file(self, key: ChunkKey, entry: _Entry) -> ChunkFile:
-        path = self._path(key)
-        file = await trio.to_thread.run_sync(
-            ChunkFile.open, path, entry.length, entry.checksum, limiter=self._threads
-        )
+    def _is_indexed(self, key: ChunkKey, length: int) -> bool:
+        entry = self._index.get(key)
+        return entry is not None and _length(entry) == length
+
+    async def _open_file(self, key: ChunkKey, length: int) -> ChunkFile:
+        path, checksum = self._path(key), _checksum(self._index[key])
+        file = await trio.to_thread.run_sync(ChunkFile.open, path, length, checksum, limiter=self._threads)
         # no await from here: the file must be in `_files` or closed
-        if self._index.get(key) is not entry:
+        if not self._is_indexed(key, length):
             file.drop()
             raise DamagedChunk("was replaced")
-        entry.checksum = None
+        self._index[key] = _entry(length)
         self._index.move_to_end(key)
         other = self._files.get(key)
         if other is not None:
@@ -273,13 +270,13 @@ class ChunkCache:
         self._files.clear()
 
     def _discard(self, key: ChunkKey, reason: str) -> None:
-        log.info("Cached chunk %d of version %d is not used: %s.", key.number, key.version, reason)
+        log.info("Cached chunk %d of version %d is not used: %s.", number_of(key), version_of(key), reason)
         self._forget(key)
         self._discarded.append(key)
         self._work.set()
 
     def _forget(self, key: ChunkKey) -> None:
-        self._bytes -= _cost(self._index.pop(key).length)
+        self._bytes -= _cost(_length(self._index.pop(key)))
         self._memory.forget(key)
         self._close_file(key)
 
@@ -340,7 +337,7 @@ class ChunkCache:
 
     def _finish(self, batch: list[_Pending], stored: list[StoredChunk]) -> None:
         for chunk in stored:
-            self._index[chunk.key] = _Entry(chunk.length, None)
+            self._index[chunk.key] = _entry(chunk.length)
             self._bytes += _cost(chunk.length)
         for item in batch:
             if self._pending.pop(item.key, None) is not None:
@@ -368,7 +365,7 @@ class ChunkCache:
             if key in self._opening:
                 continue
             victims.append(key)
-            excess -= _cost(entry.length)
+            excess -= _cost(_length(entry))
             if excess <= 0:
                 break
         for key in victims:
@@ -398,11 +395,28 @@ class ChunkCache:
             self._pending.popitem(last=False)[1].done()
 
 
-def _index_of(chunks: list[StoredChunk]) -> tuple[OrderedDict[ChunkKey, _Entry], int]:
+def _index_of(chunks: list[StoredChunk]) -> tuple[OrderedDict[ChunkKey, int], int]:
     """The index of what the disk has, and how much that takes; in a thread, for it can be long."""
-    index = OrderedDict((chunk.key, _Entry(chunk.length, chunk.checksum)) for chunk in chunks)
+    index = OrderedDict((chunk.key, _entry(chunk.length, chunk.checksum)) for chunk in chunks)
     return index, sum(_cost(chunk.length) for chunk in chunks)
 
 
 def _cost(length: int) -> int:
     return (length + _BLOCK_BYTES - 1) // _BLOCK_BYTES * _BLOCK_BYTES
+
+
+# What the index knows of a chunk is one integer, because there may be a million: its length, and the checksum that
+# its file must have as long as this process has neither written nor checked it.
+_LENGTH_BITS = 32
+
+
+def _entry(length: int, checksum: int | None = None) -> int:
+    return length if checksum is None else (checksum + 1) << _LENGTH_BITS | length
+
+
+def _length(entry: int) -> int:
+    return entry & ((1 << _LENGTH_BITS) - 1)
+
+
+def _checksum(entry: int) -> int | None:
+    return (entry >> _LENGTH_BITS) - 1 if entry >> _LENGTH_BITS else None

@@ -20,6 +20,8 @@ import diskcache
 from diskcache.core import MODE_BINARY
 
 from procorefs.content.chunkfile import write_chunk
+from procorefs.content.chunkkey import ChunkKey, chunk_key, number_of, version_of
+from procorefs.content.grid import CHUNK_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +32,6 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 Data = bytes | bytearray | memoryview
-
-
-class ChunkKey(NamedTuple):
-    """Names one chunk for ever: the bytes of a version never change."""
-
-    version: int
-    number: int
 
 
 class StoredChunk(NamedTuple):
@@ -65,7 +60,7 @@ class StoreDamaged(Exception):
 
 def chunk_path(key: ChunkKey) -> str:
     """Where a chunk's file lies in the directory."""
-    return f"{key.version & 0xFF:02x}/{key.version}-{key.number}.val"
+    return f"{version_of(key) & 0xFF:02x}/{_text_of(key)}.val"
 
 
 class _BytesOnly(diskcache.Disk):
@@ -225,7 +220,7 @@ class ChunkStore:
             for text, length, checksum, stored_at in rows:
                 try:
                     chunk = StoredChunk(_key_of(str(text)), int(length), int(checksum))
-                    if chunk.length <= 0 or stored_at > trusted:
+                    if not 0 < chunk.length <= CHUNK_BYTES or stored_at > trusted:
                         raise ValueError("not to be trusted")
                     chunks.append(chunk)
                 except (TypeError, ValueError):
@@ -263,14 +258,14 @@ class ChunkStore:
 
 
 def _text_of(key: ChunkKey) -> str:
-    return f"{key.version}-{key.number}"
+    return f"{version_of(key)}-{number_of(key)}"
 
 
 def _key_of(text: str) -> ChunkKey:
     """Raises ValueError when it is not what `_text_of` made."""
     version, _, number = text.rpartition("-")
-    key = ChunkKey(int(version), int(number))
-    if key.number < 0 or _text_of(key) != text:
+    key = chunk_key(int(version), int(number))
+    if _text_of(key) != text:
         raise ValueError(f"{text!r} is not a chunk's name")
     return key
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from procorefs.content.chunkstore import ChunkKey
+from procorefs.content.chunkkey import ChunkKey
 
 
 class RecentChunks:

@@ -7,7 +7,7 @@ import trio
 
 from procorefs.content.budget import MemoryBudget
 from procorefs.content.cache import Chunk, ChunkCache
-from procorefs.content.chunkstore import ChunkKey
+from procorefs.content.chunkkey import chunk_key
 from procorefs.content.grid import MIB, chunk_at, chunk_length, chunk_start, chunk_stop
 from procorefs.content.readahead import ReadAhead
 from procorefs.content.source import ByteSource
@@ -66,6 +66,19 @@ class ContentReader:
         """Whether a download runs."""
         return any(not transfer.is_quiet for transfer in self._transfers.values())
 
+    @property
+    def keeps_ahead(self) -> bool:
+        """Whether what is downloaded before somebody reads it will still be there then."""
+        return self.cache.keeps and self.cache.limit_bytes >= _LARGE_CACHE_BYTES
+
+    def holds(self, version: Version) -> bool:
+        """Whether all bytes of the version are cached, as far as is known without looking at the disk."""
+        size_bytes = version.size_bytes
+        chunks = range(chunk_at(size_bytes - 1) + 1) if size_bytes else range(0)
+        return all(
+            self.cache.holds(ChunkKey(version.id, number), chunk_length(number, size_bytes)) for number in chunks
+        )
+
     def _forget(self, transfer: Transfer) -> None:
         key = (transfer.version.id, transfer.version.size_bytes)
         if self._transfers.get(key) is transfer:
@@ -73,7 +86,7 @@ class ContentReader:
 
     def window_limit(self) -> int:
         """How far downloads may run ahead of one reader now."""
-        if self.cache.keeps and self.cache.limit_bytes >= _LARGE_CACHE_BYTES:
+        if self.keeps_ahead:
             return _WINDOW_BYTES
         return _SMALL_WINDOW_BYTES
 
@@ -112,6 +125,11 @@ class Reader:
         self._look_ahead()
         return data
 
+    @property
+    def is_read_through(self) -> bool:
+        """Whether the end was read, or there is nothing to read."""
+        return self._ahead.frontier >= self._size
+
     def close(self) -> None:
         """No more reads; downloads for this reader alone end soon."""
         if not self._closed:
@@ -120,7 +138,7 @@ class Reader:
 
     def _now(self, number: int, low: int, high: int) -> Chunk | None:
         start = chunk_start(number)
-        key = ChunkKey(self._version_id, number)
+        key = chunk_key(self._version_id, number)
         data = self._cache.read_now(key, low - start, high - start, chunk_length(number, self._size))
         if data is None:
             data = self._transfer.peek(number, low, high)
@@ -141,7 +159,7 @@ class Reader:
     async def _part(self, number: int, low: int, high: int, end: int) -> Chunk:
         """Bytes [low, high) of one chunk, of a read up to `end`."""
         start = chunk_start(number)
-        key = ChunkKey(self._version_id, number)
+        key = chunk_key(self._version_id, number)
         missed = False
         while True:
             data = await self._cache.read(key, low - start, high - start, chunk_length(number, self._size))

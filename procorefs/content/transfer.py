@@ -20,7 +20,7 @@ import trio
 
 from procorefs.content.budget import MemoryBudget
 from procorefs.content.cache import ChunkCache
-from procorefs.content.chunkstore import ChunkKey
+from procorefs.content.chunkkey import chunk_key
 from procorefs.content.grid import (
     KIB,
     MIB,
@@ -228,7 +228,7 @@ class Transfer:
         return gaps
 
     def _is_cached(self, number: int) -> bool:
-        return self._cache.holds(ChunkKey(self.version.id, number), chunk_length(number, self._size))
+        return self._cache.holds(chunk_key(self.version.id, number), chunk_length(number, self._size))
 
     def _cut_distant_streams(self, low: int) -> None:
         for stream in self._streams:
@@ -332,7 +332,7 @@ class Transfer:
     def _finish(self, number: int, filling: _Filling) -> None:
         del self._fillings[number]
         size_bytes = filling.stop - filling.start
-        key = ChunkKey(self.version.id, number)
+        key = chunk_key(self.version.id, number)
         self._cache.store(key, filling.view.toreadonly(), lambda: self._downloads.budget.release(size_bytes))
 
     def _head_of_last_filling(self, stream: Stream) -> tuple[int, int] | None:

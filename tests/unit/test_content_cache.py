@@ -18,7 +18,8 @@ import trio
 from procorefs.content import ChunkCache, chunkstore
 from procorefs.content.cache import MEMORY_BYTES
 from procorefs.content.chunkfile import ChunkFile
-from procorefs.content.chunkstore import ChunkKey, chunk_path
+from procorefs.content.chunkkey import ChunkKey, chunk_key
+from procorefs.content.chunkstore import chunk_path
 
 MIB = 1024 * 1024
 
@@ -42,8 +43,8 @@ async def stored(cache: ChunkCache, key: ChunkKey, data: bytes) -> None:
 
 def forget_memory(cache: ChunkCache) -> None:
     """Push what is in memory out of it, so that reads must go to the disk."""
-    cache._memory.put(ChunkKey(-1, 0), bytes(MEMORY_BYTES))
-    cache._memory.forget(ChunkKey(-1, 0))
+    cache._memory.put(chunk_key(-1, 0), bytes(MEMORY_BYTES))
+    cache._memory.forget(chunk_key(-1, 0))
 
 
 async def read(cache: ChunkCache, key: ChunkKey, length: int) -> bytes | None:
@@ -62,7 +63,7 @@ BIG = os.urandom(700_000)
 
 @pytest.mark.parametrize("data", [SMALL, BIG, b"x"], ids=["small", "big", "one byte"])
 async def test_what_was_stored_is_read_by_the_next_process_too(tmp_path: Path, data: bytes) -> None:
-    key = ChunkKey(2**62, 3)
+    key = chunk_key(2**62, 3)
     async with opened(tmp_path / "c") as cache:
         assert await read(cache, key, len(data)) is None
         await stored(cache, key, data)
@@ -84,8 +85,8 @@ async def test_only_we_can_read_it_and_nothing_is_pickled(tmp_path: Path) -> Non
     os.umask(0o022)
     directory = tmp_path / "deep" / "cache"
     async with opened(directory) as cache:
-        await stored(cache, ChunkKey(1, 0), SMALL)
-        await stored(cache, ChunkKey(1, 1), BIG)
+        await stored(cache, chunk_key(1, 0), SMALL)
+        await stored(cache, chunk_key(1, 1), BIG)
         for path in [directory, *directory.rglob("*")]:
             mode = stat.S_IMODE(path.stat().st_mode)
             assert mode == (0o700 if path.is_dir() else 0o600), path
@@ -96,8 +97,8 @@ async def test_only_we_can_read_it_and_nothing_is_pickled(tmp_path: Path) -> Non
 
 async def test_two_caches_never_meet(tmp_path: Path) -> None:
     async with opened(tmp_path / "a") as one, opened(tmp_path / "b") as other:
-        await stored(one, ChunkKey(1, 0), SMALL)
-        assert await read(other, ChunkKey(1, 0), len(SMALL)) is None
+        await stored(one, chunk_key(1, 0), SMALL)
+        assert await read(other, chunk_key(1, 0), len(SMALL)) is None
         assert other.stats().bytes == 0
 
 
@@ -105,15 +106,15 @@ async def test_the_limit_is_obeyed_and_the_least_recently_used_go(tmp_path: Path
     size = 256 * 1024
     async with opened(tmp_path, limit_bytes=4 * size) as cache:
         for number in range(4):
-            await stored(cache, ChunkKey(1, number), bytes([number]) * size)
+            await stored(cache, chunk_key(1, number), bytes([number]) * size)
         forget_memory(cache)
-        assert await read(cache, ChunkKey(1, 0), size)  # the oldest becomes the most recent
-        await stored(cache, ChunkKey(1, 4), bytes([4]) * size)
+        assert await read(cache, chunk_key(1, 0), size)  # the oldest becomes the most recent
+        await stored(cache, chunk_key(1, 4), bytes([4]) * size)
         cache.check()
         assert cache.stats().bytes <= 4 * size
-        assert [n for n in range(5) if (tmp_path / chunk_path(ChunkKey(1, n))).exists()] == [0, 2, 3, 4]
+        assert [n for n in range(5) if (tmp_path / chunk_path(chunk_key(1, n))).exists()] == [0, 2, 3, 4]
     async with opened(tmp_path, limit_bytes=2 * size) as cache:  # a smaller limit from now on
-        await stored(cache, ChunkKey(2, 0), b"z")
+        await stored(cache, chunk_key(2, 0), b"z")
         assert cache.stats().bytes <= 2 * size
         assert sum(p.stat().st_size for p in chunk_files(tmp_path)) <= 2 * size
 
@@ -121,7 +122,7 @@ async def test_the_limit_is_obeyed_and_the_least_recently_used_go(tmp_path: Path
 async def test_many_small_chunks_count_with_the_blocks_that_they_take(tmp_path: Path) -> None:
     async with opened(tmp_path, limit_bytes=40_960) as cache:
         for number in range(30):
-            await stored(cache, ChunkKey(number, 0), b"1")
+            await stored(cache, chunk_key(number, 0), b"1")
         assert cache.stats().bytes == 40_960
         assert len(chunk_files(tmp_path)) == 10
 
@@ -140,34 +141,34 @@ async def test_a_chunk_that_is_being_read_is_not_evicted(
         return real(*args)  # type: ignore[arg-type]
 
     async with opened(tmp_path, limit_bytes=2 * size) as cache:
-        await stored(cache, ChunkKey(1, 0), b"a" * size)
-        await stored(cache, ChunkKey(1, 1), b"b" * size)
+        await stored(cache, chunk_key(1, 0), b"a" * size)
+        await stored(cache, chunk_key(1, 1), b"b" * size)
         forget_memory(cache)
         monkeypatch.setattr(ChunkFile, "open", slow_open)
         got: list[bytes | None] = []
         async with trio.open_nursery() as nursery:
 
             async def reader() -> None:
-                got.append(await read(cache, ChunkKey(1, 0), size))
+                got.append(await read(cache, chunk_key(1, 0), size))
 
             nursery.start_soon(reader)
             await entered.wait()
-            await stored(cache, ChunkKey(1, 2), b"c" * size)
+            await stored(cache, chunk_key(1, 2), b"c" * size)
             leave.set()
         assert got == [b"a" * size]
-        assert cache.holds(ChunkKey(1, 0), size)
-        assert not (tmp_path / chunk_path(ChunkKey(1, 1))).exists()
+        assert cache.holds(chunk_key(1, 0), size)
+        assert not (tmp_path / chunk_path(chunk_key(1, 1))).exists()
 
 
 async def test_descriptors_are_bounded(tmp_path: Path) -> None:
     size = 70_000
     async with opened(tmp_path) as cache:
         for number in range(100):
-            await stored(cache, ChunkKey(number, 1), bytes([number]) * size)
+            await stored(cache, chunk_key(number, 1), bytes([number]) * size)
         forget_memory(cache)
         before = len(os.listdir("/proc/self/fd"))
         for number in range(100):
-            assert await read(cache, ChunkKey(number, 1), size) == bytes([number]) * size
+            assert await read(cache, chunk_key(number, 1), size) == bytes([number]) * size
         assert len(os.listdir("/proc/self/fd")) - before <= 64
         cache.check()
 
@@ -175,7 +176,7 @@ async def test_descriptors_are_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [SMALL, BIG], ids=["small", "big"])
 @pytest.mark.parametrize("damage", ["shorter", "longer", "zeros", "gone", "folder"])
 async def test_a_damaged_chunk_file_is_a_miss(tmp_path: Path, data: bytes, damage: str) -> None:
-    key = ChunkKey(7, 1)
+    key = chunk_key(7, 1)
     async with opened(tmp_path) as cache:
         await stored(cache, key, data)
     path = tmp_path / chunk_path(key)
@@ -199,9 +200,9 @@ async def test_a_damaged_chunk_file_is_a_miss(tmp_path: Path, data: bytes, damag
 
 async def test_a_chunk_of_another_length_is_a_miss(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
-        await stored(cache, ChunkKey(1, 0), SMALL)
-        assert await read(cache, ChunkKey(1, 0), len(SMALL) + 1) is None
-        assert not cache.holds(ChunkKey(1, 0), len(SMALL) + 1)
+        await stored(cache, chunk_key(1, 0), SMALL)
+        assert await read(cache, chunk_key(1, 0), len(SMALL) + 1) is None
+        assert not cache.holds(chunk_key(1, 0), len(SMALL) + 1)
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "torn", "other tables", "bad rows"])
@@ -210,15 +211,15 @@ async def test_a_damaged_database_is_rebuilt_and_said_so(
 ) -> None:
     async with opened(tmp_path) as cache:
         for number in range(200):
-            await stored(cache, ChunkKey(number, 0), SMALL)
+            await stored(cache, chunk_key(number, 0), SMALL)
     _break_database(tmp_path / "cache.db", damage)
     with caplog.at_level(logging.WARNING):
         async with opened(tmp_path) as cache:
-            found = await read(cache, ChunkKey(1, 0), len(SMALL))
+            found = await read(cache, chunk_key(1, 0), len(SMALL))
             assert found in (None, SMALL)
-            await stored(cache, ChunkKey(1, 1), BIG)
+            await stored(cache, chunk_key(1, 1), BIG)
             forget_memory(cache)
-            assert await read(cache, ChunkKey(1, 1), len(BIG)) == BIG
+            assert await read(cache, chunk_key(1, 1), len(BIG)) == BIG
             cache.check()
     said = [record.getMessage() for record in caplog.records]
     if damage in ("garbage", "torn", "other tables"):
@@ -230,7 +231,7 @@ async def test_a_damaged_database_is_rebuilt_and_said_so(
         assert said == []
     caplog.clear()
     async with opened(tmp_path) as cache:
-        assert await read(cache, ChunkKey(1, 1), len(BIG)) == BIG
+        assert await read(cache, chunk_key(1, 1), len(BIG)) == BIG
     assert caplog.records == []
 
 
@@ -257,14 +258,14 @@ def _break_database(path: Path, damage: str) -> None:
 
 async def test_a_database_damaged_in_use_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(tmp_path) as cache:
-        await stored(cache, ChunkKey(1, 0), SMALL)
+        await stored(cache, chunk_key(1, 0), SMALL)
         database = sqlite3.connect(tmp_path / "cache.db")
         database.execute("DROP TABLE Cache")
         database.close()
-        await stored(cache, ChunkKey(2, 0), SMALL)  # meets the damage; is lost with it
-        await stored(cache, ChunkKey(3, 0), SMALL)
+        await stored(cache, chunk_key(2, 0), SMALL)  # meets the damage; is lost with it
+        await stored(cache, chunk_key(3, 0), SMALL)
         forget_memory(cache)
-        assert await read(cache, ChunkKey(3, 0), len(SMALL)) == SMALL
+        assert await read(cache, chunk_key(3, 0), len(SMALL)) == SMALL
         cache.check()
     assert [
         r.getMessage()
@@ -287,11 +288,11 @@ async def test_a_full_disk_is_said_once_and_is_no_error(
 ) -> None:
     async with opened(tmp_path) as cache:
         for number in range(20):
-            await stored(cache, ChunkKey(1, number), BIG)
+            await stored(cache, chunk_key(1, number), BIG)
         assert not cache.keeps
-        assert await read(cache, ChunkKey(1, 19), len(BIG)) == BIG  # what is in memory still serves
+        assert await read(cache, chunk_key(1, 19), len(BIG)) == BIG  # what is in memory still serves
         forget_memory(cache)
-        assert await read(cache, ChunkKey(1, 0), len(BIG)) is None
+        assert await read(cache, chunk_key(1, 0), len(BIG)) is None
         assert cache.stats().bytes == 0
         cache.check()
     said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
@@ -304,11 +305,11 @@ async def test_a_directory_that_cannot_be_used_means_no_cache(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     async with opened(tmp_path / "file" / "cache") as cache:
-        await stored(cache, ChunkKey(1, 0), SMALL)
+        await stored(cache, chunk_key(1, 0), SMALL)
         assert not cache.keeps
-        assert await read(cache, ChunkKey(1, 0), len(SMALL)) == SMALL
+        assert await read(cache, chunk_key(1, 0), len(SMALL)) == SMALL
         forget_memory(cache)
-        assert await read(cache, ChunkKey(1, 0), len(SMALL)) is None
+        assert await read(cache, chunk_key(1, 0), len(SMALL)) is None
     assert ["files are read without one" in r.getMessage() for r in caplog.records] == [True]
 
 
@@ -331,7 +332,7 @@ async def test_a_directory_in_use_by_another_process_is_left_alone(
 ) -> None:
     with locked_by_another_process(tmp_path / "lock"):
         async with opened(tmp_path) as cache:
-            await stored(cache, ChunkKey(1, 0), SMALL)
+            await stored(cache, chunk_key(1, 0), SMALL)
             assert not cache.keeps
     assert ["is in use by another process" in r.getMessage() for r in caplog.records] == [True]
     assert not (tmp_path / "cache.db").exists()
@@ -339,25 +340,25 @@ async def test_a_directory_in_use_by_another_process_is_left_alone(
 
 async def test_leftovers_of_a_kill_are_swept_away(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
-        await stored(cache, ChunkKey(1, 0), SMALL)
+        await stored(cache, chunk_key(1, 0), SMALL)
     (tmp_path / "in-use").write_text(BOOT_ID)
     (tmp_path / "01" / "1-9.val").write_bytes(b"half a chu")
     (tmp_path / "01" / "strange").write_bytes(b"")
     async with opened(tmp_path) as cache:
-        assert await read(cache, ChunkKey(1, 0), len(SMALL)) == SMALL
-        await stored(cache, ChunkKey(2, 0), SMALL)  # the sweep runs before anything is written
+        assert await read(cache, chunk_key(1, 0), len(SMALL)) == SMALL
+        await stored(cache, chunk_key(2, 0), SMALL)  # the sweep runs before anything is written
         assert sorted(p.name for p in chunk_files(tmp_path)) == ["1-0.val", "2-0.val"]
 
 
 async def test_after_the_machine_went_down_the_newest_chunks_are_not_trusted(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
-        await stored(cache, ChunkKey(1, 0), SMALL)
-        await stored(cache, ChunkKey(2, 0), SMALL)
+        await stored(cache, chunk_key(1, 0), SMALL)
+        await stored(cache, chunk_key(2, 0), SMALL)
     database = sqlite3.connect(tmp_path / "cache.db")
     database.execute("UPDATE Cache SET store_time = store_time - 1000 WHERE key = '1-0'")
     database.commit()
     database.close()
     (tmp_path / "in-use").write_text("another boot")
     async with opened(tmp_path) as cache:
-        assert await read(cache, ChunkKey(1, 0), len(SMALL)) == SMALL
-        assert await read(cache, ChunkKey(2, 0), len(SMALL)) is None
+        assert await read(cache, chunk_key(1, 0), len(SMALL)) == SMALL
+        assert await read(cache, chunk_key(2, 0), len(SMALL)) is None

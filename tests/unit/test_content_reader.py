@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from procorefs.content import ContentReader, Reader
 from procorefs.content.cache import MEMORY_BYTES
-from procorefs.content.chunkstore import ChunkKey
+from procorefs.content.chunkkey import chunk_key
 from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, Silent, Unavailable
 from procorefs.procore.models import Version
 
@@ -25,8 +25,8 @@ async def read_all(reader: Reader, size: int, step: int = 128 * KIB) -> bytes:
 
 
 def forget_memory(content: ContentReader) -> None:
-    content.cache._memory.put(ChunkKey(-1, 0), bytes(MEMORY_BYTES))
-    content.cache._memory.forget(ChunkKey(-1, 0))
+    content.cache._memory.put(chunk_key(-1, 0), bytes(MEMORY_BYTES))
+    content.cache._memory.forget(chunk_key(-1, 0))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 65537, 524289, 4 * MIB + 1, 21 * MIB + 5])

@@ -1,0 +1,144 @@
+"""Reading ahead over files: who reads one file of a folder after the other soon has the next ones at hand.
+
+    open ─▶ trail of the folder ─▶ third file in a row? ─▶ the next files ─▶ queue ─▶ a few workers ─▶ chunk cache
+
+A small file costs its reader whole round trips to the storage and hardly any bytes, so a copy tool that reads them one by
+one mostly waits. Copy tools go in one of two orders: as the folder is listed (cp -r, tar), or by name (rsync, a shell's
+`*`). Bytes that nobody reads are wasted, so it begins with the third file read through in a row, and ends with the row.
+"""
+
+import enum
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import cachetools
+import trio
+
+from procorefs.content.grid import MIB
+from procorefs.content.reader import ContentReader, Reader
+from procorefs.procore.errors import ProcoreError
+from procorefs.procore.models import Version
+
+log = logging.getLogger(__name__)
+
+FOLDERS = 64
+"""Trails kept; to forget one costs somebody a few round trips."""
+
+BEGIN_RUN = 2
+"""So many steps from one file to the next in order make a row."""
+
+MOST_FILES_AHEAD = 16
+LARGEST_BYTES = 4 * MIB
+"""Larger files are read ahead well enough while they are read."""
+
+WORKERS = 6
+"""Downloads at a time; they share the content reader's streams with those who wait."""
+
+
+class Order(enum.Enum):
+    """How somebody goes through a folder."""
+
+    LISTED = enum.auto()
+    NAMED = enum.auto()
+
+
+class Position(NamedTuple):
+    """A file in its folder."""
+
+    folder: int
+    inode: int
+    name: bytes
+
+
+Following = Callable[[Position, Order, int], list[tuple[Position, Version]]]
+"""At most so many files of the folder that come after a position in that order."""
+
+
+@dataclass(slots=True)
+class _Trail:
+    """How a folder is being gone through."""
+
+    position: Position
+    reader: Reader
+    orders: frozenset[Order] = frozenset(Order)
+    """Those that every step of the row was in."""
+    run: int = 0
+    ahead: deque[Position] = field(default_factory=deque)
+    """Files sent ahead of the reader that it has not opened yet."""
+    end: Position | None = None
+    """The last file sent ahead."""
+
+
+class SiblingReadAhead:
+    """Notices rows of files and downloads what comes next; forgets them as easily."""
+
+    def __init__(self, content: ContentReader, following: Following) -> None:
+        self._content = content
+        self._following = following
+        self._trails: cachetools.LRUCache[int, _Trail] = cachetools.LRUCache(FOLDERS)
+        self._send, self._receive = trio.open_memory_channel[Version](2 * MOST_FILES_AHEAD)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(WORKERS):
+                nursery.start_soon(self._work)
+            task_status.started()
+
+    def opened(self, position: Position, reader: Reader) -> None:
+        """A file was opened for reading; costs a look into the tree, and only within a row."""
+        trail = self._trails.get(position.folder)
+        orders = self._orders(trail, position) if trail is not None else frozenset()
+        if trail is None or not orders:
+            self._trails[position.folder] = _Trail(position, reader)
+            return
+        trail.run += 1
+        trail.orders, trail.position, trail.reader = orders, position, reader
+        while trail.ahead and trail.ahead.popleft() != position:
+            pass
+        if trail.run >= BEGIN_RUN and self._content.keeps_ahead:
+            self._send_ahead(trail, min(orders, key=lambda order: order.value))
+
+    def _orders(self, trail: _Trail, position: Position) -> frozenset[Order]:
+        """The orders of the row in which `position` is the next file, after one that was read through."""
+        if position == trail.position or not trail.reader.is_read_through:
+            return frozenset()
+        return frozenset(
+            order
+            for order in trail.orders
+            if [following for following, _ in self._following(trail.position, order, 1)] == [position]
+        )
+
+    def _send_ahead(self, trail: _Trail, order: Order) -> None:
+        room = min(MOST_FILES_AHEAD, 2**trail.run) - len(trail.ahead)
+        if room <= 0:
+            return
+        start = trail.end if trail.ahead and trail.end is not None else trail.position
+        for position, version in self._following(start, order, room):
+            trail.ahead.append(position)
+            trail.end = position
+            if version.size_bytes > LARGEST_BYTES or self._content.holds(version):
+                continue
+            try:
+                self._send.send_nowait(version)
+            except trio.WouldBlock:
+                return  # the workers are behind: those who wait need the storage more
+
+    async def _work(self) -> None:
+        async for version in self._receive:
+            try:
+                await self._fetch(version)
+            except ProcoreError as error:
+                log.debug("Version %d was not read ahead: %s", version.id, error)
+
+    async def _fetch(self, version: Version) -> None:
+        if self._content.holds(version):
+            return
+        reader = self._content.open(version)
+        try:
+            for offset in range(0, version.size_bytes, MIB):
+                await reader.read(offset, MIB)
+        finally:
+            reader.close()
