@@ -77,6 +77,7 @@ class Policy:
         self._last_spread_s = -math.inf
         self._throttled_in_a_row = 0
         self._limits_told = False  # some answer named a limit, or 429 proved that there is one
+        self._hourly_told = False
         self._spike_told = False
         self._unlimited = False  # answers come without limits: only pauses hold
 
@@ -158,7 +159,7 @@ class Policy:
         if limit is None or remaining is None or reset is None or limit < 1:
             return None
         left_s = min(max(reset + to_monotonic_s - now_s, 0.0), LONGEST_PAUSE_S)
-        window = self._window_meant(limit, left_s)
+        window = self._window_meant(limit, left_s, now_s)
         window.learn(limit, min(remaining, limit), now_s + left_s + RESET_MARGIN_S, self._in_flight)
         self._learn_other(window)
         return window
@@ -173,14 +174,17 @@ class Policy:
             self.spike.limit = max(self.spike.limit, used + HEADROOM)
             self.spike.remaining = max(self.spike.remaining, HEADROOM)
 
-    def _window_meant(self, limit: int, left_s: float) -> Window:
-        """Headers do not name the window: the time left tells, and near the hour's end the limit."""
+    def _window_meant(self, limit: int, left_s: float, now_s: float) -> Window:
+        """Headers do not name the window: the time left tells, and near the hour's end its limit and Reset."""
+        hour = self.hourly
         if left_s > SPIKE_S + CLOCK_TOLERANCE_S:
-            return self.hourly
-        to_hourly = abs(math.log(limit / self.hourly.limit))
-        to_spike = abs(math.log(limit / self.spike.limit))
-        hour_ends = self.hourly.reset_at_s is not None and to_hourly < to_spike
-        return self.hourly if hour_ends else self.spike
+            self._hourly_told = True
+            return hour
+        if not self._hourly_told:
+            return hour if limit == hour.limit else self.spike
+        known_left_s = (hour.reset_at_s or math.inf) - RESET_MARGIN_S - now_s
+        hour_ends = limit == hour.limit and abs(known_left_s - left_s) < CLOCK_TOLERANCE_S
+        return hour if hour_ends else self.spike
 
     def _pause_for_429(
         self, headers: Mapping[str, str], reported: Window | None, now_s: float, unix_now_s: float

@@ -364,7 +364,7 @@ async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) 
     """
     for name, url in (("API", settings.api_url), ("login", settings.login_url)):
         if not wire.acceptable_url(url):
-            raise Invalid(f"The {name} address {url!r} cannot be used: it must begin with https://")
+            raise Invalid(f"The {name} address cannot be used: it must begin with https://")
     async with open_http(settings.api_url) as http:
         auth = Auth(settings, http, open_store(settings))
         yield Client(settings, http, auth, limiter or LocalLimiter())

@@ -333,7 +333,20 @@ async def test_the_limits_in_the_headers_are_kept_without_a_single_429(start_san
             assert client.stats.throttled == 0
         assert "429" not in sandbox.calls()["api_statuses"]
 
+    async def another_program_takes_the_rest() -> None:
+        sandbox: SandboxHandle = await trio.to_thread.run_sync(start_sandbox, "--spike", "8")
+        async with client_of(sandbox) as client:
+            await client.me()
+            sandbox.faults(use_calls=6)
+            await client.me()
+            began_s = trio.current_time()
+            assert client.limiter.would_wait(NOW)
+            await client.me()
+            assert trio.current_time() - began_s > 5
+        assert "429" not in sandbox.calls()["api_statuses"]
+
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(another_program_takes_the_rest)
         nursery.start_soon(more_than_a_window_takes, "fixed")
         nursery.start_soon(more_than_a_window_takes, "rolling")
 

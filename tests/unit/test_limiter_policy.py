@@ -95,6 +95,14 @@ def test_the_hour_near_its_end_is_known_by_its_limit(policy: Policy) -> None:
     assert policy.spike.limit < 600
 
 
+def test_a_big_spike_limit_is_not_taken_for_the_hour(policy: Policy) -> None:
+    call(policy, 0.0, told(1000, 999, 10, 0.0))
+    assert (policy.hourly.limit, policy.spike.limit) == (3600, 1000)
+    call(policy, 1.0, told(3600, 900, 3000, 1.0))
+    call(policy, 2.0, told(1000, 800, 8, 2.0))
+    assert (policy.hourly.limit, policy.spike.limit) == (3600, 1000)
+
+
 def test_a_tenth_of_the_hour_is_kept_and_shrinks_to_nothing(policy: Policy) -> None:
     call(policy, 0.0, told(1000, 99, 3599, 0.0))
     assert policy.wait_s(INTERACTIVE, 0.0) == 0

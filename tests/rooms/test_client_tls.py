@@ -1,0 +1,75 @@
+"""TLS is verified, always; and it works through the wrapped streams."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+
+from procorefs.procore.downloads import Downloads
+from procorefs.procore.errors import Unavailable
+from procorefs.procore.models import Version, VersionId
+from tests.rooms.client_room import client_of, fetched, random_bytes
+from tests.rooms.raw_server import CLOSE
+from tests.sandbox import SandboxHandle
+
+DATA = random_bytes(300_000)
+
+# Made for this test alone; it is nobody's and protects nothing.
+KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgs6xOaNSUuO3zGLd/
+CyAoyuim/hX6XBvwx1QoAPz9NYmhRANCAASyY+lHM9vlYrr5ZT4SXPg+4KVoa9sS
+VrTJd9v7k3amc0uE574bY5VeTEqx0i1LwFcfrMIkscZoI8d3mMhgtT8e
+-----END PRIVATE KEY-----
+"""
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBmjCCAUGgAwIBAgIUEWRKnvxCENp8K3FJBU3T31imii8wCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzIzMDEyNFoYDzIxMjYxMDMw
+MjMwMTI0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASyY+lHM9vlYrr5ZT4SXPg+4KVoa9sSVrTJd9v7k3amc0uE574bY5Ve
+TEqx0i1LwFcfrMIkscZoI8d3mMhgtT8eo28wbTAdBgNVHQ4EFgQUQhVzLaQhuqWS
+pFGqWOSOsmH7gKQwHwYDVR0jBBgwFoAUQhVzLaQhuqWSpFGqWOSOsmH7gKQwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDRwAwRAIgGUxWk30D/cwszb1lY0UpI5NIyHd/uw1UOEJ0nLPJhiMCIC4I
+I1d+By/6quNTCOXVx6dB4D9ENNNBVJ3c/B+qI9q+
+-----END CERTIFICATE-----
+"""
+
+
+async def serve_once(stream: trio.SSLStream[trio.SocketStream]) -> None:
+    """Answers any request with the whole file."""
+    try:
+        await stream.receive_some(65536)
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(DATA)
+        await stream.send_all(head + CLOSE + b"\r\n\r\n" + DATA)
+        await stream.receive_some()
+    except trio.BrokenResourceError:
+        pass  # the client did not trust us
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem = tmp_path / "server.pem"
+    pem.write_text(KEY + CERTIFICATE)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_ssl_over_tcp_listeners(
+            0, context, host="127.0.0.1", https_compatible=True
+        )
+        nursery.start_soon(trio.serve_listeners, serve_once, listeners)
+        port = listeners[0].transport_listener.socket.getsockname()[1]  # type: ignore[attr-defined]
+        version = Version(VersionId(1), 1, len(DATA), 0, f"https://localhost:{port}/x")
+        async with client_of(sandbox, silence_s=2.0) as client:
+            with pytest.raises(Unavailable, match="certificate"):
+                await fetched(Downloads(client), version)
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+        async with client_of(sandbox) as client:
+            assert await fetched(Downloads(client), version) == DATA
+            elsewhere = Version(VersionId(2), 1, len(DATA), 0, f"https://127.0.0.2:{port}/x")
+            with pytest.raises(Unavailable):
+                await fetched(Downloads(client), elsewhere)
+        nursery.cancel_scope.cancel()
