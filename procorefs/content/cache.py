@@ -19,13 +19,12 @@ import msgspec
 import trio
 
 from procorefs.content.chunkfile import CachedOpen, ChunkFile, DamagedChunk, read_small_now
-from procorefs.content.chunkkey import ChunkKey, number_of, version_of
+from procorefs.content.chunkkey import ChunkKey, checksum_of, length_of, number_of, record, version_of
 from procorefs.content.chunkstore import (
     CacheInUse,
     ChunkStore,
     NewChunk,
     StoreDamaged,
-    StoredChunk,
     chunk_path,
 )
 from procorefs.content.clerk import Clerk
@@ -74,7 +73,7 @@ class ChunkCache:
         self._directory = directory
         self._store = ChunkStore(directory)
         self._memory = RecentChunks(MEMORY_BYTES)
-        self._index: OrderedDict[ChunkKey, int] = OrderedDict()  # `_entry`s; least recently used first
+        self._index: OrderedDict[ChunkKey, int] = OrderedDict()  # records; least recently used first
         self._bytes = 0  # what the index's chunks and those being written take on disk
         self._files: OrderedDict[ChunkKey, ChunkFile] = OrderedDict()  # big ones; least recently used first
         self._opening: Counter[ChunkKey] = Counter()  # read in threads right now: not to be evicted
@@ -104,10 +103,9 @@ class ChunkCache:
         clerk = Clerk("chunk-cache")
         try:
             task_status.started()
-            chunks = await self._load(clerk)
+            await self._load(clerk)
             if self._usable:
-                await clerk.do(self._store.sweep, chunks)
-            del chunks
+                await clerk.do(self._store.sweep, self._index)
             while True:
                 await self._work.wait()
                 self._work = trio.Event()
@@ -158,8 +156,8 @@ class ChunkCache:
         entry = self._index.get(key)
         if entry is None:
             return None
-        if _length(entry) != length:
-            self._discard(key, f"it has {_length(entry)} bytes and not {length}")
+        if length_of(entry) != length:
+            self._discard(key, f"it has {length_of(entry)} bytes and not {length}")
             return None
         self._opening[key] += 1
         try:
@@ -174,7 +172,7 @@ class ChunkCache:
         self._memory.put(key, data)
         entry = self._index.get(key)
         if (
-            (entry is not None and _length(entry) == len(data))
+            (entry is not None and length_of(entry) == len(data))
             or key in self._pending
             or not self._has_room_for(data)
         ):
@@ -185,7 +183,7 @@ class ChunkCache:
 
     def check(self) -> None:
         """Raise AssertionError when the books do not balance; for tests."""
-        assert self._bytes == sum(_cost(_length(entry)) for entry in self._index.values())
+        assert self._bytes == sum(_cost(length_of(entry)) for entry in self._index.values())
         assert self._bytes <= self.limit_bytes
         assert len(self._files) <= OPEN_FILES
         assert self._files.keys() <= self._index.keys()
@@ -197,16 +195,16 @@ class ChunkCache:
 
     def _read_small_now(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
         entry = self._index.get(key)
-        if entry is None or _length(entry) != length or length > SNIFF_BYTES:
+        if entry is None or length_of(entry) != length or length > SNIFF_BYTES:
             return None
         try:
-            chunk = read_small_now(self._opener, self._path(key), length, _checksum(entry))
+            chunk = read_small_now(self._opener, self._path(key), length, checksum_of(entry))
         except DamagedChunk as error:
             self._discard(key, str(error))
             return None
         if chunk is None:
             return None
-        self._index[key] = _entry(length)
+        self._index[key] = record(length)
         self._index.move_to_end(key)
         self._memory.put(key, chunk)
         return memoryview(chunk)[low:high]
@@ -236,16 +234,16 @@ class ChunkCache:
 
     def _is_indexed(self, key: ChunkKey, length: int) -> bool:
         entry = self._index.get(key)
-        return entry is not None and _length(entry) == length
+        return entry is not None and length_of(entry) == length
 
     async def _open_file(self, key: ChunkKey, length: int) -> ChunkFile:
-        path, checksum = self._path(key), _checksum(self._index[key])
+        path, checksum = self._path(key), checksum_of(self._index[key])
         file = await trio.to_thread.run_sync(ChunkFile.open, path, length, checksum, limiter=self._threads)
         # no await from here: the file must be in `_files` or closed
         if not self._is_indexed(key, length):
             file.drop()
             raise DamagedChunk("was replaced")
-        self._index[key] = _entry(length)
+        self._index[key] = record(length)
         self._index.move_to_end(key)
         other = self._files.get(key)
         if other is not None:
@@ -276,17 +274,15 @@ class ChunkCache:
         self._work.set()
 
     def _forget(self, key: ChunkKey) -> None:
-        self._bytes -= _cost(_length(self._index.pop(key)))
+        self._bytes -= _cost(length_of(self._index.pop(key)))
         self._memory.forget(key)
         self._close_file(key)
 
     # --- writing
 
-    async def _load(self, clerk: Clerk) -> list[StoredChunk]:
-        chunks: list[StoredChunk] = []
+    async def _load(self, clerk: Clerk) -> None:
         try:
-            chunks = await clerk.do(self._store.open)
-            self._index, self._bytes = await clerk.do(_index_of, chunks)
+            self._index, self._bytes = await clerk.do(self._open_store)
             self._usable = True
             self._discarded += self._make_room(0)
             if self._discarded:
@@ -297,7 +293,11 @@ class ChunkCache:
             self._loaded.set()
         if not self._usable:
             self._drop_pending()
-        return chunks
+
+    def _open_store(self) -> tuple[OrderedDict[ChunkKey, int], int]:
+        """In the clerk's thread, for there can be many chunks."""
+        index = self._store.open()
+        return index, sum(_cost(length_of(entry)) for entry in index.values())
 
     async def _write_some(self, clerk: Clerk) -> None:
         batch = self._next_batch()
@@ -305,11 +305,11 @@ class ChunkCache:
         deletes = self._discarded + self._make_room(cost)
         self._discarded = []
         if self._bytes + cost > self.limit_bytes:  # everything else is being read
-            self._finish(batch, [])
+            self._finish(batch, set())
             batch = []
             cost = 0
         self._bytes += cost
-        stored: list[StoredChunk] = []
+        stored: set[ChunkKey] = set()
         try:
             stored, trouble = await clerk.do(
                 self._store.apply, deletes, [NewChunk(item.key, item.data) for item in batch]
@@ -335,11 +335,11 @@ class ChunkCache:
                 break
         return batch
 
-    def _finish(self, batch: list[_Pending], stored: list[StoredChunk]) -> None:
-        for chunk in stored:
-            self._index[chunk.key] = _entry(chunk.length)
-            self._bytes += _cost(chunk.length)
+    def _finish(self, batch: list[_Pending], stored: set[ChunkKey]) -> None:
         for item in batch:
+            if item.key in stored:
+                self._index[item.key] = record(len(item.data))
+                self._bytes += _cost(len(item.data))
             if self._pending.pop(item.key, None) is not None:
                 item.done()
 
@@ -348,8 +348,8 @@ class ChunkCache:
         self._index.clear()
         self._bytes = 0
         try:
-            chunks = await clerk.do(self._store.reopen, error)
-            await clerk.do(self._store.sweep, chunks)
+            await clerk.do(self._store.reopen, error)
+            await clerk.do(self._store.sweep, self._index)
         except (OSError, sqlite3.Error) as trouble:
             self._usable = False
             log.warning("The chunk cache in %s cannot be made anew (%s).", self._directory, trouble)
@@ -365,7 +365,7 @@ class ChunkCache:
             if key in self._opening:
                 continue
             victims.append(key)
-            excess -= _cost(_length(entry))
+            excess -= _cost(length_of(entry))
             if excess <= 0:
                 break
         for key in victims:
@@ -395,28 +395,5 @@ class ChunkCache:
             self._pending.popitem(last=False)[1].done()
 
 
-def _index_of(chunks: list[StoredChunk]) -> tuple[OrderedDict[ChunkKey, int], int]:
-    """The index of what the disk has, and how much that takes; in a thread, for it can be long."""
-    index = OrderedDict((chunk.key, _entry(chunk.length, chunk.checksum)) for chunk in chunks)
-    return index, sum(_cost(chunk.length) for chunk in chunks)
-
-
 def _cost(length: int) -> int:
     return (length + _BLOCK_BYTES - 1) // _BLOCK_BYTES * _BLOCK_BYTES
-
-
-# What the index knows of a chunk is one integer, because there may be a million: its length, and the checksum that
-# its file must have as long as this process has neither written nor checked it.
-_LENGTH_BITS = 32
-
-
-def _entry(length: int, checksum: int | None = None) -> int:
-    return length if checksum is None else (checksum + 1) << _LENGTH_BITS | length
-
-
-def _length(entry: int) -> int:
-    return entry & ((1 << _LENGTH_BITS) - 1)
-
-
-def _checksum(entry: int) -> int | None:
-    return (entry >> _LENGTH_BITS) - 1 if entry >> _LENGTH_BITS else None

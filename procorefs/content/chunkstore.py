@@ -11,16 +11,17 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import diskcache
 from diskcache.core import MODE_BINARY
 
 from procorefs.content.chunkfile import write_chunk
-from procorefs.content.chunkkey import ChunkKey, chunk_key, number_of, version_of
+from procorefs.content.chunkkey import ChunkKey, chunk_key, number_of, record, version_of
 from procorefs.content.grid import CHUNK_BYTES
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,6 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 Data = bytes | bytearray | memoryview
-
-
-class StoredChunk(NamedTuple):
-    """What a row says."""
-
-    key: ChunkKey
-    length: int
-    checksum: int  # CRC-32
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,8 +89,8 @@ class ChunkStore:
         self._lock_fd = -1
         self._has_leftovers = False
 
-    def open(self) -> list[StoredChunk]:
-        """Open or make the directory; the chunks that are there, oldest first.
+    def open(self) -> OrderedDict[ChunkKey, int]:
+        """Open or make the directory; the records of the chunks that are there, oldest first.
 
         A damaged database is moved aside and a new one made. Raises CacheInUse, OSError, sqlite3.Error.
         """
@@ -115,12 +108,12 @@ class ChunkStore:
 
     def apply(
         self, deletes: Iterable[ChunkKey], writes: Iterable[NewChunk]
-    ) -> tuple[list[StoredChunk], OSError | None]:
-        """Delete, then write; what was written, and the first thing that kept a chunk from being so.
+    ) -> tuple[set[ChunkKey], OSError | None]:
+        """Delete, then write; which were written, and the first thing that kept a chunk from being so.
 
         Raises StoreDamaged; OSError when nothing at all could be done.
         """
-        stored: list[StoredChunk] = []
+        stored: set[ChunkKey] = set()
         trouble: OSError | None = None
         try:
             with self._cache.transact():
@@ -128,7 +121,8 @@ class ChunkStore:
                     self._delete(key)
                 for chunk in writes:
                     try:
-                        stored.append(self._write(chunk))
+                        self._write(chunk)
+                        stored.add(chunk.key)
                     except OSError as error:
                         trouble = trouble or error
         except (sqlite3.DatabaseError, diskcache.Timeout) as error:
@@ -137,11 +131,11 @@ class ChunkStore:
             raise OSError(f"the cache's database cannot be written ({_words(error)})") from error
         return stored, trouble
 
-    def reopen(self, error: StoreDamaged) -> list[StoredChunk]:
+    def reopen(self, error: StoreDamaged) -> None:
         """Start anew after damage was met in use. Raises OSError, sqlite3.Error."""
         self._close_database()
         self._move_aside(error)
-        return self._open_database(clean=False, same_boot=True)
+        self._open_database(clean=False, same_boot=True)
 
     def close(self) -> None:
         """Close in order: the next start trusts everything that is there."""
@@ -152,11 +146,10 @@ class ChunkStore:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
-    def sweep(self, chunks: Iterable[StoredChunk]) -> None:
-        """Remove the files that no row names, if an unclean end can have left some."""
+    def sweep(self, known: Container[ChunkKey]) -> None:
+        """Remove the files of chunks that are not known, if an unclean end can have left some."""
         if not self._has_leftovers:
             return
-        known = {chunk.key for chunk in chunks}
         for path in self._directory.glob("[0-9a-f][0-9a-f]/*"):
             try:
                 keep = path.suffix == ".val" and _key_of(path.stem) in known
@@ -185,7 +178,7 @@ class ChunkStore:
             file.write(boot)
         return before is None, before == boot
 
-    def _open_database(self, clean: bool, same_boot: bool) -> list[StoredChunk]:
+    def _open_database(self, clean: bool, same_boot: bool) -> OrderedDict[ChunkKey, int]:
         database = self._directory / "cache.db"
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would make it 0644
         self._cache = diskcache.Cache(  # type: ignore[no-untyped-call]
@@ -210,8 +203,8 @@ class ChunkStore:
         self._has_leftovers = not clean
         return chunks
 
-    def _load(self, database: Path, trust_all: bool) -> tuple[list[StoredChunk], list[str]]:
-        chunks: list[StoredChunk] = []
+    def _load(self, database: Path, trust_all: bool) -> tuple[OrderedDict[ChunkKey, int], list[str]]:
+        chunks: OrderedDict[ChunkKey, int] = OrderedDict()
         unusable: list[str] = []
         with contextlib.closing(sqlite3.connect(database)) as connection:
             newest = connection.execute("SELECT max(store_time) FROM Cache").fetchone()[0] or 0.0
@@ -219,10 +212,9 @@ class ChunkStore:
             rows = connection.execute("SELECT key, size, tag, store_time FROM Cache ORDER BY rowid")
             for text, length, checksum, stored_at in rows:
                 try:
-                    chunk = StoredChunk(_key_of(str(text)), int(length), int(checksum))
-                    if not 0 < chunk.length <= CHUNK_BYTES or stored_at > trusted:
+                    if not 0 < length <= CHUNK_BYTES or stored_at > trusted:
                         raise ValueError("not to be trusted")
-                    chunks.append(chunk)
+                    chunks[_key_of(str(text))] = record(length, checksum & 0xFFFFFFFF)
                 except (TypeError, ValueError):
                     if isinstance(text, str):
                         unusable.append(text)
@@ -241,11 +233,10 @@ class ChunkStore:
             aside,
         )
 
-    def _write(self, chunk: NewChunk) -> StoredChunk:
+    def _write(self, chunk: NewChunk) -> None:
         checksum = zlib.crc32(chunk.data)
         self._delete(chunk.key)  # else diskcache would remove "the old file", which has the same name
         self._cache.set(_text_of(chunk.key), chunk.data, tag=checksum)
-        return StoredChunk(chunk.key, len(chunk.data), checksum)
 
     def _delete(self, key: ChunkKey) -> None:
         self._cache.delete(_text_of(key))

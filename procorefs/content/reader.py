@@ -76,7 +76,8 @@ class ContentReader:
         size_bytes = version.size_bytes
         chunks = range(chunk_at(size_bytes - 1) + 1) if size_bytes else range(0)
         return all(
-            self.cache.holds(ChunkKey(version.id, number), chunk_length(number, size_bytes)) for number in chunks
+            self.cache.holds(chunk_key(version.id, number), chunk_length(number, size_bytes))
+            for number in chunks
         )
 
     def _forget(self, transfer: Transfer) -> None:
