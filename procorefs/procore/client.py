@@ -17,6 +17,7 @@ from procorefs.procore import wire
 from procorefs.procore.auth import Auth
 from procorefs.procore.errors import (
     Invalid,
+    Malformed,
     NotAuthorized,
     NotFound,
     ProcoreError,
@@ -51,9 +52,27 @@ T = TypeVar("T")
 CALL_S = 120.0  # a call that trickles for longer is silent to those who wait for it
 MANY = 2000  # per_page to ask for: no list has more
 MANY_PROJECTS = 300
+MOST_PAGES = 1000  # of companies or projects: beyond that a list is endless
 SMALLEST_PAGE = 10  # smaller pages are not asked for when lists are "too large"
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 A_DAY_S = 86_400
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One GET of the API: how it is counted, where it goes, and what it is for ("Could not …")."""
+
+    route: str
+    path: str
+    query: dict[str, str]
+    action: str
+    priority: Priority
+    company_id: CompanyId | None = None  # None: the settings'
+
+    def page(self, page: int, per_page: int) -> "Call":
+        """The same for one page of its list."""
+        return msgspec.structs.replace(
+            self, query=self.query | {"page": str(page), "per_page": str(per_page)}
+        )
 
 
 class ApiCalls(msgspec.Struct):
@@ -87,15 +106,13 @@ class Client:
     async def me(self, *, priority: Priority = Priority.INTERACTIVE) -> Me:
         """The user that the token stands for."""
         action = "ask who is logged in"
-        answer = await self._get("me", "/rest/v1.0/me", {}, action, priority)
+        answer = await self._get(Call("me", "/rest/v1.0/me", {}, action, priority))
         return wire.me(answer.body, action)
 
     async def companies(self, *, priority: Priority = Priority.INTERACTIVE) -> list[Company]:
         """All companies of the user."""
-        action = "list the companies"
-        return await self._all_pages(
-            "companies", "/rest/v1.0/companies", {}, MANY, wire.companies, action, priority
-        )
+        call = Call("companies", "/rest/v1.0/companies", {}, "list the companies", priority)
+        return await self._all_pages(call, MANY, wire.companies)
 
     async def projects(
         self, company_id: CompanyId, *, priority: Priority = Priority.INTERACTIVE
@@ -103,24 +120,16 @@ class Client:
         """All projects of a company that the user can see."""
         action = f"list the projects of company {company_id}"
         query = {"company_id": str(company_id)}
-        return await self._all_pages(
-            "projects",
-            "/rest/v1.1/projects",
-            query,
-            MANY_PROJECTS,
-            wire.projects,
-            action,
-            priority,
-            company_id,
-        )
+        call = Call("projects", "/rest/v1.1/projects", query, action, priority, company_id)
+        return await self._all_pages(call, MANY_PROJECTS, wire.projects)
 
     async def project(self, *, priority: Priority) -> Project | None:
         """The settings' project as the company's list shows it; None when the list does not have it."""
         company_id, project_id = self._company_and_project()
         action = f"look up project {project_id}"
         query = {"company_id": str(company_id), "filters[id]": str(project_id)}
-        query |= {"page": "1", "per_page": str(MANY_PROJECTS)}
-        answer = await self._get("projects", "/rest/v1.1/projects", query, action, priority)
+        call = Call("projects", "/rest/v1.1/projects", query, action, priority)
+        answer = await self._get(call.page(1, MANY_PROJECTS))
         return next((p for p in wire.projects(answer.body, action).kept if p.id == project_id), None)
 
     async def company_name(self, *, priority: Priority) -> str:
@@ -160,21 +169,21 @@ class Client:
         action = "list the root folder" if folder_id is None else f"list folder {folder_id}"
         path = "/rest/v1.0/folders" + ("" if folder_id is None else f"/{folder_id}")
         query = self._project_query() | {"show_latest_file_version_only": "true"}
-        answer = await self._get("folders", path, query, action, priority)
+        answer = await self._get(Call("folders", path, query, action, priority))
         return wire.folder_listing(answer.body, action)
 
     async def file(self, file_id: DocumentId, *, priority: Priority) -> Document:
         """A file with its newest version."""
         action = f"look up file {file_id}"
         query = self._project_query() | {"show_latest_version_only": "true"}
-        answer = await self._get("files", f"/rest/v1.0/files/{file_id}", query, action, priority)
+        answer = await self._get(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
         return wire.file(answer.body, action)
 
     async def file_version(self, version_id: VersionId, *, priority: Priority) -> Version:
         """A version, with an address that is fresh."""
         action = f"look up version {version_id}"
         path = f"/rest/v1.0/file_versions/{version_id}"
-        answer = await self._get("file_versions", path, self._project_query(), action, priority)
+        answer = await self._get(Call("file_versions", path, self._project_query(), action, priority))
         return wire.file_version(answer.body, action)
 
     # --- the index ---
@@ -183,9 +192,10 @@ class Client:
         self, query: dict[str, str], page: int, per_page: int, priority: Priority
     ) -> Page[Document]:
         action = f"list the documents of project {self.settings.project_id}"
-        asked = query | {"page": str(page), "per_page": str(per_page)}
         try:
-            answer = await self._get_index(asked, action, priority)
+            answer = await self._get_index(
+                Call("documents", "", query, action, priority).page(page, per_page)
+            )
         except TooLarge:
             if per_page // 2 < SMALLEST_PAGE:
                 raise
@@ -215,12 +225,12 @@ class Client:
             refused=first.refused + second.refused,
         )
 
-    async def _get_index(self, query: dict[str, str], action: str, priority: Priority) -> Answer:
+    async def _get_index(self, call: Call) -> Answer:
         """From the newest route that this Procore has: v2 with company, v2 without, v1 (on 404, remembered)."""
         paths = self._index_paths()
         for position in range(self._index, len(paths)):
             try:
-                answer = await self._get("documents", paths[position], query, action, priority)
+                answer = await self._get(msgspec.structs.replace(call, path=paths[position]))
             except NotFound:
                 if position == len(paths) - 1:
                     self._index = 0
@@ -249,46 +259,31 @@ class Client:
     # --- one call ---
 
     async def _all_pages(
-        self,
-        route: str,
-        path: str,
-        query: dict[str, str],
-        per_page: int,
-        parse: Callable[[bytes, str], wire.Items],
-        action: str,
-        priority: Priority,
-        company_id: CompanyId | None = None,
+        self, call: Call, per_page: int, parse: Callable[[bytes, str], wire.Items]
     ) -> list[T]:
         found: list[T] = []
-        page: int | None = 1
-        while page is not None:
-            asked = query | {"page": str(page), "per_page": str(per_page)}
-            answer = await self._get(route, path, asked, action, priority, company_id)
-            read: Page[T] = page_of(answer, parse(answer.body, action), page, per_page)
+        page = 1
+        for _ in range(MOST_PAGES):
+            answer = await self._get(call.page(page, per_page))
+            read: Page[T] = page_of(answer, parse(answer.body, call.action), page, per_page)
             found += read.items
+            if read.next_page is None:
+                return found
             page, per_page = read.next_page, read.per_page or per_page
-        return found
+        raise Malformed(f"Could not {call.action}: Procore's list does not end")
 
-    async def _get(
-        self,
-        route: str,
-        path: str,
-        query: Mapping[str, str],
-        action: str,
-        priority: Priority,
-        company_id: CompanyId | None = None,
-    ) -> Answer:
+    async def _get(self, call: Call) -> Answer:
         """One GET, repeated after passing failures; a 401 renews the token once. Raises ProcoreError."""
         patience = Patience(self.settings.patience_s, trio.current_time(), random.random)
         await self.auth.token()  # a login that fails takes no call
         renewed = False
         while True:
             waited_from_s = trio.current_time()
-            await self.limiter.acquire(priority)
+            await self.limiter.acquire(call.priority)
             patience.extend(trio.current_time() - waited_from_s)
             token = await self._token_for_call()
             try:
-                return await self._send(route, path, query, action, self.own_headers(token, company_id))
+                return await self._send(call, self.own_headers(token, call.company_id))
             except NotAuthorized:
                 if renewed:
                     raise
@@ -309,36 +304,30 @@ class Client:
             self.limiter.observe(0, {})
             raise
 
-    async def _send(
-        self,
-        route: str,
-        path: str,
-        query: Mapping[str, str],
-        action: str,
-        own_headers: Mapping[str, str],
-    ) -> Answer:
+    async def _send(self, call: Call, own_headers: Mapping[str, str]) -> Answer:
         """One exchange; the limiter learns of it whatever happens. A call was taken before."""
-        self.stats.count(f"GET {route}")
+        url = self._base + call.path + ("?" + urlencode(call.query) if call.query else "")
+        self.stats.count(f"GET {call.route}")
         status, answered, body = 0, Headers(), b""
         try:
             with trio.move_on_after(CALL_S) as scope:
                 async with self.http.get(
-                    self._base + path + "?" + urlencode(query) if query else self._base + path,
-                    action=action,
+                    url,
+                    action=call.action,
                     headers=HEADERS,
                     own_headers=own_headers,
                     silence_s=self.settings.silence_s,
                 ) as response:
                     status, answered = response.status_code, response.headers
-                    body = await whole_body(response, action)
+                    body = await whole_body(response, call.action)
         finally:
             self.limiter.observe(status, answered)
         if scope.cancelled_caught:
-            raise Silent(f"Could not {action}: Procore did not finish its answer in {CALL_S:.0f} s")
+            raise Silent(f"Could not {call.action}: Procore did not finish its answer in {CALL_S:.0f} s")
         if status == 429:
             self.stats.throttled += 1
         if status != 200:
-            raise error_of_answer(action, status, body)
+            raise error_of_answer(call.action, status, body)
         return Answer(answered, body)
 
     def own_headers(self, token: str, company_id: CompanyId | None = None) -> dict[str, str]:
