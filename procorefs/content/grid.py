@@ -1,7 +1,8 @@
 """The fixed grid that cuts every version into chunks: small ones first, then 4 MiB each.
 
 A file manager's sniff costs 64 KiB, a small file is one chunk, and a big one has few database rows.
-The cache's files depend on these figures: who changes them changes `cache.FORMAT` too.
+Chunks on disk are named by their number: who changes these figures changes the names that `chunkstore` gives, too, or
+old chunks are taken for new ones.
 """
 
 KIB = 1024
