@@ -6,11 +6,10 @@ spoils a page. Every wire field may be absent or null: what is needed is checked
 """
 
 import functools
-import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,18 +30,24 @@ from procorefs.procore.models import (
     Version,
     VersionId,
 )
+from procorefs.procore.salvage import (
+    Unusable,
+    Wire,
+    item_of,
+    list_in,
+    list_or_empty,
+    object_in,
+    salvaged,
+    untyped,
+)
 
 log = logging.getLogger(__name__)
 
 MAX_INT = 2**63 - 1  # ids and sizes go into SQLite and into off_t
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
-W = TypeVar("W", bound="Wire")
+W = TypeVar("W", bound=Wire)
 N = TypeVar("N")
-
-
-class Wire(msgspec.Struct, gc=False):
-    """What may come; nothing in it is trusted yet."""
 
 
 class WirePerson(Wire):
@@ -130,10 +135,6 @@ class _Data(msgspec.Struct, gc=False):
     data: list[WireDocument]
 
 
-class Unusable(ValueError):
-    """One item has no id, name or type that could be used."""
-
-
 class Items(msgspec.Struct):
     """The items of a list, and how many had to be left out."""
 
@@ -167,7 +168,7 @@ def folder_listing(body: bytes, action: str) -> FolderListing:
         files: list[Any] = wire.files or []
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         answer = object_in(untyped(body, action), action)
-        folders, files = _list_or_none(answer.pop("folders", None)), _list_or_none(answer.pop("files", None))
+        folders, files = list_or_empty(answer.pop("folders", None)), list_or_empty(answer.pop("files", None))
         wire = salvaged(answer, WireFolder)
     below = _normal_items(folders, WireEntry, normaliser.folder)
     leaves = _normal_items(files, WireFile, normaliser.file)
@@ -358,79 +359,18 @@ def _number(value: int | None) -> int:
     return value if value is not None and 0 < value <= MAX_INT else 0
 
 
-# --- salvage: the slow way, taken only for bodies with something wrong in them ---
-
-
-def untyped(body: bytes, action: str) -> object:
-    """The JSON value of a body, texts made encodable. Raises Malformed."""
-    try:
-        return json.loads(body.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        raise Malformed(f"Could not {action}: Procore's answer is not JSON") from None
-
-
-def list_in(answer: object, action: str) -> list[Any]:
-    """The list that an answer is or wraps. Raises Malformed."""
-    value = answer.get("data") if isinstance(answer, dict) else answer
-    if not isinstance(value, list):
-        raise Malformed(f"Could not {action}: Procore's answer holds no list")
-    return value
-
-
-def object_in(answer: object, action: str) -> dict[str, Any]:
-    """The object that an answer is or wraps. Raises Malformed."""
-    if isinstance(answer, dict) and isinstance(answer.get("data"), dict):
-        answer = answer["data"]
-    if not isinstance(answer, dict):
-        raise Malformed(f"Could not {action}: Procore's answer holds no object")
-    return answer
-
-
-def salvaged(item: dict[str, Any], kind: type[W]) -> W:
-    """A wire struct of what can be understood of an item; other fields count as absent."""
-    fields = {}
-    for field in msgspec.structs.fields(kind):
-        if field.encode_name in item:
-            fields[field.name] = _salvaged_value(item[field.encode_name], field.type)
-    return kind(**fields)
-
-
-def _salvaged_value(value: object, kind: object) -> object:
-    options = get_args(kind)
-    if isinstance(value, str):
-        value = value.encode("utf-8", "replace").decode()  # lone surrogates
-    for option in options:
-        if isinstance(option, type) and issubclass(option, Wire):
-            return salvaged(value, option) if isinstance(value, dict) else None
-        if isinstance(value, list) and (inner := get_args(option)) and issubclass(inner[0], Wire):
-            return [salvaged(entry, inner[0]) for entry in value if isinstance(entry, dict)]
-    try:
-        return msgspec.convert(value, cast("type[object]", kind))
-    except msgspec.MsgspecError:
-        return None
-
-
 def _normal_items(wires: list[Any], kind: type[W], normal: Callable[[W], N]) -> Items:
     kept: list[N] = []
     refused = 0
     for wire in wires:
         try:
-            kept.append(normal(wire if isinstance(wire, kind) else _item(wire, kind)))
+            kept.append(normal(wire if isinstance(wire, kind) else item_of(wire, kind)))
         except Unusable as error:
             refused += 1
             log.warning(
                 "left an item of Procore's answer out (id %.40r): %s", getattr(wire, "id", None), error
             )
     return Items(kept, refused)
-
-
-def _item(value: object, kind: type[W]) -> W:
-    if not isinstance(value, dict):
-        raise Unusable("it is no object")
-    try:
-        return msgspec.json.decode(msgspec.json.encode(value), type=kind)
-    except (msgspec.MsgspecError, UnicodeError):
-        return salvaged(value, kind)  # ten times slower: only for what is really broken
 
 
 def _one(body: bytes, kind: type[W], action: str) -> W:
@@ -442,7 +382,3 @@ def _only(wire: W, normal: Callable[[W], N], action: str) -> N:
         return normal(wire)
     except Unusable as error:
         raise Malformed(f"Could not {action}: Procore's answer cannot be used, {error}") from None
-
-
-def _list_or_none(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

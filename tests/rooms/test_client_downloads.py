@@ -112,6 +112,7 @@ async def test_a_broken_body_goes_on_where_it_stopped(
 
 async def test_a_storage_that_stays_broken_is_given_up(sandbox: SandboxHandle, room: Room) -> None:
     sandbox.faults(rules=[{"kind": "cut", "after_bytes": 1000, "route": STORAGE}])
+    room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=0.5)
     with trio.fail_after(15), pytest.raises(Unavailable, match="Could not read version"):
         await room.read()
 
@@ -344,7 +345,7 @@ async def test_answers_that_cannot_be_the_version(sandbox: SandboxHandle, answer
     ],
 )
 async def test_bodies_that_stay_short(sandbox: SandboxHandle, answer: bytes) -> None:
-    async with raw_server(lambda _head: answer) as storage, client_of(sandbox, silence_s=2.0) as client:
+    async with raw_server(lambda _head: answer) as storage, client_of(sandbox, silence_s=0.5) as client:
         with trio.fail_after(15), pytest.raises(Unavailable, match="Could not read version 1"):
             await fetched(Downloads(client), version_at(storage.url))
         assert len(storage.requests) > 1
