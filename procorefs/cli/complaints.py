@@ -25,7 +25,7 @@ def sentence_of(error: BaseException) -> str | None:
 def complain(sentence: str) -> None:
     """Say it, if there is anybody to hear it."""
     try:
-        print(f"procorefs: {sentence}", file=sys.stderr, flush=True)
+        print(f"procorefs: {'; '.join(sentence.splitlines())}", file=sys.stderr, flush=True)
     except OSError:
         return
 

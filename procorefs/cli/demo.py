@@ -56,8 +56,8 @@ def demo(documents: int, leave: bool) -> None:
         tour(guide, documents)
         if leave:
             return
-        guide.say_where_it_stays()
         with contextlib.suppress(KeyboardInterrupt):
+            guide.say_where_it_stays()
             signal.pause()
         guide.say_goodbye()
 

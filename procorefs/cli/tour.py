@@ -64,7 +64,8 @@ class Guide:
             raise TourFailed(f"{command[0]} did not end within {_COMMAND_S:g} seconds") from error
         took_s, spent = time.monotonic() - began, self.calls() - calls
         if done.returncode != 0:
-            raise TourFailed(done.stderr.strip().removeprefix("procorefs: ") or f"{command[0]} failed")
+            reason = done.stderr.strip().removeprefix("procorefs: ").partition("\n")[0]
+            raise TourFailed(reason or f"{command[0]} failed without saying why")
         printed = done.stdout.splitlines()
         for line in printed[:lines]:
             self.say(f"  {line}")
