@@ -46,6 +46,12 @@ def _first_mount(place: Place, sandbox: Sandbox, mount: Mount) -> Iterator[Figur
         f"first ls of the root, {place.sizes.documents:,} documents", sandbox.calls(), "calls", at_most(3)
     )
     yield _walk_figure(sandbox, mount, per_page, total)
+    yield Figure(
+        f"daemon's VmRSS after the first walk, {place.sizes.documents:,} documents",
+        mount.resident_bytes() / 1e6,
+        "MB",
+        at_most(200, "MB"),
+    )
 
 
 def _walk_figure(sandbox: Sandbox, mount: Mount, per_page: int, total: int) -> Figure:
