@@ -2,9 +2,10 @@
 
     open ─▶ trail of the folder ─▶ third file in a row? ─▶ the next files ─▶ queue ─▶ a few workers ─▶ chunk cache
 
-A small file costs its reader whole round trips to the storage and hardly any bytes, so a copy tool that reads them one by
-one mostly waits. Copy tools go in one of two orders: as the folder is listed (cp -r, tar), or by name (rsync, a shell's
-`*`). Bytes that nobody reads are wasted, so it begins with the third file read through in a row, and ends with the row.
+A small file costs its reader whole round trips to the storage and hardly any bytes, so a copy tool that reads them one
+by one mostly waits. Copy tools go in one of two orders: as the folder is listed (cp -r, tar), or by name (rsync, a
+shell's `*`). Bytes that nobody reads are wasted, so it begins with the third file read through in a row, and ends with
+the row; but who goes on with the first file of another folder goes on in the same manner.
 """
 
 import enum
@@ -78,6 +79,7 @@ class SiblingReadAhead:
     def __init__(self, content: ContentReader, following: Following) -> None:
         self._content = content
         self._following = following
+        self._latest: _Trail | None = None
         self._trails: cachetools.LRUCache[int, _Trail] = cachetools.LRUCache(FOLDERS)
         self._send, self._receive = trio.open_memory_channel[Version](2 * MOST_FILES_AHEAD)
 
@@ -90,25 +92,35 @@ class SiblingReadAhead:
     def opened(self, position: Position, reader: Reader) -> None:
         """A file was opened for reading; costs a look into the tree, and only within a row."""
         trail = self._trails.get(position.folder)
-        orders = self._orders(trail, position) if trail is not None else frozenset()
-        if trail is None or not orders:
-            self._trails[position.folder] = _Trail(position, reader)
-            return
-        trail.run += 1
-        trail.orders, trail.position, trail.reader = orders, position, reader
-        while trail.ahead and trail.ahead.popleft() != position:
-            pass
+        orders = self._orders(trail, trail.position, position) if trail is not None else frozenset()
+        if trail is not None and orders:
+            trail.run += 1
+            trail.orders, trail.position, trail.reader = orders, position, reader
+            while trail.ahead and trail.ahead.popleft() != position:
+                pass
+        else:
+            trail = self._trails[position.folder] = self._begin(position, reader)
+        self._latest = trail
         if trail.run >= BEGIN_RUN and self._content.keeps_ahead:
-            self._send_ahead(trail, min(orders, key=lambda order: order.value))
+            self._send_ahead(trail, min(trail.orders, key=lambda order: order.value))
 
-    def _orders(self, trail: _Trail, position: Position) -> frozenset[Order]:
-        """The orders of the row in which `position` is the next file, after one that was read through."""
-        if position == trail.position or not trail.reader.is_read_through:
+    def _begin(self, position: Position, reader: Reader) -> _Trail:
+        """A trail of one file; it takes over the row of the latest one if it starts where that would go on."""
+        latest = self._latest
+        if latest is not None and latest.run >= BEGIN_RUN and latest.position.folder != position.folder:
+            orders = self._orders(latest, Position(position.folder, 0, b""), position)
+            if orders:
+                return _Trail(position, reader, orders, latest.run)
+        return _Trail(position, reader)
+
+    def _orders(self, trail: _Trail, before: Position, position: Position) -> frozenset[Order]:
+        """The orders of a row, whose last file was read through, in which `position` comes right after `before`."""
+        if position == before or not trail.reader.is_read_through:
             return frozenset()
         return frozenset(
             order
             for order in trail.orders
-            if [following for following, _ in self._following(trail.position, order, 1)] == [position]
+            if [following for following, _ in self._following(before, order, 1)] == [position]
         )
 
     def _send_ahead(self, trail: _Trail, order: Order) -> None:
