@@ -141,9 +141,8 @@ class SandboxHandle:
         self._post("violations/forget", {})
 
     def reset(self, documents: int = 200) -> None:
-        """Everything anew: content, tokens, faults, counts, windows."""
+        """Everything anew: content, tokens, faults, counts, windows. Client ids and secrets stay."""
         self._post("reset", {"documents": documents})
-        self.__init__({**self.announced, **self.state()["announced"]}, self.process)  # type: ignore[misc]
 
     def _get(self, name: str) -> dict[str, Any]:
         return self._ask(urllib.request.Request(f"{self.control_url}/{name}"))
@@ -195,14 +194,21 @@ def _first_line(process: "subprocess.Popen[str]") -> str:
     return line
 
 
+def _checked_calls() -> list[str]:
+    """The option that checks every call, where the description is at hand."""
+    described = description_path()
+    return ["--openapi", str(described)] if described is not None else []
+
+
+def _assert_conforming(handle: SandboxHandle) -> None:
+    violations = handle.violations()
+    assert not violations, "\n".join(violations)
+
+
 @pytest.fixture(scope="session")
 def sandbox_process() -> Iterator[SandboxHandle]:
     """The process behind `sandbox`."""
-    options = ["--hourly", "0", "--spike", "0"]
-    described = description_path()
-    if described is not None:
-        options += ["--openapi", str(described)]
-    with running_sandbox(*options) as handle:
+    with running_sandbox("--hourly", "0", "--spike", "0", *_checked_calls()) as handle:
         yield handle
 
 
@@ -212,12 +218,17 @@ def sandbox(sandbox_process: SandboxHandle) -> Iterator[SandboxHandle]:
     sandbox_process.reset()
     yield sandbox_process
     sandbox_process.faults(clear=True)
-    violations = sandbox_process.violations()
-    assert not violations, "\n".join(violations)
+    _assert_conforming(sandbox_process)
 
 
 @pytest.fixture
 def start_sandbox() -> Iterator[Callable[..., SandboxHandle]]:
-    """Start further sandboxes with options of their own."""
+    """Start further sandboxes with options of their own; they check their calls as well."""
     with ExitStack() as running:
-        yield lambda *options: running.enter_context(running_sandbox(*options))
+
+        def start(*options: str) -> SandboxHandle:
+            handle = running.enter_context(running_sandbox(*options, *_checked_calls()))
+            running.callback(_assert_conforming, handle)
+            return handle
+
+        yield start

@@ -20,6 +20,9 @@ from .records import Document, Json
 from .seed import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
 from .state import Sandbox
 
+_BIG_BYTES = 4 * 1024 * 1024
+"""Invented content beyond this lies in a file: it would be made anew for every range."""
+
 
 class Act(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One deed; which fields count depends on `op`."""
@@ -240,6 +243,9 @@ class Actor:
     def _content(self, act: Act, name: str) -> tuple[int, str]:
         """(size, source)."""
         number = self._store.next_version_id()
+        if act.size_bytes is not None and act.size_bytes > _BIG_BYTES:
+            name_on_disk = f"a{number}-{secrets.token_hex(4)}"
+            return act.size_bytes, self._sandbox.contents.put_numbered(name_on_disk, act.size_bytes, number)
         if act.size_bytes is not None:
             return act.size_bytes, f"seed:{file_type(name) or 'bin'}:{number}"
         data = base64.b64decode(act.base64) if act.base64 is not None else (act.text or "").encode()

@@ -60,7 +60,7 @@ class Contents:
         return f"blob:{name}"
 
     def put_numbered(self, name: str, size_bytes: int, seed: int) -> str:
-        """A big file whose every MiB begins with its number, so that no two are alike."""
+        """A big file whose every MiB begins with its number, so that no two are alike; for megabytes and more."""
         noise = invented_bytes("bin", seed, _BLOCK_BYTES)
         with self.path(name).open("wb") as file:
             for number in range(size_bytes // _BLOCK_BYTES):

@@ -48,12 +48,21 @@ def _add_big_file(sandbox: Sandbox, size_bytes: int) -> None:
     changes.create_file(project.id, folder_id, "federated-model.bin", size=size_bytes, source=source)
 
 
+def _secrets(sandbox: Sandbox) -> dict[str, str]:
+    return dict(sandbox.store.execute("SELECT client_id, client_secret FROM clients").fetchall())
+
+
 def refill(sandbox: Sandbox, documents: int) -> None:
-    """Everything anew: rows, content, counts."""
+    """Everything anew but the clients' secrets: rows, content, counts."""
+    kept = _secrets(sandbox)
     sandbox.store.empty()
     sandbox.contents.empty()
     sandbox.calls.reset()
     fill(sandbox, documents)
+    for client_id, client_secret in kept.items():
+        sandbox.store.execute(
+            "UPDATE clients SET client_secret = ? WHERE client_id = ?", (client_secret, client_id)
+        )
 
 
 def announcement(sandbox: Sandbox) -> Json:

@@ -145,3 +145,25 @@ def test_the_checker_finds_wrong_requests_and_answers(sandbox: SandboxHandle) ->
         for violation in sandbox.violations()
     )
     sandbox.forget_violations()
+
+
+def test_a_reset_forgets_all_but_the_secrets(sandbox: SandboxHandle) -> None:
+    token = sandbox.token()
+    sandbox.act("put", path="/x.txt", text="x")
+    sandbox.reset(30)
+    assert sandbox.token() != token
+    assert sandbox.state()["documents"] <= 32
+    assert "x.txt" not in _documents(sandbox)
+    answer = httpx.get(f"{sandbox.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+
+
+def test_big_files_of_others_are_numbered(sandbox: SandboxHandle) -> None:
+    document_id = sandbox.act("put", path="/big.bin", size_bytes=6 * 1024 * 1024 + 5)["id"]
+    with sandbox.session() as client:
+        query = {"project_id": sandbox.project_id}
+        version = client.get(f"/rest/v1.0/files/{document_id}", params=query).json()["file_versions"][0]
+        signed = client.get(version["url"]).headers["location"]
+    content = httpx.get(signed).content
+    assert (version["size"], len(content)) == (6 * 1024 * 1024 + 5, 6 * 1024 * 1024 + 5)
+    assert content[3 * 1024 * 1024 :].startswith(b"%016d" % 3)
