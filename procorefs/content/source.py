@@ -2,24 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from procorefs.procore.models import Version
 
 
 class ByteSource(Protocol):
-    """Streams a range of a version; continues broken bodies by itself."""
+    """Streams ranges of versions; continues broken bodies by itself."""
 
     def stream(
         self, version: Version, start: int, end: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Yield exactly the bytes [start, end) in pieces, or raise ProcoreError."""
         ...
-
-
-@runtime_checkable
-class KnowsRanges(Protocol):
-    """A source that can tell how the storage takes ranges; one that is no KnowsRanges is taken to obey them."""
 
     def ignores_ranges(self, version: Version) -> bool:
         """Whether the storage was seen to send whole bodies: a stream then costs all that lies before its start."""

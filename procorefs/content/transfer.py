@@ -30,7 +30,7 @@ from procorefs.content.grid import (
     chunk_stop,
     round_up,
 )
-from procorefs.content.source import ByteSource, KnowsRanges
+from procorefs.content.source import ByteSource
 from procorefs.content.spans import Spans
 from procorefs.procore.errors import Malformed, ProcoreError, Unavailable
 from procorefs.procore.models import Version
@@ -196,8 +196,7 @@ class Transfer:
 
     def _takes_whole_bodies(self) -> bool:
         """Whether the storage ignores ranges: then one stream brings everything, and none is cut or runs ahead."""
-        source = self._downloads.source
-        return isinstance(source, KnowsRanges) and source.ignores_ranges(self.version)
+        return self._downloads.source.ignores_ranges(self.version)
 
     def _begin_of(self, low: int) -> int:
         """Where to begin for bytes at `low`: at the chunk's start if that is near."""

@@ -46,6 +46,7 @@ class _Place:
         )
         self.url = listed_url
         self.etag: str | None = None  # strong; of the first answer
+        self.sends_whole_bodies = False  # a range was asked for and everything came
         self.looking_up = trio.Lock()  # readers of one version share a look-up
 
 
@@ -86,6 +87,11 @@ class Downloads:
         stream = _Stream(self._client, version, self._place(version))
         async with aclosing(stream.pieces(start, end)) as pieces:
             yield pieces
+
+    def ignores_ranges(self, version: Version) -> bool:
+        """Whether the storage was seen to send all of the version when a range was asked for."""
+        place = self._places.get(version.id)
+        return place is not None and place.sends_whole_bodies
 
     def _place(self, version: Version) -> _Place:
         place = self._places.get(version.id)
@@ -147,6 +153,8 @@ class _Stream:
             if response.status_code not in (200, 206):
                 raise await self._refusal(response, url, token)
             body = self._checked(response, url, position)
+            if response.status_code == 200:
+                self._place.sends_whole_bodies = (position, end) != (0, self._version.size_bytes)
             async with aclosing(_between(response, body, position, end, self._action)) as pieces:
                 async for piece in pieces:
                     yield piece

@@ -55,6 +55,18 @@ async def test_a_file_is_downloaded_once(sandbox: SandboxHandle, tmp_path: Path)
         assert calls["storage_bytes_sent"] == SIZE
 
 
+async def test_a_storage_without_ranges_sends_a_file_hardly_more_than_once(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    big = random_bytes(40 * MIB)
+    sandbox.faults(settings={"no_range": True})
+    async with content_room(sandbox, tmp_path, big) as (room, one):
+        reader = room.open(one)
+        assert await whole(reader, len(big)) == big
+        reader.close()
+        assert sandbox.calls()["other"]["storage GET"] <= 3
+
+
 @pytest.mark.parametrize("no_range", [False, True], ids=["ranges", "whole bodies"])
 @pytest.mark.parametrize(
     "rule",

@@ -54,6 +54,9 @@ class MemorySource:
         self.failed = trio.Event()
         self.short_by = 0  # streams end so many bytes early
 
+    def ignores_ranges(self, one: Version) -> bool:  # noqa: ARG002 - the protocol says so
+        return False
+
     def gate(self, offset: int) -> Gate:
         self.gates.append(Gate(offset))
         return self.gates[-1]
