@@ -22,7 +22,7 @@ def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:
         sandbox.calls.count(f"{request.method} unknown")
         return JSONResponse({"errors": f"No route {request.method} {request.url.path}"}, 404)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *(
                 route(sandbox, checker, endpoint)
@@ -35,6 +35,8 @@ def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:
         ],
         exception_handlers={404: unknown},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def create_storage_app(sandbox: Sandbox) -> Starlette:

@@ -146,6 +146,8 @@ def _answer(sandbox: Sandbox, endpoint: Endpoint, request: Request, body: bytes)
         answer = _handled(sandbox, endpoint, request, caller, body)
     except ApiError as error:
         answer = Answer(error.body(sandbox.dialect), error.status)
+    except OverflowError:
+        answer = Answer(ApiError(400, "A number has more than 64 bits").body(sandbox.dialect), 400)
     sandbox.calls.answered(answer.status)
     return answer.response(headers)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 from starlette.responses import Response
 
+from .faults import Faults
 from .wire import Message, Receive, Send
 
 _PIECE_BYTES = 1024 * 1024
@@ -31,39 +32,57 @@ class Bytes(Response):
         self._end = end
         self._bandwidth_bytes_s = bandwidth_bytes_s
         self._cut_after: int | None = None
+        self._stall_after: tuple[int, Faults] | None = None
 
     def cut_after(self, count: int) -> None:
         """End the connection after so many bytes of the body."""
         self._cut_after = count
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+    def stall_after(self, count: int, faults: Faults) -> None:
+        """Send nothing more after so many bytes, until the gate is released."""
+        self._stall_after = (count, faults)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if scope["method"] != "HEAD":
-            end = self._end if self._cut_after is None else min(self._end, self._start + self._cut_after)
-            await self._send_all(send, end)
-            if end < self._end or self._cut_after is not None:
+            is_whole = await self._send_until_fault(receive, send)
+            if not is_whole:
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
                 await send({"type": "sandbox.abort"})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _send_all(self, send: Send, end: int) -> None:
+    async def _send_until_fault(self, receive: Receive, send: Send) -> bool:
+        """False: the connection is to end here."""
+        start = self._start
+        if self._stall_after is not None:
+            count, faults = self._stall_after
+            stop = min(start + count, self._end)
+            await self._send_range(send, start, stop)
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            if not await faults.silent(receive):
+                return False
+            start = stop
+        if self._cut_after is None:
+            await self._send_range(send, start, self._end)
+            return True
+        await self._send_range(send, start, max(min(self._end, self._start + self._cut_after), start))
+        return False
+
+    async def _send_range(self, send: Send, start: int, end: int) -> None:
         if isinstance(self._source, bytes):
-            for start in self._steps(end):
-                piece = self._source[start : min(start + self._step(), end)]
+            for offset in range(start, end, self._step()):
+                piece = self._source[offset : min(offset + self._step(), end)]
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 await self._pause()
             return
         fd = os.open(self._source, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for start in self._steps(end):
-                count = min(self._step(), end - start)
-                await send({"type": "sandbox.file", "fd": fd, "offset": start, "count": count})
+            for offset in range(start, end, self._step()):
+                count = min(self._step(), end - offset)
+                await send({"type": "sandbox.file", "fd": fd, "offset": offset, "count": count})
                 await self._pause()
         finally:
             os.close(fd)
-
-    def _steps(self, end: int) -> range:
-        return range(self._start, end, self._step())
 
     def _step(self) -> int:
         if self._bandwidth_bytes_s is None:

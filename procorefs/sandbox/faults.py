@@ -10,7 +10,9 @@ from typing import Any, Literal
 import msgspec
 import trio
 
-Kind = Literal["error", "drop", "cut", "silence", "not_json", "latency", "wrong_type", "redirect"]
+from .wire import Receive
+
+Kind = Literal["error", "drop", "cut", "silence", "not_json", "latency", "wrong_type", "redirect", "stall"]
 
 
 class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +35,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     location: str = ""
     """redirect: where to, instead of an answer."""
     after_bytes: int = 0
-    """cut: bytes of the body that still arrive."""
+    """cut, stall: bytes of the body that arrive before it ends, or before nothing comes until the release."""
     body: str = "<html><body>Bad gateway</body></html>"
     """not_json, wrong_type: what is sent in place of the answer."""
 
@@ -86,7 +88,7 @@ class Faults:
 
     def release(self) -> None:
         """Open the gate for those who wait, and take away the rules that made them."""
-        self._rules = [rule for rule in self._rules if rule.kind != "silence"]
+        self._rules = [rule for rule in self._rules if rule.kind not in {"silence", "stall"}]
         self._released.set()
         self._released = trio.Event()
 
@@ -106,8 +108,28 @@ class Faults:
                     self._rules = [other for other in self._rules if other is not rule]
         return struck
 
-    async def wait_at_gate(self) -> None:
-        """Return when the gate is released."""
+    async def silent(self, receive: Receive | None) -> bool:
+        """Wait until the gate is released; False: the client went away first.
+
+        With None nobody looks whether the client is there: what it sends is to be read later.
+        """
+        is_there = True
+
+        async def watch(client: Receive, waiting: trio.CancelScope) -> None:
+            nonlocal is_there
+            while (await client())["type"] != "http.disconnect":
+                pass
+            is_there = False
+            waiting.cancel()
+
+        async with trio.open_nursery() as nursery:
+            if receive is not None:
+                nursery.start_soon(watch, receive, nursery.cancel_scope)
+            await self._wait_at_gate()
+            nursery.cancel_scope.cancel()
+        return is_there
+
+    async def _wait_at_gate(self) -> None:
         released = self._released
         self.waiting += 1
         self._arrived.set()

@@ -11,6 +11,7 @@ from .download import Bytes
 from .failures import ApiError
 from .faults import Rule
 from .state import Sandbox
+from .wire import Receive
 
 
 async def with_faults(
@@ -23,19 +24,21 @@ async def with_faults(
     if latency_s:
         await trio.sleep(latency_s)
     rules = sandbox.faults.strike(label, str(request.url))
-    refusal = await _before(sandbox, rules, request)
+    # A body that is still on its way must not be read by who watches for the client's going.
+    watched = is_api or request.method in {"GET", "HEAD"}
+    refusal = await _before(sandbox, rules, request.receive if watched else None)
     if refusal is not None:
         return refusal
     response = await work()
     return await _after(sandbox, rules, request, response)
 
 
-async def _before(sandbox: Sandbox, rules: list[Rule], request: Request) -> Response | None:
+async def _before(sandbox: Sandbox, rules: list[Rule], receive: Receive | None) -> Response | None:
     for rule in rules:
         if rule.kind == "latency":
             await trio.sleep(rule.seconds)
         elif rule.kind == "silence" and rule.when == "before":
-            if not await _silent(sandbox, request):
+            if not await sandbox.faults.silent(receive):
                 return Dropped()
         elif rule.kind == "error" and rule.when == "before":
             return error_response(sandbox, rule)
@@ -61,26 +64,15 @@ async def _after(sandbox: Sandbox, rules: list[Rule], request: Request, response
             response = Dropped()
         elif rule.kind == "error" and rule.when == "after":
             response = error_response(sandbox, rule)
-        elif rule.kind == "silence" and rule.when == "after" and not await _silent(sandbox, request):
+        elif rule.kind == "stall" and isinstance(response, Bytes):
+            response.stall_after(rule.after_bytes, sandbox.faults)
+        elif (
+            rule.kind == "silence"
+            and rule.when == "after"
+            and not await sandbox.faults.silent(request.receive)
+        ):
             response = Dropped()
     return response
-
-
-async def _silent(sandbox: Sandbox, request: Request) -> bool:
-    """Wait at the gate; False: the client went away first."""
-    released = False
-
-    async def until_gone(scope: trio.CancelScope) -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_gone, nursery.cancel_scope)
-        await sandbox.faults.wait_at_gate()
-        released = True
-        nursery.cancel_scope.cancel()
-    return released
 
 
 def error_response(sandbox: Sandbox, rule: Rule) -> Response:

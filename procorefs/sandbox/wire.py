@@ -143,10 +143,17 @@ class _Exchange:
                 await self._stream.send_all(
                     self._protocol.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
                 )
-            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            data = await self._received()
             if not data and self._body_read:
                 return {"type": "http.disconnect"}
             self._protocol.receive_data(data)
+
+    async def _received(self) -> bytes:
+        """Bytes from the client; none when it has gone, in whatever way."""
+        try:
+            return bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+        except trio.BrokenResourceError:
+            return b""
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]

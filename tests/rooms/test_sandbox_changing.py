@@ -206,6 +206,9 @@ def test_bodies_are_taken_strictly(mine: Project) -> None:
     ]
     for fields in wrong:
         assert mine.patch_file(file_id, **fields).status_code == 400, fields
+    assert mine.patch_file(file_id, parent_id=10**30).status_code == 400
+    assert mine.client.get(f"/rest/v1.0/files/{2**63}", params=mine.query).status_code == 400
+    assert mine.client.get(f"/rest/v1.0/files/{file_id}/", params=mine.query).status_code == 404
     path = f"/rest/v1.0/files/{file_id}"
     assert mine.client.patch(path, params=mine.query, json={"name": "x"}).status_code == 400
     assert mine.client.patch(path, params=mine.query, content=b"{").status_code == 400

@@ -217,6 +217,56 @@ async def test_silent_call_ends_when_its_client_goes(sandbox: SandboxHandle) -> 
             await trio.lowlevel.checkpoint()
 
 
+async def test_downloads_stall_in_the_middle_until_released(sandbox: SandboxHandle) -> None:
+    content = "0123456789" * 1000
+    document_id = sandbox.act("put", path="/x.bin", text=content)["id"]
+    sandbox.faults(
+        dialect={"version_urls": "storage"},
+        rules=[{"kind": "stall", "route": "storage GET", "after_bytes": 5000}],
+    )
+    query = {"project_id": sandbox.project_id}
+    with sandbox.session() as client:
+        url = client.get(f"/rest/v1.0/files/{document_id}", params=query).json()["file_versions"][0]["url"]
+    received: list[bytes] = []
+
+    async def download() -> None:
+        async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url) as answer:
+            async for piece in answer.aiter_raw():
+                received.append(piece)
+                if len(b"".join(received)) == 5000:
+                    half.set()
+
+    half = trio.Event()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(download)
+            await sandbox.silent_calls(1)
+            await half.wait()
+            sandbox.release()
+    assert b"".join(received).decode() == content
+
+
+async def test_silent_upload_goes_on_with_its_bytes(sandbox: SandboxHandle) -> None:
+    with sandbox.session() as client:
+        path = f"/rest/v1.1/projects/{sandbox.project_id}/uploads"
+        begun = client.post(path, json={"response_filename": "x"}).json()
+    sandbox.faults(rules=[{"kind": "silence", "route": "storage POST"}])
+    statuses: list[int] = []
+
+    async def send() -> None:
+        async with httpx.AsyncClient(timeout=30) as client:
+            files = {"file": ("x", b"abc" * 100_000)}
+            answer = await client.post(begun["url"], data=begun["fields"], files=files)
+            statuses.append(answer.status_code)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await sandbox.silent_calls(1)
+            sandbox.release()
+    assert statuses == [204]
+
+
 def test_latency_and_bandwidth(sandbox: SandboxHandle) -> None:
     document_id = sandbox.act("put", path="/x.bin", size_bytes=40_000)["id"]
     sandbox.faults(dialect={"version_urls": "storage"})

@@ -1,0 +1,136 @@
+"""The remaining open questions of the contract: each switch changes what it says and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.sandbox import SandboxHandle
+
+
+@pytest.fixture
+def client(sandbox: SandboxHandle) -> Iterator[httpx.Client]:
+    with sandbox.session() as client:
+        yield client
+
+
+def _times(client: httpx.Client, sandbox: SandboxHandle) -> dict[str, str]:
+    """`updated_at` by name, of living and binned documents."""
+    items: list[dict[str, Any]] = []
+    for binned in ("false", "true"):
+        query = {"per_page": 2000, "filters[is_in_recycle_bin]": binned}
+        items += client.get(sandbox.documents_path, params=query).json()["data"]
+    return {item["name"]: item["updated_at"] for item in items}
+
+
+def _touched(client: httpx.Client, sandbox: SandboxHandle, op: str, **fields: Any) -> set[str]:
+    """Names whose `updated_at` an act a minute later moves."""
+    sandbox.act("create_folder", path="/Outer")
+    sandbox.act("put", path="/Outer/inner.txt", text="x")
+    before = _times(client, sandbox)
+    sandbox.faults(clock_shift_s=60.0)
+    sandbox.act(op, **fields)
+    after = _times(client, sandbox)
+    return {name for name, moment in after.items() if name in before and before[name] != moment}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "op", "fields", "touched"),
+    [
+        ({}, "tag", {"path": "/Outer/inner.txt", "tag": "t"}, set[str]()),
+        ({"tagging_touches": True}, "tag", {"path": "/Outer/inner.txt", "tag": "t"}, {"inner.txt"}),
+        ({}, "put", {"path": "/Outer/more.txt", "text": "x"}, set[str]()),
+        ({"child_touches_parent": True}, "put", {"path": "/Outer/more.txt", "text": "x"}, {"Outer"}),
+        ({}, "delete", {"path": "/Outer"}, {"Outer"}),
+        ({"delete_touches": False}, "delete", {"path": "/Outer"}, set[str]()),
+        ({"descendants_touched": True}, "delete", {"path": "/Outer"}, {"Outer", "inner.txt"}),
+    ],
+)
+def test_what_moves_updated_at(
+    client: httpx.Client,
+    sandbox: SandboxHandle,
+    dialect: dict[str, Any],
+    op: str,
+    fields: dict[str, Any],
+    touched: set[str],
+) -> None:
+    sandbox.faults(dialect=dialect)
+    assert _touched(client, sandbox, op, **fields) == touched
+
+
+def test_me_may_have_no_name(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    assert "name" in client.get("/rest/v1.0/me").json()
+    sandbox.faults(dialect={"me_name": False})
+    assert client.get("/rest/v1.0/me").json().keys() == {"id", "login"}
+
+
+def test_revisions_may_not_exist(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    path = f"{sandbox.documents_path}/{sandbox.act('put', path='/x.txt', text='x')['id']}/revisions"
+    assert client.get(path).status_code == 200
+    sandbox.faults(dialect={"revisions": False})
+    assert client.get(path).status_code == 404
+
+
+def test_null_may_not_clear_a_description(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    document_id = sandbox.act("put", path="/x.txt", text="x")["id"]
+    path, query = f"/rest/v1.0/files/{document_id}", {"project_id": sandbox.project_id}
+    for text, shown in (("draft", "draft"), (None, None), ("again", "again"), ("", None)):
+        answer = client.patch(path, params=query, json={"file": {"description": text}})
+        assert answer.json()["description"] == shown
+    sandbox.faults(dialect={"null_clears_description": False})
+    assert client.patch(path, params=query, json={"file": {"description": None}}).status_code == 400
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_store_confirms_in_several_ways(client: httpx.Client, sandbox: SandboxHandle, status: int) -> None:
+    sandbox.faults(dialect={"stored_status": status, "upload_status": "receiving"})
+    path = f"/rest/v1.1/projects/{sandbox.project_id}/uploads"
+    begun = client.post(path, json={"response_filename": "x"}).json()
+    assert httpx.post(begun["url"], data=begun["fields"], files={"file": b"x"}).status_code == status
+    assert client.get(f"{path}/{begun['uuid']}").json()["status"] == "receiving"
+
+
+def test_refusals_of_the_login_server_in_the_shape_of_the_api(sandbox: SandboxHandle) -> None:
+    sandbox.faults(dialect={"oauth_error_shape": "errors"})
+    form = {"grant_type": "client_credentials", "client_id": "nobody", "client_secret": "x"}
+    answer = httpx.post(f"{sandbox.login_url}/oauth/token", data=form)
+    assert answer.status_code == 401
+    assert answer.json().keys() == {"errors"}
+
+
+def test_who_is_logged_in_sees_no_page(sandbox: SandboxHandle) -> None:
+    sandbox.faults(dialect={"authorize_page": False})
+    query = {
+        "response_type": "code",
+        "client_id": sandbox.client_id,
+        "redirect_uri": "http://localhost:9/back?x=1",
+    }
+    answer = httpx.get(f"{sandbox.login_url}/oauth/authorize", params=query)
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("http://localhost:9/back?x=1&code=")
+    elsewhere = {**query, "redirect_uri": "https://elsewhere.example/"}
+    assert httpx.get(f"{sandbox.login_url}/oauth/authorize", params=elsewhere).status_code == 400
+
+
+def test_a_401_may_come_without_rate_headers(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    sandbox.faults(expire_tokens=True)
+    assert "X-Rate-Limit-Limit" in client.get("/rest/v1.0/me").headers
+    sandbox.faults(dialect={"unauthorized_has_rate_headers": False})
+    answer = client.get("/rest/v1.0/me")
+    assert answer.status_code == 401
+    assert "X-Rate-Limit-Limit" not in answer.headers
+
+
+def test_tracked_folders_and_the_bin_are_shown(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    folder_id = sandbox.act("create_folder", path="/Tracked")["id"]
+    sandbox.act("tracked", path="/Tracked")
+    sandbox.act("put", path="/Tracked/inside.txt", text="x")
+    query = {"filters[search]": "inside.txt"}
+    item = client.get(sandbox.documents_path, params=query).json()["data"][0]
+    assert item["tracked_folder"] == {"id": str(folder_id), "name": "Tracked"}
+    everything = client.get(sandbox.documents_path, params={"per_page": 2000}).json()["data"]
+    assert [bin_["name"] for bin_ in everything if bin_["is_recycle_bin"]] == ["Recycle Bin"]
+    sandbox.faults(dialect={"bin_folder_in_list": False, "root_in_list": False})
+    fewer = client.get(sandbox.documents_path, params={"per_page": 2000}).json()["data"]
+    assert len(fewer) == len(everything) - 2
