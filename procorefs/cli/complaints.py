@@ -1,5 +1,6 @@
 """How commands say what went wrong: one sentence on stderr, the rest in a log, never a traceback."""
 
+import errno
 import os
 import sys
 import traceback
@@ -10,6 +11,20 @@ from procorefs.config import Failure, find_paths, private_dir
 
 INTERRUPTED = 130
 
+#: the machine's own troubles: the path and the system's words say it all
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+
 
 def sentence_of(error: BaseException) -> str | None:
     """What a person can be told of this exception, or None when only a programmer can use it."""
@@ -19,6 +34,8 @@ def sentence_of(error: BaseException) -> str | None:
     # every room's own exceptions carry a sentence; importing all rooms to name them would take time
     if type(error).__module__.split(".")[0] == "procorefs":
         return str(error) or None
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE and error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be used ({error.strerror})"
     return None
 
 

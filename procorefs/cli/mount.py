@@ -14,6 +14,7 @@ from procorefs.cli.register import registered
 from procorefs.cli.resolve import find_ids, wanted
 from procorefs.config import (
     Account,
+    Failure,
     MountOptions,
     Paths,
     ResolvedMount,
@@ -26,6 +27,10 @@ from procorefs.config import (
     read_config,
 )
 from procorefs.config.resolved import mount_key
+
+
+class NotMounted(Failure):
+    """The daemon could not begin, or did not end well."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -115,4 +120,20 @@ def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None
         # imported in the daemon's process alone: it is most of the start's time
         from procorefs.daemon import run_daemon
 
-        run_daemon(resolved, ready=ready)
+        try:
+            run_daemon(resolved, ready=ready)
+        except Failure as error:
+            raise NotMounted(_with_project(error, plan.source)) from error
+
+
+def _with_project(error: BaseException, source: str) -> str:
+    """The daemon's own words, and what to do when Procore does not know or show the project."""
+    from procorefs.procore.errors import Forbidden, NotFound
+
+    # the daemon's nurseries wrap what went wrong in groups
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, Forbidden | NotFound):
+        return f"{source} cannot be mounted: {cause}; `procorefs projects` lists what you can reach"
+    return str(error)

@@ -11,7 +11,7 @@ from procorefs.cli import register
 from procorefs.cli.mountinfo import locate, mount_at, read_mounts
 from procorefs.cli.register import Entry
 from procorefs.config import Failure, Paths, find_paths
-from procorefs.control import ControlError, StatusRequest, ask
+from procorefs.control import ControlError, NobodyThere, StatusRequest, ask
 from procorefs.status import MountStatus, Named
 
 _WATCH_S = 2.0
@@ -71,12 +71,13 @@ def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:
 def _status_or_silence(entry: Entry) -> MountStatus:
     try:
         return ask(Path(entry.socket), StatusRequest(), MountStatus, timeout_s=3.0)
-    except ControlError:
+    except ControlError as error:
         return MountStatus(
             mountpoint=entry.mountpoint,
             project=Named(entry.project_id),
             company=Named(entry.company_id),
-            state="not answering",
+            # its socket is the last thing a daemon opens and the first it closes
+            state="starting or closing" if isinstance(error, NobodyThere) else "not answering",
             pid=entry.pid,
             log=entry.log,
         )

@@ -123,6 +123,30 @@ def test_mount_status_umount(desk: Desk, sandbox: SandboxHandle) -> None:
     assert [file.name for file in desk.paths.runtime_dir.iterdir()] == [".lock"]
 
 
+def test_watching(desk: Desk) -> None:
+    desk.mount()
+    command = [sys.executable, "-m", "procorefs.cli", "status", "--json", "--watch", str(desk.place)]
+    with subprocess.Popen(
+        command, env=desk.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watch:
+        assert watch.stdout is not None
+        try:
+            told = [json.loads(watch.stdout.readline()) for _ in range(2)]
+            watch.send_signal(signal.SIGINT)
+            _, err = watch.communicate(timeout=20)
+        finally:
+            watch.kill()
+    assert [one["mountpoint"] for one in told] == [str(desk.place)] * 2
+    assert (watch.returncode, err.strip()) == (130, "procorefs: interrupted")
+
+
+def test_a_frozen_daemon_is_said_not_to_answer(desk: Desk) -> None:
+    os.kill(desk.mount(), signal.SIGSTOP)
+    refused(desk.run("status", desk.place), "does not answer")
+    assert [one["state"] for one in desk.status()] == ["not answering"]
+    refused(desk.run("mount", desk.place), "is already mounted")
+
+
 def test_names_are_looked_up_and_shown_in_proc_mounts(desk: Desk) -> None:
     company = json.loads(desk.run("projects", "--json").stdout)[0]
     spec = f"{company['name']}/{company['projects'][0]['name']}"
@@ -279,7 +303,7 @@ def test_wrong_words(desk: Desk) -> None:
     refused(desk.run("mount", "who:1/2", desk.place), "no profile 'who'")
     refused(desk.run("mount", "Nobody & Sons/1", desk.place), "no company called 'Nobody & Sons'")
     refused(desk.run("mount", desk.place, PROCOREFS_CLIENT_SECRET="wrong"), "check client id and secret")
-    refused(desk.run("mount", desk.place, PROCOREFS_PROJECT_ID="99999"), "not found")
+    refused(desk.run("mount", desk.place, PROCOREFS_PROJECT_ID="99999"), "99999 cannot be mounted: ")
     refused(desk.run("mount", desk.place, PROCOREFS_API_URL="http://example.invalid"), "not encrypted")
     refused(desk.run("mount", desk.place, PROCOREFS_CLIENT_ID=""), "procorefs login")
     assert not desk.is_mounted()

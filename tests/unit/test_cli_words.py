@@ -82,6 +82,11 @@ def test_what_a_person_hears_of_an_exception() -> None:
     assert sentence_of(ExceptionGroup("g", [ValueError("v"), ExceptionGroup("h", [Failure("no")])])) == "no"
     assert sentence_of(ValueError("v")) is None
     assert sentence_of(Failure("")) is None
+    assert (
+        sentence_of(OSError(28, "No space left on device", "/x"))
+        == "/x cannot be used (No space left on device)"
+    )
+    assert sentence_of(OSError(22, "Invalid argument", "/x")) is None
 
 
 def test_every_command_is_there_and_helps(capsys: pytest.CaptureFixture[str]) -> None:
