@@ -186,6 +186,63 @@ class ThreadOf(Generic[T]):
         self._thread.join(END_TIMEOUT_S)
 
 
+class Program(subprocess.Popen[bytes]):
+    """A program in a session of its own."""
+
+    def __init__(self, command: list[str], within: Path | None) -> None:
+        nowhere = subprocess.DEVNULL
+        super().__init__(command, stdout=nowhere, stderr=nowhere, start_new_session=True, cwd=within)
+        self.catches = command[0] in {"dd", sys.executable}
+
+    def has_open(self, place: Path) -> bool:
+        handles = Path(f"/proc/{self.pid}/fd")
+        return any(os.readlink(handle).startswith(f"{place}/") for handle in handles.iterdir())
+
+
+class Programs:
+    """Programs that are inside of the mount; whoever is left at the end is killed, and must die of it."""
+
+    def __init__(self) -> None:
+        self.running: list[Program] = []
+
+    def start(self, *command: str | Path, within: Path | None = None) -> Program:
+        started = Program([os.fspath(word) for word in command], within)
+        self.running.append(started)
+        return started
+
+    def await_inside(self, place: Path) -> None:
+        """Return when each has something open below `place`."""
+        wait_until(lambda: all(p.has_open(place) for p in self.running), "the programs to open their files")
+
+    def await_end(self, timeout_s: float = 10.0) -> None:
+        wait_until(
+            lambda: all(program.poll() is not None for program in self.running),
+            "these to end: " + ", ".join(f"{p.args} ({state_of(p.pid)})" for p in self.running),
+            timeout_s,
+        )
+
+    def clear(self) -> None:
+        for program in self.running:
+            program.kill()
+        for program in self.running:
+            program.wait(10)
+
+
+def state_of(pid: int) -> str:
+    """R, S, D … of a process; '-' when there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "-"
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    started = Programs()
+    yield started
+    started.clear()
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """XDG directories of this test alone."""

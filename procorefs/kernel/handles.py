@@ -7,11 +7,11 @@ import cachetools
 
 from procorefs.content.reader import ContentReader, Reader
 from procorefs.kernel.attributes import VALID_S
-from procorefs.procore.models import Version, VersionId
+from procorefs.procore.models import Version
 from procorefs.tree.nodes import Inode
 
 REMEMBERED = 65_536
-"""Inodes of which the last version and listing are remembered; to have forgotten one costs a round trip."""
+"""Folders of which the last listing is remembered; to have forgotten one costs a round trip."""
 
 LISTING_MARGIN_S = 5.0
 """A kept listing is given up this long before its attributes end: a walk through it stays free of stat calls."""
@@ -33,7 +33,6 @@ class OpenFiles:
         self._files: dict[int, OpenFile] = {}
         self._inside: Counter[Inode] = Counter()
         self._next = 1
-        self._last_version: cachetools.LRUCache[Inode, VersionId] = cachetools.LRUCache(REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -41,8 +40,8 @@ class OpenFiles:
     def is_open(self, inode: Inode) -> bool:
         return inode in self._inside
 
-    def open(self, inode: Inode, version: Version) -> tuple[int, bool]:
-        """A handle, and whether the kernel's pages of the inode are this version's.
+    def open(self, inode: Inode, version: Version) -> int:
+        """A handle.
 
         No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
         """
@@ -50,9 +49,7 @@ class OpenFiles:
         self._next += 1
         self._files[handle] = OpenFile(inode, self._content.open(version))
         self._inside[inode] += 1
-        keep = self._last_version.get(inode) == version.id
-        self._last_version[inode] = version.id
-        return handle, keep
+        return handle
 
     def get(self, handle: int) -> OpenFile:
         return self._files[handle]

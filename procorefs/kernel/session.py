@@ -1,5 +1,6 @@
 """The mount itself: made through the bridge, guarded while it lives, and taken down so that nobody waits for ever."""
 
+import errno
 import logging
 import os
 import subprocess
@@ -25,6 +26,13 @@ class MountRefused(Exception):
     """The kernel, or fusermount3 on its behalf, did not mount."""
 
 
+class _AnswersToTheGone(logging.Filter):
+    """Keeps an error out of the log that is none: an answer came when the request had been aborted."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "fuse_reply" not in record.msg or os.strerror(errno.ENOENT) not in record.getMessage()
+
+
 class Session:
     """One mount for as long as the `with` lasts. Raises MountRefused.
 
@@ -37,6 +45,7 @@ class Session:
         self._mountpoint = mountpoint
         self._words = words
         self._ended = trio.Event()
+        self._filter = _AnswersToTheGone()
 
     def __enter__(self) -> Self:
         bridge = Bridge()
@@ -49,6 +58,7 @@ class Session:
                 "is /dev/fuse there and usable, and does /etc/fuse.conf allow the options?"
             ) from error
         bridge.check()
+        logging.getLogger("pyfuse3").addFilter(self._filter)
         self._connection = find_connection(self._mountpoint)
         self._guard = Guard(self._connection)
         return self
@@ -77,6 +87,7 @@ class Session:
         self._connection.abort()
         _detach(self._connection, self._mountpoint)
         pyfuse3.close(unmount=False)
+        logging.getLogger("pyfuse3").removeFilter(self._filter)
         self._guard.dismiss()
 
 

@@ -1,0 +1,157 @@
+"""Nobody is ever stuck because of us: programs wait for a silent server, the project changes, the mount ends."""
+
+import base64
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tests.mounting import Mounted, Programs, is_running, mount_followed, wait_until
+from tests.patterns import pattern
+from tests.sandbox import SandboxHandle
+
+MIB = 1 << 20
+STORAGE = {"kind": "silence", "route": "storage GET"}
+FOLDERS = {"kind": "silence", "route": "GET /rest/v1.0/folders/{id}"}
+INDEX = {"kind": "silence", "route": "GET /rest/v*documents"}
+End = Literal["SIGTERM", "SIGKILL", "umount"]
+
+MAPPED = (
+    "import mmap, sys; f = open(sys.argv[1], 'rb'); "
+    "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); print(m[int(sys.argv[2])], flush=True)"
+)
+
+
+def guard_of(mounted: Mounted) -> int:
+    """The process that stands by for the daemon's death."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            except OSError:
+                continue
+            if name == "procorefs-guard" and int(rest.split()[1]) == mounted.pid:
+                return int(entry.name)
+    raise AssertionError("the mount has no guard")
+
+
+def put(sandbox: SandboxHandle, path: str, data: bytes) -> None:
+    sandbox.act("put", path=path, base64=base64.b64encode(data).decode())
+
+
+def end_mount(mounted: Mounted, how: End, programs: Programs) -> None:
+    """End it in that way while programs are inside, and see that they, the daemon and its guard end."""
+    guard = guard_of(mounted)
+    if how == "umount":
+        refused = mounted.home.procorefs("umount", mounted.path)
+        assert (refused.returncode, "is busy" in refused.stderr) == (1, True), refused
+        assert is_running(mounted.pid)
+        for program in programs.running:
+            # dd and Python catch SIGINT, and no signal that is caught ends a wait for the page cache
+            os.killpg(program.pid, signal.SIGKILL if program.catches else signal.SIGINT)
+        programs.await_end()
+        mounted.unmount()
+    else:
+        os.kill(mounted.pid, signal.Signals[how])
+        programs.await_end()
+        mounted.await_end()
+    wait_until(lambda: not is_running(guard), "the guard to end")
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "umount"])
+def test_readers_wait_while_everything_changes(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], programs: Programs, how: End
+) -> None:
+    """Reads, page faults and read-ahead wait for the storage; each file meets another change."""
+    sandbox.reset(0)
+    sandbox.act("create_folder", path="/f")
+    sandbox.act("create_folder", path="/g")
+    for name in ("version", "renamed", "deleted", "moved", "mapped"):
+        put(sandbox, f"/f/{name}.bin", pattern(1, 3 * MIB))
+    mounted = mount_followed(sandbox, mount, "freshness=0")
+    folder = mounted.path / "f"
+    list(folder.iterdir())
+    sandbox.faults(rules=[STORAGE])
+    for name in ("version", "renamed", "deleted", "moved"):
+        programs.start("cat", folder / f"{name}.bin")
+        programs.start("dd", f"if={folder / name}.bin", "bs=4k", "skip=500", "of=/dev/null")
+    programs.start(sys.executable, "-c", MAPPED, folder / "mapped.bin", str(2 * MIB))
+    sandbox.wait_for_silent_calls(5)  # readers of one file may share a download
+    programs.await_inside(mounted.path)
+
+    put(sandbox, "/f/version.bin", pattern(2, MIB))
+    put(sandbox, "/f/mapped.bin", pattern(2, 4 * MIB))
+    sandbox.act("rename", path="/f/renamed.bin", name="other.bin")
+    sandbox.act("delete", path="/f/deleted.bin")
+    sandbox.act("move", path="/f/moved.bin", to="/g")
+    sandbox.act("rename", path="/g", name="h")
+    see(mounted)
+    assert sorted(os.listdir(folder)) == ["mapped.bin", "other.bin", "version.bin"]
+    assert os.listdir(mounted.path / "h") == ["moved.bin"]
+    assert not (folder / "deleted.bin").exists()
+    assert (folder / "version.bin").stat().st_size == MIB
+    sandbox.act("delete", path="/f")
+    wait_until(lambda: see(mounted) or not folder.exists(), "the folder to be gone", 5)
+    end_mount(mounted, how, programs)
+
+
+def see(mounted: Mounted) -> None:
+    """Open something, so that the changes before are looked for."""
+    os.close(os.open(mounted.path, os.O_RDONLY))
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "umount"])
+def test_listings_and_lookups_wait_while_everything_changes(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], programs: Programs, how: End
+) -> None:
+    """A folder's listing never comes. Meanwhile it, and what is known in it, is renamed, moved and deleted."""
+    sandbox.reset(0)
+    for name in ("a", "b", "c"):
+        sandbox.act("create_folder", path=f"/{name}")
+        put(sandbox, f"/{name}/known.txt", b"x")
+    sandbox.faults(rules=[FOLDERS, INDEX])
+    mounted = mount(sandbox, "freshness=0")
+    mounted.expect_warning("Listing the project failed|Changes in Procore can't be seen")
+    programs.start("ls", "-l", mounted.path / "a")
+    programs.start("find", mounted.path / "b")
+    programs.start("stat", mounted.path / "c" / "known.txt")
+    programs.start("stat", mounted.path / "c" / "known.txt")
+    programs.start("stat", mounted.path / "c" / "unknown.txt")
+    programs.start("mkdir", mounted.path / "c" / "new")
+    programs.start("touch", mounted.path / "c" / "new")
+    sandbox.wait_for_silent_calls(2)
+    sandbox.act("rename", path="/a", name="a2")
+    sandbox.act("move", path="/c", to="/b")
+    sandbox.act("rename", path="/b", name="b2")
+    sandbox.act("delete", path="/b2/known.txt")
+    assert sorted(os.listdir(mounted.path)) == ["a", "b", "c"]
+    end_mount(mounted, how, programs)
+
+
+def test_lookups_end_when_the_answer_comes(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], programs: Programs
+) -> None:
+    sandbox.reset(0)
+    for name in ("a", "b", "c"):
+        sandbox.act("create_folder", path=f"/{name}")
+        put(sandbox, f"/{name}/known.txt", b"x")
+    sandbox.faults(rules=[FOLDERS, INDEX])
+    mounted = mount(sandbox, "freshness=0")
+    ends = [
+        programs.start("ls", "-l", mounted.path / "a"),
+        programs.start("stat", mounted.path / "b" / "known.txt"),
+        programs.start("stat", mounted.path / "c" / "known.txt"),
+        programs.start("stat", mounted.path / "c" / "unknown.txt"),
+        programs.start("mkdir", mounted.path / "c" / "new"),
+    ]
+    sandbox.wait_for_silent_calls(2)
+    sandbox.act("move", path="/c/known.txt", to="/a")
+    sandbox.act("rename", path="/b/known.txt", name="else.txt")
+    sandbox.release()
+    programs.await_end()
+    assert [end.returncode for end in ends] == [0, 1, 1, 1, 1]
+    mounted.unmount()
