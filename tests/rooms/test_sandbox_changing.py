@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle
+from tests.sandbox import SandboxHandle, plain
 
 
 class Project:
@@ -22,7 +22,7 @@ class Project:
         """Begin a whole upload and send it; returns its uuid."""
         path = f"/rest/v1.1/projects/{self.sandbox.project_id}/uploads"
         begun = self.client.post(path, json={"response_filename": "x"}).json()
-        sent = httpx.post(begun["url"], data=begun["fields"], files={"file": ("x", content)})
+        sent = plain("POST", begun["url"], data=begun["fields"], files={"file": ("x", content)})
         assert sent.status_code == 204, sent.text
         uuid: str = begun["uuid"]
         return uuid
@@ -52,7 +52,7 @@ class Project:
 
     def bytes_of(self, file_id: int) -> bytes:
         url = self.client.get(self.file(file_id)["file_versions"][0]["url"]).headers["location"]
-        return httpx.get(url).content
+        return plain("GET", url).content
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.openapi import description_path
-from tests.sandbox import ROOT, SandboxHandle, running_sandbox
+from tests.sandbox import ROOT, SandboxHandle, plain, running_sandbox
 
 
 def _documents(handle: SandboxHandle) -> dict[str, int]:
@@ -40,7 +40,7 @@ def test_data_directory_keeps_everything(tmp_path: Path) -> None:
     with running_sandbox(*options) as second:
         assert second.client_secret == secret
         assert _documents(second) == before
-        answer = httpx.get(f"{second.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"})
+        answer = plain("GET", f"{second.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"})
         assert answer.status_code == 200
     assert before["kept.txt"] == 4
 
@@ -154,7 +154,7 @@ def test_a_reset_forgets_all_but_the_secrets(sandbox: SandboxHandle) -> None:
     assert sandbox.token() != token
     assert sandbox.state()["documents"] <= 32
     assert "x.txt" not in _documents(sandbox)
-    answer = httpx.get(f"{sandbox.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"})
+    answer = plain("GET", f"{sandbox.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 401
 
 
@@ -164,6 +164,6 @@ def test_big_files_of_others_are_numbered(sandbox: SandboxHandle) -> None:
         query = {"project_id": sandbox.project_id}
         version = client.get(f"/rest/v1.0/files/{document_id}", params=query).json()["file_versions"][0]
         signed = client.get(version["url"]).headers["location"]
-    content = httpx.get(signed).content
+    content = plain("GET", signed).content
     assert (version["size"], len(content)) == (6 * 1024 * 1024 + 5, 6 * 1024 * 1024 + 5)
     assert content[3 * 1024 * 1024 :].startswith(b"%016d" % 3)

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle
+from tests.sandbox import SandboxHandle, plain
 
 
 @pytest.fixture
@@ -87,14 +87,14 @@ def test_store_confirms_in_several_ways(client: httpx.Client, sandbox: SandboxHa
     sandbox.faults(dialect={"stored_status": status, "upload_status": "receiving"})
     path = f"/rest/v1.1/projects/{sandbox.project_id}/uploads"
     begun = client.post(path, json={"response_filename": "x"}).json()
-    assert httpx.post(begun["url"], data=begun["fields"], files={"file": b"x"}).status_code == status
+    assert plain("POST", begun["url"], data=begun["fields"], files={"file": b"x"}).status_code == status
     assert client.get(f"{path}/{begun['uuid']}").json()["status"] == "receiving"
 
 
 def test_refusals_of_the_login_server_in_the_shape_of_the_api(sandbox: SandboxHandle) -> None:
     sandbox.faults(dialect={"oauth_error_shape": "errors"})
     form = {"grant_type": "client_credentials", "client_id": "nobody", "client_secret": "x"}
-    answer = httpx.post(f"{sandbox.login_url}/oauth/token", data=form)
+    answer = plain("POST", f"{sandbox.login_url}/oauth/token", data=form)
     assert answer.status_code == 401
     assert answer.json().keys() == {"errors"}
 
@@ -106,11 +106,11 @@ def test_who_is_logged_in_sees_no_page(sandbox: SandboxHandle) -> None:
         "client_id": sandbox.client_id,
         "redirect_uri": "http://localhost:9/back?x=1",
     }
-    answer = httpx.get(f"{sandbox.login_url}/oauth/authorize", params=query)
+    answer = plain("GET", f"{sandbox.login_url}/oauth/authorize", params=query)
     assert answer.status_code == 302
     assert answer.headers["Location"].startswith("http://localhost:9/back?x=1&code=")
     elsewhere = {**query, "redirect_uri": "https://elsewhere.example/"}
-    assert httpx.get(f"{sandbox.login_url}/oauth/authorize", params=elsewhere).status_code == 400
+    assert plain("GET", f"{sandbox.login_url}/oauth/authorize", params=elsewhere).status_code == 400
 
 
 def test_a_401_may_come_without_rate_headers(client: httpx.Client, sandbox: SandboxHandle) -> None:

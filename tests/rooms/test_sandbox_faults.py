@@ -4,7 +4,7 @@ import httpx
 import pytest
 import trio
 
-from tests.sandbox import ControlRefused, SandboxHandle
+from tests.sandbox import ControlRefused, SandboxHandle, plain
 
 
 def _me(client: httpx.Client) -> httpx.Response:
@@ -68,7 +68,7 @@ def test_store_and_login_are_not_limited(sandbox: SandboxHandle) -> None:
         sandbox.faults(hourly_calls=1, forget_calls=True)
         sandbox.reset_calls()
         for item in items:
-            assert httpx.get(item["file"]["current_version"]["url"]).status_code == 200
+            assert plain("GET", item["file"]["current_version"]["url"]).status_code == 200
         sandbox.token()
         calls = sandbox.calls()
     assert (calls["total"], calls["other"]["storage GET"]) == (0, len(items))
@@ -129,7 +129,7 @@ def test_bodies_end_early(sandbox: SandboxHandle, content: str) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             received.extend(answer.iter_raw())
     assert len(b"".join(received)) == 1234
-    assert len(httpx.get(url).content) == 5000
+    assert len(plain("GET", url).content) == 5000
 
 
 def test_answers_that_are_no_json(sandbox: SandboxHandle) -> None:
@@ -275,7 +275,7 @@ def test_latency_and_bandwidth(sandbox: SandboxHandle) -> None:
         url = client.get(f"/rest/v1.0/files/{document_id}", params=query).json()["file_versions"][0]["url"]
         sandbox.faults(settings={"latency_api_s": 0.2, "bandwidth_bytes_s": 200_000})
         assert _me(client).elapsed.total_seconds() >= 0.2
-    slow = httpx.get(url)
+    slow = plain("GET", url)
     assert len(slow.content) == 40_000
     assert slow.elapsed.total_seconds() >= 0.15
 
@@ -284,7 +284,7 @@ def test_redirects_to_anywhere(sandbox: SandboxHandle) -> None:
     sandbox.faults(
         rules=[{"kind": "redirect", "route": "download GET", "location": "http://127.0.0.1:9/elsewhere"}]
     )
-    answer = httpx.get(f"{sandbox.url}/webclients/files/1")
+    answer = plain("GET", f"{sandbox.url}/webclients/files/1")
     assert (answer.status_code, answer.headers["Location"]) == (302, "http://127.0.0.1:9/elsewhere")
 
 
@@ -294,7 +294,7 @@ def test_short_ranges(sandbox: SandboxHandle) -> None:
     with sandbox.session() as client:
         query = {"project_id": sandbox.project_id}
         url = client.get(f"/rest/v1.0/files/{document_id}", params=query).json()["file_versions"][0]["url"]
-    part = httpx.get(url, headers={"Range": "bytes=2-8"})
+    part = plain("GET", url, headers={"Range": "bytes=2-8"})
     assert (part.status_code, part.text, part.headers["Content-Range"]) == (206, "2345", "bytes 2-5/10")
 
 

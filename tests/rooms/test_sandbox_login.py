@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle
+from tests.sandbox import SandboxHandle, plain
 
 OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
 REDIRECT = "http://127.0.0.1:9/callback"
@@ -17,7 +17,7 @@ def _client(sandbox: SandboxHandle) -> dict[str, str]:
 
 
 def _token(sandbox: SandboxHandle, **form: str) -> httpx.Response:
-    return httpx.post(f"{sandbox.login_url}/oauth/token", data={**_client(sandbox), **form})
+    return plain("POST", f"{sandbox.login_url}/oauth/token", data={**_client(sandbox), **form})
 
 
 def _authorize(sandbox: SandboxHandle, redirect_uri: str) -> httpx.Response:
@@ -28,10 +28,10 @@ def _authorize(sandbox: SandboxHandle, redirect_uri: str) -> httpx.Response:
         "redirect_uri": redirect_uri,
         "state": "a b",
     }
-    page = httpx.get(f"{sandbox.login_url}/oauth/authorize", params=asked)
+    page = plain("GET", f"{sandbox.login_url}/oauth/authorize", params=asked)
     assert page.status_code == 200
     users = re.findall(r'name="user_id" value="(\d+)"', page.text)
-    return httpx.post(f"{sandbox.login_url}/oauth/authorize", data={**asked, "user_id": users[0]})
+    return plain("POST", f"{sandbox.login_url}/oauth/authorize", data={**asked, "user_id": users[0]})
 
 
 def _code(sandbox: SandboxHandle) -> str:
@@ -49,7 +49,9 @@ def _granted(sandbox: SandboxHandle) -> dict[str, str]:
 
 
 def _me(sandbox: SandboxHandle, token: str) -> int:
-    return httpx.get(f"{sandbox.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"}).status_code
+    return plain(
+        "GET", f"{sandbox.url}/rest/v1.0/me", headers={"Authorization": f"Bearer {token}"}
+    ).status_code
 
 
 def test_client_credentials_have_no_refresh_token(sandbox: SandboxHandle) -> None:
@@ -115,22 +117,24 @@ def test_refresh_whose_answer_was_lost_spent_the_token(sandbox: SandboxHandle) -
 def test_revoke_kills_access_and_refresh_token(sandbox: SandboxHandle) -> None:
     granted = _granted(sandbox)
     form = {**_client(sandbox), "token": granted["access_token"]}
-    assert httpx.post(f"{sandbox.login_url}/oauth/revoke", data=form).status_code == 200
+    assert plain("POST", f"{sandbox.login_url}/oauth/revoke", data=form).status_code == 200
     assert _me(sandbox, granted["access_token"]) == 401
     assert (
         _token(sandbox, grant_type="refresh_token", refresh_token=granted["refresh_token"]).status_code == 400
     )
-    unknown = httpx.post(f"{sandbox.login_url}/oauth/revoke", data={**form, "token": "nobody"})
+    unknown = plain("POST", f"{sandbox.login_url}/oauth/revoke", data={**form, "token": "nobody"})
     assert unknown.status_code == 200
 
 
 def test_info_describes_the_token(sandbox: SandboxHandle) -> None:
     bearer = {"Authorization": f"Bearer {sandbox.token()}"}
-    info = httpx.get(f"{sandbox.login_url}/oauth/token/info", headers=bearer)
+    info = plain("GET", f"{sandbox.login_url}/oauth/token/info", headers=bearer)
     assert info.json()["application"]["uid"] == sandbox.client_id
     assert 5300 < info.json()["expires_in_seconds"] <= 5400
     assert (
-        httpx.get(f"{sandbox.login_url}/oauth/token/info", headers={"Authorization": "Bearer x"}).status_code
+        plain(
+            "GET", f"{sandbox.login_url}/oauth/token/info", headers={"Authorization": "Bearer x"}
+        ).status_code
         == 401
     )
 

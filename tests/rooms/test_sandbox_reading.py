@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle
+from tests.sandbox import SandboxHandle, plain
 
 
 def _file(client: httpx.Client, sandbox: SandboxHandle, document_id: int) -> dict[str, Any]:
@@ -59,18 +59,18 @@ def test_versions_in_either_order(sandbox: SandboxHandle) -> None:
             query = {"project_id": sandbox.project_id}
             same = client.get(f"/rest/v1.0/file_versions/{version['id']}", params=query).json()
             assert same["size"] == version["size"]
-            assert httpx.get(_signed(client, version["url"])).text == version["notes"]
+            assert plain("GET", _signed(client, version["url"])).text == version["notes"]
 
 
 def test_token_must_not_follow_the_redirect(sandbox: SandboxHandle) -> None:
     document_id = sandbox.act("put", path="/a.txt", text="hello")["id"]
     with sandbox.session() as client:
         url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
-        assert httpx.get(url).status_code == 401
+        assert plain("GET", url).status_code == 401
         signed = _signed(client, url)
         assert httpx.URL(signed).host != httpx.URL(url).host
         assert client.get(signed).status_code == 400
-        assert httpx.get(signed).text == "hello"
+        assert plain("GET", signed).text == "hello"
 
 
 def test_the_api_may_send_the_bytes_itself(sandbox: SandboxHandle) -> None:
@@ -80,7 +80,7 @@ def test_the_api_may_send_the_bytes_itself(sandbox: SandboxHandle) -> None:
         url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
         part = client.get(url, headers={"Range": "bytes=1-2"})
     assert (part.status_code, part.text) == (206, "el")
-    assert httpx.get(url).status_code == 401
+    assert plain("GET", url).status_code == 401
 
 
 def test_version_urls_may_name_the_store_at_once(sandbox: SandboxHandle) -> None:
@@ -89,7 +89,7 @@ def test_version_urls_may_name_the_store_at_once(sandbox: SandboxHandle) -> None
     with sandbox.session() as client:
         url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
     assert url.startswith(sandbox.storage_url)
-    assert httpx.get(url).text == "hello"
+    assert plain("GET", url).text == "hello"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_ranges(sandbox: SandboxHandle, wanted: str | None, status: int, start: 
     document_id = sandbox.act("put", path="/r.bin", base64=base64.b64encode(content).decode())["id"]
     with sandbox.session() as client:
         url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
-    answer = httpx.get(url, headers={"Range": wanted} if wanted else {})
+    answer = plain("GET", url, headers={"Range": wanted} if wanted else {})
     assert answer.status_code == status
     if status == 416:
         assert answer.headers["Content-Range"] == "bytes */1000"
@@ -126,16 +126,16 @@ def test_if_range_and_etags(sandbox: SandboxHandle) -> None:
     document_id = sandbox.act("put", path="/r.bin", text="0123456789")["id"]
     with sandbox.session() as client:
         url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
-    etag = httpx.head(url).headers["ETag"]
-    same = httpx.get(url, headers={"Range": "bytes=5-", "If-Range": etag})
+    etag = plain("HEAD", url).headers["ETag"]
+    same = plain("GET", url, headers={"Range": "bytes=5-", "If-Range": etag})
     assert (same.status_code, same.text) == (206, "56789")
-    other = httpx.get(url, headers={"Range": "bytes=5-", "If-Range": '"other"'})
+    other = plain("GET", url, headers={"Range": "bytes=5-", "If-Range": '"other"'})
     assert (other.status_code, other.text) == (200, "0123456789")
     sandbox.faults(dialect={"storage_etag": "none"}, settings={"no_range": True})
-    plain = httpx.get(url, headers={"Range": "bytes=5-"})
-    assert (plain.status_code, plain.text) == (200, "0123456789")
-    assert "ETag" not in plain.headers
-    assert "Accept-Ranges" not in plain.headers
+    whole = plain("GET", url, headers={"Range": "bytes=5-"})
+    assert (whole.status_code, whole.text) == (200, "0123456789")
+    assert "ETag" not in whole.headers
+    assert "Accept-Ranges" not in whole.headers
 
 
 def test_store_compresses_for_whoever_lets_it(sandbox: SandboxHandle) -> None:
@@ -143,8 +143,8 @@ def test_store_compresses_for_whoever_lets_it(sandbox: SandboxHandle) -> None:
     document_id = sandbox.act("put", path="/r.txt", text="0" * 1000)["id"]
     with sandbox.session() as client:
         url = _file(client, sandbox, document_id)["file_versions"][0]["url"]
-    assert int(httpx.get(url).headers["Content-Length"]) < 1000
-    assert int(httpx.get(url, headers={"Accept-Encoding": "identity"}).headers["Content-Length"]) == 1000
+    assert int(plain("GET", url).headers["Content-Length"]) < 1000
+    assert int(plain("GET", url, headers={"Accept-Encoding": "identity"}).headers["Content-Length"]) == 1000
 
 
 def test_urls_expire(sandbox: SandboxHandle) -> None:
@@ -154,11 +154,11 @@ def test_urls_expire(sandbox: SandboxHandle) -> None:
         signed = _signed(client, url)
         sandbox.faults(expire_urls=True, settings={"expired_status": 410})
         assert client.get(url).status_code == 410
-        assert httpx.get(signed).status_code == 410
+        assert plain("GET", signed).status_code == 410
         fresh = _file(client, sandbox, document_id)["file_versions"][0]["url"]
-        assert httpx.get(_signed(client, fresh)).text == "hello"
+        assert plain("GET", _signed(client, fresh)).text == "hello"
         sandbox.faults(clock_shift_s=700_000.0)
-        assert httpx.get(signed).status_code == 410
+        assert plain("GET", signed).status_code == 410
 
 
 def test_invented_documents_are_real_and_stay_the_same(sandbox: SandboxHandle) -> None:
@@ -168,10 +168,10 @@ def test_invented_documents_are_real_and_stay_the_same(sandbox: SandboxHandle) -
         for kind, head in heads.items():
             file = next(item["file"] for item in items if item["name"].endswith(kind))
             url = _signed(client, file["current_version"]["url"])
-            content = httpx.get(url).content
+            content = plain("GET", url).content
             assert content.startswith(head)
             assert len(content) == file["current_version"]["size"]
-            assert httpx.get(url).content == content
+            assert plain("GET", url).content == content
 
 
 def test_import_keeps_odd_names_and_bytes(sandbox: SandboxHandle, tmp_path: Path) -> None:
@@ -200,5 +200,5 @@ def test_import_keeps_odd_names_and_bytes(sandbox: SandboxHandle, tmp_path: Path
         files = client.get(f"/rest/v1.0/folders/{deep['id']}", params=query).json()["files"]
         assert sorted(file["name"] for file in files) == sorted(odd)
         for file in files:
-            content = httpx.get(_signed(client, file["file_versions"][0]["url"])).content
+            content = plain("GET", _signed(client, file["file_versions"][0]["url"])).content
             assert content == hashlib.sha256(file["name"].encode()).digest()

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle
+from tests.sandbox import SandboxHandle, plain
 
 SEGMENT_BYTES = 5 * 1024 * 1024
 
@@ -30,7 +30,7 @@ def _begin(client: httpx.Client, sandbox: SandboxHandle, **fields: Any) -> dict[
 
 
 def _send(begun: dict[str, Any], content: bytes, **options: Any) -> httpx.Response:
-    return httpx.post(begun["url"], data=begun["fields"], files={"file": ("x.bin", content)}, **options)
+    return plain("POST", begun["url"], data=begun["fields"], files={"file": ("x.bin", content)}, **options)
 
 
 def _use(client: httpx.Client, sandbox: SandboxHandle, uuid: str, name: str = "x.bin") -> httpx.Response:
@@ -39,7 +39,7 @@ def _use(client: httpx.Client, sandbox: SandboxHandle, uuid: str, name: str = "x
 
 
 def _content(client: httpx.Client, file: dict[str, Any]) -> bytes:
-    return httpx.get(client.get(file["file_versions"][0]["url"]).headers["location"]).content
+    return plain("GET", client.get(file["file_versions"][0]["url"]).headers["location"]).content
 
 
 def test_whole_upload_is_used_once_by_who_made_it(client: httpx.Client, sandbox: SandboxHandle) -> None:
@@ -71,7 +71,7 @@ def test_store_wants_no_token_and_unchanged_fields(client: httpx.Client, sandbox
     assert _send({**begun, "fields": {}}, b"abc").status_code == 403
     assert _send(begun, b"abcd").status_code == 400
     first = {"file": ("x.bin", b"abc"), **{name: (None, value) for name, value in begun["fields"].items()}}
-    assert httpx.post(begun["url"], files=first).status_code == 400
+    assert plain("POST", begun["url"], files=first).status_code == 400
     assert _send(begun, b"abc").status_code == 204
 
 
@@ -103,12 +103,12 @@ def test_segments(client: httpx.Client, sandbox: SandboxHandle) -> None:
     for index, (segment, part) in enumerate(
         zip(begun["segments"], (content[:SEGMENT_BYTES], b"the rest"), strict=True)
     ):
-        wrong = httpx.put(segment["url"], content=part[::-1], headers=segment["headers"])
+        wrong = plain("PUT", segment["url"], content=part[::-1], headers=segment["headers"])
         assert wrong.status_code == 400
-        assert httpx.put(segment["url"], content=part).status_code == 403
+        assert plain("PUT", segment["url"], content=part).status_code == 403
         early = client.patch(path, json={"segments": [{**one, "etag": "x"} for one in segments]})
         assert early.status_code == 422
-        sent = httpx.put(segment["url"], content=part, headers=segment["headers"])
+        sent = plain("PUT", segment["url"], content=part, headers=segment["headers"])
         assert sent.status_code == 200
         done.append({**segments[index], "etag": sent.headers["ETag"].strip('"')})
     assert client.get(path).json()["status"] == "receiving"
@@ -142,7 +142,7 @@ def test_quoted_etags_and_sizes_as_text(client: httpx.Client, sandbox: SandboxHa
     begun = _begin(client, sandbox, segments=segments)
     assert begun["segments"][0]["size"] == "5"
     url, headers = begun["segments"][0]["url"], begun["segments"][0]["headers"]
-    etag = httpx.put(url, content=b"small", headers=headers).headers["ETag"]
+    etag = plain("PUT", url, content=b"small", headers=headers).headers["ETag"]
     path = f"{_path(sandbox)}/{begun['uuid']}"
     assert client.patch(path, json={"segments": [{**segments[0], "etag": etag}]}).status_code == 422
     sandbox.faults(dialect={"etag_quotes": "either"})
