@@ -17,11 +17,20 @@ from procorefs.sandbox.server import Hosts, prepare, serve_prepared
 from procorefs.sandbox.state import Sandbox
 
 
+PORT = click.IntRange(0, 65535)
+
+
 @click.command("sandbox")
 @click.option(
-    "--port", default=0, show_default=True, help="Port of API and login on 127.0.0.1; 0: any free one."
+    "--port",
+    default=0,
+    show_default=True,
+    type=PORT,
+    help="Port of API and login on 127.0.0.1; 0: any free one.",
 )
-@click.option("--storage-port", default=0, show_default=True, help="Port of the file store; 0: any free one.")
+@click.option(
+    "--storage-port", default=0, show_default=True, type=PORT, help="Port of the file store; 0: any free one."
+)
 @click.option(
     "--storage-host", default="localhost", show_default=True, help="Name under which clients reach the store."
 )

@@ -181,9 +181,16 @@ def _decoded(body: bytes) -> object:
         return None  # e.g. a proxy's HTML page: the status alone must do
 
 
+def _cause(error: BaseException) -> BaseException | None:
+    """What is below an error; of several attempts to connect the first."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return error.__cause__ or error.__context__
+
+
 def _reason(error: BaseException) -> str:
     """The lowest cause's own words: "Connection refused" says more than what wraps it."""
-    while (cause := error.__cause__ or error.__context__) is not None:
+    while (cause := _cause(error)) is not None:
         error = cause
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -246,7 +246,7 @@ async def test_no_network_is_one_clear_sentence(sandbox: SandboxHandle) -> None:
         "patience_s": 0.5,
     }
     async with client_of(sandbox, **lost) as client:
-        with pytest.raises(Unavailable, match=r"127\.0\.0\.1 cannot be reached"):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1 cannot be reached \(Connection refused\)"):
             await client.me()
 
 
