@@ -13,6 +13,8 @@ from bench.mounts import Mount, our_mount, rclone_mount
 MIB = 1 << 20
 SMALL_FILE_BYTES = 2048
 FOLDER_FILES = 99
+BIG_FILE = "Large/federated-model.bin"
+"""What the sandbox calls the file of its option --big-file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,14 @@ class Place:
     @cached_property
     def large_mount(self) -> Mount:
         return self.new_mount("large", self.large)
+
+    @cached_property
+    def distant(self) -> tuple[Mount, Path]:
+        """A mount, made already, and a big file in it."""
+        mib = str(self.sizes.big_file_bytes // MIB)
+        mount = self.new_mount("distant", self.new_sandbox("distant", "--seed", "200", "--big-file", mib))
+        mount.mount()
+        return mount, mount.path / BIG_FILE
 
     @cached_property
     def pair(self) -> Pair:

@@ -74,13 +74,16 @@ def read_cached(place: Place) -> Iterator[Figure]:
 
 def read_uncached(place: Place) -> Iterator[Figure]:
     """A new mount with an empty chunk cache each time; the sandbox works on the same cores."""
-    pair, size_bytes = place.pair, place.sizes.big_file_bytes
+    mount, big_file = place.distant
+    size_bytes = place.sizes.big_file_bytes
     times_s = []
     for _ in range(place.sizes.rounds):
-        pair.ours.unmount()
-        pair.ours.forget_content()
-        pair.ours.mount()
-        times_s.append(work.read_through(pair.ours.path / pair.big_file, size_bytes))
+        mount.unmount()
+        mount.forget_content()
+        mount.mount()
+        big_file.stat()
+        times_s.append(work.read_through(big_file, size_bytes))
+    mount.unmount()
     yield Figure(
         f"sequential read of an uncached {size_bytes // MIB} MiB file",
         median_rate(size_bytes / 1e6, times_s),
