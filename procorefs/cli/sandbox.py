@@ -16,7 +16,6 @@ from procorefs.sandbox.fill import announcement_line
 from procorefs.sandbox.server import Hosts, prepare, serve_prepared
 from procorefs.sandbox.state import Sandbox
 
-
 PORT = click.IntRange(0, 65535)
 
 

@@ -1,6 +1,7 @@
 """Everything that can go wrong with Procore; the one place that maps HTTP answers and network failures to it."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -192,6 +193,6 @@ def _reason(error: BaseException) -> str:
     """The lowest cause's own words: "Connection refused" says more than what wraps it."""
     while (cause := _cause(error)) is not None:
         error = cause
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # its own text may repeat the address
     return str(error) or type(error).__name__
