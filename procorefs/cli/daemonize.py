@@ -73,8 +73,8 @@ def _serve(run: Run, log_file: Path, writer: int) -> NoReturn:
     """The rest of the daemon's life."""
     status = 1
     try:
-        _leave_the_terminal(log_file, writer)
         os.write(writer, b"pid %d\n" % os.getpid())
+        _leave_the_terminal(log_file, writer)
         run(lambda: _tell(writer, "ready"))
         status = 0
     except BaseException as error:

@@ -1,12 +1,14 @@
 """A system call that may hang, made in a child that is left behind at a deadline.
 
-A call into a mount whose daemon is stuck waits in the kernel, past signals. So nothing here waits for the
-child itself: only for the pipe on which it tells the result.
+A call into a mount whose daemon is stuck waits in the kernel, past signals. So nothing here waits for such a
+child: only for the pipe on which it tells the result. It keeps no other file open, for whoever reads our output
+would wait for it.
 """
 
 import errno
 import os
 import select
+import signal
 from collections.abc import Callable
 
 
@@ -19,6 +21,7 @@ def errno_of(call: Callable[[], object], timeout_s: float) -> int:
             _tell(call, writer)
         os.close(writer)
         if not select.select([reader], [], [], timeout_s)[0]:
+            os.kill(child, signal.SIGKILL)
             return errno.ETIMEDOUT
         told = os.read(reader, 16)
         os.waitpid(child, 0)
@@ -30,6 +33,7 @@ def errno_of(call: Callable[[], object], timeout_s: float) -> int:
 def _tell(call: Callable[[], object], writer: int) -> None:
     number = errno.EIO
     try:
+        _keep_only(writer)
         call()
         number = 0
     except OSError as error:
@@ -37,3 +41,11 @@ def _tell(call: Callable[[], object], writer: int) -> None:
     finally:
         os.write(writer, str(number).encode())
         os._exit(0)
+
+
+def _keep_only(writer: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.closerange(3, writer)
+    os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))

@@ -57,7 +57,7 @@ def locate(path: Path, mounts: list[Mount]) -> Path:
     out to be the root of a dead mount.
     """
     for _ in range(40):
-        absolute = Path(os.path.normpath(Path.cwd() / path))
+        absolute = Path(os.path.normpath(path.absolute()))
         found = Path(os.path.realpath(absolute.parent)) / absolute.name
         if mount_at(found, mounts) or not found.is_symlink():
             return found

@@ -46,22 +46,22 @@ def wait_for_end(pid: int, born: str, timeout_s: float) -> bool:
         os.close(handle)
 
 
-def holders(directory: Path, without: frozenset[int] = frozenset()) -> list[Holder]:
-    """Processes that have something below `directory` open, mapped or as a directory they stand in.
+def holders(directory: Path, without: frozenset[int] = frozenset(), *, mapped: bool = False) -> list[Holder]:
+    """Processes that have something below `directory` open or stand in it; with `mapped`, in their memory too.
 
-    Other users' processes show this to root alone, so an empty list proves nothing.
+    Other users' processes show this to root alone, so an empty list proves nothing. A list of mappings can keep its
+    reader waiting while that process waits in the kernel: ask for it only when something is known to be there.
     """
     found = []
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and int(entry.name) not in without:
-            with contextlib.suppress(OSError):
-                found += [Holder(int(entry.name), _name(entry), what) for what in _held_by(entry, directory)][
-                    :1
-                ]
+    for process in PROC.iterdir():
+        if process.name.isdigit() and int(process.name) not in without:
+            what = next(_held_by(process, directory, mapped), None)
+            if what is not None:
+                found.append(Holder(int(process.name), _name(process), what))
     return found
 
 
-def _held_by(process: Path, directory: Path) -> Iterator[str]:
+def _held_by(process: Path, directory: Path, mapped: bool) -> Iterator[str]:
     for link, what in (("cwd", "works in"), ("root", "has as its root"), ("exe", "is run from")):
         target = _target(process / link)
         if _is_below(target, directory):
@@ -71,11 +71,16 @@ def _held_by(process: Path, directory: Path) -> Iterator[str]:
             target = _target(number)
             if _is_below(target, directory):
                 yield f"has {target} open"
-    with contextlib.suppress(OSError):
-        for line in (process / "maps").read_bytes().splitlines():
-            target = os.fsdecode(line.split(maxsplit=5)[5]) if line.count(b"/") else ""
-            if _is_below(target, directory):
-                yield f"has {target} mapped"
+    if mapped:
+        yield from (f"has {target} mapped" for target in _mapped_by(process) if _is_below(target, directory))
+
+
+def _mapped_by(process: Path) -> list[str]:
+    try:
+        lines = (process / "maps").read_bytes().splitlines()
+    except OSError:
+        return []
+    return [os.fsdecode(line.split(maxsplit=5)[5]) for line in lines if b"/" in line]
 
 
 def _target(link: Path) -> str:
@@ -91,4 +96,7 @@ def _is_below(target: str, directory: Path) -> bool:
 
 
 def _name(process: Path) -> str:
-    return (process / "comm").read_text(errors="replace").strip()
+    try:
+        return (process / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return "a process"

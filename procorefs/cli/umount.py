@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from procorefs.cli import register
+from procorefs.cli.limited import errno_of
 from procorefs.cli.mountinfo import Mount, locate, mount_at, read_mounts
 from procorefs.cli.processes import holders, wait_for_end
 from procorefs.cli.register import Entry
@@ -73,13 +74,11 @@ def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount]) -> None:
 
 
 def _is_dead(place: Path) -> bool:
-    from procorefs.cli.limited import errno_of
-
     return errno_of(lambda: os.stat(place), 3.0) in (errno.ENOTCONN, errno.ECONNABORTED)  # noqa: PTH116
 
 
-def _refuse_busy(place: Path, entry: Entry) -> None:
-    found = holders(place, frozenset({entry.pid, os.getpid()}))
+def _refuse_busy(place: Path, entry: Entry, *, mapped: bool = False) -> None:
+    found = holders(place, frozenset({entry.pid, os.getpid()}), mapped=mapped)
     if found:
         named = [f"{holder.name} (process {holder.pid}) {holder.what}" for holder in found[:_NAMED_HOLDERS]]
         more = len(found) - len(named)
@@ -93,7 +92,7 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
         return
     if result == errno.EBUSY:
         if entry is not None:
-            _refuse_busy(place, entry)
+            _refuse_busy(place, entry, mapped=True)
         raise Busy(
             f"{place} is busy: a process that you may not see uses it (root's fuser -vm '{place}' shows it); "
             "nothing was changed"

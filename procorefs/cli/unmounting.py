@@ -22,7 +22,7 @@ def unmount(mountpoint: Path, *, lazy: bool) -> int:
         result = errno_of(lambda: _umount2(mountpoint, lazy), _TIMEOUT_S)
         if result != errno.EPERM:
             return result
-    return _fusermount(mountpoint, lazy)
+    return errno_of(lambda: _fusermount(mountpoint, lazy), _TIMEOUT_S)
 
 
 def fusermount() -> str | None:
@@ -39,17 +39,12 @@ def _umount2(mountpoint: Path, lazy: bool) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _fusermount(mountpoint: Path, lazy: bool) -> int:
+def _fusermount(mountpoint: Path, lazy: bool) -> None:
     helper = fusermount()
     if helper is None:
-        return errno.ENOENT
+        raise OSError(errno.ENOENT, "fusermount3 is missing")
     command = [helper, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_TIMEOUT_S, check=False, env={**os.environ, "LC_ALL": "C"}
-        )
-    except subprocess.TimeoutExpired:
-        return errno.ETIMEDOUT
-    if done.returncode == 0:
-        return 0
-    return errno.EBUSY if b"busy" in done.stderr else errno.EPERM
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode != 0:
+        number = errno.EBUSY if b"busy" in done.stderr else errno.EPERM
+        raise OSError(number, os.strerror(number))

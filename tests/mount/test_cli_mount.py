@@ -1,6 +1,7 @@
 """mount, umount and status as a person uses them: real processes, a real mount, the embedded Procore."""
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -369,3 +370,31 @@ def test_two_mounts_at_once_make_one(desk: Desk) -> None:
     assert sorted(done.returncode for done in results) == [0, 1]
     assert sum(mount.mountpoint == desk.place for mount in read_mounts()) == 1
     assert desk.status(desk.place)["state"] == "mounted"
+
+
+def test_a_mapped_file_keeps_the_mount(desk: Desk) -> None:
+    desk.mount()
+    file = next(path for path in desk.place.rglob("*") if path.is_file() and path.stat().st_size)
+    code = "import ctypes,sys; f = open(sys.argv[1], 'rb'); ctypes.CDLL(None).mmap(None, 4096, 1, 2, f.fileno(), 0); "
+    code += "f.close(); print('here', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        refused(desk.run("umount", desk.place), f"(process {holder.pid}) has {file} mapped")
+        assert desk.is_mounted()
+        holder.communicate(b"")
+    assert desk.run("umount", desk.place).returncode == 0
+
+
+def test_the_helper_of_users_unmounts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as root the system call would be used
+    desk.mount()
+    with monkeypatch.context() as patch, os.scandir(desk.place):
+        patch.setattr(os, "geteuid", lambda: 65534)
+        assert unmount(desk.place, lazy=False) == errno.EBUSY
+        assert desk.is_mounted()
+        patch.setenv("PATH", "")
+        assert unmount(desk.place, lazy=True) == 0
+    assert not desk.is_mounted()
