@@ -398,3 +398,23 @@ def test_the_helper_of_users_unmounts(desk: Desk, monkeypatch: pytest.MonkeyPatc
         patch.setenv("PATH", "")
         assert unmount(desk.place, lazy=True) == 0
     assert not desk.is_mounted()
+
+
+def test_somebody_elses_frozen_mount_hangs_nobody(desk: Desk) -> None:
+    os.kill(desk.mount(), signal.SIGSTOP)
+    other = desk.folder / "other"
+    other.mkdir()
+    stranger = {"HOME": str(other), "XDG_RUNTIME_DIR": str(other)}
+    refused(desk.run("mount", desk.place, **stranger), "is a mount that does not answer")
+    refused(desk.run("status", desk.place, **stranger), "does not run any more, or not for you")
+    assert desk.is_mounted()
+    assert desk.run("umount", desk.place, **stranger).returncode == 0
+    assert not desk.is_mounted()
+
+
+def test_a_state_directory_that_cannot_be_used(desk: Desk) -> None:
+    (desk.folder / "taken").write_text("")
+    refused(
+        desk.run("mount", desk.place, XDG_STATE_HOME=str(desk.folder / "taken")), "cannot be made or used"
+    )
+    refused(desk.run("projects", XDG_STATE_HOME=str(desk.folder / "taken")), "cannot be made or used")
