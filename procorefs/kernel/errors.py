@@ -24,6 +24,10 @@ class NoEntry(Exception):
     """There is no such entry, which is an answer and not a failure."""
 
 
+class NameTooLong(Exception):
+    """No entry can have such a long name; the kernel itself lets more through."""
+
+
 class ReadOnly(Exception):
     """The mount takes no changes."""
 
@@ -45,6 +49,7 @@ class Answer(NamedTuple):
 
 _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NoEntry, Answer(errno.ENOENT, logging.DEBUG)),
+    (NameTooLong, Answer(errno.ENAMETOOLONG, logging.DEBUG)),
     (Stale, Answer(errno.ESTALE, logging.DEBUG)),
     (ReadOnly, Answer(errno.EROFS, logging.DEBUG)),
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),

@@ -13,7 +13,7 @@ import trio
 
 from procorefs.kernel.attributes import Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
-from procorefs.kernel.errors import Interrupted, NoEntry, ReadOnly, Stale, Unreadable, answer_of
+from procorefs.kernel.errors import Interrupted, NameTooLong, NoEntry, ReadOnly, Stale, Unreadable, answer_of
 from procorefs.kernel.handles import OpenFiles, OpenFolders
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.notify import Notifier
@@ -114,7 +114,7 @@ class Operations(pyfuse3.Operations):
         self._notifier = notifier
         self._ownership = ownership
         self._refusals = refusals
-        self._sizes: tuple[float, Sizes] | None = None
+        self._sizes: tuple[float, bool, Sizes] | None = None
 
     def may_keep_listing(self, folder: int) -> bool:
         """The bridge's question at each opendir."""
@@ -152,6 +152,8 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Answers what is known at once; only an entry that is not may wait for its folder to be listed."""
+        if len(name) > MAX_COMPONENT_BYTES:
+            raise NameTooLong
         node = self._store.child(Inode(parent_inode), name)
         if node is None:
             await self._follower.children_known(Inode(parent_inode))
@@ -251,13 +253,21 @@ class Operations(pyfuse3.Operations):
     @of_all
     async def statfs(self, _ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """Sizes are those of the newest versions, up to a minute old: counting a million rows takes a while."""
-        now_s = trio.current_time()
-        if self._sizes is None or now_s - self._sizes[0] > SIZES_VALID_S:
-            self._sizes = (now_s, await trio.to_thread.run_sync(self._store.sizes))
-        sizes = self._sizes[1]
+        sizes = await self._known_sizes()
         answer = pyfuse3.StatvfsData()
         answer.f_bsize = answer.f_frsize = STATFS_BLOCK_BYTES
         answer.f_blocks = -(-sizes.size_bytes // STATFS_BLOCK_BYTES)
         answer.f_files = sizes.documents
         answer.f_namemax = MAX_COMPONENT_BYTES
         return answer
+
+    async def _known_sizes(self) -> Sizes:
+        """Counted anew when they are old, and once the project is listed whole."""
+        now_s, complete = trio.current_time(), self._follower.complete
+        if self._sizes is not None:
+            counted_at_s, was_complete, sizes = self._sizes
+            if now_s - counted_at_s < SIZES_VALID_S and was_complete == complete:
+                return sizes
+        sizes = await trio.to_thread.run_sync(self._store.sizes)
+        self._sizes = (now_s, complete, sizes)
+        return sizes
