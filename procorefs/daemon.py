@@ -18,6 +18,7 @@ from procorefs.config import ResolvedMount, private_dir
 from procorefs.config.failure import Failure
 from procorefs.content.cache import ChunkCache
 from procorefs.content.reader import ContentReader
+from procorefs.content.siblings import Order, Position, SiblingReadAhead
 from procorefs.identity import who_am_i
 from procorefs.kernel.attributes import Ownership
 from procorefs.kernel.bridge import Bridge
@@ -31,11 +32,12 @@ from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.errors import ProcoreError
+from procorefs.procore.models import Version
 from procorefs.report import Reporter
 from procorefs.titles import Titles
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.follow import Follower
-from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
+from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged
 from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,8 @@ class _Daemon:
 
     async def _serve(self, client: Client, store: TreeStore, cache: ChunkCache) -> None:
         content = ContentReader(cache, Downloads(client))
-        files = OpenFiles(content)
+        siblings = SiblingReadAhead(content, partial(_following, store))
+        files = OpenFiles(content, siblings)
         follower = Follower(
             store,
             Absorber(store, files.is_open),
@@ -128,6 +131,7 @@ class _Daemon:
         async with trio.open_nursery() as rooms:
             await rooms.start(self._notifier.run)
             await rooms.start(content.run)
+            await rooms.start(siblings.run)
             await rooms.start(follower.run)
             rooms.start_soon(titles.complete, follower.listed)
             with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
@@ -186,6 +190,20 @@ class _Daemon:
                     self._notifier.inode(inode)
                 case InodeChanged(inode):
                     self._notifier.attributes(inode)
+
+
+def _following(
+    store: TreeStore, position: Position, order: Order, limit: int
+) -> list[tuple[Position, Version]]:
+    """What the content room may read ahead: the tree knows which files come next."""
+    folder = Inode(position.folder)
+    if order is Order.NAMED:
+        nodes = store.files_after_name(folder, position.name, limit)
+    else:
+        nodes = store.files_after_inode(folder, Inode(position.inode), limit)
+    return [
+        (Position(folder, node.inode, node.shown), node.version) for node in nodes if node.version is not None
+    ]
 
 
 def _ownership(mount: ResolvedMount) -> Ownership:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import cachetools
 
 from procorefs.content.reader import ContentReader, Reader
+from procorefs.content.siblings import Position, SiblingReadAhead
 from procorefs.kernel.attributes import VALID_S
 from procorefs.procore.models import Version
-from procorefs.tree.nodes import Inode
+from procorefs.tree.nodes import Inode, Node
 
 REMEMBERED = 65_536
 """Folders of which the last listing is remembered; to have forgotten one costs a round trip."""
@@ -28,8 +29,9 @@ class OpenFile:
 class OpenFiles:
     """File handles. `is_open` is what decides whether a new version may take over an inode."""
 
-    def __init__(self, content: ContentReader) -> None:
+    def __init__(self, content: ContentReader, siblings: SiblingReadAhead) -> None:
         self._content = content
+        self._siblings = siblings
         self._files: dict[int, OpenFile] = {}
         self._inside: Counter[Inode] = Counter()
         self._next = 1
@@ -40,15 +42,18 @@ class OpenFiles:
     def is_open(self, inode: Inode) -> bool:
         return inode in self._inside
 
-    def open(self, inode: Inode, version: Version) -> int:
+    def open(self, node: Node, version: Version) -> int:
         """A handle.
 
         No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
         """
         handle = self._next
         self._next += 1
-        self._files[handle] = OpenFile(inode, self._content.open(version))
+        inode = node.inode
+        file = self._files[handle] = OpenFile(inode, self._content.open(version))
         self._inside[inode] += 1
+        if node.parent is not None:
+            self._siblings.opened(Position(node.parent, inode, node.shown), file.reader)
         return handle
 
     def get(self, handle: int) -> OpenFile:

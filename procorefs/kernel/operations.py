@@ -233,7 +233,7 @@ class Operations(pyfuse3.Operations):
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
         # reading, past every signal.
-        return pyfuse3.FileInfo(fh=self.files.open(node.inode, node.version), keep_cache=True)
+        return pyfuse3.FileInfo(fh=self.files.open(node, node.version), keep_cache=True)
 
     @by_file
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer

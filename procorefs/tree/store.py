@@ -264,6 +264,22 @@ class TreeStore:
         )
         return [_node(row) for row in rows]
 
+    def files_after_inode(self, folder: Inode, inode: Inode, limit: int) -> list[Node]:
+        """The next files of a folder as it is listed."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND inode > ? AND kind = 2 ORDER BY inode LIMIT ?",
+            (folder, inode, limit),
+        )
+        return [_node(row) for row in rows]
+
+    def files_after_name(self, folder: Inode, shown: bytes, limit: int) -> list[Node]:
+        """The next files of a folder in the order of their names' bytes."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND shown > ? AND kind = 2 ORDER BY shown LIMIT ?",
+            (folder, shown, limit),
+        )
+        return [_node(row) for row in rows]
+
     def path(self, inode: Inode) -> str:
         """The path below the mount point, for people; '' for the root, and the bare name of what is not in the tree."""
         parts: list[str] = []
