@@ -7,6 +7,8 @@ All work runs in this part's own nursery and is shared: a program that gives up 
 """
 
 import logging
+import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +20,8 @@ from procorefs.procore.models import DocumentId
 from procorefs.tree import plan
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.intake import Intake, ProjectLists
-from procorefs.tree.listing import FullListing
+from procorefs.tree.ledger import Ledger
+from procorefs.tree.listing import FullListing, Listed
 from procorefs.tree.looks import Looker
 from procorefs.tree.nodes import ROOT, Forget, Inode
 from procorefs.tree.shared import SharedWork
@@ -36,7 +39,6 @@ RETRY_S = 5.0
 """A listing that failed is not tried again sooner; who asks meanwhile gets the same error."""
 
 LONGEST_RETRY_S = 300.0
-LONGEST_RELIST_PAUSE_S = 3600.0
 
 DIRECT_FOLDERS = 1
 DIRECT_REFILL_S = 5.0
@@ -69,11 +71,13 @@ class Follower:
     ) -> None:
         self._store = store
         self._limiter = limiter
-        self._forget = forget
         self._freshness_s = freshness_s
-        self._intake = Intake(lists, absorber, forget)
-        self._listing = FullListing(store, absorber, self._intake, self._listing_priority)
-        self._looker = Looker(store, self._intake)
+        self._intake = Intake(store, lists, absorber, forget)
+        ledger = Ledger(store)
+        self._looker = Looker(store, self._intake, ledger)
+        self._listing = FullListing(
+            store, absorber, self._intake, self._looker, ledger, forget, self._listing_priority
+        )
         self._shared = SharedWork()
         self._nursery: trio.Nursery | None = None
 
@@ -87,7 +91,7 @@ class Follower:
         self._behind = False
         self._used = False
         self._direct = DirectFetches()
-        self._relist = Relisting()
+        self._relist = Relisting(store)
 
     # For the kernel's side
 
@@ -97,10 +101,16 @@ class Follower:
         while (node := self._store.by_inode(folder)) is not None and not node.listed:
             if node.document_id is None or not node.in_tree:
                 return
-            if self.complete or self._direct.take(trio.current_time()):
+            if self._fetches_alone():
                 await self._list_folder(folder, node.document_id)
             else:
                 await self._wait_for_listing()
+
+    def _fetches_alone(self) -> bool:
+        """Once all is listed only a folder that came back with what it holds is asked for; no pages will bring that."""
+        if self.complete and not self._shared.running("listing"):
+            return True
+        return self._direct.take(trio.current_time())
 
     async def freshen(self) -> None:
         """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
@@ -133,7 +143,7 @@ class Follower:
     def standing(self) -> Standing:
         age_s = None if self._looked_at_s is None else trio.current_time() - self._looked_at_s
         state = "listing" if not self.complete else "behind" if self._behind else "complete"
-        return Standing(self._store.count(), state, age_s)
+        return Standing(self._store.count() - self._store.hidden(), state, age_s)
 
     # For the daemon
 
@@ -162,7 +172,7 @@ class Follower:
             try:
                 await self._join("listing", self._list_all)
                 return
-            except ProcoreError as error:
+            except (ProcoreError, sqlite3.Error) as error:
                 log.warning("Listing the project failed and is tried again in %.0f s: %s", pause_s, error)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
@@ -206,22 +216,23 @@ class Follower:
             return  # somebody else's listing ended between the asking and now
         began_s = trio.current_time()
         try:
-            await self._listing.run(self._forget)
+            listed = await self._listing.run()
         except ProcoreError as error:
             self._failure = (trio.current_time(), error)
             raise
+        if self.complete:
+            self._relist.done(listed)
         self.listed.set()
         self._behind = False
         self._failure = None
         self._looked_at_s = self._tried_at_s = trio.current_time()
-        self._relist.done()
         log.info("Listed %d documents in %.1f s.", self._store.count(), trio.current_time() - began_s)
 
     async def _look(self, priority: Priority) -> None:
         """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
         try:
             reconciled = await self._looker.look(priority)
-        except ProcoreError as error:
+        except (ProcoreError, sqlite3.Error) as error:
             if not self._behind:
                 log.warning("Changes in Procore can't be seen, the last known state is served: %s", error)
             self._behind = True
@@ -230,9 +241,9 @@ class Follower:
             self._tried_at_s = trio.current_time()
         self._looked_at_s = trio.current_time()
         self._behind = False
-        if not reconciled:
-            log.info("The project's total is not explained by its latest changes; listing it anew.")
-            self._relist.ask(trio.current_time())
+        if not reconciled and not self._relist.due:
+            log.info("The project's total is not explained by its latest changes; it is to be listed anew.")
+            self._relist.ask()
 
     def _pass(self) -> int:
         return int(self._store.fact("pass") or 0)
@@ -255,30 +266,46 @@ class DirectFetches:
 
 
 class Relisting:
-    """Whether the project is to be listed anew, and when: at once the first time, ever later if it does not help."""
+    """Whether the project is to be listed anew, and when: at once the first time, ever later if it does not help.
 
-    def __init__(self) -> None:
+    What it knows of the last time lies among the tree's facts, so that a restart is no reason to begin over.
+    """
+
+    def __init__(self, store: TreeStore, *, unix_time_s: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._unix_time_s = unix_time_s
         self._asked = trio.Event()
-        self._pause_s = 0.0
-        self._last_s = float("-inf")
 
     @property
     def due(self) -> bool:
         return self._asked.is_set()
 
-    def ask(self, now_s: float) -> None:
-        if not self._asked.is_set():
-            if now_s - self._last_s > LONGEST_RELIST_PAUSE_S:
-                self._pause_s = 0.0
-            self._asked.set()
+    def ask(self) -> None:
+        self._asked.set()
 
     async def wanted(self) -> None:
         """Wait until a listing is asked for and its time has come."""
-        await self._asked.wait()
-        await trio.sleep(max(0.0, self._last_s + self._pause_s - trio.current_time()))
+        while True:
+            await self._asked.wait()
+            wait_s = self._wait_s()
+            if wait_s <= 0:
+                return
+            await trio.sleep(wait_s)
 
-    def done(self) -> None:
-        if self._asked.is_set():
-            self._asked = trio.Event()
-            self._last_s = trio.current_time()
-            self._pause_s = min(max(2 * self._pause_s, 60.0), LONGEST_RELIST_PAUSE_S)
+    def _wait_s(self) -> float:
+        last_s = self._store.fact("relisted_at")
+        if last_s is None:
+            return 0.0
+        pause_s = plan.relist_pause_s(self._number("relist_calls"), self._number("relist_futile"))
+        return min(pause_s, int(last_s) + pause_s - self._unix_time_s())
+
+    def done(self, listed: Listed) -> None:
+        futile = 0 if listed.found else self._number("relist_futile") + 1
+        with self._store.transaction():
+            self._store.remember("relisted_at", int(self._unix_time_s()))
+            self._store.remember("relist_calls", listed.calls)
+            self._store.remember("relist_futile", futile)
+        self._asked = trio.Event()
+
+    def _number(self, fact: str) -> int:
+        return int(self._store.fact(fact) or 0)

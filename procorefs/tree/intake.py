@@ -10,6 +10,7 @@ from procorefs.limiter import Priority
 from procorefs.procore.models import Document, DocumentId, FolderListing, Page
 from procorefs.tree.absorb import Absorbed, Absorber
 from procorefs.tree.nodes import Forget, Inode
+from procorefs.tree.store import TreeStore
 
 SLICE = 200
 """Documents absorbed in one go: some 10 ms in which nothing else is served."""
@@ -24,6 +25,7 @@ class ProjectLists(Protocol):
         page: int,
         per_page: int,
         sort: str = ...,
+        updated_to_s: int | None = ...,
         in_recycle_bin: bool | None = ...,
         priority: Priority,
     ) -> Page[Document]: ...
@@ -35,8 +37,13 @@ class Intake:
     """Asks for pages and folders and takes them up; all its calls raise ProcoreError."""
 
     def __init__(
-        self, lists: ProjectLists, absorber: Absorber, forget: Callable[[Sequence[Forget]], None]
+        self,
+        store: TreeStore,
+        lists: ProjectLists,
+        absorber: Absorber,
+        forget: Callable[[Sequence[Forget]], None],
     ) -> None:
+        self._store = store
         self._lists = lists
         self._absorber = absorber
         self._forget = forget
@@ -51,22 +58,43 @@ class Intake:
             self._absorber.turnstile.leave(asked)
 
     async def page(
-        self, number: int, per_page: int, *, listing_pass: int, priority: Priority
+        self,
+        number: int,
+        per_page: int,
+        *,
+        listing_pass: int,
+        priority: Priority,
+        updated_to_s: int | None = None,
+        changes_since_s: int | None = None,
     ) -> tuple[Page[Document], Absorbed]:
         """A page of the project's documents, the newest change first."""
         with self._asking() as asked:
             page = await self._lists.documents_page(
-                page=number, per_page=per_page, sort="-updated_at", priority=priority
+                page=number,
+                per_page=per_page,
+                sort="-updated_at",
+                updated_to_s=updated_to_s,
+                priority=priority,
             )
             whole = Absorbed()
             for start in range(0, len(page.items), SLICE):
                 part = self._absorber.absorb(
-                    page.items[start : start + SLICE], asked=asked, listing_pass=listing_pass
+                    page.items[start : start + SLICE],
+                    asked=asked,
+                    listing_pass=listing_pass,
+                    changes_since_s=changes_since_s,
                 )
                 self._forget(part.forget)
                 whole.add(part)
                 await trio.lowlevel.checkpoint()
+            if whole.displaced:
+                self._forget(self._absorber.settle_names(whole.displaced).forget)
+        await self._write_back()
         return page, whole
+
+    async def _write_back(self) -> None:
+        if self._store.checkpoint_due():
+            await trio.to_thread.run_sync(self._store.checkpoint)
 
     async def deleted_page(
         self, number: int, per_page: int, *, priority: Priority

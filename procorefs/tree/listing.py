@@ -1,139 +1,204 @@
 """The full listing: every page of the project, a few at a time, and then what none of them had is removed.
 
-Pages are sorted by the newest change, so a change during the listing pushes documents down, where they are met again;
-only a deletion pulls them up past the reading. The total tells, and then the listing is repeated.
+    pages, newest change first ─▶ (what changed meanwhile) ─▶ seen = total? ─▶ remove what was not seen, open new books
+
+It may take hours and be interrupted at any point: how far the pages have come is remembered, and the next run goes on
+with what changed before that.
 """
 
-import logging
-import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
 from procorefs.limiter import Priority
 from procorefs.procore.errors import ProcoreError
-from procorefs.procore.models import Document, Page
-from procorefs.tree import plan
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.intake import Intake
+from procorefs.tree.ledger import Ledger
+from procorefs.tree.looks import Looker
+from procorefs.tree.nodes import ROOT, Forget
+from procorefs.tree.pages import PageReading
 from procorefs.tree.store import TreeStore
 
-log = logging.getLogger(__name__)
-
 PAGES_AT_ONCE = 3
-MOST_PASSES = 3
-"""A project in which something is deleted during each of so many listings is taken as listed; looks find the rest."""
+MOST_READINGS = 20
+"""So often a reading may be continued because the server changed the size of its pages."""
+
+SWEEP = 20_000
+"""Rows looked through in one go: some 10 ms."""
+
+FOLDERS_AT_ONCE = 2_000
+
+
+@dataclass(slots=True)
+class Listed:
+    """What a full listing took and what it was good for."""
+
+    calls: int = 0
+    found: int = 0
+    """Documents that were new, changed or gone, and that no look had told of."""
+    refused: int = 0
+    disturbed: bool = False
+    """The project changed while it was listed."""
+    total: int | None = None
 
 
 class FullListing:
-    """Lists the whole project; `run` raises ProcoreError and can be run again."""
+    """Lists the whole project; `run` raises ProcoreError and then goes on where it was when it is run again.
+
+    Facts: `listing` is the newest change when the listing under way began (none: there is none), `reached` the oldest
+    one to which its pages have come without a gap.
+    """
 
     def __init__(
-        self, store: TreeStore, absorber: Absorber, intake: Intake, priority: Callable[[], Priority]
+        self,
+        store: TreeStore,
+        absorber: Absorber,
+        intake: Intake,
+        looker: Looker,
+        ledger: Ledger,
+        forget: Callable[[Sequence[Forget]], None],
+        priority: Callable[[], Priority],
     ) -> None:
         self._store = store
         self._absorber = absorber
         self._intake = intake
+        self._looker = looker
+        self._ledger = ledger
+        self._forget = forget
         self._priority = priority
 
-    async def run(self, forget_removed: Callable[..., None]) -> None:
-        for turn in range(MOST_PASSES):
-            tally = await self._one_pass()
-            if tally.complete:
-                break
-            log.info("Documents were deleted while the project was listed; listing it again (%d).", turn + 1)
-        else:
-            log.warning("The project changed during each listing; what was missed is found by later looks.")
-        self._finish(tally, forget_removed)
+    async def run(self) -> Listed:
+        again = bool(self._store.fact("complete"))
+        resumed = self._store.fact("listing") is not None
+        if not resumed:
+            self._begin()
+        listed = Listed(disturbed=resumed)
+        await self._read_all(listed)
+        async with self._looker.alone:
+            gap = await self._gap(listed)
+            if gap or again or listed.total is None:
+                await self._catch_up(listed, again=again)
+                gap = await self._gap(listed)
+            if not listed.disturbed or (again and not listed.found):
+                gap = (
+                    0  # what the total has beyond the pages is in no page: it is the server's way of counting
+                )
+            if (
+                gap <= 0 and not listed.refused
+            ):  # else one not seen may be the one that could not be understood
+                await self._remove_unseen(listed)
+            await self._finish(listed, balanced=gap == 0, again=again)
+        return listed
 
-    async def _one_pass(self) -> "_Tally":
-        tally = _Tally(self._begin())
-        await self._take(1, tally)
+    def _begin(self) -> None:
+        with self._store.transaction():
+            self._store.remember("pass", self._pass + 1)
+            self._store.remember("reached", None)
+
+    @property
+    def _pass(self) -> int:
+        return int(self._store.fact("pass") or 0)
+
+    # Reading
+
+    async def _read_all(self, listed: Listed) -> None:
+        for _ in range(MOST_READINGS):
+            reached_s = self._store.fact("reached")
+            reading = PageReading()
+            try:
+                # A second more: its documents may stand on both sides of the place that was reached.
+                await self._read(reading, listed, None if reached_s is None else int(reached_s) + 1)
+            finally:
+                listed.calls += reading.calls
+                listed.refused += reading.refused
+                listed.disturbed |= reading.disturbed
+            if not reading.broken:
+                break
+        listed.total = reading.total if reached_s is None else None
+
+    async def _read(self, reading: PageReading, listed: Listed, updated_to_s: int | None) -> None:
         failures: list[ProcoreError] = []
 
-        async def take_rest(nursery: trio.Nursery) -> None:
+        async def read_pages(nursery: trio.Nursery) -> None:
             """The first failure ends them all and is raised as itself, not in a group."""
             try:
-                while (number := tally.next_page()) is not None:
-                    await self._take(number, tally)
+                while (number := reading.take()) is not None:
+                    await self._take(number, reading, listed, updated_to_s)
             except ProcoreError as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
+        if (first := reading.take()) is not None:
+            await self._take(first, reading, listed, updated_to_s)
         async with trio.open_nursery() as nursery:
             for _ in range(PAGES_AT_ONCE):
-                nursery.start_soon(take_rest, nursery)
+                nursery.start_soon(read_pages, nursery)
         if failures:
             raise failures[0]
-        return tally
 
-    def _begin(self) -> int:
-        number = int(self._store.fact("pass") or 0) + 1
-        with self._store.transaction():
-            self._store.remember("pass", number)
-        return number
-
-    async def _take(self, number: int, tally: "_Tally") -> None:
+    async def _take(
+        self, number: int, reading: PageReading, listed: Listed, updated_to_s: int | None
+    ) -> None:
         page, absorbed = await self._intake.page(
-            number, tally.per_page, listing_pass=tally.listing_pass, priority=self._priority()
+            number,
+            reading.per_page,
+            listing_pass=self._pass,
+            updated_to_s=updated_to_s,
+            priority=self._priority(),
         )
-        tally.add(number, page)
-        tally.seen += absorbed.first_seen + absorbed.apart
-        if number == 1:
-            tally.newest_s = max((d.updated_at_s for d in page.items), default=0)
-
-    def _finish(self, tally: "_Tally", forget_removed: Callable[..., None]) -> None:
-        """One moment: what was not seen goes, and what was learnt of the totals is the measure from now on."""
-        if tally.complete:
-            forget_removed(self._absorber.remove(self._store.unseen(tally.listing_pass)).forget)
-        total = tally.last_total
+        reading.answered(number, page)
+        listed.found += len(absorbed.changed)
         with self._store.transaction():
-            self._store.set_all_listed()
+            if self._store.fact("listing") is None:
+                self._store.remember("listing", max((d.updated_at_s for d in page.items), default=0))
+            if reading.reached_s is not None:
+                self._store.remember("reached", reading.reached_s)
+
+    # Balancing: nobody else reads changes meanwhile
+
+    async def _catch_up(self, listed: Listed, *, again: bool) -> None:
+        """Take up what changed while the pages were read: those documents moved to where reading had begun."""
+        known_s = int(self._store.fact("newest" if again else "listing") or 0)
+        changes = await self._looker.changes(known_s, self._priority())
+        await self._looker.deletions(changes.total, self._priority())
+        listed.total = changes.total
+        listed.disturbed |= bool(changes.changed)
+        with self._store.transaction():
+            self._store.remember("newest", changes.newest_s)
+
+    async def _gap(self, listed: Listed) -> int:
+        """How many documents the total has that no answer had."""
+        if listed.total is None:
+            return 0
+        seen = 0
+        async for first, last in self._ranges():
+            seen += self._store.seen(self._pass, first, last)
+        return listed.total - seen - listed.refused
+
+    async def _remove_unseen(self, listed: Listed) -> None:
+        async for first, last in self._ranges():
+            removed = self._absorber.remove(self._store.unseen(self._pass, first, last))
+            self._forget(removed.forget)
+            listed.found += len(removed.changed)
+
+    async def _ranges(self) -> AsyncIterator[tuple[int, int]]:
+        """All inodes, a few at a time."""
+        for first in range(ROOT, self._store.last_inode() + 1, SWEEP):
+            yield first, first + SWEEP - 1
+            await trio.lowlevel.checkpoint()
+
+    async def _finish(self, listed: Listed, *, balanced: bool, again: bool) -> None:
+        marked = FOLDERS_AT_ONCE
+        while marked == FOLDERS_AT_ONCE:
+            with self._store.transaction():
+                marked = self._store.set_all_listed(FOLDERS_AT_ONCE)
+            await trio.lowlevel.checkpoint()
+        newest_s = max(int(self._store.fact(name) or 0) for name in ("newest", "listing"))
+        with self._store.transaction():
             self._store.remember("complete", 1)
-            self._store.remember("newest", tally.newest_s)
-            self._store.remember("surplus", None if total is None else total - self._store.count())
-            self._store.remember("deleted", self._store.deleted())
-
-
-class _Tally:
-    """What the pages of one pass said, and which page is to be read next."""
-
-    def __init__(self, listing_pass: int) -> None:
-        self.listing_pass = listing_pass
-        self.seen = 0
-        self.per_page = plan.LISTING_PAGE  # what the first page really had counts for the others
-        self.newest_s = 0
-        self.first_total: int | None = None
-        self.last_total: int | None = None
-        self._refused = 0
-        self._last_page: int | None = None
-        self._asked = 1
-        self._more = False
-
-    @property
-    def complete(self) -> bool:
-        return plan.complete(self.seen, self._refused, self.first_total, self.last_total)
-
-    def add(self, number: int, page: Page[Document]) -> None:
-        if number == 1:
-            self.first_total = page.total
-            self.per_page = page.per_page or self.per_page
-        self.last_total = page.total
-        self._refused += page.refused
-        self._more = page.next_page is not None
-        if page.total is not None:
-            self._last_page = math.ceil(page.total / self.per_page)
-        elif page.next_page is None:
-            self._last_page = number
-
-    def next_page(self) -> int | None:
-        """The number of a page nobody reads yet; None when there is none.
-
-        Without a total the end is where `next` ends: reading ahead by a few pages costs at most as many empty ones.
-        """
-        if self._last_page is None and not self._more:
-            return None
-        if self._last_page is not None and self._asked >= self._last_page:
-            return None
-        self._asked += 1
-        return self._asked
+            self._store.remember("newest", newest_s)
+            self._store.remember("listing", None)
+            self._store.remember("reached", None)
+            self._ledger.open(listed.total, balanced=balanced, keep_ways=again and listed.found > 0)

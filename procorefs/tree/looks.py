@@ -1,106 +1,112 @@
 """A look for changes: the newest ones since the last look, and the recycle bin when the totals ask for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
 from procorefs.limiter import Priority
+from procorefs.procore.models import Document, DocumentId, Page
 from procorefs.tree import plan
 from procorefs.tree.intake import Intake
+from procorefs.tree.ledger import Ledger
 from procorefs.tree.store import TreeStore
 
 BIN_LOOK_S = 600.0
 """The bin is looked at this often even when the project's total explains itself without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    total: int | None
+@dataclass(slots=True)
+class Changes:
+    """What one reading of the newest changes brought."""
+
     newest_s: int
+    total: int | None = None
+    changed: set[DocumentId] = field(default_factory=set)
+    refused: int = 0
 
 
 class Looker:
     """Reads what changed; raises ProcoreError, and then the next look covers the same time again."""
 
-    def __init__(self, store: TreeStore, intake: Intake) -> None:
+    def __init__(self, store: TreeStore, intake: Intake, ledger: Ledger) -> None:
         self._store = store
         self._intake = intake
+        self._ledger = ledger
         self._binned_at_s: float | None = None
+        self.alone = trio.Lock()
+        """Held by whoever reads changes and balances the books with what they said."""
 
     async def look(self, priority: Priority) -> bool:
-        """Take up all changes. False: the project's total says that the sorting missed some."""
-        since_s = int(self._store.fact("newest") or 0) - plan.OVERLAP_S
-        changes = await self._changes(since_s, priority)
-        if self._must_see_bin(changes.total):
-            removed = await self._deletions(since_s, priority)
-            self._binned_at_s = trio.current_time()
-            self._learn_of_bin(changes.total, removed)
-        with self._store.transaction():
-            self._store.remember("newest", max(changes.newest_s, since_s + plan.OVERLAP_S))
-        return self._reconciles(changes.total)
+        """Take up all changes. False: the project's total says that there are some which the looks can't see."""
+        async with self.alone:
+            changes = await self.changes(int(self._store.fact("newest") or 0), priority)
+            if self._must_see_bin(changes.total):
+                await self.deletions(changes.total, priority)
+            with self._store.transaction():
+                self._store.remember("newest", changes.newest_s)
+            return changes.total is None or self._ledger.settle(changes.total)
 
-    async def _changes(self, since_s: int, priority: Priority) -> _Changes:
-        """The changed documents; when more than one small page of them came, in large pages."""
-        changes = await self._read_changes(plan.LOOK_PAGE, 1, since_s, priority)
-        if changes is None:
-            changes = await self._read_changes(plan.LISTING_PAGE, None, since_s, priority)
-        return changes or _Changes(None, since_s)
-
-    async def _read_changes(
-        self, per_page: int, most_pages: int | None, since_s: int, priority: Priority
-    ) -> _Changes | None:
-        """Page by page until older than `since_s`; None: there are more pages than `most_pages`."""
-        listing_pass = int(self._store.fact("pass") or 0)
-        number: int | None = 1
-        newest_s = since_s
-        while number is not None:
-            if most_pages is not None and number > most_pages:
-                return None
-            page, _ = await self._intake.page(number, per_page, listing_pass=listing_pass, priority=priority)
-            times = [d.updated_at_s for d in page.items]
-            newest_s = max([newest_s, *times])
-            total = page.total
+    async def changes(self, known_s: int, priority: Priority) -> Changes:
+        """Take up what changed since `known_s`; when that is more than one small page, in large pages."""
+        changes = Changes(known_s)
+        page = await self._take(1, plan.LOOK_PAGE, changes, known_s, priority)
+        number, per_page, pulled_up = 1, plan.LISTING_PAGE, False
+        while pulled_up or self._reads_on(page, changes, known_s):
+            before = changes.total
+            page = await self._take(number, per_page, changes, known_s, priority)
             per_page = page.per_page or per_page
-            number = page.next_page if times and min(times) >= since_s else None
-        return _Changes(total, newest_s)
+            pulled_up = number > 1 and before is not None and page.total is not None and page.total < before
+            number = number - 1 if pulled_up else page.next_page or 1
+        return changes
 
-    async def _deletions(self, since_s: int, priority: Priority) -> int:
-        """Read the bin likewise; how many documents it took out of the tree."""
-        number: int | None = 1
-        removed = 0
-        while number is not None:
-            page, absorbed = await self._intake.deleted_page(number, plan.LOOK_PAGE, priority=priority)
-            removed += len(absorbed.removed)
-            times = [d.updated_at_s for d in page.items]
-            recent = bool(times) and min(times) >= since_s
-            number = page.next_page if recent or absorbed.removed else None
-        return removed
+    def _reads_on(self, page: Page[Document], changes: Changes, known_s: int) -> bool:
+        return page.next_page is not None and plan.reads_on(page.items, changes.changed, known_s)
+
+    async def _take(
+        self, number: int, per_page: int, changes: Changes, known_s: int, priority: Priority
+    ) -> Page[Document]:
+        page, absorbed = await self._intake.page(
+            number,
+            per_page,
+            listing_pass=int(self._store.fact("pass") or 0),
+            changes_since_s=known_s - plan.OVERLAP_S,
+            priority=priority,
+        )
+        changes.changed |= absorbed.changed
+        changes.newest_s = max([changes.newest_s, *(d.updated_at_s for d in page.items)])
+        changes.total = page.total
+        changes.refused = max(changes.refused, page.refused)
+        return page
+
+    async def deletions(self, total: int | None, priority: Priority) -> None:
+        """Take up what was deleted: the newest page of the bin, and all of it when that does not explain the totals."""
+        gone: set[DocumentId] = set()
+        page = await self._take_deleted(1, plan.LOOK_PAGE, gone, priority)
+        number, per_page = 1, plan.LISTING_PAGE
+        while page.next_page is not None and self._bin_goes_on(page, gone, total):
+            page = await self._take_deleted(number, per_page, gone, priority)
+            number, per_page = page.next_page or 1, page.per_page or per_page
+        with self._store.transaction():
+            self._ledger.bin_was_read(page.total)
+        self._binned_at_s = trio.current_time()
+
+    async def _take_deleted(
+        self, number: int, per_page: int, gone: set[DocumentId], priority: Priority
+    ) -> Page[Document]:
+        page, absorbed = await self._intake.deleted_page(number, per_page, priority=priority)
+        gone |= absorbed.changed
+        return page
+
+    def _bin_goes_on(self, page: Page[Document], gone: set[DocumentId], total: int | None) -> bool:
+        if not plan.ends_unchanged(page.items, gone):
+            return True
+        if total is not None and page.total is not None and page.total > total:
+            return False  # a bin larger than the project: listing that costs less
+        return self._ledger.bin_grew(page.total) or (total is not None and self._ledger.too_many(total))
 
     def _must_see_bin(self, total: int | None) -> bool:
-        if total is None or not self._store.fact("bin_apart"):
+        if total is None or not self._ledger.bin_is_apart:
             return True
         if self._binned_at_s is None or trio.current_time() - self._binned_at_s > BIN_LOOK_S:
             return True
-        return total != int(self._store.fact("surplus") or 0) + self._store.count()
-
-    def _learn_of_bin(self, total: int | None, removed: int) -> None:
-        """A total that went down with what was deleted proves that the list leaves the bin out."""
-        surplus = self._store.fact("surplus")
-        if removed and total is not None and surplus is not None and not self._store.hidden():
-            apart = total == surplus + self._store.count()
-            with self._store.transaction():
-                self._store.remember("bin_apart", int(apart))
-
-    def _reconciles(self, total: int | None) -> bool:
-        surplus = self._store.fact("surplus")
-        if total is None or surplus is None:
-            return True
-        return plan.reconciles(
-            total,
-            plan.Census(
-                live=self._store.count(),
-                hidden=self._store.hidden(),
-                newly_deleted=self._store.deleted() - int(self._store.fact("deleted") or 0),
-                surplus=surplus,
-            ),
-        )
+        return not self._ledger.explains(total)

@@ -1,6 +1,9 @@
-"""When to look and what a look's numbers mean: decisions without I/O."""
+"""When to look, when to list anew, and what a look's numbers mean: decisions without I/O."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from procorefs.procore.models import Document, DocumentId
 
 OVERLAP_S = 5
 """A look goes back this far before the newest change known: Procore's times are whole seconds, and a change may become
@@ -12,38 +15,93 @@ LOOK_PAGE = 100
 LISTING_PAGE = 2000
 """Documents a page of a full listing: the most that Procore's general advice allows; it may grant fewer."""
 
+SHORTEST_RELIST_PAUSE_S = 5.0
+LONGEST_RELIST_PAUSE_S = 86_400.0
+RELIST_CALL_S = 4.0
+"""Listing anew takes at most a call in so many seconds on average: a quarter of the smallest budget."""
+
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What is known of the project's size when a look has been absorbed."""
+    """What our rows say of the project's size."""
 
     live: int
-    """Documents in our rows that count as existing."""
+    """Documents that count as existing."""
     hidden: int
-    """Those of them below something deleted: a server may list them or not."""
-    newly_deleted: int
-    """Documents deleted since the surplus was learnt: a server may list them or not."""
+    """Those of them below something deleted."""
+    deleted: int
+    """Documents known to be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The census at the moment when the list's total was last understood, and what else the total counted."""
+
     surplus: int
-    """What the list's total counted beyond the live documents when it was last complete: root, bin, deleted ones."""
+    """What the total counts beyond the live documents: the root, the bin, items that could not be understood."""
+    hidden: int
+    deleted: int
 
 
-def reconciles(total: int, census: Census) -> bool:
-    """Whether the list's total is explained by what we know, under any of the ways a server may count deleted ones."""
-    beyond = total - census.surplus - census.live
-    return beyond in {
-        0,
-        -census.hidden,
-        census.newly_deleted,
-        census.newly_deleted - census.hidden,
-    }
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way in which a server may count (procore-api.md, Open questions)."""
+
+    counts_deleted: bool
+    counts_hidden: bool
+
+    def total(self, books: Books, census: Census) -> int:
+        """What the list's total must be if we have missed nothing."""
+        total = books.surplus + census.live
+        if self.counts_deleted:
+            total += census.deleted - books.deleted
+        if not self.counts_hidden:
+            total -= census.hidden - books.hidden
+        return total
 
 
-def complete(seen: int, refused: int, first_total: int | None, last_total: int | None) -> bool:
-    """Whether a full listing missed nothing: entries that move up a page while it runs are skipped by the paging."""
-    if first_total is None or last_total is None:
-        return True
-    return first_total == last_total and seen + refused >= last_total
+WAYS = tuple(Way(deleted, hidden) for deleted in (False, True) for hidden in (False, True))
+ALL_WAYS = (1 << len(WAYS)) - 1
+"""A set of ways is a number with a bit for each, so that it can be remembered."""
+
+
+def ways_in(chosen: int) -> list[Way]:
+    return [way for bit, way in enumerate(WAYS) if chosen >> bit & 1]
+
+
+def explaining(total: int, chosen: int, books: Books, census: Census) -> int:
+    """Which of the chosen ways explain the total."""
+    return sum(
+        1 << bit for bit, way in enumerate(WAYS) if chosen >> bit & 1 and way.total(books, census) == total
+    )
+
+
+def reads_on(items: Sequence[Document], changed: Collection[DocumentId], known_s: int) -> bool:
+    """Whether older pages may hold changes too; `items` come newest first, `known_s` is the newest change known before.
+
+    Everything newer than that must be read. In the seconds before it there may be many documents, all known (somebody
+    copied a thousand files in one second): the reading ends where half a page has nothing new.
+    """
+    times_s = [document.updated_at_s for document in items if document.updated_at_s]
+    if not times_s or min(times_s) < known_s - OVERLAP_S:
+        return False
+    return min(times_s) > known_s or not ends_unchanged(items, changed)
+
+
+def ends_unchanged(items: Sequence[Document], changed: Collection[DocumentId]) -> bool:
+    """Whether the older half of a page has nothing new."""
+    return not any(document.id in changed for document in items[len(items) // 2 :])
 
 
 def look_is_due(now_s: float, last_look_s: float | None, freshness_s: float) -> bool:
     return last_look_s is None or now_s - last_look_s > freshness_s
+
+
+def relist_pause_s(calls: int, futile: int) -> float:
+    """How long to wait after listing anew before doing so again.
+
+    The longer, the more calls it took, and much longer after listings that found nothing the looks had missed: then it
+    is the total that can't be explained.
+    """
+    pause_s = max(SHORTEST_RELIST_PAUSE_S, calls * RELIST_CALL_S)
+    return float(min(pause_s * 4.0 ** min(futile, 10), LONGEST_RELIST_PAUSE_S))

@@ -23,6 +23,16 @@ SCHEMA_VERSION = 1
 FIRST_INODE = 1024
 """Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
 
+DEEPEST = 2048
+"""Folders above each other: PATH_MAX holds no more. Answers that came at different times can put two folders into each
+other, so every walk upwards ends here."""
+
+WAL_EMERGENCY_PAGES = 16_384
+"""The loop itself writes the log back only when nobody called `checkpoint` for 64 MiB: that waits for the disk."""
+
+CHECKPOINT_CHANGES = 10_000
+"""Rows written between two checkpoints: some 10 MiB of log."""
+
 CHECKED_AT_START_BYTES = 64 << 20
 """A larger tree is only checked at start after a read from it failed: checking takes some 0.3 s for 100 MB."""
 
@@ -46,11 +56,12 @@ CREATE TABLE node (
     url         TEXT,
     defect      TEXT NOT NULL,
     detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
-    pass        INTEGER NOT NULL   -- number of the full listing that last saw it (follow.py removes what was not seen)
+    pass        INTEGER NOT NULL   -- number of the full listing during which an answer last had it (see listing.py)
 ) STRICT;
 CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
 CREATE INDEX node_children ON node (parent);
 CREATE INDEX node_apart ON node (state) WHERE state <> 0;
+CREATE INDEX node_unlisted ON node (inode) WHERE kind = 1 AND listed = 0;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 INSERT INTO node VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0);
 UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
@@ -166,6 +177,7 @@ class TreeStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._checkpointed_changes = 0
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._prepare()
@@ -195,6 +207,7 @@ class TreeStore:
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("PRAGMA cache_size = -16384")
+        run(f"PRAGMA wal_autocheckpoint = {WAL_EMERGENCY_PAGES}")
         version = run("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
             raise TreeDamaged(f"it has the format {version}, this version reads {SCHEMA_VERSION}")
@@ -204,7 +217,7 @@ class TreeStore:
             )
         elif _damage_mark(self._path).exists() or self._path.stat().st_size <= CHECKED_AT_START_BYTES:
             self._check()
-        run("DELETE FROM node WHERE state = ?", (State.ORPHAN.value,))
+        run(f"DELETE FROM node WHERE state = {State.ORPHAN.value}")  # a literal, or the index is not used
         if run("SELECT 1 FROM node WHERE inode = ?", (ROOT,)).fetchone() is None:
             raise TreeDamaged("its root is missing")
 
@@ -284,7 +297,7 @@ class TreeStore:
         """The path below the mount point, for people; '' for the root, and the bare name of what is not in the tree."""
         parts: list[str] = []
         at: Inode | None = inode
-        while at is not None and at != ROOT:
+        while at is not None and at != ROOT and len(parts) < DEEPEST:
             row = self._db.execute("SELECT parent, shown FROM node WHERE inode = ?", (at,)).fetchone()
             if row is None:
                 break
@@ -294,13 +307,19 @@ class TreeStore:
 
     def reachable(self, inode: Inode) -> bool:
         """Whether a path from the root leads to the node: neither it nor a folder above it was removed."""
+        return self.depth(inode) is not None
+
+    def depth(self, inode: Inode) -> int | None:
+        """How many folders lie above a node; None when no path leads from the root to it."""
         at: Inode | None = inode
-        while at is not None and at != ROOT:
+        for depth in range(DEEPEST):
+            if at == ROOT:
+                return depth
             row = self._db.execute("SELECT parent, state FROM node WHERE inode = ?", (at,)).fetchone()
-            if row is None or row[1] != State.LIVE.value:
-                return False
+            if row is None or row[0] is None or row[1] != State.LIVE.value:
+                return None
             at = row[0]
-        return at == ROOT
+        return None
 
     def count(self) -> int:
         """How many documents Procore lists as existing, the root not among them."""
@@ -321,14 +340,25 @@ class TreeStore:
 
     def deleted(self) -> int:
         """How many documents are known to be deleted."""
-        found = self._db.execute("SELECT count(*) FROM node WHERE state = ?", (State.DELETED.value,))
+        found = self._db.execute(f"SELECT count(*) FROM node WHERE state = {State.DELETED.value}")
         return int(found.fetchone()[0])
 
-    def unseen(self, listing_pass: int) -> list[Node]:
-        """Documents in the tree that the full listing of that number did not see."""
+    def last_inode(self) -> Inode:
+        return Inode(self._db.execute("SELECT max(inode) FROM node").fetchone()[0])
+
+    def seen(self, listing_pass: int, first: int, last: int) -> int:
+        """How many rows with inodes from `first` to `last` were in an answer of that full listing."""
+        found = self._db.execute(
+            "SELECT count(*) FROM node WHERE inode BETWEEN ? AND ? AND pass = ?", (first, last, listing_pass)
+        )
+        return int(found.fetchone()[0])
+
+    def unseen(self, listing_pass: int, first: int, last: int) -> list[Node]:
+        """Documents in that range of inodes that were in none, the root not among them."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM node WHERE state = 0 AND pass < ? AND inode <> ? AND document_id IS NOT NULL",
-            (listing_pass, ROOT),
+            f"SELECT {_COLUMNS} FROM node"
+            " WHERE inode BETWEEN ? AND ? AND pass < ? AND state = 0 AND document_id IS NOT NULL AND inode <> ?",
+            (first, last, listing_pass, ROOT),
         )
         return [_node(row) for row in rows]
 
@@ -360,22 +390,33 @@ class TreeStore:
             "UPDATE node SET pass = max(pass, ?), url = ? WHERE inode = ?", (listing_pass, url, inode)
         )
 
-    def bind_root(
-        self, document_id: DocumentId, created_at_s: int, updated_at_s: int, listing_pass: int
-    ) -> None:
+    def touch(self, inode: Inode, updated_at_s: int) -> None:
+        self._db.execute("UPDATE node SET updated_at = ? WHERE inode = ?", (updated_at_s, inode))
+
+    def bind_root(self, document_id: DocumentId, created_at_s: int, updated_at_s: int) -> None:
         self._db.execute(
-            "UPDATE node SET (document_id, created_at, updated_at, pass) = (?, ?, ?, ?) WHERE inode = ?",
-            (document_id, created_at_s, updated_at_s, listing_pass, ROOT),
+            "UPDATE node SET (document_id, created_at, updated_at) = (?, ?, ?) WHERE inode = ?",
+            (document_id, created_at_s, updated_at_s, ROOT),
         )
 
     def detach(self, inode: Inode, state: State) -> None:
         """Take a node out of the tree; what lies below it goes with it, for no path leads there any more."""
-        self._db.execute("UPDATE node SET parent = NULL, state = ? WHERE inode = ?", (state.value, inode))
+        self._db.execute(
+            "UPDATE node SET parent = NULL, state = ?, pass = 0 WHERE inode = ?", (state.value, inode)
+        )
+
+    def release_children(self, folder: Inode) -> None:
+        """Take what lies in a folder out of it, because it is no folder any more."""
+        self._db.execute("UPDATE node SET parent = NULL WHERE parent = ?", (folder,))
+
+    def show(self, inode: Inode, shown: bytes) -> None:
+        """Give a node another entry in the same folder."""
+        self._db.execute("UPDATE node SET shown = ? WHERE inode = ?", (shown, inode))
 
     def orphan(self, inode: Inode) -> None:
         """Leave an older version to those who have it open; its document goes on under another inode."""
         self._db.execute(
-            "UPDATE node SET parent = NULL, document_id = NULL, state = ? WHERE inode = ?",
+            "UPDATE node SET parent = NULL, document_id = NULL, state = ?, pass = 0 WHERE inode = ?",
             (State.ORPHAN.value, inode),
         )
 
@@ -385,14 +426,46 @@ class TreeStore:
         return self.insert(row)
 
     def adopt(self, folder: Inode, successor: Inode) -> None:
-        """Move all entries of one folder to another, which has none of their names."""
-        self._db.execute("UPDATE node SET parent = ? WHERE parent = ?", (successor, folder))
+        """Move the entries of one folder to another; one whose name is taken there waits for its next listing."""
+        self._db.execute("UPDATE OR IGNORE node SET parent = ? WHERE parent = ?", (successor, folder))
+        self.release_children(folder)
 
-    def set_listed(self, folder: Inode) -> None:
-        self._db.execute("UPDATE node SET listed = 1 WHERE inode = ?", (folder,))
+    def set_listed(self, folder: Inode, listed: bool) -> None:
+        self._db.execute("UPDATE node SET listed = ? WHERE inode = ?", (listed, folder))
 
-    def set_all_listed(self) -> None:
-        self._db.execute("UPDATE node SET listed = 1 WHERE kind = 1 AND listed = 0")
+    def unlist_below(self, folder: Inode) -> None:
+        """Doubt what all folders below hold: it was out of sight for a while."""
+        self._db.execute(
+            "WITH RECURSIVE below(inode) AS ("
+            " SELECT inode FROM node WHERE parent = ? AND kind = 1"
+            " UNION SELECT child.inode FROM below JOIN node child ON child.parent = below.inode AND child.kind = 1)"
+            " UPDATE node SET listed = 0 WHERE inode IN below",
+            (folder,),
+        )
+
+    def set_all_listed(self, limit: int = -1) -> int:
+        """Note that the children of all folders are known, of at most `limit` of them; returns of how many."""
+        done = self._db.execute(
+            "UPDATE node SET listed = 1 WHERE inode IN"
+            " (SELECT inode FROM node WHERE kind = 1 AND listed = 0 LIMIT ?)",
+            (limit,),
+        )
+        return done.rowcount
+
+    # The file
+
+    def checkpoint_due(self) -> bool:
+        """Whether so much was written that it should go from the log to its place; whoever hears True sees to it."""
+        changes = self._db.total_changes
+        if changes - self._checkpointed_changes < CHECKPOINT_CHANGES:
+            return False
+        self._checkpointed_changes = changes
+        return True
+
+    def checkpoint(self) -> None:
+        """Write the log back, which waits for the disk; with a connection of its own, to be run in a thread."""
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def mark_damaged(self) -> None:
         """Have the next start begin anew: a page of the file turned out to be unreadable while it was in use."""
