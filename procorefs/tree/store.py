@@ -71,6 +71,9 @@ _COLUMNS = (
     "inode, parent, shown, document_id, kind, state, listed, read_only, created_at, updated_at, "
     "version_id, version_number, size, version_created_at, url, defect"
 )
+_APART = "state <> 0"
+"""Said like this the index node_apart is used; SQLite does not conclude it from a state that is given."""
+
 _KINDS = {1: Kind.FOLDER, 2: Kind.FILE}
 _KIND_CODES = {kind: code for code, kind in _KINDS.items()}
 _STATES = tuple(State)
@@ -178,6 +181,8 @@ class TreeStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._checkpointed_changes = 0
+        self._moves = 0  # counts what may change who lies below whom
+        self._hidden: tuple[int, int] | None = None  # the count at that number of moves
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._prepare()
@@ -217,7 +222,7 @@ class TreeStore:
             )
         elif _damage_mark(self._path).exists() or self._path.stat().st_size <= CHECKED_AT_START_BYTES:
             self._check()
-        run(f"DELETE FROM node WHERE state = {State.ORPHAN.value}")  # a literal, or the index is not used
+        run(f"DELETE FROM node WHERE {_APART} AND state = {State.ORPHAN.value}")
         if run("SELECT 1 FROM node WHERE inode = ?", (ROOT,)).fetchone() is None:
             raise TreeDamaged("its root is missing")
 
@@ -324,23 +329,28 @@ class TreeStore:
     def count(self) -> int:
         """How many documents Procore lists as existing, the root not among them."""
         (rows,) = self._db.execute("SELECT count(*) FROM node").fetchone()
-        (apart,) = self._db.execute("SELECT count(*) FROM node WHERE state <> 0").fetchone()
+        (apart,) = self._db.execute(f"SELECT count(*) FROM node WHERE {_APART}").fetchone()
         return int(rows - apart - 1)
 
     def hidden(self) -> int:
         """How many documents that count as existing lie below something that was deleted."""
-        (hidden,) = self._db.execute(
-            "WITH RECURSIVE below(inode) AS ("
-            " SELECT child.inode FROM node folder JOIN node child ON child.parent = folder.inode"
-            " WHERE folder.state <> 0"
-            " UNION ALL SELECT child.inode FROM below JOIN node child ON child.parent = below.inode)"
-            " SELECT count(*) FROM below"
-        ).fetchone()
-        return int(hidden)
+        if self._hidden is None or self._hidden[0] != self._moves:
+            (hidden,) = self._db.execute(
+                "WITH RECURSIVE below(inode) AS ("
+                " SELECT child.inode FROM node folder INDEXED BY node_apart"
+                "  CROSS JOIN node child ON child.parent = folder.inode"
+                f" WHERE folder.{_APART}"
+                " UNION ALL SELECT child.inode FROM below CROSS JOIN node child ON child.parent = below.inode)"
+                " SELECT count(*) FROM below"
+            ).fetchone()
+            self._hidden = (self._moves, int(hidden))
+        return self._hidden[1]
 
     def deleted(self) -> int:
         """How many documents are known to be deleted."""
-        found = self._db.execute(f"SELECT count(*) FROM node WHERE state = {State.DELETED.value}")
+        found = self._db.execute(
+            f"SELECT count(*) FROM node WHERE {_APART} AND state = {State.DELETED.value}"
+        )
         return int(found.fetchone()[0])
 
     def last_inode(self) -> Inode:
@@ -379,9 +389,11 @@ class TreeStore:
         self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
     def insert(self, row: Row) -> Inode:
+        self._moves += 1
         return Inode(self._db.execute(_INSERT, row.values()).lastrowid or 0)
 
     def update(self, inode: Inode, row: Row) -> None:
+        self._moves += 1
         self._db.execute(_UPDATE, (*row.values(), inode))
 
     def see(self, inode: Inode, listing_pass: int, url: str | None) -> None:
@@ -401,12 +413,14 @@ class TreeStore:
 
     def detach(self, inode: Inode, state: State) -> None:
         """Take a node out of the tree; what lies below it goes with it, for no path leads there any more."""
+        self._moves += 1
         self._db.execute(
             "UPDATE node SET parent = NULL, state = ?, pass = 0 WHERE inode = ?", (state.value, inode)
         )
 
     def release_children(self, folder: Inode) -> None:
         """Take what lies in a folder out of it, because it is no folder any more."""
+        self._moves += 1
         self._db.execute("UPDATE node SET parent = NULL WHERE parent = ?", (folder,))
 
     def show(self, inode: Inode, shown: bytes) -> None:
@@ -415,6 +429,7 @@ class TreeStore:
 
     def orphan(self, inode: Inode) -> None:
         """Leave an older version to those who have it open; its document goes on under another inode."""
+        self._moves += 1
         self._db.execute(
             "UPDATE node SET parent = NULL, document_id = NULL, state = ?, pass = 0 WHERE inode = ?",
             (State.ORPHAN.value, inode),
@@ -427,6 +442,7 @@ class TreeStore:
 
     def adopt(self, folder: Inode, successor: Inode) -> None:
         """Move the entries of one folder to another; one whose name is taken there waits for its next listing."""
+        self._moves += 1
         self._db.execute("UPDATE OR IGNORE node SET parent = ? WHERE parent = ?", (successor, folder))
         self.release_children(folder)
 
