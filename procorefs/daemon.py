@@ -152,6 +152,7 @@ class _Daemon:
             outside.start_soon(self._end_when_told, outside.cancel_scope)
             await outside.start(session.run)
             await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
+            session.answered()
             log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
             self._ready()
             await session.ended()

@@ -13,6 +13,7 @@ import trio
 from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge import Bridge, pyfuse3
 from procorefs.kernel.operations import Operations
+from procorefs.kernel.request_size import widen_read_ahead
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,10 @@ class Session:
                 nursery.cancel_scope.cancel()
         finally:
             self._ended.set()
+
+    def answered(self) -> None:
+        """The first request was answered, and so INIT was: what INIT sets anew can be set now."""
+        widen_read_ahead(self._connection.device)
 
     async def ended(self) -> None:
         """Wait until no more requests come."""
