@@ -19,6 +19,7 @@ setup: $(READY) ## Debian packages, virtual environment, native bridge
 $(READY): $(SOURCES) scripts/debian-packages
 	scripts/debian-packages $(DEBIAN)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f procorefs/kernel/*.so # written over in place it would crash the daemons that run from it
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
