@@ -22,9 +22,10 @@ from procorefs.config import (
     read_config,
     write_config,
 )
-from procorefs.config.account import checked_url, is_loopback
+from procorefs.config.account import checked_url
 from procorefs.config.secrets import load_secret, read_secret_file, store_secret
 from procorefs.config.spec import PROFILE_NAME
+from procorefs.procore.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
 
 if TYPE_CHECKING:

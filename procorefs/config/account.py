@@ -1,6 +1,5 @@
 """What the environment and a profile say together: how to reach Procore and as whom. The environment wins."""
 
-import ipaddress
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -11,6 +10,7 @@ from procorefs.config.paths import Paths
 from procorefs.config.profiles import Config, Profile, SecretPlace
 from procorefs.config.secrets import load_secret
 from procorefs.config.spec import as_id
+from procorefs.procore.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
 
 
@@ -79,16 +79,6 @@ def checked_url(text: str, what: str) -> str:
             f"the {what} '{text}' is not encrypted; write https:// (http is for loopback hosts)"
         )
     return text.strip().rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Does this host name mean the machine itself?"""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def environment_id(environment: Mapping[str, str], variable: str) -> str | None:

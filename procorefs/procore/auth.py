@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 
+from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, Silent, error_of_login
 from procorefs.procore.http import Http
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings, Grant
 from procorefs.procore.tokens import Token, TokenStore
-from procorefs.procore.wire import acceptable_url
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import httpcore
 import trio
 
 from procorefs.procore._httpx import httpx
+from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.errors import Malformed, error_of_network
 from procorefs.procore.transport import Transport
-from procorefs.procore.wire import acceptable_url
 
 MAX_REDIRECTS = 5
 SHORT_BODY_BYTES = 16 * 1024  # enough of an error or a redirect

@@ -14,8 +14,8 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 import httpcore
 
 from procorefs.procore._httpx import httpx
+from procorefs.procore.addresses import is_loopback
 from procorefs.procore.errors import Invalid
-from procorefs.procore.wire import LOOPBACK_HOSTS
 
 RECEIVE_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 128  # the rooms above limit themselves; this only stops a runaway
@@ -64,7 +64,7 @@ class Transport(httpx.AsyncBaseTransport):
 
 def proxy_for(scheme: str, host: str) -> str | None:
     """The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY name for a host; never for loopback (NO_PROXY too)."""
-    if host in LOOPBACK_HOSTS:
+    if is_loopback(host):
         return None
     named = getproxies_environment()
     proxy = named.get(scheme) or named.get("all")

@@ -5,15 +5,14 @@ and each item is salvaged field by field (a field of the wrong type counts as ab
 spoils a page. Every wire field may be absent or null: what is needed is checked while normalising.
 """
 
-import functools
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
+from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.errors import Malformed
 from procorefs.procore.models import (
     Company,
@@ -44,7 +43,6 @@ from procorefs.procore.salvage import (
 log = logging.getLogger(__name__)
 
 MAX_INT = 2**63 - 1  # ids and sizes go into SQLite and into off_t
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 W = TypeVar("W", bound=Wire)
 N = TypeVar("N")
@@ -318,28 +316,6 @@ def unix_seconds(moment: datetime | None) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() // 1)
-
-
-def acceptable_url(url: str) -> bool:
-    """May bytes be fetched from it: https anywhere, http from loopback hosts alone."""
-    if not url.isprintable():
-        return False
-    end = url.find("/", 8)
-    return _acceptable_origin(url if end < 0 else url[:end])
-
-
-@functools.lru_cache(maxsize=256)
-def _acceptable_origin(origin: str) -> bool:
-    if not origin.isascii() or " " in origin:
-        return False
-    try:
-        parts = urlsplit(origin)
-        host, _ = parts.hostname, parts.port  # an impossible port raises
-    except ValueError:
-        return False
-    if not host or "@" in parts.netloc:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK_HOSTS)
 
 
 def text(value: str | None) -> str:

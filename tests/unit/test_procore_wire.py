@@ -158,7 +158,14 @@ def test_an_unusable_version_is_a_defect_of_its_file_alone(broken: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]:1/x", "https://a/B\u00fcro 1.pdf"]
+    "url",
+    [
+        "http://127.0.0.1:8080/x",
+        "http://localhost/x",
+        "http://[::1]:1/x",
+        "http://127.0.0.2:9/x",
+        "https://a/B\u00fcro 1.pdf",
+    ],
 )
 def test_plain_http_is_for_loopback_alone(url: str) -> None:
     (document,) = index(file_v2(version_v2(url=url)))
