@@ -14,6 +14,7 @@ import trio
 
 from procorefs.limiter import Limiter, LocalLimiter, Priority
 from procorefs.procore import wire
+from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.auth import Auth
 from procorefs.procore.errors import (
     Invalid,
@@ -53,7 +54,8 @@ CALL_S = 120.0  # a call that trickles for longer is silent to those who wait fo
 MANY = 2000  # per_page to ask for: no list has more
 MANY_PROJECTS = 300
 MOST_PAGES = 1000  # of companies or projects: beyond that a list is endless
-SMALLEST_PAGE = 10  # smaller pages are not asked for when lists are "too large"
+SMALLER_PAGES = (500, 100, 50, 25, 10)  # asked for in turn when a list is "too large"; 100 is the common cap
+SMALLEST_PAGE = SMALLER_PAGES[-1]
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 A_DAY_S = 86_400
 
@@ -197,21 +199,22 @@ class Client:
                 Call("documents", "", query, action, priority).page(page, per_page)
             )
         except TooLarge:
-            if per_page // 2 < SMALLEST_PAGE:
+            smaller = next((size for size in SMALLER_PAGES if size < per_page), 0)
+            if not smaller:
                 raise
-            self._per_page_cap = min(self._per_page_cap, per_page // 2)
-            log.info("Procore finds a page of %d documents too large: asking for half of it", per_page)
+            self._per_page_cap = min(self._per_page_cap, smaller)
+            log.info("Procore finds a page of %d documents too large: asking for smaller ones", per_page)
+            if page == 1:
+                return await self._index_page(query, 1, smaller, priority)
             return await self._in_halves(query, page, per_page, priority)
         return page_of(answer, wire.documents(answer.body, action), page, per_page)
 
     async def _in_halves(
         self, query: dict[str, str], page: int, per_page: int, priority: Priority
     ) -> Page[Document]:
-        """The same documents in two smaller pages; only the first page may change the size of those after it."""
+        """The same documents in two smaller pages: only the first page may change the size of those after it."""
         half = per_page // 2
-        if page == 1:
-            return await self._index_page(query, 1, half, priority)
-        if per_page % 2:
+        if per_page % 2 or half < SMALLEST_PAGE:
             raise TooLarge(f"Could not list the documents: pages of {per_page} have become too large")
         first = await self._index_page(query, page * 2 - 1, half, priority)
         if first.next_page is None:
@@ -352,7 +355,7 @@ async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) 
     Raises Invalid when an address is not https (http is for loopback hosts alone).
     """
     for name, url in (("API", settings.api_url), ("login", settings.login_url)):
-        if not wire.acceptable_url(url):
+        if not acceptable_url(url):
             raise Invalid(f"The {name} address cannot be used: it must begin with https://")
     async with open_http(settings.api_url) as http:
         auth = Auth(settings, http, open_store(settings))
