@@ -46,7 +46,7 @@ class Home:
 
     @property
     def state(self) -> Path:
-        return self.directory / "state" / "procorefs"
+        return Path(self.environment["XDG_STATE_HOME"]) / "procorefs"
 
     def procorefs(
         self, *arguments: str | Path, env: dict[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S

@@ -112,6 +112,8 @@ def _leave_the_terminal(log_file: Path, writer: int) -> None:
 def _log_to(handler: logging.Handler) -> None:
     form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(form)
+    # what a full disk does not take is lost: a traceback into the same file would not help
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

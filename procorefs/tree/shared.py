@@ -3,14 +3,13 @@
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
-import outcome
 import trio
 
 
 @dataclass(slots=True)
 class _Run:
     done: trio.Event = field(default_factory=trio.Event)
-    result: outcome.Outcome[None] | None = None
+    error: Exception | None = None
 
 
 class SharedWork:
@@ -32,14 +31,14 @@ class SharedWork:
             run = self._runs[key] = _Run()
             nursery.start_soon(self._carry_out, key, run, work)
         await run.done.wait()
-        if run.result is not None:
-            run.result.unwrap()
+        if run.error is not None:
+            raise run.error
 
     async def _carry_out(self, key: Hashable, run: _Run, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception as error:
-            run.result = outcome.Error(error)
+            run.error = error
         finally:
             # No await: whoever asks from here on starts anew.
             del self._runs[key]
