@@ -106,6 +106,20 @@ class Reader:
         self._ahead = ReadAhead()
         self._closed = False
 
+    def read_now(self, offset: int, size_bytes: int) -> Chunk | None:
+        """What `read` would return if it need not wait for it and it lies in one chunk, else None."""
+        end = min(offset + size_bytes, self._size)
+        if offset >= end:
+            return b""
+        number = chunk_at(offset)
+        if end > chunk_stop(number, self._size):
+            return None
+        data = self._now(number, offset, end)
+        if data is not None:
+            self._note(offset, end)
+            self._look_ahead()
+        return data
+
     async def read(self, offset: int, size_bytes: int) -> Chunk:
         """The bytes at `offset`: as many as asked for, or up to the end. Raises ProcoreError.
 
@@ -114,8 +128,7 @@ class Reader:
         end = min(offset + size_bytes, self._size)
         if offset >= end:
             return b""
-        self._ahead.note(offset, end)
-        self._transfer.last_read_at = trio.current_time()
+        self._note(offset, end)
         number = chunk_at(offset)
         if end <= chunk_stop(number, self._size):
             data = self._now(number, offset, end)
@@ -136,6 +149,10 @@ class Reader:
         if not self._closed:
             self._closed = True
             self._transfer.leave()
+
+    def _note(self, offset: int, end: int) -> None:
+        self._ahead.note(offset, end)
+        self._transfer.last_read_at = trio.current_time()
 
     def _now(self, number: int, low: int, high: int) -> Chunk | None:
         start = chunk_start(number)

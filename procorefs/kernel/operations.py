@@ -41,20 +41,22 @@ _Operation = Callable[Concatenate["Operations", A, P], Coroutine[Any, Any, T]]
 
 
 def _answering(
-    inode_of: Callable[["Operations", A], Inode],
+    inode_of: Callable[["Operations", A], Inode], *, waits: bool = True
 ) -> Callable[[_Operation[A, P, T]], _Operation[A, P, T]]:
     """Around every operation: its interrupts, its errno, its line in the log.
 
     Only FUSEError leaves it: with any other exception pyfuse3 would end the mount. `inode_of` says for the log whom the
-    operation's first argument names.
+    operation's first argument names. One that does not wait, or only inside an `interruptible` of its own, need not pay
+    for one: that is a tenth of a small request. The bridge's slot then stays full until the next request.
     """
 
     def decorate(operation: _Operation[A, P, T]) -> _Operation[A, P, T]:
         @functools.wraps(operation)
         async def handle(self: "Operations", named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            request = self.bridge.take_request()
             try:
-                with interruptible(request):
+                if not waits:
+                    return await operation(self, named, *args, **kwargs)
+                with interruptible(self.bridge.take_request()):
                     return await operation(self, named, *args, **kwargs)
                 raise Interrupted
             except trio.Cancelled:
@@ -86,9 +88,10 @@ def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
 
 
 by_inode = _answering(_named)
-by_file = _answering(_of_file)
-by_folder = _answering(_of_folder)
 of_all = _answering(_of_all)
+by_inode_at_once = _answering(_named, waits=False)
+by_file_at_once = _answering(_of_file, waits=False)
+by_folder_at_once = _answering(_of_folder, waits=False)
 
 
 class Operations(pyfuse3.Operations):
@@ -163,7 +166,7 @@ class Operations(pyfuse3.Operations):
             raise NoEntry
         return attributes(node, self._ownership)
 
-    @by_inode
+    @by_inode_at_once
     async def getattr(self, inode: int, _ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return attributes(self._node(inode), self._ownership)
 
@@ -186,7 +189,7 @@ class Operations(pyfuse3.Operations):
         await self._follower.freshen()
         return self.folders.open(folder)
 
-    @by_folder
+    @by_folder_at_once
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """No await: rows, attributes and reply are one moment, so no reply is older than a notification."""
         folder = self.folders.get(fh)
@@ -211,7 +214,7 @@ class Operations(pyfuse3.Operations):
             start = batch[-1].inode
             limit = MORE_ENTRIES
 
-    @by_folder
+    @by_folder_at_once
     async def releasedir(self, fh: int) -> None:
         self.folders.release(fh)
 
@@ -235,16 +238,23 @@ class Operations(pyfuse3.Operations):
         # reading, past every signal.
         return pyfuse3.FileInfo(fh=self.files.open(node, node.version), keep_cache=True)
 
-    @by_file
+    @by_file_at_once
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer
         self, fh: int, off: int, size: int
     ) -> bytes | bytearray | memoryview:
-        return await self.files.get(fh).reader.read(off, size)
+        """What is at hand is answered at once; only a read that waits can be interrupted."""
+        reader = self.files.get(fh).reader
+        data = reader.read_now(off, size)
+        if data is not None:
+            return data
+        with interruptible(self.bridge.take_request()):
+            return await reader.read(off, size)
+        raise Interrupted
 
     async def flush(self, fh: int) -> None:
         """Nothing is written, so nothing is flushed; the kernel sends it where it does not know noflush."""
 
-    @by_file
+    @by_file_at_once
     async def release(self, fh: int) -> None:
         self.files.release(fh)
 
