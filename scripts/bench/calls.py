@@ -31,6 +31,7 @@ def calls(place: Place) -> Iterator[Figure]:
     yield _reading(place, few, mount)
     mount.unmount()
     yield _look(few, mount, place.sizes.few_documents)
+    yield _look_after_import(place)
 
 
 _FOLDERS_BESIDE = 400
@@ -121,6 +122,21 @@ def _look(sandbox: Sandbox, mount: Mount, documents: int) -> Figure:
         at_most(LOOKS_MOST),
         note="the dearest of three",
     )
+
+
+def _look_after_import(place: Place) -> Figure:
+    """All documents changed in the same seconds, so by their times none is older than the others."""
+    sandbox, mount = place.imported, place.imported_mount
+    mount.mount()
+    mount.wait_until_listed()
+    mount.unmount()
+    sandbox.reset_calls()
+    mount.mount()
+    _names(mount)
+    looked = sandbox.calls()
+    mount.unmount()
+    what = f"the first look after a remount, {place.sizes.entries:,} documents imported at once"
+    return Figure(what, looked, "calls", at_most(LOOKS_MOST))
 
 
 def _names(mount: Mount) -> set[str]:

@@ -55,6 +55,7 @@ class Place:
     def __init__(self, sizes: Sizes, stack: contextlib.ExitStack) -> None:
         self.sizes = sizes
         self._stack = stack
+        self._names: tuple[str, ...] = ()  # of the imported small files
         # what a killed child leaves mounted below it must not be deleted through the mount: mounts end first
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procorefs-bench-")))
 
@@ -81,16 +82,28 @@ class Place:
         mount.mount()
         return mount, mount.path / BIG_FILE
 
+    @property
+    def _source(self) -> Path:
+        return self._folder / "tree"
+
+    @cached_property
+    def imported(self) -> Sandbox:
+        """A project of small files in folders and one big file, all as new as one another."""
+        self._names = make_tree(self._source, self.sizes)
+        return self.new_sandbox("tree", "--import", str(self._source))
+
+    @cached_property
+    def imported_mount(self) -> Mount:
+        return self.new_mount("ours", self.imported)
+
     @cached_property
     def pair(self) -> Pair:
-        """Small files in folders and one big file, in both mounts."""
-        source = self._folder / "tree"
-        names = make_tree(source, self.sizes)
-        ours = self.new_mount("ours", self.new_sandbox("tree", "--import", str(source)))
+        """The imported files in both mounts."""
+        ours = self.imported_mount
         ours.mount()
         ours.wait_until_listed()
-        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone", source))
-        return Pair(ours, theirs, names[: self.sizes.opened_files], "big.bin")
+        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone", self._source))
+        return Pair(ours, theirs, self._names[: self.sizes.opened_files], "big.bin")
 
 
 def make_tree(root: Path, sizes: Sizes) -> tuple[str, ...]:
