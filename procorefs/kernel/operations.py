@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import cachetools
 import trio
 
 from procorefs.kernel.attributes import Ownership, attributes
@@ -20,7 +21,7 @@ from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
-from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode, Node, State
 from procorefs.tree.store import Sizes, TreeStore, damaged
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ FIRST_ENTRIES, MORE_ENTRIES = 32, 192
 
 STATFS_BLOCK_BYTES = 4096
 SIZES_VALID_S = 60.0
+
+SENT_BACK, SECOND_TRY_S = 4096, 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -118,6 +121,10 @@ class Operations(pyfuse3.Operations):
         self._ownership = ownership
         self._refusals = refusals
         self._sizes: tuple[float, bool, Sizes] | None = None
+        self._sent_back: cachetools.TTLCache[int, bool] = cachetools.TTLCache(
+            SENT_BACK, SECOND_TRY_S, timer=trio.current_time
+        )
+        """Threads whose open was answered with Stale, and who are about to try again."""
 
     def may_keep_listing(self, folder: int) -> bool:
         """The bridge's question at each opendir."""
@@ -187,6 +194,8 @@ class Operations(pyfuse3.Operations):
             raise NoEntry
         await self._follower.children_known(folder)
         await self._follower.freshen()
+        if not self._store.reachable(folder):
+            raise NoEntry
         return self.folders.open(folder)
 
     @by_folder_at_once
@@ -221,15 +230,24 @@ class Operations(pyfuse3.Operations):
     # Files
 
     @by_inode
-    async def open(self, inode: int, flags: int, _ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """Binds the handle to the newest version known: first a look that is due, then what the kernel must forget."""
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """Binds the handle to the newest version known: first a look that is due, then what the kernel must forget.
+
+        A file that turns out to be replaced is Stale: the kernel looks its name up and opens what it finds, once. Its
+        second try has looked already, and may be given what was the newest a moment ago.
+        """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly
-        await self._follower.freshen()
+        is_second_try = self._sent_back.pop(ctx.pid, None) is not None
+        if not is_second_try:
+            await self._follower.freshen()
         await self._notifier.settled(inode)
         # No await from here on: the version must not be replaced between looking it up and counting as open.
         node = self._node(inode)
-        if not self._store.reachable(node.inode):
+        if not self._store.reachable(node.inode) and not (is_second_try and node.state is State.ORPHAN):
+            if is_second_try:
+                raise NoEntry
+            self._sent_back[ctx.pid] = True
             raise Stale
         if node.version is None:
             raise Unreadable(node.defect or "Procore names no version of it.")

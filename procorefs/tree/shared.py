@@ -34,6 +34,11 @@ class SharedWork:
         if run.error is not None:
             raise run.error
 
+    def excuse(self, wanted: Callable[[Hashable], bool]) -> None:
+        """Whoever waits for work of such a key need not any longer; it goes on without them, and alone."""
+        for key in [key for key in self._runs if wanted(key)]:
+            self._runs.pop(key).done.set()
+
     async def _carry_out(self, key: Hashable, run: _Run, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
@@ -41,5 +46,6 @@ class SharedWork:
             run.error = error
         finally:
             # No await: whoever asks from here on starts anew.
-            del self._runs[key]
+            if self._runs.get(key) is run:
+                del self._runs[key]
             run.done.set()

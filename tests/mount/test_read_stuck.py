@@ -155,3 +155,45 @@ def test_lookups_end_when_the_answer_comes(
     programs.await_end()
     assert [end.returncode for end in ends] == [0, 1, 1, 1, 1]
     mounted.unmount()
+
+
+def test_a_folder_need_not_wait_for_its_own_answer(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], programs: Programs
+) -> None:
+    """The folder's own call stays silent; the pages of the project bring what is in it. Then changes come to it."""
+    sandbox.reset(0)
+    sandbox.act("create_folder", path="/a")
+    for number in range(4):
+        put(sandbox, f"/a/{number}.txt", b"x")
+    sandbox.faults(rules=[FOLDERS])
+    mounted = mount(sandbox, "freshness=0")
+    programs.start("ls", "-l", mounted.path / "a")
+    sandbox.wait_for_silent_calls()
+    programs.start("stat", mounted.path / "a" / "1.txt")
+    programs.start("stat", mounted.path / "a" / "1.txt")
+    programs.await_end()
+    assert [program.returncode for program in programs.running] == [0, 0, 0]
+    sandbox.act("rename", path="/a/2.txt", name="two.txt")
+    sandbox.act("delete", path="/a/3.txt")
+    assert sorted(os.listdir(mounted.path / "a")) == ["0.txt", "1.txt", "two.txt"]
+    sandbox.release()
+    mounted.unmount()
+
+
+def test_a_crowd_that_opens_one_file_can_be_killed(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], programs: Programs
+) -> None:
+    """None of them may wait where no signal reaches, for pages that another is just reading."""
+    sandbox.reset(0)
+    put(sandbox, "/crowded.bin", pattern(1, MIB))
+    mounted = mount(sandbox)
+    sandbox.faults(rules=[STORAGE])
+    for _ in range(24):
+        programs.start("cat", mounted.path / "crowded.bin")
+    sandbox.wait_for_silent_calls()
+    programs.await_inside(mounted.path)
+    for program in programs.running:
+        program.send_signal(signal.SIGINT)
+    programs.await_end(3)
+    sandbox.release()
+    assert (mounted.path / "crowded.bin").read_bytes() == pattern(1, MIB)

@@ -164,7 +164,7 @@ def test_a_file_replaced_while_its_chunks_come(sandbox: SandboxHandle, mount: Ca
 def test_readers_race_with_writers_elsewhere(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
     """Versions follow each other as fast as they can, and every read is one of them and whole."""
     sandbox.reset(0)
-    sizes = {tag: (tag * 7919) % 400_000 + 1 for tag in range(1, 31)}
+    sizes = {tag: (tag * 7919) % 400_000 + 1 for tag in range(1, 41)}
     put(sandbox, "race.bin", pattern(1, sizes[1]))
     path = mount_followed(sandbox, mount, "freshness=0").path / "race.bin"
     newest = 1
@@ -185,10 +185,10 @@ def test_readers_race_with_writers_elsewhere(sandbox: SandboxHandle, mount: Call
             if tag < known:
                 wrong.append(f"version {tag} was read after {known} was there")
 
-    readers = [threading.Thread(target=read_on) for _ in range(3)]
+    readers = [threading.Thread(target=read_on) for _ in range(4)]
     for reader in readers:
         reader.start()
-    for tag in range(2, 31):
+    for tag in range(2, 41):
         put(sandbox, "race.bin", pattern(tag, sizes[tag]))
         newest = tag
         time.sleep(0.02)
@@ -197,3 +197,18 @@ def test_readers_race_with_writers_elsewhere(sandbox: SandboxHandle, mount: Call
         reader.join(30)
     assert not wrong, wrong[:5]
     assert len(seen) > 5
+
+
+def test_an_open_looks_for_what_came_before_it(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    """A look that runs already may have asked too early: then there is another."""
+    sandbox.reset(0)
+    put(sandbox, "known.bin", pattern(1, 1000))
+    mounted = mount_followed(sandbox, mount, "freshness=0")
+    sandbox.faults(rules=[{"kind": "silence", "route": LOOK, "when": "after", "count": 1}])
+    assert not (mounted.path / "unknown").exists()  # which begins a look
+    sandbox.wait_for_silent_calls()
+    put(sandbox, "known.bin", pattern(2, 2000))
+    with ThreadOf((mounted.path / "known.bin").read_bytes) as reading:
+        time.sleep(0.1)
+        sandbox.release()
+        assert reading.result() == pattern(2, 2000)
