@@ -139,7 +139,7 @@ class _Absorption:
         self._is_open = is_open
         self._pass = listing_pass
         self._changes_since_s = changes_since_s
-        self._folders: dict[DocumentId, Inode | None] = {}
+        self._folders: dict[DocumentId, Inode] = {}
         self._told: set[Inode] = set()
         self.result = Absorbed()
 
@@ -245,6 +245,7 @@ class _Absorption:
         node = known.node
         same = (
             node.state is State.LIVE
+            and node.parent is not None
             and not self._moves(document, known)
             and node.kind is document.kind
             and node.updated_at_s == document.updated_at_s
@@ -273,13 +274,13 @@ class _Absorption:
             return ROOT
         if parent_id == document.id:
             return None
-        if parent_id not in self._folders:
+        inode = self._folders.get(parent_id)
+        if inode is None:
             known = self._store.known(parent_id)
-            if known is None:
-                self._folders[parent_id] = self._store.expect(parent_id)
-            else:
-                self._folders[parent_id] = known.node.inode if known.node.is_folder else None
-        return self._folders[parent_id]
+            if known is not None and not known.node.is_folder:
+                return None
+            inode = self._folders[parent_id] = known.node.inode if known else self._store.expect(parent_id)
+        return inode
 
     def _let_go(self, node: Node) -> None:
         """Free a node's entry; its inode and what lies below stay."""

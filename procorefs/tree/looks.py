@@ -22,7 +22,8 @@ class Changes:
     newest_s: int
     total: int | None = None
     changed: set[DocumentId] = field(default_factory=set)
-    refused: int = 0
+    unchanged: int = 0
+    """Documents in a row, at the end of what was read, that had nothing new."""
 
 
 class Looker:
@@ -33,18 +34,29 @@ class Looker:
         self._intake = intake
         self._ledger = ledger
         self._binned_at_s: float | None = None
+        self._settling: tuple[int, float] = (0, 0.0)  # the newest change known, and when it was first met
+        self._settled_s: int | None = None
         self.alone = trio.Lock()
         """Held by whoever reads changes and balances the books with what they said."""
 
     async def look(self, priority: Priority) -> bool:
         """Take up all changes. False: the project's total says that there are some which the looks can't see."""
         async with self.alone:
+            began_s = trio.current_time()
             changes = await self.changes(int(self._store.fact("newest") or 0), priority)
+            self._settle(changes.newest_s, began_s)
             if self._must_see_bin(changes.total):
                 await self.deletions(changes.total, priority)
             with self._store.transaction():
                 self._store.remember("newest", changes.newest_s)
             return changes.total is None or self._ledger.settle(changes.total)
+
+    def _settle(self, newest_s: int, began_s: float) -> None:
+        """Once the last seconds were read again after some time, nothing more can appear in them."""
+        if self._settling[0] != newest_s:
+            self._settling = (newest_s, trio.current_time())
+        elif began_s - self._settling[1] > plan.OVERLAP_S:
+            self._settled_s = newest_s
 
     async def changes(self, known_s: int, priority: Priority) -> Changes:
         """Take up what changed since `known_s`; when that is more than one small page, in large pages."""
@@ -53,6 +65,7 @@ class Looker:
         number, per_page, pulled_up = 1, plan.LISTING_PAGE, False
         while pulled_up or self._reads_on(page, changes, known_s):
             before = changes.total
+            changes.unchanged = 0 if number == 1 else changes.unchanged
             page = await self._take(number, per_page, changes, known_s, priority)
             per_page = page.per_page or per_page
             pulled_up = number > 1 and before is not None and page.total is not None and page.total < before
@@ -60,7 +73,9 @@ class Looker:
         return changes
 
     def _reads_on(self, page: Page[Document], changes: Changes, known_s: int) -> bool:
-        return page.next_page is not None and plan.reads_on(page.items, changes.changed, known_s)
+        return page.next_page is not None and plan.reads_on(
+            page.items, changes.unchanged, known_s, settled=self._settled_s == known_s
+        )
 
     async def _take(
         self, number: int, per_page: int, changes: Changes, known_s: int, priority: Priority
@@ -75,7 +90,8 @@ class Looker:
         changes.changed |= absorbed.changed
         changes.newest_s = max([changes.newest_s, *(d.updated_at_s for d in page.items)])
         changes.total = page.total
-        changes.refused = max(changes.refused, page.refused)
+        for document in page.items:
+            changes.unchanged = 0 if document.id in changes.changed else changes.unchanged + 1
         return page
 
     async def deletions(self, total: int | None, priority: Priority) -> None:

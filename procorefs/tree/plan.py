@@ -9,6 +9,8 @@ OVERLAP_S = 5
 """A look goes back this far before the newest change known: Procore's times are whole seconds, and a change may become
 visible a little after its time."""
 
+ENOUGH_UNCHANGED = 50
+
 LOOK_PAGE = 100
 """Documents a page of a look: what every endpoint grants, and hardly more than one round trip to parse."""
 
@@ -76,16 +78,17 @@ def explaining(total: int, chosen: int, books: Books, census: Census) -> int:
     )
 
 
-def reads_on(items: Sequence[Document], changed: Collection[DocumentId], known_s: int) -> bool:
+def reads_on(items: Sequence[Document], unchanged: int, known_s: int, *, settled: bool) -> bool:
     """Whether older pages may hold changes too; `items` come newest first, `known_s` is the newest change known before.
 
-    Everything newer than that must be read. In the seconds before it there may be many documents, all known (somebody
-    copied a thousand files in one second): the reading ends where half a page has nothing new.
+    All that is newer must be read, and the seconds before it unless they are `settled`: read again since. There
+    may be many documents in them, all known (somebody copied a thousand files in one second), so the reading also ends
+    after so many `unchanged` ones in a row.
     """
     times_s = [document.updated_at_s for document in items if document.updated_at_s]
-    if not times_s or min(times_s) < known_s - OVERLAP_S:
-        return False
-    return min(times_s) > known_s or not ends_unchanged(items, changed)
+    if not times_s or min(times_s) > known_s:
+        return bool(times_s)
+    return not settled and min(times_s) >= known_s - OVERLAP_S and unchanged < ENOUGH_UNCHANGED
 
 
 def ends_unchanged(items: Sequence[Document], changed: Collection[DocumentId]) -> bool:

@@ -310,6 +310,18 @@ class TreeStore:
             parts.append(shown.decode("utf-8", "replace"))
         return "/".join(reversed(parts))
 
+    def place(self, inode: Inode) -> tuple[tuple[Inode, bytes], ...] | None:
+        """Folder and entry of a node, and of each folder above it; None when no path leads from the root to it."""
+        chain: list[tuple[Inode, bytes]] = []
+        at = inode
+        while at != ROOT and len(chain) < DEEPEST:
+            row = self._db.execute("SELECT parent, shown, state FROM node WHERE inode = ?", (at,)).fetchone()
+            if row is None or row[0] is None or row[2] != State.LIVE.value:
+                return None
+            at = row[0]
+            chain.append((at, row[1]))
+        return tuple(chain)
+
     def reachable(self, inode: Inode) -> bool:
         """Whether a path from the root leads to the node: neither it nor a folder above it was removed."""
         return self.depth(inode) is not None

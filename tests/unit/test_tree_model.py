@@ -200,6 +200,7 @@ async def live(seed: int, path: Path) -> None:
         differences = await room.differences()
     assert not differences, (seed, project.habits, differences)
     inodes = {node.document_id: node.inode for node in await room.walk() if node.document_id is not None}
+    await trio.sleep(10)
     await room.settle()
     # Quiet: few calls, nothing listed again.
     for _ in range(3):

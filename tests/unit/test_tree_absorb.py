@@ -1,0 +1,319 @@
+"""What answers make of the tree, and what the kernel has to forget."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from procorefs.procore.models import Kind
+from procorefs.tree.nodes import ROOT, EntryGone, InodeChanged, ListingChanged, State
+from procorefs.tree.store import TreeStore
+from procorefs.tree.turnstile import Turnstile
+from tests.unit.tree_documents import ROOT_ID, SOMEBODY, Garden, file, folder, version
+
+BIN = 2
+
+
+@pytest.fixture
+def garden(tmp_path: Path) -> Iterator[Garden]:
+    made = Garden(tmp_path / "tree")
+    yield made
+    made.store.close()
+    TreeStore(tmp_path / "tree").close()  # its own check
+
+
+def test_a_child_may_come_before_its_folder(garden: Garden) -> None:
+    garden.take(file(11, "a.pdf", 10))
+    assert garden.paths() == {}
+    garden.take(folder(10, "Plans"))
+    assert garden.paths() == {"Plans": 10, "Plans/a.pdf": 11}
+
+
+def test_a_document_moves_into_a_folder_of_the_same_page(garden: Garden) -> None:
+    garden.take(file(11, "a.pdf"))
+    inode = garden.of(11).inode
+    garden.take(file(11, "a.pdf", 10), folder(10, "New"))
+    assert garden.paths() == {"New": 10, "New/a.pdf": 11}
+    assert garden.of(11).inode == inode
+
+
+def test_names_swapped_in_one_page(garden: Garden) -> None:
+    garden.take(file(10, "a"), file(11, "b"))
+    inodes = garden.inodes((10, 11))
+    changed = garden.take(file(10, "b"), file(11, "a"))
+    assert garden.paths() == {"a": 11, "b": 10}
+    assert garden.inodes((10, 11)) == inodes
+    assert {EntryGone(ROOT, b"a"), EntryGone(ROOT, b"b"), ListingChanged(ROOT)} <= set(changed.forget)
+
+
+def test_names_swapped_in_two_slices_of_a_page(garden: Garden) -> None:
+    garden.take(file(10, "a"), file(11, "b"))
+    first = garden.take(file(10, "b"))
+    assert garden.paths() == {"b": 11, "b ~10": 10}
+    garden.take(file(11, "a"))
+    settled = garden.absorber.settle_names(first.displaced)
+    assert garden.paths() == {"a": 11, "b": 10}
+    assert EntryGone(ROOT, b"b ~10") in settled.forget
+
+
+def test_a_file_and_a_folder_of_one_name(garden: Garden) -> None:
+    garden.take(folder(10, "Plans"), file(11, "Plans"), file(12, "a.pdf", 10))
+    assert garden.paths() == {"Plans": 10, "Plans ~11": 11, "Plans/a.pdf": 12}
+    garden.take(folder(10, "Plans"), file(11, "Plans", updated_at_s=2001))
+    assert garden.paths() == {"Plans": 10, "Plans ~11": 11, "Plans/a.pdf": 12}
+
+
+def test_names_that_linux_cannot_hold(garden: Garden) -> None:
+    garden.take(
+        file(10, "a/b.pdf"), folder(11, ".."), file(12, ""), file(13, "x" * 300 + ".pdf"), folder(14, ".")
+    )
+    shown = garden.paths()
+    assert set(shown.values()) == {10, 11, 12, 13, 14}
+    assert shown["a_b ~10.pdf"] == 10
+    assert all(len(name.encode()) <= 255 for name in shown)
+
+
+def test_moving_keeps_the_inode_and_invalidates_both_places(garden: Garden) -> None:
+    garden.take(folder(10, "A"), folder(11, "B"), file(12, "a", 10))
+    a, b, moved = garden.inodes((10, 11, 12))
+    changed = garden.take(file(12, "a", 11))
+    assert garden.paths() == {"A": 10, "B": 11, "B/a": 12}
+    assert garden.of(12).inode == moved
+    assert {EntryGone(a, b"a"), ListingChanged(a), ListingChanged(b)} <= set(changed.forget)
+
+
+def test_the_same_item_changes_nothing(garden: Garden) -> None:
+    garden.take(file(10, "a"), folder(11, "F"))
+    again = garden.take(file(10, "a"), folder(11, "F"))
+    assert not again.forget
+    assert not again.changed
+
+
+def test_another_address_of_the_same_bytes_is_kept_and_is_no_change(garden: Garden) -> None:
+    garden.take(file(10, "a"))
+    fresh = msgspec.structs.replace(version(10), url="https://store.example/fresh")
+    assert not garden.take(file(10, "a", version=fresh)).changed
+    known = garden.of(10).version
+    assert known is not None
+    assert known.url == "https://store.example/fresh"
+
+
+def test_a_new_version_with_nobody_inside_keeps_the_inode(garden: Garden) -> None:
+    garden.take(file(10, "a"))
+    inode = garden.of(10).inode
+    changed = garden.take(file(10, "a", version=version(20, size_bytes=99)))
+    assert garden.of(10).inode == inode
+    assert changed.forget == [InodeChanged(inode, data=True)]
+
+
+def test_a_new_version_while_somebody_reads_gets_an_inode_of_its_own(garden: Garden) -> None:
+    garden.take(file(10, "a"))
+    old = garden.of(10)
+    garden.open.add(old.inode)
+    changed = garden.take(file(10, "a", version=version(20, size_bytes=99)))
+    assert garden.of(10).inode != old.inode
+    assert garden.paths() == {"a": 10}
+    left = garden.store.by_inode(old.inode)
+    assert left is not None
+    assert (left.version, left.in_tree) == (old.version, False)
+    assert EntryGone(ROOT, b"a") in changed.forget
+
+
+def test_a_rename_keeps_the_data(garden: Garden) -> None:
+    garden.take(file(10, "a"))
+    changed = garden.take(file(10, "b", updated_at_s=2001))
+    assert InodeChanged(garden.of(10).inode, data=False) in changed.forget
+
+
+def test_a_folder_that_becomes_a_file(garden: Garden) -> None:
+    garden.take(folder(10, "x"), file(11, "a", 10), folder(12, "y", 10), file(13, "b", 12))
+    inode = garden.of(10).inode
+    garden.take(file(10, "x"))
+    assert garden.paths() == {"x": 10}
+    assert garden.of(10).inode != inode
+    garden.take(file(11, "a", ROOT_ID))
+    assert garden.paths() == {"x": 10, "a": 11}
+
+
+def test_a_file_that_becomes_a_folder(garden: Garden) -> None:
+    garden.take(file(10, "x"))
+    garden.take(file(11, "a", 10))  # its folder's own item has not come yet
+    assert garden.paths() == {"x": 10}
+    garden.take(folder(10, "x"), file(11, "a", 10))
+    assert garden.paths() == {"x": 10, "x/a": 11}
+
+
+def test_an_expected_folder_that_is_a_file(garden: Garden) -> None:
+    garden.take(file(11, "a", 10))
+    garden.take(file(10, "x"))
+    assert garden.paths() == {"x": 10}
+
+
+def test_a_folder_in_itself_and_folders_in_each_other_are_nowhere(garden: Garden) -> None:
+    garden.take(folder(10, "self", 10), folder(11, "a", 12), folder(12, "b", 11), file(13, "f", 11))
+    assert garden.paths() == {}
+    assert not garden.store.reachable(garden.of(13).inode)
+    assert not garden.store.reachable(garden.of(10).inode)
+    assert garden.store.path(garden.of(13).inode).endswith("f")
+    garden.take(folder(11, "a", ROOT_ID))
+    assert set(garden.paths()) == {"a", "a/b", "a/f"}
+
+
+def test_one_document_twice_in_a_page(garden: Garden) -> None:
+    garden.take(file(10, "a"), file(10, "b"))
+    assert list(garden.paths().values()) == [10]
+
+
+def test_a_deleted_folder_goes_and_returns_with_what_it_holds(garden: Garden) -> None:
+    garden.take(folder(10, "A"), folder(11, "B", 10), file(12, "a", 11))
+    inodes = garden.inodes((10, 11, 12))
+    # Below it everything is listed as deleted too, and first.
+    garden.bury(
+        file(12, "a", 11, deleted=True), folder(11, "B", 10, deleted=True), folder(10, "A", BIN, deleted=True)
+    )
+    assert garden.paths() == {}
+    assert garden.store.hidden() == 2
+    garden.take(folder(10, "A"))
+    assert garden.paths() == {"A": 10, "A/B": 11, "A/B/a": 12}
+    assert garden.inodes((10, 11, 12)) == inodes
+    assert not any(
+        garden.of(number).listed for number in (10, 11)
+    )  # nobody knows what happened in it meanwhile
+
+
+def test_a_file_deleted_by_itself_does_not_return_with_its_folder(garden: Garden) -> None:
+    garden.take(folder(10, "A"), file(11, "a", 10), file(12, "b", 10))
+    garden.bury(file(11, "a", 10, deleted=True))
+    garden.bury(folder(10, "A", deleted=True))
+    garden.take(folder(10, "A"))
+    assert garden.paths() == {"A": 10, "A/b": 12}
+
+
+def test_the_bin_and_what_lies_in_it_are_out_of_sight(garden: Garden) -> None:
+    garden.take(
+        folder(BIN, "Recycle Bin", recycle_bin=True),
+        file(10, "gone", BIN, deleted=True),
+        file(11, "not even marked", BIN),
+        folder(ROOT_ID, "Documents", None),
+    )
+    assert garden.paths() == {}
+    garden.take(file(12, "here"))
+    garden.bury(file(12, "here", BIN))
+    assert garden.paths() == {}
+
+
+def test_a_server_that_ignores_the_filter_empties_nothing(garden: Garden) -> None:
+    garden.take(file(10, "a"), folder(11, "F"))
+    garden.bury(file(10, "a"), folder(11, "F"))
+    assert set(garden.paths()) == {"a", "F"}
+
+
+def test_what_an_answer_does_not_say_stays_known(garden: Garden) -> None:
+    garden.take(file(10, "a", read_only=True))
+    garden.list_folder(
+        ROOT,
+        folder(ROOT_ID, "Documents", None),
+        file(
+            10,
+            "a",
+            read_only=None,
+            created_by=None,
+            created_at_s=0,
+            updated_at_s=0,
+            tracked=None,
+            private=None,
+        ),
+    )
+    node = garden.of(10)
+    assert (node.read_only, node.created_at_s, node.updated_at_s) == (True, 1000, 2000)
+    known = garden.store.known(node.document_id or file(10, "").id)
+    assert known is not None
+    assert SOMEBODY.login.encode() in known.detail
+    garden.take(file(10, "a", read_only=False))
+    assert not garden.of(10).read_only
+
+
+def test_a_folders_listing_removes_what_it_does_not_have(garden: Garden) -> None:
+    garden.take(folder(10, "A"), file(11, "a", 10), file(12, "b", 10))
+    garden.list_folder(garden.of(10).inode, folder(10, "A"), file(12, "b", 10), refused=1)
+    assert "A/a" in garden.paths()  # one item could not be understood: it may be this one
+    garden.list_folder(garden.of(10).inode, folder(10, "A"), file(12, "b", 10))
+    assert garden.paths() == {"A": 10, "A/b": 12}
+    assert garden.of(10).listed
+
+
+def test_a_folder_listed_as_deleted_is_gone(garden: Garden) -> None:
+    garden.take(folder(10, "A"), file(11, "a", 10))
+    garden.list_folder(garden.of(10).inode, folder(10, "A", deleted=True))
+    assert garden.paths() == {}
+
+
+def test_an_old_answer_does_not_undo_a_newer_one(garden: Garden) -> None:
+    garden.take(file(10, "a"))
+    turnstile = garden.absorber.turnstile
+    page = turnstile.enter()
+    garden.take(file(10, "b"))
+    assert garden.take(file(10, "a"), file(11, "c"), asked=page).changed == {11}
+    assert set(garden.paths()) == {"b", "c"}
+    garden.take(file(10, "a"))  # asked for later
+    assert set(garden.paths()) == {"a", "c"}
+
+
+def test_a_folder_made_during_a_look_is_known_whole(garden: Garden) -> None:
+    garden.take(folder(10, "new", created_at_s=5000), folder(11, "opened to us"), changes_since_s=4000)
+    assert garden.of(10).listed
+    assert not garden.of(11).listed
+
+
+def test_a_root_that_came_as_a_folder_gives_way(tmp_path: Path) -> None:
+    garden = Garden(tmp_path / "tree")
+    garden.take(folder(50, "The root", None), file(51, "a", 50), file(52, "a", ROOT_ID))
+    garden.list_folder(ROOT, folder(50, "The root", None), file(51, "a", 50), file(53, "b", 50))
+    assert garden.of(50).inode == ROOT
+    assert 53 in garden.paths().values()
+    garden.store.close()
+
+
+def test_deleted_documents_count_as_seen_and_as_deleted(garden: Garden) -> None:
+    garden.take(file(10, "a"), file(11, "b", deleted=True), folder(BIN, "Bin", recycle_bin=True))
+    assert (garden.store.count(), garden.store.deleted()) == (1, 1)
+    assert garden.store.seen(1, 0, 10**6) == 3
+    garden.take(file(10, "a", deleted=True))
+    assert (garden.store.count(), garden.store.deleted()) == (0, 2)
+    assert garden.store.seen(1, 0, 10**6) == 3
+    assert garden.of(10).state is State.DELETED
+
+
+def test_restored_bytes_are_not_those_in_the_kernel(garden: Garden) -> None:
+    garden.take(file(10, "a"))
+    inode = garden.of(10).inode
+    garden.bury(file(10, "a", deleted=True))
+    changed = garden.take(file(10, "a", version=version(30)))
+    assert garden.of(10).inode == inode
+    assert InodeChanged(inode, data=True) in changed.forget
+
+
+def test_a_file_without_a_usable_version(garden: Garden) -> None:
+    garden.take(file(10, "a", version=None, defect="its size is -1"))
+    assert (garden.of(10).version, garden.of(10).defect) == (None, "its size is -1")
+    assert garden.of(10).kind is Kind.FILE
+    garden.take(file(10, "a"))
+    assert garden.of(10).version is not None
+
+
+def test_the_turnstile_remembers_no_longer_than_needed() -> None:
+    turnstile = Turnstile()
+    page, look = turnstile.enter(), turnstile.enter()
+    ids = [file(number, "").id for number in range(3)]
+    assert turnstile.admit(ids[0], look)
+    turnstile.leave(look)
+    assert not turnstile.admit(ids[0], page)
+    assert turnstile.admit(ids[1], page)
+    turnstile.leave(page)
+    assert not turnstile._spoken
+    for _ in range(100):
+        number = turnstile.enter()
+        assert turnstile.admit(ids[2], number)
+        turnstile.leave(number)
+    assert not turnstile._spoken

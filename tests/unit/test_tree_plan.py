@@ -1,0 +1,179 @@
+"""Decisions of following: what totals mean, when a reading ends, which page comes next, when to list anew."""
+
+import msgspec
+import pytest
+
+from procorefs.procore.models import Document, DocumentId, Kind, Page
+from procorefs.tree import plan
+from procorefs.tree.pages import PageReading
+from procorefs.tree.plan import ALL_WAYS, WAYS, Books, Census, Way
+
+BOOKS = Books(surplus=2, hidden=0, deleted=5)
+
+
+def ways(total: int, census: Census) -> list[Way]:
+    return plan.ways_in(plan.explaining(total, ALL_WAYS, BOOKS, census))
+
+
+@pytest.mark.parametrize(
+    ("what", "total", "census", "counts_deleted", "counts_hidden"),
+    [
+        ("nothing happened", 102, Census(100, 0, 5), {False, True}, {False, True}),
+        ("a file was made", 103, Census(101, 0, 5), {False, True}, {False, True}),
+        ("a file was deleted, the bin is apart", 101, Census(99, 0, 6), {False}, {False, True}),
+        ("a file was deleted, the bin is in the list", 102, Census(99, 0, 6), {True}, {False, True}),
+        ("a folder of ten was deleted with all below", 91, Census(99, 10, 6), {False}, {False}),
+        ("a folder of ten was deleted, what is below lives on", 101, Census(99, 10, 6), {False}, {True}),
+        ("a folder of ten, all of it listed as deleted", 102, Census(99, 10, 6), {True}, {True}),
+        ("a folder of ten, below it nothing listed", 92, Census(99, 10, 6), {True}, {False}),
+    ],
+)
+def test_each_way_of_counting_explains_its_total(
+    what: str, total: int, census: Census, counts_deleted: set[bool], counts_hidden: set[bool]
+) -> None:
+    expected = [w for w in WAYS if w.counts_deleted in counts_deleted and w.counts_hidden in counts_hidden]
+    assert ways(total, census) == expected, what
+
+
+def test_no_way_explains_what_was_missed() -> None:
+    assert ways(104, Census(100, 0, 5)) == []
+    assert ways(90, Census(100, 0, 5)) == []
+
+
+def documents(*times_s: int) -> list[Document]:
+    return [
+        Document(
+            id=DocumentId(number),
+            parent_id=None,
+            name=str(number),
+            kind=Kind.FOLDER,
+            created_at_s=0,
+            updated_at_s=time_s,
+            created_by=None,
+            read_only=None,
+            deleted=False,
+            recycle_bin=False,
+            tracked=None,
+            private=None,
+            description="",
+            file_type="",
+            checked_out_by=None,
+            checked_out_until_s=None,
+            custom_fields={},
+            version=None,
+        )
+        for number, time_s in enumerate(times_s)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times_s", "unchanged", "settled", "reads_on"),
+    [
+        ((), 0, False, False),
+        ((109, 108, 105, 90), 0, False, False),  # older than any overlap
+        ((109, 108, 105, 101), 99, True, True),  # all newer than what is known: our own changes do not end it
+        ((100, 100, 99, 98), 0, False, True),
+        ((100, 100, 99, 98), 0, True, False),
+        ((100, 100, 100, 100), 99, False, False),  # a thousand files of one second, all known
+        ((100, 100, 100, 100), 49, False, True),
+        ((0, 0), 0, False, False),  # no times at all
+    ],
+)
+def test_a_look_ends_where_nothing_is_new(
+    times_s: tuple[int, ...], unchanged: int, settled: bool, reads_on: bool
+) -> None:
+    assert plan.reads_on(documents(*times_s), unchanged, 100, settled=settled) is reads_on
+
+
+def test_relisting_waits_longer_the_dearer_and_the_more_futile_it_is() -> None:
+    assert plan.relist_pause_s(1, 0) == 5
+    assert plan.relist_pause_s(10_000, 0) == 40_000
+    assert plan.relist_pause_s(1, 1) == 20
+    assert plan.relist_pause_s(1, 20) == plan.LONGEST_RELIST_PAUSE_S == plan.relist_pause_s(10**9, 9)
+
+
+def page(number: int, *, total: int | None, of: int, size: int = 10, oldest_s: int = 0) -> Page[Document]:
+    """Page `number` of `of`."""
+    return Page(documents(oldest_s or 1000 - number), total, size, number + 1 if number < of else None)
+
+
+def reading(total: int | None = 50, of: int = 5) -> PageReading:
+    made = PageReading()
+    assert made.take() == 1
+    made.answered(1, page(1, total=total, of=of))
+    return made
+
+
+def test_pages_are_handed_out_once_each() -> None:
+    pages = reading()
+    assert [pages.take() for _ in range(5)] == [2, 3, 4, 5, None]
+    assert pages.per_page == 10
+
+
+def test_without_a_total_pages_follow_one_another() -> None:
+    pages = reading(total=None)
+    for number in range(2, 6):
+        assert pages.take() == number
+        assert pages.take() is None
+        pages.answered(number, page(number, total=None, of=5))
+    assert pages.take() is None
+
+
+def test_a_total_with_an_upper_limit_does_not_end_the_reading() -> None:
+    pages = reading(total=20, of=4)
+    for number in (2, 3, 4):
+        assert pages.take() == number
+        pages.answered(number, page(number, total=20, of=4))
+    assert pages.take() is None
+
+
+def test_a_total_too_high_ends_with_the_pages() -> None:
+    pages = reading(total=10_000, of=3)
+    for number in (2, 3):
+        assert pages.take() == number
+        pages.answered(number, page(number, total=10_000, of=3))
+    assert pages.take() is None
+
+
+def test_a_deletion_has_pages_read_again() -> None:
+    pages = reading()
+    assert [pages.take(), pages.take()] == [2, 3]
+    pages.answered(2, page(2, total=50, of=5))
+    pages.answered(3, page(3, total=49, of=5))
+    assert pages.disturbed
+    assert pages.take() == 2
+    assert pages.take() == 4
+
+
+def test_a_deletion_while_pages_are_under_way_has_all_of_them_read_again() -> None:
+    pages = reading()
+    assert [pages.take(), pages.take(), pages.take()] == [2, 3, 4]
+    pages.answered(4, page(4, total=38, of=4))
+    assert pages.reached_s == 999
+    assert [pages.take(), pages.take(), pages.take()] == [1, 2, 3]
+
+
+def test_what_was_reached_has_no_gap() -> None:
+    pages = reading()
+    assert pages.reached_s == 999
+    assert [pages.take(), pages.take(), pages.take()] == [2, 3, 4]
+    pages.answered(4, page(4, total=50, of=5))
+    pages.answered(3, page(3, total=50, of=5))
+    assert pages.reached_s == 999
+    pages.answered(2, page(2, total=50, of=5))
+    assert pages.reached_s == 996
+
+
+def test_pages_of_another_size_break_the_reading() -> None:
+    pages = reading()
+    assert pages.take() == 2
+    pages.answered(2, page(2, total=50, of=10, size=5))
+    assert pages.broken
+    assert pages.take() is None
+
+
+def test_refused_items_are_counted() -> None:
+    pages = reading()
+    assert pages.take() == 2
+    pages.answered(2, msgspec.structs.replace(page(2, total=50, of=5), refused=3))
+    assert pages.refused == 3
