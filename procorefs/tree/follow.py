@@ -68,6 +68,7 @@ class Follower:
         forget: Callable[[Sequence[Forget]], None],
         *,
         freshness_s: float,
+        unix_time_s: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._limiter = limiter
@@ -91,7 +92,7 @@ class Follower:
         self._behind = False
         self._used = False
         self._direct = DirectFetches()
-        self._relist = Relisting(store)
+        self._relist = Relisting(store, unix_time_s=unix_time_s)
 
     # For the kernel's side
 

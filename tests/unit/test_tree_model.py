@@ -21,7 +21,7 @@ from procorefs.tree.nodes import ROOT, Forget, Inode, Node
 from procorefs.tree.store import TreeStore
 from tests.unit.tree_project import ROOT_ID, Habits, Project
 
-SECONDS = 12.0
+SECONDS = 9.0
 SEEDS = 6
 
 

@@ -1,0 +1,207 @@
+"""When calls are spent: shared work, folders ahead of the listing, listing anew, and totals that never fit."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from procorefs.limiter import LocalLimiter
+from procorefs.procore.errors import Unavailable
+from procorefs.procore.models import Kind
+from procorefs.tree.absorb import Absorber
+from procorefs.tree.follow import DirectFetches, Follower, Relisting
+from procorefs.tree.listing import PAGES_AT_ONCE, Listed
+from procorefs.tree.nodes import ROOT
+from procorefs.tree.shared import SharedWork
+from procorefs.tree.store import TreeStore
+from tests.unit.tree_project import ROOT_ID, Habits, Project
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """A clock that jumps to the next moment at which something is due."""
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture
+async def nursery() -> AsyncIterator[trio.Nursery]:
+    async with trio.open_nursery() as opened:
+        yield opened
+        opened.cancel_scope.cancel()
+
+
+async def test_who_asks_while_work_runs_waits_for_it(nursery: trio.Nursery) -> None:
+    shared, begun, go = SharedWork(), 0, trio.Event()
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        await go.wait()
+
+    for _ in range(3):
+        nursery.start_soon(shared.join, nursery, "key", work)
+    with trio.move_on_after(0.01) as scope:
+        await shared.join(nursery, "key", work)
+    assert scope.cancelled_caught  # and neither the work nor the others are
+    assert shared.running("key")
+    go.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert begun == 1
+    assert not shared.running("key")
+    await shared.join(nursery, "key", work)
+    assert begun == 2
+
+
+async def test_failing_work_fails_all_who_wait(nursery: trio.Nursery) -> None:
+    shared, go = SharedWork(), trio.Event()
+    failures = []
+
+    async def work() -> None:
+        await go.wait()
+        raise Unavailable("no network")
+
+    async def ask() -> None:
+        try:
+            await shared.join(nursery, "key", work)
+        except Unavailable as error:
+            failures.append(error)
+
+    nursery.start_soon(ask)
+    nursery.start_soon(ask)
+    await trio.testing.wait_all_tasks_blocked()
+    go.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(failures) == 2
+
+
+def test_a_walker_soon_waits_for_the_pages() -> None:
+    direct = DirectFetches()
+    assert [direct.take(100.0) for _ in range(3)] == [True, False, False]
+    assert direct.take(106.0)
+    assert not direct.take(106.1)
+
+
+async def test_listing_anew_waits_longer_each_time_it_is_futile(
+    tmp_path: Path,
+) -> None:
+    store = TreeStore(tmp_path / "tree")
+
+    def relisting() -> Relisting:
+        return Relisting(store, unix_time_s=lambda: 1_700_000_000 + trio.current_time())
+
+    waited_s = []
+    for _ in range(4):
+        relist = relisting()  # a restart is no reason to begin over
+        relist.ask()
+        began_s = trio.current_time()
+        await relist.wanted()
+        waited_s.append(trio.current_time() - began_s)
+        relist.done(Listed(calls=10, found=0))
+        assert not relist.due
+    assert waited_s == [0, pytest.approx(160, abs=1), pytest.approx(640, abs=1), pytest.approx(2560, abs=1)]
+    relist = relisting()
+    relist.done(Listed(calls=10, found=3))
+    relist.ask()
+    began_s = trio.current_time()
+    await relist.wanted()
+    assert trio.current_time() - began_s == pytest.approx(40, abs=1)
+    store.close()
+
+
+@asynccontextmanager
+async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
+    store = TreeStore(path)
+    follower = Follower(
+        store,
+        Absorber(store, lambda _inode: False),
+        project,
+        LocalLimiter(),
+        lambda _changes: None,
+        freshness_s=30,
+        unix_time_s=lambda: 1_700_000_000 + trio.current_time(),
+    )
+    if not follower.complete:
+        await follower.list_root()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(follower.run)
+        yield follower
+        nursery.cancel_scope.cancel()
+    store.close()
+
+
+TOTALS = {
+    "one too many": lambda count: count + 1,
+    "twice as many": lambda count: 2 * count,
+    "one too few": lambda count: count - 1,
+    "at most a hundred": lambda count: min(count, 100),
+    "always the same": lambda _count: 250,
+    "none": lambda _count: None,
+}
+
+
+@pytest.mark.parametrize("total", TOTALS.values(), ids=TOTALS.keys())
+async def test_totals_that_never_fit_cost_few_listings(total: object, tmp_path: Path) -> None:
+    project = Project(Habits(total=total, per_page_cap=10))  # type: ignore[arg-type]
+    for number in range(300):
+        project.now_s += 10
+        project.create(Kind.FILE, ROOT_ID, f"{number}.pdf")
+    async with follower_of(project, tmp_path / "tree") as follower:
+        await follower.listed.wait()
+        assert follower.standing().documents == 300
+        assert project.calls <= 1 + project.pages() + 2 + PAGES_AT_ONCE  # the last ones may be read ahead
+        project.calls = 0
+        hours = 12
+        for number in range(hours * 12):
+            await trio.sleep(300)
+            project.now_s += 300
+            project.create(Kind.FILE, ROOT_ID, f"new {number}.pdf")
+            await follower.children_known(ROOT)
+            await follower.freshen()
+        assert follower.standing().documents == 300 + hours * 12
+        looks = hours * HOUR_S / 150  # regular ones between
+        assert project.calls <= 2.5 * looks + 7 * project.pages()
+
+
+async def test_a_restored_folder_is_asked_for_when_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    project = Project(Habits(deleted_listed=True, per_page_cap=100))
+    top = project.create(Kind.FOLDER, ROOT_ID, "top")
+    below = project.create(Kind.FOLDER, top, "below")
+    project.create(Kind.FILE, below, "a.pdf")
+    project.now_s += 100
+    project.delete(top)
+    project.now_s += 100
+    async with follower_of(project, tmp_path / "tree") as follower:
+        await follower.listed.wait()
+        assert follower.standing().documents == 0
+        project.restore(top)
+        await trio.sleep(60)
+        await follower.freshen()
+        names = []
+        folder = ROOT
+        while folder is not None:
+            await follower.children_known(folder)
+            children = follower._store.children(folder)
+            names += [node.shown for node in children]
+            folder = next((node.inode for node in children if node.is_folder), None)  # type: ignore[assignment]
+        assert names == [b"top", b"below", b"a.pdf"]
+
+
+async def test_nothing_is_asked_while_nobody_uses_the_mount(
+    tmp_path: Path,
+) -> None:
+    project = Project(Habits())
+    async with follower_of(project, tmp_path / "tree") as follower:
+        await follower.listed.wait()
+        project.calls = 0
+        await trio.sleep(10 * HOUR_S)
+        assert project.calls == 0
+        await follower.freshen()
+        assert project.calls == 2

@@ -1,0 +1,160 @@
+"""The tree's file: damage is moved aside, a full disk is not damage, and inode numbers are never used again."""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from procorefs.procore.models import Kind
+from procorefs.tree.nodes import ROOT
+from procorefs.tree.store import FIRST_INODE, TreeDamaged, TreeStore, damaged
+from tests.unit.tree_documents import Garden, file, folder
+
+
+def planted(path: Path, files: int = 2000) -> Garden:
+    garden = Garden(path)
+    garden.take(folder(10, "F"), *(file(100 + number, f"{number:04d}.pdf", 10) for number in range(files)))
+    return garden
+
+
+def _truncated(path: Path) -> None:
+    with path.open("r+b") as tree:
+        tree.truncate(path.stat().st_size // 2)
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 1000)
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = bytes(byte ^ 0xFF for byte in content[middle : middle + 4096])
+    path.write_bytes(content)
+
+
+def _another_format(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def _rootless(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM node WHERE inode = 1")
+    db.close()
+
+
+@pytest.mark.parametrize("damage", [_truncated, _garbage, _flipped, _another_format, _rootless])
+def test_a_damaged_tree_is_moved_aside_and_begun_anew(
+    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tree.sqlite"
+    planted(path).store.close()
+    damage(path)
+    with caplog.at_level(logging.WARNING):
+        store = TreeStore.open(path)
+    assert (store.count(), store.fact("complete")) == (0, None)
+    store.close()
+    (aside,) = tmp_path.glob("tree.sqlite.damaged-*[0-9]")
+    assert str(aside) in caplog.text
+    assert "is damaged" in caplog.text
+
+
+def test_damage_met_in_use_is_found_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "tree.sqlite"
+    garden = planted(path)
+    garden.store.mark_damaged()
+    garden.store.close()
+    TreeStore(path).close()  # it was a false alarm, and the mark is gone
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_an_entry_in_no_folder_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "tree.sqlite"
+    planted(path, 3).store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE node SET parent = 999999 WHERE document_id = 101")
+    db.close()
+    with pytest.raises(TreeDamaged):
+        TreeStore(path)
+
+
+def test_a_full_disk_is_not_damage(tmp_path: Path) -> None:
+    path = tmp_path / "tree.sqlite"
+    garden = planted(path, 10)
+    (pages,) = garden.store._db.execute("PRAGMA page_count").fetchone()
+    garden.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as full:
+        garden.take(*(file(5000 + number, "x" * 200 + str(number), 10) for number in range(5000)))
+    assert not damaged(full.value)
+    assert garden.store.count() == 11  # all or nothing
+    garden.store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    garden.take(file(5000, "x", 10))
+    garden.store.close()
+    store = TreeStore.open(path)
+    assert store.count() == 12
+    store.close()
+
+
+def test_inode_numbers_are_never_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "tree.sqlite"
+    garden = Garden(path)
+    garden.take(file(10, "a"))
+    first = garden.of(10).inode
+    assert first >= FIRST_INODE
+    garden.take(folder(10, "a"))  # another kind: the old row is left to those who have it open
+    second = garden.of(10).inode
+    garden.take(file(10, "a"))
+    third = garden.of(10).inode
+    garden.store.close()
+    garden = Garden(path)  # drops the rows of the old ones
+    assert garden.store.by_inode(first) is None
+    garden.take(file(11, "b"))
+    assert len({first, second, third, garden.of(11).inode}) == 4
+    assert garden.of(11).inode > third
+    garden.store.close()
+
+
+def test_inode_numbers_stay_over_restarts(tmp_path: Path) -> None:
+    garden = planted(tmp_path / "tree", 50)
+    before = {node.document_id: node.inode for node in garden.store.children(garden.of(10).inode)}
+    garden.store.close()
+    again = TreeStore(tmp_path / "tree")
+    parent = again.child(ROOT, b"F")
+    assert parent is not None
+    assert {node.document_id: node.inode for node in again.children(parent.inode)} == before
+    again.close()
+
+
+def test_a_listing_is_read_in_parts(tmp_path: Path) -> None:
+    garden = planted(tmp_path / "tree", 500)
+    parent = garden.of(10).inode
+    found = []
+    after = 0
+    while part := garden.store.children(parent, after=after, limit=64):
+        found += part
+        after = part[-1].inode
+    assert [node.shown for node in found] == [f"{number:04d}.pdf".encode() for number in range(500)]
+    assert all(node.kind is Kind.FILE for node in found)
+    garden.store.close()
+
+
+def test_writing_back_goes_on_beside_the_loops_own_connection(tmp_path: Path) -> None:
+    garden = planted(tmp_path / "tree", 12_000)
+    assert garden.store.checkpoint_due()
+    assert not garden.store.checkpoint_due()
+    written = (tmp_path / "tree").stat().st_size
+    garden.store.checkpoint()
+    assert (tmp_path / "tree").stat().st_size > written
+    assert garden.store.count() == 12_001
+    garden.store.close()
+
+
+def test_sizes_are_of_the_newest_versions(tmp_path: Path) -> None:
+    garden = planted(tmp_path / "tree", 20)
+    sizes = garden.store.sizes()
+    assert (sizes.documents, sizes.size_bytes) == (21, 200)
+    garden.store.close()
