@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -193,6 +194,8 @@ def _reason(error: BaseException) -> str:
     """The lowest cause's own words: "Connection refused" says more than what wraps it."""
     while (cause := _cause(error)) is not None:
         error = cause
+    if isinstance(error, ssl.SSLError):
+        return str(error)  # its errno is a number of its own
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # its own text may repeat the address
     return str(error) or type(error).__name__

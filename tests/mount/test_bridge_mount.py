@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from procorefs.kernel.abort import NotMounted, find_connection
+from tests.mounting import wait_until
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
@@ -422,7 +423,7 @@ def test_the_guard_holds_nothing_and_is_not_easily_killed(mounted: Mounted) -> N
     process = Path(f"/proc/{pid}")
     assert (process / "comm").read_text() == "procorefs-guard\n"
     assert (process / "cmdline").read_bytes().rstrip(b"\0") == b"procorefs-guard"
-    assert os.readlink(process / "cwd") == "/"
+    wait_until(lambda: os.readlink(process / "cwd") == "/", "the guard to leave our folder")
     held = sorted(os.readlink(fd).split(":")[0] for fd in (process / "fd").iterdir())
     assert held == ["anon_inode", "pipe"]  # signalfd and heartbeats
     assert os.getsid(pid) == pid

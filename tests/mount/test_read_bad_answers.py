@@ -261,7 +261,8 @@ def test_storage_that_does_not_do_its_work(broken: SandboxHandle, mount: Callabl
     for number, trouble in enumerate(TROUBLES):
         put(broken, f"{trouble}.bin", pattern(number, 2 * MIB + 11))
     mounted = mount_followed(broken, mount)
-    for number, (trouble, (switches, expected)) in enumerate(TROUBLES.items()):
+    backwards = list(enumerate(TROUBLES.items()))[::-1]  # so that no bytes are read ahead of their trouble
+    for number, (trouble, (switches, expected)) in backwards:
         data = pattern(number, 2 * MIB + 11)
         path = mounted.path / f"{trouble}.bin"
         broken.faults(**switches)

@@ -73,7 +73,8 @@ async def test_sequential_reading_asks_for_ever_larger_ranges(tmp_path: Path) ->
         reader.close()
     ranges = sorted(source.requests)
     assert len(ranges) <= 20
-    assert max(end - start for _, start, end in ranges) == 32 * MIB
+    # how large in the end depends on how far the reader is ahead of the downloads, which is a matter of scheduling
+    assert 16 * MIB < max(end - start for _, start, end in ranges) <= 32 * MIB
     assert source.delivered_bytes == one.size_bytes
     assert 2 <= source.most_running <= 4
 
