@@ -161,7 +161,7 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """Answers what is known at once; only an entry that is not may wait for its folder to be listed."""
+        """Answers what is known at once; only for an entry that is not its folder is listed, or a due look made."""
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
         node = self._store.child(Inode(parent_inode), name)
@@ -169,7 +169,9 @@ class Operations(pyfuse3.Operations):
             await self._follower.children_known(Inode(parent_inode))
             node = self._store.child(Inode(parent_inode), name)
         if node is None:
-            self._follower.look_soon()
+            await self._follower.freshen()
+            node = self._store.child(Inode(parent_inode), name)
+        if node is None:
             raise NoEntry
         return attributes(node, self._ownership)
 
@@ -187,16 +189,30 @@ class Operations(pyfuse3.Operations):
     # Folders
 
     @by_inode
-    async def opendir(self, inode: int, _ctx: pyfuse3.RequestContext) -> int:
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """All waiting for Procore happens here, where the kernel holds no lock of the folder."""
         folder = Inode(inode)
         if not self._store.reachable(folder):
             raise NoEntry
         await self._follower.children_known(folder)
-        await self._follower.freshen()
-        if not self._store.reachable(folder):
-            raise NoEntry
+        await self._freshen_place(folder, ctx.pid)
         return self.folders.open(folder)
+
+    async def _freshen_place(self, inode: Inode, tid: int) -> bool:
+        """Wait for a look that is due. Raises Stale when the inode is elsewhere then, or gone.
+
+        The kernel came by a name that it remembered: told so, it looks the whole path up again, once. True: this is
+        that second try, which needs no look.
+        """
+        if self._sent_back.pop(tid, None) is not None:
+            return True
+        if self._follower.look_is_due():
+            before = self._store.place(inode)
+            await self._follower.freshen()
+            if self._store.place(inode) != before:
+                self._sent_back[tid] = True
+                raise Stale
+        return False
 
     @by_folder_at_once
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -238,9 +254,7 @@ class Operations(pyfuse3.Operations):
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly
-        is_second_try = self._sent_back.pop(ctx.pid, None) is not None
-        if not is_second_try:
-            await self._follower.freshen()
+        is_second_try = await self._freshen_place(Inode(inode), ctx.pid)
         await self._notifier.settled(inode)
         # No await from here on: the version must not be replaced between looking it up and counting as open.
         node = self._node(inode)

@@ -88,6 +88,7 @@ class Follower:
         self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
         self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
         self._looked_at_s: float | None = None
+        self._look_began_s = float("-inf")
         self._tried_at_s: float | None = None
         self._behind = False
         self._used = False
@@ -117,8 +118,11 @@ class Follower:
         """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
         if not self.look_is_due():
             return
+        old_s = trio.current_time() - self._freshness_s
         with trio.move_on_after(LOOK_WAIT_S) as patience:
             await self._join("look", lambda: self._look(Priority.INTERACTIVE))
+            if self._look_began_s < old_s:  # it ran already, and had asked too early
+                await self._join("look", lambda: self._look(Priority.INTERACTIVE))
         if patience.cancelled_caught:
             # The look goes on; whoever opens the next file does not wait for the same slow server again.
             self._tried_at_s = trio.current_time()
@@ -171,6 +175,8 @@ class Follower:
                 return
             except (ProcoreError, sqlite3.Error) as error:
                 log.warning("Listing the project failed and is tried again in %.0f s: %s", pause_s, error)
+            except Exception:
+                log.exception("Listing the project failed in an unforeseen way; next try in %.0f s", pause_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
 
@@ -194,7 +200,7 @@ class Follower:
                 folder, document_id, listing_pass=self._pass(), priority=Priority.INTERACTIVE
             )
 
-        await self._join(("folder", folder), work)
+        await self._join(FolderWork(folder), work)
 
     async def _wait_for_listing(self) -> None:
         if self._failure is not None and trio.current_time() - self._failure[0] < RETRY_S:
@@ -223,15 +229,21 @@ class Follower:
         self._behind = False
         self._failure = None
         self._looked_at_s = self._tried_at_s = trio.current_time()
+        self._shared.excuse(lambda key: isinstance(key, FolderWork))  # who waits for one: it is listed now
         log.info("Listed %d documents in %.1f s.", self._store.count(), trio.current_time() - began_s)
 
     async def _look(self, priority: Priority) -> None:
         """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
+        self._look_began_s = trio.current_time()
         try:
             reconciled = await self._looker.look(priority)
         except (ProcoreError, sqlite3.Error) as error:
             if not self._behind:
                 log.warning("Changes in Procore can't be seen, the last known state is served: %s", error)
+            self._behind = True
+            return
+        except Exception:
+            log.exception("Looking for changes failed in an unforeseen way")
             self._behind = True
             return
         finally:
@@ -244,6 +256,13 @@ class Follower:
 
     def _pass(self) -> int:
         return int(self._store.fact("pass") or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderWork:
+    """The key of a folder that is listed by itself."""
+
+    folder: Inode
 
 
 class DirectFetches:
