@@ -2,7 +2,6 @@
 
 import json
 import operator
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,6 +48,9 @@ class Figure:
     """None: shown beside another row to make that one clear."""
     rclone: float | None = None
     note: str = ""
+    rounds_s: tuple[float, ...] = ()
+    """What each round took, of which `value` is the best; for the JSON file."""
+    rclone_rounds_s: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -82,9 +84,31 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def median_rate(amount: float, times_s: Sequence[float]) -> float:
-    """What the middle one of several rounds did a second: one that others disturbed does not count."""
-    return amount / statistics.median(times_s)
+def best_rate(amount: float, times_s: Sequence[float]) -> float:
+    """What the best of several rounds did a second: whatever else runs on the machine only ever makes one slower."""
+    return amount / min(times_s)
+
+
+def rate(
+    what: str,
+    amount: float,
+    unit: str,
+    goal: Goal,
+    rounds_s: Sequence[float],
+    rclone_rounds_s: Sequence[float] = (),
+    note: str = "",
+) -> Figure:
+    """A row for rounds that did the same work each."""
+    return Figure(
+        what,
+        best_rate(amount, rounds_s),
+        unit,
+        goal,
+        best_rate(amount, rclone_rounds_s) if rclone_rounds_s else None,
+        note,
+        tuple(rounds_s),
+        tuple(rclone_rounds_s),
+    )
 
 
 def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
@@ -99,7 +123,8 @@ def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
         table.add_row(*figure.cells())
     with console.capture() as printed:
         console.print(table)
-    print("; ".join(f"{name} {value}" for name, value in facts), printed.get().strip(), sep="\n\n")
+    machine = "; ".join(f"{name} {value}" for name, value in facts)
+    print(machine, "Rates are those of the best round, ours and rclone's.", printed.get().strip(), sep="\n\n")
 
 
 def as_json(facts: Sequence[Fact], figures: Sequence[Figure]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench import work
 from bench.place import MIB, SMALL_FILE_BYTES, Place
-from bench.results import Figure, at_least, median_rate, times_rclone
+from bench.results import Figure, at_least, rate, times_rclone
 
 WARM = "page cache warm"
 COLD = "pages of the mount dropped"
@@ -24,14 +24,8 @@ def walk(place: Place) -> Iterator[Figure]:
         time.sleep(WALK_PAUSE_S)
 
     ours, theirs = _in_turns(place, work_once, warm=work_once, before_each=pause)
-    yield Figure(
-        f"warm walk with stat of {entries:,} entries",
-        median_rate(entries, ours),
-        "entries/s",
-        times_rclone(10),
-        median_rate(entries, theirs),
-        f"{WALK_PAUSE_S:g} s after the last",
-    )
+    what, note = f"warm walk with stat of {entries:,} entries", f"{WALK_PAUSE_S:g} s after the last"
+    yield rate(what, entries, "entries/s", times_rclone(10), ours, theirs, note)
 
 
 def open_files(place: Place) -> Iterator[Figure]:
@@ -48,9 +42,9 @@ def open_files(place: Place) -> Iterator[Figure]:
     what = "open+read+close of cached 2 KiB files"
     ours, theirs = _in_turns(place, work_once, warm=work_once)
     goal = times_rclone(3)
-    yield Figure(what, median_rate(count, ours), "files/s", goal, median_rate(count, theirs), WARM)
+    yield rate(what, count, "files/s", goal, ours, theirs, WARM)
     ours, theirs = _in_turns(place, work_once, before_each=drop)
-    yield Figure(what, median_rate(count, ours), "files/s", goal, median_rate(count, theirs), COLD)
+    yield rate(what, count, "files/s", goal, ours, theirs, COLD)
 
 
 def read_cached(place: Place) -> Iterator[Figure]:
@@ -67,9 +61,9 @@ def read_cached(place: Place) -> Iterator[Figure]:
     megabytes = size_bytes / 1e6
     ours, theirs = _in_turns(place, work_once, warm=work_once)
     goal = times_rclone(5)
-    yield Figure(what, median_rate(megabytes, ours), "MB/s", goal, median_rate(megabytes, theirs), WARM)
+    yield rate(what, megabytes, "MB/s", goal, ours, theirs, WARM)
     ours, theirs = _in_turns(place, work_once, before_each=drop)
-    yield Figure(what, median_rate(megabytes, ours), "MB/s", goal, median_rate(megabytes, theirs), COLD)
+    yield rate(what, megabytes, "MB/s", goal, ours, theirs, COLD)
 
 
 def read_uncached(place: Place) -> Iterator[Figure]:
@@ -84,12 +78,8 @@ def read_uncached(place: Place) -> Iterator[Figure]:
         big_file.stat()
         times_s.append(work.read_through(big_file, size_bytes))
     mount.unmount()
-    yield Figure(
-        f"sequential read of an uncached {size_bytes // MIB} MiB file",
-        median_rate(size_bytes / 1e6, times_s),
-        "MB/s",
-        at_least(200, "MB/s"),
-    )
+    what = f"sequential read of an uncached {size_bytes // MIB} MiB file"
+    yield rate(what, size_bytes / 1e6, "MB/s", at_least(200, "MB/s"), times_s)
 
 
 def _in_turns(
