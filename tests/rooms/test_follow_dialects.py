@@ -31,7 +31,9 @@ SERVERS: list[dict[str, Any]] = [{}, {"per_page_cap": 3}, {"no_v2": True, "per_p
 
 
 @pytest.mark.parametrize(
-    ("dialect", "settings"), zip(DIALECTS.values(), itertools.cycle(SERVERS)), ids=DIALECTS.keys()
+    ("dialect", "settings"),
+    list(zip(DIALECTS.values(), itertools.cycle(SERVERS), strict=False)),
+    ids=DIALECTS.keys(),
 )
 async def test_changes_by_others_are_shown(
     sandbox: SandboxHandle, tmp_path: Path, dialect: dict[str, Any], settings: dict[str, Any]
