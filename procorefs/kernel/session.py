@@ -34,6 +34,16 @@ class _AnswersToTheGone(logging.Filter):
         return "fuse_reply" not in record.msg or os.strerror(errno.ENOENT) not in record.getMessage()
 
 
+class _Word(str):
+    """A word for libfuse in any language: pyfuse3 would allow ASCII alone."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        """As the kernel, /proc/mounts and /etc/fstab have it, whatever is asked for."""
+        return os.fsencode(self)
+
+
 class Session:
     """One mount for as long as the `with` lasts. Raises MountRefused.
 
@@ -52,7 +62,7 @@ class Session:
         bridge = Bridge()
         bridge.set_opendir_policy(self._operations.may_keep_listing)
         try:
-            pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(self._words))
+            pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(map(_Word, self._words)))
         except RuntimeError as error:
             raise MountRefused(
                 f"The kernel did not mount at {self._mountpoint} ({error}): "

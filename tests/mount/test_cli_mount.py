@@ -158,6 +158,14 @@ def test_names_are_looked_up_and_shown_in_proc_mounts(desk: Desk) -> None:
     assert desk.status(desk.place)["project"]["id"] == company["projects"][0]["id"]
 
 
+def test_names_need_not_be_ascii(desk: Desk) -> None:
+    spec = "Northwind Builders/River\u017fide Medical Center"  # another letter for the same s
+    desk.mount(spec)
+    mount = mount_at(desk.place, read_mounts())
+    assert mount is not None
+    assert mount.source == spec
+
+
 def test_a_second_mount_at_the_place_is_refused(desk: Desk) -> None:
     desk.mount()
     refused(desk.run("mount", desk.place), "is already mounted")
