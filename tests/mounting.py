@@ -236,6 +236,19 @@ def state_of(pid: int) -> str:
         return "-"
 
 
+def guard_of(mounted: Mounted) -> int:
+    """The process that stands by for the daemon's death."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            except OSError:
+                continue
+            if name == "procorefs-guard" and int(rest.split()[1]) == mounted.pid:
+                return int(entry.name)
+    raise AssertionError("the mount has no guard")
+
+
 @pytest.fixture
 def programs() -> Iterator[Programs]:
     started = Programs()

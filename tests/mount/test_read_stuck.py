@@ -5,12 +5,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from tests.mounting import Mounted, Programs, is_running, mount_followed, wait_until
+from tests.mounting import Mounted, Programs, guard_of, is_running, mount_followed, wait_until
 from tests.patterns import pattern
 from tests.sandbox import SandboxHandle
 
@@ -24,19 +23,6 @@ MAPPED = (
     "import mmap, sys; f = open(sys.argv[1], 'rb'); "
     "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); print(m[int(sys.argv[2])], flush=True)"
 )
-
-
-def guard_of(mounted: Mounted) -> int:
-    """The process that stands by for the daemon's death."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
-            except OSError:
-                continue
-            if name == "procorefs-guard" and int(rest.split()[1]) == mounted.pid:
-                return int(entry.name)
-    raise AssertionError("the mount has no guard")
 
 
 def put(sandbox: SandboxHandle, path: str, data: bytes) -> None:
