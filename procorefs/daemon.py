@@ -27,7 +27,7 @@ from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
-from procorefs.limiter import LocalLimiter
+from procorefs.limiter import budget_key, open_limiter
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
@@ -91,7 +91,11 @@ class _Daemon:
     async def run(self) -> None:
         mount = self._mount
         with ExitStack() as stack:
-            async with open_client(mount.api, limiter=LocalLimiter()) as client:
+            key = budget_key(mount.api.api_url, mount.api.client_id)
+            async with (
+                open_limiter(mount.api.budget_dir, key, mount.options.limiter) as limiter,
+                open_client(mount.api, limiter=limiter) as client,
+            ):
                 me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
                 state_dir = private_dir(mount.state_dir(me.id))
                 stack.enter_context(owned(state_dir, mount.mountpoint))

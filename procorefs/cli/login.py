@@ -171,6 +171,7 @@ def _try(made: Profile, secret: str, name: str, paths: Paths) -> str:
         account=name if by_person else "",
         redirect_uri=made.redirect_uri,
         token_dir=paths.tokens_dir,
+        budget_dir=paths.budgets_dir,
     )
     private_dir(paths.tokens_dir)
     me = trio.run(_log_in, api)

@@ -53,6 +53,7 @@ def find_account(
         account=chosen or "" if by_person else "",
         redirect_uri=stored.redirect_uri if by_person else OUT_OF_BAND,
         token_dir=paths.tokens_dir,
+        budget_dir=paths.budgets_dir,
         use_keyring=stored.secret_in is SecretPlace.KEYRING,
     )
     return Account(

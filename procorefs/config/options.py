@@ -28,6 +28,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     #: age at which opening something first looks for changes at Procore
     freshness_s: float = 30.0
     cache_size_bytes: int = 10 << 30
+    #: who shares the call budget: `local`, or the address of a Redis
+    limiter: str = "local"
     #: restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid
     restrictions: frozenset[str] = frozenset()
 
@@ -55,6 +57,18 @@ class Option(msgspec.Struct, frozen=True):
     help: str
 
 
+def _parse_limiter(text: str) -> str:
+    """`local` or the address of a Redis."""
+    if text != "local":
+        from procorefs.limiter.redis_wire import parse_address  # ssl takes its time to import
+
+        try:
+            parse_address(text)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    return text
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("ro", "ro", None, "always in this release", "", "Read only: writing is refused with EROFS."),
     Option("allow_other", "allow_other", None, "off", "", "Let other users of this machine in as well."),
@@ -77,6 +91,14 @@ OPTIONS: tuple[Option, ...] = (
         "10G",
         "SIZE",
         "How much file content is kept on disk; K, M, G and T are understood.",
+    ),
+    Option(
+        "limiter",
+        "limiter",
+        _parse_limiter,
+        "local",
+        "local|redis://HOST:PORT/DB",
+        "Who shares the calls that Procore allows a client id: all of this user, or all that use that Redis.",
     ),
 )
 

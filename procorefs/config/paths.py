@@ -34,6 +34,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.state_dir / "tokens"
 
     @property
+    def budgets_dir(self) -> Path:
+        """One file for each API host and client id: the calls that all processes of this user share."""
+        return self.state_dir / "budgets"
+
+    @property
     def logs_dir(self) -> Path:
         """One log a mount point."""
         return self.state_dir / "logs"

@@ -2,5 +2,14 @@
 
 from procorefs.limiter.budget import Limiter, LimiterStatus, Priority, WindowStatus
 from procorefs.limiter.gate import LocalLimiter
+from procorefs.limiter.opening import budget_key, open_limiter
 
-__all__ = ["Limiter", "LimiterStatus", "LocalLimiter", "Priority", "WindowStatus"]
+__all__ = [
+    "Limiter",
+    "LimiterStatus",
+    "LocalLimiter",
+    "Priority",
+    "WindowStatus",
+    "budget_key",
+    "open_limiter",
+]

@@ -24,12 +24,19 @@ class WindowStatus(msgspec.Struct, frozen=True):
 
 
 class LimiterStatus(msgspec.Struct, frozen=True):
-    """What `status` shows; `paused_until` is Unix seconds, None when nothing is paused."""
+    """What `status` shows; times are Unix seconds, None when nothing is paused and nobody waits."""
 
     hourly: WindowStatus
     spike: WindowStatus
+    #: calls that wait, in every process that shares the budget
     waiting: int
     paused_until: float | None
+    #: the same by class: interactive, writing, refresh
+    waiting_by_class: dict[str, int] = {}
+    #: when the first of those who wait may go
+    next_at: float | None = None
+    #: with whom the budget is shared: `process`, `user`, `redis`, or `user` with "(redis is away)"
+    shared_by: str = "process"
 
 
 class Limiter(Protocol):

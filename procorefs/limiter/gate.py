@@ -1,93 +1,263 @@
-"""The gate of one process: callers queue by class and order, and the policy says when the first may go."""
+"""The gate of one process: callers queue by class and age, and the first of them asks the store when it may go.
+
+acquire ─▶ the queue ─▶ the first asks (`queue.ask` in the store) ─▶ 0: go; else sleep so long and ask again
+observe ─▶ a report ─▶ the store at once, or before the next question, or by `run` when the store was busy
+"""
 
 import math
 import random
+import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from operator import attrgetter
+from typing import NamedTuple
 
 import trio
 
+from procorefs.limiter import learning, queue
 from procorefs.limiter.budget import LimiterStatus, Priority, WindowStatus
-from procorefs.limiter.policy import Policy, Window
+from procorefs.limiter.headers import Report, ServerClock, read_report
+from procorefs.limiter.policy import STARVED_S, settle, wait_s
+from procorefs.limiter.process import own_name
+from procorefs.limiter.state import State, Window, decode, encode
+from procorefs.limiter.store import MemoryStore, Store, StoreAway
+
+RETRY_S = 0.05  # after which reports are brought to a store that was busy
+ORDER_LOOK_S = 5.0  # how often those behind look whether they have waited long enough to ask all the same
 
 
-class LocalLimiter:
-    """A budget known to this process alone.
+class _Caller:
+    """One `acquire` that waits."""
 
-    Only the first waiter (lowest class, then oldest) looks at the clock; all others sleep until they are
-    first. A call is taken by the waiter itself without an await after the decision, so a cancelled waiter
-    takes nothing.
+    __slots__ = ("priority", "since_s", "wake")
+
+    def __init__(self, priority: Priority, since_s: float) -> None:
+        self.priority = priority
+        self.since_s = since_s
+        self.wake = trio.Event()
+
+
+class _Told(NamedTuple):
+    """A report and when it came."""
+
+    report: Report
+    at_s: float
+
+
+class Gate:
+    """A Limiter over a store.
+
+    Only the first caller (lowest class, then oldest) asks, all others sleep until they are first. A call is taken
+    by the store in one step and there is no await after it, so a cancelled caller takes nothing.
     """
 
     def __init__(
-        self, *, unix_time_s: Callable[[], float] = time.time, jitter: Callable[[], float] = random.random
+        self,
+        store: Store,
+        *,
+        unix_time_s: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+        owner: str | None = None,
     ) -> None:
-        self._policy = Policy(jitter)
+        self._store = store
         self._unix_time_s = unix_time_s
-        self._queues: dict[Priority, deque[trio.Event]] = {priority: deque() for priority in Priority}
+        self._jitter = jitter
+        self._host = socket.gethostname()
+        self.owner = owner or own_name()
+        self._callers: list[_Caller] = []
+        self._server_clock = ServerClock()
+        self._sent_s: deque[float] = deque()  # when the calls under way were taken, oldest first
+        self._reports: list[_Told] = []  # not yet in the store
+        self._unreported = trio.Event()
 
     async def acquire(self, priority: Priority) -> None:
         """Wait for one call and take it; cancelled while waiting, nothing is taken."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        wake = trio.Event()
-        queue = self._queues[priority]
-        queue.append(wake)
+        caller = _Caller(priority, trio.current_time())
+        self._callers.append(caller)
         try:
-            while (wait_s := self._wait_s(wake, priority)) > 0:
-                with trio.move_on_after(wait_s):
-                    await wake.wait()
-                if wake.is_set():
-                    wake = self._renewed(queue, wake)
-            self._policy.take(priority, trio.current_time())
-        finally:
-            queue.remove(wake)
+            while True:
+                sleep_s = ORDER_LOOK_S
+                if self._may_ask(caller):
+                    sleep_s = await self._ask(caller)
+                    if sleep_s == 0:
+                        break
+                with trio.move_on_after(sleep_s):
+                    await caller.wake.wait()
+                if caller.wake.is_set():
+                    caller.wake = trio.Event()  # an event can be set only once
+        except BaseException:
+            self._callers.remove(caller)
+            if not self._callers:
+                self._leave()
             self._wake_first()
+            raise
+        self._callers.remove(caller)
+        self._sent_s.append(trio.current_time())
+        self._wake_first()
 
     def observe(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from the answer to a call that was taken; once for each. Status 0: no answer came."""
-        self._policy.observe(status, headers, trio.current_time(), self._unix_time_s())
+        now_s = trio.current_time()
+        sent_s = self._sent_s.popleft() if self._sent_s else now_s
+        server_unix_s = self._server_clock.unix_s(headers.get("date"), sent_s, now_s, self._unix_time_s())
+        self._reports.append(_Told(read_report(status, headers, server_unix_s), now_s))
+        if not self._report_now():
+            self._unreported.set()
         self._wake_first()
 
     def would_wait(self, priority: Priority) -> bool:
         """Would `acquire` have to wait now?"""
-        ahead = any(self._queues[other] for other in Priority if other <= priority)
-        return ahead or self._policy.wait_s(priority, trio.current_time()) > 0
+        if any(caller.priority <= priority for caller in self._callers):
+            return True
+        state, now_s = self._store.peek()
+        others = (w for w in state.waiters if w.owner != self.owner and now_s < w.wakes_at_s + queue.LATE_S)
+        if any(waiter.priority <= priority for waiter in others):
+            return True
+        return wait_s(_settled(state, now_s), priority, now_s) > 0
 
     def snapshot(self) -> LimiterStatus:
         """What is known now; times as Unix seconds."""
-        now_s = trio.current_time()
+        state, now_s = self._store.peek()
+        state = _settled(state, now_s)
+        state.waiters = [waiter for waiter in state.waiters if waiter.owner != self.owner]
+        waiting = [
+            mine + theirs
+            for mine, theirs in zip(self._waiting(), queue.waiting_by_class(state, now_s), strict=True)
+        ]
         to_unix_s = self._unix_time_s() - now_s
-        policy = self._policy
-        paused = policy.paused_until_s + to_unix_s if policy.paused_until_s > now_s else None
         return LimiterStatus(
-            hourly=_window_status(policy.hourly, now_s, to_unix_s),
-            spike=_window_status(policy.spike, now_s, to_unix_s),
-            waiting=sum(len(queue) for queue in self._queues.values()),
-            paused_until=paused,
+            hourly=_window_status(state.hourly, now_s, to_unix_s),
+            spike=_window_status(state.spike, now_s, to_unix_s),
+            waiting=sum(waiting),
+            paused_until=state.paused_until_s + to_unix_s if state.paused_until_s > now_s else None,
+            waiting_by_class={c.name.lower(): n for c, n in zip(Priority, waiting, strict=True)},
+            next_at=_next_at(state, waiting, now_s, to_unix_s),
+            shared_by=self._store.shared_by,
         )
 
-    def _wait_s(self, wake: trio.Event, priority: Priority) -> float:
-        if self._first() is not wake:
-            return math.inf
-        return self._policy.wait_s(priority, trio.current_time())
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Bring reports to a store that was busy or must be waited for; until cancelled."""
+        task_status.started()
+        while True:
+            await self._unreported.wait()
+            self._unreported = trio.Event()
+            try:
+                with self._taking_reports() as reports:
+                    await self._store.change(partial(_report_all, self.owner, reports, self._jitter))
+            except StoreAway:
+                await trio.sleep(RETRY_S)
+            self._wake_first()
+            if self._reports:
+                self._unreported.set()
 
-    def _first(self) -> trio.Event | None:
-        return next((queue[0] for queue in self._queues.values() if queue), None)
+    async def _ask(self, caller: _Caller) -> float:
+        asking = queue.Asking(
+            owner=self.owner,
+            host=self._host,
+            priority=caller.priority,
+            waited_s=trio.current_time() - caller.since_s,
+            waiting=self._waiting(),
+        )
+        try:
+            with self._taking_reports() as reports:
+                return await self._store.change(partial(_report_and_ask, asking, reports, self._jitter))
+        except StoreAway:
+            return RETRY_S
+
+    def _report_now(self) -> bool:
+        try:
+            with self._taking_reports() as reports:
+                self._store.change_now(partial(_report_all, self.owner, reports, self._jitter))
+        except StoreAway:
+            return False
+        return True
+
+    @contextmanager
+    def _taking_reports(self) -> Iterator[list["_Told"]]:
+        """The reports so far, for one step; they are back in their place when it was not carried out."""
+        reports = self._reports
+        self._reports = []
+        try:
+            yield reports
+        except BaseException:
+            self._reports = reports + self._reports
+            raise
+
+    def _leave(self) -> None:
+        with suppress(StoreAway):  # then it is late soon, and holds nobody up
+            self._store.change_now(partial(queue.leave, owner=self.owner))
+
+    def _may_ask(self, caller: _Caller) -> bool:
+        """Only the first asks, and the first of a class that may be starving behind it."""
+        if self._first() is caller:
+            return True
+        if trio.current_time() - caller.since_s < STARVED_S:
+            return False
+        return next(c for c in self._callers if c.priority is caller.priority) is caller
+
+    def _first(self) -> _Caller | None:
+        return min(self._callers, key=attrgetter("priority"), default=None)  # the oldest of the first class
 
     def _wake_first(self) -> None:
         first = self._first()
         if first is not None:
-            first.set()
+            first.wake.set()
 
-    def _renewed(self, queue: deque[trio.Event], wake: trio.Event) -> trio.Event:
-        """A fresh event at the same place in the queue: an event can be set only once."""
-        fresh = trio.Event()
-        queue[queue.index(wake)] = fresh
-        return fresh
+    def _waiting(self) -> tuple[int, int, int]:
+        counts = [0, 0, 0]
+        for caller in self._callers:
+            counts[caller.priority] += 1
+        return counts[0], counts[1], counts[2]
+
+
+class LocalLimiter(Gate):
+    """A budget known to this process alone."""
+
+    def __init__(
+        self, *, unix_time_s: Callable[[], float] = time.time, jitter: Callable[[], float] = random.random
+    ) -> None:
+        super().__init__(MemoryStore(), unix_time_s=unix_time_s, jitter=jitter)
+
+
+def _report_all(
+    owner: str, told: Sequence[_Told], jitter: Callable[[], float], state: State, now_s: float
+) -> None:
+    settle(state, now_s)
+    for report, at_s in told:
+        learning.observe(state, owner, report.aged(trio.current_time() - at_s), now_s, jitter)
+
+
+def _report_and_ask(
+    asking: queue.Asking, told: Sequence[_Told], jitter: Callable[[], float], state: State, now_s: float
+) -> float:
+    if told:
+        _report_all(asking.owner, told, jitter, state, now_s)
+    return queue.ask(state, asking, now_s)
+
+
+def _settled(state: State, now_s: float) -> State:
+    """A copy as it is at this moment."""
+    copy = decode(encode(state))
+    assert copy is not None
+    settle(copy, now_s)
+    return copy
+
+
+def _next_at(state: State, waiting: Sequence[int], now_s: float, to_unix_s: float) -> float | None:
+    """When the first of those who wait may go; None: nobody waits, or only an answer can tell."""
+    first = next((priority for priority in Priority if waiting[priority]), None)
+    if first is None:
+        return None
+    seconds = wait_s(state, first, now_s)
+    return now_s + seconds + to_unix_s if math.isfinite(seconds) else None
 
 
 def _window_status(window: Window, now_s: float, to_unix_s: float) -> WindowStatus:
-    if window.reset_at_s is None or window.reset_at_s <= now_s:
+    if not window.reset_at_s or window.reset_at_s <= now_s:
         return WindowStatus(window.limit, window.limit, None)
-    return WindowStatus(window.limit, max(window.remaining, 0), window.reset_at_s + to_unix_s)
+    remaining = min(max(int(window.remaining), 0), window.limit)
+    return WindowStatus(window.limit, remaining, window.reset_at_s + to_unix_s)

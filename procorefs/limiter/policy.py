@@ -1,240 +1,219 @@
-"""The arithmetic of the two windows: when may the next call be sent? Pure: every time is passed in.
+"""The arithmetic of the budget: when may the next call be sent, and what does a taken call change? Pure.
 
-Facts come from the headers of the answers (procore-api.md, Rate limits); the constants are only what is
-assumed before the first. Times are seconds on the caller's monotonic clock; Unix times are converted on the
-way in.
+Every function takes the state, which it changes, and the time on the store's clock; nothing here reads a clock or
+waits. Facts come from the answers (`learning`); the constants say how carefully what is left is spent.
+
+Both windows are counted down by the calls that are sent. While it is not certain that the spike window forgets all
+its calls at once, no stretch of its length ever sees more calls than the limit. The hour's calls go out quickly while
+more than half of them is left and are then spread evenly, so that all are used and none is missing at the end.
 """
 
+import bisect
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 
 from procorefs.limiter.budget import Priority
+from procorefs.limiter.state import FIXED, SLIDES, Permit, State, Window
 
-HOURLY_LIMIT = 3600
-HOURLY_S = 3600.0
-SPIKE_LIMIT = 25
-SPIKE_S = 10.0
 KEPT_OF_SPIKE = 2  # calls of a spike window that only INTERACTIVE may take
 KEPT_OF_HOUR = 0.1  # share of the hour that only INTERACTIVE may take, shrinking to nothing towards Reset
-BURST_SHARE = 0.5  # up to this share of the spike limit goes at once, what follows is spread over the window
+KEPT_OF_SLIDING_HOUR = 10  # the same where calls fall out one by one and there is no Reset to shrink towards
+KEPT_TO_THE_END = (
+    0.01  # share of the hour that is kept for them till Reset: less than that is never worth a wait
+)
+BURST_SHARE = 0.5  # up to this share of a window goes at once, what follows is spread over it
+HURRY_SHARE = 0.8  # of the spike window is used at most while the hour is what will run out
+EARLY_SHARE = (
+    0.03  # the even spread aims at this much before the hour's end: only a window near its end is told
+)
 RESET_MARGIN_S = 1.0  # Reset has whole seconds and may be rounded down
-HEADROOM = 8  # calls beyond those answered that an unknown spike limit is trusted to take
-CLOCK_TOLERANCE_S = 2.0  # a server's Date that differs by less is taken as the same clock
-LONGEST_PAUSE_S = 3700.0  # nothing the server names makes us wait longer than a window
-FIRST_BACKOFF_S = 1.0
-LONGEST_BACKOFF_S = 60.0
+SLIDING_LOOK_S = 10.0  # while nothing is left of a sliding hour, how often some calls are taken to be free
+LOOK_S = 10.0  # what is kept for others changes: look again after so long
+LEASE_S = 30.0  # a call without an answer for so long has been counted, or never will be
+PROBE_S = 10.0  # how long the others wait for the answer that proves a new window
+LONGEST_RECENT = 256
+MOST_PERMITS = 200
+STARVED_S = 30.0  # a class that waited so long, and got nothing for so long, gets one call before the others
+FEW_STRANGERS = 0.1
 
 
-class Window:
-    """What is known about one window.
+def settle(state: State, now_s: float) -> None:
+    """Bring the state to this moment: windows end, calls age. First step of every change."""
+    if now_s < state.clock_s:
+        state.shift(now_s - state.clock_s)
+    state.clock_s = now_s
+    while state.permits and state.permits[0].taken_s <= now_s - LEASE_S:
+        _bury(state, 0, state.permits[0].taken_s + LEASE_S)
+    horizon_s = now_s - state.spike.length_s
+    gone = 0
+    for answered_s in state.recent:
+        if answered_s > horizon_s:
+            break
+        gone += 1
+    del state.recent[: max(gone, len(state.recent) - LONGEST_RECENT)]
+    _roll(state.spike, state, now_s)
+    _roll(state.hourly, state, now_s)
 
-    `remaining` is what the server last said, less what was sent since; it is refilled when `reset_at_s` has
-    passed. `reset_at_s` is None while no call has been counted in a new window.
+
+def _bury(state: State, index: int, at_s: float) -> None:
+    """Give up a call whose answer nobody will report; it counts as sent."""
+    del state.permits[index]
+    bisect.insort(state.recent, at_s)
+    state.doubtful_until_s = max(state.doubtful_until_s, at_s + state.spike.length_s)
+
+
+def bury_owner(state: State, owner: str, now_s: float) -> None:
+    """A process is gone: its calls count as sent, and it does not wait any more."""
+    for index in reversed(range(len(state.permits))):
+        if state.permits[index].owner == owner:
+            _bury(state, index, now_s)
+    state.waiters = [waiter for waiter in state.waiters if waiter.owner != owner]
+
+
+def wait_s(state: State, priority: Priority, now_s: float, waited_s: float = 0.0) -> float:
+    """Seconds until a call of this class may be sent: 0 means now. The state is settled.
+
+    Infinite while only an answer to a call under way can help.
     """
-
-    def __init__(self, limit: int, length_s: float) -> None:
-        self.limit = limit
-        self.length_s = length_s
-        self.remaining = limit
-        self.reset_at_s: float | None = None
-
-    def roll(self, now_s: float) -> None:
-        """Start anew when Reset has passed."""
-        if self.reset_at_s is not None and now_s >= self.reset_at_s:
-            self.remaining = self.limit
-            self.reset_at_s = None
-
-    def take(self, now_s: float) -> None:
-        if self.reset_at_s is None:
-            self.reset_at_s = now_s + self.length_s
-        self.remaining -= 1
-
-    def learn(self, limit: int, remaining: int, reset_at_s: float, in_flight: int) -> None:
-        """Believe an answer; calls in flight may not be in its count yet, so they are taken off again.
-
-        Answers overtake each other: while others are under way, only a lower count is news.
-        """
-        known = remaining - in_flight
-        same = self.reset_at_s is not None and abs(reset_at_s - self.reset_at_s) < 1.5
-        if same and in_flight and limit == self.limit:
-            known = min(known, self.remaining)
-        self.limit, self.remaining, self.reset_at_s = limit, known, reset_at_s
+    pause_s = max(0.0, state.paused_until_s - now_s)
+    if state.unlimited:
+        return pause_s
+    if len(state.permits) >= MOST_PERMITS:
+        return math.inf
+    person = priority is Priority.INTERACTIVE or is_starved(state, priority, now_s, waited_s)
+    return max(
+        pause_s,
+        _spike_wait_s(state, person, now_s),
+        _proof_wait_s(state, now_s),
+        _hourly_wait_s(state, priority, now_s),
+    )
 
 
-class Policy:
-    """Both windows and the pause, for one budget. `jitter` gives a number in [0, 1)."""
+def is_starved(state: State, priority: Priority, now_s: float, waited_s: float) -> bool:
+    """Has this class waited, and got nothing, for so long that its turn has come?"""
+    return waited_s >= STARVED_S and now_s - state.served_s[priority] >= STARVED_S
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
-        self.hourly = Window(HOURLY_LIMIT, HOURLY_S)
-        self.spike = Window(SPIKE_LIMIT, SPIKE_S)
-        self.paused_until_s = 0.0
-        self._jitter = jitter
-        self._in_flight = 0
-        # When the calls of the last SPIKE_S were answered: keeps to the limit also where windows slide.
-        self._recent: deque[float] = deque()
-        self._last_spread_s = -math.inf
-        self._throttled_in_a_row = 0
-        self._limits_told = False  # some answer named a limit, or 429 proved that there is one
-        self._hourly_told = False
-        self._spike_told = False
-        self._unlimited = False  # answers come without limits: only pauses hold
 
-    def wait_s(self, priority: Priority, now_s: float) -> float:
-        """Seconds until a call of this class may be sent: 0 means now.
+def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
+    """Count a call that is being sent. Only after `wait_s` was 0 at the same moment."""
+    state.permits.append(Permit(owner, now_s, state.answered))
+    for window in (state.hourly, state.spike):
+        if not window.reset_at_s:
+            window.reset_at_s = now_s + window.length_s + RESET_MARGIN_S
+        window.remaining -= 1
+        if window.sure > 0:
+            window.sure -= 1
+    state.served_s[priority] = now_s
+    if priority is not Priority.INTERACTIVE:
+        state.last_spread_s = now_s
 
-        While calls are in flight this can be infinite: their answers decide, ask again when one came.
-        """
-        self._forget(now_s)
-        pause_s = self.paused_until_s - now_s
-        if self._unlimited:
-            return max(0.0, pause_s)
-        return max(0.0, pause_s, self._spike_wait_s(priority, now_s), self._hourly_wait_s(priority, now_s))
 
-    def take(self, priority: Priority, now_s: float) -> None:
-        """Count a call that is being sent. Only after `wait_s` was 0 at the same moment."""
-        self._in_flight += 1
-        self.hourly.take(now_s)
-        self.spike.take(now_s)
-        if priority is not Priority.INTERACTIVE:
-            self._last_spread_s = now_s
+def strangers_since(state: State, told_s: float, most_s: float, now_s: float) -> int:
+    """How many calls other programs may have made since an answer told; 0 where there are none."""
+    if state.strangers_burst < FEW_STRANGERS:
+        return 0
+    return math.ceil(state.strangers_burst + state.strangers_per_s * min(now_s - told_s, most_s))
 
-    def observe(self, status: int, headers: Mapping[str, str], now_s: float, unix_now_s: float) -> None:
-        """Learn from one answer; status 0 means that none came (Procore may have counted the call)."""
-        self._in_flight = max(0, self._in_flight - 1)
-        self._recent.append(now_s)
-        if status == 0:
+
+def _roll(window: Window, state: State, now_s: float) -> None:
+    """Begin anew when Reset has passed."""
+    if not window.reset_at_s or now_s < window.reset_at_s:
+        return
+    if window is state.spike:
+        if window.kind == SLIDES and now_s - window.told_at_s < window.length_s:
+            window.remaining += 1  # the oldest call has fallen out; the next answer tells of others
+            window.reset_at_s = now_s + RESET_MARGIN_S
             return
-        server_ahead_s = _server_ahead_s(headers, unix_now_s)
-        to_monotonic_s = now_s - unix_now_s - server_ahead_s
-        reported = self._learn_window(headers, now_s, to_monotonic_s)
-        self._limits_told = self._limits_told or reported is not None or status == 429
-        self._unlimited = not self._limits_told and (self._unlimited or 200 <= status < 300)
-        if status == 429:
-            self._pause_for_429(headers, reported, now_s, unix_now_s)
-            return
-        self._throttled_in_a_row = 0
-        if status == 503:
-            self._pause(_retry_after_s(headers, unix_now_s), now_s)
-
-    def _forget(self, now_s: float) -> None:
-        self.hourly.roll(now_s)
-        self.spike.roll(now_s)
-        while self._recent and self._recent[0] <= now_s - SPIKE_S:
-            self._recent.popleft()
-
-    def _spike_wait_s(self, priority: Priority, now_s: float) -> float:
-        limit = self.spike.limit
-        kept = 0 if priority is Priority.INTERACTIVE else min(KEPT_OF_SPIKE, limit - 1)
-        used = self._in_flight + len(self._recent)
-        wait_s = 0.0
-        if used >= limit - kept:
-            excess = used - (limit - kept)  # as many of the recent calls and one more must have aged
-            wait_s = self._recent[excess] + SPIKE_S - now_s if excess < len(self._recent) else math.inf
-        if self.spike.remaining <= kept:
-            wait_s = max(wait_s, (self.spike.reset_at_s or now_s) - now_s)
-        spread = self._spike_told and priority is not Priority.INTERACTIVE
-        if spread and used >= limit * BURST_SHARE:
-            wait_s = max(wait_s, self._last_spread_s + SPIKE_S / limit - now_s)
-        return wait_s
-
-    def _hourly_wait_s(self, priority: Priority, now_s: float) -> float:
-        window = self.hourly
-        if window.reset_at_s is None:
-            return 0.0
-        left_s = window.reset_at_s - now_s
-        if window.remaining <= 0:
-            return left_s
-        if priority is Priority.INTERACTIVE:
-            return 0.0
-        # Kept now: limit * KEPT_OF_HOUR * left_s / HOURLY_S. Wait until that has shrunk below what remains.
-        free_when_left_s = window.remaining * HOURLY_S / (window.limit * KEPT_OF_HOUR)
-        return left_s - free_when_left_s
-
-    def _learn_window(self, headers: Mapping[str, str], now_s: float, to_monotonic_s: float) -> Window | None:
-        limit = _whole(headers.get("x-rate-limit-limit"))
-        remaining = _whole(headers.get("x-rate-limit-remaining"))
-        reset = _number(headers.get("x-rate-limit-reset"))
-        if limit is None or remaining is None or reset is None or limit < 1:
-            return None
-        left_s = min(max(reset + to_monotonic_s - now_s, 0.0), LONGEST_PAUSE_S)
-        window = self._window_meant(limit, left_s, now_s)
-        window.learn(limit, min(remaining, limit), now_s + left_s + RESET_MARGIN_S, self._in_flight)
-        self._learn_other(window)
-        return window
-
-    def _learn_other(self, window: Window) -> None:
-        """The window that was not reported would run out later: it has room, too."""
-        if window is self.spike:
-            self._spike_told = True
-            self.hourly.remaining = max(self.hourly.remaining, window.remaining)
-        elif not self._spike_told:
-            used = self._in_flight + len(self._recent)
-            self.spike.limit = max(self.spike.limit, used + HEADROOM)
-            self.spike.remaining = max(self.spike.remaining, HEADROOM)
-
-    def _window_meant(self, limit: int, left_s: float, now_s: float) -> Window:
-        """Headers do not name the window: the time left tells, and near the hour's end its limit and Reset."""
-        hour = self.hourly
-        if left_s > SPIKE_S + CLOCK_TOLERANCE_S:
-            self._hourly_told = True
-            return hour
-        if not self._hourly_told:
-            return hour if limit == hour.limit else self.spike
-        known_left_s = (hour.reset_at_s or math.inf) - RESET_MARGIN_S - now_s
-        hour_ends = limit == hour.limit and abs(known_left_s - left_s) < CLOCK_TOLERANCE_S
-        return hour if hour_ends else self.spike
-
-    def _pause_for_429(
-        self, headers: Mapping[str, str], reported: Window | None, now_s: float, unix_now_s: float
-    ) -> None:
-        backoff_s = min(FIRST_BACKOFF_S * 2**self._throttled_in_a_row, LONGEST_BACKOFF_S)
-        self._throttled_in_a_row = min(self._throttled_in_a_row + 1, 16)
-        named_s = _retry_after_s(headers, unix_now_s)
-        if named_s is None and reported is not None and reported.reset_at_s is not None:
-            named_s = reported.reset_at_s - now_s
-        self._pause(max(named_s or 0.0, backoff_s), now_s)
-
-    def _pause(self, pause_s: float | None, now_s: float) -> None:
-        if pause_s is None:
-            return
-        jitter_s = self._jitter() * min(1.0 + pause_s / 10, 5.0)
-        self.paused_until_s = max(self.paused_until_s, now_s + min(pause_s, LONGEST_PAUSE_S) + jitter_s)
+        window.remaining = window.limit - len(state.permits)
+        window.reset_at_s = 0.0
+        return
+    if window.kind == SLIDES:
+        window.sure = 1  # at least the oldest call has fallen out; the answer tells how many
+        window.remaining = max(window.remaining, 0.0) + max(
+            1.0, SLIDING_LOOK_S * window.limit / window.length_s / 3
+        )
+        window.reset_at_s = now_s + SLIDING_LOOK_S
+        return
+    margin = strangers_since(state, state.spike.told_at_s, window.length_s, now_s)
+    window.sure = max(1, int(window.remaining) - margin)  # this many there are even if the window slides
+    window.remaining = window.limit - len(state.permits)
+    window.reset_at_s = 0.0
 
 
-def _server_ahead_s(headers: Mapping[str, str], unix_now_s: float) -> float:
-    """How far the server's clock is ahead of ours, by its Date; 0 when they agree or it does not say."""
-    try:
-        ahead_s = parsedate_to_datetime(headers["date"]).timestamp() - unix_now_s
-    except (KeyError, ValueError, TypeError, OverflowError):
+def _spike_wait_s(state: State, person: bool, now_s: float) -> float:
+    spike = state.spike
+    limit = spike.limit if state.share == 1 else max(1, int(spike.limit * state.share))
+    kept = _kept_of_spike(state, person, limit, now_s)
+    used = len(state.permits) + len(state.recent)
+    wait_s = 0.0
+    if used >= limit - kept and (spike.kind != FIXED or state.share < 1):
+        excess = used - (limit - kept)  # as many of the recent calls and one more must have aged
+        recent = state.recent
+        wait_s = recent[excess] + spike.length_s - now_s if excess < len(recent) else math.inf
+    if spike.remaining - kept < 1:
+        wait_s = max(wait_s, (spike.reset_at_s or now_s) - now_s)
+    if not person and spike.told and used >= limit * BURST_SHARE:
+        gap_s = spike.length_s / max((limit - kept) * _spike_pace(state), 1.0)
+        wait_s = max(wait_s, state.last_spread_s + gap_s - now_s)
+    return wait_s
+
+
+def _spike_pace(state: State) -> float:
+    """Where the hour is what runs out, hurrying gains nothing: room for several calls of a person at once."""
+    hourly, spike = state.hourly, state.spike
+    hour_binds = hourly.limit / hourly.length_s < HURRY_SHARE * spike.limit / spike.length_s
+    return HURRY_SHARE if hour_binds else 1.0
+
+
+def _kept_of_spike(state: State, person: bool, limit: int, now_s: float) -> int:
+    """Calls left alone: a few for people, and what others may have used since the last answer."""
+    kept = 0 if person else KEPT_OF_SPIKE
+    kept += strangers_since(state, state.spike.told_at_s, state.spike.length_s, now_s)
+    return min(kept, limit - 1)
+
+
+def _proof_wait_s(state: State, now_s: float) -> float:
+    """At the start, and when the hour began anew by our reckoning: a few calls, until an answer proves it."""
+    hourly = state.hourly
+    if hourly.sure != 0 or not state.permits:
         return 0.0
-    return ahead_s if abs(ahead_s) > CLOCK_TOLERANCE_S else 0.0
+    probe_until_s = state.permits[-1].taken_s + PROBE_S
+    return 0.0 if now_s >= probe_until_s else math.inf
 
 
-def _retry_after_s(headers: Mapping[str, str], unix_now_s: float) -> float | None:
-    """Retry-After, in seconds or as a date."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    seconds = _number(value)
-    if seconds is not None:
-        return max(seconds, 0.0)
-    try:
-        until_s = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(until_s - unix_now_s - _server_ahead_s(headers, unix_now_s), 0.0)
+def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
+    hourly = state.hourly
+    if not hourly.reset_at_s:
+        return 0.0
+    left_s = hourly.reset_at_s - now_s
+    told = hourly.told_at_s > hourly.reset_at_s - hourly.length_s - RESET_MARGIN_S
+    margin = 0
+    if told:
+        last_told_s = max(hourly.told_at_s, state.spike.told_at_s)
+        # while it slides, as many of the others' calls fall out as they make
+        most_s = 0.0 if hourly.kind == SLIDES else hourly.length_s
+        margin = strangers_since(state, last_told_s, most_s, now_s)
+    free = hourly.remaining - margin
+    if priority is Priority.INTERACTIVE:
+        # not told: other answers say that there are more calls than we count, and will tell before there are none
+        return 0.0 if free >= 1 or not told else left_s
+    if hourly.kind == SLIDES:
+        kept = max(margin, min(KEPT_OF_SLIDING_HOUR, hourly.limit / 100))
+        return 0.0 if hourly.remaining >= kept + 1 else left_s
+    free -= state.strangers_per_s * left_s + hourly.limit * KEPT_TO_THE_END
+    if free < 1:
+        return left_s if state.strangers_per_s == 0 else min(left_s, LOOK_S)
+    # Kept now: limit * KEPT_OF_HOUR * left_s / length_s. Wait until that has shrunk below what is free.
+    free_when_left_s = (free - 1) * hourly.length_s / (hourly.limit * KEPT_OF_HOUR)
+    wait_s = left_s - free_when_left_s
+    # without a told end the hour may have begun long before our first call, if there are others: no burst then
+    at_once = BURST_SHARE if told or state.strangers_burst == 0 else 0.0
+    if hourly.remaining < hourly.limit * (1 - at_once):
+        gap_s = _even_gap_s(hourly, left_s, free) / state.share
+        wait_s = max(wait_s, state.last_spread_s + gap_s - now_s)
+    return min(wait_s, left_s)
 
 
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: str | None) -> int | None:
-    number = _number(value)
-    return int(number) if number is not None and number >= 0 else None
+def _even_gap_s(hourly: Window, left_s: float, free: float) -> float:
+    """Between two calls that are spread over what is left of the hour."""
+    truly_left_s = max(left_s - RESET_MARGIN_S, 0.0)
+    return max(truly_left_s - EARLY_SHARE * hourly.length_s, truly_left_s / 2) / free

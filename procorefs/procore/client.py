@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 
-from procorefs.limiter import Limiter, LocalLimiter, Priority
+from procorefs.limiter import Limiter, Priority, budget_key, open_limiter
 from procorefs.procore import wire
 from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.auth import Auth
@@ -350,13 +350,17 @@ def time_range(from_s: int | None, to_s: int | None) -> str:
 
 @asynccontextmanager
 async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) -> AsyncIterator[Client]:
-    """A client for as long as the context lasts; without a limiter it gets one of its own.
+    """A client for as long as the context lasts; without a limiter it shares the budget in `budget_dir`.
 
     Raises Invalid when an address is not https (http is for loopback hosts alone).
     """
     for name, url in (("API", settings.api_url), ("login", settings.login_url)):
         if not acceptable_url(url):
             raise Invalid(f"The {name} address cannot be used: it must begin with https://")
-    async with open_http(settings.api_url) as http:
+    async with AsyncExitStack() as stack:
+        if limiter is None:
+            key = budget_key(settings.api_url, settings.client_id)
+            limiter = await stack.enter_async_context(open_limiter(settings.budget_dir, key))
+        http = await stack.enter_async_context(open_http(settings.api_url))
         auth = Auth(settings, http, open_store(settings))
-        yield Client(settings, http, auth, limiter or LocalLimiter())
+        yield Client(settings, http, auth, limiter)

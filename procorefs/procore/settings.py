@@ -33,6 +33,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     redirect_uri: str = OUT_OF_BAND
     token_dir: Path | None = None  # of the state directory: shared by all processes of this user
+    budget_dir: Path | None = None  # the same for the calls they may make
     use_keyring: bool = False
     silence_s: float = 30.0  # no byte for so long: the server is silent
     patience_s: float = 30.0  # a passing failure is retried for at most so long

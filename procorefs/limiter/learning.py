@@ -1,0 +1,188 @@
+"""What an answer teaches: windows, pauses and the calls of other programs. Pure, as `policy`.
+
+An answer tells what was left when the server handled it. Own calls that were under way at that time may be in its
+count or not, so it gives a range: what is counted here is moved into that range and no further. Less than counted in
+the same window means that another program spends calls, too.
+
+Only the window that would run out first is told - by calls left or by the share of them left, implementations may
+differ - so each answer also gives a lower bound for the other one.
+"""
+
+import math
+from collections.abc import Callable
+
+from procorefs.limiter.headers import LONGEST_S, Reading, Report
+from procorefs.limiter.policy import RESET_MARGIN_S
+from procorefs.limiter.state import FIXED, SLIDES, UNKNOWN, Permit, State, Window
+
+SAME_RESET_S = 1.5  # Resets that differ by less are the same one
+TELLING_S = 2.0  # of a Reset this close the time left does not tell which window is meant
+HEADROOM = 8  # calls beyond those made that an unknown spike limit is trusted to take
+STRANGERS_SPAN_S = 300.0  # over which the calls of other programs are averaged
+UNSEEN = 1.1  # calls of others before our first in a spike window are not seen: about so many more there are
+BURST_SPAN_S = 3600.0  # over which the most of them at once is forgotten
+MOST_BURST = 5  # calls of others at once that room is kept for
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 60.0
+SLACK = 3  # calls by which two counts may differ without meaning anything
+
+
+def observe(state: State, owner: str, report: Report, now_s: float, jitter: Callable[[], float]) -> None:
+    """Learn from one answer to a call of `owner`; `jitter` gives a number in [0, 1). The state is settled."""
+    permit = _take_back(state, owner)
+    overlap = len(state.permits) + (0 if permit is None else state.answered - permit.answered)
+    state.answered += 1
+    counted = report.status not in (0, 429)
+    if not counted:
+        state.doubtful_until_s = now_s + state.spike.length_s
+    if report.status == 0:
+        state.recent.append(now_s)
+        return
+    window = None
+    if report.reading is not None:
+        window = _learn(state, report.reading, permit, overlap, now_s)
+    state.recent.append(now_s)
+    state.limits_told = state.limits_told or window is not None or report.status == 429
+    state.unlimited = not state.limits_told and (state.unlimited or 200 <= report.status < 300)
+    if report.status == 429:
+        _pause_for_429(state, report, window, now_s, jitter)
+        return
+    state.hourly.sure = -1
+    state.throttled_in_a_row = 0
+    if report.status == 503:
+        _pause(state, report.retry_after_s, now_s, jitter)
+
+
+def _take_back(state: State, owner: str) -> Permit | None:
+    for index, permit in enumerate(state.permits):
+        if permit.owner == owner:
+            return state.permits.pop(index)
+    return None  # given up already
+
+
+def _learn(
+    state: State, reading: Reading, permit: Permit | None, overlap: int, now_s: float
+) -> Window | None:
+    window = _window_meant(state, reading, now_s)
+    reset_s = now_s + reading.reset_in_s
+    taken_s = now_s if permit is None else permit.taken_s
+    if window.told_reset_s - reset_s > SAME_RESET_S and taken_s < window.told_reset_s - window.length_s:
+        return None  # a late word about the window before
+    _learn_kind(state, window, reading, reset_s, taken_s, now_s)
+    found = _clamp(window, reading, reset_s, overlap)
+    if window is state.spike:
+        found = _strangers_in_spike(state, reading, found, now_s)
+        state.hourly.remaining -= found
+    _count_strangers(state, found, now_s)
+    window.told, window.told_reset_s, window.told_at_s = True, reset_s, now_s
+    window.reset_at_s = reset_s + RESET_MARGIN_S
+    _learn_other(state, window, reading, overlap, now_s)
+    return window
+
+
+def _window_meant(state: State, reading: Reading, now_s: float) -> Window:
+    """Headers do not name the window: the time left tells, and near the hour's end the limit."""
+    hourly, spike = state.hourly, state.spike
+    if reading.reset_in_s > spike.length_s + TELLING_S:
+        return hourly
+    if (reading.limit == hourly.limit) != (reading.limit == spike.limit):
+        return hourly if reading.limit == hourly.limit else spike
+    if hourly.told and abs(now_s + reading.reset_in_s - hourly.told_reset_s) < SAME_RESET_S:
+        return hourly
+    to_hourly = abs(math.log(reading.limit / hourly.limit))
+    to_spike = abs(math.log(reading.limit / spike.limit))
+    return hourly if hourly.reset_at_s and to_hourly < to_spike else spike
+
+
+def _learn_kind(
+    state: State, window: Window, reading: Reading, reset_s: float, taken_s: float, now_s: float
+) -> None:
+    """A Reset that moves on by less than a window: it slides. More left than could be if it slid: it does not."""
+    if window.told_reset_s and SAME_RESET_S < reset_s - window.told_reset_s < window.length_s - SAME_RESET_S:
+        window.kind = SLIDES
+    elif window.kind == SLIDES and window is state.hourly:
+        if reading.remaining > window.limit * 0.9 and window.remaining < window.limit * 0.5:
+            window.kind = UNKNOWN
+    elif window is state.spike and window.kind == UNKNOWN and now_s >= state.doubtful_until_s:
+        horizon_s = now_s - window.length_s + SAME_RESET_S
+        surely_in = sum(horizon_s < answered_s <= taken_s for answered_s in state.recent)
+        if reading.limit == window.limit and reading.remaining > window.limit - 1 - surely_in + SLACK:
+            window.kind = FIXED
+
+
+def _clamp(window: Window, reading: Reading, reset_s: float, overlap: int) -> float:
+    """Move our count into what the answer allows; returns how many calls of others that revealed."""
+    found = 0.0
+    same = window.told and abs(reset_s - window.told_reset_s) < SAME_RESET_S
+    if reading.limit != window.limit:
+        window.remaining += reading.limit - window.limit
+        window.limit, same = reading.limit, False
+    if window.remaining > reading.remaining:
+        found = window.remaining - reading.remaining if same else 0.0
+        window.remaining = float(reading.remaining)
+    window.remaining = max(window.remaining, float(reading.remaining - overlap))
+    return found
+
+
+def _strangers_in_spike(state: State, reading: Reading, found: float, now_s: float) -> float:
+    """Calls of others since the last answer: where the window slides, by rate; else what the count revealed."""
+    spike = state.spike
+    if spike.kind != SLIDES:
+        return found * UNSEEN
+    own = len(state.permits) + len(state.recent) + 1
+    strange = max(0.0, spike.limit - reading.remaining - own)
+    since_s = min(now_s - spike.told_at_s, spike.length_s)
+    return strange * since_s / spike.length_s
+
+
+def _count_strangers(state: State, found: float, now_s: float) -> None:
+    fading = math.exp(-(now_s - state.strangers_at_s) / STRANGERS_SPAN_S)
+    state.strangers_per_s = state.strangers_per_s * fading + found / STRANGERS_SPAN_S
+    memory = math.exp(-(now_s - state.strangers_at_s) / BURST_SPAN_S)
+    state.strangers_burst = max(state.strangers_burst * memory, min(found, MOST_BURST))
+    state.strangers_at_s = now_s
+
+
+def _learn_other(state: State, told: Window, reading: Reading, overlap: int, now_s: float) -> None:
+    """The window that was not told would run out later: it has at least as many calls or as great a share left."""
+    if told is state.spike:
+        _trust_hour(state, reading, overlap, now_s)
+    elif not state.spike.told:
+        spike = state.spike
+        head = min(HEADROOM, reading.remaining, int(spike.limit * reading.remaining / reading.limit))
+        spike.limit = max(spike.limit, len(state.permits) + len(state.recent) + 1 + head)
+        spike.remaining = max(spike.remaining, float(head))
+
+
+def _trust_hour(state: State, reading: Reading, overlap: int, now_s: float) -> None:
+    hourly = state.hourly
+    least = min(reading.remaining, hourly.limit * reading.remaining / reading.limit) - overlap
+    if hourly.remaining >= least - SLACK:
+        return
+    # By our count the hour was so near its end that the answer would have told it: the count is wrong.
+    if not hourly.told and state.strangers_burst == 0:
+        hourly.remaining += hourly.limit / 4  # nobody told the limit: it is larger
+        hourly.limit += hourly.limit // 4
+    elif hourly.kind != SLIDES and now_s > hourly.told_reset_s:
+        hourly.remaining = hourly.limit - 1.0  # its end was only reckoned: it began anew before
+        hourly.reset_at_s = now_s + hourly.length_s + RESET_MARGIN_S
+    hourly.remaining = max(hourly.remaining, float(least))
+
+
+def _pause_for_429(
+    state: State, report: Report, window: Window | None, now_s: float, jitter: Callable[[], float]
+) -> None:
+    backoff_s = min(FIRST_BACKOFF_S * 2**state.throttled_in_a_row, LONGEST_BACKOFF_S)
+    state.throttled_in_a_row = min(state.throttled_in_a_row + 1, 16)
+    named_s = report.retry_after_s
+    if named_s is None and window is not None:
+        named_s = window.reset_at_s - now_s
+    _pause(state, max(named_s or 0.0, backoff_s), now_s, jitter)
+    state.hourly.sure = 1  # carefully again
+
+
+def _pause(state: State, pause_s: float | None, now_s: float, jitter: Callable[[], float]) -> None:
+    if pause_s is None:
+        return
+    jitter_s = jitter() * min(1.0 + pause_s / 10, 5.0)
+    state.paused_until_s = max(state.paused_until_s, now_s + min(pause_s, LONGEST_S) + jitter_s)

@@ -1,0 +1,83 @@
+"""Opens the budget of one API host and client id: shared by the user's processes, or by hosts through Redis."""
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import trio
+
+from procorefs.limiter.fallback import WithFallback
+from procorefs.limiter.gate import Gate
+from procorefs.limiter.shared_file import FileStore
+from procorefs.limiter.store import MemoryStore, Store
+
+log = logging.getLogger(__name__)
+
+LOCAL = "local"
+
+Part = Callable[[], Awaitable[None]]
+
+
+def budget_key(api_url: str, client_id: str) -> str:
+    """Names a budget: Procore counts by client id."""
+    host = urlsplit(api_url).netloc.lower()
+    return hashlib.sha256(f"{host}\0{client_id}".encode()).hexdigest()[:32]
+
+
+@asynccontextmanager
+async def open_limiter(folder: Path | None, key: str, where: str = LOCAL) -> AsyncIterator[Gate]:
+    """The gate to the budget `key`, for as long as the context lasts.
+
+    `folder` is where processes of this user share it (None: nobody does); `where` is `local` or the address of a
+    Redis. Raises ValueError when that is neither.
+    """
+    async with AsyncExitStack() as stack:
+        store, parts = (
+            _local(stack, folder, key) if where == LOCAL else _through_redis(stack, folder, key, where)
+        )
+        gate = Gate(store)
+        failure: BaseException | None = None
+        async with trio.open_nursery() as nursery:
+            for part in (gate.run, *parts):
+                nursery.start_soon(part)
+            try:
+                yield gate
+            except trio.Cancelled:
+                raise
+            except BaseException as error:
+                failure = error  # raised below: a nursery would put it into a group
+            finally:
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+
+def _through_redis(
+    stack: AsyncExitStack, folder: Path | None, key: str, url: str
+) -> tuple[Store, list[Part]]:
+    from procorefs.limiter.redis_store import RedisStore  # ssl takes its time to import
+    from procorefs.limiter.redis_wire import parse_address
+
+    address = parse_address(url)
+    shared = RedisStore(address, key)
+    stack.push_async_callback(shared.aclose)
+    alone, parts = _local(stack, folder, f"{key}-alone")
+    store = WithFallback(shared, alone, f"Redis at {address}")
+    return store, [store.run, *parts]
+
+
+def _local(stack: AsyncExitStack, folder: Path | None, key: str) -> tuple[Store, list[Part]]:
+    if folder is None:
+        return MemoryStore(), []
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shared = FileStore(folder / f"{key}.budget")
+    except OSError as error:
+        log.warning("the call budget cannot be shared in %s (%s)", folder, error.strerror)
+        return MemoryStore(), []
+    stack.callback(shared.close)
+    store = WithFallback(shared, MemoryStore(), f"The call budget in {folder}")
+    return store, [store.run]

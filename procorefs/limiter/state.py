@@ -1,0 +1,139 @@
+"""All that is known of one budget: plain values that every process and host of it reads and writes as one record.
+
+Times are seconds on the clock of the store that holds the record; 0.0 means "none". Only `policy` and `queue`
+change it.
+"""
+
+import msgspec
+
+HOURLY_LIMIT = 3600
+HOURLY_S = 3600.0
+SPIKE_LIMIT = 25
+SPIKE_S = 10.0
+CAREFUL_START = 3  # calls under way before the first answer ever
+
+UNKNOWN, SLIDES, FIXED = range(3)  # how a window ends: its calls fall out one by one, or all at Reset
+
+
+class Window(msgspec.Struct, array_like=True):
+    """One of the two windows."""
+
+    limit: int
+    length_s: float
+    #: calls that may still be sent; those under way are taken off already. Fractions: estimates of others' calls
+    remaining: float
+    #: when it ends by our reckoning; 0: no call has been counted in it
+    reset_at_s: float = 0.0
+    #: the last Reset that an answer named, without margin; 0: none yet
+    told_reset_s: float = 0.0
+    #: when an answer last spoke of this window
+    told_at_s: float = 0.0
+    kind: int = UNKNOWN
+    #: the limit comes from an answer
+    told: bool = False
+    #: calls that may go before an answer proves that the window began anew; negative: proved
+    sure: int = -1
+
+
+class Permit(msgspec.Struct, array_like=True):
+    """A call under way."""
+
+    owner: str
+    taken_s: float
+    #: `State.answered` at that moment
+    answered: int
+
+
+class Waiter(msgspec.Struct, array_like=True):
+    """The first in the queue of one process."""
+
+    owner: str
+    priority: int
+    arrived_s: float
+    #: when it will ask again; one that is late is stopped or dead and holds nobody up
+    wakes_at_s: float
+    #: how many wait in that process, by class
+    waiting: tuple[int, int, int]
+
+
+class State(msgspec.Struct, array_like=True):
+    """One budget."""
+
+    hourly: Window
+    spike: Window
+    #: the moment of the last change; a clock that shows less has been set back
+    clock_s: float = 0.0
+    permits: list[Permit] = []
+    #: answers so far
+    answered: int = 0
+    #: when the calls of the last spike length were answered, oldest first
+    recent: list[float] = []
+    #: until then answers may not have been counted by the server
+    doubtful_until_s: float = 0.0
+    paused_until_s: float = 0.0
+    throttled_in_a_row: int = 0
+    #: some answer named a limit, or 429 proved that there is one
+    limits_told: bool = False
+    #: answers come without limits: only pauses hold
+    unlimited: bool = False
+    #: the last call of the classes that are spread
+    last_spread_s: float = 0.0
+    #: the last call of each class
+    served_s: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
+    #: calls of other programs with our client id, a second, smoothed
+    strangers_per_s: float = 0.0
+    strangers_at_s: float = 0.0
+    #: the most of them that one answer lately revealed, fading
+    strangers_burst: float = 0.0
+    waiters: list[Waiter] = []
+    #: host → when it last asked
+    hosts: dict[str, float] = {}
+    #: the part of the limits that is ours while we cannot ask those who share it
+    share: float = 1.0
+
+    def shift(self, seconds: float) -> None:
+        """Move every time: the clock was changed by so much."""
+        for window in (self.hourly, self.spike):
+            window.reset_at_s = _moved(window.reset_at_s, seconds)
+            window.told_reset_s = _moved(window.told_reset_s, seconds)
+            window.told_at_s = _moved(window.told_at_s, seconds)
+        for name in ("clock_s", "doubtful_until_s", "paused_until_s", "last_spread_s", "strangers_at_s"):
+            setattr(self, name, _moved(getattr(self, name), seconds))
+        self.served_s = [_moved(time_s, seconds) for time_s in self.served_s]
+        self.recent = [time_s + seconds for time_s in self.recent]
+        self.hosts = {host: time_s + seconds for host, time_s in self.hosts.items()}
+        for permit in self.permits:
+            permit.taken_s += seconds
+        for waiter in self.waiters:
+            waiter.arrived_s += seconds
+            waiter.wakes_at_s += seconds
+
+
+def _moved(time_s: float, seconds: float) -> float:
+    # a time before 0 would read as "none": it is long past anyway
+    return max(time_s + seconds, 1e-9) if time_s else 0.0
+
+
+def fresh(hourly_s: float = HOURLY_S, spike_s: float = SPIKE_S) -> State:
+    """A budget of which nothing is known: the published limits, and a careful start."""
+    return State(
+        hourly=Window(HOURLY_LIMIT, hourly_s, HOURLY_LIMIT, sure=CAREFUL_START),
+        spike=Window(SPIKE_LIMIT, spike_s, SPIKE_LIMIT),
+    )
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(State)
+
+
+def encode(state: State) -> bytes:
+    """The record."""
+    return _encoder.encode(state)
+
+
+def decode(record: bytes) -> State | None:
+    """What the record holds; None when it cannot be understood (damage, another release)."""
+    try:
+        return _decoder.decode(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
