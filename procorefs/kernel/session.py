@@ -39,9 +39,9 @@ class _Word(str):
 
     __slots__ = ()
 
-    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:  # noqa: ARG002 - the signature of str
         """As the kernel, /proc/mounts and /etc/fstab have it, whatever is asked for."""
-        return os.fsencode(self)
+        return super().encode("utf-8", "surrogateescape")
 
 
 class Session:
