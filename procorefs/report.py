@@ -51,6 +51,9 @@ def _limiter(known: LimiterStatus) -> status.LimiterStatus:
         spike=_window(known.spike),
         waiting=known.waiting,
         paused_until=known.paused_until,
+        waiting_by_class=known.waiting_by_class,
+        next_at=known.next_at,
+        shared_by=known.shared_by,
     )
 
 

@@ -63,10 +63,16 @@ class LimiterStatus(msgspec.Struct, frozen=True):
 
     hourly: WindowStatus = WindowStatus()
     spike: WindowStatus = WindowStatus()
-    #: calls that wait for the budget now
+    #: calls that wait for the budget now, in all processes that share it
     waiting: int = 0
     #: Unix seconds; None: calls may go
     paused_until: float | None = None
+    #: the same by class: interactive, writing, refresh
+    waiting_by_class: dict[str, int] = {}
+    #: Unix seconds when the first of them may go; None: nobody waits, or only an answer to another call can tell
+    next_at: float | None = None
+    #: `user`: all mounts and commands of this user; `redis`: all that use the same Redis; and when that is away
+    shared_by: str = ""
 
 
 class ApiCalls(msgspec.Struct, frozen=True):

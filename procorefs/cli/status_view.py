@@ -10,6 +10,8 @@ from rich.text import Text
 from procorefs.config.units import show_duration, show_size
 from procorefs.status import LimiterStatus, MountStatus, Named, WindowStatus
 
+_BAR_CELLS = 20  # of the bar that shows what is left of a window
+
 
 def show(mounts: list[MountStatus]) -> None:
     """Print one block a mount."""
@@ -57,7 +59,7 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     )
     calls = mount.api_calls
     yield "API calls", f"{calls.total:,}" + (f", {calls.throttled:,} throttled" if calls.throttled else "")
-    yield "call budget", _budget(mount.limiter)
+    yield from _budget(mount.limiter)
     yield "log", mount.log or "stderr"
     for refusal in mount.refusals:
         yield "refused", f"{refusal.at}  {refusal.path}: {refusal.reason}"
@@ -74,19 +76,29 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
         yield "failed", f"{failure.since}  {failure.path}: {failure.reason}"
 
 
-def _budget(limiter: LimiterStatus) -> str:
-    parts = [f"hour {_window(limiter.hourly)}", f"10 s {_window(limiter.spike)}"]
+def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
+    shared = f"  shared by {limiter.shared_by}" if limiter.shared_by else ""
+    yield "calls, hour", _window(limiter.hourly) + shared
+    yield "calls, 10 s", _window(limiter.spike)
     if limiter.waiting:
-        parts.append(f"{limiter.waiting:,} waiting")
+        classes = ", ".join(f"{count:,} {name}" for name, count in limiter.waiting_by_class.items() if count)
+        until = f", the next goes at {_clock(limiter.next_at)}" if limiter.next_at is not None else ""
+        yield "waiting", f"{limiter.waiting:,} calls ({classes}){until}"
     if limiter.paused_until is not None:
-        parts.append(f"paused until {datetime.fromtimestamp(limiter.paused_until):%H:%M:%S}")
-    return "; ".join(parts)
+        yield "paused", f"until {_clock(limiter.paused_until)}"
 
 
 def _window(window: WindowStatus) -> str:
-    if window.limit is None or window.remaining is None:
+    if not window.limit or window.remaining is None:
         return "not known yet"
-    return f"{window.remaining:,} of {window.limit:,} left"
+    full = round(_BAR_CELLS * window.remaining / window.limit)
+    until = f", until {_clock(window.reset)}" if window.reset is not None else ""
+    bar = "█" * full + "░" * (_BAR_CELLS - full)
+    return f"{bar} {window.remaining:,} of {window.limit:,} left{until}"
+
+
+def _clock(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s):%H:%M:%S}"
 
 
 def _named(thing: Named) -> str:
