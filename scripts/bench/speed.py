@@ -23,7 +23,7 @@ def walk(place: Place) -> Iterator[Figure]:
     def pause(_root: Path) -> None:
         time.sleep(WALK_PAUSE_S)
 
-    ours, theirs = _in_turns(place, work_once, warm=work_once, before_each=pause)
+    ours, theirs = _in_turns(place, work_once, warm=work_once, before_each=pause, times=2)
     what, note = f"warm walk with stat of {entries:,} entries", f"{WALK_PAUSE_S:g} s after the last"
     yield rate(what, entries, "entries/s", times_rclone(10), ours, theirs, note)
 
@@ -88,14 +88,15 @@ def _in_turns(
     *,
     warm: Callable[[Path], object] = lambda _root: None,
     before_each: Callable[[Path], object] = lambda _root: None,
+    times: int = 1,
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each round, ours and rclone's."""
+    """Seconds of each round, ours and rclone's; short work has several times as many."""
     roots = (place.pair.ours.path, place.pair.rclone)
     times_s: tuple[list[float], list[float]] = ([], [])
     for root in roots:
         warm(root)
-    for _ in range(place.sizes.rounds):
-        for root, times in zip(roots, times_s, strict=True):
+    for _ in range(times * place.sizes.rounds):
+        for root, rounds_s in zip(roots, times_s, strict=True):
             before_each(root)
-            times.append(once(root))
+            rounds_s.append(once(root))
     return times_s
