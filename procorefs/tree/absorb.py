@@ -13,7 +13,7 @@ import msgspec
 
 from procorefs.procore.models import Document, DocumentId, FolderListing, Kind
 from procorefs.tree.detail import encode_detail, same_bytes
-from procorefs.tree.names import encode, holdable, marked, shown_name
+from procorefs.tree.names import marked, shown_name
 from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node, State
 from procorefs.tree.store import Known, Row, TreeStore
 from procorefs.tree.turnstile import Turnstile
@@ -26,13 +26,10 @@ class Absorbed:
     forget: list[Forget] = field(default_factory=list)
     changed: set[DocumentId] = field(default_factory=set)
     """Documents that are new, or of which something is new, or that are gone."""
-    displaced: list[Inode] = field(default_factory=list)
-    """Nodes that could not have their own name because a sibling has it."""
 
     def add(self, other: "Absorbed") -> None:
         self.forget += other.forget
         self.changed |= other.changed
-        self.displaced += other.displaced
 
 
 class Absorber:
@@ -112,17 +109,12 @@ class Absorber:
             )
         return absorption.result
 
-    def settle_names(self, displaced: Iterable[Inode]) -> Absorbed:
-        """Give nodes their own names where the sibling that had it was only on its way to another."""
-        with self._absorption(0) as absorption:
-            for inode in displaced:
-                absorption.settle_name(inode)
-        return absorption.result
-
     @contextmanager
     def _absorption(self, listing_pass: int, changes_since_s: int | None = None) -> Iterator["_Absorption"]:
         with self._store.transaction():
-            yield _Absorption(self._store, self._is_open, listing_pass, changes_since_s)
+            absorption = _Absorption(self._store, self._is_open, listing_pass, changes_since_s)
+            yield absorption
+            absorption.settle_names()
 
 
 class _Absorption:
@@ -141,6 +133,7 @@ class _Absorption:
         self._changes_since_s = changes_since_s
         self._folders: dict[DocumentId, Inode] = {}
         self._told: set[Inode] = set()
+        self._freed: list[tuple[Inode, bytes]] = []
         self.result = Absorbed()
 
     def take(self, documents: Iterable[Document]) -> None:
@@ -201,19 +194,17 @@ class _Absorption:
         parent = self._store.known(document.parent_id)
         return parent is not None and parent.node.state is State.BIN
 
-    def settle_name(self, inode: Inode) -> None:
-        node = self._store.by_inode(inode)
-        if node is None or node.parent is None or node.document_id is None:
-            return
-        known = self._store.known(node.document_id)
-        if (
-            known is None
-            or not holdable(known.name)
-            or self._store.has_entry(node.parent, encode(known.name))
-        ):
-            return
-        self._forget_entry(node.parent, node.shown)
-        self._store.show(inode, encode(known.name))
+    def settle_names(self) -> None:
+        """Give entries that became free to those that have the name and could not have it as long as a sibling did."""
+        while self._freed:
+            folder, shown = self._freed.pop()
+            if self._store.has_entry(folder, shown):
+                continue
+            inode = self._store.marked(folder, shown.decode("utf-8", "replace"))
+            node = self._store.by_inode(inode) if inode is not None else None
+            if node is not None:
+                self._forget_entry(folder, node.shown)
+                self._store.show(node.inode, shown)
 
     def _take_bin(self, document: Document, known: Known | None) -> None:
         if known is None:
@@ -319,8 +310,6 @@ class _Absorption:
             self._store.set_listed(inode, self._holds_only_changes(document))
             if old is not None and old.state is State.DELETED:
                 self._store.unlist_below(inode)
-        if folder is not None and not stays and holdable(document.name) and shown != encode(document.name):
-            self.result.displaced.append(inode)
         self._folders.pop(document.id, None)
 
     def _holds_only_changes(self, document: Document) -> bool:
@@ -363,6 +352,7 @@ class _Absorption:
         )
 
     def _forget_entry(self, folder: Inode, shown: bytes) -> None:
+        self._freed.append((folder, shown))
         self.result.forget.append(EntryGone(folder, shown))
         self._listing_changed(folder)
 

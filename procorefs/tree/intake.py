@@ -87,8 +87,6 @@ class Intake:
                 self._forget(part.forget)
                 whole.add(part)
                 await trio.lowlevel.checkpoint()
-            if whole.displaced:
-                self._forget(self._absorber.settle_names(whole.displaced).forget)
         await self._write_back()
         return page, whole
 

@@ -60,6 +60,7 @@ CREATE TABLE node (
 ) STRICT;
 CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
 CREATE INDEX node_children ON node (parent);
+CREATE INDEX node_marked ON node (parent, name) WHERE parent IS NOT NULL AND shown <> CAST(name AS BLOB);
 CREATE INDEX node_apart ON node (state) WHERE state <> 0;
 CREATE INDEX node_unlisted ON node (inode) WHERE kind = 1 AND listed = 0;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
@@ -273,6 +274,15 @@ class TreeStore:
     def has_entry(self, folder: Inode, shown: bytes) -> bool:
         found = self._db.execute("SELECT 1 FROM node WHERE parent = ? AND shown = ?", (folder, shown))
         return found.fetchone() is not None
+
+    def marked(self, folder: Inode, name: str) -> Inode | None:
+        """The oldest node of the folder that has this name but not the entry of it."""
+        row = self._db.execute(
+            "SELECT inode FROM node WHERE parent = ? AND name = ? AND parent IS NOT NULL"
+            " AND shown <> CAST(name AS BLOB) ORDER BY inode LIMIT 1",
+            (folder, name),
+        ).fetchone()
+        return Inode(row[0]) if row else None
 
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
         """Entries of a folder in the order of their inodes, which is stable while entries come and go."""
