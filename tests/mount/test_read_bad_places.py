@@ -81,8 +81,10 @@ def test_a_tree_damaged_while_it_is_used(
     assert sorted(str(path) for path in third.path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("of", ["everything", "chunks"])
+@pytest.mark.parametrize(
+    ("of", "damage"),
+    [("everything", "garbage"), ("everything", "truncated"), ("chunks", "page"), ("chunks", "empty")],
+)
 def test_a_damaged_chunk_cache(
     sandbox: SandboxHandle, mount: Callable[..., Mounted], home: Home, damage: str, of: str
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -414,3 +415,43 @@ def test_a_folder_of_twenty_thousand(
     with ThreadPoolExecutor(4) as pool:
         assert all(len(set(names)) == 20_000 for names in pool.map(os.listdir, [place] * 4))
     assert (place / "19980").read_bytes() == b""
+
+
+def test_names_race_with_changes(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    """What was renamed or deleted is gone under its old name at once, though others look it up all the time."""
+    sandbox.reset(0)
+    sandbox.act("create_folder", path="/busy")
+    names = [f"{number}.txt" for number in range(4)]
+    for name in names:
+        sandbox.act("put", path=f"/busy/{name}", text="x")
+    mounted = mount_followed(sandbox, mount, "freshness=0.05")
+    folder = mounted.path / "busy"
+    over = threading.Event()
+
+    def look_up() -> None:
+        while not over.is_set():
+            for name in names:
+                errno_of(lambda path=folder / name: os.stat(path))  # type: ignore[misc]
+            with os.scandir(folder) as found:
+                for entry in found:
+                    errno_of(entry.stat)
+
+    with ThreadPoolExecutor(3) as pool:
+        looking = [pool.submit(look_up) for _ in range(3)]
+        try:
+            for turn in range(15):
+                name = names[turn % 4]
+                sandbox.act("rename", path=f"/busy/{name}", name="away.txt")
+                time.sleep(0.06)
+                os.close(os.open(folder, os.O_RDONLY))
+                assert errno_of(lambda: os.stat(folder / name)) == errno.ENOENT, turn  # noqa: B023
+                assert (folder / "away.txt").stat().st_size == 1
+                sandbox.act("rename", path="/busy/away.txt", name=name)
+                time.sleep(0.06)
+                os.close(os.open(folder, os.O_RDONLY))
+                assert errno_of(lambda: os.stat(folder / "away.txt")) == errno.ENOENT, turn
+                assert set(os.listdir(folder)) == set(names)
+        finally:
+            over.set()
+        for one in looking:
+            one.result(10)
