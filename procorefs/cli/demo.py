@@ -29,6 +29,7 @@ from procorefs.config import Failure, MountOptions, find_paths
 
 _START_S = 60.0
 _END_S = 10.0
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoFailed(Failure):
@@ -52,6 +53,7 @@ def demo(documents: int, leave: bool) -> None:
         announced = stack.enter_context(_sandbox(folder, documents))
         environment = _environment(folder, announced)
         stack.enter_context(_unmounting(folder, environment))
+        stack.callback(_disregard_signals)
         guide = Guide(folder, environment, announced["control_url"])
         tour(guide, documents)
         if leave:
@@ -64,17 +66,28 @@ def demo(documents: int, leave: bool) -> None:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """A kill or a closed terminal cleans up like Ctrl-C."""
+    """A kill or a closed terminal cleans up like Ctrl-C; only the first of them counts."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        _disregard_signals()
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, handler in before.items():
+        # whoever started us with nohup or in the background wants it ignored
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _disregard_signals() -> None:
+    """Let nothing break off the cleaning up, which ends by itself: a second Ctrl-C would leave the mount behind."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

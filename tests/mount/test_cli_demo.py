@@ -93,3 +93,20 @@ def test_interrupted_in_the_middle(tmp_path: Path) -> None:
             demo.kill()
     assert (demo.returncode, err.strip()) == (130, "procorefs: interrupted")
     assert left_over(tmp_path) == []
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
+    with start(tmp_path) as demo:
+        assert demo.stdout is not None
+        try:
+            lines = iter(demo.stdout.readline, "")
+            assert any("Ctrl-C ends the demo" in line for line in lines)
+            demo.send_signal(signal.SIGINT)
+            assert any("cleaning up" in line for line in lines)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                demo.send_signal(number)
+            _, err = demo.communicate(timeout=60)
+        finally:
+            demo.kill()
+    assert (demo.returncode, err) == (0, "")
+    assert left_over(tmp_path) == []
