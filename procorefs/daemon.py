@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+import msgspec
 import trio
 
 from procorefs import control, status
@@ -27,12 +28,13 @@ from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
-from procorefs.limiter import budget_key, open_limiter
+from procorefs.limiter import LOCAL, budget_key, open_limiter
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.models import Version
+from procorefs.procore.settings import ApiSettings
 from procorefs.report import Reporter
 from procorefs.titles import Titles
 from procorefs.tree.absorb import Absorber
@@ -94,7 +96,7 @@ class _Daemon:
             key = budget_key(mount.api.api_url, mount.api.client_id)
             async with (
                 open_limiter(mount.api.budget_dir, key, mount.options.limiter) as limiter,
-                open_client(mount.api, limiter=limiter) as client,
+                open_client(_shared(mount), limiter=limiter) as client,
             ):
                 me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
                 state_dir = private_dir(mount.state_dir(me.id))
@@ -209,6 +211,12 @@ def _following(
     return [
         (Position(folder, node.inode, node.shown), node.version) for node in nodes if node.version is not None
     ]
+
+
+def _shared(mount: ResolvedMount) -> ApiSettings:
+    """Who shares the call budget through Redis renews a person's login through it, too."""
+    place = mount.options.limiter
+    return mount.api if place == LOCAL else msgspec.structs.replace(mount.api, login_shared_at=place)
 
 
 def _ownership(mount: ResolvedMount) -> Ownership:

@@ -2,9 +2,10 @@
 
 from procorefs.limiter.budget import Limiter, LimiterStatus, Priority, WindowStatus
 from procorefs.limiter.gate import LocalLimiter
-from procorefs.limiter.opening import budget_key, open_limiter
+from procorefs.limiter.opening import LOCAL, budget_key, open_limiter
 
 __all__ = [
+    "LOCAL",
     "Limiter",
     "LimiterStatus",
     "LocalLimiter",

@@ -10,6 +10,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import urlencode
 
 import msgspec
@@ -20,7 +21,7 @@ from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, Sile
 from procorefs.procore.http import Http
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings, Grant
-from procorefs.procore.tokens import Token, TokenStore
+from procorefs.procore.tokens import Token, TokenStore, lineage_of
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Auth:
             "refresh_token": old.refresh_token,
             "redirect_uri": self._settings.redirect_uri,
         }
-        return await self._patiently(self._exchanged, form)
+        return await self._patiently(partial(self._exchanged, old=old), form)
 
     async def _patiently(
         self, ask: Callable[[dict[str, str], str], Awaitable[Token]], form: dict[str, str]
@@ -128,12 +129,15 @@ class Auth:
                     raise _with_advice(error, self._settings.grant) from None
                 await trio.sleep(max(pause_s, 0.5))
 
-    async def _exchanged(self, form: dict[str, str], action: str) -> Token:
+    async def _exchanged(self, form: dict[str, str], action: str, old: Token | None = None) -> Token:
         """A token for something that works once, stored: whoever waits for it may go, but it is not torn."""
         with trio.move_on_after(EXCHANGE_S, shield=True):
             token = await self._ask(form, action)
             if token.refresh_token is None:
                 token = msgspec.structs.replace(token, refresh_token=form.get("refresh_token"))
+            renewals = 0 if old is None else old.renewals + 1
+            lineage = lineage_of(old or token)
+            token = msgspec.structs.replace(token, lineage=lineage, renewals=renewals)
             return await self._keep(token)
         raise Silent(f"Could not {action}: the login service did not answer in {EXCHANGE_S:.0f} s")
 

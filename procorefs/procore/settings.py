@@ -34,6 +34,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     redirect_uri: str = OUT_OF_BAND
     token_dir: Path | None = None  # of the state directory: shared by all processes of this user
     budget_dir: Path | None = None  # the same for the calls they may make
+    login_shared_at: str = ""  # address of the Redis through which hosts with the same login renew it
     use_keyring: bool = False
     silence_s: float = 30.0  # no byte for so long: the server is silent
     patience_s: float = 30.0  # a passing failure is retried for at most so long

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
-from procorefs.procore.settings import ApiSettings
+from procorefs.procore.settings import ApiSettings, Grant
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Token(msgspec.Struct, frozen=True):
     access_token: str
     expires_at_s: float  # Unix seconds on our own clock
     refresh_token: str | None = None  # works once
+    lineage: str = ""  # the login that it goes back to, the same over all renewals
+    renewals: int = 0  # since that login
 
     def __repr__(self) -> str:
         return f"Token(expires_at_s={self.expires_at_s})"
@@ -65,11 +67,24 @@ def open_store(settings: ApiSettings) -> TokenStore:
     if settings.token_dir is None:
         return MemoryStore()
     store = FileStore(settings.token_dir, login_key(settings))
-    if settings.use_keyring:
-        with suppress(ImportError):
-            return KeyringStore(store, importlib.import_module("keyring"))
-        log.warning("the keyring was asked for, but Python's keyring package is not installed")
+    kept = _in_keyring(store) if settings.use_keyring else store
+    if settings.login_shared_at and settings.grant is Grant.AUTHORIZATION_CODE:
+        from procorefs.procore.shared_login import SharedLogin  # ssl takes its time to import
+
+        return SharedLogin(kept, settings.login_shared_at, settings.client_secret)
+    return kept
+
+
+def _in_keyring(store: "FileStore") -> TokenStore:
+    with suppress(ImportError):
+        return KeyringStore(store, importlib.import_module("keyring"))
+    log.warning("the keyring was asked for, but Python's keyring package is not installed")
     return store
+
+
+def lineage_of(token: Token) -> str:
+    """Names the login that a token goes back to; a token without a name is the first that has one."""
+    return token.lineage or hashlib.sha256((token.refresh_token or "").encode()).hexdigest()[:32]
 
 
 def login_key(settings: ApiSettings) -> str:

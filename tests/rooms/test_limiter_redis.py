@@ -1,0 +1,255 @@
+"""One budget, and one login, for several hosts through a real Redis that stops and starts."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from procorefs.limiter import Priority, open_limiter
+from procorefs.limiter.gate import Gate
+from procorefs.limiter.redis_store import RedisStore
+from procorefs.limiter.redis_wire import parse_address
+from procorefs.procore.errors import Unavailable
+from procorefs.procore.settings import Grant
+from procorefs.procore.shared_login import Seal
+from procorefs.procore.tokens import FileStore, Token, login_key
+from tests.redis_server import RedisServer, started_redis
+from tests.rooms.client_room import client_of
+from tests.rooms.test_client_login import code_of, logins
+from tests.sandbox import SandboxHandle
+
+INTERACTIVE, WRITING, REFRESH = Priority
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = started_redis(tmp_path)
+    yield server
+    server.stop()
+
+
+def told(limit: int, remaining: int, reset_in_s: float) -> dict[str, str]:
+    return {
+        "x-rate-limit-limit": str(limit),
+        "x-rate-limit-remaining": str(remaining),
+        "x-rate-limit-reset": str(time.time() + reset_in_s),
+    }
+
+
+async def host(stack: AsyncExitStack, redis: RedisServer, folder: Path, number: int) -> Gate:
+    """A gate as on another machine: it shares no state directory with the others."""
+    return await stack.enter_async_context(open_limiter(folder / f"host{number}", "key", redis.url))
+
+
+async def test_hosts_share_what_one_of_them_learnt(redis: RedisServer, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        one = await host(stack, redis, tmp_path, 1)
+        other = await host(stack, redis, tmp_path, 2)
+        await one.acquire(INTERACTIVE)
+        one.observe(200, told(7, 0, 1.0))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        began = trio.current_time()
+        await other.acquire(INTERACTIVE)
+        assert 1.5 < trio.current_time() - began < 4
+        assert other.snapshot().spike.limit == 7
+        assert other.snapshot().shared_by == "redis"
+
+
+async def test_hosts_together_never_take_more_than_the_limit(redis: RedisServer, tmp_path: Path) -> None:
+    """All at once: no two of them get the same call."""
+    taken = 0
+
+    async def take(gate: Gate) -> None:
+        nonlocal taken
+        await gate.acquire(INTERACTIVE)
+        taken += 1
+
+    async with AsyncExitStack() as stack:
+        gates = [await host(stack, redis, tmp_path, number) for number in range(6)]
+        await gates[0].acquire(INTERACTIVE)
+        gates[0].observe(200, told(20, 19, 9))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with trio.move_on_after(2):
+            async with trio.open_nursery() as nursery:
+                for gate in gates * 5:
+                    nursery.start_soon(take, gate)
+        assert taken == 19
+
+
+async def test_a_cancelled_wait_takes_nothing(redis: RedisServer, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        gate = await host(stack, redis, tmp_path, 1)
+        await gate.acquire(INTERACTIVE)
+        gate.observe(200, told(9, 0, 5))
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with trio.move_on_after(0.3) as scope:
+            await gate.acquire(INTERACTIVE)
+        assert scope.cancelled_caught
+        assert gate.snapshot().waiting == 0
+
+
+async def test_without_redis_a_host_goes_on_with_a_share_and_comes_back(
+    redis: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with AsyncExitStack() as stack:
+        one = await host(stack, redis, tmp_path, 1)
+        other = await host(stack, redis, tmp_path, 2)
+        for gate in (one, other):
+            await gate.acquire(INTERACTIVE)
+            gate.observe(200, told(20, 18, 9))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        redis.stop()
+        granted = 0
+        with trio.move_on_after(1.5):
+            while True:
+                await one.acquire(INTERACTIVE)
+                granted += 1
+        assert 5 <= granted <= 10  # half of the window, less what was used
+        assert one.snapshot().shared_by == "user (redis is away)"
+        assert one.snapshot().spike.limit == 20
+        assert caplog.text.count("does not answer") == 1
+        for _ in range(granted):
+            one.observe(200, {})
+        redis.start()
+        with trio.fail_after(5):
+            while one.snapshot().shared_by != "redis":  # noqa: ASYNC110 - nothing tells
+                await trio.sleep(0.05)
+        assert caplog.text.count("answers again") == 1
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        # The Redis forgot everything; what this host knows and has spent is there again.
+        state, _ = RedisProbe(redis).state
+        assert state.spike.limit == 20
+        assert state.spike.remaining <= 18 - granted + 1
+
+
+class RedisProbe:
+    """Looks at the budget in Redis as another host would."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self._redis = redis
+
+    @property
+    def state(self) -> Any:
+        async def look() -> Any:
+            store = RedisStore(parse_address(self._redis.url), "key")
+            await store.change(lambda _state, _now_s: None)
+            found = store.peek()
+            await store.aclose()
+            return found
+
+        return _in_thread(look)
+
+
+def _in_thread(look: Any) -> Any:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(trio.run, look).result()
+
+
+async def test_a_redis_that_is_not_there_is_no_obstacle(tmp_path: Path) -> None:
+    began = trio.current_time()
+    async with open_limiter(tmp_path, "key", f"unix://{tmp_path}/none") as gate:
+        await gate.acquire(INTERACTIVE)
+        gate.observe(200, {})
+    assert trio.current_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://", "http://host", "redis://host/x", "redis://host:99999", "host:6379"]
+)
+def test_a_wrong_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_address(url)
+
+
+def test_the_password_of_an_address_is_never_shown() -> None:
+    address = parse_address("rediss://me:s3cr3t%21@example.org:7000/2")
+    assert (address.host, address.port, address.password, address.tls) == (
+        "example.org",
+        7000,
+        "s3cr3t!",
+        True,
+    )
+    assert "s3cr3t" not in f"{address!r} {address} {address.__rich_repr__()}"
+
+
+PERSON: dict[str, Any] = {"grant": Grant.AUTHORIZATION_CODE}
+
+
+def files(folder: Path, settings: Any) -> FileStore:
+    return FileStore(folder, login_key(settings))
+
+
+async def test_hosts_with_one_login_refresh_it_once(
+    sandbox: SandboxHandle, redis: RedisServer, tmp_path: Path
+) -> None:
+    """The stored login was copied to a second host; its refresh token works once."""
+    hosts = [{"token_dir": tmp_path / name, "login_shared_at": redis.url, **PERSON} for name in ("a", "b")]
+    async with client_of(sandbox, **hosts[0]) as one, client_of(sandbox, **hosts[1]) as other:
+        await one.auth.login_by_code(code_of(one, sandbox))
+        token = files(tmp_path / "a", one.settings).load()
+        assert token is not None
+        files(tmp_path / "b", other.settings).save(token)
+        me = await one.me()
+        for _ in range(3):
+            assert await other.me() == me
+            before = logins(sandbox)
+            sandbox.faults(expire_tokens=True)
+            async with trio.open_nursery() as nursery:
+                for client in (one, other) * 2:
+                    nursery.start_soon(client.me)
+            assert logins(sandbox) == before + 1
+    assert files(tmp_path / "a", one.settings).load() == files(tmp_path / "b", other.settings).load()
+
+
+async def test_logins_of_different_people_stay_apart(
+    sandbox: SandboxHandle, redis: RedisServer, tmp_path: Path
+) -> None:
+    """Two hosts with the same client id and profile name, each with an authorization of its own."""
+    hosts = [{"token_dir": tmp_path / name, "login_shared_at": redis.url, **PERSON} for name in ("a", "b")]
+    async with client_of(sandbox, **hosts[0]) as one, client_of(sandbox, **hosts[1]) as other:
+        for client in (one, other):
+            await client.auth.login_by_code(code_of(client, sandbox))
+        for _ in range(2):
+            sandbox.faults(expire_tokens=True)
+            await one.me()
+            await other.me()
+    first, second = (files(tmp_path / name, one.settings).load() for name in ("a", "b"))
+    assert first is not None
+    assert second is not None
+    assert first.lineage != second.lineage
+
+
+async def test_without_redis_no_refresh_token_is_spent(
+    sandbox: SandboxHandle, redis: RedisServer, tmp_path: Path
+) -> None:
+    async with client_of(sandbox, token_dir=tmp_path / "a", login_shared_at=redis.url, **PERSON) as client:
+        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.me()
+        redis.stop()
+        sandbox.faults(expire_tokens=True)
+        before = logins(sandbox)
+        with pytest.raises(Unavailable, match="through which hosts share it"):
+            await client.me()
+        assert logins(sandbox) == before
+        redis.start()
+        await client.me()
+        assert logins(sandbox) == before + 1
+
+
+def test_a_token_can_be_opened_with_the_same_secret_alone(caplog: pytest.LogCaptureFixture) -> None:
+    token = Token("access", 1.0, "refresh", "lineage", 3)
+    sealed = Seal("secret").sealed(token)
+    assert b"refresh" not in sealed
+    assert Seal("secret").opened(sealed) == token
+    assert Seal("other").opened(sealed) is None
+    assert Seal("secret").opened(sealed[:-1] + b"x") is None
+    assert "another client secret" in caplog.text
