@@ -3,6 +3,9 @@
 import base64
 import mmap
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -212,3 +215,35 @@ def test_an_open_looks_for_what_came_before_it(sandbox: SandboxHandle, mount: Ca
         time.sleep(0.1)
         sandbox.release()
         assert reading.result() == pattern(2, 2000)
+
+
+MAP_AS_KNOWN = """
+import ctypes, os, sys
+size = os.stat(sys.argv[1]).st_size
+print(size, flush=True)
+sys.stdin.readline()
+handle = os.open(sys.argv[1], os.O_RDONLY)
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+at = libc.mmap(None, ctypes.c_size_t(size), 1, 1, handle, ctypes.c_long(0))
+print(ctypes.string_at(at, 16), flush=True)
+print(ctypes.string_at(at + 200_000, 1), flush=True)
+"""
+
+
+def test_nothing_is_mapped_beyond_the_end(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    """A program that trusts an older size meets SIGBUS beyond the new end, as on any disk, and no zeros."""
+    sandbox.reset(0)
+    put(sandbox, "shrinks.bin", pattern(1, 300_000))
+    mounted = mount_followed(sandbox, mount, "freshness=0")
+    path = mounted.path / "shrinks.bin"
+    assert path.read_bytes() == pattern(1, 300_000)
+    with subprocess.Popen(
+        [sys.executable, "-c", MAP_AS_KNOWN, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "300000\n"
+        put(sandbox, "shrinks.bin", pattern(2, 100_001))
+        said, _ = program.communicate("go\n", timeout=20)
+    assert said == f"{pattern(2, 16)!r}\n"
+    assert program.returncode == -signal.SIGBUS
