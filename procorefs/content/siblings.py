@@ -117,6 +117,8 @@ class SiblingReadAhead:
         """The orders of a row, whose last file was read through, in which `position` comes right after `before`."""
         if position == before or not trail.reader.is_read_through:
             return frozenset()
+        if before == trail.position and trail.ahead and trail.ahead[0] == position:
+            return trail.orders  # just what was sent ahead: no look into the tree
         return frozenset(
             order
             for order in trail.orders

@@ -14,7 +14,7 @@ from procorefs.tree.ledger import Ledger
 from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.store import Row, TreeStore
 
-MOUNTS = 3
+MOUNTS = 5
 FOLDER_FILES = 199
 TOP_FOLDERS = 50
 FIRST_DOCUMENT = 1_000_000_000
