@@ -98,7 +98,11 @@ def _own_folder() -> Iterator[Path]:
     finally:
         # deleting files below a mount would delete them in the project
         if any(folder in mount.mountpoint.parents for mount in read_mounts()):
-            click.echo(f"Something is still mounted below {folder}: it stays.", err=True)
+            click.echo(
+                f"Something is still mounted below {folder}, so it stays: unmount that (fusermount3 -u), "
+                "then delete the folder.",
+                err=True,
+            )
         else:
             shutil.rmtree(folder, ignore_errors=True)
 

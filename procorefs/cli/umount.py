@@ -83,7 +83,7 @@ def _refuse_busy(place: Path, entry: Entry, *, mapped: bool = False) -> None:
         named = [f"{holder.name} (process {holder.pid}) {holder.what}" for holder in found[:_NAMED_HOLDERS]]
         more = len(found) - len(named)
         text = "; ".join(named) + (f"; and {more} more" if more else "")
-        raise Busy(f"{place} is busy: {text}; nothing was changed")
+        raise Busy(f"{place} is busy: {text}; end that and try again, for nothing was changed")
 
 
 def _check(result: int, place: Path, entry: Entry | None) -> None:
@@ -101,6 +101,8 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
         raise NotUnmounted(f"{place} was mounted by another user; only that user or root may unmount it")
     if result == errno.ENOENT:
         raise NotUnmounted("fusermount3 is missing; install the package fuse3")
+    if result == errno.EIO:
+        raise NotUnmounted(f"{place} cannot be unmounted; `fusermount3 -u '{place}'` says why")
     raise NotUnmounted(f"{place} cannot be unmounted ({os.strerror(result)}); run: umount -l '{place}'")
 
 

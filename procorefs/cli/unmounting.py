@@ -11,10 +11,14 @@ from procorefs.cli.limited import errno_of
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _TIMEOUT_S = 10.0
+#: it has but one exit status; "not found in /etc/mtab" is said of a mount of another user
+_FUSERMOUNT_SAYS = {b"busy": errno.EBUSY, b"not found in": errno.EPERM, b"not permitted": errno.EPERM}
 
 
 def unmount(mountpoint: Path, *, lazy: bool) -> int:
     """0, or the errno: EBUSY when something uses it, EPERM when it is not ours to unmount, ETIMEDOUT.
+
+    EIO when fusermount3 has other troubles, such as a machine without /etc/mtab.
 
     `lazy` takes it away at once, whoever uses it: for a mount whose daemon is dead.
     """
@@ -46,5 +50,7 @@ def _fusermount(mountpoint: Path, lazy: bool) -> None:
     command = [helper, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
     done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})
     if done.returncode != 0:
-        number = errno.EBUSY if b"busy" in done.stderr else errno.EPERM
+        number = next(
+            (number for words, number in _FUSERMOUNT_SAYS.items() if words in done.stderr), errno.EIO
+        )
         raise OSError(number, os.strerror(number))
