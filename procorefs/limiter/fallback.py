@@ -52,6 +52,9 @@ class WithFallback:
     def peek(self) -> tuple[State, float]:
         return self._other.peek() if self._away.is_set() else self._usual.peek()
 
+    def is_current(self) -> bool:
+        return self._away.is_set() or self._usual.is_current()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Come back to the usual place when it answers again; until cancelled."""
         task_status.started()

@@ -113,7 +113,7 @@ class Gate:
         """Would `acquire` have to wait now?"""
         if any(caller.priority <= priority for caller in self._callers):
             return True
-        state, now_s = self._store.peek()
+        state, now_s = self._look()
         others = (w for w in state.waiters if w.owner != self.owner and now_s < w.wakes_at_s + queue.LATE_S)
         if any(waiter.priority <= priority for waiter in others):
             return True
@@ -121,7 +121,7 @@ class Gate:
 
     def snapshot(self) -> LimiterStatus:
         """What is known now; times as Unix seconds."""
-        state, now_s = self._store.peek()
+        state, now_s = self._look()
         state = _settled(state, now_s)
         state.waiters = [waiter for waiter in state.waiters if waiter.owner != self.owner]
         waiting = [
@@ -153,6 +153,12 @@ class Gate:
             self._wake_first()
             if self._reports:
                 self._unreported.set()
+
+    def _look(self) -> tuple[State, float]:
+        """The state at hand; a newer one is on its way when others may have changed it."""
+        if not self._store.is_current():
+            self._unreported.set()
+        return self._store.peek()
 
     async def _ask(self, caller: _Caller) -> float:
         asking = queue.Asking(

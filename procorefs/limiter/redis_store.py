@@ -7,6 +7,7 @@ and of several at a time one always gets through. The clock is Redis's own.
 
 import hashlib
 import logging
+import math
 import random
 
 import trio
@@ -18,6 +19,7 @@ from procorefs.limiter.store import Step, StoreAway, T
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 1.0  # for one change: a Redis that is slower is no help
+CURRENT_S = 1.0
 KEPT_MS = 7 * 86_400_000  # a budget that nobody used for so long is forgotten
 
 # KEYS: the budget. ARGV: the number of the record that was read ("" to read), the new record, how long it is kept.
@@ -48,6 +50,7 @@ class RedisStore:
         self._using = trio.Lock()
         self._known = fresh()
         self._ahead_s = 0.0  # Redis's clock, of trio's
+        self._known_s = -math.inf
 
     async def change(self, step: Step[T]) -> T:
         with trio.move_on_after(TIMEOUT_S, shield=True):
@@ -74,6 +77,9 @@ class RedisStore:
     def peek(self) -> tuple[State, float]:
         return self._known, trio.current_time() + self._ahead_s
 
+    def is_current(self) -> bool:
+        return trio.current_time() - self._known_s < CURRENT_S
+
     async def aclose(self) -> None:
         await self._drop()
 
@@ -87,7 +93,8 @@ class RedisStore:
             changed = encode(state)
             swapped, number, record, now_s = await self._swap(number, changed)
             if swapped:
-                self._known, self._ahead_s = state, now_s - trio.current_time()
+                self._known, self._known_s = state, trio.current_time()
+                self._ahead_s = now_s - self._known_s
                 return result
             await trio.sleep(random.uniform(0, 0.002))
 

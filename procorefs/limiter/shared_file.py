@@ -84,6 +84,9 @@ class FileStore:
         # without the lock: a place that is being written is not taken, the other one is a moment older
         return self._read()[1], time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def is_current(self) -> bool:
+        return True
+
     def _read(self) -> tuple[int, State]:
         """The newest whole record and its number; a fresh one when there is none."""
         places = [self._record(0), self._record(PLACE_BYTES)]

@@ -35,6 +35,9 @@ class Store(Protocol):
     def peek(self) -> tuple[State, float]:
         """The newest state at hand and the time on its clock; not to be changed."""
 
+    def is_current(self) -> bool:
+        """Does `peek` show what others have done in the last second?"""
+
 
 class MemoryStore:
     """A budget of this process alone, or of all gates that are given the same store."""
@@ -52,3 +55,6 @@ class MemoryStore:
 
     def peek(self) -> tuple[State, float]:
         return self._state, trio.current_time()
+
+    def is_current(self) -> bool:
+        return True
