@@ -6,6 +6,7 @@ what the mount allows reach libfuse, the others mean nothing here.
 
 import difflib
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -60,12 +61,17 @@ class Option(msgspec.Struct, frozen=True):
 def _parse_limiter(text: str) -> str:
     """`local` or the address of a Redis."""
     if text != "local":
-        from procorefs.limiter.redis_wire import parse_address  # ssl takes its time to import
+        from procorefs.limiter.redis_wire import parse_address  # trio takes its time to import
 
         try:
             parse_address(text)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        missing = [package for package in ("redis", "cryptography") if find_spec(package) is None]
+        if missing:
+            raise ConfigError(
+                f"a budget in Redis needs the Python package {missing[0]}; run: pip install 'procorefs[redis]'"
+            )
     return text
 
 

@@ -1,14 +1,18 @@
-"""Just enough of Redis's protocol (RESP2) for the shared budget: one connection, one command at a time, on trio."""
+"""One connection to Redis, one command at a time: the redis package in threads, since it does not know trio."""
 
-import ssl
-from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 import trio
 
+if TYPE_CHECKING:
+    from redis.connection import AbstractConnection
+
 PORT = 6379
-LARGEST_REPLY_BYTES = 1 << 20
+ANSWER_S = 5.0
+"""A thread does not wait longer, whatever becomes of its caller."""
 
 Reply = bytes | int | list["Reply"] | None
 
@@ -76,83 +80,62 @@ def _database(text: str) -> int:
 class Connection:
     """An open connection; after any exception but RedisError it must be closed."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._buffer = bytearray()
+    def __init__(self, connection: "AbstractConnection") -> None:
+        self._connection = connection
 
     async def command(self, *words: bytes | str | int) -> Reply:
-        """Send one command and return its reply. Raises RedisError, OSError, trio.BrokenResourceError."""
-        await self._stream.send_all(_packed(words))
-        return await self._reply()
+        """Send one command and return its reply, undecoded. Raises RedisError, trio.BrokenResourceError."""
+        reply: Reply = await _in_thread(self._exchange, words)
+        return reply
 
     async def aclose(self) -> None:
-        await trio.aclose_forcefully(self._stream)
+        await _in_thread(self._connection.disconnect)
 
-    async def _reply(self) -> Reply:
-        line = await self._line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"+":
-            return rest
-        if kind == b"-":
-            raise RedisError(rest.decode(errors="replace"))
-        if kind not in (b":", b"$", b"*"):
-            raise trio.BrokenResourceError("what answers is not Redis")
-        number = int(rest)
-        if kind == b":":
-            return number
-        if number < 0:
-            return None
-        if kind == b"$":
-            return (await self._bytes(number + 2))[:-2]
-        return [await self._reply() for _ in range(number)]
-
-    async def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n")) < 0:
-            await self._receive()
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        return line
-
-    async def _bytes(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            await self._receive()
-        data = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return data
-
-    async def _receive(self) -> None:
-        data = await self._stream.receive_some()
-        if not data or len(self._buffer) > LARGEST_REPLY_BYTES:
-            raise trio.BrokenResourceError("Redis closed the connection")
-        self._buffer += data
+    def _exchange(self, words: tuple[bytes | str | int, ...]) -> Any:  # noqa: ANN401 - whatever the reply is
+        self._connection.send_command(*words)  # type: ignore[no-untyped-call]  # the package's, untyped
+        return self._connection.read_response()
 
 
 async def connect(address: RedisAddress) -> Connection:
-    """A connection that has logged in. Raises OSError, RedisError, trio.BrokenResourceError."""
-    stream: trio.abc.Stream
-    if address.path:
-        stream = await trio.open_unix_socket(address.path)
-    elif address.tls:
-        context = ssl.create_default_context()
-        stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, ssl_context=context)
-    else:
-        stream = await trio.open_tcp_stream(address.host, address.port)
-    connection = Connection(stream)
+    """A connection that has logged in. Raises RedisError, trio.BrokenResourceError."""
+    connection = _connection(address)
     try:
-        if address.password:
-            user = [address.user] if address.user else []
-            await connection.command("AUTH", *user, address.password)
-        if address.database:
-            await connection.command("SELECT", address.database)
+        await _in_thread(connection.connect)
     except BaseException:
-        await connection.aclose()
+        with trio.CancelScope(shield=True):
+            await _in_thread(connection.disconnect)
         raise
-    return connection
+    return Connection(connection)
 
 
-def _packed(words: Sequence[bytes | str | int]) -> bytes:
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+def _connection(address: RedisAddress) -> "AbstractConnection":
+    from redis.backoff import NoBackoff  # here: it takes its time to import, and few need it
+    from redis.connection import Connection as TcpConnection
+    from redis.connection import SSLConnection, UnixDomainSocketConnection
+    from redis.retry import Retry
+
+    common: dict[str, Any] = {
+        "db": address.database,
+        "username": address.user or None,
+        "password": address.password or None,
+        "socket_timeout": ANSWER_S,
+        "retry": Retry(NoBackoff(), 0),  # when to try again is the store's to say
+    }
+    if address.path:
+        return UnixDomainSocketConnection(path=address.path, **common)  # type: ignore[no-untyped-call, abstract]
+    kind = SSLConnection if address.tls else TcpConnection
+    return kind(host=address.host, port=address.port, socket_connect_timeout=ANSWER_S, **common)
+
+
+async def _in_thread(call: Any, *arguments: Any) -> Any:  # noqa: ANN401 - the package types it loosely
+    """Run a blocking call of the redis package; its exceptions become ours."""
+    from redis import exceptions
+
+    try:
+        return await trio.to_thread.run_sync(partial(call, *arguments), abandon_on_cancel=True)
+    except exceptions.NoScriptError as error:
+        raise RedisError(f"NOSCRIPT {error}") from error
+    except (exceptions.ResponseError, exceptions.AuthenticationError) as error:
+        raise RedisError(str(error)) from error
+    except exceptions.RedisError as error:
+        raise trio.BrokenResourceError(str(error)) from error

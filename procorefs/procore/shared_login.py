@@ -7,7 +7,7 @@ these hosts have and Redis does not. A host that dies lets go of the lock by its
 into Redis it still has on its own disk and brings there with its next renewal.
 """
 
-import hashlib
+import base64
 import hmac
 import logging
 import secrets
@@ -28,8 +28,6 @@ RENEW_LOCK_S = 4.0
 LOOK_S = 0.1  # at a lock that another host holds
 ANSWER_S = 3.0  # Redis is away when it takes longer
 KEPT_MS = 90 * 86_400_000
-NONCE_BYTES = 16
-SEAL_BYTES = 32
 
 # Both only when the lock is still ours. KEYS: the lock. ARGV: our name, how long.
 EXTEND = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2])"
@@ -173,28 +171,23 @@ class _Turn:
 
 
 class Seal:
-    """Encrypts and authenticates with a key made from the client secret: HMAC-SHA256 as stream and as seal."""
+    """Encrypts and authenticates (Fernet) with a key made from the client secret."""
 
     def __init__(self, client_secret: str) -> None:
-        self._stream_key = hmac.digest(client_secret.encode(), b"procorefs login: stream", "sha256")
-        self._seal_key = hmac.digest(client_secret.encode(), b"procorefs login: seal", "sha256")
+        from cryptography.fernet import Fernet  # here: it takes its time to import, and few need it
+
+        key = hmac.digest(client_secret.encode(), b"procorefs login: seal", "sha256")
+        self._fernet = Fernet(base64.urlsafe_b64encode(key))
 
     def sealed(self, token: Token) -> bytes:
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        hidden = self._mixed(nonce, msgspec.json.encode(token))
-        return nonce + hidden + hmac.digest(self._seal_key, nonce + hidden, "sha256")
+        return self._fernet.encrypt(msgspec.json.encode(token))
 
     def opened(self, sealed: bytes) -> Token | None:
         """None when it was not sealed with the same secret."""
-        body, seal = sealed[:-SEAL_BYTES], sealed[-SEAL_BYTES:]
-        if not hmac.compare_digest(hmac.digest(self._seal_key, body, "sha256"), seal):
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return msgspec.json.decode(self._fernet.decrypt(sealed), type=Token)
+        except InvalidToken:
             log.warning("the login in Redis was made with another client secret and is not used")
             return None
-        return msgspec.json.decode(self._mixed(body[:NONCE_BYTES], body[NONCE_BYTES:]), type=Token)
-
-    def _mixed(self, nonce: bytes, data: bytes) -> bytes:
-        blocks = range(0, len(data), hashlib.sha256().digest_size)
-        stream = b"".join(
-            hmac.digest(self._stream_key, nonce + at.to_bytes(8, "big"), "sha256") for at in blocks
-        )
-        return bytes(a ^ b for a, b in zip(data, stream, strict=False))
