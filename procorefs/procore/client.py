@@ -102,7 +102,8 @@ class Client:
         self.limiter = limiter
         self.stats = ApiCalls()
         self._base = settings.api_url.rstrip("/")
-        self._index: int = 0  # which of the index's routes answers; those before it were 404
+        self.index_route = 0
+        """Which of the index's three routes answers, those before it were 404; worth remembering, each costs a call."""
         self._per_page_cap = MANY  # lowered when the server says that a list is too large
 
     async def me(self, *, priority: Priority = Priority.INTERACTIVE) -> Me:
@@ -231,15 +232,15 @@ class Client:
     async def _get_index(self, call: Call) -> Answer:
         """From the newest route that this Procore has: v2 with company, v2 without, v1 (on 404, remembered)."""
         paths = self._index_paths()
-        for position in range(self._index, len(paths)):
+        for position in range(min(self.index_route, len(paths) - 1), len(paths)):
             try:
                 answer = await self._get(msgspec.structs.replace(call, path=paths[position]))
             except NotFound:
                 if position == len(paths) - 1:
-                    self._index = 0
+                    self.index_route = 0
                     raise
             else:
-                self._index = position
+                self.index_route = position
                 return answer
         raise AssertionError("the last route returns or raises")
 

@@ -17,7 +17,10 @@ SLICE = 200
 
 
 class ProjectLists(Protocol):
-    """What following needs of the client; both raise ProcoreError."""
+    """What following needs of the client; both calls raise ProcoreError."""
+
+    index_route: int
+    """Which of its routes the project's list has; finding out may have cost calls."""
 
     async def documents_page(
         self,
@@ -47,6 +50,7 @@ class Intake:
         self._lists = lists
         self._absorber = absorber
         self._forget = forget
+        lists.index_route = int(store.fact("index_route") or 0)
 
     @contextmanager
     def _asking(self) -> Iterator[int]:
@@ -87,8 +91,14 @@ class Intake:
                 self._forget(part.forget)
                 whole.add(part)
                 await trio.lowlevel.checkpoint()
+        self._remember_route()
         await self._write_back()
         return page, whole
+
+    def _remember_route(self) -> None:
+        if int(self._store.fact("index_route") or 0) != self._lists.index_route:
+            with self._store.transaction():
+                self._store.remember("index_route", self._lists.index_route)
 
     async def _write_back(self) -> None:
         if self._store.checkpoint_due():

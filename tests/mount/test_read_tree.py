@@ -38,3 +38,15 @@ def test_first_ls_and_walks_cost_few_calls(sandbox: SandboxHandle, mount: Callab
     again = mount(sandbox, at=mounted.path)
     assert len(list(again.path.rglob("*"))) == 1500
     assert sandbox.calls()["total"] <= 2
+
+
+def test_a_server_without_v2_is_found_out_once(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    sandbox.reset(150)
+    sandbox.faults(settings={"no_v2": True})
+    mounted = mount(sandbox)
+    assert len(list(mounted.path.rglob("*"))) == 150
+    mounted.unmount()
+    sandbox.reset_calls()
+    again = mount(sandbox, at=mounted.path)
+    assert len(list(again.path.rglob("*"))) == 150
+    assert sandbox.calls()["total"] <= 2

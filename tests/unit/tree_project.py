@@ -69,6 +69,7 @@ class Project:
         self.habits = habits
         self.now_s = now_s
         self.calls = 0
+        self.index_route = 0
         self.before_answer: Callable[[], None] = lambda: None
         """Something that happens between the asking and the answer."""
         self.items: dict[int, Item] = {}
