@@ -197,9 +197,9 @@ def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
         # not told: other answers say that there are more calls than we count, and will tell before there are none
         return 0.0 if free >= 1 or not told else left_s
     if hourly.kind == SLIDES:
-        kept = max(margin, min(KEPT_OF_SLIDING_HOUR, hourly.limit / 100))
+        kept = max(margin, min(KEPT_OF_SLIDING_HOUR, hourly.limit / 100, state.spike.limit / 4))
         return 0.0 if hourly.remaining >= kept + 1 else left_s
-    free -= state.strangers_per_s * left_s + hourly.limit * KEPT_TO_THE_END
+    free -= state.strangers_per_s * left_s + _kept_to_the_end(state, told=told)
     if free < 1:
         return left_s if state.strangers_per_s == 0 else min(left_s, LOOK_S)
     # Kept now: limit * KEPT_OF_HOUR * left_s / length_s. Wait until that has shrunk below what is free.
@@ -211,6 +211,13 @@ def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
         gap_s = _even_gap_s(hourly, left_s, free) / state.share
         wait_s = max(wait_s, state.last_spread_s + gap_s - now_s)
     return min(wait_s, left_s)
+
+
+def _kept_to_the_end(state: State, *, told: bool) -> float:
+    """Where nobody told the limit and nobody else spends calls, so few that a count that is wrong comes to light."""
+    hourly = state.hourly
+    kept = hourly.limit * KEPT_TO_THE_END
+    return kept if told or hourly.told or state.strangers_burst else min(kept, state.spike.limit / 4)
 
 
 def _even_gap_s(hourly: Window, left_s: float, free: float) -> float:
