@@ -92,8 +92,9 @@ class Connection:
         await _in_thread(self._connection.disconnect)
 
     def _exchange(self, words: tuple[bytes | str | int, ...]) -> Any:  # noqa: ANN401 - whatever the reply is
-        self._connection.send_command(*words)  # type: ignore[no-untyped-call]  # the package's, untyped
-        return self._connection.read_response()
+        connection: Any = self._connection  # the package types little of it
+        connection.send_command(*words)
+        return connection.read_response()
 
 
 async def connect(address: RedisAddress) -> Connection:
@@ -122,7 +123,9 @@ def _connection(address: RedisAddress) -> "AbstractConnection":
         "retry": Retry(NoBackoff(), 0),  # when to try again is the store's to say
     }
     if address.path:
-        return UnixDomainSocketConnection(path=address.path, **common)  # type: ignore[no-untyped-call, abstract]
+        local: Any = UnixDomainSocketConnection
+        found: AbstractConnection = local(path=address.path, **common)
+        return found
     kind = SSLConnection if address.tls else TcpConnection
     return kind(host=address.host, port=address.port, socket_connect_timeout=ANSWER_S, **common)
 
