@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -104,10 +105,11 @@ def login(
 
 def make_profile(asked: Asked, old: Profile) -> Profile:
     """The profile that was asked for: options, else the environment, else what it was. Raises ConfigError."""
+    by_person = asked.browser or asked.paste
+    redirect_uri = _redirect_uri(asked) if by_person else OUT_OF_BAND
     client_id = asked.client_id or os.environ.get("PROCOREFS_CLIENT_ID") or old.client_id or _ask("Client id")
     api_url = asked.api_url or os.environ.get("PROCOREFS_API_URL") or old.api_url
     login_url = asked.login_url or os.environ.get("PROCOREFS_LOGIN_URL") or old.login_url
-    by_person = asked.browser or asked.paste
     return Profile(
         client_id=client_id,
         grant=Grant.AUTHORIZATION_CODE if by_person else Grant.CLIENT_CREDENTIALS,
@@ -115,7 +117,7 @@ def make_profile(asked: Asked, old: Profile) -> Profile:
         login_url=checked_url(login_url, "login URL"),
         company=asked.company or old.company,
         project=asked.project or old.project,
-        redirect_uri=_redirect_uri(asked) if by_person else OUT_OF_BAND,
+        redirect_uri=redirect_uri,
         secret_in=old.secret_in,
     )
 
@@ -124,12 +126,16 @@ def _redirect_uri(asked: Asked) -> str:
     if asked.paste:
         return OUT_OF_BAND
     uri = asked.redirect_uri or DEFAULT_REDIRECT
-    checked_url(uri, "redirect URI")
-    host = uri.split("://", 1)[1].split("/", 1)[0].rsplit(":", 1)[0].strip("[]")
-    if not uri.startswith("http://") or not is_loopback(host):
+    try:
+        parts = urlsplit(uri)
+        leads_here = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    except ValueError:
+        leads_here = False
+    if not leads_here:
         raise ConfigError(
             f"the redirect URI '{uri}' does not lead to this machine; write http://127.0.0.1:PORT/PATH"
         )
+    checked_url(uri, "redirect URI")
     return uri
 
 
@@ -179,11 +185,17 @@ def _try(made: Profile, secret: str, name: str, paths: Paths) -> str:
 
 
 async def _log_in(api: ApiSettings) -> "Me":
+    from procorefs.cli.redirect import LoginNotFinished
     from procorefs.procore.client import open_client
+    from procorefs.procore.errors import LoginRefused
 
     async with open_client(api) as client:
         if api.grant is Grant.AUTHORIZATION_CODE:
-            await client.auth.login_by_code(await _code(client, api.redirect_uri))
+            code = await _code(client, api.redirect_uri)
+            try:
+                await client.auth.login_by_code(code)
+            except LoginRefused as error:
+                raise LoginNotFinished(f"{error}; run procorefs login again for another code") from error
         return await client.me()
 
 

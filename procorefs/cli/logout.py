@@ -7,7 +7,7 @@ import msgspec
 
 from procorefs.config import Config, find_account, find_paths, read_config, write_config
 from procorefs.config.secrets import forget_secret
-from procorefs.procore.settings import ApiSettings
+from procorefs.procore.settings import ApiSettings, Grant
 
 
 @click.command(short_help="Revoke and forget the tokens of a profile.")
@@ -31,7 +31,9 @@ def logout(profile: str | None, forget: bool) -> None:
             forget_secret(paths, account.profile, config.profiles[account.profile].secret_in)
             write_config(paths.config_file, _without(config, account.profile))
     whose = f"profile '{account.profile}'" if account.profile else "the account of the environment"
-    click.echo(f"Logged out {whose}.")
+    stays = account.profile and not forget and account.api.grant is Grant.CLIENT_CREDENTIALS
+    # a service account needs nobody to log in again
+    click.echo(f"Logged out {whose}" + ("; its secret stays here until --forget." if stays else "."))
 
 
 async def _log_out(api: ApiSettings) -> None:

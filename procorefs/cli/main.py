@@ -70,6 +70,9 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
             None if arguments is None else list(arguments), prog_name=command.name, standalone_mode=False
         )
         sys.stdout.flush()
+    except click.UsageError as error:
+        complain(_with_help(error))
+        return error.exit_code
     except click.ClickException as error:
         complain(error.format_message())
         return error.exit_code
@@ -81,6 +84,13 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return complain_of(error)
     return status if isinstance(status, int) else 0
+
+
+def _with_help(error: click.UsageError) -> str:
+    """The library's words as one sentence that says where the right ones stand."""
+    words = error.format_message().rstrip(".").replace(". Did", "; did")
+    command = error.ctx.command_path if error.ctx is not None else "procorefs"
+    return words if words.endswith("?") else f"{words}; see `{command} --help`"
 
 
 def _reader_went_away() -> int:

@@ -192,7 +192,7 @@ def read_all(terminal: int) -> bytes:
         (["--secret-file", "/etc/passwd"], "", "open to other users"),
         (["-p", "a b"], "", "cannot name a profile"),
         (["--browser", "--redirect-uri", "https://example.org/cb"], "x\n", "does not lead to this machine"),
-        (["--browser", "--redirect-uri", "http://example.org/cb"], "x\n", "not encrypted"),
+        (["--browser", "--redirect-uri", "http://example.org/cb"], "x\n", "does not lead to this machine"),
     ],
 )
 def test_a_login_that_fails_stores_nothing(desk: Desk, words: list[str], typed: str, says: str) -> None:

@@ -124,7 +124,7 @@ def test_a_usage_error_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
     assert run(procorefs, ["juggle"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert all(line.startswith("procorefs: ") for line in said)
+    assert all(line.startswith("procorefs: ") and line.endswith(" --help`") for line in said)
 
 
 def test_a_daemon_tells_its_parent_how_it_went(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_half_a_spec_is_refused(text: str) -> None:
 
 
 def test_an_unknown_profile_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"no profile 'home' \(there are play, work\)"):
+    with pytest.raises(ConfigError, match=r"no profile 'home' \(known: play, work\)"):
         parse_spec("home:12/34", {"work", "play"})
 
 
