@@ -69,6 +69,14 @@ PORT = click.IntRange(0, 65535)
     help="Calls in 10 seconds; 0: no limit.",
 )
 @click.option(
+    "--hour-seconds",
+    "hour_s",
+    default=3600,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How long the hour takes, for trying limits out.",
+)
+@click.option(
     "--version-urls",
     type=click.Choice(["api", "api_bytes", "storage"]),
     default="api",

@@ -28,6 +28,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     hourly_calls: int = PUBLISHED_HOURLY_CALLS
     spike_calls: int = PUBLISHED_SPIKE_CALLS
     """0: that window has no limit."""
+    hour_s: int = 3600
+    """How long an hour takes, for tests that have no hour."""
     openapi_path: Path | None = None
     """Check every request and answer against this description."""
     version_urls: Literal["api", "api_bytes", "storage"] = "api"

@@ -74,9 +74,9 @@ class RollingWindow:
 class ClientBudget:
     """Both windows of one client id; a limit of 0 is none."""
 
-    def __init__(self, kind: Literal["fixed", "rolling"]) -> None:
+    def __init__(self, kind: Literal["fixed", "rolling"], hour_s: int = HOUR_S) -> None:
         make = FixedWindow if kind == "fixed" else RollingWindow
-        self._hourly: Window = make(HOUR_S)
+        self._hourly: Window = make(hour_s)
         self._spike: Window = make(SPIKE_S)
 
     def take(self, now: float, hourly_calls: int, spike_calls: int) -> bool:
@@ -106,7 +106,8 @@ class ClientBudget:
 class RateLimits:
     """The budgets of all client ids, with limits that may change at any time."""
 
-    def __init__(self, hourly_calls: int, spike_calls: int) -> None:
+    def __init__(self, hourly_calls: int, spike_calls: int, hour_s: int = HOUR_S) -> None:
+        self._hour_s = hour_s
         self.hourly_calls = hourly_calls
         self.spike_calls = spike_calls
         self._budgets: dict[tuple[str, str], ClientBudget] = {}
@@ -114,7 +115,7 @@ class RateLimits:
     def budget(self, client_id: str, kind: Literal["fixed", "rolling"]) -> ClientBudget:
         key = (client_id, kind)
         if key not in self._budgets:
-            self._budgets[key] = ClientBudget(kind)
+            self._budgets[key] = ClientBudget(kind, self._hour_s)
         return self._budgets[key]
 
     def take(self, client_id: str, kind: Literal["fixed", "rolling"], now: float) -> tuple[bool, Reading]:

@@ -20,7 +20,7 @@ class Sandbox:
         self.dialect = self.first_dialect()
         self.faults = Faults()
         self.calls = Calls()
-        self.rates = RateLimits(config.hourly_calls, config.spike_calls)
+        self.rates = RateLimits(config.hourly_calls, config.spike_calls, config.hour_s)
         self.urls = Urls(self.clock)
         self.contents = Contents(config.data_dir)
         self.store = Store(config.data_dir / "procore.sqlite" if config.data_dir else None)
