@@ -27,6 +27,8 @@ from procorefs.cli.tour import Guide, tour
 from procorefs.cli.unmounting import unmount
 from procorefs.config import Failure, MountOptions, find_paths
 
+#: the folders at the top of an invented project; the tour goes into them
+_LEAST_DOCUMENTS = 7
 _START_S = 60.0
 _END_S = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -38,8 +40,9 @@ class DemoFailed(Failure):
 
 @click.command(short_help="Sandbox, mount and a short tour; needs no account.")
 @click.option(
-    "--documents", default=1000, show_default=True, metavar="N", help="Size of the invented project."
-)
+    "--documents", default=1000, show_default=True, metavar="N", type=click.IntRange(min=_LEAST_DOCUMENTS),
+    help="Size of the invented project.",
+)  # fmt: skip
 @click.option("--leave", is_flag=True, help="End right after the tour instead of waiting for Ctrl-C.")
 def demo(documents: int, leave: bool) -> None:
     """Start an embedded Procore with an invented project, mount it, and show what a mount can do.

@@ -17,6 +17,7 @@ from procorefs.sandbox.server import Hosts, prepare, serve_prepared
 from procorefs.sandbox.state import Sandbox
 
 PORT = click.IntRange(0, 65535)
+COUNT = click.IntRange(min=0)
 
 
 @click.command("sandbox")
@@ -40,7 +41,12 @@ PORT = click.IntRange(0, 65535)
     help="Keep everything in this directory; without it all is gone at the end.",
 )
 @click.option(
-    "--seed", "documents", default=0, metavar="N", help="Invent a construction project of N documents."
+    "--seed",
+    "documents",
+    default=0,
+    metavar="N",
+    type=COUNT,
+    help="Invent a construction project of N documents.",
 )
 @click.option(
     "--random-seed", "seed", default=1, show_default=True, help="Another number invents another project."
@@ -52,13 +58,19 @@ PORT = click.IntRange(0, 65535)
     help="Put this directory tree into the project.",
 )
 @click.option(
-    "--big-file", "big_file_mib", default=0, metavar="MIB", help="Add one generated file of that size."
+    "--big-file",
+    "big_file_mib",
+    default=0,
+    metavar="MIB",
+    type=COUNT,
+    help="Add one generated file of that size.",
 )
 @click.option(
     "--hourly",
     "hourly_calls",
     default=PUBLISHED_HOURLY_CALLS,
     show_default=True,
+    type=COUNT,
     help="Calls an hour; 0: no limit.",
 )
 @click.option(
@@ -66,6 +78,7 @@ PORT = click.IntRange(0, 65535)
     "spike_calls",
     default=PUBLISHED_SPIKE_CALLS,
     show_default=True,
+    type=COUNT,
     help="Calls in 10 seconds; 0: no limit.",
 )
 @click.option(
