@@ -6,9 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from procorefs.config import Failure
 from procorefs.config.resolved import SUBTYPE
 
 MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+class NowhereToBegin(Failure):
+    """A relative path, said in a directory that is no more."""
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -54,15 +59,25 @@ def locate(path: Path, mounts: list[Mount]) -> Path:
     """The absolute path without links, found without a look into any mount that may hang at its end.
 
     The last component is compared with mountinfo before it is examined: what hangs is reading a link that turns
-    out to be the root of a dead mount.
+    out to be the root of a dead mount. Raises NowhereToBegin.
     """
     for _ in range(40):
-        absolute = Path(os.path.normpath(path.absolute()))
+        absolute = Path(os.path.normpath(_absolute(path)))
         found = Path(os.path.realpath(absolute.parent)) / absolute.name
         if mount_at(found, mounts) or not found.is_symlink():
             return found
         path = found.parent / found.readlink()
     return path
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        # deleted, or below a mount that was taken away
+        raise NowhereToBegin(
+            f"the directory you are in is gone, and '{path}' with it; cd to another"
+        ) from error
 
 
 def _unescape(field: bytes) -> str:

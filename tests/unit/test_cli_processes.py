@@ -13,7 +13,7 @@ import pytest
 
 from procorefs.cli import register
 from procorefs.cli.limited import errno_of
-from procorefs.cli.mountinfo import Mount, locate, mount_at, parse_mountinfo
+from procorefs.cli.mountinfo import Mount, NowhereToBegin, locate, mount_at, parse_mountinfo
 from procorefs.cli.processes import birth, holders, wait_for_end
 from procorefs.cli.register import AlreadyStarted, registered
 from procorefs.config import MountOptions, Paths, ResolvedMount, find_paths
@@ -55,6 +55,18 @@ def test_locate_follows_links_to_a_mount_but_not_into_it(
     assert locate(Path("loop"), []).name == "loop"
     # a mount at a link's own name is not read as a link
     assert locate(Path("link"), [Mount(tmp_path / "link", "fuse.procorefs", "1/2")]) == tmp_path / "link"
+
+
+def test_a_relative_path_from_a_directory_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(NowhereToBegin, match="the directory you are in is gone, and 'x' with it"):
+        locate(Path("x"), [])
+    assert locate(tmp_path / "x", []) == tmp_path / "x"
 
 
 def test_a_call_that_hangs_is_left_behind() -> None:
