@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
+DEBIAN_TEST := redis-server
 DEBIAN_BENCH := rclone
 
 .PHONY: help setup demo test lint types unit bench install uninstall clean
@@ -36,6 +37,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
+	scripts/debian-packages $(DEBIAN_TEST)
 	$(BIN)/python -m pytest
 
 bench: $(READY) ## figures beside rclone mount; takes some minutes

@@ -85,7 +85,7 @@ def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, fo
 
 def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
     """All that can be known and refused without Procore. Raises Failure."""
-    options = parse_options(words)
+    options = _with_redis_password(parse_options(words), os.environ.get("PROCOREFS_REDIS_PASSWORD"))
     paths = find_paths(os.environ)
     config = read_config(paths.config_file)
     spec = parse_spec(spec_text, config.profiles) if spec_text is not None else None
@@ -101,6 +101,14 @@ def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
         paths=paths,
         source=spec_text or f"{company}/{project}",
     )
+
+
+def _with_redis_password(options: MountOptions, password: str | None) -> MountOptions:
+    if options.limiter == "local" or not password:
+        return options
+    from procorefs.limiter.redis_wire import with_password
+
+    return msgspec.structs.replace(options, limiter=with_password(options.limiter, password))
 
 
 def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None:

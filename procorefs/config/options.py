@@ -64,9 +64,14 @@ def _parse_limiter(text: str) -> str:
         from procorefs.limiter.redis_wire import parse_address  # trio takes its time to import
 
         try:
-            parse_address(text)
+            address = parse_address(text)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        if address.password:
+            raise ConfigError(
+                "everybody on this machine can read a password in the list of processes; leave it out and set "
+                "PROCOREFS_REDIS_PASSWORD"
+            )
         missing = [package for package in ("redis", "cryptography") if find_spec(package) is None]
         if missing:
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
 import trio
@@ -69,6 +69,13 @@ def parse_address(url: str) -> RedisAddress:
         password=password,
         database=_database(parts.path.strip("/") or "0"),
     )
+
+
+def with_password(url: str, password: str) -> str:
+    """The address with a password that comes from elsewhere: one in `-o` would stand in the list of processes."""
+    parts = urlsplit(url)
+    user, _, place = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}").geturl()
 
 
 def _database(text: str) -> int:

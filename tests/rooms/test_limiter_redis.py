@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -14,7 +15,7 @@ import trio.testing
 from procorefs.limiter import Priority, open_limiter
 from procorefs.limiter.gate import Gate
 from procorefs.limiter.redis_store import RedisStore
-from procorefs.limiter.redis_wire import parse_address
+from procorefs.limiter.redis_wire import parse_address, with_password
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.settings import Grant
 from procorefs.procore.shared_login import Seal
@@ -168,6 +169,15 @@ async def test_a_redis_that_is_not_there_is_no_obstacle(tmp_path: Path) -> None:
 def test_a_wrong_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_address(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://host:7/2", "redis://somebody@host:7/2", "rediss://[::1]/2", "unix:///run/r?db=2"]
+)
+def test_a_password_from_elsewhere_joins_an_address(url: str) -> None:
+    plain, joined = parse_address(url), parse_address(with_password(url, "p@ss:/?#"))
+    assert joined.password == "p@ss:/?#"
+    assert msgspec.structs.replace(joined, password="") == plain
 
 
 def test_the_password_of_an_address_is_never_shown() -> None:

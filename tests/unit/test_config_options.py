@@ -98,3 +98,11 @@ def test_sizes_and_durations_for_people() -> None:
         "0 bytes", "1023 bytes", "1.5 KiB", "5.0 GiB", "3.0 TiB",
     ]  # fmt: skip
     assert [show_duration(s) for s in (4.2, 600, 10800)] == ["4 s", "10 min", "3.0 h"]
+
+
+def test_a_redis_is_an_address_without_a_password() -> None:
+    assert parse_options(["limiter=redis://host:6379/1"]).limiter == "redis://host:6379/1"
+    with pytest.raises(ConfigError, match="an address looks like"):
+        parse_options(["limiter=http://host"])
+    with pytest.raises(ConfigError, match="set PROCOREFS_REDIS_PASSWORD"):
+        parse_options(["limiter=redis://:geheim@host"])
