@@ -230,7 +230,8 @@ def test_a_first_listing_that_does_not_fit(
     home.environment["XDG_STATE_HOME"] = str(disk)
     sandbox.reset(8000)
     mounted = mount(sandbox)
-    mounted.expect_warning("full|Listing the project failed|tree|ended|readdir|opendir|lookup|statfs|logging")
+    # The log lies on the same disk, so any of its lines may break off.
+    mounted.expect_warning("full|Listing the project failed|tree|ended|operations:|logging")
     walked = subprocess.run(["find", mounted.path], capture_output=True, check=False, timeout=30)
     assert walked.returncode != 0
     assert os.listdir(mounted.path)
