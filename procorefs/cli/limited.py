@@ -11,6 +11,9 @@ import select
 import signal
 from collections.abc import Callable
 
+#: a child in a system call that takes no signal is left behind after this
+_DYING_S = 1.0
+
 
 def errno_of(call: Callable[[], object], timeout_s: float) -> int:
     """0 when the call worked, else its errno; ETIMEDOUT when it did not end in time."""
@@ -21,13 +24,24 @@ def errno_of(call: Callable[[], object], timeout_s: float) -> int:
             _tell(call, writer)
         os.close(writer)
         if not select.select([reader], [], [], timeout_s)[0]:
-            os.kill(child, signal.SIGKILL)
+            _kill(child)
             return errno.ETIMEDOUT
         told = os.read(reader, 16)
         os.waitpid(child, 0)
         return int(told) if told else errno.EIO
     finally:
         os.close(reader)
+
+
+def _kill(child: int) -> None:
+    """End it, and give it the moment that takes: a mount is busy as long as somebody is dying in it."""
+    os.kill(child, signal.SIGKILL)
+    ending = os.pidfd_open(child)
+    try:
+        if select.select([ending], [], [], _DYING_S)[0]:
+            os.waitpid(child, 0)
+    finally:
+        os.close(ending)
 
 
 def _tell(call: Callable[[], object], writer: int) -> None:
