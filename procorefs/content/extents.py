@@ -40,7 +40,7 @@ class Extents:
     def cut(self, low: int, high: int) -> None:
         """Take [low, high) out."""
         first, last = self._touched(low, high)
-        if first >= last:
+        if first >= last or low >= high:
             return
         self.total -= self.overlap(low, high)
         start, stop = self._lows[first], self._highs[last - 1]

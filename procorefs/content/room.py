@@ -83,7 +83,7 @@ class Room:
         Raises StagingFull when the disk has none.
         """
         if size_bytes > self._disk_room():
-            raise StagingFull(self._reason())
+            raise StagingFull(self._reason(size_bytes))
         self.put_back(size_bytes)
 
     def put_back(self, size_bytes: int) -> None:
@@ -108,7 +108,7 @@ class Room:
             if moves != self._moves:
                 moves, patient_until = self._moves, now + PATIENCE_S
             if now >= patient_until or not self.can_free():
-                raise StagingFull(self._reason())
+                raise StagingFull(self._reason(place.size_bytes))
             with trio.move_on_after(_LOOK_S):
                 await place.granted.wait()
             self._serve()
@@ -128,10 +128,10 @@ class Room:
         reserve = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
         return disk.f_bavail * disk.f_frsize - reserve
 
-    def _reason(self) -> str:
-        if self._disk_room() <= 0:
-            return "The disk of the state directory is full, as far as a reserve"
-        return f"{self.used_bytes} bytes wait to be uploaded, of at most {self.limit_bytes}, and nothing frees any"
+    def _reason(self, size_bytes: int) -> str:
+        if size_bytes > self._disk_room():
+            return f"The disk of the state directory has no room for {size_bytes} bytes beyond its reserve"
+        return f"{self.used_bytes} bytes are staged, of at most {self.limit_bytes}, and no upload frees any"
 
 
 class _Place:

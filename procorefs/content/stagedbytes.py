@@ -7,7 +7,9 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from time import perf_counter
 
+from procorefs.content.cache import Chunk
 from procorefs.content.extents import Range
 from procorefs.content.grid import MIB
 
@@ -16,6 +18,8 @@ SLICE_BYTES = 64 * MIB
 
 _PIECE_BYTES = MIB
 _MOST_RANGES = 1024
+_SLOW_WRITE_S = 0.1  # a throttled writer waits up to 0.2 s; a busy machine alone seldom makes it so long
+_SLOW_FOR_S = 2.0
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM)
 
@@ -56,12 +60,31 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
-def write(descriptor: int, offset: int, data: memoryview) -> None:
-    """Write all of it. Raises OSError."""
-    while data:
-        count = os.pwrite(descriptor, data, offset)
-        offset += count
-        data = data[count:]
+class Disk:
+    """Writes, and notices when the disk cannot keep up: the kernel then makes each writer wait."""
+
+    def __init__(self) -> None:
+        self._slow_until_s = 0.0  # on time.perf_counter
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether writing belongs into a thread, or the loop would wait for the disk again and again."""
+        return perf_counter() < self._slow_until_s
+
+    def write(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
+        """Write all of it; how many bytes were, and what kept the rest from being so."""
+        begun_s = perf_counter()
+        done, error = 0, None
+        try:
+            done = os.pwrite(descriptor, data, offset)
+            while done < len(data):
+                done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
+        except OSError as problem:
+            error = problem
+        ended_s = perf_counter()
+        if ended_s - begun_s > _SLOW_WRITE_S:
+            self._slow_until_s = ended_s + _SLOW_FOR_S
+        return done, error
 
 
 def batches(ranges: Iterable[Range]) -> Iterator[list[Range]]:

@@ -21,7 +21,7 @@ from procorefs.content.cache import Chunk
 from procorefs.content.extents import Extents, Range
 from procorefs.content.grid import MIB
 from procorefs.content.room import Room, refuse
-from procorefs.content.stagedbytes import SLICE_BYTES
+from procorefs.content.stagedbytes import SLICE_BYTES, Disk
 from procorefs.procore.errors import Malformed
 from procorefs.procore.models import Version
 
@@ -66,6 +66,7 @@ class Ground:
     directory: str  # absolute
     room: Room
     open_version: Callable[[Version], BaseReader]
+    disk: Disk
     threads: trio.CapacityLimiter
     create: Callable[[], "StagedFile"]
 
@@ -80,6 +81,7 @@ class StagedFile:
         "_base",
         "_deleted",
         "_digest",
+        "_disk",
         "_fd",
         "_ground",
         "_holders",
@@ -100,6 +102,7 @@ class StagedFile:
         """Counts writes and truncations: whoever remembers it knows whether there were any since."""
         self._ground = ground
         self._room = ground.room
+        self._disk = ground.disk
         self._base: Version | None = None
         self._missing: Extents | None = None  # None: all bytes are here, and the common path is short
         self._reader: BaseReader | None = None  # of the base; kept while somebody holds the file
@@ -269,19 +272,26 @@ class StagedFile:
     def write_now(self, offset: int, data: Chunk) -> bool:
         """Write on the spot; False: it must wait, and nothing was done. Raises StagingFull, OSError."""
         descriptor = self._write_fd
-        if descriptor < 0:
+        if descriptor < 0 or self._disk.is_slow:
             return False
         cost = self._cost(offset, offset + len(data))
         if cost and not self._room.take(cost):
             return False
-        self._put(descriptor, offset, data, cost)
+        done, error = self._disk.write(descriptor, offset, data)
+        self._written(offset, done, cost)
+        if error is not None:
+            refuse(error)
         return True
 
     async def write(self, offset: int, data: Chunk) -> None:
         """Write all of `data`; waits for room. Raises StagingFull, StagedIncomplete, OSError."""
         with self.held():
             taken = await self._take(lambda: self._cost(offset, offset + len(data)))
-            self._put(self._write_fd, offset, data, taken)
+            with self._standing_still():
+                done, error = await self._write(offset, data)
+                self._written(offset, done, taken)
+        if error is not None:
+            refuse(error)
 
     async def truncate(self, size_bytes: int) -> None:
         """Grow with zeros, or shrink; growing waits for room. Raises StagingFull, StagedIncomplete, OSError."""
@@ -320,26 +330,23 @@ class StagedFile:
         if surplus:
             self._room.freed(surplus)
 
-    def _put(self, descriptor: int, offset: int, data: Chunk, taken: int) -> None:
-        """Write, and settle what was taken for it; what a full disk still took is written."""
-        before = self.stored_bytes
-        done = 0
-        try:
-            while done < len(data):
-                done += os.pwrite(descriptor, memoryview(data)[done:] if done else data, offset + done)
-        except OSError as error:
-            refuse(error)
-        finally:
-            if done:
-                self._written(offset, offset + done)
-            self._give_back(taken - (self.stored_bytes - before))
+    async def _write(self, offset: int, data: Chunk) -> tuple[int, OSError | None]:
+        """During a standstill: as the disk's `write`, and without an await while that keeps up."""
+        if self._disk.is_slow:
+            return await self._in_thread(self._disk.write, self._fd, offset, data)
+        return self._disk.write(self._fd, offset, data)
 
-    def _written(self, low: int, high: int) -> None:
-        self.changed += 1
-        if high > self.size_bytes:
-            self.size_bytes = high
-        if self._missing is not None:
-            self._have(self._missing, low, high)
+    def _written(self, offset: int, size_bytes: int, taken: int) -> None:
+        """Enter what a write got done, which with a full disk is a part, and settle what was taken for it."""
+        before = self.stored_bytes
+        if size_bytes:
+            end = offset + size_bytes
+            self.changed += 1
+            if end > self.size_bytes:
+                self.size_bytes = end
+            if self._missing is not None:
+                self._have(self._missing, offset, end)
+        self._give_back(taken - (self.stored_bytes - before))
 
     async def _resize(self, size_bytes: int) -> None:
         if self.size_bytes - size_bytes > _LONG_CUT_BYTES:
@@ -371,20 +378,21 @@ class StagedFile:
                 low, high = next(iter(self._missing))
                 data = await self._from_base(low, min(high, low + _FETCH_BYTES))
                 await self._moving()
-                self._fill(low, memoryview(data))
+                with self._standing_still():
+                    await self._fill(low, memoryview(data))
 
-    def _fill(self, offset: int, data: memoryview) -> None:
-        """Write what came from the base, but only where it is still missing: all else is newer."""
-        if self._missing is None:
+    async def _fill(self, offset: int, data: memoryview) -> None:
+        """During a standstill: write what came from the base, but only where it is still missing: all else is newer."""
+        missing = self._missing
+        if missing is None:
             return
-        for low, high in self._missing.within(offset, offset + len(data)):
+        for low, high in missing.within(offset, offset + len(data)):
             self._room.take_to_complete(high - low)
-            try:
-                stagedbytes.write(self._fd, low, data[low - offset : high - offset])
-            except OSError as error:
-                self._give_back(high - low)
+            done, error = await self._write(low, data[low - offset : high - offset])
+            self._give_back(high - low - done)
+            self._have(missing, low, low + done)
+            if error is not None:
                 refuse(error)
-            self._have(self._missing, low, high)
 
     async def freeze_copy(self) -> "StagedFile":
         """A new working file with the same bytes; missing ones stay missing. Waits for room.
@@ -411,6 +419,9 @@ class StagedFile:
             return copy
 
     async def _copy_to(self, copy: "StagedFile", missing: tuple[Range, ...]) -> None:
+        found = os.fstat(self._fd).st_size
+        if found != self.size_bytes:  # what is lost must not become a hole in the copy
+            raise StagedIncomplete(self.number, f"has {found} bytes and not {self.size_bytes}")
         if await self._in_thread(stagedbytes.clone, self._fd, copy._fd):
             return
         for batch in stagedbytes.batches(_between(missing, self.size_bytes)):

@@ -15,6 +15,7 @@ import trio
 
 from procorefs.content import stagedbytes
 from procorefs.content.room import Room, StagingFull, refuse
+from procorefs.content.stagedbytes import Disk
 from procorefs.content.stagedfile import BaseReader, Ground, StagedFile, StagedIncomplete, StagedRecord
 from procorefs.procore.models import Version
 
@@ -38,7 +39,7 @@ class Staging:
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.room = Room(limit_bytes, lambda: os.fstatvfs(self._fd))
         threads = trio.CapacityLimiter(_THREADS)
-        self._ground = Ground(path, self.room, open_version, threads, self.create)
+        self._ground = Ground(path, self.room, open_version, Disk(), threads, self.create)
         self._first = self._next = 1 + max(self._numbers(), default=0)
         self._named_below = 0  # of the files with smaller numbers the names are on disk
 
