@@ -56,26 +56,24 @@ class Room:
         self._spare = max(left, 0)
         return True
 
-    async def wait_for(self, size_bytes: int) -> None:
-        """Take room as soon as there is some. Raises StagingFull when there will be none."""
-        if not self._line and self._fits(size_bytes):
-            self.used_bytes += size_bytes
-            self._spare = 0
-            return
-        if size_bytes > self.limit_bytes:
-            raise StagingFull(f"{size_bytes} bytes are more than may wait here in all ({self.limit_bytes})")
-        place = _Place(size_bytes)
+    async def wait_for(self, cost: Callable[[], int]) -> int:
+        """Take the room that something costs by then, as soon as there is so much; how much it was.
+
+        Raises StagingFull when there will be none.
+        """
+        place = _Place(cost)
         self._line.append(place)
         self._spare = 0
         try:
             await self._stand(place)
         except BaseException:
             if place.granted.is_set():
-                self.freed(size_bytes)
+                self.freed(place.size_bytes)
             else:
                 self._line.remove(place)
                 self._serve()
             raise
+        return place.size_bytes
 
     def take_to_complete(self, size_bytes: int) -> None:
         """Take room for base bytes that an upload needs: over the limit if need be, for only uploads free any.
@@ -103,19 +101,24 @@ class Room:
 
     async def _stand(self, place: "_Place") -> None:
         moves, patient_until = self._moves, trio.current_time() + PATIENCE_S
+        self._serve()
         while not place.granted.is_set():
-            now = trio.current_time()
+            now, size_bytes = trio.current_time(), place.cost()
             if moves != self._moves:
                 moves, patient_until = self._moves, now + PATIENCE_S
-            if now >= patient_until or not self.can_free():
-                raise StagingFull(self._reason(place.size_bytes))
+            if now >= patient_until or size_bytes > self.limit_bytes or not self.can_free():
+                raise StagingFull(self._reason(size_bytes))
             with trio.move_on_after(_LOOK_S):
                 await place.granted.wait()
             self._serve()
 
     def _serve(self) -> None:
-        while self._line and self._fits(self._line[0].size_bytes):
-            place = self._line.popleft()
+        while self._line:
+            place = self._line[0]
+            place.size_bytes = place.cost()
+            if not self._fits(place.size_bytes):
+                return
+            self._line.popleft()
             self.used_bytes += place.size_bytes
             place.granted.set()
 
@@ -131,16 +134,19 @@ class Room:
     def _reason(self, size_bytes: int) -> str:
         if size_bytes > self._disk_room():
             return f"The disk of the state directory has no room for {size_bytes} bytes beyond its reserve"
+        if size_bytes > self.limit_bytes:
+            return f"{size_bytes} bytes are more than may be staged in all ({self.limit_bytes})"
         return f"{self.used_bytes} bytes are staged, of at most {self.limit_bytes}, and no upload frees any"
 
 
 class _Place:
-    """Somebody in line."""
+    """Somebody in line; what it costs may change with what others do meanwhile."""
 
-    __slots__ = ("granted", "size_bytes")
+    __slots__ = ("cost", "granted", "size_bytes")
 
-    def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
+    def __init__(self, cost: Callable[[], int]) -> None:
+        self.cost = cost
+        self.size_bytes = 0  # what was granted
         self.granted = trio.Event()
 
 

@@ -313,15 +313,16 @@ class StagedFile:
     async def _take(self, cost: Callable[[], int]) -> int:
         """Take as much room as something costs and return during no standstill: then it still costs no more."""
         taken = 0
+
+        def lacking() -> int:
+            return max(cost() - taken, 0)
+
         try:
             while True:
                 await self._moving()
-                lacking = cost() - taken
-                if lacking <= 0:
-                    return taken
-                if not self._room.take(lacking):
-                    await self._room.wait_for(lacking)
-                taken += lacking
+                if self._room.take(lacking()):
+                    return max(cost(), taken)
+                taken += await self._room.wait_for(lacking)
         except BaseException:
             self._give_back(taken)
             raise

@@ -68,8 +68,10 @@ def staging_in(
     """A staging area; nobody may still read from a base when it closes."""
     bases = bases or Bases()
     staging = Staging(directory, limit_bytes, bases.open)
-    yield staging
-    staging.close()
+    try:
+        yield staging
+    finally:
+        staging.close()
     assert bases.open_readers == 0
 
 
