@@ -5,6 +5,7 @@ from collections import Counter
 import click
 import msgspec
 
+from procorefs.cli.wording import printable
 from procorefs.config import Failure
 from procorefs.config.units import show_size
 from procorefs.survey import Survey, survey
@@ -62,9 +63,9 @@ def _checked(path: str, into: str, hourly: int) -> Checked:
 def _show(checked: Checked, hourly: int) -> None:
     found = checked.survey
     for refused in found.refused:
-        click.echo(f"{_printable(refused.path)}: {refused.reason}")
+        click.echo(f"{printable(refused.path)}: {refused.reason}")
     longest = (
-        f"{len(found.longest_path)} characters: {_printable(found.longest_path)}"
+        f"{len(found.longest_path)} characters: {printable(found.longest_path)}"
         if found.longest_path
         else "none"
     )
@@ -77,14 +78,9 @@ def _show(checked: Checked, hourly: int) -> None:
         "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {hourly:,} an hour",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
-    click.echo(_printable(checked.dir))
+    click.echo(printable(checked.dir))
     for name, text in lines.items():
         click.echo(f"  {name:<13} {text}")
-
-
-def _printable(path: str) -> str:
-    """The path on one line: control characters would move the terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def _types(types: Counter[str]) -> str:
