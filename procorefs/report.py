@@ -45,7 +45,7 @@ class Reporter:
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),
             tree=status.TreeStatus(standing.documents, standing.state, standing.age_s),
-            outbox=_outbox(self.outbox),
+            outbox=outbox_status(self.outbox),
             cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
             limiter=_limiter(self.client.limiter.snapshot()),
             api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
@@ -53,7 +53,8 @@ class Reporter:
         )
 
 
-def _outbox(outbox: Outbox | None) -> status.OutboxStatus:
+def outbox_status(outbox: Outbox | None) -> status.OutboxStatus:
+    """Its numbers, and the oldest of what does not reach Procore by itself."""
     if outbox is None:
         return status.OutboxStatus()
     counts, stuck = outbox.counts(), outbox.stuck()

@@ -45,7 +45,7 @@ class Place(msgspec.Struct, frozen=True):
 def find_place(text: str, paths: Paths) -> Place:
     """The mount and the path in it that is meant. Raises NoPlace, NowhereToBegin."""
     mounts = read_mounts()
-    mountpoint, below = _split(text, mounts)
+    mountpoint, below = split_path(text, mounts)
     mount = mount_at(mountpoint, mounts)
     if mount is None or not mount.is_ours:
         raise NoPlace(f"{text} does not lie in a ProcoreFS mount; `procorefs status` lists the mounts")
@@ -70,7 +70,7 @@ def by_mount(places: list[Place]) -> dict[Entry, tuple[str, ...]]:
     return found
 
 
-def _split(text: str, mounts: list[Mount]) -> tuple[Path, str]:
+def split_path(text: str, mounts: list[Mount]) -> tuple[Path, str]:
     """The topmost mount on the way that has no other one further on, and the rest; links are followed up to there."""
     here, rest = Path("/"), deque(_absolute(text).parts[1:])
     links = 0

@@ -51,10 +51,7 @@ def sync(timeout: str | None, paths: tuple[str, ...]) -> int:
     wanted = _wanted(paths, find_paths(os.environ))
     # all of them at once, for a mount that is slow must not hold up the others
     waits = [_Wait(daemon, below, deadline) for daemon, below in wanted.items()]
-    left = [(wait.daemon, wait.result()) for wait in waits]
-    for daemon, remaining in left:
-        _tell(daemon, remaining)
-    return int(any(remaining.total for _, remaining in left))
+    return max([_told(wait) for wait in waits], default=0)
 
 
 class _Wait:
@@ -121,6 +118,17 @@ def _wanted(texts: tuple[str, ...], paths: Paths) -> dict[Entry, tuple[str, ...]
                     f"{printable(text)} does not exist, and nothing below it is on its way to Procore"
                 )
     return by_mount(places)
+
+
+def _told(wait: _Wait) -> int:
+    """Wait, say what is left, and return the exit status."""
+    try:
+        remaining = wait.result()
+    except Failure as error:
+        complain(str(error))
+        return 1
+    _tell(wait.daemon, remaining)
+    return int(remaining.total > 0)
 
 
 def _tell(daemon: Entry, remaining: Remaining) -> None:

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from procorefs.config.units import show_duration, show_size
-from procorefs.outbox.face import STUCK, Counts, Item
+from procorefs.outbox.face import STUCK, Counts, Item, ItemState
+
+_MOVING_LISTED = 20
+#: where the outbox gives no reason of its own
+_WHY: dict[ItemState, str] = {
+    "held": "its name is a temporary one",
+    "checked_out": "somebody else has it checked out",
+    "incomplete": "the program that wrote it was cut off",
+    "failed": "it was refused",
+}
 
 
 def printable(path: str) -> str:
@@ -23,6 +32,23 @@ def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
             moving.append(item)
     if moving:
         yield _moving(moving, mountpoint)
+
+
+def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]:
+    """What is left where no daemon runs any more that could be told what to do: all that is stuck, some of the rest."""
+    moving = _MOVING_LISTED
+    said = 0
+    for item in items:
+        if item.state in STUCK:
+            yield f"{_subject(item, mountpoint)} is not in Procore: {_why(item)}"
+        elif moving:
+            moving -= 1
+            yield f"{_subject(item, mountpoint)} is not in Procore yet"
+        else:
+            continue
+        said += 1
+    if total > said:
+        yield f"{total - said:,} more are not in Procore yet"
 
 
 def shown_counts(counts: Counts) -> str:
@@ -46,35 +72,35 @@ def full_path(item: Item, mountpoint: Path) -> str:
 
 
 def _stuck(item: Item, mountpoint: Path) -> str:
-    path, reason = full_path(item, mountpoint), _reason(item.reason)
-    quoted = shlex.quote(str(mountpoint / item.path))
+    path = shlex.quote(full_path(item, mountpoint))
+    retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
     match item.state:
         case "held":
-            why = reason or "its name is a temporary one"
-            return f"{path} is not in Procore: {why}; rename it, or leave it alone for an hour"
+            remedy = "rename the file, or leave it alone for an hour"
         case "checked_out":
-            why = reason or "somebody else has it checked out"
-            return f"{path} is not in Procore: {why}; it goes when that ends"
+            remedy = "it is sent when that ends"
         case "incomplete":
-            why = reason or "the program that wrote it was cut off"
-            return (
-                f"{path} is not in Procore: {why}; write it anew, or send it as it is with "
-                f"`procorefs retry {quoted}`, or throw it away with `procorefs discard {quoted}`"
-            )
+            remedy = f"write it anew, send it as it is with {retry}, or throw it away with {discard}"
         case _:
-            why = reason or "it was refused"
-            return (
-                f"{path} is not in Procore: {why}; when that is mended run `procorefs retry {quoted}`, or throw "
-                f"the change away with `procorefs discard {quoted}`"
-            )
+            remedy = f"when that is mended run {retry}, or throw the change away with {discard}"
+    return f"{_subject(item, mountpoint)} is not in Procore: {_why(item)}; {remedy}"
 
 
 def _moving(items: list[Item], mountpoint: Path) -> str:
-    first = full_path(items[0], mountpoint)
+    first = _subject(items[0], mountpoint)
     if len(items) == 1:
         return f"{first} is still on its way to Procore; `procorefs status` says how far it is"
     others = counted(len(items) - 1, "other")
     return f"{first} and {others} are still on their way to Procore; `procorefs status` says how far they are"
+
+
+def _subject(item: Item, mountpoint: Path) -> str:
+    # a change, since the file itself may be there: in an older version, elsewhere, or still
+    return f"the change to {full_path(item, mountpoint)}"
+
+
+def _why(item: Item) -> str:
+    return _reason(item.reason) or _WHY[item.state]
 
 
 def _reason(text: str) -> str:
