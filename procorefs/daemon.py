@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 import trio
 
-from procorefs import control, status
+from procorefs import control
+from procorefs.answers import Answers
 from procorefs.config import ResolvedMount, private_dir
 from procorefs.config.failure import Failure
 from procorefs.content.cache import ChunkCache
@@ -191,9 +192,12 @@ class _Daemon:
     async def _answer(self, session: Session, reporter: Reporter) -> None:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
-            await outside.start(
-                partial(control.serve, self._mount.control_socket, partial(self._control, reporter))
+            answers = Answers(
+                status=lambda: reporter.status(closing=self._stop.is_set()),
+                stop=self._stop.set,
+                outbox=reporter.outbox,
             )
+            await outside.start(partial(control.serve, self._mount.control_socket, answers))
             await outside.start(self._stop_on_signal)
             outside.start_soon(self._end_when_told, outside.cancel_scope)
             await outside.start(session.run)
@@ -215,12 +219,6 @@ class _Daemon:
             async for number in signals:
                 log.info("Ending on %s.", signal.Signals(number).name)
                 self._stop.set()
-
-    async def _control(self, reporter: Reporter, request: control.Request) -> status.MountStatus | None:
-        if isinstance(request, control.StopRequest):
-            self._stop.set()
-            return None
-        return reporter.status(closing=self._stop.is_set())
 
     def _forget(self, changes: Sequence[Forget]) -> None:
         """Hand on what the kernel must forget; returns at once, the notifier's threads do what may have to wait."""
