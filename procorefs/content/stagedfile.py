@@ -21,7 +21,7 @@ from procorefs.content.cache import Chunk
 from procorefs.content.extents import Extents, Range
 from procorefs.content.grid import MIB
 from procorefs.content.room import Room, refuse
-from procorefs.content.stagedbytes import SLICE_BYTES, Disk
+from procorefs.content.stagedbytes import SLICE_BYTES, Disk, Remover
 from procorefs.procore.errors import Malformed
 from procorefs.procore.models import Version
 
@@ -67,6 +67,7 @@ class Ground:
     room: Room
     open_version: Callable[[Version], BaseReader]
     disk: Disk
+    remover: Remover
     threads: trio.CapacityLimiter
     create: Callable[[], "StagedFile"]
 
@@ -205,10 +206,7 @@ class StagedFile:
             self._remove()
 
     def _remove(self) -> None:
-        if self.size_bytes > _LONG_CUT_BYTES:
-            trio.lowlevel.start_thread_soon(lambda: stagedbytes.remove(self.path), lambda _: None)
-        else:
-            stagedbytes.remove(self.path)
+        self._ground.remover.remove(self.path)
         self._room.freed(self.stored_bytes)
 
     # --- reading

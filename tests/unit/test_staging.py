@@ -18,7 +18,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 from content_source import content_of
-from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, staging_in
+from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, staging_in
 
 from procorefs.content import stagedbytes, stagedfile
 from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord
@@ -56,7 +56,7 @@ def test_what_no_row_names_is_swept(tmp_path: Path) -> None:
     with staging_in(tmp_path) as staging:
         new = staging.create()
         staging.sweep({old[1].number})
-        assert sorted(int(name) for name in os.listdir(tmp_path)) == [old[1].number, new.number]
+        assert left_in(staging) == [old[1].number, new.number]
 
 
 async def test_waiting_files_have_no_descriptors(tmp_path: Path) -> None:
@@ -433,21 +433,9 @@ async def test_who_holds_a_deleted_file_reads_on(tmp_path: Path) -> None:
         await staging.sync([file])
         assert staging.used_bytes == 3
         file.release()
-        assert os.listdir(tmp_path) == []
+        assert left_in(staging) == []
         assert (staging.used_bytes, bases.open_readers) == (0, 0)
         await staging.sync([file])
-
-
-async def test_a_big_file_is_removed_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stagedfile, "_LONG_CUT_BYTES", 10)
-    with staging_in(tmp_path) as staging:
-        file = staging.create()
-        await file.write(0, b"x" * 11)
-        file.delete()
-        assert staging.used_bytes == 0
-        with trio.fail_after(5):
-            while os.listdir(tmp_path):  # noqa: ASYNC110 (nobody waits for that thread)
-                await trio.sleep(0.001)
 
 
 # --- copies
@@ -538,7 +526,7 @@ async def test_a_copy_that_is_given_up_leaves_nothing(
         try:
             await file.freeze_copy()
         finally:
-            assert os.listdir(tmp_path) == [str(file.number)]
+            assert left_in(staging) == [file.number]
             assert staging.used_bytes == 1000
             with file.held():
                 assert file.write_now(0, b"y")  # the standstill is over

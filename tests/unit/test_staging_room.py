@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from staged_base import KIB, MIB, Bases, base_of, bytes_of, staging_in
+from staged_base import KIB, MIB, Bases, base_of, bytes_of, left_in, staging_in
 
 from procorefs.content import room as room_module
 from procorefs.content.room import PATIENCE_S, Room
@@ -255,7 +255,7 @@ async def test_growing_waits_and_who_is_cancelled_has_taken_nothing(tmp_path: Pa
         with trio.move_on_after(0.01):
             await file.freeze_copy()
         assert (other.size_bytes, staging.used_bytes) == (0, 900)
-        assert sorted(os.listdir(tmp_path)) == sorted([str(file.number), str(other.number)])
+        assert left_in(staging) == [file.number, other.number]
         await file.truncate(400)
         await other.truncate(500)
         assert staging.used_bytes == 900
@@ -331,6 +331,7 @@ async def test_a_nearly_full_disk_is_refused_before_it_is_full(small_disk: Path)
         assert file.write_now(0, b"y" * taken)  # in place there is room
         file.release()
         file.delete()
+        assert left_in(staging) == []
         other = staging.create()
         await other.write(0, b"x" * taken)
 
@@ -357,6 +358,7 @@ async def test_a_full_disk_is_said_to_be_and_the_books_stay_right(small_disk: Pa
         assert staging.used_bytes == file.size_bytes + over.stored_bytes
         file.release()
         file.delete()
+        assert left_in(staging) == [over.number]
         await over.complete()
         assert staging.used_bytes == 100 * KIB
         with pytest.raises(StagingFull):
@@ -372,6 +374,7 @@ async def test_a_failed_fetch_onto_a_full_disk_goes_on_later(small_disk: Path) -
         with pytest.raises(StagingFull):
             await file.complete()
         filler.delete()
+        assert left_in(staging) == [file.number]
         await file.complete()
         fresh = staging.create(base_of(MIB))
         assert bytes(await fresh.read(0, MIB)) == await bytes_of(file)
