@@ -169,6 +169,8 @@ class StagedFile:
     def hold(self) -> None:
         """Keep it open, and on disk whoever deletes it, until `release`. Raises StagedIncomplete, OSError."""
         if not self._holders:
+            if self._deleted:
+                raise StagedIncomplete(self.number, "is deleted")
             try:
                 self._fd = self._write_fd = os.open(self.path, _FLAGS)
             except FileNotFoundError:
@@ -285,9 +287,12 @@ class StagedFile:
         """Write all of `data`; waits for room. Raises StagingFull, StagedIncomplete, OSError."""
         with self.held():
             taken = await self._take(lambda: self._cost(offset, offset + len(data)))
+            done = 0
             with self._standing_still():
-                done, error = await self._write(offset, data)
-                self._written(offset, done, taken)
+                try:
+                    done, error = await self._write(offset, data)
+                finally:
+                    self._written(offset, done, taken)
         if error is not None:
             refuse(error)
 
@@ -387,8 +392,11 @@ class StagedFile:
             return
         for low, high in missing.within(offset, offset + len(data)):
             self._room.take_to_complete(high - low)
-            done, error = await self._write(low, data[low - offset : high - offset])
-            self._give_back(high - low - done)
+            done = 0
+            try:
+                done, error = await self._write(low, data[low - offset : high - offset])
+            finally:
+                self._give_back(high - low - done)
             self._have(missing, low, low + done)
             if error is not None:
                 refuse(error)

@@ -17,11 +17,11 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from content_source import content_of
+from content_source import MemorySource, content_of, running
 from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, staging_in
 
 from procorefs.content import stagedbytes, stagedfile
-from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord
+from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
 from procorefs.procore.errors import Malformed, Unavailable
 
 # --- the directory
@@ -189,6 +189,21 @@ async def test_a_base_that_gives_too_little_is_an_error_and_never_zeros(tmp_path
         assert not file.is_complete
 
 
+async def test_a_base_is_read_as_every_version_is(tmp_path: Path) -> None:
+    source, base = MemorySource(), base_of(9 * MIB + 5)
+    async with running(tmp_path / "cache", source) as (content, _):
+        staging = Staging(tmp_path / "staging", 100 * MIB, content.open)
+        file = staging.create(base)
+        await file.write(5 * MIB, b"new")
+        expected = bytearray(content_of(base, 0, base.size_bytes))
+        expected[5 * MIB : 5 * MIB + 3] = b"new"
+        assert bytes(await file.read(5 * MIB - 10, 20)) == expected[5 * MIB - 10 : 5 * MIB + 10]
+        assert source.delivered_bytes < 5 * MIB
+        assert await file.digest() == hashlib.sha256(expected).digest()
+        assert await bytes_of(file) == expected
+        staging.close()
+
+
 async def test_written_over_altogether_it_needs_its_base_no_more(tmp_path: Path) -> None:
     bases = Bases()
     with staging_in(tmp_path, bases) as staging:
@@ -318,6 +333,26 @@ async def test_a_slow_disk_stops_the_loop_once_and_then_a_thread(
         file.release()
 
 
+async def test_who_is_cancelled_before_a_slow_disk_took_the_bytes_has_written_nothing(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        file = staging.create(base_of(1000))
+        file._disk._slow_until_s = float("inf")
+        threads = staging._ground.threads
+        for _ in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(object())  # all threads are busy
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file.write, 10, b"x" * 5000)
+            nursery.start_soon(file.complete)
+            await trio.testing.wait_all_tasks_blocked()
+            assert staging.used_bytes > 0
+            nursery.cancel_scope.cancel()
+        assert (file.size_bytes, file.changed, staging.used_bytes) == (1000, 0, 0)
+        assert file.record().missing == ((0, 1000),)
+        file._disk._slow_until_s = 0.0
+        with file.held():
+            assert file.write_now(0, b"y")
+
+
 async def test_a_long_cut_lets_nothing_in_until_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,6 +471,9 @@ async def test_who_holds_a_deleted_file_reads_on(tmp_path: Path) -> None:
         assert left_in(staging) == []
         assert (staging.used_bytes, bases.open_readers) == (0, 0)
         await staging.sync([file])
+        with pytest.raises(StagedIncomplete):
+            await file.read(0, 10)
+        assert staging.used_bytes == 0
 
 
 # --- copies
