@@ -442,7 +442,6 @@ async def test_many_at_work_on_one_file_each_find_their_own_bytes(
             for index in range(tasks):
                 nursery.start_soon(own, index)
             nursery.start_soon(copy)
-            await trio.sleep(0.01)
             nursery.start_soon(file.complete)
         assert file.is_complete
         assert staging.used_bytes == base.size_bytes
