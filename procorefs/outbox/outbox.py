@@ -120,6 +120,9 @@ class Outbox:
         for inode in self._queue.take_fresh():
             change = self._view.change(inode)
             self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+            if change is not None and change.stage is Stage.OPEN:
+                self._queue.put(inode, None)
+                continue
             if change is None:
                 self._let_go(inode)
                 continue
@@ -351,7 +354,8 @@ class Outbox:
 
     def _item_state(self, change: Change | None) -> str | None:
         """The state of face.py; None: it does not count."""
-        if change is None or self.fate(change) is Fate.LOCAL:
+        fate = self.fate(change) if change is not None else Fate.LOCAL
+        if change is None or fate is Fate.LOCAL:
             return None
         if change.inode in self._queue.sending:
             return "uploading"
@@ -361,7 +365,7 @@ class Outbox:
             return "incomplete"
         if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
             return "checked_out"
-        if change.place is not GONE and self.fate(change) is Fate.HELD:
+        if change.place is not GONE and fate is Fate.HELD:
             return "held"
         if change.is_idle:
             return None
