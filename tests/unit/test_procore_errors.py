@@ -45,6 +45,10 @@ def test_each_status_has_its_error(status: int, kind: type[errors.ProcoreError])
         ({"message": "gone"}, "gone"),
         ({"error": {"code": "X", "message": "broken", "details": [{"message": "here"}]}}, "broken; here"),
         ({"error": {"code": "X"}}, "X"),
+        (
+            {"error": {"message": "bad", "details": [{"message": "is bad", "source": "name"}]}},
+            "bad; name is bad",
+        ),
         ({"error": "invalid_grant", "error_description": "revoked"}, "revoked"),
         ({"error": "invalid_grant"}, "invalid_grant"),
         ({"errors": None, "error": 5, "message": []}, ""),
