@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -469,6 +470,29 @@ async def test_below_is_everything_or_an_error(room: Room) -> None:
     with pytest.raises(ProcoreError, match="cannot be understood"):
         await room.client.below(room.folder_id)
     room.sandbox.forget_violations()
+
+
+async def test_below_a_folder_that_changes_while_it_is_listed(room: Room) -> None:
+    """What moved up to a page that was read already must not be missed."""
+    names = [f"{number}.txt" for number in range(5)]
+    made = [room.sandbox.act("create_file", path="/Inbox", name=name, text="x")["id"] for name in names]
+    room.sandbox.faults(
+        settings={"per_page_cap": 2},
+        rules=[{"kind": "silence", "route": "GET */documents", "match": "page=2&", "count": 1}],
+    )
+    found: list[Document] = []
+
+    async def list_it() -> None:
+        found.extend(await room.client.below(room.folder_id))
+
+    room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=30.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(list_it)
+        await room.sandbox.silent_calls()
+        room.sandbox.act("delete", id=made[0])
+        room.sandbox.release()
+    assert sorted(document.name for document in found) == names[1:]
+    assert room.client.stats.by_route == {"GET documents": 6}
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
