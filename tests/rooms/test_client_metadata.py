@@ -63,7 +63,8 @@ async def test_tags_of_a_folder_and_200_as_an_answer_to_delete(room: Room) -> No
     folder_id = DocumentId(int(folder["id"]))
     tag = await room.metadata.add_tag(folder_id, "urgent")
     assert await room.metadata.tagged(tag.id) == {folder_id}
-    await room.metadata.remove_tag(folder_id, tag.id)
+    room.sandbox.faults(rules=[{"kind": "cut", "after_bytes": 2, "route": f"DELETE {TAGS}"}])
+    await room.metadata.remove_tag(folder_id, tag.id)  # the status says it, the lost body means nothing
     assert await room.metadata.document_tags(folder_id) == []
 
 
@@ -137,7 +138,6 @@ async def test_broken_items_do_not_break_a_list(room: Room) -> None:
     assert await room.metadata.project_tags() == [Tag(TagId(12), "good")]
     assert [field.id for field in await room.metadata.custom_field_definitions()] == [5]
     assert await room.metadata.lov_entries(FieldId(301)) == [LovEntry(12, "good")]
-    room.sandbox.faults(rules=[{"kind": "wrong_type", "route": f"GET {TAGS}", "body": '"x"'}])
     room.sandbox.forget_violations()
 
 
