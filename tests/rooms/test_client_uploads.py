@@ -36,7 +36,7 @@ from procorefs.procore.uploads import (
     WholeUpload,
 )
 from tests.rooms.client_room import client_of, fetched, random_bytes, staged
-from tests.rooms.raw_server import http, raw_server
+from tests.rooms.raw_server import KeepingServer, http, raw_server
 from tests.sandbox import SandboxHandle
 
 SIZE = 3 * 1024 * 1024 + 7
@@ -405,31 +405,10 @@ async def test_the_file_is_never_read_on_the_loop(room: Room, monkeypatch: pytes
 # --- what no decent storage does ---
 
 
-class SlowStorage:
-    """Takes a request's body a little at a time, and keeps all of it."""
-
-    def __init__(self, piece_bytes: int, pause_s: float) -> None:
-        self.head = b""
-        self.body = b""
-        self._piece_bytes = piece_bytes
-        self._pause_s = pause_s
-
-    async def serve(self, stream: trio.SocketStream) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += await stream.receive_some(self._piece_bytes)
-        self.head, self.body = received.split(b"\r\n\r\n", 1)
-        length = int(self.head.lower().split(b"content-length:")[1].split()[0])
-        while len(self.body) < length:
-            self.body += await stream.receive_some(self._piece_bytes)
-            await trio.sleep(self._pause_s)
-        await stream.send_all(http("204 No Content", {}))
-
-
 async def test_a_slow_line_is_not_silence(room: Room) -> None:
     """The bytes of an upload that moves slowly must not all lie in the kernel while we wait for an answer: trio
     lets it take no more than it can soon send (TCP_NOTSENT_LOWAT)."""
-    storage = SlowStorage(64 * 1024, 0.05)
+    storage = KeepingServer(64 * 1024, pause_s=0.05)
     room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=0.7)
     content = BYTES[: 1024 * 1024]
     async with trio.open_nursery() as nursery:
