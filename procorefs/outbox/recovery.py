@@ -80,7 +80,8 @@ class Recovery:
 
     def _expect_all(self, changes: list[Change]) -> None:
         """Keep each inode that the journal names for its document, until the new tree has listed it."""
-        log.warning(
+        log.log(
+            logging.WARNING if changes else logging.INFO,
             "The tree is not the one that the journal knows: %d changes wait until it is listed.",
             len(changes),
         )
