@@ -129,6 +129,9 @@ class Edits:
             raise NotAFolder
         if node.read_only:
             raise NotPermitted("Procore has this folder read-only")
+        change = self._view.change(folder)
+        if change is not None and change.document is None and change.stage is Stage.FAILED:
+            raise NotPermitted(f"Procore refused the folder {self._view.path(folder)!r}: {change.error}")
 
     def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
         refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
