@@ -14,8 +14,8 @@ class Inside:
     def is_open(self, inode: Inode) -> bool:
         return inode in self._inside
 
-    def has_bytes(self, inode: Inode) -> bool:
+    def has_bytes(self, _inode: Inode) -> bool:
         return False
 
-    def removing(self, node: Node) -> None:
+    def removing(self, _node: Node) -> None:
         """Nothing waits."""

@@ -6,8 +6,12 @@ import errno
 import fcntl
 import hashlib
 import os
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from time import perf_counter
+
+import trio
 
 from procorefs.content.cache import Chunk
 from procorefs.content.extents import Range
@@ -167,7 +171,37 @@ def sync_filesystem(descriptor: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def remove(path: str) -> None:
-    """Unlink a file that nobody needs; what stays is swept at the next start."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)  # noqa: PTH108
+class Remover:
+    """Unlinks files that nobody needs, in a thread of its own while there are any: a disk may take long over each.
+
+    What it did not get to is swept at the next start.
+    """
+
+    def __init__(self) -> None:
+        self._paths: deque[str] = deque()
+        self._moved = threading.Condition()
+        self._works = False
+
+    def remove(self, path: str) -> None:
+        """Unlink it soon."""
+        with self._moved:
+            self._paths.append(path)
+            if not self._works:
+                self._works = True
+                trio.lowlevel.start_thread_soon(self._run, lambda _: None, "staging-remover")
+
+    def finish(self) -> None:
+        """Wait until all are unlinked; blocks."""
+        with self._moved:
+            self._moved.wait_for(lambda: not self._works)
+
+    def _run(self) -> None:
+        while True:
+            with self._moved:
+                if not self._paths:
+                    self._works = False
+                    self._moved.notify_all()
+                    return
+                path = self._paths.popleft()
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108

@@ -21,7 +21,7 @@ from procorefs.content.cache import Chunk
 from procorefs.content.extents import Extents, Range
 from procorefs.content.grid import MIB
 from procorefs.content.room import Room, refuse
-from procorefs.content.stagedbytes import SLICE_BYTES, Disk
+from procorefs.content.stagedbytes import SLICE_BYTES, Disk, Remover
 from procorefs.procore.errors import Malformed
 from procorefs.procore.models import Version
 
@@ -67,6 +67,7 @@ class Ground:
     room: Room
     open_version: Callable[[Version], BaseReader]
     disk: Disk
+    remover: Remover
     threads: trio.CapacityLimiter
     create: Callable[[], "StagedFile"]
 
@@ -168,6 +169,8 @@ class StagedFile:
     def hold(self) -> None:
         """Keep it open, and on disk whoever deletes it, until `release`. Raises StagedIncomplete, OSError."""
         if not self._holders:
+            if self._deleted:
+                raise StagedIncomplete(self.number, "is deleted")
             try:
                 self._fd = self._write_fd = os.open(self.path, _FLAGS)
             except FileNotFoundError:
@@ -205,10 +208,7 @@ class StagedFile:
             self._remove()
 
     def _remove(self) -> None:
-        if self.size_bytes > _LONG_CUT_BYTES:
-            trio.lowlevel.start_thread_soon(lambda: stagedbytes.remove(self.path), lambda _: None)
-        else:
-            stagedbytes.remove(self.path)
+        self._ground.remover.remove(self.path)
         self._room.freed(self.stored_bytes)
 
     # --- reading
@@ -287,9 +287,12 @@ class StagedFile:
         """Write all of `data`; waits for room. Raises StagingFull, StagedIncomplete, OSError."""
         with self.held():
             taken = await self._take(lambda: self._cost(offset, offset + len(data)))
+            done = 0
             with self._standing_still():
-                done, error = await self._write(offset, data)
-                self._written(offset, done, taken)
+                try:
+                    done, error = await self._write(offset, data)
+                finally:
+                    self._written(offset, done, taken)
         if error is not None:
             refuse(error)
 
@@ -389,8 +392,11 @@ class StagedFile:
             return
         for low, high in missing.within(offset, offset + len(data)):
             self._room.take_to_complete(high - low)
-            done, error = await self._write(low, data[low - offset : high - offset])
-            self._give_back(high - low - done)
+            done = 0
+            try:
+                done, error = await self._write(low, data[low - offset : high - offset])
+            finally:
+                self._give_back(high - low - done)
             self._have(missing, low, low + done)
             if error is not None:
                 refuse(error)

@@ -15,7 +15,7 @@ import trio
 
 from procorefs.content import stagedbytes
 from procorefs.content.room import Room, StagingFull, refuse
-from procorefs.content.stagedbytes import Disk
+from procorefs.content.stagedbytes import Disk, Remover
 from procorefs.content.stagedfile import BaseReader, Ground, StagedFile, StagedIncomplete, StagedRecord
 from procorefs.procore.models import Version
 
@@ -38,8 +38,9 @@ class Staging:
         path = str(directory.absolute())
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.room = Room(limit_bytes, lambda: os.fstatvfs(self._fd))
+        self._remover = Remover()
         threads = trio.CapacityLimiter(_THREADS)
-        self._ground = Ground(path, self.room, open_version, Disk(), threads, self.create)
+        self._ground = Ground(path, self.room, open_version, Disk(), self._remover, threads, self.create)
         self._first = self._next = 1 + max(self._numbers(), default=0)
         self._named_below = 0  # of the files with smaller numbers the names are on disk
 
@@ -98,10 +99,10 @@ class Staging:
         return file
 
     def sweep(self, keep: Container[int]) -> None:
-        """At the start: delete the files that are not to be kept, but none made since; blocks. Raises OSError."""
+        """At the start: delete the files that are not to be kept, but none made since. Raises OSError."""
         for number in self._numbers():
             if number < self._first and number not in keep:
-                stagedbytes.remove(f"{self._ground.directory}/{number}")
+                self._remover.remove(f"{self._ground.directory}/{number}")
 
     async def sync(self, files: Collection[StagedFile]) -> None:
         """Return when all that was written to the files is on disk. Raises StagingFull, OSError."""
@@ -115,7 +116,8 @@ class Staging:
         self._named_below = max(self._named_below, named_below)
 
     def close(self) -> None:
-        """No more files are opened here."""
+        """No more files are opened here; blocks until those deleted are gone."""
+        self._remover.finish()
         os.close(self._fd)
 
     async def _sync_alone(self, files: Collection[StagedFile]) -> None:

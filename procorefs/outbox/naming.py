@@ -1,22 +1,31 @@
 """What the names above and of an inode mean for its way to Procore: sent, held for a while, or never sent."""
 
 import enum
+from typing import NamedTuple
 
 from procorefs.outbox.change import Place
 from procorefs.outbox.view import View
-from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.nodes import Inode
 from procorefs.tree.rules import MAX_PATH_CHARACTERS, Refusal, is_junk, name_refusal, path_refusal
 from procorefs.tree.temporary import is_temporary, is_temporary_folder
 
 
-class Fate(enum.Enum):
-    """What becomes of something with that name."""
+class Fate(enum.IntEnum):
+    """What becomes of something with that name; in a folder the larger of both holds."""
 
-    SENT = enum.auto()
-    HELD = enum.auto()
+    SENT = 0
+    HELD = 1
     """Temporary: stays here until it is renamed, or was not touched for an hour."""
-    LOCAL = enum.auto()
+    LOCAL = 2
     """Junk: never goes to Procore."""
+
+
+class _Above(NamedTuple):
+    """What a folder means for what lies in it."""
+
+    fate: Fate
+    characters: int
+    """Of its path from the project's root, with a '/' at the end; 0: the root."""
 
 
 class Naming:
@@ -25,25 +34,35 @@ class Naming:
     def __init__(self, view: View, *, keeps_junk: bool) -> None:
         self._view = view
         self._keeps_junk = keeps_junk
+        self._known: dict[Inode, _Above] = {}  # as long as no folder moves
+        self._known_at = view.moves
 
     def fate(self, place: Place, *, is_folder: bool) -> Fate:
         """Of an entry, by its own name and those of the folders that it lies in."""
-        fate = self._own_fate(place.name, is_folder=is_folder)
-        if fate is Fate.LOCAL or place.folder == ROOT:
-            return fate
-        for _, shown in self._view.place(place.folder) or ():
-            above = self._own_fate(shown.decode("utf-8", "replace"), is_folder=True)
-            if above is Fate.LOCAL:
-                return above
-            if above is Fate.HELD:
-                fate = above
-        return fate
+        return max(self._own_fate(place.name, is_folder=is_folder), self._above(place.folder).fate)
 
     def _own_fate(self, name: str, *, is_folder: bool) -> Fate:
         if not self._keeps_junk and is_junk(name):
             return Fate.LOCAL
         temporary = is_temporary_folder if is_folder else is_temporary
         return Fate.HELD if temporary(name.encode("utf-8", "replace")) else Fate.SENT
+
+    def _above(self, folder: Inode) -> _Above:
+        if self._known_at != self._view.moves:
+            self._known.clear()
+            self._known_at = self._view.moves
+        above = self._known.get(folder)
+        if above is None:
+            above = self._known[folder] = self._look_above(folder)
+        return above
+
+    def _look_above(self, folder: Inode) -> _Above:
+        fate, characters = Fate.SENT, 0
+        for _, shown in self._view.place(folder) or ():
+            name = shown.decode("utf-8", "replace")
+            fate = max(fate, self._own_fate(name, is_folder=True))
+            characters += len(name) + 1
+        return _Above(fate, characters)
 
     def refusal(
         self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0
@@ -62,8 +81,7 @@ class Naming:
 
     def path_characters(self, folder: Inode, name: str) -> int:
         """From the project's root, components joined by '/'."""
-        above = self._view.place(folder) or ()
-        return sum(len(shown.decode("utf-8", "replace")) + 1 for _, shown in above) + len(name)
+        return self._above(folder).characters + len(name)
 
     def is_sendable(self, place: Place) -> bool:
         """Whether Procore would take the entry as it is called now."""

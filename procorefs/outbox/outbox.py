@@ -24,7 +24,15 @@ from procorefs.outbox.settling import Settling
 from procorefs.outbox.tally import Tally
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.view import View
-from procorefs.procore.errors import CheckedOut, LoginRefused, NotAuthorized, ProcoreError
+from procorefs.procore.errors import (
+    CheckedOut,
+    LoginRefused,
+    Malformed,
+    NotAuthorized,
+    ProcoreError,
+    UploadExpired,
+    UploadRefused,
+)
 from procorefs.tree.nodes import Inode
 from procorefs.tree.store import TreeStore
 
@@ -37,6 +45,8 @@ CHECKED_OUT_S = 15.0
 """Somebody else's check-out is looked at no more often than this."""
 
 LONGEST_PAUSE_S = 30.0
+MOST_TRIES = 8
+"""So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
 
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
@@ -110,6 +120,9 @@ class Outbox:
         for inode in self._queue.take_fresh():
             change = self._view.change(inode)
             self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+            if change is not None and change.stage is Stage.OPEN:
+                self._queue.put(inode, None)
+                continue
             if change is None:
                 self._let_go(inode)
                 continue
@@ -281,6 +294,8 @@ class Outbox:
                 self._settling.give_back(change, str(error))
             case Refused() | StagedIncomplete():
                 self._fail(change, error)
+            case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):
                 self._pause(error)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
@@ -339,7 +354,8 @@ class Outbox:
 
     def _item_state(self, change: Change | None) -> str | None:
         """The state of face.py; None: it does not count."""
-        if change is None or self.fate(change) is Fate.LOCAL:
+        fate = self.fate(change) if change is not None else Fate.LOCAL
+        if change is None or fate is Fate.LOCAL:
             return None
         if change.inode in self._queue.sending:
             return "uploading"
@@ -349,7 +365,7 @@ class Outbox:
             return "incomplete"
         if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
             return "checked_out"
-        if change.place is not GONE and self.fate(change) is Fate.HELD:
+        if change.place is not GONE and fate is Fate.HELD:
             return "held"
         if change.is_idle:
             return None

@@ -42,6 +42,7 @@ class View:
         self._changes: dict[Inode, Change] = {}
         self._laid: dict[Inode, _Laid] = {}
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
+        self._moves = 0
         self._folder_times: cachetools.LRUCache[Inode, int] = cachetools.LRUCache(REMEMBERED_FOLDERS)
 
     # Changes
@@ -55,9 +56,15 @@ class View:
     def __len__(self) -> int:
         return len(self._changes)
 
+    @property
+    def moves(self) -> tuple[int, int]:
+        """Changes whenever a folder may show elsewhere."""
+        return self._moves, self.store.moves
+
     def lay(self, change: Change) -> None:
         """Show a change that is not laid; nothing of its place may be changed while it is."""
         self._changes[change.inode] = change
+        self._moves += change.is_folder
         if isinstance(change.place, Place):
             laid = self._laid.setdefault(change.place.folder, _Laid())
             laid.names[change.place.shown] = change.inode
@@ -65,6 +72,7 @@ class View:
 
     def lift(self, change: Change) -> None:
         """Take a change away again."""
+        self._moves += change.is_folder
         del self._changes[change.inode]
         if isinstance(change.place, Place):
             laid = self._laid[change.place.folder]

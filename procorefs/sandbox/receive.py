@@ -80,7 +80,7 @@ async def _receive_segment(sandbox: Sandbox, request: Request) -> Response:
     sha256, md5 = await _write_at(request, target, segment.offset, segment.size)
     if sha256 != segment.sha256 or segment.md5 not in (None, md5):
         raise ApiError(400, "The bytes are not those whose digest was announced")
-    Uploads(sandbox).received_segment(upload, index, md5)
+    Uploads(sandbox).received_segment(upload.uuid, index, md5)
     return Response(status_code=200, headers={"ETag": f'"{md5}"'})
 
 

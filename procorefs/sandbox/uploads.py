@@ -122,7 +122,10 @@ class Uploads:
         upload.received, upload.state = size_bytes, "complete"
         self._write(upload)
 
-    def received_segment(self, upload: Upload, index: int, etag: str) -> None:
+    def received_segment(self, uuid: str, index: int, etag: str) -> None:
+        """Note one segment on the upload as it is now: others arrive at the same time."""
+        upload = self.find(uuid)
+        assert upload is not None
         assert upload.segments is not None
         upload.segments[index].etag = etag
         upload.state = "receiving"

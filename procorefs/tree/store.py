@@ -25,6 +25,8 @@ SCHEMA_VERSION = 2
 FIRST_INODE = 1024
 """Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
 
+HOT_NODES = 4096
+
 DEEPEST = 2048
 """Folders above each other: PATH_MAX holds no more. Answers that came at different times can put two folders into each
 other, so every walk upwards ends here."""
@@ -195,6 +197,7 @@ class TreeStore:
         self._checkpointed_changes = 0
         self._moves = 0  # counts what may change who lies below whom
         self._hidden: tuple[int, int] | None = None  # the count at that number of moves
+        self._hot: dict[Inode, Node | None] = {}  # looked up since the last transaction
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._prepare()
@@ -255,9 +258,11 @@ class TreeStore:
     def transaction(self) -> Iterator[None]:
         """All or nothing, also through kill -9; contains no await."""
         self._db.execute("BEGIN")
+        self._hot.clear()
         try:
             yield
             self._db.execute("COMMIT")  # on a full disk this is what fails
+            self._hot.clear()
         except BaseException:
             if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
                 self._db.execute("ROLLBACK")
@@ -265,9 +270,22 @@ class TreeStore:
 
     # Reading
 
+    @property
+    def moves(self) -> int:
+        """Changes whenever something may lie elsewhere."""
+        return self._moves
+
     def by_inode(self, inode: Inode) -> Node | None:
+        """The row; remembered for a while, since the folders above what is worked on are asked for again and again."""
+        if not self._db.in_transaction and inode in self._hot:
+            return self._hot[inode]
         row = self._db.execute(f"SELECT {_COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
-        return _node(row) if row else None
+        node = _node(row) if row else None
+        if not self._db.in_transaction:
+            if len(self._hot) >= HOT_NODES:
+                self._hot.clear()
+            self._hot[inode] = node
+        return node
 
     def known(self, document_id: DocumentId) -> Known | None:
         """What is known of a document, in the tree or not."""

@@ -30,8 +30,12 @@ _FILES = rb"""
   | \.xdp-.+                            # the same through the portal of Flatpak and Snap
   | .+ \. [A-Za-z0-9]{1,5} \. (?= [A-Za-z0-9] [a-z0-9]* [A-Z] ) [A-Za-z0-9]{6}
                                         # Qt, glib: plan.dwg.xKpQzA, plan.dwg.ZL4TBW; plan.pdf.backup is not random
-  | sed (?= [a-z]* [A-Z0-9] ) [A-Za-z0-9]{6}
-                                        # sed -i: sedAb12Cd; six small letters, as in sediments, are a word
+  | (?: sed | zi | .+ \. o ) (?= [a-z]* [A-Z0-9] ) [A-Za-z0-9]{6}
+                                        # sed -i, zip, patch: sedAb12Cd, ziRXG5pP, plan.txt.oaWwlrX; six small letters,
+                                        # as in sediments, are a word
+  | XX [A-Za-z0-9]{6}                   # perl -i
+  | d2utmp .{6}                         # dos2unix
+  | .+ (?: _exiftool_tmp | \. ~qpdf-temp\# )
   | tmp [a-z0-9_]{8} (?: \. .+ )?       # Python's tempfile: tmpk3j2_h1x.pdf
   | 4913                                # vim tries with it whether it may write in the folder
   | \. .+ \. (?: sw[a-z] | swpx | kate-swp )

@@ -141,6 +141,28 @@ def test_watching(desk: Desk) -> None:
     assert (watch.returncode, err.strip()) == (130, "procorefs: interrupted")
 
 
+def test_nothing_is_left_to_send(desk: Desk) -> None:
+    refused(desk.run("sync"), "nothing is mounted")
+    desk.mount()
+    folder = next(path for path in desk.place.iterdir() if path.is_dir())
+    for words in (["sync"], ["sync", desk.place], ["sync", "--timeout", "5", folder, desk.place]):
+        done = desk.run(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    refused(desk.run("sync", folder / "none"), "none does not exist, and nothing below it is on its way")
+    refused(desk.run("sync", desk.folder), "does not lie in a ProcoreFS mount")
+    refused(desk.run("retry", desk.place), f"nothing failed at or below {desk.place}")
+    refused(desk.run("discard", folder), "so nothing was thrown away")
+
+
+def test_sync_with_a_frozen_daemon_does_not_wait_for_ever(desk: Desk) -> None:
+    pid = desk.mount()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        refused(desk.run("sync"), "does not answer within 5 seconds")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_frozen_daemon_is_said_not_to_answer(desk: Desk) -> None:
     os.kill(desk.mount(), signal.SIGSTOP)
     refused(desk.run("status", desk.place), "does not answer")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -119,6 +120,23 @@ def test_segments(client: httpx.Client, sandbox: SandboxHandle) -> None:
     made = _use(client, sandbox, begun["uuid"])
     assert made.json()["size"] == len(content)
     assert _content(client, made.json()) == content
+
+
+def test_segments_that_arrive_together_all_count(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    content = bytes(3 * SEGMENT_BYTES) + b"the rest"
+    segments = _segments(content)
+    begun = _begin(client, sandbox, segments=segments)
+
+    def put(index: int) -> str:
+        segment = begun["segments"][index]
+        part = content[index * SEGMENT_BYTES :][: segment["size"]]
+        return plain("PUT", segment["url"], content=part, headers=segment["headers"]).headers["ETag"]
+
+    with ThreadPoolExecutor() as threads:
+        etags = list(threads.map(put, range(len(segments))))
+    done = [{**one, "etag": etag.strip('"')} for one, etag in zip(segments, etags, strict=True)]
+    finished = client.patch(f"{_path(sandbox)}/{begun['uuid']}", json={"segments": done})
+    assert finished.status_code == 200, finished.text
 
 
 def test_segments_are_big_enough_and_well_described(client: httpx.Client, sandbox: SandboxHandle) -> None:

@@ -75,6 +75,12 @@ def staging_in(
     assert bases.open_readers == 0
 
 
+def left_in(staging: Staging) -> list[int]:
+    """The numbers of the files that are there, once what was deleted is gone."""
+    staging._remover.finish()
+    return sorted(staging._numbers())
+
+
 async def bytes_of(file: StagedFile) -> bytes:
     return bytes(await file.read(0, file.size_bytes))
 

@@ -17,11 +17,11 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from content_source import content_of
-from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, staging_in
+from content_source import MemorySource, content_of, running
+from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, staging_in
 
 from procorefs.content import stagedbytes, stagedfile
-from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord
+from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
 from procorefs.procore.errors import Malformed, Unavailable
 
 # --- the directory
@@ -56,7 +56,7 @@ def test_what_no_row_names_is_swept(tmp_path: Path) -> None:
     with staging_in(tmp_path) as staging:
         new = staging.create()
         staging.sweep({old[1].number})
-        assert sorted(int(name) for name in os.listdir(tmp_path)) == [old[1].number, new.number]
+        assert left_in(staging) == [old[1].number, new.number]
 
 
 async def test_waiting_files_have_no_descriptors(tmp_path: Path) -> None:
@@ -189,6 +189,21 @@ async def test_a_base_that_gives_too_little_is_an_error_and_never_zeros(tmp_path
         assert not file.is_complete
 
 
+async def test_a_base_is_read_as_every_version_is(tmp_path: Path) -> None:
+    source, base = MemorySource(), base_of(9 * MIB + 5)
+    async with running(tmp_path / "cache", source) as (content, _):
+        staging = Staging(tmp_path / "staging", 100 * MIB, content.open)
+        file = staging.create(base)
+        await file.write(5 * MIB, b"new")
+        expected = bytearray(content_of(base, 0, base.size_bytes))
+        expected[5 * MIB : 5 * MIB + 3] = b"new"
+        assert bytes(await file.read(5 * MIB - 10, 20)) == expected[5 * MIB - 10 : 5 * MIB + 10]
+        assert source.delivered_bytes < 5 * MIB
+        assert await file.digest() == hashlib.sha256(expected).digest()
+        assert await bytes_of(file) == expected
+        staging.close()
+
+
 async def test_written_over_altogether_it_needs_its_base_no_more(tmp_path: Path) -> None:
     bases = Bases()
     with staging_in(tmp_path, bases) as staging:
@@ -318,6 +333,26 @@ async def test_a_slow_disk_stops_the_loop_once_and_then_a_thread(
         file.release()
 
 
+async def test_who_is_cancelled_before_a_slow_disk_took_the_bytes_has_written_nothing(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        file = staging.create(base_of(1000))
+        file._disk._slow_until_s = float("inf")
+        threads = staging._ground.threads
+        for _ in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(object())  # all threads are busy
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file.write, 10, b"x" * 5000)
+            nursery.start_soon(file.complete)
+            await trio.testing.wait_all_tasks_blocked()
+            assert staging.used_bytes > 0
+            nursery.cancel_scope.cancel()
+        assert (file.size_bytes, file.changed, staging.used_bytes) == (1000, 0, 0)
+        assert file.record().missing == ((0, 1000),)
+        file._disk._slow_until_s = 0.0
+        with file.held():
+            assert file.write_now(0, b"y")
+
+
 async def test_a_long_cut_lets_nothing_in_until_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,7 +442,6 @@ async def test_many_at_work_on_one_file_each_find_their_own_bytes(
             for index in range(tasks):
                 nursery.start_soon(own, index)
             nursery.start_soon(copy)
-            await trio.sleep(0.01)
             nursery.start_soon(file.complete)
         assert file.is_complete
         assert staging.used_bytes == base.size_bytes
@@ -433,21 +467,12 @@ async def test_who_holds_a_deleted_file_reads_on(tmp_path: Path) -> None:
         await staging.sync([file])
         assert staging.used_bytes == 3
         file.release()
-        assert os.listdir(tmp_path) == []
+        assert left_in(staging) == []
         assert (staging.used_bytes, bases.open_readers) == (0, 0)
         await staging.sync([file])
-
-
-async def test_a_big_file_is_removed_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stagedfile, "_LONG_CUT_BYTES", 10)
-    with staging_in(tmp_path) as staging:
-        file = staging.create()
-        await file.write(0, b"x" * 11)
-        file.delete()
+        with pytest.raises(StagedIncomplete):
+            await file.read(0, 10)
         assert staging.used_bytes == 0
-        with trio.fail_after(5):
-            while os.listdir(tmp_path):  # noqa: ASYNC110 (nobody waits for that thread)
-                await trio.sleep(0.001)
 
 
 # --- copies
@@ -538,7 +563,7 @@ async def test_a_copy_that_is_given_up_leaves_nothing(
         try:
             await file.freeze_copy()
         finally:
-            assert os.listdir(tmp_path) == [str(file.number)]
+            assert left_in(staging) == [file.number]
             assert staging.used_bytes == 1000
             with file.held():
                 assert file.write_now(0, b"y")  # the standstill is over

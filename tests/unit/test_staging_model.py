@@ -149,8 +149,8 @@ def test_a_staged_file_is_like_plain_bytes(base_size: int, steps: list[tuple]) -
             assert await bytes_of(model.file) == model.bytes
             model.file.delete()
             assert model.staging.used_bytes == 0
-            assert not os.listdir(directory)
             assert bases.open_readers == 0
             model.staging.close()
+            assert not os.listdir(directory)
 
     trio.run(play)
