@@ -227,6 +227,7 @@ class Client:
             per_page=per_page,
             next_page=page + 1 if second.next_page is not None else None,
             refused=first.refused + second.refused,
+            asked_at_s=first.asked_at_s,
         )
 
     async def _get_index(self, call: Call) -> Answer:
@@ -313,6 +314,7 @@ class Client:
         url = self._base + call.path + ("?" + urlencode(call.query) if call.query else "")
         self.stats.count(f"GET {call.route}")
         status, answered, body = 0, Headers(), b""
+        sent_s = trio.current_time()
         try:
             with trio.move_on_after(CALL_S) as scope:
                 async with self.http.get(
@@ -332,7 +334,7 @@ class Client:
             self.stats.throttled += 1
         if status != 200:
             raise error_of_answer(call.action, status, body)
-        return Answer(answered, body)
+        return Answer(answered, body, trio.current_time() - sent_s)
 
     def own_headers(self, token: str, company_id: CompanyId | None = None) -> dict[str, str]:
         """What goes to the API's own origin alone: who asks, and for which company."""
