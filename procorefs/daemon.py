@@ -32,6 +32,7 @@ from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
+from procorefs.kernel.virtual import Virtual
 from procorefs.limiter import LOCAL, budget_key, open_limiter
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
 from procorefs.ownership import owned
@@ -41,10 +42,13 @@ from procorefs.procore.errors import ProcoreError
 from procorefs.procore.models import UserId, Version
 from procorefs.procore.settings import ApiSettings
 from procorefs.report import Reporter
+from procorefs.status import MountStatus, as_file
 from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged
 from procorefs.tree.store import TreeStore
+from procorefs.versions.below import Below
+from procorefs.versions.histories import Histories
 
 log = logging.getLogger(__name__)
 
@@ -144,15 +148,25 @@ class _Daemon:
                 forget=self._forget,
                 refused=self._refusals.add,
             )
-            operations = self._operations_of(
-                base, writing, follower, OpenFiles(content, siblings, base.drafts)
-            )
             reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
+            histories = Histories(base.view, client)
+            names = Names(encodes=options.invalid_names == "encode")
+            virtual = Virtual(
+                Below(base.view, follower, histories),
+                content,
+                lambda: as_file(self._status(reporter)),
+                names,
+                _ownership(self._mount),
+            )
+            operations = self._operations_of(
+                base, writing, follower, OpenFiles(content, siblings, base.drafts), names, virtual
+            )
             async with trio.open_nursery() as rooms:
                 await rooms.start(self._notifier.run)
                 await rooms.start(content.run)
                 await rooms.start(siblings.run)
                 await rooms.start(follower.run)
+                await rooms.start(histories.run)
                 await rooms.start(writing.durability.run)
                 rooms.start_soon(titles.complete, follower.listed)
                 if not options.ro:
@@ -172,19 +186,26 @@ class _Daemon:
             base.close()
 
     def _operations_of(
-        self, base: Base, writing: Writing, follower: Follower, files: OpenFiles
+        self,
+        base: Base,
+        writing: Writing,
+        follower: Follower,
+        files: OpenFiles,
+        names: Names,
+        virtual: Virtual,
     ) -> Operations:
         options = self._mount.options
         rooms = Rooms(
             bridge=Bridge(),
             view=base.view,
             drafts=base.drafts,
-            names=Names(encodes=options.invalid_names == "encode"),
+            names=names,
             follower=follower,
             files=files,
             notifier=self._notifier,
             ownership=_ownership(self._mount),
             refusals=self._refusals,
+            virtual=virtual,
         )
         if options.ro:
             return Operations(rooms)
@@ -202,7 +223,7 @@ class _Daemon:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
             answers = Answers(
-                status=lambda: reporter.status(closing=self._stop.is_set()),
+                status=lambda: self._status(reporter),
                 stop=self._stop.set,
                 outbox=reporter.outbox,
             )
@@ -217,6 +238,9 @@ class _Daemon:
             await session.ended()
             self._stop.set()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
+
+    def _status(self, reporter: Reporter) -> MountStatus:
+        return reporter.status(closing=self._stop.is_set())
 
     async def _end_when_told(self, outside: trio.CancelScope) -> None:
         await self._stop.wait()

@@ -46,9 +46,9 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
         mode = 0o666 & ~ownership.umask
         entry.st_mode = stat.S_IFREG | (mode & ~_WRITE_BITS if node.read_only else mode)
     if node.local_size_bytes is not None:
-        _set_size(entry, node.local_size_bytes)
+        set_size(entry, node.local_size_bytes)
     elif version is not None:
-        _set_size(entry, version.size_bytes)
+        set_size(entry, version.size_bytes)
         mtime_s = version.created_at_s or mtime_s
     entry.st_mtime_ns = entry.st_atime_ns = mtime_s * _NS
     entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
@@ -57,7 +57,8 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     return entry
 
 
-def _set_size(entry: pyfuse3.EntryAttributes, size_bytes: int) -> None:
+def set_size(entry: pyfuse3.EntryAttributes, size_bytes: int) -> None:
+    """Size and blocks."""
     entry.st_size = size_bytes
     entry.st_blocks = -(-size_bytes // BLOCK_BYTES)
 

@@ -16,7 +16,7 @@ import trio
 from procorefs.content.staging import StagedFile
 from procorefs.kernel.attributes import attributes
 from procorefs.kernel.bridge import pyfuse3
-from procorefs.kernel.errors import Interrupted
+from procorefs.kernel.errors import Interrupted, ReadOnly
 from procorefs.kernel.handles import OpenFile
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
@@ -26,6 +26,7 @@ from procorefs.outbox.edits import Edits
 from procorefs.outbox.errors import NotSupported
 from procorefs.outbox.outbox import Outbox
 from procorefs.tree.nodes import Inode, Kept, Node
+from procorefs.versions.numbers import FIRST_VIRTUAL
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 """renameat2(2)."""
@@ -114,6 +115,8 @@ class ChangingOperations(Operations):
         flags: int,
         _ctx: pyfuse3.RequestContext,
     ) -> None:
+        if parent_inode_new >= FIRST_VIRTUAL:
+            raise ReadOnly
         old, new = Inode(parent_inode_old), Inode(parent_inode_new)
         name, new_name = self._names.to_procore(name_old), self._names.to_procore(name_new)
         moved = self._view.child(old, name)

@@ -17,6 +17,7 @@ from procorefs.outbox.errors import (
     NotEmpty,
     NotPermitted,
     NotSupported,
+    Reserved,
 )
 from procorefs.outbox.verdicts import Refused
 from procorefs.procore.errors import (
@@ -31,6 +32,7 @@ from procorefs.procore.errors import (
     RateLimited,
 )
 from procorefs.tree.rules import Rule
+from procorefs.versions.below import NotThere
 
 
 class Stale(Exception):
@@ -46,7 +48,7 @@ class NameTooLong(Exception):
 
 
 class ReadOnly(Exception):
-    """The mount takes no changes."""
+    """The mount, or this part of it, takes no changes."""
 
 
 class Interrupted(Exception):
@@ -68,7 +70,9 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NoEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (NameTooLong, Answer(errno.ENAMETOOLONG, logging.DEBUG)),
     (Stale, Answer(errno.ESTALE, logging.DEBUG)),
+    (NotThere, Answer(errno.ESTALE, logging.DEBUG)),
     (ReadOnly, Answer(errno.EROFS, logging.DEBUG)),
+    (Reserved, Answer(errno.EROFS, logging.INFO)),
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
     (NoSuchEntry, Answer(errno.ENOENT, logging.DEBUG)),

@@ -23,12 +23,15 @@ from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
+from procorefs.kernel.virtual import Virtual
 from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.finding import find_child
 from procorefs.outbox.view import View
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
-from procorefs.tree.nodes import ROOT, Inode, Node, State
+from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node, State
 from procorefs.tree.store import Sizes, damaged
+from procorefs.versions.numbers import FIRST_VIRTUAL
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +54,23 @@ _Operation = Callable[Concatenate[S, A, P], Coroutine[Any, Any, T]]
 
 
 def _answering(
-    inode_of: Callable[["Operations", A], Inode], *, waits: bool = True
+    inode_of: Callable[["Operations", A], Inode], *, waits: bool = True, is_numbered: bool = True
 ) -> Callable[[_Operation[S, A, P, T]], _Operation[S, A, P, T]]:
     """Around every operation: its interrupts, its errno, its line in the log.
 
     Only FUSEError leaves it: with any other exception pyfuse3 would end the mount. `inode_of` says for the log whom the
     operation's first argument names. One that does not wait, or only inside an `interruptible` of its own, need not pay
     for one: that is a tenth of a small request. The bridge's slot then stays full until the next request.
+    `is_numbered`: the first argument is an inode or a handle, and a virtual one goes to who answers for these.
     """
 
     def decorate(operation: _Operation[S, A, P, T]) -> _Operation[S, A, P, T]:
         @functools.wraps(operation)
         async def handle(self: S, named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
             try:
+                if is_numbered and named >= FIRST_VIRTUAL:  # type: ignore[operator]  # A is int then
+                    answer: T = await self.answer_virtual(operation.__name__, named, *args, **kwargs)
+                    return answer
                 if not waits:
                     return await operation(self, named, *args, **kwargs)
                 with interruptible(self.bridge.take_request()):
@@ -86,11 +93,16 @@ def _named(_operations: "Operations", inode: int) -> Inode:
 
 
 def _of_file(operations: "Operations", handle: int) -> Inode:
-    return operations.files.inode_of(handle) or ROOT
+    return operations.files.inode_of(handle) or _virtual_or_root(handle)
 
 
 def _of_folder(operations: "Operations", handle: int) -> Inode:
-    return operations.folders.inode_of(handle) or ROOT
+    return operations.folders.inode_of(handle) or _virtual_or_root(handle)
+
+
+def _virtual_or_root(handle: int) -> Inode:
+    """A virtual handle is as good as an inode: it is no other's number."""
+    return Inode(handle) if handle >= FIRST_VIRTUAL else ROOT
 
 
 def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
@@ -98,7 +110,7 @@ def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
 
 
 by_inode = _answering(_named)
-of_all = _answering(_of_all)
+of_all = _answering(_of_all, is_numbered=False)
 by_inode_at_once = _answering(_named, waits=False)
 by_file_at_once = _answering(_of_file, waits=False)
 by_folder_at_once = _answering(_of_folder, waits=False)
@@ -117,6 +129,7 @@ class Rooms:
     notifier: Notifier
     ownership: Ownership
     refusals: Refusals
+    virtual: Virtual
 
 
 class Operations(pyfuse3.Operations):
@@ -135,6 +148,7 @@ class Operations(pyfuse3.Operations):
         self._notifier = rooms.notifier
         self._ownership = rooms.ownership
         self._refusals = rooms.refusals
+        self._virtual = rooms.virtual
         self._sizes: tuple[float, bool, Sizes] | None = None
         self._sent_back: cachetools.TTLCache[int, bool] = cachetools.TTLCache(
             SENT_BACK, SECOND_TRY_S, timer=trio.current_time
@@ -166,9 +180,15 @@ class Operations(pyfuse3.Operations):
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""
         try:
-            return self._view.path(inode)
+            return self._view.path(inode) if inode < FIRST_VIRTUAL else self._virtual.path(inode)
         except sqlite3.Error:
             return f"inode {inode}"
+
+    async def answer_virtual(self, operation: str, number: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """A request about what lies below `.procore`, named by inode or handle; it may have to wait."""
+        with interruptible(self.bridge.take_request()):
+            return await self._virtual.handler(operation)(number, *args, **kwargs)
+        raise Interrupted
 
     # Names and attributes
 
@@ -179,14 +199,9 @@ class Operations(pyfuse3.Operations):
         """Answers what is known at once; only for an entry that is not its folder is listed, or a due look made."""
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
-        folder, name = Inode(parent_inode), self._names.to_procore(name)
-        node = self._view.child(folder, name)
-        if node is None:
-            await self._follower.children_known(folder)
-            node = self._view.child(folder, name)
-        if node is None:
-            await self._follower.freshen()
-            node = self._view.child(folder, name)
+        if parent_inode == ROOT and name == OWN_ENTRY:
+            return self._virtual.own_entry()
+        node = await find_child(self._view, self._follower, Inode(parent_inode), self._names.to_procore(name))
         if node is None:
             raise NoEntry
         return attributes(node, self._ownership)
