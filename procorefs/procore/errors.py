@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
+from procorefs.procore.models import Document
+
 MAX_TEXT = 300  # characters of a server's own words that we repeat
 
 
@@ -73,6 +75,41 @@ class Silent(Unavailable):
     """The server accepted the request and then sent no byte for too long."""
 
 
+class Unreachable(Unavailable):
+    """There was no connection at all: nothing was sent."""
+
+
+class Busy(Unavailable):
+    """503 that says when to come back: the platform is busy and did nothing."""
+
+
+class Unanswered(Unavailable):
+    """A change was sent and its answer was lost or not understood: it may or may not have been done."""
+
+
+class NameTaken(Invalid):
+    """The folder has a living file or folder of that name."""
+
+
+class UploadRefused(Invalid):
+    """The bytes cannot be used: the upload is unknown, used already, or not whole. Begin it again."""
+
+
+class UploadExpired(ProcoreError):
+    """The storage or Procore does not know the upload any more. Begin it again."""
+
+
+class CheckedOut(Conflict):
+    """409: somebody else holds the file; `holder` is their name (empty: not said), `file` the file as it is now."""
+
+    def __init__(
+        self, message: str, *, status: int, answer: object, holder: str = "", file: Document | None = None
+    ) -> None:
+        super().__init__(message, status=status, answer=answer)
+        self.holder = holder
+        self.file = file
+
+
 class Malformed(ProcoreError):
     """The answer is not what it must be: not JSON, of the wrong type, shorter or longer than said."""
 
@@ -98,6 +135,11 @@ _SAYS: dict[type[ProcoreError], str] = {
     NotFound: "Procore does not have it, or hides it from this user",
     TooLarge: "Procore says that the list is too large",
     Conflict: "it is in conflict with what Procore has",
+    CheckedOut: "somebody else has checked it out",
+    NameTaken: "the name is taken there",
+    UploadRefused: "Procore does not take the bytes that were sent",
+    UploadExpired: "the upload has expired",
+    Busy: "Procore is busy",
     Gone: "it has expired",
     RateLimited: "Procore's call limit is used up",
     Unavailable: "Procore is not available at the moment",
@@ -110,11 +152,14 @@ def error_of_answer(action: str, status: int, body: bytes) -> ProcoreError:
 
     All three shapes of error bodies are understood (procore-api.md, Every API call), and OAuth's own.
     """
-    answer = _decoded(body)
+    answer = decoded(body)
     kind = _BY_STATUS.get(status) or (Unavailable if status >= 500 else Malformed)
-    words = server_words(answer)
-    sentence = f"Could not {action}: {_SAYS[kind]} (HTTP {status}{': ' + words if words else ''})"
-    return kind(sentence, status=status, answer=answer)
+    return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
+
+
+def sentence(kind: type[ProcoreError], action: str, status: int, words: str) -> str:
+    """What went wrong, in our words and the server's."""
+    return f"Could not {action}: {_SAYS[kind]} (HTTP {status}{': ' + words if words else ''})"
 
 
 def error_of_network(action: str, error: Exception, host: str) -> Unavailable:
@@ -122,14 +167,14 @@ def error_of_network(action: str, error: Exception, host: str) -> Unavailable:
     name = type(error).__name__
     if name in ("ReadTimeout", "WriteTimeout", "TooSlowError"):
         return Silent(f"Could not {action}: {host} sent nothing for too long")
-    if name in ("ConnectError", "ConnectTimeout"):
-        return Unavailable(f"Could not {action}: {host} cannot be reached ({_reason(error)})")
+    if name in ("ConnectError", "ConnectTimeout", "ProxyError"):
+        return Unreachable(f"Could not {action}: {host} cannot be reached ({_reason(error)})")
     return Unavailable(f"Could not {action}: the connection to {host} broke ({_reason(error)})")
 
 
 def error_of_login(action: str, status: int, body: bytes) -> ProcoreError:
     """The error for an answer of the login service that is not a success."""
-    answer = _decoded(body)
+    answer = decoded(body)
     if status in (400, 401, 403, 422):
         words = server_words(answer) or "no reason given"
         return LoginRefused(
@@ -140,12 +185,13 @@ def error_of_login(action: str, status: int, body: bytes) -> ProcoreError:
 
 def server_words(answer: object) -> str:
     """What an error body says, on one line without control characters, at most `MAX_TEXT` characters."""
-    text = "; ".join(part for part in _parts(answer) if part)
+    text = "; ".join(part for part in complaints(answer) if part)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
-def _parts(answer: object) -> Iterator[str]:
+def complaints(answer: object) -> Iterator[str]:
+    """What an error body of any shape complains of, one by one; a field's name goes before its message."""
     if not isinstance(answer, dict):
         return
     if "errors" in answer:
@@ -176,7 +222,8 @@ def _dicts(value: object) -> Iterator[dict[str, Any]]:
         yield from (item for item in value if isinstance(item, dict))
 
 
-def _decoded(body: bytes) -> object:
+def decoded(body: bytes) -> object:
+    """The JSON of an error body; None when it is none."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -36,6 +36,11 @@ Headers = httpx.Headers
 Response = httpx.Response
 
 
+class Outgoing(httpx.AsyncByteStream):
+    """A body that is made while it is sent. `__aiter__` returns no generator: one that is left early, because the
+    server answered before it had everything, would be the garbage collector's to close."""
+
+
 def origin_of(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: who would get a token sent there."""
     parts = urlsplit(url)
@@ -83,6 +88,26 @@ class Http:
                 url = urljoin(url, location)
         raise Malformed(f"Could not {action}: the server redirects more than {MAX_REDIRECTS} times")
 
+    @asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        action: str,
+        headers: Mapping[str, str],
+        body: "bytes | Outgoing",
+        silence_s: float,
+    ) -> AsyncIterator[Response]:
+        """A request with a body, following nothing. Raises Unavailable, Unreachable, Silent, Malformed.
+
+        An `Outgoing` body needs a Content-Length among the headers.
+        """
+        if not acceptable_url(url):
+            raise Malformed(f"Could not {action}: Procore names an address that may not be used")
+        async with self._exchange(method, url, action, headers, silence_s, body=body) as response:
+            yield response
+
     async def post_form(
         self, url: str, form: Mapping[str, str], *, action: str, silence_s: float
     ) -> tuple[int, bytes]:
@@ -100,11 +125,17 @@ class Http:
         headers: Mapping[str, str],
         silence_s: float,
         form: Mapping[str, str] | None = None,
+        body: "bytes | Outgoing | None" = None,
     ) -> AsyncIterator[Response]:
         """One request, one answer; failures while the caller reads the body are translated here too."""
         timeout = httpx.Timeout(silence_s, connect=min(CONNECT_S, silence_s), pool=None)
         try:
-            request = self._client.build_request(method, url, headers=headers, data=form, timeout=timeout)
+            content = body if isinstance(body, bytes) else None
+            request = self._client.build_request(
+                method, url, headers=headers, data=form, content=content or None, timeout=timeout
+            )
+            if isinstance(body, Outgoing):
+                request.stream = body
             response = await self._client.send(request, stream=True)
             try:
                 yield response

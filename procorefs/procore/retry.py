@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from procorefs.procore.errors import ProcoreError, RateLimited, Silent
+from procorefs.procore.errors import ProcoreError, RateLimited, Silent, Unanswered
 
 TRIES = 5
 FIRST_PAUSE_S = 0.3
@@ -13,7 +13,8 @@ class Patience:
     """The tries of one request that may be repeated: at most `TRIES`, and none after `patience_s`.
 
     Waiting at the limiter does not count: it ends when the server said it would. A silent server has used up the
-    time already, so silence is not tried again. `jitter` gives a number in [0, 1).
+    time already, so silence is not tried again; nor is a change that may have been done. `jitter` gives a number
+    in [0, 1).
     """
 
     def __init__(self, patience_s: float, now_s: float, jitter: Callable[[], float]) -> None:
@@ -24,7 +25,7 @@ class Patience:
     def pause_s(self, error: ProcoreError, now_s: float) -> float | None:
         """Seconds to wait before the next try; None: give up and raise the error."""
         self._failures += 1
-        if not error.passing or isinstance(error, Silent) or self._failures >= TRIES:
+        if not error.passing or isinstance(error, Silent | Unanswered) or self._failures >= TRIES:
             return None
         if isinstance(error, RateLimited):
             return 0.0  # the limiter knows until when

@@ -179,6 +179,19 @@ def file(body: bytes, action: str) -> Document:
     return _only(_one(body, WireFile, action), _Normaliser().file, action)
 
 
+def folder(body: bytes, action: str) -> Document:
+    """A folder, whatever it lists below itself. Raises Malformed."""
+    return _only(_one(body, WireEntry, action), _Normaliser().folder, action)
+
+
+def versions(body: bytes, action: str) -> list[Version]:
+    """Every version of a single file that could be read, by number. Raises Malformed."""
+    wire = _one(body, WireFile, action)
+    _only(wire, lambda w: _id(w.id), action)
+    found: list[Version] = _normal_items(wire.file_versions or [], WireVersion, _Normaliser().version).kept
+    return sorted(found, key=lambda version: (version.number, version.created_at_s, version.id))
+
+
 def file_version(body: bytes, action: str) -> Version:
     """A single version. Raises Malformed when its bytes could not be fetched by it."""
     return _only(_one(body, WireVersion, action), _Normaliser().version, action)
@@ -350,6 +363,13 @@ def _normal_items(wires: list[Any], kind: type[W], normal: Callable[[W], N]) -> 
 
 
 def _one(body: bytes, kind: type[W], action: str) -> W:
+    """The one object of an answer; everything in it may be absent."""
+    try:
+        wire = msgspec.json.decode(body, type=kind)
+        if getattr(wire, "id", None) is not None:  # else it is perhaps wrapped
+            return wire
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        pass
     return salvaged(object_in(untyped(body, action), action), kind)
 
 
