@@ -5,6 +5,7 @@ import logging
 import sqlite3
 from typing import NamedTuple
 
+from procorefs.locks.table import WouldBlock
 from procorefs.procore.errors import (
     Forbidden,
     Gone,
@@ -53,6 +54,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (Stale, Answer(errno.ESTALE, logging.DEBUG)),
     (ReadOnly, Answer(errno.EROFS, logging.DEBUG)),
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
+    (WouldBlock, Answer(errno.EWOULDBLOCK, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
     (Forbidden, Answer(errno.EACCES, logging.WARNING)),
     (NotAuthorized, Answer(errno.EACCES, logging.WARNING)),

@@ -28,16 +28,7 @@ import cachetools
 import trio
 
 from procorefs.locks.project import CheckOutCalls, Documents, HeldByAnother, Holder, LockJournal
-from procorefs.procore.errors import (
-    Conflict,
-    Forbidden,
-    Gone,
-    Invalid,
-    LoginRefused,
-    NotAuthorized,
-    NotFound,
-    RateLimited,
-)
+from procorefs.procore.errors import ProcoreError, Unanswered
 from procorefs.procore.models import DocumentId, UserId
 from procorefs.tree.nodes import Inode
 from procorefs.tree.shared import SharedWork
@@ -64,19 +55,6 @@ LOOKS_REMEMBERED = 4096
 
 NEVER = float("inf")
 
-_REFUSALS = (
-    Conflict,
-    Forbidden,
-    Gone,
-    HeldByAnother,
-    Invalid,
-    LoginRefused,
-    NotAuthorized,
-    NotFound,
-    RateLimited,
-)
-"""Errors after which it is sure that the call changed nothing; after others it may have been carried out."""
-
 
 @dataclass(slots=True, eq=False)
 class _Asker:
@@ -99,6 +77,8 @@ class _Claim:
     document: DocumentId | None = None
     """What we have checked out, or may have; None: nothing."""
     until_s: int = 0
+    ends_s: set[int] = field(default_factory=set)
+    """All ends that we asked for: which of them Procore shows depends on when it was asked."""
     in_doubt: bool = False
     """Asked for, but whether Procore did it is not known."""
     try_at_s: float = 0.0
@@ -106,6 +86,17 @@ class _Claim:
     failures: int = 0
     askers: list[_Asker] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
+
+    def asked_for(self, document: DocumentId, until_s: int) -> None:
+        """We are about to ask for it, or did; what became of that is not known."""
+        self.document, self.until_s, self.in_doubt = document, until_s, True
+        self.ends_s.add(until_s)
+
+    def clear(self) -> None:
+        """We have nothing of it."""
+        self.document, self.until_s, self.in_doubt = None, 0, False
+        self.ends_s.clear()
+        self.failures = 0
 
     def answer(self, error: Exception | None) -> None:
         askers, self.askers = self.askers, []
@@ -143,17 +134,17 @@ class CheckOuts:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep until cancelled; then take back what is ours, as far as that takes a few seconds only."""
-        async with trio.open_nursery() as self._nursery:
-            self._adopt()
-            task_status.started()
-            try:
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._adopt()
+                task_status.started()
                 await trio.sleep_forever()
-            finally:
-                with trio.move_on_after(CLOSING_S, shield=True):
-                    await self._close(self._nursery)
+        finally:
+            # No keeper is left; what one of them was sending was cut off, and is in doubt.
+            with trio.move_on_after(CLOSING_S, shield=True):
+                await self._close()
 
-    async def _close(self, keepers: trio.Nursery) -> None:
-        keepers.cancel_scope.cancel()  # what they send is cut off here: then it is in doubt
+    async def _close(self) -> None:
         async with trio.open_nursery() as nursery:
             for claim in self._claims.values():
                 claim.holds.clear()
@@ -167,7 +158,7 @@ class CheckOuts:
                 self._forget(document)
                 continue
             claim = self._claim(inode)
-            claim.document, claim.until_s, claim.in_doubt = document, until_s, True
+            claim.asked_for(document, until_s)
             claim.idle_until_s = trio.current_time() + ADOPTED_S
 
     # Wishes
@@ -215,11 +206,11 @@ class CheckOuts:
         return None if self._is_ours(inode, held.document, holder) else holder
 
     def _is_ours(self, inode: Inode, document: DocumentId, holder: Holder) -> bool:
-        """A listing may still show an earlier end of ours; only a check-out in doubt must be the very one."""
+        """One in doubt must be the very one that we asked for, and not one that another host made as the same user."""
         claim = self._claims.get(inode)
         if holder.user != self._me or claim is None or claim.document != document:
             return False
-        return not claim.in_doubt or holder.until_s == claim.until_s
+        return not claim.in_doubt or holder.until_s in claim.ends_s
 
     def is_kept(self, inode: Inode) -> bool:
         """Whether we are sure to have it checked out."""
@@ -313,7 +304,7 @@ class CheckOuts:
                 await claim.changed.wait()
 
     async def _step(self, claim: _Claim) -> float | None:
-        """At most one change at Procore. Returns when to look again (loop time); None: there is nothing left to keep."""
+        """At most one change at Procore. Returns when to look again (loop time); None: nothing is left to keep."""
         held = self._documents.held(claim.inode)
         document = held.document if held else None
         now_s = trio.current_time()
@@ -352,7 +343,8 @@ class CheckOuts:
             due_s = trio.current_time() + self._next_look_s(error.holder)
         except Exception as failure:
             error = failure
-            due_s = trio.current_time() + max(claim.failed(), LOOK_EVERY_S)
+            is_final = isinstance(failure, ProcoreError) and not failure.passing
+            due_s = NEVER if is_final else trio.current_time() + max(claim.failed(), LOOK_EVERY_S)
         claim.try_at_s = due_s
         claim.answer(error)
         return due_s
@@ -378,7 +370,9 @@ class CheckOuts:
         except Exception as failure:
             log.warning("The check-out of document %d could not be prolonged yet: %s", document, failure)
             # Whatever became of the call, what we had lasts to its own end.
-            claim.document, claim.until_s, claim.in_doubt = document, had_until_s, False
+            claim.asked_for(document, had_until_s)
+            claim.in_doubt = False
+            self._journal.remember(document, had_until_s)
             claim.try_at_s = trio.current_time() + max(claim.failed(), LOOK_EVERY_S)
         return trio.current_time()
 
@@ -386,11 +380,12 @@ class CheckOuts:
         """The check-out itself; cut off or unanswered it leaves the claim in doubt."""
         until_s = int(self._wall_s()) + LASTS_S
         self._journal.remember(document, until_s)
-        claim.document, claim.until_s, claim.in_doubt = document, until_s, True
+        claim.asked_for(document, until_s)
         try:
-            await calls.check_out(claim.inode, document, until_s)
-        except _REFUSALS:
-            self._let_go(claim)
+            await calls.check_out(document, until_s)
+        except (HeldByAnother, ProcoreError) as error:
+            if not isinstance(error, Unanswered):
+                self._let_go(claim)
             raise
         claim.in_doubt = False
         claim.try_at_s = 0.0
@@ -415,13 +410,14 @@ class CheckOuts:
         try:
             if claim.until_s > self._wall_s() and await self._still_ours(claim) and self._calls is not None:
                 claim.in_doubt = True  # until it is answered
-                await self._calls.check_out(claim.inode, claim.document, None)
+                await self._calls.check_out(claim.document, None)
                 self._looked_at_s[claim.inode] = trio.current_time()
-        except _REFUSALS as refused:
-            log.info("Document %d is not checked in by us: %s", claim.document, refused)
-        except Exception as failure:
-            log.info("Document %d could not be checked in yet: %s", claim.document, failure)
-            return claim.failed()
+        except HeldByAnother as refused:
+            log.info("Document %d is not checked in by us: %s.", claim.document, refused)
+        except ProcoreError as failure:
+            log.info("Document %d could not be checked in: %s", claim.document, failure)
+            if failure.passing:
+                return claim.failed()
         self._let_go(claim)
         return 0.0
 
@@ -439,8 +435,7 @@ class CheckOuts:
     def _let_go(self, claim: _Claim) -> None:
         assert claim.document is not None
         self._forget(claim.document)
-        claim.document, claim.until_s, claim.in_doubt = None, 0, False
-        claim.failures = 0
+        claim.clear()
 
     def _forget(self, document: DocumentId) -> None:
         try:

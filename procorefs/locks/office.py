@@ -75,7 +75,8 @@ def lock_file_names(document_name: bytes) -> dict[bytes, Program]:
 
 
 def _program_of(document_name: bytes) -> Program | None:
-    extension = document_name.rpartition(b".")[2].decode("utf-8", "surrogateescape").lower()
+    _stem, dot, suffix = document_name.rpartition(b".")
+    extension = suffix.decode("utf-8", "surrogateescape").lower() if dot else ""
     if extension in _WORD:
         return Program.WORD
     if extension in _EXCEL:

@@ -60,7 +60,7 @@ class Documents(Protocol):
 class CheckOutCalls(Protocol):
     """The one call that locks send."""
 
-    async def check_out(self, inode: Inode, document: DocumentId, until_s: int | None) -> None:
+    async def check_out(self, document: DocumentId, until_s: int | None) -> None:
         """Check out until then, or in (None); the tree knows the answer afterwards.
 
         Raises HeldByAnother for a 409 and ProcoreError for everything else.
