@@ -1,10 +1,10 @@
 """A small filesystem on the bridge, run as a child: says on stdout what the kernel asks, obeys lines on stdin.
 
-    bridge_filesystem.py MOUNTPOINT GUARD_TIMEOUT_S [flock|drop]
+    bridge_filesystem.py MOUNTPOINT GUARD_TIMEOUT_S [flock|drop|twice]
 
 Root holds `plain` (inode 2), `slow…` (their lookups wait), `stuck` (inode 4, its reads wait) and, behind lookups,
 `n0` … `n9999` (inodes from 100). With `flock` the files are locked by a table here, with `drop` each flock is
-forgotten, else by the kernel. Every line on stdout is an event; tests wait for them.
+forgotten, with `twice` answered twice, else the kernel locks. Every line on stdout is an event; tests wait for them.
 """
 
 # ruff: noqa: ARG002  (the signatures are pyfuse3's)
@@ -232,6 +232,15 @@ def drop(_flock: Flock) -> None:
     say("dropped")
 
 
+def answer_twice(flock: Flock) -> None:
+    for number in (-1, 4096, errno.ENOLCK, 0):
+        try:
+            flock.reply(number)
+        except (RuntimeError, ValueError) as error:
+            say("refused", number, error)
+    say("answered", flock.answered)
+
+
 def main(mountpoint: Path, guard_timeout_s: float, locking: str) -> None:
     sys.unraisablehook = lambda lost: say("unraisable", lost.exc_value)
     bridge = Bridge()
@@ -239,7 +248,8 @@ def main(mountpoint: Path, guard_timeout_s: float, locking: str) -> None:
     locks = Locks()
     flocks = Flocks(locks, lambda inode, error: say("failed", inode, error))
     if locking:
-        bridge.set_flock_handler(flocks.asked if locking == "flock" else drop, flocks.closed)
+        handlers = {"flock": flocks.asked, "drop": drop, "twice": answer_twice}
+        bridge.set_flock_handler(handlers[locking], flocks.closed)
     pyfuse3.init(filesystem, str(mountpoint), {"fsname=bridge", "default_permissions"})
     bridge.check()
     bridge.set_opendir_policy(filesystem.keep_listing)

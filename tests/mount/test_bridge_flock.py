@@ -289,6 +289,15 @@ def test_a_flock_that_nobody_keeps_is_answered(mounted: Mounted, open_file: Call
     mounted.wait_for("dropped")
 
 
+@pytest.mark.parametrize("words", [["twice"]])
+def test_only_the_first_answer_counts(mounted: Mounted, open_file: Callable[[], int]) -> None:
+    assert flock(open_file(), EX) == errno.ENOLCK
+    assert mounted.wait_for("refused -1") == "refused -1 -1 is no errno"
+    mounted.wait_for("refused 4096")
+    assert mounted.wait_for("refused") == "refused 0 this flock was answered already"
+    mounted.wait_for("answered True")
+
+
 @pytest.mark.parametrize("words", [[]])
 def test_without_a_handler_the_kernel_locks(mounted: Mounted, open_file: Callable[[], int]) -> None:
     one, two = open_file(), open_file()
