@@ -4,12 +4,14 @@
     {"version": 1, "result": …}   or   {"version": 1, "error": "one sentence"}
 
 The socket is 0600 in a 0700 directory: whoever can connect is the user of the mount. The client blocks, since
-commands have nothing else to do; the server lives in the daemon's nursery.
+commands have nothing else to do; the server lives in the daemon's nursery. An answer may take hours (sync): whoever
+does not want to wait any longer hangs up, and that ends the work on it.
 """
 
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 import time
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from procorefs.config.failure import Failure
+from procorefs.outbox.face import Item
 
 if TYPE_CHECKING:
     import trio
@@ -29,6 +32,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 MAX_LINE_BYTES = 16 << 20
+MAX_ITEMS = 10_000
 #: sun_path of unix(7) has 108 bytes, the last one NUL
 _SUN_PATH_BYTES = 107
 #: a client that says nothing for so long is let go
@@ -45,7 +49,47 @@ class StopRequest(msgspec.Struct, tag="stop", tag_field="ask", frozen=True):
     """Answered with null as soon as the daemon has begun to stop."""
 
 
-Request = StatusRequest | StopRequest
+class SyncRequest(msgspec.Struct, tag="sync", tag_field="ask", frozen=True):
+    """Answered with Remaining once nothing at or below the paths can move any more: at best with nothing.
+
+    Here and below, paths are counted from the root of the mount; the empty one is the root, and so everything.
+    """
+
+    paths: tuple[str, ...]
+
+
+class WaitingRequest(msgspec.Struct, tag="waiting", tag_field="ask", frozen=True):
+    """Answered at once with Remaining: what at or below the paths is not in Procore yet."""
+
+    paths: tuple[str, ...]
+
+
+class DrainRequest(msgspec.Struct, tag="drain", tag_field="ask", frozen=True):
+    """Answered at once with Counts: what waits its time goes now. Who drains asks again and again."""
+
+
+class RetryRequest(msgspec.Struct, tag="retry", tag_field="ask", frozen=True):
+    """Answered with Remaining: what is sent again."""
+
+    paths: tuple[str, ...]
+
+
+class DiscardRequest(msgspec.Struct, tag="discard", tag_field="ask", frozen=True):
+    """Answered with Remaining: what was thrown away."""
+
+    paths: tuple[str, ...]
+
+
+class Remaining(msgspec.Struct, frozen=True):
+    """Items of the outbox: the first MAX_ITEMS, and how many there are."""
+
+    items: list[Item]
+    total: int
+
+
+Request = (
+    StatusRequest | StopRequest | SyncRequest | WaitingRequest | DrainRequest | RetryRequest | DiscardRequest
+)
 #: gives what msgspec can encode; a Failure becomes the reply's error
 Handler = Callable[[Request], Awaitable[object]]
 
@@ -78,7 +122,7 @@ class NoAnswer(ControlError):
 
 
 def ask(path: Path, request: Request, expect: type[T], *, timeout_s: float = 5.0) -> T:
-    """Send one request and wait for its answer.
+    """Send one request and wait for its answer; `math.inf` seconds if need be.
 
     Raises NobodyThere, NoAnswer, or ControlError with the daemon's own words.
     """
@@ -123,18 +167,45 @@ async def _converse(client: "trio.SocketStream", handler: Handler) -> None:
                         break
                     received += piece
             if received:
-                await client.send_all(msgspec.json.encode(await _answer(received, handler)) + b"\n")
+                reply = await _reply(received, client, handler)
+                if reply is not None:
+                    await client.send_all(msgspec.json.encode(reply) + b"\n")
 
 
-async def _answer(line: bytes, handler: Handler) -> _Reply:
+async def _reply(line: bytes, client: "trio.SocketStream", handler: Handler) -> _Reply | None:
+    """None: whoever asked has gone."""
     try:
         version = msgspec.json.decode(line, type=_Version).version
         if version != VERSION:
             return _Reply(VERSION, error=f"the daemon speaks version {VERSION} and not {version}; mount anew")
-        result = await handler(msgspec.json.decode(line, type=_Question).request)
-        return _Reply(VERSION, result=msgspec.Raw(msgspec.json.encode(result)))
+        request = msgspec.json.decode(line, type=_Question).request
     except msgspec.DecodeError as error:
         return _Reply(VERSION, error=f"the request was not understood: {error}")
+    return await _while_there(client, lambda: _answer(request, handler))
+
+
+async def _while_there(client: "trio.SocketStream", answer: Callable[[], Awaitable[_Reply]]) -> _Reply | None:
+    import trio
+
+    reply = None
+
+    async def watch() -> None:
+        # it has said what it had to say: what comes now is its end
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await client.receive_some():
+                pass
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        reply = await answer()
+        nursery.cancel_scope.cancel()
+    return reply
+
+
+async def _answer(request: Request, handler: Handler) -> _Reply:
+    try:
+        return _Reply(VERSION, result=msgspec.Raw(msgspec.json.encode(await handler(request))))
     except Failure as error:
         return _Reply(VERSION, error=str(error))
     except Exception:
@@ -173,11 +244,12 @@ def _exchange(path: Path, question: bytes, deadline: float) -> bytes:
     return received
 
 
-def _left(deadline: float) -> float:
+def _left(deadline: float) -> float | None:
+    """For settimeout, where None is for ever."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    return left
+    return None if left == math.inf else left
 
 
 def _result(line: bytes, expect: type[T]) -> T:

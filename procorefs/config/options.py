@@ -7,7 +7,7 @@ what the mount allows reach libfuse, the others mean nothing here.
 import difflib
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,8 +18,8 @@ from procorefs.config.units import parse_duration_s, parse_number, parse_octal, 
 class MountOptions(msgspec.Struct, frozen=True):
     """What `-o` said, defaults filled in."""
 
-    #: this release only reads; the kernel answers writes with EROFS
-    ro: bool = True
+    #: the kernel answers writes with EROFS
+    ro: bool = False
     allow_other: bool = False
     #: owner shown for every document; None: the user who mounts
     uid: int | None = None
@@ -31,6 +31,20 @@ class MountOptions(msgspec.Struct, frozen=True):
     cache_size_bytes: int = 10 << 30
     #: who shares the call budget: `local`, or the address of a Redis
     limiter: str = "local"
+    #: `through`: close, rename, mkdir and unlink wait for Procore and return its error
+    write_mode: Literal["back", "through"] = "back"
+    #: how long a written file waits after its last writer has closed it
+    write_back_s: float = 2.0
+    #: how much may lie in the state directory that Procore does not have yet
+    staging_size_bytes: int = 50 << 30
+    #: `encode`: names that Procore refuses are sent with twins of what it refuses (tree/twins.py)
+    invalid_names: Literal["reject", "encode"] = "reject"
+    #: `keep`: what programs leave behind for themselves goes to Procore like everything else
+    junk: Literal["skip", "keep"] = "skip"
+    #: `remote`: fsync returns when the bytes are in Procore, not when they are on this disk
+    fsync: Literal["local", "remote"] = "local"
+    #: whether the lock file of an office program checks its document out
+    office_locks: bool = True
     #: restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid
     restrictions: frozenset[str] = frozenset()
 
@@ -56,6 +70,19 @@ class Option(msgspec.Struct, frozen=True):
     default: str
     unit: str
     help: str
+    #: what a word without a value means for its field
+    meaning: bool = True
+
+
+def _one_of(**meanings: object) -> Callable[[str], object]:
+    """A value that is one of a few words."""
+
+    def parse(text: str) -> object:
+        if text not in meanings:
+            raise ConfigError(f"'{text}' is not one of its values; write {' or '.join(meanings)}")
+        return meanings[text]
+
+    return parse
 
 
 def _parse_limiter(text: str) -> str:
@@ -81,7 +108,8 @@ def _parse_limiter(text: str) -> str:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("ro", "ro", None, "always in this release", "", "Read only: writing is refused with EROFS."),
+    Option("ro", "ro", None, "off", "", "Read only: writing is refused with EROFS."),
+    Option("rw", "ro", None, "on", "", "Read and write.", meaning=False),
     Option("allow_other", "allow_other", None, "off", "", "Let other users of this machine in as well."),
     Option("uid", "uid", parse_number, "you", "ID", "Owner shown for every file and folder."),
     Option("gid", "gid", parse_number, "your group", "ID", "Group shown for every file and folder."),
@@ -111,12 +139,68 @@ OPTIONS: tuple[Option, ...] = (
         "local|redis://HOST:PORT/DB",
         "Who shares the calls that Procore allows a client id: all of this user, or all that use that Redis.",
     ),
+    Option(
+        "write_mode",
+        "write_mode",
+        _one_of(back="back", through="through"),
+        "back",
+        "back|through",
+        "Whether close, rename, mkdir and rm return at once, or wait for Procore and return its error.",
+    ),
+    Option(
+        "write_back",
+        "write_back_s",
+        parse_duration_s,
+        "2",
+        "SECONDS",
+        "How long a written file waits after it was closed: what changes meanwhile costs no upload of its own.",
+    ),
+    Option(
+        "staging_size",
+        "staging_size_bytes",
+        parse_size_bytes,
+        "50G",
+        "SIZE",
+        "How much may wait on this disk for its upload; whoever writes more waits until some of it is sent.",
+    ),
+    Option(
+        "invalid_names",
+        "invalid_names",
+        _one_of(reject="reject", encode="encode"),
+        "reject",
+        "reject|encode",
+        "Whether a name that Procore refuses is an error, or sent with full-width twins of what is refused in it.",
+    ),
+    Option(
+        "junk",
+        "junk",
+        _one_of(skip="skip", keep="keep"),
+        "skip",
+        "skip|keep",
+        "Whether files such as .DS_Store and Thumbs.db stay here, or go to Procore too.",
+    ),
+    Option(
+        "fsync",
+        "fsync",
+        _one_of(local="local", remote="remote"),
+        "local",
+        "local|remote",
+        "Whether fsync waits until the bytes are safe on this disk, or until they are in Procore.",
+    ),
+    Option(
+        "office_locks",
+        "office_locks",
+        _one_of(on=True, off=False),
+        "on",
+        "on|off",
+        "Whether a document is checked out in Procore while an office program has it open.",
+    ),
 )
 
 RESTRICTIONS = frozenset({"nodev", "noexec", "nosuid"})
 #: words that /etc/fstab, mount(8) and systemd know and that change nothing here
 _STANDARD_TEXT = """
-rw dev suid exec auto noauto user nouser users owner group defaults async sync dirsync atime noatime diratime
+dev suid exec auto noauto user nouser users owner group defaults async sync dirsync atime noatime diratime
 nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime nofail _netdev loud silent
 """
 STANDARD_WORDS = frozenset(_STANDARD_TEXT.split())
@@ -151,7 +235,7 @@ def _parse_word(word: str) -> dict[str, Any]:
     if option.parse is None:
         if equals:
             raise ConfigError(f"option '{name}' takes no value; write just -o {name}")
-        return {option.field: True} if option.field else {}
+        return {option.field: option.meaning} if option.field else {}
     if not value:
         raise ConfigError(f"option '{name}' needs a value: -o {name}={option.unit}")
     try:

@@ -4,7 +4,7 @@ import stat
 from dataclasses import dataclass
 
 from procorefs.kernel.bridge import pyfuse3
-from procorefs.tree.nodes import Node
+from procorefs.tree.nodes import Kept, Node, keeps_times
 
 VALID_S = 60.0
 """How long the kernel may answer from what it was told: every change from elsewhere takes it back before."""
@@ -27,7 +27,10 @@ class Ownership:
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
-    """Attributes of a node; a file's times are those of its version, so that a rename in Procore moves no mtime."""
+    """Attributes of a node; a file's times are those of its version, so that a rename in Procore moves no mtime.
+
+    What was set here (`Node.kept`) goes first: times as long as the version is the one that they belong to.
+    """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = node.inode
     entry.entry_timeout = entry.attr_timeout = VALID_S
@@ -42,10 +45,35 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     else:
         mode = 0o666 & ~ownership.umask
         entry.st_mode = stat.S_IFREG | (mode & ~_WRITE_BITS if node.read_only else mode)
-    if version is not None:
-        entry.st_size = version.size_bytes
-        entry.st_blocks = -(-version.size_bytes // BLOCK_BYTES)
+    if node.local_size_bytes is not None:
+        _set_size(entry, node.local_size_bytes)
+    elif version is not None:
+        _set_size(entry, version.size_bytes)
         mtime_s = version.created_at_s or mtime_s
     entry.st_mtime_ns = entry.st_atime_ns = mtime_s * _NS
     entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
+    if node.kept is not None:
+        _show_kept(entry, node, node.kept)
     return entry
+
+
+def _set_size(entry: pyfuse3.EntryAttributes, size_bytes: int) -> None:
+    entry.st_size = size_bytes
+    entry.st_blocks = -(-size_bytes // BLOCK_BYTES)
+
+
+def _show_kept(entry: pyfuse3.EntryAttributes, node: Node, kept: Kept) -> None:
+    if kept.mode is not None:
+        mode = kept.mode & ~_WRITE_BITS if node.read_only and not node.is_folder else kept.mode
+        entry.st_mode = stat.S_IFMT(entry.st_mode) | mode
+    if kept.uid is not None:
+        entry.st_uid = kept.uid
+    if kept.gid is not None:
+        entry.st_gid = kept.gid
+    if keeps_times(node, kept):
+        if kept.mtime_ns is not None:
+            entry.st_mtime_ns = entry.st_atime_ns = kept.mtime_ns
+        if kept.atime_ns is not None:
+            entry.st_atime_ns = kept.atime_ns
+        if kept.ctime_ns is not None:
+            entry.st_ctime_ns = kept.ctime_ns

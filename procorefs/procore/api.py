@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CALL_S = 120.0  # a call that trickles for longer is silent to those who wait for it
-MOST_PAGES = 1000  # of companies or projects: beyond that a list is endless
+MOST_PAGES = 1000  # beyond that a list is endless
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 JSON_HEADERS = HEADERS | {"Content-Type": "application/json"}
 

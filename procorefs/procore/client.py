@@ -11,9 +11,10 @@ import msgspec
 from procorefs.limiter import Limiter, Priority, budget_key, open_limiter
 from procorefs.procore import wire
 from procorefs.procore.addresses import acceptable_url
-from procorefs.procore.api import Api, ApiCalls, Call
+from procorefs.procore.api import MOST_PAGES, Api, ApiCalls, Call
 from procorefs.procore.auth import Auth
-from procorefs.procore.errors import Invalid, NotFound, TooLarge
+from procorefs.procore.below import sort_out
+from procorefs.procore.errors import Invalid, Malformed, NotFound, TooLarge, Unavailable
 from procorefs.procore.http import Http, open_http
 from procorefs.procore.models import (
     Company,
@@ -39,6 +40,7 @@ MANY = 2000  # per_page to ask for: no list has more
 MANY_PROJECTS = 300
 SMALLER_PAGES = (500, 100, 50, 25, 10)  # asked for in turn when a list is "too large"; 100 is the common cap
 SMALLEST_PAGE = SMALLER_PAGES[-1]
+STEADY_TRIES = 3  # to read a list of several pages that somebody is changing
 A_DAY_S = 86_400
 
 
@@ -137,7 +139,56 @@ class Client(Api):
         answer = await self.ask(Call("file_versions", path, self.project_query(), action, priority))
         return wire.file_version(answer.body, action)
 
+    async def versions(self, file_id: DocumentId, *, priority: Priority) -> list[Version]:
+        """Every version of a file, oldest first; those that cannot be read are left out."""
+        action = f"list the versions of file {file_id}"
+        query = self.project_query() | {"show_latest_version_only": "false"}
+        answer = await self.ask(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
+        return wire.versions(answer.body, action)
+
+    async def below(self, folder_id: DocumentId, *, priority: Priority = Priority.WRITING) -> list[Document]:
+        """Every living document below a folder, at any depth: all of them, or an error.
+
+        Where the list shows documents without their parents, the recycle bin tells which of them are deleted.
+        """
+        listed = await self._complete_index({"filters[folder_id]": str(folder_id)}, priority)
+        found = sort_out(listed, folder_id)
+        if found.unknown_parents:
+            bin_only = {"filters[is_in_recycle_bin]": "true"}
+            binned = (await self.index(bin_only, priority=priority)).items
+            found = sort_out(listed, folder_id, {document.id for document in binned})
+        return found.living
+
     # --- the index ---
+
+    async def index(self, filters: dict[str, str], *, priority: Priority) -> Page[Document]:
+        """All pages of the index with these filters, as one."""
+        query = {"view": "extended", "sort": "document_type_then_created_at", **filters}
+        items: dict[DocumentId, Document] = {}
+        refused, page, per_page = 0, 1, self._per_page_cap
+        for _ in range(MOST_PAGES):
+            read = await self._index_page(query, page, per_page, priority)
+            items |= {document.id: document for document in read.items}
+            refused += read.refused
+            if read.next_page is None:
+                return Page(list(items.values()), read.total, None, None, refused)
+            page, per_page = read.next_page, read.per_page or per_page
+        raise Malformed("Could not list the documents: Procore's list does not end")
+
+    async def _complete_index(self, filters: dict[str, str], priority: Priority) -> list[Document]:
+        """The same with nothing missing: a list that changes while it is read may hide what moved to an earlier page.
+
+        Raises Malformed when an item cannot be understood, Unavailable when the list keeps changing.
+        """
+        for _ in range(STEADY_TRIES):
+            whole = await self.index(filters, priority=priority)
+            if whole.refused:
+                raise Malformed(
+                    "Could not list the documents: Procore's answer holds some that cannot be understood"
+                )
+            if whole.total is None or len(whole.items) >= whole.total:
+                return whole.items
+        raise Unavailable("Could not list the documents: they change while they are listed")
 
     async def _index_page(
         self, query: dict[str, str], page: int, per_page: int, priority: Priority

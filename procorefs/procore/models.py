@@ -4,7 +4,7 @@ Wire formats (v2, v1 index, folders, files) end in `wire.py`; everybody else see
 """
 
 import enum
-from typing import Any, Generic, NewType, TypeVar
+from typing import Any, Generic, NamedTuple, NewType, TypeVar
 
 import msgspec
 
@@ -13,6 +13,9 @@ VersionId = NewType("VersionId", int)
 UserId = NewType("UserId", int)
 CompanyId = NewType("CompanyId", int)
 ProjectId = NewType("ProjectId", int)
+TagId = NewType("TagId", int)
+FieldId = NewType("FieldId", int)
+EntryId = NewType("EntryId", int)
 
 T = TypeVar("T")
 
@@ -114,3 +117,25 @@ class FolderListing(msgspec.Struct, frozen=True):
     folder: Document
     children: list[Document]
     refused: int = 0
+
+
+class Tag(msgspec.Struct, frozen=True):
+    """A word that documents of a project bear."""
+
+    id: TagId
+    name: str
+
+
+class FieldDefinition(msgspec.Struct, frozen=True):
+    """A custom field of the company's; the label is not unique."""
+
+    id: FieldId
+    label: str
+    data_type: str  # string, decimal, boolean, lov_entry, lov_entries, or one that is not known here
+
+
+class LovEntry(NamedTuple):
+    """A choice of a custom field."""
+
+    id: EntryId
+    label: str

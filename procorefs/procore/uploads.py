@@ -137,7 +137,7 @@ class Uploads:
     async def complete(
         self, upload: SegmentedUpload, etags: Sequence[str], *, priority: Priority = Priority.WRITING
     ) -> None:
-        """Let the segments be put together. One call, two when the answer was lost.
+        """Let the segments be put together. One call; two when it was refused or the answer was lost: it may be done.
 
         Raises UploadExpired, UploadRefused (a segment is missing or wrong: begin again); Unavailable when it has not
         been done yet.
@@ -150,12 +150,12 @@ class Uploads:
             status = await self._client.change(
                 call.sending("PATCH", {"segments": done}), wire_uploads.status_of
             )
-        except Unanswered:
-            status = (await self.look(upload.uuid, priority=priority)).status
         except (Gone, NotFound) as error:
             raise _as(UploadExpired, error) from error
-        except Invalid as error:
-            raise _as(UploadRefused, error) from error
+        except (Unanswered, Invalid) as error:
+            status = (await self.look(upload.uuid, priority=priority)).status
+            if status != COMPLETE and isinstance(error, Invalid):
+                raise _as(UploadRefused, error) from error
         if status != COMPLETE:
             raise Unavailable(f"Could not {call.action}: Procore has not put it together yet")
 

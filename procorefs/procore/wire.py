@@ -19,12 +19,18 @@ from procorefs.procore.models import (
     CompanyId,
     Document,
     DocumentId,
+    EntryId,
+    FieldDefinition,
+    FieldId,
     FolderListing,
     Kind,
+    LovEntry,
     Me,
     Person,
     Project,
     ProjectId,
+    Tag,
+    TagId,
     UserId,
     Version,
     VersionId,
@@ -127,6 +133,22 @@ class WireProject(Wire):
     company: WireCompany | None = None
 
 
+class WireTag(Wire):
+    id: int | str | None = None
+    name: str | None = None
+
+
+class WireDefinition(Wire):
+    custom_field_definition_id: int | str | None = None
+    label: str | None = None
+    data_type: str | None = None
+
+
+class WireLovEntry(Wire):
+    id: int | str | None = None
+    label: str | None = None
+
+
 class _Data(msgspec.Struct, gc=False):
     """The v2 wrapper of a list of documents."""
 
@@ -211,6 +233,45 @@ def companies(body: bytes, action: str) -> Items:
 def projects(body: bytes, action: str) -> Items:
     """A page of projects. Raises Malformed when the body is no list."""
     return _normal_items(list_in(untyped(body, action), action), WireProject, _project)
+
+
+def tags(body: bytes, action: str) -> Items:
+    """A page of tags. Raises Malformed when the body is no list."""
+    return _normal_items(list_in(untyped(body, action), action), WireTag, _tag)
+
+
+def tag(body: bytes, action: str) -> Tag:
+    """A single tag. Raises Malformed."""
+    return _only(_one(body, WireTag, action), _tag, action)
+
+
+def field_definitions(body: bytes, action: str) -> Items:
+    """A page of custom fields. Raises Malformed when the body is no list."""
+    return _normal_items(list_in(untyped(body, action), action), WireDefinition, _definition)
+
+
+def lov_entries(body: bytes, action: str) -> Items:
+    """A page of a field's choices. Raises Malformed when the body is no list."""
+    return _normal_items(list_in(untyped(body, action), action), WireLovEntry, _lov_entry)
+
+
+def _tag(wire: WireTag) -> Tag:
+    return Tag(TagId(_id(wire.id)), _named(wire.name))
+
+
+def _definition(wire: WireDefinition) -> FieldDefinition:
+    field_id = FieldId(_id(wire.custom_field_definition_id))
+    return FieldDefinition(field_id, _named(wire.label), text(wire.data_type))
+
+
+def _lov_entry(wire: WireLovEntry) -> LovEntry:
+    return LovEntry(EntryId(_id(wire.id)), _named(wire.label))
+
+
+def _named(value: str | None) -> str:
+    if not value:
+        raise Unusable("it has no name")
+    return value
 
 
 def _company(wire: WireCompany) -> Company:

@@ -43,6 +43,8 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     oauth_error_shape: Literal["rfc6749", "errors"] = "rfc6749"
     unauthorized_has_rate_headers: bool = True
     null_clears_description: bool = True
+    empty_text_clears: bool = True
+    """An empty text clears a description or a custom field; False: only null does."""
     version_urls: Literal["api", "api_bytes", "storage"] = "api"
     """The API's host, which redirects; the same, which sends the bytes itself; or straight at the store."""
     redirect_status: Literal[302, 303, 307] = 302

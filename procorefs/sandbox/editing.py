@@ -140,7 +140,11 @@ class Edit:
         return msgspec.json.encode(fields).decode()
 
     def _field_value(self, name: str, definition_id: int, data_type: str, value: Value) -> Value:
-        if value is None or value == "" or value == []:
+        if value is None or value == []:
+            return None
+        if value == "":
+            if not self.call.sandbox.dialect.empty_text_clears:
+                raise invalid(name, "can't be blank")
             return None
         if data_type == "lov_entry" and type(value) is int:
             return self._entry(name, definition_id, value)

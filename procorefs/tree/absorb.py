@@ -5,9 +5,10 @@ that swapped names don't stand in each other's way. A document whose item names 
 below a row in state EXPECTED, which no path reaches until the folder's own item comes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
@@ -16,6 +17,7 @@ from procorefs.tree.detail import encode_detail, same_bytes
 from procorefs.tree.names import marked, shown_name
 from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node, State
 from procorefs.tree.store import Known, Row, TreeStore
+from procorefs.tree.own import OwnChanges
 from procorefs.tree.turnstile import Turnstile
 
 
@@ -32,13 +34,27 @@ class Absorbed:
         self.changed |= other.changed
 
 
+class Local(Protocol):
+    """What is going on here, as far as an answer of Procore must respect it."""
+
+    def is_open(self, inode: Inode) -> bool:
+        """Whether somebody is inside."""
+
+    def has_bytes(self, inode: Inode) -> bool:
+        """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
+
+    def removing(self, node: Node) -> None:
+        """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""
+
+
 class Absorber:
     """Writes documents into the store; the only writer of nodes that come from Procore."""
 
-    def __init__(self, store: TreeStore, is_open: Callable[[Inode], bool]) -> None:
+    def __init__(self, store: TreeStore, local: Local) -> None:
         self._store = store
-        self._is_open = is_open
+        self._local = local
         self.turnstile = Turnstile()
+        self.own = OwnChanges(store, local, self.turnstile)
 
     def absorb(
         self,
@@ -112,7 +128,7 @@ class Absorber:
     @contextmanager
     def _absorption(self, listing_pass: int, changes_since_s: int | None = None) -> Iterator["_Absorption"]:
         with self._store.transaction():
-            absorption = _Absorption(self._store, self._is_open, listing_pass, changes_since_s)
+            absorption = _Absorption(self._store, self._local, listing_pass, changes_since_s)
             yield absorption
             absorption.settle_names()
 
@@ -123,12 +139,12 @@ class _Absorption:
     def __init__(
         self,
         store: TreeStore,
-        is_open: Callable[[Inode], bool],
+        local: Local,
         listing_pass: int,
         changes_since_s: int | None,
     ) -> None:
         self._store = store
-        self._is_open = is_open
+        self._local = local
         self._pass = listing_pass
         self._changes_since_s = changes_since_s
         self._folders: dict[DocumentId, Inode] = {}
@@ -174,6 +190,7 @@ class _Absorption:
 
     def remove(self, nodes: Iterable[Node]) -> None:
         for node in list(nodes):
+            self._local.removing(node)
             self._let_go(node)
             self._store.detach(node.inode, State.DELETED)
             self.result.forget.append(InodeChanged(node.inode, data=False))  # it has no link any more
@@ -304,7 +321,7 @@ class _Absorption:
         else:
             inode = old.inode
             self._store.update(inode, row)
-            data = not same_bytes(old.version, document.version)
+            data = not same_bytes(old.version, document.version) and not self._local.has_bytes(inode)
             self.result.forget.append(InodeChanged(inode, data=data))
         if document.kind is Kind.FOLDER and (old is None or old.state is not State.LIVE):
             self._store.set_listed(inode, self._holds_only_changes(document))
@@ -325,7 +342,9 @@ class _Absorption:
             return False
         if node.kind is not document.kind:
             return True
-        return not same_bytes(node.version, document.version) and self._is_open(node.inode)
+        if same_bytes(node.version, document.version) or self._local.has_bytes(node.inode):
+            return False
+        return self._local.is_open(node.inode)
 
     def _free_entry(self, document: Document, folder: Inode | None) -> bytes:
         if folder is None:

@@ -75,7 +75,7 @@ class Follower:
         self._freshness_s = freshness_s
         self._intake = Intake(store, lists, absorber, forget)
         ledger = Ledger(store)
-        self._looker = Looker(store, self._intake, ledger)
+        self._looker = Looker(store, self._intake, ledger, absorber.own)
         self._listing = FullListing(
             store, absorber, self._intake, self._looker, ledger, forget, self._listing_priority
         )

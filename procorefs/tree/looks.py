@@ -9,6 +9,7 @@ from procorefs.procore.models import Document, DocumentId, Page
 from procorefs.tree import plan
 from procorefs.tree.intake import Intake
 from procorefs.tree.ledger import Ledger
+from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
 
 BIN_LOOK_S = 600.0
@@ -29,10 +30,11 @@ class Changes:
 class Looker:
     """Reads what changed; raises ProcoreError, and then the next look covers the same time again."""
 
-    def __init__(self, store: TreeStore, intake: Intake, ledger: Ledger) -> None:
+    def __init__(self, store: TreeStore, intake: Intake, ledger: Ledger, own: OwnChanges) -> None:
         self._store = store
         self._intake = intake
         self._ledger = ledger
+        self._own = own
         self._binned_at_s: float | None = None
         self._settling: tuple[int, float] = (0, 0.0)  # the newest change known, and when it was first met
         self._settled_s: int | None = None
@@ -42,14 +44,16 @@ class Looker:
     async def look(self, priority: Priority) -> bool:
         """Take up all changes. False: the project's total says that there are some which the looks can't see."""
         async with self.alone:
-            began_s = trio.current_time()
+            began_s, own_before = trio.current_time(), self._own.mark()
             changes = await self.changes(int(self._store.fact("newest") or 0), priority)
             self._settle(changes.newest_s, began_s)
             if self._must_see_bin(changes.total):
                 await self.deletions(changes.total, priority)
             with self._store.transaction():
                 self._store.remember("newest", changes.newest_s)
-            return changes.total is None or self._ledger.settle(changes.total)
+            if changes.total is None or self._own.mark() != own_before or self._own.is_under_way:
+                return True  # the total may or may not have what we changed meanwhile: it proves nothing
+            return self._ledger.settle(changes.total)
 
     def _settle(self, newest_s: int, began_s: float) -> None:
         """Once the last seconds were read again after some time, nothing more can appear in them."""

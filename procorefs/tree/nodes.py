@@ -23,6 +23,22 @@ class State(enum.IntEnum):
     ORPHAN = 4  # an older version that somebody had open when a newer one came; dropped at the next start
 
 
+class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
+    """What Procore has no place for: times, mode and owner that were set here, and what our bytes hash to.
+
+    Times and hash belong to the version `version_id` and end with it; a folder's times, its mode and owner to the document.
+    """
+
+    version_id: int | None = None
+    mtime_ns: int | None = None
+    atime_ns: int | None = None
+    ctime_ns: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    sha256: bytes = b""
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """One row of the tree, checked and typed."""
 
@@ -42,6 +58,9 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     version: Version | None
     defect: str
     """Files: why there is no usable version; empty when there is one."""
+    kept: Kept | None = None
+    local_size_bytes: int | None = None
+    """Files whose bytes lie here and are not, or not yet, a version of Procore's."""
 
     @property
     def is_folder(self) -> bool:
@@ -51,6 +70,13 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     def in_tree(self) -> bool:
         """Whether a path can lead here; a removed or replaced node answers False and serves only its open handles."""
         return self.state is State.LIVE and (self.parent is not None or self.inode == ROOT)
+
+
+def keeps_times(node: Node, kept: Kept) -> bool:
+    """Whether the times that were set here still belong to what the node is."""
+    if node.is_folder or node.local_size_bytes is not None or node.version is None:
+        return True
+    return kept.version_id == node.version.id
 
 
 class EntryGone(msgspec.Struct, frozen=True):

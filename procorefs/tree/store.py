@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import msgspec
+
 from procorefs.procore.models import DocumentId, Kind, Version
-from procorefs.tree.nodes import ROOT, Inode, Node, State
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FIRST_INODE = 1024
 """Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
 
@@ -56,7 +58,8 @@ CREATE TABLE node (
     url         TEXT,
     defect      TEXT NOT NULL,
     detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
-    pass        INTEGER NOT NULL   -- number of the full listing during which an answer last had it (see listing.py)
+    pass        INTEGER NOT NULL,  -- number of the full listing during which an answer last had it (see listing.py)
+    kept        BLOB               -- nodes.Kept as MessagePack: what was set here and Procore has no place for
 ) STRICT;
 CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
 CREATE INDEX node_children ON node (parent);
@@ -64,14 +67,15 @@ CREATE INDEX node_marked ON node (parent, name) WHERE parent IS NOT NULL AND sho
 CREATE INDEX node_apart ON node (state) WHERE state <> 0;
 CREATE INDEX node_unlisted ON node (inode) WHERE kind = 1 AND listed = 0;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-INSERT INTO node VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0);
+INSERT INTO node VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0, NULL);
 UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
 """
 
 _COLUMNS = (
     "inode, parent, shown, document_id, kind, state, listed, read_only, created_at, updated_at, "
-    "version_id, version_number, size, version_created_at, url, defect"
+    "version_id, version_number, size, version_created_at, url, defect, kept"
 )
+_KEPT = msgspec.msgpack.Decoder(Kept)
 _APART = "state <> 0"
 """Said like this the index node_apart is used; SQLite does not conclude it from a state that is given."""
 
@@ -147,6 +151,9 @@ _WRITTEN = (
     "parent, shown, name, document_id, kind, state, read_only, created_at, updated_at, version_id, version_number, "
     "size, version_created_at, url, defect, detail, pass"
 )
+_ORPHANED = _WRITTEN.replace("parent, ", "NULL, ", 1).replace("document_id, ", "NULL, ", 1).replace(
+    "state, ", f"{State.ORPHAN.value}, ", 1
+)
 _INSERT = f"INSERT INTO node ({_WRITTEN}, listed) VALUES ({', '.join('?' * 17)}, 0)"
 _UPDATE = f"UPDATE node SET ({_WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
 
@@ -170,6 +177,7 @@ def _node(row: tuple[Any, ...]) -> Node:
         updated_at_s=row[9],
         version=version,
         defect=row[15],
+        kept=_KEPT.decode(row[16]) if row[16] is not None else None,
     )
 
 
@@ -263,7 +271,7 @@ class TreeStore:
         row = self._db.execute(
             f"SELECT {_COLUMNS}, name, detail, pass FROM node WHERE document_id = ?", (document_id,)
         ).fetchone()
-        return Known(_node(row), row[16], row[17], row[18]) if row else None
+        return Known(_node(row), row[17], row[18], row[19]) if row else None
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
         row = self._db.execute(
@@ -489,6 +497,58 @@ class TreeStore:
             (limit,),
         )
         return done.rowcount
+
+    # What was changed here
+
+    def reserve(self, count: int) -> Inode:
+        """The first of `count` inode numbers that no document will get: for files that Procore does not have yet."""
+        (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'node'").fetchone()
+        self._db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'node'", (last + count,))
+        return Inode(last + 1)
+
+    def reserve_beyond(self, inode: Inode) -> None:
+        """Never give out that number or a lower one: a journal that outlived its tree knows it."""
+        self._db.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'node'", (max(inode, FIRST_INODE),)
+        )
+
+    def move_row(self, inode: Inode, to: Inode) -> None:
+        """Give a document another inode, one that has no row; what lies in it goes along."""
+        self._moves += 1
+        self._db.execute("UPDATE node SET inode = ? WHERE inode = ?", (to, inode))
+        self._db.execute("UPDATE node SET parent = ? WHERE parent = ?", (to, inode))
+
+    def copy_orphan(self, inode: Inode, to: Inode) -> None:
+        """Leave what a document was under `inode` to those who have it open, before it moves `to` another."""
+        self.move_row(inode, to)
+        self._db.execute(
+            f"INSERT INTO node (inode, {_WRITTEN}, listed, kept)"
+            f" SELECT ?, {_ORPHANED}, 0, kept FROM node WHERE inode = ?",
+            (inode, to),
+        )
+
+    def keep(self, inode: Inode, kept: Kept | None) -> None:
+        self._db.execute(
+            "UPDATE node SET kept = ? WHERE inode = ?",
+            (msgspec.msgpack.encode(kept) if kept is not None else None, inode),
+        )
+
+    def insert_as(self, inode: Inode, row: Row) -> None:
+        """A row under an inode that was reserved for it."""
+        self._moves += 1
+        self._db.execute(f"INSERT INTO node (inode, {_WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values()))
+
+    def longest_below(self, folder: Inode) -> int:
+        """Characters of the longest path below a folder, from it, without a leading '/'; 0 when it is empty."""
+        (longest,) = self._db.execute(
+            "WITH RECURSIVE below(inode, length) AS ("
+            " SELECT inode, length(name) FROM node WHERE parent = ? AND state = 0"
+            " UNION ALL SELECT child.inode, below.length + 1 + length(child.name)"
+            "  FROM below JOIN node child ON child.parent = below.inode AND child.state = 0)"
+            " SELECT max(length) FROM below",
+            (folder,),
+        ).fetchone()
+        return int(longest or 0)
 
     # The file
 

@@ -2,8 +2,9 @@
 
 import base64
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import msgspec
@@ -12,7 +13,9 @@ from procorefs.limiter import Limiter, Priority
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.models import CompanyId, Document, DocumentId, ProjectId, Version
+from procorefs.procore.outgoing import OpenFile
 from procorefs.procore.settings import ApiSettings
+from procorefs.procore.uploads import Uploads
 from tests.sandbox import SandboxHandle
 
 NOW = Priority.INTERACTIVE
@@ -59,3 +62,21 @@ async def fetched(downloads: Downloads, version: Version, start: int = 0, end: i
     """The bytes [start, end) in one piece."""
     async with downloads.stream(version, start, version.size_bytes if end is None else end) as pieces:
         return b"".join([piece async for piece in pieces])
+
+
+@contextmanager
+def staged(content: bytes) -> Iterator[OpenFile]:
+    """A file to be uploaded."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield OpenFile(file.fileno(), len(content))
+
+
+async def uploaded(client: Client, content: bytes) -> str:
+    """Bytes at the storage, ready to be used; returns the upload's uuid. One call."""
+    uploads = Uploads(client)
+    begun = await uploads.begin_whole("x.bin", None, len(content))
+    with staged(content) as source:
+        await uploads.send_whole(begun, source)
+    return begun.uuid

@@ -233,4 +233,4 @@ def test_state_belongs_to_host_project_and_user(paths: Paths) -> None:
     assert mount.state_dir(3) == paths.state_dir / "127.0.0.1_81" / "1-2-3"
     assert mount.control_socket.parent == paths.runtime_dir
     assert mount.control_socket != other.control_socket
-    assert mount.fuse_words >= {r"fsname=Acme/Lot 1\,2\\3", "subtype=procorefs", "ro"}
+    assert mount.fuse_words >= {r"fsname=Acme/Lot 1\,2\\3", "subtype=procorefs", "default_permissions"}

@@ -9,15 +9,37 @@ from procorefs.config.units import parse_duration_s, parse_octal, parse_size_byt
 
 def test_nothing_said_means_the_defaults() -> None:
     assert parse_options([]) == MountOptions()
-    assert MountOptions().fuse_words == {"ro", "default_permissions"}
+    assert MountOptions().fuse_words == {"default_permissions"}
 
 
 def test_every_word_lands_in_its_field() -> None:
     options = parse_options(["ro,allow_other,uid=1000", "gid=100,umask=077,freshness=0.5,cache_size=1.5G"])
     assert options == MountOptions(
-        allow_other=True, uid=1000, gid=100, umask=0o077, freshness_s=0.5, cache_size_bytes=3 << 29
+        ro=True, allow_other=True, uid=1000, gid=100, umask=0o077, freshness_s=0.5, cache_size_bytes=3 << 29
     )
-    assert "allow_other" in options.fuse_words
+    assert options.fuse_words == {"ro", "allow_other", "default_permissions"}
+
+
+def test_every_word_of_writing_lands_in_its_field() -> None:
+    options = parse_options(
+        ["write_mode=through,write_back=0.5,staging_size=2G,invalid_names=encode", "junk=keep,fsync=remote"]
+    )
+    assert options == MountOptions(
+        write_mode="through",
+        write_back_s=0.5,
+        staging_size_bytes=2 << 30,
+        invalid_names="encode",
+        junk="keep",
+        fsync="remote",
+    )
+    defaults = "write_mode=back,write_back=2,staging_size=50G", "invalid_names=reject,junk=skip,fsync=local"
+    assert parse_options([*defaults, "office_locks=on"]) == MountOptions()
+    assert parse_options(["office_locks=off"]) == MountOptions(office_locks=False)
+
+
+def test_of_ro_and_rw_the_last_wins() -> None:
+    assert parse_options(["rw,ro"]).ro
+    assert not parse_options(["ro", "rw"]).ro
 
 
 def test_the_last_of_a_kind_wins() -> None:
@@ -28,11 +50,11 @@ def test_words_of_fstab_are_accepted_and_only_restrictions_reach_libfuse() -> No
     options = parse_options(
         ["rw,dev,suid,exec,atime,_netdev,nofail,user,x-systemd.automount,comment=hello,noexec"]
     )
-    assert options.fuse_words == {"ro", "default_permissions", "noexec"}
+    assert options.fuse_words == {"default_permissions", "noexec"}
 
 
 def test_empty_words_are_nothing() -> None:
-    assert parse_options(["", "ro,,"]) == MountOptions()
+    assert parse_options(["", "ro,,"]) == MountOptions(ro=True)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +69,10 @@ def test_empty_words_are_nothing() -> None:
         ("freshness=soon", "option 'freshness': 'soon' is not a duration"),
         ("freshness=-1", "option 'freshness': '-1' is not a duration"),
         ("cache_size=lots", "option 'cache_size': 'lots' is not a size"),
-        ("write_back=2", "unknown option 'write_back'"),
+        ("write_back=soon", "option 'write_back': 'soon' is not a duration"),
+        ("write_mode=both", "option 'write_mode': 'both' is not one of its values; write back or through"),
+        ("office_locks=yes", "option 'office_locks': 'yes' is not one of its values; write on or off"),
+        ("junk", "option 'junk' needs a value: -o junk=skip|keep"),
     ],
 )
 def test_a_wrong_word_is_named_in_one_sentence(text: str, says: str) -> None:

@@ -155,6 +155,8 @@ def _is_admins_check_in(edit: Edit, wish: FileFields, custom: dict[str, object])
 def _description(call: Call, text: str | None) -> str | None:
     if text is None and not call.sandbox.dialect.null_clears_description:
         raise invalid("description", "must be a string")
+    if text == "" and not call.sandbox.dialect.empty_text_clears:
+        raise invalid("description", "can't be blank")
     return text or None
 
 

@@ -1,0 +1,149 @@
+"""Staged files: the only copy of what was written and is not in Procore yet, one file each in a directory of their own.
+
+    create() ─▶ StagedFile ─▶ record() ─▶ the journal ─▶ (crash) ─▶ adopt() ─▶ StagedFile ─▶ delete()
+
+Each has a number that is never given twice; the journal's rows name their files by it, and what no row names is swept
+at the start. What a write returned for is in the kernel's hands and survives the daemon; `sync` brings it to disk.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Container
+from pathlib import Path
+
+import trio
+
+from procorefs.content import stagedbytes
+from procorefs.content.room import Room, StagingFull, refuse
+from procorefs.content.stagedbytes import Disk
+from procorefs.content.stagedfile import BaseReader, Ground, StagedFile, StagedIncomplete, StagedRecord
+from procorefs.procore.models import Version
+
+__all__ = ["BaseReader", "Room", "StagedFile", "StagedIncomplete", "StagedRecord", "Staging", "StagingFull"]
+
+_THREADS = 8
+_SYNCED_ALONE = 16  # more files are on disk sooner when their whole filesystem is synced
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Staging:
+    """The staging area, used on one trio loop. One process has it at a time: the state directory sees to that."""
+
+    def __init__(
+        self, directory: Path, limit_bytes: int, open_version: Callable[[Version], BaseReader]
+    ) -> None:
+        """Make or open the directory; blocks. Raises OSError."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        path = str(directory.absolute())
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.room = Room(limit_bytes, lambda: os.fstatvfs(self._fd))
+        threads = trio.CapacityLimiter(_THREADS)
+        self._ground = Ground(path, self.room, open_version, Disk(), threads, self.create)
+        self._first = self._next = 1 + max(self._numbers(), default=0)
+        self._named_below = 0  # of the files with smaller numbers the names are on disk
+
+    @property
+    def limit_bytes(self) -> int:
+        """How many staged bytes there may be."""
+        return self.room.limit_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """What the files' sizes add up to, less what is still missing."""
+        return self.room.used_bytes
+
+    def create(self, base: Version | None = None) -> StagedFile:
+        """A new file, empty or with the bytes of `base`, which are not fetched; nobody holds it.
+
+        Raises StagingFull, OSError.
+        """
+        file = StagedFile(self._ground, self._next)
+        try:
+            descriptor = os.open(file.path, _FLAGS, 0o600)
+        except OSError as error:
+            refuse(error)
+        self._next += 1
+        try:
+            if base is not None and base.size_bytes:
+                os.ftruncate(descriptor, base.size_bytes)
+                file.lay_over(base, base.size_bytes, ((0, base.size_bytes),))
+        except OSError as error:
+            file.delete()
+            refuse(error)
+        finally:
+            os.close(descriptor)
+        return file
+
+    def adopt(self, record: StagedRecord, *, grown: bool = False) -> StagedFile:
+        """The file of a record after a restart, in the record's size: what was written behind its end later is cut off.
+
+        With `grown` that stays. Raises StagedIncomplete when there is less than the record says; OSError.
+        """
+        self._next = max(self._next, record.number + 1)
+        file = StagedFile(self._ground, record.number)
+        try:
+            found = os.lstat(file.path)
+        except FileNotFoundError:
+            raise StagedIncomplete(record.number, "is not there") from None
+        if not stat.S_ISREG(found.st_mode) or found.st_size < record.size_bytes:
+            raise StagedIncomplete(record.number, f"has {found.st_size} bytes and not {record.size_bytes}")
+        if record.missing and record.base is None:
+            raise StagedIncomplete(record.number, "misses bytes, and nobody knows of which version")
+        file.lay_over(record.base, found.st_size if grown else record.size_bytes, record.missing)
+        if found.st_size > file.size_bytes:
+            with file.held():
+                os.ftruncate(file.fd, file.size_bytes)
+        self.room.put_back(file.stored_bytes)
+        return file
+
+    def sweep(self, keep: Container[int]) -> None:
+        """At the start: delete the files that are not to be kept, but none made since; blocks. Raises OSError."""
+        for number in self._numbers():
+            if number < self._first and number not in keep:
+                stagedbytes.remove(f"{self._ground.directory}/{number}")
+
+    async def sync(self, files: Collection[StagedFile]) -> None:
+        """Return when all that was written to the files is on disk. Raises StagingFull, OSError."""
+        named_below = self._next
+        if len(files) > _SYNCED_ALONE:
+            await self._in_thread(stagedbytes.sync_filesystem, self._fd)
+        else:
+            await self._sync_alone(files)
+            if named_below > self._named_below:
+                await self._in_thread(os.fsync, self._fd)
+        self._named_below = max(self._named_below, named_below)
+
+    def close(self) -> None:
+        """No more files are opened here."""
+        os.close(self._fd)
+
+    async def _sync_alone(self, files: Collection[StagedFile]) -> None:
+        """Raises the first of the files' errors."""
+        errors: list[Exception] = []
+
+        async def sync_one(file: StagedFile) -> None:
+            try:
+                if file.is_deleted:
+                    return
+                with file.held():
+                    await self._in_thread(os.fdatasync, file.fd)
+            except Exception as error:  # any: it is raised below
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for file in files:
+                nursery.start_soon(sync_one, file)
+        if errors:
+            raise errors[0]
+
+    async def _in_thread(self, work: Callable[[int], None], descriptor: int) -> None:
+        try:
+            await trio.to_thread.run_sync(work, descriptor, limiter=self._ground.threads)
+        except OSError as error:
+            refuse(error)
+
+    def _numbers(self) -> list[int]:
+        """Of all files here."""
+        with os.scandir(self._ground.directory) as entries:
+            return [int(entry.name) for entry in entries if entry.name.isdecimal()]

@@ -1,0 +1,1 @@
+"""What must still reach Procore: a durable journal of changes, and the workers that carry it out."""

@@ -1,0 +1,416 @@
+"""Carries out one change: compares what is wanted with what Procore has, and makes the calls for the difference.
+
+    change ─▶ gone? ─▶ DELETE            ─▶ answer ─▶ the tree, under the change's inode ─▶ nothing left to want?
+           ─▶ folder? ─▶ POST or PATCH
+           ─▶ file: bytes to the storage ─▶ POST or PATCH, place and fields along with it
+
+Programs go on changing the same change meanwhile: after every await it is looked at again, an answer settles only what
+was sent, and what differs still is sent next. A call whose answer was lost is looked into before anything is repeated.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import msgspec
+
+from procorefs.content.staging import StagedFile
+from procorefs.limiter import Priority
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.edits import Edits
+from procorefs.outbox.removing import Remover
+from procorefs.outbox.settling import Settling
+from procorefs.outbox.uploading import Uploader
+from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.outbox.verifying import Verifier
+from procorefs.outbox.view import View
+from procorefs.procore.changes import FileChange, FolderChange, ProjectChanges
+from procorefs.procore.client import Client
+from procorefs.procore.errors import Forbidden, Invalid, NameTaken, NotFound, ProcoreError, UploadRefused
+from procorefs.procore.models import Document, DocumentId, Kind
+from procorefs.tree.names import marked
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import Known, TreeStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What carrying out needs of the others."""
+
+    store: TreeStore
+    own: OwnChanges
+    view: View
+    drafts: Drafts
+    edits: Edits
+    client: Client
+    changes: ProjectChanges
+
+
+class Carrier:
+    """One change at a time and call; `carry_out` may run for several inodes at once."""
+
+    def __init__(self, rooms: Rooms, uploader: Uploader, settling: Settling, verifier: Verifier, remover: Remover) -> None:
+        self._store = rooms.store
+        self._own = rooms.own
+        self._view = rooms.view
+        self._drafts = rooms.drafts
+        self._edits = rooms.edits
+        self._client = rooms.client
+        self._changes = rooms.changes
+        self._uploader = uploader
+        self._settling = settling
+        self._verifier = verifier
+        self._remover = remover
+
+    async def carry_out(self, inode: Inode) -> None:
+        """Take the change one call further. Raises Blocked, Refused, Superseded, ProcoreError and the staging's errors."""
+        change = self._view.change(inode)
+        if change is None:
+            return
+        known = self._known(change)
+        if change.place is GONE:
+            await self._remover.remove(change, known)
+        elif change.is_folder:
+            await self._folder(change, known)
+        else:
+            await self._file(change, known)
+
+    def blocker(self, inode: Inode) -> Inode | None:
+        """The inode whose change must be carried out first; None: this one may go."""
+        change = self._view.change(inode)
+        if change is None:
+            return None
+        try:
+            if change.place is GONE:
+                self._remover.check(change, self._known(change))
+            elif (target := self._target(change, self._known(change))) is not None:
+                self._check_target(change, target)
+        except Blocked as blocked:
+            return blocked.by
+        return None
+
+    # What Procore has
+
+    def _known(self, change: Change) -> Known | None:
+        """What Procore has of the change's document; None: nothing (any more)."""
+        if change.document is None:
+            return None
+        known = self._store.known(change.document)
+        return known if known is not None and self._store.reachable(known.node.inode) else None
+
+    def _target(self, change: Change, known: Known | None) -> Place | None:
+        """Where the document must be moved or made; None: it is where it is wanted."""
+        if not isinstance(change.place, Place):
+            return None
+        if known is not None and (known.node.parent, known.name) == (change.place.folder, change.place.name):
+            return None
+        return change.place
+
+    def _check_target(self, change: Change, target: Place) -> None:
+        """Raises Blocked when the folder has no document yet, or the name is still somebody else's who leaves it."""
+        folder = self._view.change(target.folder)
+        if folder is not None and folder.document is None:
+            raise Blocked(target.folder, "its folder is not in Procore yet")
+        occupant = self._occupant(change, target)
+        if occupant is not None and (theirs := self._view.change(occupant.inode)) is not None:
+            if theirs.place is not FOLLOW:
+                raise Blocked(occupant.inode, "another document still has the name in Procore")
+
+    def _occupant(self, change: Change, target: Place) -> Node | None:
+        """Who else has the name in Procore."""
+        node = self._store.child(target.folder, target.shown)
+        return node if node is not None and node.inode != change.inode else None
+
+    def _folder_id(self, folder: Inode) -> DocumentId | None:
+        """A folder's document; None: the root, whose id need not be known."""
+        node = self._store.by_inode(folder)
+        if node is None or (node.document_id is None and folder != ROOT):
+            raise Blocked(folder, "its folder is not in Procore yet")
+        return node.document_id
+
+    # Folders
+
+    async def _folder(self, change: Change, known: Known | None) -> None:
+        if change.document is not None and known is None:
+            self._settling.vanished(change)
+            return
+        target = self._target(change, known)
+        if target is not None:
+            self._check_target(change, target)
+            if known is None and self._join_colleague(change, target):
+                return
+        if known is None and target is not None:
+            await self._make_folder(change, target)
+        elif known is not None and (target is not None or change.wishes.has_fields):
+            await self._change_folder(change, known, target)
+        elif change.wishes.tags is not msgspec.UNSET:
+            await self._settling.send_tags(change)
+        else:
+            self._settling.settle(change)
+
+    async def _make_folder(self, change: Change, target: Place) -> None:
+        wishes = msgspec.structs.replace(change.wishes)
+        fields = FolderChange(tracked=wishes.tracked, private=wishes.private, custom_fields=_given(wishes.custom_fields))
+        with self._own.call() as asked:
+            try:
+                document = await self._changes.create_folder(
+                    self._folder_id(target.folder), target.name, fields
+                )
+            except NameTaken as error:
+                document = await self._named(change, target, error)
+            except (NotFound, Invalid) as error:
+                await self._look_at_folder(target.folder, error)
+                raise
+            self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes)
+
+    async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
+        wishes = msgspec.structs.replace(change.wishes)
+        fields = FolderChange(
+            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
+            name=target.name if target is not None else msgspec.UNSET,
+            tracked=wishes.tracked,
+            private=wishes.private,
+            custom_fields=_given(wishes.custom_fields),
+        )
+        with self._own.call() as asked:
+            try:
+                document = await self._changes.update_folder(known.node.document_id or DocumentId(0), fields)
+            except NotFound:
+                self._settling.removed_in_procore(known.node, asked=asked)
+                return
+            except (Forbidden, Invalid) as error:
+                if target is None:
+                    raise
+                raise self._refused(change, error) from error
+            parent = target.folder if target is not None else known.node.parent or ROOT
+            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes)
+
+    async def _named(self, change: Change, target: Place, error: ProcoreError) -> Document:
+        """The document that has the name which was refused as taken; it must be of the same kind."""
+        listing = await self._client.folder(self._folder_id(target.folder), priority=Priority.WRITING)
+        for document in listing.children:
+            if document.name == target.name and not document.deleted:
+                if document.kind is change.kind:
+                    return document
+                what = "folder" if document.kind is Kind.FOLDER else "file"
+                raise Refused(f"Procore has a {what} of that name: rename one of the two") from error
+        raise error
+
+    async def _look_at_folder(self, folder: Inode, error: ProcoreError) -> None:
+        """After a refusal that may be about the folder: is it still there? If not, it is made anew first."""
+        node = self._store.by_inode(folder)
+        if node is None or node.document_id is None:
+            return
+        with self._own.call() as asked:
+            try:
+                listing = await self._client.folder(node.document_id, priority=Priority.WRITING)
+                is_gone = listing.folder.deleted
+            except NotFound:
+                is_gone = True
+            if is_gone:
+                self._settling.removed_in_procore(node, asked=asked)
+                raise Blocked(folder, "its folder was removed in Procore and is made anew") from error
+
+    # Files
+
+    async def _file(self, change: Change, known: Known | None) -> None:
+        if change.document is not None and known is None:
+            self._settling.vanished(change)
+            return
+        target = self._target(change, known)
+        if target is not None:
+            self._check_target(change, target)
+            if known is None and self._join_colleague(change, target):
+                return
+        if change.has_bytes:
+            await self._bytes(change)
+        elif known is not None and (target is not None or change.wishes.has_fields):
+            await self._update(change, known, None)
+        elif change.wishes.tags is not msgspec.UNSET:
+            await self._settling.send_tags(change)
+        elif known is not None:
+            self._settling.settle(change)
+        else:
+            raise Refused("its bytes are not there any more: write it anew")
+
+    def _join_colleague(self, change: Change, target: Place) -> bool:
+        """Somebody else has made a document of that name meanwhile: ours becomes its next version."""
+        occupant = self._occupant(change, target)
+        if occupant is None or occupant.document_id is None:
+            return False
+        if occupant.kind is not change.kind:
+            what = "folder" if occupant.is_folder else "file"
+            raise Refused(f"Procore has a {what} of that name: rename one of the two")
+        log.info("%s was made by somebody else as well: ours joins it.", self._view.path(change.inode))
+        self._settling.join(change, occupant.document_id)
+        return True
+
+    async def _bytes(self, change: Change) -> None:
+        """Bring the bytes to the storage and make a version of them."""
+        if change.borrowed is not None:
+            await self._settling.fetch_borrowed(change)
+        file = self._settling.freeze(change)
+        if file is None:
+            return
+        try:
+            await file.complete()
+            if await self._settling.is_known(change, file):
+                self._settling.nothing_new(change, file)
+                return
+            upload = await self._uploader.store(change, file, self._name(change))
+            if change.staged is None or change.staged.number != file.number or change.upload is not upload:
+                raise Superseded  # newer bytes were flushed, or the document changed hands
+            known = self._known(change)
+            if change.document is not None and known is None:
+                self._settling.vanished(change)
+                return
+            if change.place is GONE:
+                return
+            await self._make_version(change, known, upload, file)
+        finally:
+            self._settling.thaw(change, file)
+
+    def _name(self, change: Change) -> str:
+        if isinstance(change.place, Place):
+            return change.place.name
+        known = self._known(change)
+        return known.name if known is not None else "file"
+
+    async def _make_version(self, change: Change, known: Known | None, upload: Upload, file: StagedFile) -> None:
+        target = self._target(change, known)
+        if target is not None:
+            self._check_target(change, target)
+            if known is None and self._join_colleague(change, target):
+                return
+        if not upload.is_used:
+            upload.is_used = True
+            upload.before = known.node.version.id if known is not None and known.node.version else None
+            self._edits.note(change)
+            is_repeat = False
+        else:
+            is_repeat = True
+        if known is None and target is not None:
+            await self._create(change, target, upload, file, is_repeat=is_repeat)
+        elif known is not None:
+            await self._update(change, known, (upload, file), is_repeat=is_repeat)
+
+    async def _create(
+        self, change: Change, target: Place, upload: Upload, file: StagedFile, *, is_repeat: bool
+    ) -> None:
+        wishes = msgspec.structs.replace(change.wishes)
+        fields = FileChange(
+            description=wishes.description,
+            tracked=wishes.tracked,
+            private=wishes.private,
+            custom_fields=_given(wishes.custom_fields),
+        )
+        with self._own.call() as asked:
+            try:
+                document = await self._changes.create_file(
+                    self._folder_id(target.folder), target.name, upload.uuid, fields
+                )
+            except (NameTaken, UploadRefused) as error:
+                found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
+                if found is None:
+                    return
+                document = found
+            except (NotFound, Invalid) as error:
+                upload.is_used = False  # it was not: nothing has that name, or the folder is gone
+                self._edits.note(change)
+                await self._look_at_folder(target.folder, error)
+                raise
+            self._settling.arrived(
+                change, document, target.folder, asked=asked, wishes=wishes, sent=(upload, file)
+            )
+
+    async def _after_refusal(
+        self, change: Change, target: Place, upload: Upload, error: ProcoreError, *, is_repeat: bool
+    ) -> Document | None:
+        """What to make of a refused creation: our own earlier one, or a colleague's document, or a used upload."""
+        try:
+            theirs = await self._named(change, target, error)
+        except UploadRefused:
+            self._settling.begin_anew(change)
+            return None
+        if is_repeat and await self._verifier.is_ours(theirs, upload, change):
+            return theirs
+        log.warning(
+            "%s was made by somebody else while ours waited: ours becomes its next version.",
+            self._view.path(change.inode),
+        )
+        upload.is_used = False
+        if isinstance(error, UploadRefused):
+            self._settling.begin_anew(change)
+        with self._own.call() as asked:
+            self._settling.found(theirs, target.folder, change, asked=asked)
+        return None
+
+    async def _update(
+        self,
+        change: Change,
+        known: Known,
+        sent: tuple[Upload, StagedFile] | None,
+        *,
+        is_repeat: bool = False,
+    ) -> None:
+        document_id = change.document
+        assert document_id is not None
+        target = self._target(change, known)
+        wishes = msgspec.structs.replace(change.wishes)
+        fields = FileChange(
+            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
+            name=target.name if target is not None else msgspec.UNSET,
+            upload_uuid=sent[0].uuid if sent is not None else msgspec.UNSET,
+            description=wishes.description,
+            tracked=wishes.tracked,
+            private=wishes.private,
+            custom_fields=_given(wishes.custom_fields),
+        )
+        if sent is not None:
+            self._settling.note_colleague(change, known, sent[1])
+        with self._own.call() as asked:
+            try:
+                document = await self._changes.update_file(document_id, fields)
+            except NotFound:
+                self._settling.removed_in_procore(known.node, asked=asked)
+                return
+            except UploadRefused:
+                document = await self._client.file(document_id, priority=Priority.WRITING)
+                if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
+                    self._settling.begin_anew(change)
+                    return
+            except (Forbidden, Invalid) as error:
+                if sent is not None:
+                    sent[0].is_used = False
+                if target is not None:
+                    raise self._refused(change, error) from error
+                raise
+            parent = target.folder if target is not None else known.node.parent or ROOT
+            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+
+    def _refused(self, change: Change, error: ProcoreError) -> Refused:
+        """A move that Procore refuses is taken back here; bytes and fields go on under the old name."""
+        return Refused(str(error), take_back=True)
+
+    async def step_aside(self, inode: Inode) -> None:
+        """Give a document another name for a moment: two that swap names would wait for each other for ever."""
+        change = self._view.change(inode)
+        known = self._known(change) if change is not None else None
+        if change is None or known is None or change.document is None or known.node.parent is None:
+            return
+        name = marked(known.name, str(change.document)).decode("utf-8", "replace")
+        parent = known.node.parent
+        with self._own.call() as asked:
+            if change.is_folder:
+                document = await self._changes.update_folder(change.document, FolderChange(name=name))
+            else:
+                document = await self._changes.update_file(change.document, FileChange(name=name))
+            self._own.put(document, inode, parent, change.kept, asked=asked)
+
+
+def _given(fields: dict[int, object]) -> dict[int, object] | msgspec.UnsetType:
+    return fields or msgspec.UNSET
+

@@ -1,0 +1,158 @@
+"""A change: what is wanted of one inode, as far as it may differ from what Procore has.
+
+    programs ─▶ edits ─▶ Change (memory and journal) ─▶ compared with the tree ─▶ calls ─▶ the tree ─▶ no Change
+
+A change says what is wanted, never how to get there: ten renames are one, and a file made and removed is none.
+"""
+
+import enum
+import time
+
+import msgspec
+
+from procorefs.content.staging import StagedRecord
+from procorefs.procore.models import DocumentId, Kind, Version, VersionId
+from procorefs.procore.uploads import SegmentedUpload, WholeUpload
+from procorefs.tree.nodes import Inode, Kept
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A folder and the name in it, as Procore is to have it."""
+
+    folder: Inode
+    name: str
+
+    @property
+    def shown(self) -> bytes:
+        return self.name.encode("utf-8", "replace")
+
+
+class Whereabouts(enum.Enum):
+    """Where an inode is wanted, if not at a place of its own."""
+
+    FOLLOW = "follow"
+    """Wherever Procore has the document."""
+    GONE = "gone"
+    """Nowhere: it was removed here."""
+
+
+FOLLOW, GONE = Whereabouts.FOLLOW, Whereabouts.GONE
+
+
+class Stage(enum.Enum):
+    """How far a change has come; what is only a matter of time or name is derived (see due.py)."""
+
+    OPEN = "open"
+    """Being written and never flushed: after a crash it is INCOMPLETE."""
+    PENDING = "pending"
+    FAILED = "failed"
+    """Refused for good: waits for `retry` or `discard`."""
+    INCOMPLETE = "incomplete"
+    """The daemon died while it was written: kept and shown, never sent by itself."""
+
+
+class Wishes(msgspec.Struct, omit_defaults=True):
+    """Metadata that was set here and is not known to have arrived."""
+
+    description: str | msgspec.UnsetType = msgspec.UNSET
+    tracked: bool | msgspec.UnsetType = msgspec.UNSET
+    private: bool | msgspec.UnsetType = msgspec.UNSET
+    custom_fields: dict[int, object] = {}
+    tags: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """All tags that the document is to have."""
+
+    def __bool__(self) -> bool:
+        return self.has_fields or self.tags is not msgspec.UNSET
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether there are some that a PATCH of the document carries."""
+        plain = (self.description, self.tracked, self.private)
+        return bool(self.custom_fields) or any(value is not msgspec.UNSET for value in plain)
+
+
+class Upload(msgspec.Struct, omit_defaults=True):
+    """How far an upload has come: each step is written down before the next one begins."""
+
+    generation: int
+    """The staged file whose bytes it carries."""
+    whole: WholeUpload | None = None
+    segmented: SegmentedUpload | None = None
+    etags: dict[int, str] = {}
+    """Of the segments that have arrived."""
+    is_stored: bool = False
+    """All bytes have arrived, and segments were put together."""
+    is_used: bool = False
+    """The last call, which makes the version, may have been sent: from here on a repeat looks before it acts."""
+    before: VersionId | None = None
+    """The document's newest version when the last call was first sent."""
+    sha256: bytes = b""
+
+    @property
+    def uuid(self) -> str:
+        upload = self.whole or self.segmented
+        return upload.uuid if upload is not None else ""
+
+
+class Change(msgspec.Struct, omit_defaults=True):
+    """What is wanted of one inode; one row of the journal."""
+
+    inode: Inode
+    kind: Kind
+    place: Place | Whereabouts = FOLLOW
+    document: DocumentId | None = None
+    """The document in Procore that this inode is; None: it has yet to be made."""
+    staged: StagedRecord | None = None
+    """The newest bytes that were flushed; None: the bytes are as in Procore, or borrowed."""
+    borrowed: Version | None = None
+    """Another document's bytes that are wanted here: a file of Procore was renamed onto another, or its name was
+    taken over. Whoever lends them is not deleted before they are fetched."""
+    kept: Kept = Kept()
+    wishes: Wishes = msgspec.field(default_factory=Wishes)
+    seen: Version | None = None
+    """GONE: the version that was removed; a newer one is not taken along."""
+    lends_to: Inode | None = None
+    """GONE: whose bytes must be fetched before this document may go."""
+    stage: Stage = Stage.PENDING
+    upload: Upload | None = None
+    created_at_s: float = 0.0
+    """Wall time, as the others: they must outlive the daemon."""
+    touched_at_s: float = 0.0
+    """When somebody here last changed anything about it."""
+    sequence: int = 0
+    """Counts journal entries of bytes; what is beyond the last one that is on disk is doubted after a power cut."""
+    attempts: int = 0
+    """Passing failures in a row."""
+    error: str = ""
+    """Why it failed, or why it waits."""
+    failed_at_s: float = 0.0
+    dropped_uploads: int = 0
+    """Uploads in a row that gave way to newer bytes."""
+
+    @property
+    def is_folder(self) -> bool:
+        return self.kind is Kind.FOLDER
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether bytes are wanted that Procore's document does not have."""
+        return self.staged is not None or self.borrowed is not None
+
+    @property
+    def is_placed(self) -> bool:
+        return isinstance(self.place, Place)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted that Procore could lack."""
+        return (
+            self.document is not None and self.place is FOLLOW and not self.has_bytes and not self.wishes
+        )
+
+    def touch(self) -> None:
+        """Note that somebody changed something: earlier failures no longer count."""
+        self.touched_at_s = time.time()
+        if self.stage is Stage.FAILED:
+            self.stage = Stage.PENDING
+        self.attempts = 0
+        self.error = ""

@@ -1,0 +1,234 @@
+"""Drafts: the staged bytes of every file that is written, waits for its upload, or was written by those still inside.
+
+    open for writing ─▶ draft ─▶ write … ─▶ flush: into the journal ─▶ frozen while it is uploaded ─▶ dropped
+
+A file has one draft at most, and all who are inside read from it. While an upload reads a draft it is frozen: whoever
+writes meanwhile begins the next generation with a copy, and the upload keeps what it had.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
+from procorefs.procore.models import Version, VersionId
+from procorefs.tree.nodes import Inode
+
+
+@dataclass(slots=True)
+class Draft:
+    """The bytes of one file as programs see them now."""
+
+    inode: Inode
+    file: StagedFile
+    flushed: int = -1
+    """`file.changed` when the journal last heard of it; -1: never."""
+    is_frozen: bool = False
+    """An upload reads the file: it may not change any more."""
+    clean: VersionId | None = None
+    """The version of Procore's that has just these bytes, as long as `flushed` says that nothing was written since."""
+    is_held: bool = False
+    """The file is kept open."""
+    mtime_ns: int | None = None
+    """When a program last changed bytes; None: not since the journal heard of it."""
+    thaw: trio.Lock = field(default_factory=trio.Lock)
+    """Held while a frozen file is copied."""
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there are bytes of which the journal has not heard."""
+        return self.file.changed != self.flushed
+
+
+class Drafts:
+    """All drafts, by inode, and who is inside of which file."""
+
+    def __init__(self, staging: Staging) -> None:
+        self.staging = staging
+        self._drafts: dict[Inode, Draft] = {}
+        self._inside: Counter[Inode] = Counter()
+        self._writers: Counter[Inode] = Counter()
+        self._parked: dict[int, StagedFile] = {}  # by number: the journal's, whom nobody is inside of
+        self._trash: list[StagedFile] = []
+        self.generation_ended: Callable[[], None] = lambda: None
+        """Called when there is something in the trash."""
+
+    # Who is inside
+
+    def enter(self, inode: Inode, *, writes: bool) -> None:
+        self._inside[inode] += 1
+        if writes:
+            self._writers[inode] += 1
+        self._hold_if_any(inode)
+
+    def leave(self, inode: Inode, *, writes: bool) -> None:
+        """One handle less."""
+        if writes:
+            _less(self._writers, inode)
+        _less(self._inside, inode)
+        self._hold_if_any(inode)
+
+    def _hold_if_any(self, inode: Inode) -> None:
+        draft = self._drafts.get(inode)
+        if draft is not None:
+            self._hold(draft)
+
+    def is_open(self, inode: Inode) -> bool:
+        return inode in self._inside
+
+    def is_written(self, inode: Inode) -> bool:
+        """Whether somebody has it open for writing."""
+        return inode in self._writers
+
+    @property
+    def written(self) -> list[Inode]:
+        """All files that somebody has open for writing."""
+        return list(self._writers)
+
+    # Drafts
+
+    def get(self, inode: Inode) -> Draft | None:
+        return self._drafts.get(inode)
+
+    def has(self, inode: Inode) -> bool:
+        return inode in self._drafts
+
+    def size(self, inode: Inode) -> int | None:
+        """The size of a draft; None when there is none."""
+        draft = self._drafts.get(inode)
+        return draft.file.size_bytes if draft is not None else None
+
+    def begin(self, inode: Inode, base: Version | None) -> Draft:
+        """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull."""
+        draft = Draft(inode, self.staging.create(base))
+        if base is not None:
+            draft.flushed = draft.file.changed
+            draft.clean = base.id
+        self._drafts[inode] = draft
+        self._hold(draft)
+        return draft
+
+    def find(self, inode: Inode, record: StagedRecord | None) -> Draft | None:
+        """The draft of a file, taken up by its journal record if nobody was inside lately. Raises StagedIncomplete."""
+        draft = self._drafts.get(inode)
+        if draft is None and record is not None:
+            file = self._parked.pop(record.number, None)
+            if file is None:
+                raise StagedIncomplete(record.number, "is not there")
+            draft = self._drafts[inode] = Draft(inode, file, flushed=file.changed)
+            self._hold(draft)
+        return draft
+
+    def park(self, inode: Inode) -> None:
+        """Forget a draft that nobody is inside of: the journal knows it, or its bytes are Procore's."""
+        draft = self._drafts.get(inode)
+        if draft is None or draft.is_frozen or draft.is_changed or inode in self._inside:
+            return
+        if draft.clean is not None:
+            self.drop(inode)
+        else:
+            del self._drafts[inode]
+            self._parked[draft.file.number] = draft.file
+
+    def _hold(self, draft: Draft) -> None:
+        """Keep its descriptor as long as somebody is inside."""
+        wanted = draft.inode in self._inside
+        if wanted and not draft.is_held:
+            draft.file.hold()
+        elif draft.is_held and not wanted:
+            draft.file.release()
+        draft.is_held = wanted
+
+    async def writable(self, draft: Draft) -> StagedFile:
+        """The file to write to: the draft's own, or a copy while an upload reads that one. Raises StagingFull."""
+        while draft.is_frozen:
+            async with draft.thaw:
+                if not draft.is_frozen:  # another writer has made the copy, or the upload has ended
+                    break
+                frozen = draft.file
+                copy = await frozen.freeze_copy()
+                if not draft.is_frozen or draft.file is not frozen:
+                    copy.delete()
+                    continue
+                if draft.is_held:
+                    copy.hold()
+                    frozen.release()
+                draft.file, draft.is_frozen, draft.clean = copy, False, None
+                draft.flushed = copy.changed  # the journal knows these bytes, as the frozen file's
+        return draft.file
+
+    def wrote(self, draft: Draft) -> None:
+        draft.mtime_ns = time.time_ns()
+
+    def freeze(self, inode: Inode, record: StagedRecord) -> StagedFile:
+        """The file of a generation, held, for an upload: it does not change until `thaw`. Raises StagedIncomplete."""
+        draft = self._drafts.get(inode)
+        if draft is None and record.number not in self._parked:
+            draft = self.find(inode, record)
+        if draft is not None and draft.file.number == record.number:
+            draft.file.hold()
+            draft.is_frozen = True
+            return draft.file
+        file = self._parked[record.number]
+        file.hold()
+        return file
+
+    def thaw(self, inode: Inode, file: StagedFile, *, is_wanted: bool) -> None:
+        """The upload has ended, however. `is_wanted`: the journal names the generation still."""
+        file.release()
+        draft = self._drafts.get(inode)
+        if draft is not None and draft.file is file:
+            draft.is_frozen = False
+            self.park(inode)
+        elif is_wanted:
+            self._parked[file.number] = file
+        else:
+            self._parked.pop(file.number, None)
+            self.discard(file)
+
+    def uploaded(self, inode: Inode, file: StagedFile, version: VersionId) -> None:
+        """Procore has the bytes as that version: the file is kept only for those who are inside."""
+        draft = self._drafts.get(inode)
+        if draft is not None and draft.file is file:
+            draft.clean = version
+            draft.flushed = file.changed
+
+    def drop(self, inode: Inode) -> None:
+        """Forget a draft whose bytes are not wanted any more; its file goes when the journal is on disk."""
+        draft = self._drafts.pop(inode, None)
+        if draft is None:
+            return
+        if draft.is_held:
+            draft.file.release()
+            draft.is_held = False
+        if not draft.is_frozen:  # a frozen one goes when its upload ends
+            self.discard(draft.file)
+
+    def drop_parked(self, record: StagedRecord) -> None:
+        """The same for a generation that nobody is inside of."""
+        file = self._parked.pop(record.number, None)
+        if file is not None:
+            self.discard(file)
+
+    def take_up(self, record: StagedRecord) -> None:
+        """Park a generation of an earlier run. Raises StagedIncomplete, OSError."""
+        self._parked[record.number] = self.staging.adopt(record)
+
+    def discard(self, file: StagedFile) -> None:
+        """Let a file go as soon as the journal that does without it is on disk."""
+        self._trash.append(file)
+        self.generation_ended()
+
+    def take_trash(self) -> list[StagedFile]:
+        """Files to be deleted, once what made them superfluous is on disk."""
+        trash, self._trash = self._trash, []
+        return trash
+
+
+def _less(counter: Counter[Inode], inode: Inode) -> None:
+    counter[inode] -= 1
+    if not counter[inode]:
+        del counter[inode]

@@ -1,0 +1,76 @@
+"""When a change may be sent: a decision about one change and what is known at that moment, without I/O."""
+
+from dataclasses import dataclass
+
+from procorefs.outbox.change import GONE, Change, Place, Stage
+from procorefs.outbox.naming import Fate
+
+HELD_S = 3600.0
+"""A temporary name that nobody touched for so long is taken for a real one, if Procore takes it."""
+
+DEPARTURE_S = 2.0
+"""Deletes and renames wait at least this long: what is written anew under the name meanwhile keeps its document."""
+
+LOOK_AGAIN_S = 1.0
+"""What waits for something that nobody tells of is looked at again after so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known when a change is looked at."""
+
+    now_s: float
+    """Wall time."""
+    write_back_s: float
+    fate: Fate = Fate.SENT
+    is_sendable: bool = True
+    is_written: bool = False
+    """Somebody has it open for writing."""
+    is_read: bool = False
+    """Somebody has it open."""
+    is_folder_busy: bool = False
+    """Something is being written in the folder of its old name, or was a moment ago: it may get the name."""
+    is_hurried: bool = False
+    not_before_s: float = 0.0
+    """Wall time of the next try after a passing failure."""
+
+
+def pause_s(change: Change, facts: Facts) -> float | None:
+    """How long a change has to wait; 0: it may go, None: until something about it changes."""
+    if change.stage is not Stage.PENDING or facts.fate is Fate.LOCAL:
+        return None
+    if change.place is not GONE and change.has_bytes and facts.is_written and not facts.is_hurried:
+        return None
+    if facts.fate is Fate.HELD and change.place is not GONE:
+        return _left(change, HELD_S, facts) if facts.is_sendable else None
+    retry_s = max(facts.not_before_s - facts.now_s, 0.0)
+    if facts.is_hurried:
+        return retry_s
+    pause = max(_left(change, _wait_s(change, facts), facts), retry_s)
+    if not pause and is_departure(change) and (facts.is_folder_busy or facts.is_read):
+        return LOOK_AGAIN_S
+    return pause
+
+
+def is_departure(change: Change) -> bool:
+    """Whether a document is to leave its name."""
+    return change.document is not None and (change.place is GONE or isinstance(change.place, Place))
+
+
+def _wait_s(change: Change, facts: Facts) -> float:
+    if is_departure(change):
+        return max(DEPARTURE_S, facts.write_back_s)
+    if change.is_folder and not change.wishes:
+        return 0.0
+    return facts.write_back_s
+
+
+def _left(change: Change, wait_s: float, facts: Facts) -> float:
+    """What is left of a wait; never more than the wait, whatever the clock did meanwhile."""
+    return min(max(change.touched_at_s + wait_s - facts.now_s, 0.0), wait_s)
+
+
+def retry_pause_s(attempts: int, jitter: float) -> float:
+    """How long to wait after so many passing failures in a row; `jitter` is in [0, 1)."""
+    longest = min(1.0 * 2.0 ** min(attempts - 1, 10), 300.0)
+    return float(longest * (0.5 + 0.5 * jitter))

@@ -1,0 +1,97 @@
+"""Brings staged bytes and the journal to disk, many at once, within a second.
+
+    changed ─▶ (at most a second) ─▶ staged files, then the journal ─▶ whoever waits (fsync) ─▶ old generations go
+
+Bytes go first: a journal on disk never promises bytes that are not. What the kernel wrote of the journal by itself in
+that second is doubted after a power cut: `synced` says up to which entry the bytes are there.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+
+import trio
+
+from procorefs.content.staging import StagedFile, Staging, StagingFull
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.journal import Journal
+from procorefs.tree.nodes import Inode
+
+log = logging.getLogger(__name__)
+
+GROUP_S = 1.0
+
+
+class Durability:
+    """The group commit; `run` must run."""
+
+    def __init__(
+        self, staging: Staging, drafts: Drafts, journal: Journal, sequence: Callable[[], int]
+    ) -> None:
+        self._staging = staging
+        self._drafts = drafts
+        self._journal = journal
+        self._sequence = sequence
+        self._changed: dict[Inode, StagedFile] = {}
+        self._wake = trio.Event()
+        self._urgent = trio.Event()
+        self._round_done = trio.Event()
+        self._rounds = 0  # begun
+        self._last_round = 0  # ended
+        self._failure: Exception | None = None  # of the last one
+        drafts.generation_ended = self._wake.set
+
+    def journaled(self, inode: Inode, file: StagedFile | None) -> None:
+        """The journal has something new, of that file's bytes."""
+        if file is not None:
+            self._changed[inode] = file
+        self._wake.set()
+
+    async def reached(self) -> None:
+        """Wait until all that was journaled before is on disk. Raises OSError, StagingFull when the disk refuses."""
+        wanted = self._rounds + 1  # the one under way may have begun before
+        while self._last_round < wanted:
+            self._wake.set()
+            self._urgent.set()
+            await self._round_done.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while True:
+            await self._wake.wait()
+            with trio.move_on_after(GROUP_S):
+                await self._urgent.wait()
+            self._wake, self._urgent = trio.Event(), trio.Event()
+            await self._round()
+
+    async def _round(self) -> None:
+        self._rounds += 1
+        number = self._rounds
+        self._failure = None
+        try:
+            await self.flush()
+        except (OSError, StagingFull, sqlite3.Error) as error:
+            log.error("What was written can't be brought to disk: %s", error)
+            self._failure = error
+            self._wake.set()  # and again
+        self._last_round = number
+        done, self._round_done = self._round_done, trio.Event()
+        done.set()
+
+    async def flush(self) -> None:
+        """One round: bytes, journal, and then what is superfluous now."""
+        changed, self._changed = self._changed, {}
+        sequence, trash = self._sequence(), self._drafts.take_trash()
+        try:
+            await self._staging.sync([file for file in changed.values() if not file.is_deleted])
+            self._journal.remember("synced", sequence)
+            await trio.to_thread.run_sync(self._journal.sync)
+        except BaseException:
+            self._changed = changed | self._changed
+            for file in trash:
+                self._drafts.discard(file)
+            raise
+        for file in trash:
+            file.delete()

@@ -1,0 +1,613 @@
+"""What programs change: each call is one moment, journaled before it returns, and never waits for the network.
+
+Identity follows the name. A file that is renamed onto another takes over that one's document, and one that is made
+under a name whose document has just been removed or renamed away does the same: what copy tools and programs do when
+they save becomes a new version, and the document's id, tags, history and permissions stay.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
+from procorefs.outbox.drafts import Draft, Drafts
+from procorefs.outbox.errors import (
+    Exists,
+    HeldByOther,
+    IntoItself,
+    IsAFolder,
+    NameRefused,
+    NoSuchEntry,
+    NotAFolder,
+    NotEmpty,
+    NotPermitted,
+)
+from procorefs.outbox.journal import Journal
+from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.view import View
+from procorefs.procore.models import DocumentId, Kind
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import TreeStore
+
+INODES_AT_ONCE = 256
+"""Numbers reserved in one go; those left over at the end of a run are never used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Whom edits ask and tell."""
+
+    is_sending: Callable[[Inode], bool]
+    """Whether a call about it is under way: then its document can't change hands."""
+    touched: Callable[[Inode], None]
+    """Something about its change is new, or it has none any more."""
+    holder_of: Callable[[Inode], str | None]
+    """Who else has the document checked out."""
+
+
+class Edits:
+    """Changes changes; the only one who lays them, but for what the outbox settles."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: Drafts,
+        journal: Journal,
+        naming: Naming,
+        neighbours: Neighbours,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._drafts = drafts
+        self._journal = journal
+        self._naming = naming
+        self._neighbours = neighbours
+        self._next, self._end = 0, 0
+        self.sequence = int(journal.fact("sequence") or 0)
+
+    # Making
+
+    def create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
+        """A new, empty file with a draft, not yet flushed."""
+        self._check_new(folder, name, is_folder=False)
+        inode = self._reserve()
+        draft = self._drafts.begin(inode, None)
+        change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
+        change.stage = Stage.OPEN
+        change.staged = draft.file.record()
+        with self._journal.transaction():
+            self._inherit(change)
+            self._lay(change)
+        return self._shown(inode)
+
+    def make_folder(self, folder: Inode, name: bytes, kept: Kept) -> Node:
+        self._check_new(folder, name, is_folder=True)
+        inode = self._reserve()
+        change = self._new(inode, Kind.FOLDER, Place(folder, name.decode()), kept)
+        with self._journal.transaction():
+            departed = self._departed(change)
+            if departed is not None:
+                return self._bring_back(departed, change)
+            self._lay(change)
+        return self._shown(inode)
+
+    def _bring_back(self, departed: Change, change: Change) -> Node:
+        """A folder that was removed here a moment ago and is made anew: it stays, without what was in it."""
+        self._view.lift(departed)
+        departed.place, departed.seen, departed.kept = FOLLOW, None, change.kept
+        departed.touch()
+        self._settle_or_lay(departed)
+        self._view.entries_changed(change.place.folder if isinstance(change.place, Place) else ROOT)
+        return self._shown(departed.inode)
+
+    def _check_new(self, folder: Inode, name: bytes, *, is_folder: bool) -> None:
+        """Raises ChangeRefused when no such entry can be made there."""
+        self._check_folder(folder)
+        if self._view.child(folder, name) is not None:
+            raise Exists
+        self._check_name(folder, name, is_folder=is_folder)
+
+    def _check_folder(self, folder: Inode) -> None:
+        node = self._view.by_inode(folder)
+        if node is None or not self._view.reachable(folder):
+            raise NoSuchEntry
+        if not node.is_folder:
+            raise NotAFolder
+        if node.read_only:
+            raise NotPermitted("Procore has this folder read-only")
+
+    def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
+        refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
+        if refusal is not None:
+            above = self._view.path(folder)
+            raise NameRefused(f"{above}/{name.decode('utf-8', 'replace')}".lstrip("/"), refusal)
+
+    def _new(self, inode: Inode, kind: Kind, place: Place, kept: Kept) -> Change:
+        now_ns = time.time_ns()
+        kept = msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns)
+        now_s = now_ns / 1e9
+        return Change(inode, kind, place, kept=kept, created_at_s=now_s, touched_at_s=now_s)
+
+    def _reserve(self) -> Inode:
+        if self._next >= self._end:
+            with self._store.transaction():
+                self._next = int(self._store.reserve(INODES_AT_ONCE))
+            self._end = self._next + INODES_AT_ONCE
+        self._next += 1
+        return Inode(self._next - 1)
+
+    # Removing
+
+    def unlink(self, folder: Inode, name: bytes) -> Inode:
+        node = self._entry(folder, name)
+        if node.is_folder:
+            raise IsAFolder
+        self._check_changeable(node)
+        self._remove(node)
+        self._view.entries_changed(folder)
+        return node.inode
+
+    def remove_folder(self, folder: Inode, name: bytes) -> Inode:
+        """An empty folder. What it may still hold in Procore is looked at before it is deleted there."""
+        node = self._entry(folder, name)
+        if not node.is_folder:
+            raise NotAFolder
+        self._check_changeable(node)
+        self._check_empty(node)
+        self._remove(node)
+        self._view.entries_changed(folder)
+        return node.inode
+
+    def _check_empty(self, node: Node) -> None:
+        if not self._view.is_empty(node.inode):
+            raise NotEmpty
+        if not node.listed and self._view.change(node.inode) is None:
+            raise NotEmpty(f"{self._view.path(node.inode)!r} was never listed: list it first")
+
+    def _remove(self, node: Node) -> None:
+        change = self._engage(node)
+        with self._journal.transaction():
+            if change.document is None and not self._neighbours.is_sending(node.inode):
+                self._forget(change)
+            else:
+                change.seen = node.version
+                self._become_gone(change)
+
+    def _become_gone(self, change: Change) -> None:
+        """The document is to go; what was written to it here is not wanted any more."""
+        self._replace(change, GONE)
+        staged = change.staged
+        change.staged, change.borrowed, change.upload = None, None, None
+        change.wishes = Wishes()
+        change.stage = Stage.PENDING
+        change.touch()
+        self._write(change)
+        self._leave_bytes(change.inode)
+        if staged is not None:
+            self._drafts.drop_parked(staged)
+
+    def _forget(self, change: Change) -> None:
+        """What never was in Procore is gone at once; those inside keep its bytes."""
+        if self._drafts.is_open(change.inode):
+            self._view.detach(change.inode)
+        staged = change.staged
+        self._view.lift(change)
+        self._journal.drop(change.inode)
+        self._leave_bytes(change.inode)
+        if staged is not None:
+            self._drafts.drop_parked(staged)
+        self._neighbours.touched(change.inode)
+
+    def _leave_bytes(self, inode: Inode) -> None:
+        if not self._drafts.is_open(inode):
+            self._drafts.drop(inode)
+
+    # Renaming
+
+    def rename(
+        self, folder: Inode, name: bytes, new_folder: Inode, new_name: bytes, *, replaces: bool = True
+    ) -> Node | None:
+        """Move an entry; returns what it replaced. `replaces` False: raises Exists instead."""
+        source = self._entry(folder, name)
+        self._check_folder(new_folder)
+        target = self._view.child(new_folder, new_name)
+        if target is not None and not replaces:
+            raise Exists
+        if target is not None and target.inode == source.inode:
+            return None
+        self._check_move(source, target, new_folder, new_name)
+        place = Place(new_folder, new_name.decode())
+        with self._journal.transaction():
+            change = self._engage(source)
+            if target is not None:
+                self._take_over(change, source, target)
+            self._move(change, place)
+        self._view.entries_changed(folder)
+        self._view.entries_changed(new_folder)
+        return target
+
+    def _check_move(self, source: Node, target: Node | None, new_folder: Inode, new_name: bytes) -> None:
+        self._check_changeable(source)
+        if source.is_folder and self._view.is_within(new_folder, source.inode):
+            raise IntoItself
+        if target is not None:
+            self._check_replaceable(source, target)
+        longest = self._longest_below(source.inode) if source.is_folder else 0
+        self._check_name(new_folder, new_name, is_folder=source.is_folder, longest_below=longest)
+        fate = self._naming.fate(Place(new_folder, new_name.decode()), is_folder=source.is_folder)
+        change = self._view.change(source.inode)
+        has_document = source.document_id is not None or (change is not None and change.document is not None)
+        if fate is Fate.LOCAL and has_document:
+            raise NotPermitted(f"{new_name.decode()!r} is a name for what stays on this machine; this is in Procore")
+
+    def _check_replaceable(self, source: Node, target: Node) -> None:
+        if target.is_folder and not source.is_folder:
+            raise IsAFolder
+        if source.is_folder and not target.is_folder:
+            raise NotAFolder
+        self._check_changeable(target)
+        if target.is_folder:
+            self._check_empty(target)
+
+    def _longest_below(self, folder: Inode) -> int:
+        """Characters of the longest path below a folder, ours and Procore's, from it."""
+        longest = self._store.longest_below(folder)
+        if len(self._view) == 0:
+            return longest
+        for child in self._view.children(folder):
+            length = len(child.shown.decode("utf-8", "replace"))
+            if child.is_folder:
+                below = self._longest_below(child.inode)
+                length += 1 + below if below else 0
+            longest = max(longest, length)
+        return longest
+
+    def _take_over(self, change: Change, source: Node, target: Node) -> None:
+        """The source becomes what the target was in Procore; the target goes, but for those inside."""
+        theirs = self._view.change(target.inode)
+        document = theirs.document if theirs is not None else target.document_id
+        is_sending = self._neighbours.is_sending(target.inode) or self._neighbours.is_sending(source.inode)
+        if source.is_folder or document is None or is_sending:
+            self._remove(target)
+            return
+        self._give_up_document(change, source)
+        if theirs is not None:
+            self._forget(theirs)
+        elif not self._drafts.is_open(target.inode):
+            self._drafts.drop(target.inode)
+        self._inherit_document(change, document)
+
+    def _give_up_document(self, change: Change, source: Node) -> None:
+        """The source's own document, if it has one, is to go, once its bytes were fetched from it."""
+        if change.document is None:
+            return
+        lender = Change(
+            self._reserve(),
+            change.kind,
+            GONE,
+            document=change.document,
+            seen=source.version,
+            created_at_s=time.time(),
+            touched_at_s=time.time(),
+        )
+        if not change.has_bytes:
+            change.borrowed = source.version
+            lender.lends_to = change.inode
+        with self._store.transaction():
+            self._own.claim(change.document, lender.inode)
+        change.document, change.upload = None, None
+        self._view.lay(lender)
+        self._write(lender)
+
+    def _inherit_document(self, change: Change, document: DocumentId) -> None:
+        with self._store.transaction():
+            self._own.claim(document, change.inode)
+        change.document, change.upload = document, None
+
+    def _move(self, change: Change, place: Place) -> None:
+        self._replace(change, place)
+        self._inherit(change)
+        self.follow_if_there(change)
+        change.touch()
+        if change.stage is Stage.INCOMPLETE:
+            change.stage = Stage.PENDING  # somebody looked at it and gave it a name
+        self._settle_or_lay(change, laid=True)
+
+    def exchange(self, folder: Inode, name: bytes, other_folder: Inode, other_name: bytes) -> None:
+        """Swap two entries (RENAME_EXCHANGE)."""
+        one, other = self._entry(folder, name), self._entry(other_folder, other_name)
+        for node, inside in ((one, other_folder), (other, folder)):
+            self._check_changeable(node)
+            if node.is_folder and self._view.is_within(inside, node.inode):
+                raise IntoItself
+        for node, (to, new_name) in ((one, (other_folder, other_name)), (other, (folder, name))):
+            longest = self._longest_below(node.inode) if node.is_folder else 0
+            self._check_name(to, new_name, is_folder=node.is_folder, longest_below=longest)
+        with self._journal.transaction():
+            changes = self._engage(one), self._engage(other)
+            places = Place(other_folder, other_name.decode()), Place(folder, name.decode())
+            for change, place in zip(changes, places, strict=True):
+                self._replace(change, place)
+            for change in changes:
+                self.follow_if_there(change)
+                change.touch()
+                self._settle_or_lay(change, laid=True)
+
+    # Identity
+
+    def _inherit(self, change: Change) -> None:
+        """A file without a document takes over that of its name, if it was just removed or renamed away here."""
+        if change.document is not None or self._neighbours.is_sending(change.inode):
+            return
+        departed = self._departed(change)
+        if departed is None or departed.document is None:
+            return
+        document, lent = departed.document, self._store.by_inode(departed.inode)
+        if departed.place is GONE:
+            if departed.lends_to is not None:
+                return  # its bytes are on their way to another name; it goes after that
+            self._forget(departed)
+        else:
+            if not departed.has_bytes and lent is not None:
+                departed.borrowed = lent.version
+            departed.document, departed.upload = None, None
+            self._write(departed)
+        self._inherit_document(change, document)
+
+    def _departed(self, change: Change) -> Change | None:
+        """The change of the document that Procore has at the place, and that is to leave it."""
+        if not isinstance(change.place, Place):
+            return None
+        node = self._store.child(change.place.folder, change.place.shown)
+        if node is None or node.kind is not change.kind or node.inode == change.inode:
+            return None
+        departed = self._view.change(node.inode)
+        if departed is None or departed.place is FOLLOW or self._neighbours.is_sending(node.inode):
+            return None
+        return departed if departed.place is GONE or not change.is_folder else None
+
+    def follow_if_there(self, change: Change) -> None:
+        """A change whose place is where Procore has the document needs none of its own."""
+        if change.document is None or not isinstance(change.place, Place):
+            return
+        known = self._store.known(change.document)
+        if known is None or not known.node.in_tree:
+            return
+        if (known.node.parent, known.name) == (change.place.folder, change.place.name) and (
+            known.node.shown == change.place.shown
+        ):
+            self._replace(change, FOLLOW)
+
+    # Bytes
+
+    def open_draft(self, inode: Inode, *, truncates: bool) -> Draft:
+        """The draft to write to, begun if need be over the version that the file shows.
+
+        Raises ChangeRefused, StagingFull, StagedIncomplete.
+        """
+        node = self._shown(inode)
+        if node.is_folder:
+            raise IsAFolder
+        self._check_changeable(node)
+        change = self._view.change(inode)
+        draft = self._drafts.find(inode, change.staged if change is not None else None)
+        if draft is not None:
+            return draft
+        if node.version is None and not truncates:
+            raise NotPermitted(node.defect or "Procore names no version of it: it can only be written anew")
+        draft = self._drafts.begin(inode, None if truncates else node.version)
+        if truncates and node.version is not None and not node.version.size_bytes:
+            draft.flushed, draft.clean = draft.file.changed, node.version.id  # it is empty already
+        return draft
+
+    def flushed(self, inode: Inode) -> None:
+        """Journal the bytes of a draft as they are now, if they are not yet."""
+        draft = self._drafts.get(inode)
+        node = self._view.by_inode(inode)
+        if draft is None or node is None or node.parent is None:
+            return  # what was unlinked is seen only by those inside
+        change = self._view.change(inode)
+        is_first = change is not None and change.stage is Stage.OPEN
+        if draft.is_changed or (is_first and draft.clean is None):
+            self.take_bytes(change or self._engage(node), draft)
+
+    def take_bytes(self, change: Change, draft: Draft) -> None:
+        """Want the draft's bytes as they are now."""
+        before = change.staged
+        if draft.mtime_ns is not None:
+            change.kept = msgspec.structs.replace(
+                change.kept, mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns, sha256=b""
+            )
+            draft.mtime_ns = None
+        change.staged, change.borrowed = draft.file.record(), None
+        change.stage = Stage.PENDING
+        self.sequence += 1
+        change.sequence = self.sequence
+        change.touch()
+        draft.flushed, draft.clean = draft.file.changed, None
+        self._write(change)
+        if before is not None and before.number != change.staged.number:
+            self._drafts.drop_parked(before)
+
+    def will_shrink(self, inode: Inode, size_bytes: int) -> None:
+        """Before a journaled file is cut: the journal may not promise more than there will be."""
+        change, draft = self._view.change(inode), self._drafts.get(inode)
+        if change is None or draft is None or change.staged is None or draft.is_frozen:
+            return
+        if change.staged.number == draft.file.number and change.staged.size_bytes > size_bytes:
+            change.staged = draft.file.record(size_bytes)
+            self._journal.put(change)
+
+    def released(self, inode: Inode) -> None:
+        """The last writer has gone: what was written waits its time from now on."""
+        change, draft = self._view.change(inode), self._drafts.get(inode)
+        if change is not None:
+            was_only_open = change.stage is Stage.OPEN and change.document is None
+            if was_only_open and draft is not None and draft.clean is not None and not draft.is_changed:
+                self.dismiss(change)  # removed in Procore while it was open, and nothing was written
+            elif change.is_idle:
+                self.settle(change)
+            else:
+                change.touched_at_s = time.time()
+                self._neighbours.touched(inode)
+
+    def left(self, inode: Inode) -> None:
+        """Nobody is inside any more."""
+        change = self._view.change(inode)
+        self._view.forget_detached(inode)
+        node_is_gone = change is None or change.place is GONE
+        if node_is_gone and not self._view.reachable(inode):
+            self._drafts.drop(inode)
+        else:
+            self._drafts.park(inode)
+
+    # Attributes
+
+    def keep(self, inode: Inode, kept: Kept) -> None:
+        """What setattr set, whole: the caller starts from what `Node.kept` has."""
+        if self._view.keep_detached(inode, kept):
+            return
+        node = self._shown(inode)
+        draft = self._drafts.get(inode)
+        if draft is not None:
+            draft.mtime_ns = None
+        if node.is_folder:
+            self._view.times_set(inode)
+        if node.version is not None:
+            kept = msgspec.structs.replace(kept, version_id=node.version.id)
+        change = self._view.change(inode)
+        if change is not None:
+            change.kept = kept
+            self._journal.put(change)
+            return
+        with self._store.transaction():
+            self._store.keep(inode, kept)
+
+    # The journal's keeper
+
+    def _entry(self, folder: Inode, name: bytes) -> Node:
+        node = self._view.child(folder, name)
+        if node is None:
+            raise NoSuchEntry
+        return node
+
+    def _shown(self, inode: Inode) -> Node:
+        node = self._view.by_inode(inode)
+        if node is None:
+            raise NoSuchEntry
+        return node
+
+    def _check_changeable(self, node: Node) -> None:
+        if node.read_only or node.inode == ROOT:
+            raise NotPermitted(f"Procore has {self._view.path(node.inode)!r} read-only")
+        holder = self._neighbours.holder_of(node.inode)
+        if holder is not None:
+            raise HeldByOther(f"{self._view.path(node.inode)!r} is checked out by {holder}")
+
+    def _engage(self, node: Node) -> Change:
+        """The change of a node, laid; a new one wants nothing yet."""
+        change = self._view.change(node.inode)
+        if change is None:
+            now_s = time.time()
+            change = Change(
+                node.inode,
+                node.kind,
+                document=node.document_id,
+                kept=node.kept or Kept(),
+                created_at_s=now_s,
+                touched_at_s=now_s,
+            )
+            self._view.lay(change)
+        return change
+
+    def _replace(self, change: Change, place: Place | object) -> None:
+        """Give a laid change another place."""
+        self._view.lift(change)
+        change.place = place  # type: ignore[assignment]  # Place or Whereabouts: mypy loses the union in a parameter
+        self._view.lay(change)
+
+    def _lay(self, change: Change) -> None:
+        self._view.lay(change)
+        self._write(change)
+        if isinstance(change.place, Place):
+            self._view.entries_changed(change.place.folder)
+
+    def _write(self, change: Change) -> None:
+        self._journal.put(change)
+        self._neighbours.touched(change.inode)
+
+    def _settle_or_lay(self, change: Change, *, laid: bool = False) -> None:
+        """Keep a change, or let it go when it wants nothing."""
+        if not laid:
+            self._view.lay(change)
+        if change.is_idle and not self._drafts.is_written(change.inode):
+            self.settle(change)
+        else:
+            self._write(change)
+
+    def note(self, change: Change, *, touched: bool = False) -> None:
+        """Write down how far a change has come."""
+        self._journal.put(change)
+        if touched:
+            self._neighbours.touched(change.inode)
+
+    def touch(self, inode: Inode) -> None:
+        """Have a change looked at anew."""
+        self._neighbours.touched(inode)
+
+    def lose_document(self, change: Change) -> None:
+        """Procore does not have the document any more; what is wanted of it becomes a new one where it shows."""
+        place = change.place
+        if not isinstance(place, Place):
+            at = self._view.parent(change.inode)
+            name = self._shown(change.inode).shown.decode("utf-8", "replace") or "recovered"
+            place = Place(at[0] if at is not None else ROOT, name)
+        self._view.lift(change)
+        change.place, change.document, change.upload = place, None, None
+        self._view.lay(change)
+        self._write(change)
+
+    def pin(self, node: Node, place: Place) -> None:
+        """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
+        change = self._engage(node)
+        self._view.lift(change)
+        if change.place is FOLLOW:
+            change.place = place
+        change.document, change.upload = None, None
+        if not change.has_bytes and not change.is_folder:
+            change.stage = Stage.OPEN
+        self._view.lay(change)
+        self._write(change)
+
+    def follow_again(self, change: Change) -> None:
+        """Give up the wanted place: the document shows where Procore has it."""
+        self._replace(change, FOLLOW)
+        change.seen, change.lends_to = None, None
+        self._write(change)
+
+    def dismiss(self, change: Change) -> None:
+        """Give a change up, with all that is wanted by it."""
+        if change.document is None:
+            self._forget(change)
+            return
+        staged = change.staged
+        self._view.lift(change)
+        self._journal.drop(change.inode)
+        self._leave_bytes(change.inode)
+        if staged is not None:
+            self._drafts.drop_parked(staged)
+        self._neighbours.touched(change.inode)
+
+    def settle(self, change: Change) -> None:
+        """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row."""
+        self._view.lift(change)
+        with self._store.transaction():
+            self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
+        self._journal.drop(change.inode)
+        self._neighbours.touched(change.inode)

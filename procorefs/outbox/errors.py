@@ -1,0 +1,51 @@
+"""Why a change is refused at once; each becomes one errno at the kernel's side."""
+
+from procorefs.tree.rules import Refusal
+
+
+class ChangeRefused(Exception):
+    """A change that can't be; nothing was changed."""
+
+
+class NameRefused(ChangeRefused):
+    """Procore, or Linux, does not take the name."""
+
+    def __init__(self, path: str, refusal: Refusal) -> None:
+        super().__init__(f"{path!r} is not taken by Procore: {refusal}")
+        self.rule = refusal.rule
+
+
+class Exists(ChangeRefused):
+    """There is such an entry already."""
+
+
+class NoSuchEntry(ChangeRefused):
+    """There is no such entry."""
+
+
+class NotEmpty(ChangeRefused):
+    """The folder holds something, or nobody knows yet what."""
+
+
+class IsAFolder(ChangeRefused):
+    """A file was expected."""
+
+
+class NotAFolder(ChangeRefused):
+    """A folder was expected."""
+
+
+class IntoItself(ChangeRefused):
+    """A folder can't be moved into itself."""
+
+
+class NotPermitted(ChangeRefused):
+    """Procore has it read-only, or it is no thing that can be changed."""
+
+
+class NotSupported(ChangeRefused):
+    """Documents have no such thing: links, devices."""
+
+
+class HeldByOther(ChangeRefused):
+    """Somebody else has the document checked out."""

@@ -1,0 +1,162 @@
+"""The journal: one row an inode with what is wanted of it, in a database of its own.
+
+A row is committed before the program has its answer, so it survives kill -9; `sync` brings it to the disk, so that it
+survives a power cut (at most a second later, see durability.py). It is a database of its own so that a damaged tree
+never takes it along, and it holds all that is needed to go on without the tree.
+"""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from procorefs.outbox.change import Change
+from procorefs.tree.nodes import Inode
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+CHECKPOINT_PAGES = 4096
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE change (inode INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Change).decode
+
+
+class JournalDamaged(Exception):
+    """The journal can't be read; what it names is still in the staging folder."""
+
+
+class Journal:
+    """Rows of changes. Synchronous, on the loop's thread, but for `sync`, which may run in a thread.
+
+    Raises JournalDamaged at opening, sqlite3.Error when the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
+            raise
+        self.writes = 0
+        """Counts what was written: who remembers it knows whether all of it is on disk."""
+
+    def _prepare(self) -> None:
+        run = self._db.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        found = run("PRAGMA user_version").fetchone()[0]
+        if found not in (0, FORMAT):
+            raise JournalDamaged(
+                f"The journal {self._path} has the format {found}, this version reads {FORMAT}: use the version of "
+                "ProcoreFS that wrote it until nothing waits any more."
+            )
+        if found == 0:
+            self._db.executescript(_SCHEMA)
+        self._path.chmod(0o600)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All rows or none; contains no await. Within another one it is part of that."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def load(self) -> list[Change]:
+        """All rows; one that can't be read is left where it is and told of."""
+        found = []
+        for inode, body in self._db.execute("SELECT inode, body FROM change ORDER BY inode"):
+            try:
+                found.append(_decode(body))
+            except msgspec.MsgspecError as error:
+                log.error("The journal's row of inode %d can't be read (%s); it is left alone.", inode, error)
+        return found
+
+    def put(self, change: Change) -> None:
+        self.writes += 1
+        self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, _encode(change)))
+
+    def drop(self, inode: Inode) -> None:
+        self.writes += 1
+        self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
+
+    def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
+        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def remember(self, name: str, value: int | str | None) -> None:
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    def sync(self) -> None:
+        """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
+
+        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too.
+        """
+        for side in (self._path.with_name(self._path.name + "-wal"), self._path):
+            try:
+                descriptor = os.open(side, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def open_journal(path: Path) -> Journal:
+    """The journal at `path`; a damaged one is moved aside and told of. Raises JournalDamaged for another format."""
+    try:
+        return Journal(path)
+    except JournalDamaged:
+        if _format_of(path) not in (None, FORMAT):
+            raise
+        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+        for suffix in ("", "-wal", "-shm"):
+            side = path.with_name(path.name + suffix)
+            if side.exists():
+                side.rename(aside.with_name(aside.name + suffix))
+        log.error(
+            "The journal %s is damaged; it was moved to %s. Files that had not reached Procore lie in the folder "
+            "staging beside it under their numbers.",
+            path,
+            aside,
+        )
+        return Journal(path)
+
+
+def _format_of(path: Path) -> int | None:
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error:
+        return None

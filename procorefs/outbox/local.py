@@ -1,0 +1,71 @@
+"""What is going on here, for whoever takes up Procore's answers: nothing that waits may go with what Procore removes."""
+
+from collections.abc import Callable, Iterator
+
+from procorefs.outbox.change import FOLLOW, Place
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.view import View
+from procorefs.tree.nodes import ROOT, Inode, Node
+
+
+class LocalWork:
+    """Answers tree.absorb.Local."""
+
+    def __init__(self, view: View, drafts: Drafts) -> None:
+        self._view = view
+        self._drafts = drafts
+        self.pin: Callable[[Node, Place], None] = _nobody_pins
+        """Edits.pin: the edits are built later, on top of what asks here."""
+
+    def is_open(self, inode: Inode) -> bool:
+        return self._drafts.is_open(inode)
+
+    def has_bytes(self, inode: Inode) -> bool:
+        change = self._view.change(inode)
+        return self._drafts.has(inode) or (change is not None and change.has_bytes)
+
+    def removing(self, node: Node) -> None:
+        """Keep the places of files with bytes at or below the node, and of the folders between.
+
+        They are made anew. The store still has the node in its place.
+        """
+        pinned: set[Inode] = set()
+        for inode in list(self._precious()):
+            way = list(self._way(inode, node.inode))
+            for step, place in way:
+                if step not in pinned:
+                    pinned.add(step)
+                    self._pin(step, place)
+
+    def _precious(self) -> Iterator[Inode]:
+        for change in self._view.changes():
+            wants_more = change.has_bytes or change.document is None
+            if wants_more and (change.is_placed or change.place is FOLLOW):
+                yield change.inode
+        yield from self._drafts.written
+
+    def _way(self, inode: Inode, top: Inode) -> Iterator[tuple[Inode, Place]]:
+        """The node and the folders above it up to `top`, with their places; nothing if it does not lie there."""
+        if not self._view.is_within(inode, top):
+            return
+        at = inode
+        while at != ROOT:
+            step = self._view.parent(at)
+            if step is None:
+                return
+            yield at, Place(step[0], step[1].decode("utf-8", "replace"))
+            if at == top:
+                return
+            at = step[0]
+
+    def _pin(self, inode: Inode, place: Place) -> None:
+        change = self._view.change(inode)
+        if change is not None and change.document is None:
+            return  # it has a place of its own, and no document that could go
+        node = self._view.by_inode(inode)
+        if node is not None:
+            self.pin(node, place)
+
+
+def _nobody_pins(_node: Node, _place: Place) -> None:
+    """As long as nothing can be written."""

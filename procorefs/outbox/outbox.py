@@ -1,0 +1,478 @@
+"""The outbox: decides when each change goes, lets a few workers carry them out, and says how things stand.
+
+    touched inodes ─▶ when? (due.py) ─▶ queue ─▶ a worker (carrier.py) ─▶ done, or: later, blocked, failed
+"""
+
+import logging
+import random
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import trio
+
+from procorefs.content.staging import StagedIncomplete, StagingFull
+from procorefs.outbox.carrier import Carrier
+from procorefs.outbox.change import GONE, Change, Place, Stage
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
+from procorefs.outbox.edits import Edits
+from procorefs.outbox.face import Counts, Item, is_at_or_below
+from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.queue import Queue
+from procorefs.outbox.settling import Settling
+from procorefs.outbox.tally import Tally
+from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.outbox.view import View
+from procorefs.procore.errors import CheckedOut, LoginRefused, NotAuthorized, ProcoreError
+from procorefs.tree.nodes import Inode
+from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Changes carried out at a time: calls are scarce, and transfers are limited by the line."""
+
+CHECKED_OUT_S = 15.0
+"""Somebody else's check-out is looked at no more often than this."""
+
+LONGEST_PAUSE_S = 30.0
+
+BUSY_FOR_S = 60.0
+"""So long a temporary file that nobody has open keeps its folder's departures waiting."""
+
+
+class Outbox:
+    """Runs the workers; `run` must run. Answers face.Outbox."""
+
+    def __init__(
+        self,
+        *,
+        store: TreeStore,
+        view: View,
+        drafts: Drafts,
+        edits: Edits,
+        naming: Naming,
+        queue: Queue,
+        carrier: Carrier,
+        settling: Settling,
+        tally: Tally,
+        write_back_s: float,
+        is_listed: Callable[[], bool],
+        refused: Callable[[str, str], None],
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._drafts = drafts
+        self._edits = edits
+        self._naming = naming
+        self._queue = queue
+        self._carrier = carrier
+        self._settling = settling
+        self._tally = tally
+        self._write_back_s = write_back_s
+        self._is_listed = is_listed
+        self._refused = refused
+        self._hurried: set[Inode] = set()
+        self._not_before: dict[Inode, float] = {}  # wall time
+        self._waiters: dict[Inode, list[trio.Event]] = {}
+        self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
+        self._scopes: dict[Inode, tuple[int, trio.CancelScope]] = {}  # transfers that may give way to newer bytes
+        self._busy: tuple[float, frozenset[Inode]] = (-1.0, frozenset())
+        self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
+        self._troubles = 0  # in a row
+        drafts.staging.room.can_free = self._can_free
+
+    # Running
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        for change in self._view.changes():
+            self._queue.touched(change.inode)
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                self._sort_in()
+                self._dispatch(nursery)
+                await self._queue.something_new(self._next_look_s())
+
+    def _next_look_s(self) -> float:
+        if not self._has_worker:
+            return float("inf")
+        return max(self._queue.next_due_s(), self._paused_until_s)
+
+    @property
+    def _has_worker(self) -> bool:
+        return len(self._queue.sending) < WORKERS
+
+    def _sort_in(self) -> None:
+        for inode in self._queue.take_fresh():
+            change = self._view.change(inode)
+            self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+            if change is None:
+                self._let_go(inode)
+                continue
+            if inode in self._queue.sending:
+                self._give_way(change)
+                continue
+            wait_s = pause_s(change, self._facts(change))
+            if wait_s is None:
+                self._queue.put(inode, None)
+                self._tell(inode)
+            else:
+                self._queue.put(inode, trio.current_time() + wait_s)
+
+    def _let_go(self, inode: Inode) -> None:
+        """There is no change any more."""
+        self._queue.put(inode, None)
+        self._hurried.discard(inode)
+        self._not_before.pop(inode, None)
+        self._tell(inode)
+
+    def _tell(self, inode: Inode) -> None:
+        for event in self._waiters.pop(inode, ()):
+            event.set()
+
+    def _give_way(self, change: Change) -> None:
+        """Drop a running upload for newer bytes, unless its last call has begun, or that happened too often."""
+        running = self._scopes.get(change.inode)
+        if running is None or change.staged is None or change.staged.number == running[0]:
+            return
+        is_late = change.upload is not None and change.upload.is_used
+        if not is_late and change.dropped_uploads < 3:
+            change.dropped_uploads += 1
+            running[1].cancel()
+
+    def _facts(self, change: Change) -> Facts:
+        place = change.place
+        is_place = isinstance(place, Place)
+        return Facts(
+            now_s=time.time(),
+            write_back_s=self._write_back_s,
+            fate=self.fate(change),
+            is_sendable=self._naming.is_sendable(place) if isinstance(place, Place) else True,
+            is_written=self._drafts.is_written(change.inode),
+            is_read=self._drafts.is_open(change.inode) and not (is_place and change.is_folder),
+            is_folder_busy=is_departure(change) and self._is_folder_busy(change),
+            is_hurried=change.inode in self._hurried,
+            not_before_s=self._not_before.get(change.inode, 0.0),
+        )
+
+    def fate(self, change: Change) -> Fate:
+        """What becomes of a change by its names."""
+        if isinstance(change.place, Place):
+            return self._naming.fate(change.place, is_folder=change.is_folder)
+        return Fate.SENT
+
+    def _is_folder_busy(self, change: Change) -> bool:
+        """Whether something is being written in the folder that the document is to leave."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.parent is None:
+            return False
+        now_s = trio.current_time()
+        if now_s - self._busy[0] > DEPARTURE_S / 4:
+            self._busy = (now_s, frozenset(self._busy_folders()))
+        return known.node.parent in self._busy[1]
+
+    def _busy_folders(self) -> Iterator[Inode]:
+        """Folders in which a file is open for writing, or waits its time; of temporary folders also the one above."""
+        now_s = time.time()
+        files = set(self._drafts.written)
+        for change in self._view.changes():
+            age_s = now_s - change.touched_at_s
+            if change.has_bytes and change.stage is Stage.PENDING and age_s < BUSY_FOR_S:
+                if age_s < self._write_back_s or self.fate(change) is Fate.HELD:
+                    files.add(change.inode)
+        for inode in files:
+            for folder, _ in (self._view.place(inode) or ())[:2]:
+                yield folder
+
+    # Carrying out
+
+    def _dispatch(self, nursery: trio.Nursery) -> None:
+        while self._has_worker and trio.current_time() >= self._paused_until_s:
+            inode = self._queue.take_due(trio.current_time())
+            if inode is None:
+                return
+            change = self._view.change(inode)
+            if change is None or inode in self._queue.sending:
+                continue
+            wait_s = pause_s(change, self._facts(change))
+            if wait_s is None or wait_s > 0:
+                self._queue.put(inode, None if wait_s is None else trio.current_time() + wait_s)
+                continue
+            if self._must_wait_for_listing(change):
+                self._queue.put(inode, trio.current_time() + 1.0)
+                continue
+            blocker = self._carrier.blocker(inode)
+            if blocker is not None:
+                self._block(inode, blocker, "something else goes first", nursery)
+                continue
+            self._start(nursery, inode, self._carrier.carry_out)
+
+    def _must_wait_for_listing(self, change: Change) -> bool:
+        """After the tree was lost: what it does not know yet is not gone."""
+        if change.document is None or self._is_listed():
+            return False
+        return self._store.known(change.document) is None
+
+    def _block(self, inode: Inode, by: Inode, why: str, nursery: trio.Nursery) -> None:
+        change = self._view.change(by)
+        if change is None or by == inode:
+            self._queue.put(inode, trio.current_time() + 1.0)
+            return
+        self._queue.block(inode, by, why)
+        if is_departure(change) and by not in self._queue.sending:
+            self._hurried.add(by)  # somebody needs the name
+            self._queue.touched(by)
+            self._queue.block(inode, by, why)
+        if self._queue.goes_in_circles(inode):
+            self._queue.unblock(inode)
+            self._start(nursery, inode, self._carrier.step_aside)
+
+    def _start(self, nursery: trio.Nursery, inode: Inode, work: Callable[[Inode], Awaitable[None]]) -> None:
+        self._queue.sending.add(inode)
+        self._tally.count(inode, "uploading", self._bytes_of(self._view.change(inode)))
+        nursery.start_soon(self._carry_out, inode, work)
+
+    async def _carry_out(self, inode: Inode, work: Callable[[Inode], Awaitable[None]]) -> None:
+        change = self._view.change(inode)
+        error: Exception | None = None
+        scope = trio.CancelScope()
+        try:
+            with scope:
+                if change is not None and change.staged is not None:
+                    self._scopes[inode] = (change.staged.number, scope)
+                await work(inode)
+        except Exception as caught:
+            error = caught
+        finally:
+            self._scopes.pop(inode, None)
+            self._queue.sending.discard(inode)
+            self._queue.touched(inode)
+        if change is None:
+            return
+        if error is None and scope.cancelled_caught:
+            error = Superseded()
+        if error is None:
+            self._tally.got_through()
+            self._troubles, self._paused_until_s = 0, 0.0
+            self._not_before.pop(inode, None)
+        else:
+            self._note_failure(inode, change, error)
+
+    def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
+        match error:
+            case Superseded():
+                return
+            case Blocked():
+                self._queue.fresh.discard(inode)
+                if self._view.change(error.by) is None:
+                    self._later(change, error, 1.0)
+                    self._queue.touched(inode)
+                else:
+                    self._queue.put(inode, None)
+                    self._queue.block(inode, error.by, str(error))
+            case CheckedOut():
+                self._later(change, error, CHECKED_OUT_S)
+            case Refused(take_back=True) if change.document is not None and not isinstance(change.place, str):
+                self._tell_of(change, error)
+                self._settling.give_back(change, str(error))
+            case Refused() | StagedIncomplete():
+                self._fail(change, error)
+            case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):
+                self._pause(error)
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
+            case ProcoreError():
+                self._fail(change, error)
+            case StagingFull() | OSError() | sqlite3.Error():
+                log.error("%s waits: %s", self._view.path(inode), error)
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
+            case _:
+                log.error("%s can't be sent, in an unforeseen way", self._view.path(inode), exc_info=error)
+                self._fail(change, error)
+
+    def _pause(self, error: ProcoreError) -> None:
+        """It is nothing about this change: nobody else would get through either."""
+        self._tally.trouble = str(error)
+        self._troubles += 1
+        wait_s = min(retry_pause_s(self._troubles, random.random()), LONGEST_PAUSE_S)
+        self._paused_until_s = trio.current_time() + wait_s
+
+    def _later(self, change: Change, error: Exception, wait_s: float) -> None:
+        if self._view.change(change.inode) is not change:
+            return
+        change.attempts += 1
+        change.error = str(error)
+        self._not_before[change.inode] = time.time() + wait_s
+        self._outcomes[change.inode] = error
+        log.log(
+            logging.WARNING if change.attempts == 5 else logging.INFO,
+            "%s goes again in %.0f s: %s",
+            self._view.path(change.inode),
+            wait_s,
+            error,
+        )
+        self._queue.touched(change.inode)
+
+    def _fail(self, change: Change, error: Exception) -> None:
+        if self._view.change(change.inode) is not change:
+            return
+        self._tell_of(change, error)
+        self._settling.fail(change, str(error))
+
+    def _tell_of(self, change: Change, error: Exception) -> None:
+        path = self._view.path(change.inode)
+        log.warning("%s was refused: %s", path, error)
+        self._outcomes[change.inode] = error
+        self._refused(path, str(error))
+
+    def _can_free(self) -> bool:
+        """Whether a writer who waits for room has something to wait for."""
+        return self._tally.moving > 0
+
+    # How things stand
+
+    def _bytes_of(self, change: Change | None) -> int:
+        return change.staged.size_bytes if change is not None and change.staged is not None else 0
+
+    def _item_state(self, change: Change | None) -> str | None:
+        """The state of face.py; None: it does not count."""
+        if change is None or self.fate(change) is Fate.LOCAL:
+            return None
+        if change.inode in self._queue.sending:
+            return "uploading"
+        if change.stage is Stage.FAILED:
+            return "failed"
+        if change.stage is Stage.INCOMPLETE:
+            return "incomplete"
+        if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
+            return "checked_out"
+        if change.place is not GONE and self.fate(change) is Fate.HELD:
+            return "held"
+        if change.is_idle:
+            return None
+        return "pending"
+
+    def state_of(self, inode: Inode) -> tuple[str, str]:
+        """The state of a file for people, and why; `clean` when nothing waits."""
+        change = self._view.change(inode)
+        draft = self._drafts.get(inode)
+        if draft is not None and draft.is_changed:
+            return "dirty", ""
+        state = self._item_state(change)
+        if change is None or state is None:
+            return "clean", ""
+        if change.stage is Stage.OPEN:
+            return "dirty", ""
+        return state, self._reason(change)
+
+    def _reason(self, change: Change) -> str:
+        waiting = self._queue.blocked.get(change.inode)
+        if change.stage is Stage.INCOMPLETE:
+            return change.error or "its writer was cut off before it had closed the file"
+        return change.error or (waiting.why if waiting is not None else "")
+
+    def counts(self) -> Counts:
+        return self._tally.counts()
+
+    def _items(self) -> Iterator[tuple[Change, Item]]:
+        for change in self._view.changes():
+            state = self._item_state(change)
+            if state is not None:
+                since_s = change.failed_at_s if state == "failed" else change.touched_at_s
+                yield change, Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
+
+    def _path(self, change: Change) -> str:
+        """Where it shows; of what is to go, where it was."""
+        if change.place is GONE:
+            return self._store.path(change.inode)
+        return self._view.path(change.inode)
+
+    def stuck(self) -> list[Item]:
+        stuck = [item for _, item in self._items() if item.state in ("held", "checked_out", "failed", "incomplete")]
+        return sorted(stuck, key=lambda item: item.since)
+
+    def waiting(self, below: Sequence[str]) -> list[Item]:
+        return [item for _, item in self._items() if is_at_or_below(item.path, below)]
+
+    # What people want
+
+    def hurry(self, below: Sequence[str]) -> None:
+        for change, item in self._items():
+            if is_at_or_below(item.path, below) and item.state in ("pending", "checked_out"):
+                self.hurry_one(change.inode)
+
+    def hurry_one(self, inode: Inode) -> None:
+        """Let a change go without waiting its time."""
+        self._hurried.add(inode)
+        self._not_before.pop(inode, None)
+        self._queue.touched(inode)
+
+    async def settled(self, below: Sequence[str]) -> list[Item]:
+        for inode in self._drafts.written:
+            if is_at_or_below(self._view.path(inode), below):
+                self._edits.flushed(inode)
+        wanted = [change.inode for change, item in self._items() if is_at_or_below(item.path, below)]
+        self.hurry(below)
+        for inode in wanted:
+            while self._moves(inode):
+                await self._news_of(inode)
+        left = set(wanted)
+        return [item for change, item in self._items() if change.inode in left]
+
+    def _moves(self, inode: Inode) -> bool:
+        """Whether it gets on by itself."""
+        change = self._view.change(inode)
+        if change is None or change.stage is Stage.OPEN:
+            return False
+        waiting = self._queue.blocked.get(inode)
+        if waiting is not None and waiting.by != inode and self._view.change(waiting.by) is not None:
+            return self._moves(waiting.by)
+        return self._item_state(change) in ("pending", "uploading")
+
+    async def _news_of(self, inode: Inode) -> None:
+        event = trio.Event()
+        self._waiters.setdefault(inode, []).append(event)
+        with trio.move_on_after(1.0):
+            await event.wait()
+
+    async def reached(self, inode: Inode) -> None:
+        """Wait until what is wanted of an inode now is in Procore; raises why it is not, once that is known."""
+        self._outcomes.pop(inode, None)
+        self.hurry_one(inode)
+        while self._moves(inode):
+            await self._news_of(inode)
+        change = self._view.change(inode)
+        if change is None or change.is_idle:
+            return
+        error = self._outcomes.get(inode)
+        if error is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
+            raise error
+
+    def retry(self, below: Sequence[str]) -> list[Item]:
+        found = []
+        for change, item in list(self._items()):
+            if item.state in ("failed", "incomplete", "checked_out") and is_at_or_below(item.path, below):
+                found.append(item)
+                self._retry(change)
+        return found
+
+    def _retry(self, change: Change) -> None:
+        if change.is_idle:  # a refused removal that was taken back: there is nothing left to do
+            self._edits.settle(change)
+            return
+        change.stage = Stage.PENDING
+        change.touch()
+        if change.upload is not None and not change.upload.is_used:
+            change.upload = None
+        self._edits.note(change)
+        self.hurry_one(change.inode)
+
+    def discard(self, below: Sequence[str]) -> list[Item]:
+        found = []
+        for change, item in list(self._items()):
+            if item.state in ("failed", "incomplete", "held") and is_at_or_below(item.path, below):
+                if not self._drafts.is_open(change.inode):
+                    found.append(item)
+                    self._settling.dismiss(change)
+        return found

@@ -1,0 +1,106 @@
+"""Whose turn it is: changes by the time at which they may go, and what each of them waits for.
+
+    touched ─▶ fresh ─▶ (outbox: when may it go?) ─▶ heap ─▶ due ─▶ sending ─▶ touched again, with all that waited for it
+
+It knows inodes and times, and nothing of what is sent.
+"""
+
+import heapq
+from dataclasses import dataclass, field
+
+import trio
+
+from procorefs.tree.nodes import Inode
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Changes blocked by another one."""
+
+    by: Inode
+    why: str
+
+
+@dataclass(slots=True)
+class Queue:
+    """All times are trio's."""
+
+    fresh: set[Inode] = field(default_factory=set)
+    """Touched since the outbox last looked."""
+    sending: set[Inode] = field(default_factory=set)
+    blocked: dict[Inode, Waiting] = field(default_factory=dict)
+    _heap: list[tuple[float, int, Inode]] = field(default_factory=list)
+    _due: dict[Inode, tuple[float, int]] = field(default_factory=dict)  # the valid entry of each in the heap
+    _behind: dict[Inode, set[Inode]] = field(default_factory=dict)  # inode -> whom it blocks
+    _count: int = 0
+    _wake: trio.Event = field(default_factory=trio.Event)
+
+    def touched(self, inode: Inode) -> None:
+        """Something about the change is new, or it is gone: look at it, and at what waited for it."""
+        self.fresh.add(inode)
+        for other in self._behind.pop(inode, ()):
+            self.blocked.pop(other, None)
+            self.fresh.add(other)
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def is_sending(self, inode: Inode) -> bool:
+        return inode in self.sending
+
+    def take_fresh(self) -> set[Inode]:
+        fresh, self.fresh = self.fresh, set()
+        return fresh
+
+    def put(self, inode: Inode, due_s: float | None) -> None:
+        """When it may go; None: not as things stand."""
+        self.unblock(inode)
+        if due_s is None:
+            self._due.pop(inode, None)
+            return
+        self._count += 1
+        self._due[inode] = (due_s, self._count)
+        heapq.heappush(self._heap, (due_s, self._count, inode))
+
+    def take_due(self, now_s: float) -> Inode | None:
+        """The next one that may go now."""
+        while self._heap and self._heap[0][0] <= now_s:
+            due_s, count, inode = heapq.heappop(self._heap)
+            if self._due.get(inode) == (due_s, count):
+                del self._due[inode]
+                return inode
+        return None
+
+    def next_due_s(self) -> float:
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][:2]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def block(self, inode: Inode, by: Inode, why: str) -> None:
+        """It waits until the other one is touched."""
+        self.blocked[inode] = Waiting(by, why)
+        self._behind.setdefault(by, set()).add(inode)
+
+    def unblock(self, inode: Inode) -> None:
+        waiting = self.blocked.pop(inode, None)
+        if waiting is not None:
+            behind = self._behind.get(waiting.by)
+            if behind is not None:
+                behind.discard(inode)
+
+    def goes_in_circles(self, inode: Inode) -> bool:
+        """Whether it waits, by way of others, for itself."""
+        seen: set[Inode] = set()
+        at = inode
+        while (waiting := self.blocked.get(at)) is not None and at not in seen:
+            seen.add(at)
+            at = waiting.by
+            if at == inode:
+                return True
+        return False
+
+    async def something_new(self, until_s: float) -> None:
+        with trio.move_on_at(until_s):
+            await self._wake.wait()
+        self._wake = trio.Event()

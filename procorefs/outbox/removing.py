@@ -1,0 +1,143 @@
+"""Removing documents from Procore: never more than whoever removed them here has seen.
+
+Deleting a folder bins all below it, and nobody can take that back by the API. So everything below is listed first; what
+was not removed here too, or has a newer version, keeps the folder, which shows again and says why.
+"""
+
+import logging
+
+from procorefs.limiter import Priority
+from procorefs.outbox.change import GONE, Change
+from procorefs.outbox.settling import Settling
+from procorefs.outbox.verdicts import Blocked
+from procorefs.outbox.view import View
+from procorefs.procore.changes import ProjectChanges
+from procorefs.procore.client import Client
+from procorefs.procore.errors import Forbidden, Invalid, NotFound
+from procorefs.procore.models import Document
+from procorefs.tree.detail import same_bytes
+from procorefs.tree.nodes import Inode
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import DEEPEST, Known, TreeStore
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 3
+
+
+class Remover:
+    """Carries out removals; raises Blocked and ProcoreError."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        client: Client,
+        changes: ProjectChanges,
+        settling: Settling,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._client = client
+        self._changes = changes
+        self._settling = settling
+
+    def check(self, change: Change, known: Known | None) -> None:
+        """Raises Blocked when it goes with its folder, or something must be done before."""
+        if known is None:
+            return
+        above = self._removed_above(known)
+        if above is not None:
+            raise Blocked(above, "it goes with its folder")
+        if change.lends_to is not None:
+            borrower = self._view.change(change.lends_to)
+            if borrower is not None and borrower.borrowed is not None:
+                raise Blocked(change.lends_to, "its bytes are on their way to another name")
+
+    def _removed_above(self, known: Known) -> Inode | None:
+        """The nearest folder above that is to be removed as well."""
+        at = known.node.parent
+        for _ in range(DEEPEST):
+            if at is None:
+                return None
+            change = self._view.change(at)
+            if change is not None and change.place is GONE and change.document is not None:
+                return at
+            node = self._store.by_inode(at)
+            at = node.parent if node is not None else None
+        return None
+
+    async def remove(self, change: Change, known: Known | None) -> None:
+        """Delete the change's document, if Procore still has what was seen here."""
+        if known is None or change.document is None:
+            self._settling.dismiss(change)
+            return
+        self.check(change, known)
+        if change.is_folder:
+            if not await self._may_remove_folder(change):
+                return
+        elif not same_bytes(known.node.version, change.seen):
+            self._settling.give_back(
+                change, "somebody made a newer version of it: it was not deleted; look at it and delete it again"
+            )
+            return
+        await self._delete(change)
+
+    async def _delete(self, change: Change) -> None:
+        document_id = change.document
+        assert document_id is not None
+        with self._own.call() as asked:
+            try:
+                if change.is_folder:
+                    await self._changes.delete_folder(document_id)
+                else:
+                    await self._changes.delete_file(document_id)
+            except NotFound:
+                log.debug("Document %d was deleted in Procore already.", document_id)
+            except (Forbidden, Invalid) as error:
+                self._settling.give_back(change, str(error))
+                return
+            self._own.removed(document_id, asked=asked)
+        if change.place is GONE:
+            self._settling.dismiss(change)
+        else:
+            self._settling.vanished(change)  # somebody made it anew meanwhile
+
+    async def _may_remove_folder(self, change: Change) -> bool:
+        """Whether all that Procore has below was removed here as well. Raises Blocked for what is on its way out."""
+        assert change.document is not None
+        try:
+            below = await self._client.below(change.document, priority=Priority.WRITING)
+        except NotFound:
+            below = []
+        if change.place is not GONE:
+            return False
+        unseen = [document for document in below if not self._is_removed(document)]
+        if unseen:
+            self._settling.give_back(change, _sentence(unseen))
+            return False
+        return True
+
+    def _is_removed(self, document: Document) -> bool:
+        """Whether it was removed here, in this version. Raises Blocked when it was moved elsewhere here."""
+        known = self._store.known(document.id)
+        change = self._view.change(known.node.inode) if known is not None else None
+        if change is None:
+            return False
+        if change.is_placed:
+            raise Blocked(change.inode, "something is still to be moved out of it")
+        if change.place is not GONE:
+            return False
+        return document.version is None or same_bytes(document.version, change.seen)
+
+
+def _sentence(unseen: list[Document]) -> str:
+    named = ", ".join(repr(document.name) for document in unseen[:MOST_NAMED])
+    more = f" and {len(unseen) - MOST_NAMED} more" if len(unseen) > MOST_NAMED else ""
+    return (
+        f"it was not deleted, because it holds what was not seen here or is newer: {named}{more}; "
+        "look at it and delete it again"
+    )
+

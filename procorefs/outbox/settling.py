@@ -1,0 +1,257 @@
+"""What becomes of a change when Procore has answered: rows of the tree, generations that are done, what is given up.
+
+Nothing here waits but for bytes: an answer is taken up in one moment, so that no program sees half of it.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from procorefs.content.staging import StagedFile
+from procorefs.outbox.change import GONE, Change, Stage, Upload, Wishes
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.edits import Edits
+from procorefs.outbox.verdicts import Refused, Superseded
+from procorefs.outbox.view import View
+from procorefs.procore.metadata import ProjectMetadata
+from procorefs.procore.models import Document, DocumentId
+from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import Known, TreeStore
+
+log = logging.getLogger(__name__)
+
+
+class Settling:
+    """Takes up answers; `forget` tells the kernel what it could not know."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: Drafts,
+        edits: Edits,
+        metadata: ProjectMetadata,
+        forget: Callable[[Sequence[Forget]], None],
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._drafts = drafts
+        self._edits = edits
+        self._metadata = metadata
+        self._forget = forget
+
+    # Answers
+
+    def arrived(
+        self,
+        change: Change,
+        document: Document,
+        parent: Inode,
+        *,
+        asked: int,
+        wishes: Wishes,
+        sent: tuple[Upload, StagedFile] | None = None,
+    ) -> None:
+        """Procore has done what was sent: the document is the change's, and what arrived is not wanted any more.
+
+        Raises Refused when Procore has other bytes than were sent.
+        """
+        if sent is not None:
+            self._check_size(document, sent[1])
+            assert document.version is not None
+            change.kept = msgspec.structs.replace(
+                change.kept, version_id=document.version.id, sha256=sent[0].sha256
+            )
+        self._own.put(document, change.inode, parent, change.kept, asked=asked)
+        change.document = document.id
+        if change.place is GONE:
+            change.seen = document.version  # removed here while it was sent
+        if sent is not None and document.version is not None:
+            self._bytes_arrived(change, sent[1])
+            self._drafts.uploaded(change.inode, sent[1], document.version.id)
+        change.attempts, change.error = 0, ""
+        _fulfil(change.wishes, wishes)
+        self._edits.follow_if_there(change)
+        self.settle(change)
+
+    def _check_size(self, document: Document, file: StagedFile) -> None:
+        version = document.version
+        if version is None or version.size_bytes != file.size_bytes:
+            has = "no usable version" if version is None else f"{version.size_bytes} bytes"
+            raise Refused(f"Procore has {has} of it instead of the {file.size_bytes} bytes that were sent")
+
+    def _bytes_arrived(self, change: Change, file: StagedFile) -> None:
+        change.upload, change.dropped_uploads = None, 0
+        if change.staged is not None and change.staged.number == file.number:
+            change.staged = None
+
+    def settle(self, change: Change) -> None:
+        """Let a change go when nothing is left of it, else write down what is."""
+        if change.is_idle and not self._drafts.is_written(change.inode):
+            self._edits.settle(change)
+        else:
+            self._edits.note(change, touched=True)
+
+    def found(self, document: Document, parent: Inode, change: Change, *, asked: int) -> None:
+        """A document of somebody else has the change's name: it is the change's from now on, ours comes on top."""
+        known = self._store.known(document.id)
+        self._own.put(document, change.inode, parent, known.node.kept if known else None, asked=asked)
+        change.document = document.id
+        self._edits.follow_if_there(change)
+        self._edits.note(change, touched=True)
+
+    def join(self, change: Change, document_id: DocumentId) -> None:
+        """The same for one that the tree has."""
+        with self._store.transaction():
+            self._own.claim(document_id, change.inode)
+        change.document = document_id
+        self._edits.follow_if_there(change)
+        self.settle(change)
+
+    # What is not there any more
+
+    def removed_in_procore(self, node: Node, *, asked: int) -> None:
+        """Procore does not have a document that the tree has; what waits in or below it is made anew."""
+        if node.document_id is None:
+            return
+        known = self._store.known(node.document_id)
+        if known is None or not known.node.in_tree or known.node.parent is None:
+            return
+        log.info("%s was removed in Procore.", self._view.path(node.inode))
+        shown = self._view.parent(node.inode)
+        self._own.removed(node.document_id, asked=asked)
+        if shown is not None:
+            self._forget([EntryGone(*shown), ListingChanged(shown[0]), InodeChanged(node.inode, data=False)])
+        self._edits.touch(node.inode)
+
+    def vanished(self, change: Change) -> None:
+        """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
+        if change.place is GONE or not (change.has_bytes or change.is_folder and change.is_placed):
+            self.dismiss(change)
+            return
+        log.info("%s was removed in Procore and is made anew.", self._view.path(change.inode))
+        self._edits.lose_document(change)
+
+    def dismiss(self, change: Change) -> None:
+        """Give a change up: the tree shows what Procore has."""
+        shown = self._view.parent(change.inode)
+        self._edits.dismiss(change)
+        now = self._view.parent(change.inode)
+        if now != shown:
+            places = [place for place in (shown, now) if place is not None]
+            self._forget([EntryGone(*place) for place in places])
+            self._forget([ListingChanged(folder) for folder, _ in places])
+
+    def give_back(self, change: Change, why: str) -> None:
+        """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
+        shown = self._view.parent(change.inode)
+        self._edits.follow_again(change)
+        if change.has_bytes or change.wishes:
+            log.warning("%s: %s", self._view.path(change.inode), why)
+        else:
+            self.fail(change, why)
+        places = [place for place in (shown, self._view.parent(change.inode)) if place is not None]
+        self._forget([EntryGone(*place) for place in places])
+        self._forget([ListingChanged(folder) for folder, _ in places])
+        self._forget([InodeChanged(change.inode, data=False)])
+
+    def fail(self, change: Change, why: str) -> None:
+        """Refused for good: it stays as it is until somebody says what to do."""
+        change.stage, change.error, change.failed_at_s = Stage.FAILED, why, time.time()
+        self._edits.note(change, touched=True)
+
+    # Bytes
+
+    async def fetch_borrowed(self, change: Change) -> None:
+        """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
+        borrowed = change.borrowed
+        draft = self._drafts.get(change.inode) or self._drafts.begin(change.inode, borrowed)
+        await draft.file.complete()
+        if change.borrowed is borrowed:
+            draft.clean = None
+            self._edits.take_bytes(change, draft)
+
+    def freeze(self, change: Change) -> StagedFile | None:
+        """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
+        draft = self._drafts.get(change.inode)
+        if draft is not None and draft.is_changed and not draft.is_frozen:
+            self._edits.flushed(change.inode)
+        if change.staged is None:
+            return None
+        return self._drafts.freeze(change.inode, change.staged)
+
+    def thaw(self, change: Change, file: StagedFile) -> None:
+        is_wanted = change.staged is not None and change.staged.number == file.number
+        self._drafts.thaw(change.inode, file, is_wanted=is_wanted)
+
+    async def is_known(self, change: Change, file: StagedFile) -> bool:
+        """Whether the document's version has these bytes already, as far as we know its hash."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.version is None or known.node.kept is None:
+            return False
+        version, kept = known.node.version, known.node.kept
+        if not kept.sha256 or kept.version_id != version.id or version.size_bytes != file.size_bytes:
+            return False
+        return await file.digest() == kept.sha256
+
+    def nothing_new(self, change: Change, file: StagedFile) -> None:
+        """The bytes are those of Procore's version: only their times are kept."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.version is None or known.node.kept is None:
+            raise Superseded
+        version = known.node.version
+        change.kept = msgspec.structs.replace(
+            change.kept, version_id=version.id, sha256=known.node.kept.sha256
+        )
+        self._bytes_arrived(change, file)
+        self._drafts.uploaded(change.inode, file, version.id)
+        self.settle(change)
+
+    def begin_anew(self, change: Change) -> None:
+        """The upload can't be used: its bytes are sent again."""
+        change.upload = None
+        self._edits.note(change, touched=True)
+
+    def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:
+        """Say it when ours comes on top of a version that whoever wrote here has not seen."""
+        base = file.base
+        if base is not None and known.node.version is not None and known.node.version.id != base.id:
+            log.info(
+                "%s has a newer version in Procore: ours comes on top, theirs stays in the history.",
+                self._view.path(change.inode),
+            )
+
+    # Tags
+
+    async def send_tags(self, change: Change) -> None:
+        """Make the document's tags those that are wanted; a call to see them, and one for each that differs."""
+        wanted, document_id = change.wishes.tags, change.document
+        if isinstance(wanted, msgspec.UnsetType) or document_id is None:
+            return
+        there = {tag.name: tag for tag in await self._metadata.document_tags(document_id)}
+        for name in wanted:
+            if name not in there:
+                await self._metadata.add_tag(document_id, name)
+        for name, tag in there.items():
+            if name not in wanted:
+                await self._metadata.remove_tag(document_id, tag.id)
+        if change.wishes.tags == wanted:
+            change.wishes.tags = msgspec.UNSET
+        self.settle(change)
+
+
+def _fulfil(wishes: Wishes, sent: Wishes) -> None:
+    """Take what was sent off the wishes, but for what was wished otherwise meanwhile."""
+    for name in ("description", "tracked", "private"):
+        if getattr(wishes, name) == getattr(sent, name):
+            setattr(wishes, name, msgspec.UNSET)
+    wishes.custom_fields = {
+        field: value
+        for field, value in wishes.custom_fields.items()
+        if field not in sent.custom_fields or sent.custom_fields[field] != value
+    }

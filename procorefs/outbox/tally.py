@@ -1,0 +1,68 @@
+"""How many changes stand where, and how fast they go: kept up with every change, so that asking costs nothing."""
+
+from collections import Counter, deque
+
+import trio
+
+from procorefs.outbox.face import Counts
+from procorefs.outbox.uploading import Uploader
+from procorefs.tree.nodes import Inode
+
+MEASURED = 50
+"""Changes that got through lately, by which the pace is measured."""
+
+_MOVING = ("pending", "uploading")
+_HELD = ("held", "checked_out")
+_FAILED = ("failed", "incomplete")
+
+
+class Tally:
+    """Counts by state of face.py."""
+
+    def __init__(self, uploader: Uploader) -> None:
+        self._uploader = uploader
+        self._states: dict[Inode, tuple[str, int]] = {}
+        self._counted: Counter[str] = Counter()
+        self._bytes = 0
+        self._through: deque[float] = deque(maxlen=MEASURED)
+        self.trouble = ""
+        """Why nothing gets through just now."""
+
+    def count(self, inode: Inode, state: str | None, size_bytes: int) -> None:
+        """Note how a change stands; None: it does not count, or there is none."""
+        before = self._states.pop(inode, None)
+        if before is not None:
+            self._counted[before[0]] -= 1
+            self._bytes -= before[1]
+        if state is not None:
+            size_bytes = size_bytes if state in _MOVING else 0
+            self._states[inode] = (state, size_bytes)
+            self._counted[state] += 1
+            self._bytes += size_bytes
+
+    def got_through(self) -> None:
+        """One more was carried out."""
+        self._through.append(trio.current_time())
+        self.trouble = ""
+
+    @property
+    def moving(self) -> int:
+        return sum(self._counted[state] for state in _MOVING)
+
+    def counts(self) -> Counts:
+        return Counts(
+            pending=self._counted["pending"],
+            uploading=self._counted["uploading"],
+            held=sum(self._counted[state] for state in _HELD),
+            failed=sum(self._counted[state] for state in _FAILED),
+            bytes_pending=max(self._bytes - sum(self._uploader.sent_bytes.values()), 0),
+            eta_seconds=self._eta_s(),
+            trouble=self.trouble if self.moving else "",
+        )
+
+    def _eta_s(self) -> float | None:
+        """By the pace of those that got through last."""
+        if not self.moving or len(self._through) < 2 or self.trouble:
+            return None
+        took_s = trio.current_time() - self._through[0]
+        return self.moving * took_s / len(self._through)

@@ -1,0 +1,23 @@
+"""Why carrying out a change ended without doing it, other than Procore's own errors."""
+
+from procorefs.tree.nodes import Inode
+
+
+class Blocked(Exception):
+    """Another change must be carried out first."""
+
+    def __init__(self, by: Inode, why: str) -> None:
+        super().__init__(why)
+        self.by = by
+
+
+class Refused(Exception):
+    """It can't be done, for good; the text is the reason as a sentence. `take_back`: the wanted place is given up."""
+
+    def __init__(self, why: str, *, take_back: bool = False) -> None:
+        super().__init__(why)
+        self.take_back = take_back
+
+
+class Superseded(Exception):
+    """What was being sent is not what is wanted any more; the change is looked at anew."""

@@ -1,0 +1,119 @@
+"""What we changed in Procore ourselves: its answers go into the tree at once, under the inode that the change had here.
+
+An answer to a listing that was asked for before must not undo it, and one that was asked for later and came first may
+have brought the document already, under an inode of its own (see Turnstile).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from procorefs.procore.models import Document, DocumentId, Kind
+from procorefs.tree.detail import encode_detail
+from procorefs.tree.names import shown_name
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+from procorefs.tree.store import Row, TreeStore
+from procorefs.tree.turnstile import Turnstile
+
+if TYPE_CHECKING:
+    from procorefs.tree.absorb import Local
+
+
+class OwnChanges:
+    """Writes what our own calls did; none of it is news to the kernel."""
+
+    def __init__(self, store: TreeStore, local: "Local", turnstile: Turnstile) -> None:
+        self._store = store
+        self._local = local
+        self._turnstile = turnstile
+        self._begun = 0
+        self._under_way = 0
+
+    @contextmanager
+    def call(self) -> Iterator[int]:
+        """The number of a call that changes something; it counts as under way until its answer is taken up."""
+        number = self._turnstile.enter()
+        self._begun += 1
+        self._under_way += 1
+        try:
+            yield number
+        finally:
+            self._under_way -= 1
+            self._turnstile.leave(number)
+
+    def mark(self) -> int:
+        """Changes with every call of ours that begins."""
+        return self._begun
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._under_way > 0
+
+    def put(self, document: Document, inode: Inode, parent: Inode, kept: Kept | None, *, asked: int) -> None:
+        """The document is what `inode` is from now on; `parent` is the folder that it was put into."""
+        self._turnstile.admit(document.id, asked)
+        with self._store.transaction():
+            self.claim(document.id, inode)
+            known = self._store.known(document.id)
+            row = self._row(document, inode, parent, known.detail if known else None)
+            if known is None:
+                self._store.insert_as(inode, row)
+            else:
+                self._store.update(inode, row)
+            if document.kind is Kind.FOLDER and known is None:
+                self._store.set_listed(inode, True)
+            self._store.keep(inode, kept)
+
+    def removed(self, document_id: DocumentId, *, asked: int) -> None:
+        """The document is in the recycle bin, and with it all that lies below."""
+        self._turnstile.admit(document_id, asked)
+        known = self._store.known(document_id)
+        if known is None or known.node.state is not State.LIVE or known.node.inode == ROOT:
+            return
+        self._local.removing(known.node)
+        with self._store.transaction():
+            self._store.detach(known.node.inode, State.DELETED)
+
+    def claim(self, document_id: DocumentId, inode: Inode) -> Node | None:
+        """Let a document be that inode; within a transaction. What was there before goes to another number.
+
+        Those who have the document's old inode open keep it, unlinked. Returns the document's node as it was.
+        """
+        known = self._store.known(document_id)
+        if known is not None and known.node.inode == inode:
+            return known.node
+        other = self._store.by_inode(inode)
+        if other is not None:
+            self._store.move_row(inode, self._store.reserve(1))
+        if known is None:
+            return None
+        if self._local.is_open(known.node.inode):
+            self._store.copy_orphan(known.node.inode, inode)
+        else:
+            self._store.move_row(known.node.inode, inode)
+        return known.node
+
+    def _row(self, document: Document, inode: Inode, parent: Inode, detail: bytes | None) -> Row:
+        node = self._store.by_inode(inode)
+        return Row(
+            parent=parent,
+            shown=shown_name(document.name, document.id, self._taken_by_another(parent, inode)),
+            name=document.name,
+            document_id=document.id,
+            kind=document.kind,
+            state=State.LIVE,
+            read_only=bool(document.read_only) if document.read_only is not None else bool(node and node.read_only),
+            created_at_s=document.created_at_s or (node.created_at_s if node else 0),
+            updated_at_s=document.updated_at_s or (node.updated_at_s if node else 0),
+            version=document.version,
+            defect=document.defect,
+            detail=encode_detail(document, detail),
+            listing_pass=int(self._store.fact("pass") or 0),
+        )
+
+    def _taken_by_another(self, parent: Inode, inode: Inode) -> Callable[[bytes], bool]:
+        def taken(entry: bytes) -> bool:
+            node = self._store.child(parent, entry)
+            return node is not None and node.inode != inode
+
+        return taken

@@ -1,0 +1,71 @@
+"""Twins of refused characters: nothing is lost, nothing is refused, no two names meet."""
+
+# ruff: noqa: RUF001 - characters that look like others are what this is about
+
+import sys
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from procorefs.tree.rules import Rule, name_refusal
+from procorefs.tree.twins import decode, encode
+
+WHITE = [chr(code) for code in range(sys.maxunicode) if chr(code).isspace()]
+#: few characters, those that matter, so that they meet
+TIGHT = st.text(st.sampled_from([*"?\\ .‛␠？＼a␉\t\x7f␡␀", *WHITE]), min_size=1, max_size=9)
+NAMES = TIGHT | st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_procore"),
+    [
+        ("What?.pdf", "What？.pdf"),
+        ("a<b>c:d|e\\f*g", "a＜b＞c：d｜e＼f＊g"),
+        ("plan .pdf", "plan␠.pdf"),
+        ("plan.pdf ", "plan.pdf␠"),
+        ("two  ", "two ␠"),
+        ("a\tb\n\x7f", "a␉b␊␡"),
+        ("What？.pdf", "What‛？.pdf"),
+        ("a‛?", "a‛‛？"),
+        ("a‛？", "a‛‛‛？"),
+        ("rock‛n‛roll", "rock‛n‛roll"),
+        ("a␠b", "a␠b"),
+        ("a␠", "a‛␠"),
+        ("a\u3000.pdf", "a\u3000‛.pdf"),
+        ("a\u3000‛", "a\u3000‛‛"),
+        ("plan 01.v2.pdf", "plan 01.v2.pdf"),
+        ("␀", "␀"),
+    ],
+)
+def test_examples(name: str, in_procore: str) -> None:
+    assert encode(name) == in_procore
+    assert decode(in_procore) == name
+
+
+@given(NAMES)
+@example(" .")
+@example("‛ .‛␠")
+def test_no_name_is_lost(name: str) -> None:
+    assert decode(encode(name)) == name
+
+
+@given(NAMES)
+def test_what_was_encoded_is_taken_unless_it_is_too_long(name: str) -> None:
+    refusal = name_refusal(encode(name).encode())
+    assert refusal is None or refusal.rule is Rule.COMPONENT_LENGTH
+
+
+@given(NAMES.filter(lambda name: name_refusal(name.encode()) in (None, Rule.COMPONENT_LENGTH)))
+def test_no_two_names_in_procore_look_the_same(in_procore: str) -> None:
+    assert encode(decode(in_procore)) == in_procore
+
+
+@given(NAMES)
+def test_the_extension_stays_where_it_is(name: str) -> None:
+    assert encode(name).count(".") == name.count(".")
+    assert not {"/", "\0"} & set(decode(name))
+
+
+def test_a_name_that_is_not_utf8_passes_as_it_is() -> None:
+    assert encode("caf\udce9?") == "caf\udce9？"
