@@ -252,20 +252,24 @@ class CheckOuts:
             raise asker.error
 
     async def nobody_else(self, inode: Inode, *, wait: bool) -> None:
-        """Wait until nobody else has it checked out. Costs no call when nobody is known to.
+        """Wait until nobody else has it checked out. Costs a look and no more.
 
-        Raises HeldByAnother (unless `wait`), and what a look raises. Can be cancelled at any time.
+        Raises HeldByAnother (unless `wait`), and what a look raises that could not tell whether a known holder is gone.
+        Can be cancelled at any time.
         """
-        holder = self.holder(inode)
-        while holder is not None:
-            await self._look(inode)
+        while not self.is_kept(inode) and self._documents.held(inode) is not None:
+            try:
+                await self._look(inode)
+            except ProcoreError as error:
+                if self.holder(inode) is not None:
+                    raise
+                log.info("Nobody is known to hold inode %d, and asking failed: %s", inode, error)
             holder = self.holder(inode)
             if holder is None:
                 return
             if not wait:
                 raise HeldByAnother(holder)
             await trio.sleep(self._next_look_s(holder))
-            holder = self.holder(inode) or holder  # what ended by our clock may not have by Procore's
 
     async def _look(self, inode: Inode) -> None:
         """Ask Procore, unless somebody just did; who comes while somebody asks gets the same answer."""

@@ -80,16 +80,21 @@ class TreeDocuments:
 
     async def check_out(self, document: DocumentId, until_s: int | None) -> None:
         # Others may wait for a check-in, too: it goes as soon as a check-out does.
-        asked = self._absorber.turnstile.enter()
         try:
-            self._absorb(
-                await self._changes.check_out(document, until_s, priority=Priority.INTERACTIVE), asked
-            )
+            answer = await self._changes.check_out(document, until_s, priority=Priority.INTERACTIVE)
         except CheckedOut as error:
             if error.file is None:
                 raise HeldByAnother(None) from error
-            self._absorb(error.file, asked)
-            raise HeldByAnother(_holder(error.file.checked_out_by, error.file.checked_out_until_s)) from error
+            self._take_up(error.file)
+            file = error.file
+            raise HeldByAnother(_holder(file.checked_out_by, file.checked_out_until_s)) from error
+        self._take_up(answer)
+
+    def _take_up(self, answer: Document) -> None:
+        """It is newer than all that was asked for before it came: a listing under way may have been read before."""
+        asked = self._absorber.turnstile.enter()
+        try:
+            self._absorb(answer, asked)
         finally:
             self._absorber.turnstile.leave(asked)
 

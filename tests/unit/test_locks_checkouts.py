@@ -97,14 +97,37 @@ async def test_a_lock_is_one_check_out_and_one_check_in(project: Project, mount:
         assert journal.kept == {}
 
 
-async def test_shared_locks_cost_nothing(project: Project, mount: Mount) -> None:
+async def test_a_shared_lock_costs_a_look(project: Project, mount: Mount) -> None:
     async with locking(mount) as locks:
         await lock(locks, A, SHARED)
         await lock(locks, B, SHARED)
         with pytest.raises(WouldBlock):
             await lock(locks, C)
         await trio.sleep(5)
-    assert (project.sent, project.looks) == ([], 0)
+        assert (project.sent, project.looks) == ([], 1)
+        project.other_checks_out(60)
+        with pytest.raises(WouldBlock):
+            await lock(locks, C, SHARED)
+        assert (project.sent, project.looks) == ([], 2)
+
+
+async def test_of_what_we_have_checked_out_nobody_is_asked(project: Project, mount: Mount) -> None:
+    async with locking(mount) as locks:
+        await lock(locks, A)
+        await trio.sleep(60)
+        await lock(locks, A, SHARED)
+        assert project.looks == 1
+
+
+async def test_without_a_network_readers_go_by_what_is_known(project: Project, mount: Mount) -> None:
+    async with locking(mount) as locks:
+        mount.look_error = DOWN
+        await lock(locks, A, SHARED)
+        locks.unlock(FILE, A)
+        project.other_checks_out(60)
+        mount.learn(DOCUMENT)
+        with pytest.raises(Unreachable):
+            await lock(locks, A, SHARED)
 
 
 async def test_between_processes_of_the_mount_it_is_handed_over(project: Project, mount: Mount) -> None:
