@@ -6,7 +6,6 @@ last close ─▶ Flocks.closed ─▶ what that open file held is unlocked, bef
 
 import errno
 import fcntl
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
@@ -14,12 +13,9 @@ from typing import Protocol
 import trio
 
 from procorefs.kernel.bridge import Flock
-from procorefs.kernel.errors import answer_of
 from procorefs.kernel.interrupts import interruptible
 from procorefs.locks.table import LockOwner, Mode
 from procorefs.tree.nodes import Inode
-
-log = logging.getLogger(__name__)
 
 _MODES = {fcntl.LOCK_SH: Mode.SHARED, fcntl.LOCK_EX: Mode.EXCLUSIVE}
 
@@ -38,11 +34,11 @@ def _any_signal(_tid: int) -> bool:
 
 
 class Flocks:
-    """The bridge's handler for flock. `complain` gets the inode and each error that somebody has to see."""
+    """The bridge's handler for flock. `errno_of` turns a lock's error into an errno, and logs it."""
 
-    def __init__(self, locks: FileLocks, complain: Callable[[Inode, Exception], object]) -> None:
+    def __init__(self, locks: FileLocks, errno_of: Callable[[Inode, Exception], int]) -> None:
         self._locks = locks
-        self._complain = complain
+        self._errno_of = errno_of
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -82,14 +78,6 @@ class Flocks:
             flock.reply(errno.ENOTCONN)
             raise
         except Exception as error:
-            number = self._number(flock, error)
+            number = self._errno_of(Inode(flock.inode), error)
         if not flock.answered and flock.reply(number) and number == 0:
             self._locks.unlock(Inode(flock.inode), LockOwner(flock.owner))  # nobody is there to use it
-
-    def _number(self, flock: Flock, error: Exception) -> int:
-        answer = answer_of(error)
-        if answer.level >= logging.WARNING:
-            self._complain(Inode(flock.inode), error)
-        if answer.level >= logging.CRITICAL:
-            log.error("flock of inode %d", flock.inode, exc_info=error)
-        return answer.errno

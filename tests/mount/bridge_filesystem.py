@@ -21,6 +21,7 @@ import trio
 
 from procorefs.kernel.abort import Connection, Guard, find_connection
 from procorefs.kernel.bridge import Bridge, Flock, pyfuse3
+from procorefs.kernel.errors import answer_of
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.notify import Notifier
@@ -246,7 +247,7 @@ def main(mountpoint: Path, guard_timeout_s: float, locking: str) -> None:
     bridge = Bridge()
     filesystem = Filesystem(bridge)
     locks = Locks()
-    flocks = Flocks(locks, lambda inode, error: say("failed", inode, error))
+    flocks = Flocks(locks, lambda _inode, error: answer_of(error).errno)
     if locking:
         handlers = {"flock": flocks.asked, "drop": drop, "twice": answer_twice}
         bridge.set_flock_handler(handlers[locking], flocks.closed)
