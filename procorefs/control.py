@@ -65,7 +65,12 @@ class WaitingRequest(msgspec.Struct, tag="waiting", tag_field="ask", frozen=True
 
 
 class DrainRequest(msgspec.Struct, tag="drain", tag_field="ask", frozen=True):
-    """Answered at once with Counts: what waits its time goes now. Who drains asks again and again."""
+    """Answered at once with Counts of the whole mount: what waits its time at or below the paths goes now.
+
+    Who drains asks again and again. Without paths it hurries nothing.
+    """
+
+    paths: tuple[str, ...] = ("",)
 
 
 class RetryRequest(msgspec.Struct, tag="retry", tag_field="ask", frozen=True):

@@ -10,11 +10,13 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import trio
 
-from procorefs import control, status
+from procorefs import control
+from procorefs.answers import Answers
 from procorefs.config import ResolvedMount, private_dir
 from procorefs.config.failure import Failure
 from procorefs.content.cache import ChunkCache
@@ -23,21 +25,23 @@ from procorefs.content.siblings import Order, Position, SiblingReadAhead
 from procorefs.identity import who_am_i
 from procorefs.kernel.attributes import Ownership
 from procorefs.kernel.bridge import Bridge
+from procorefs.kernel.changing import ChangingOperations, Manners
 from procorefs.kernel.handles import OpenFiles
+from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
+from procorefs.outbox.opening import Base, Writing, open_base, open_writing
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.errors import ProcoreError
-from procorefs.procore.models import Version
+from procorefs.procore.models import UserId, Version
 from procorefs.procore.settings import ApiSettings
 from procorefs.report import Reporter
 from procorefs.titles import Titles
-from procorefs.tree.absorb import Absorber
 from procorefs.tree.follow import Follower
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged
 from procorefs.tree.store import TreeStore
@@ -46,6 +50,9 @@ log = logging.getLogger(__name__)
 
 _TREE = "tree.sqlite"
 _CHUNKS = "chunks"
+
+LAST_SYNC_S = 5.0
+"""How long bringing the last changes to disk may take at the end."""
 
 
 class MountFailed(Failure):
@@ -106,54 +113,91 @@ class _Daemon:
                 cache = ChunkCache(
                     private_dir(mount.cache_dir(me.id)) / _CHUNKS, mount.options.cache_size_bytes
                 )
-                await self._serve(client, store, cache)
+                await self._serve(client, store, cache, state_dir, me.id)
 
-    async def _serve(self, client: Client, store: TreeStore, cache: ChunkCache) -> None:
+    async def _serve(self, client: Client, store: TreeStore, cache: ChunkCache, state_dir: Path, me: UserId) -> None:
+        options = self._mount.options
         content = ContentReader(cache, Downloads(client))
         siblings = SiblingReadAhead(content, partial(_following, store))
-        files = OpenFiles(content, siblings)
-        follower = Follower(
-            store,
-            Absorber(store, files.is_open),
-            client,
-            client.limiter,
-            self._forget,
-            freshness_s=self._mount.options.freshness_s,
+        base = open_base(state_dir, store, content, options)
+        try:
+            follower = Follower(
+                store, base.absorber, client, client.limiter, self._forget, freshness_s=options.freshness_s
+            )
+            titles = Titles(client, store)
+            if not follower.complete:
+                await titles.learn()
+                await follower.list_root()
+            writing = open_writing(
+                base,
+                client,
+                content,
+                me,
+                options,
+                holder_of=lambda _inode: None,
+                is_listed=lambda: follower.complete,
+                forget=self._forget,
+                refused=self._refusals.add,
+            )
+            operations = self._operations_of(base, writing, follower, OpenFiles(content, siblings, base.drafts))
+            reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
+            async with trio.open_nursery() as rooms:
+                await rooms.start(self._notifier.run)
+                await rooms.start(content.run)
+                await rooms.start(siblings.run)
+                await rooms.start(follower.run)
+                await rooms.start(writing.durability.run)
+                rooms.start_soon(titles.complete, follower.listed)
+                if not options.ro:
+                    await rooms.start(writing.outbox.run)
+                with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
+                    self._operations = operations
+                    try:
+                        await self._answer(session, reporter)
+                    finally:
+                        self._operations = None
+                rooms.cancel_scope.cancel()
+            with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
+                await writing.durability.flush()
+        finally:
+            base.close()
+
+    def _operations_of(
+        self, base: Base, writing: Writing, follower: Follower, files: OpenFiles
+    ) -> Operations:
+        options = self._mount.options
+        rooms = {
+            "bridge": Bridge(),
+            "view": base.view,
+            "drafts": base.drafts,
+            "names": Names(encodes=options.invalid_names == "encode"),
+            "follower": follower,
+            "files": files,
+            "notifier": self._notifier,
+            "ownership": _ownership(self._mount),
+            "refusals": self._refusals,
+        }
+        if options.ro:
+            return Operations(**rooms)
+        return ChangingOperations(
+            edits=writing.edits,
+            outbox=writing.outbox,
+            durability=writing.durability,
+            manners=Manners(
+                is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"
+            ),
+            **rooms,
         )
-        titles = Titles(client, store)
-        if not follower.complete:
-            await titles.learn()
-            await follower.list_root()
-        operations = Operations(
-            bridge=Bridge(),
-            store=store,
-            follower=follower,
-            files=files,
-            notifier=self._notifier,
-            ownership=_ownership(self._mount),
-            refusals=self._refusals,
-        )
-        reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals)
-        async with trio.open_nursery() as rooms:
-            await rooms.start(self._notifier.run)
-            await rooms.start(content.run)
-            await rooms.start(siblings.run)
-            await rooms.start(follower.run)
-            rooms.start_soon(titles.complete, follower.listed)
-            with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
-                self._operations = operations
-                try:
-                    await self._answer(session, reporter)
-                finally:
-                    self._operations = None
-            rooms.cancel_scope.cancel()
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
-            await outside.start(
-                partial(control.serve, self._mount.control_socket, partial(self._control, reporter))
+            answers = Answers(
+                status=lambda: reporter.status(closing=self._stop.is_set()),
+                stop=self._stop.set,
+                outbox=reporter.outbox,
             )
+            await outside.start(partial(control.serve, self._mount.control_socket, answers))
             await outside.start(self._stop_on_signal)
             outside.start_soon(self._end_when_told, outside.cancel_scope)
             await outside.start(session.run)
@@ -175,12 +219,6 @@ class _Daemon:
             async for number in signals:
                 log.info("Ending on %s.", signal.Signals(number).name)
                 self._stop.set()
-
-    async def _control(self, reporter: Reporter, request: control.Request) -> status.MountStatus | None:
-        if isinstance(request, control.StopRequest):
-            self._stop.set()
-            return None
-        return reporter.status(closing=self._stop.is_set())
 
     def _forget(self, changes: Sequence[Forget]) -> None:
         """Hand on what the kernel must forget; returns at once, the notifier's threads do what may have to wait."""

@@ -1,17 +1,22 @@
 """What `status` shows of a mount: every room is asked for its own numbers."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from procorefs import status
 from procorefs.config import ResolvedMount
 from procorefs.content.cache import ChunkCache
 from procorefs.kernel.refusals import Refusals
 from procorefs.limiter import LimiterStatus, WindowStatus
+from procorefs.outbox.face import Item, Outbox
 from procorefs.procore.client import Client
 from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
+
+_MOST_ITEMS = 1000
 
 
 @dataclass(slots=True)
@@ -24,6 +29,8 @@ class Reporter:
     follower: Follower
     cache: ChunkCache
     refusals: Refusals
+    #: None: a mount that has nothing to send
+    outbox: Outbox | None = None
 
     def status(self, *, closing: bool) -> status.MountStatus:
         """All numbers of one moment; costs no call."""
@@ -38,11 +45,35 @@ class Reporter:
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),
             tree=status.TreeStatus(standing.documents, standing.state, standing.age_s),
+            outbox=outbox_status(self.outbox),
             cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
             limiter=_limiter(self.client.limiter.snapshot()),
             api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
             refusals=[status.Refusal(r.path, r.reason, _iso(r.at_s)) for r in self.refusals],
         )
+
+
+def outbox_status(outbox: Outbox | None) -> status.OutboxStatus:
+    """Its numbers, and the oldest of what does not reach Procore by itself."""
+    if outbox is None:
+        return status.OutboxStatus()
+    counts, stuck = outbox.counts(), outbox.stuck()
+    return status.OutboxStatus(
+        pending=counts.pending,
+        uploading=counts.uploading,
+        held=counts.held,
+        failed=counts.failed,
+        bytes_pending=counts.bytes_pending,
+        eta_seconds=counts.eta_seconds,
+        failures=_items(item for item in stuck if item.state in ("failed", "incomplete")),
+        held_items=_items(item for item in stuck if item.state in ("held", "checked_out")),
+        trouble=counts.trouble,
+    )
+
+
+def _items(items: Iterable[Item]) -> list[status.OutboxItem]:
+    shown = islice(items, _MOST_ITEMS)
+    return [status.OutboxItem(item.path, item.reason, _iso(item.since)) for item in shown]
 
 
 def _limiter(known: LimiterStatus) -> status.LimiterStatus:

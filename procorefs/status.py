@@ -20,8 +20,8 @@ class TreeStatus(msgspec.Struct, frozen=True):
     age_seconds: float | None = None
 
 
-class OutboxFailure(msgspec.Struct, frozen=True):
-    """A change that Procore refused."""
+class OutboxItem(msgspec.Struct, frozen=True):
+    """A change that does not reach Procore by itself."""
 
     path: str
     reason: str
@@ -30,15 +30,23 @@ class OutboxFailure(msgspec.Struct, frozen=True):
 
 
 class OutboxStatus(msgspec.Struct, frozen=True):
-    """Changes that have yet to reach Procore; all zero while mounts are read-only."""
+    """Changes that have yet to reach Procore."""
 
     pending: int = 0
     uploading: int = 0
+    #: under a temporary name, or checked out by somebody else
     held: int = 0
+    #: refused by Procore, or cut off before they were whole
     failed: int = 0
     bytes_pending: int = 0
+    #: None: nothing is under way, or nobody can tell
     eta_seconds: float | None = None
-    failures: list[OutboxFailure] = []
+    #: the oldest 1,000 of those that failed
+    failures: list[OutboxItem] = []
+    #: the oldest 1,000 of those that are held
+    held_items: list[OutboxItem] = []
+    #: why Procore can't be reached just now; empty: it can
+    trouble: str = ""
 
 
 class CacheStatus(msgspec.Struct, frozen=True):

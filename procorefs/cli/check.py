@@ -1,16 +1,19 @@
 """`procorefs check`: would these names be accepted, and what would copying them cost? Nothing is sent."""
 
+import os
 from collections import Counter
 
 import click
 import msgspec
 
-from procorefs.config import Failure
+from procorefs.cli.wording import printable
+from procorefs.config import Failure, find_paths, read_config
+from procorefs.config.account import find_client
 from procorefs.config.units import show_size
 from procorefs.survey import Survey, survey
 
 HOURLY_CALLS = 3600
-"""What Procore grants a client by default; some plans have 600."""
+"""What Procore grants a client by default, until it has said otherwise."""
 
 TYPES_SHOWN = 8
 
@@ -23,7 +26,9 @@ class Checked(msgspec.Struct, frozen=True):
     """One DIR with what was found."""
 
     dir: str
+    #: at so many calls an hour
     hours: float
+    hourly_calls: int
     survey: Survey
 
 
@@ -32,22 +37,23 @@ class Checked(msgspec.Struct, frozen=True):
     "--into", metavar="FOLDER", default="", help="Folder of the project that they would be copied into."
 )
 @click.option(
-    "--hourly", metavar="CALLS", default=HOURLY_CALLS, show_default=True, type=click.IntRange(min=1),
-    help="Calls that Procore grants in an hour.",
+    "--hourly", metavar="CALLS", type=click.IntRange(min=1),
+    help=f"Calls that Procore grants in an hour. Default: what it last said, else {HOURLY_CALLS}.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="All that was found, as JSON.")
 @click.argument("dirs", nargs=-1, required=True, metavar="DIR…")
-def check(dirs: tuple[str, ...], into: str, hourly: int, as_json: bool) -> int:
+def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -> int:
     """Say which files below DIR… Procore would refuse, and what copying the others takes. Nothing is sent.
 
     Exit status 1 when something would be refused.
     """
-    found = [_checked(path, into, hourly) for path in dirs]
+    hourly_calls = hourly or _known_limit() or HOURLY_CALLS
+    found = [_checked(path, into, hourly_calls) for path in dirs]
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
         for checked in found:
-            _show(checked, hourly)
+            _show(checked)
     return int(any(checked.survey.refused for checked in found))
 
 
@@ -56,15 +62,29 @@ def _checked(path: str, into: str, hourly: int) -> Checked:
         found = survey(path, into)
     except OSError as error:
         raise Unreadable(f"{path} can't be looked through ({error.strerror}); name a directory") from error
-    return Checked(path, found.hours(hourly), found)
+    return Checked(path, found.hours(hourly), hourly, found)
 
 
-def _show(checked: Checked, hourly: int) -> None:
+def _known_limit() -> int | None:
+    """The current limit of the client that would be used here; nobody is asked."""
+    paths = find_paths(os.environ)
+    try:
+        client = find_client(os.environ, read_config(paths.config_file))
+    except Failure:
+        return None  # a mount would complain of the settings; looking through names needs none
+    if client is None:
+        return None
+    from procorefs.limiter.opening import budget_key, known_hourly_limit  # trio takes its time to import
+
+    return known_hourly_limit(paths.budgets_dir, budget_key(*client))
+
+
+def _show(checked: Checked) -> None:
     found = checked.survey
     for refused in found.refused:
-        click.echo(f"{_printable(refused.path)}: {refused.reason}")
+        click.echo(f"{printable(refused.path)}: {refused.reason}")
     longest = (
-        f"{len(found.longest_path)} characters: {_printable(found.longest_path)}"
+        f"{len(found.longest_path)} characters: {printable(found.longest_path)}"
         if found.longest_path
         else "none"
     )
@@ -74,17 +94,12 @@ def _show(checked: Checked, hourly: int) -> None:
         "types": _types(found.types),
         "longest path": longest,
         "junk": f"{found.junk:,} left out, as .DS_Store or Thumbs.db",
-        "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {hourly:,} an hour",
+        "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
-    click.echo(_printable(checked.dir))
+    click.echo(printable(checked.dir))
     for name, text in lines.items():
         click.echo(f"  {name:<13} {text}")
-
-
-def _printable(path: str) -> str:
-    """The path on one line: control characters would move the terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def _types(types: Counter[str]) -> str:

@@ -12,7 +12,10 @@ from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
 COMMANDS = {
     "mount": ("procorefs.cli.mount", "Show a project as a directory."),
     "umount": ("procorefs.cli.umount", "Take a mount away and end its daemon."),
+    "sync": ("procorefs.cli.sync", "Wait until what was written is in Procore."),
     "status": ("procorefs.cli.status", "Say what the mounts are doing."),
+    "retry": ("procorefs.cli.retry", "Send again what failed."),
+    "discard": ("procorefs.cli.retry", "Throw away what failed."),
     "check": ("procorefs.cli.check", "Say which names Procore would refuse."),
     "login": ("procorefs.cli.login", "Make a profile: store credentials and try them."),
     "logout": ("procorefs.cli.logout", "Revoke and forget the tokens of a profile."),

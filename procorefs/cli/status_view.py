@@ -1,5 +1,6 @@
 """How people see the status of mounts."""
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -7,10 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from procorefs.cli.wording import printable
 from procorefs.config.units import show_duration, show_size
-from procorefs.status import LimiterStatus, MountStatus, Named, WindowStatus
+from procorefs.status import LimiterStatus, MountStatus, Named, OutboxItem, WindowStatus
 
 _BAR_CELLS = 20  # of the bar that shows what is left of a window
+_ITEMS_SHOWN = 20
 
 
 def show(mounts: list[MountStatus]) -> None:
@@ -68,12 +71,25 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
 def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
     box = mount.outbox
     counts = {"waiting": box.pending, "uploading": box.uploading, "held": box.held, "failed": box.failed}
-    if any(counts.values()):
-        said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        eta = f", done in {show_duration(box.eta_seconds)}" if box.eta_seconds is not None else ""
-        yield "outbox", f"{said} ({show_size(box.bytes_pending)}{eta})"
-    for failure in box.failures:
-        yield "failed", f"{failure.since}  {failure.path}: {failure.reason}"
+    said = [f"{count:,} {what}" for what, count in counts.items() if count]
+    if box.pending or box.uploading:
+        said.append(f"{show_size(box.bytes_pending)} to send")
+    if box.eta_seconds is not None:
+        at = _clock(time.time() + box.eta_seconds)
+        said.append(f"empty in {show_duration(box.eta_seconds)}, at {at}")
+    yield "outbox", ", ".join(said) or "empty: all is in Procore"
+    if box.trouble:
+        yield "trouble", box.trouble
+    yield from _stuck("failed", box.failures, box.failed)
+    yield from _stuck("held", box.held_items, box.held)
+
+
+def _stuck(label: str, items: list[OutboxItem], total: int) -> Iterator[tuple[str, str]]:
+    shown = items[:_ITEMS_SHOWN]
+    for item in shown:
+        yield label, f"{item.since}  {printable(item.path)}: {item.reason}"
+    if total > len(shown):
+        yield label, f"{total - len(shown):,} more; --json lists {len(items):,}"
 
 
 def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:

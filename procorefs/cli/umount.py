@@ -1,26 +1,43 @@
-"""`procorefs umount`: a busy mount is reported and left alone; else it goes, and its daemon with it."""
+"""`procorefs umount`: a busy mount is reported and left alone; else it goes, and its daemon with it.
+
+First the outbox is emptied as far as it gets: while anything moves, or until the timeout. What stays lies in the
+journal and goes on at the next mount.
+"""
 
 import contextlib
 import errno
+import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from procorefs.cli import register
+from procorefs.cli.complaints import complain
 from procorefs.cli.limited import errno_of
 from procorefs.cli.mountinfo import Mount, locate, mount_at, read_mounts
 from procorefs.cli.processes import holders, wait_for_end
+from procorefs.cli.progress import Progress
 from procorefs.cli.register import Entry
 from procorefs.cli.unmounting import unmount
+from procorefs.cli.wording import counted, listed
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.config.units import parse_duration_s
-from procorefs.control import ControlError, StopRequest, ask
+from procorefs.control import ControlError, DrainRequest, Remaining, StopRequest, WaitingRequest, ask
+from procorefs.outbox.face import Counts
 
-#: a daemon ends within 10 s (design.md, Command line)
-DEFAULT_TIMEOUT_S = 10.0
+#: a daemon ends within 10 s
+_END_S = 10.0
+#: the least that it gets, however short the timeout: it has to close its stores
+_LEAST_END_S = 3.0
+#: how often it is asked how far it is
+_LOOK_S = 0.25
+#: without progress, while Procore can't be reached
+_PATIENCE_S = 60.0
+_ANSWER_S, _LEAST_ANSWER_S = 5.0, 1.0
 _NAMED_HOLDERS = 3
 
 
@@ -32,45 +49,103 @@ class NotUnmounted(Failure):
     """It could not be taken away, or its daemon goes on."""
 
 
+class NotAllSent(Failure):
+    """It was taken away, but not everything is in Procore."""
+
+
 @click.command(short_help="Take a mount away and end its daemon.")
-@click.option("--timeout", "timeout", metavar="S", help="How long the daemon may take to end. Default: 10.")
+@click.option(
+    "--timeout", "timeout", metavar="S", help="Wait no longer than this. Default: while anything moves."
+)
 @click.argument("mountpoint")
 def umount(timeout: str | None, mountpoint: str) -> None:
-    """Unmount MOUNTPOINT and wait for the end of its daemon.
+    """Send what MOUNTPOINT has yet to send, unmount it and wait for the end of its daemon.
 
-    When something below MOUNTPOINT is in use, it says what by whom, and nothing changes.
+    When something below MOUNTPOINT is in use, it says what by whom, and nothing changes. What fails, is held, or takes
+    longer than the timeout is listed, and goes on at the next mount; then the exit status is 1.
     """
-    timeout_s = DEFAULT_TIMEOUT_S if timeout is None else parse_duration_s(timeout)
+    timeout_s = math.inf if timeout is None else parse_duration_s(timeout)
     unmount_project(Path(mountpoint), find_paths(os.environ), timeout_s)
 
 
 def unmount_project(path: Path, paths: Paths, timeout_s: float) -> None:
-    """Take the mount at `path` away. Raises Busy, NotUnmounted."""
+    """Take the mount at `path` away. Raises Busy, NotUnmounted, NotAllSent."""
+    deadline = time.monotonic() + timeout_s
     mounts = read_mounts()
     mountpoint = locate(path, mounts)
     entry = register.find(mountpoint, paths)
     mount = mount_at(mountpoint, mounts)
     if mount is None and entry is None:
         raise NotUnmounted(f"nothing is mounted on {mountpoint}; `procorefs status` lists the mounts")
+    left = Remaining([], 0)
     if mount is not None:
-        _take_away(mount, entry, mounts)
+        left = _take_away(mount, entry, mounts, deadline)
     if entry is not None:
-        _end(entry, timeout_s)
+        _end(entry, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
+        _tell(entry, left)
 
 
-def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount]) -> None:
+def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float) -> Remaining:
+    """Returns what was not sent."""
     place = mount.mountpoint
     if not mount.is_ours:
         raise NotUnmounted(f"{place} is a mount of {mount.fstype} and not of ProcoreFS; use umount")
     if entry is None:
         # no daemon of this user: nobody inside could finish anything, so nobody is waited for
         _check(unmount(place, lazy=_is_dead(place)), place, None)
-        return
+        return Remaining([], 0)
     within = next((other.mountpoint for other in mounts if place in other.mountpoint.parents), None)
     if within is not None:
         raise Busy(f"{place} is busy: {within} is mounted in it; unmount that first")
     _refuse_busy(place, entry)
+    left = _drain(entry, deadline)
     _check(unmount(place, lazy=False), place, entry)
+    return left
+
+
+def _drain(entry: Entry, deadline: float) -> Remaining:
+    """Wait while anything reaches Procore; returns what is left. A daemon that does not answer has nothing to say."""
+    socket = Path(entry.socket)
+    patience = Patience()
+    answer_s = min(_ANSWER_S, max(deadline - time.monotonic(), _LEAST_ANSWER_S))
+    try:
+        with Progress(f"Sending {entry.mountpoint} before it is unmounted") as progress:
+            counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
+            while counts.moving and time.monotonic() < deadline and patience.goes_on(counts):
+                progress.show(counts)
+                time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0.0)))
+                counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
+        return ask(socket, WaitingRequest(("",)), Remaining, timeout_s=answer_s)
+    except ControlError:
+        return Remaining([], 0)
+
+
+class Patience:
+    """Ends when Procore can't be reached and nothing has moved for a while; a budget that opens later is waited for."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._last: tuple[int, int] | None = None
+        self._moved_s = 0.0
+
+    def goes_on(self, counts: Counts) -> bool:
+        """Whether waiting makes sense."""
+        now = (counts.moving, counts.bytes_pending)
+        if now != self._last or not counts.trouble:
+            self._last, self._moved_s = now, self._clock_s()
+        return self._clock_s() - self._moved_s < _PATIENCE_S
+
+
+def _tell(entry: Entry, left: Remaining) -> None:
+    """Say what stays in the journal. Raises NotAllSent."""
+    if not left.total:
+        return
+    for line in listed(left.items, left.total, Path(entry.mountpoint)):
+        complain(line)
+    changes, verb = counted(left.total, "change"), "stays" if left.total == 1 else "stay"
+    raise NotAllSent(
+        f"{entry.mountpoint} is unmounted; {changes} {verb} in its journal, and the next mount goes on"
+    )
 
 
 def _is_dead(place: Path) -> bool:
@@ -110,7 +185,7 @@ def _end(entry: Entry, timeout_s: float) -> None:
     """Wait for the daemon: it ends by itself when its mount is gone; asking only spares it a moment."""
     deadline = time.monotonic() + timeout_s
     with contextlib.suppress(ControlError):
-        ask(Path(entry.socket), StopRequest(), type(None), timeout_s=min(2.0, max(timeout_s, 0.1)))
+        ask(Path(entry.socket), StopRequest(), type(None), timeout_s=min(2.0, timeout_s))
     if wait_for_end(entry.pid, entry.born, max(deadline - time.monotonic(), 0.1)):
         return
     with contextlib.suppress(ProcessLookupError):

@@ -26,6 +26,14 @@ class Account(msgspec.Struct, frozen=True):
     project: str | None = None
 
 
+def find_client(environment: Mapping[str, str], config: Config) -> tuple[str, str] | None:
+    """API URL and client id that commands use when nothing else is said, without a look at any secret."""
+    stored = config.profiles.get(config.chosen(None) or "", Profile())
+    client_id = environment.get("PROCOREFS_CLIENT_ID") or stored.client_id
+    api_url = environment.get("PROCOREFS_API_URL") or stored.api_url
+    return (checked_url(api_url, "API URL"), client_id) if client_id else None
+
+
 def find_account(
     environment: Mapping[str, str], config: Config, paths: Paths, profile: str | None = None
 ) -> Account:

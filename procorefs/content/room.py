@@ -56,6 +56,10 @@ class Room:
         self._spare = max(left, 0)
         return True
 
+    def left_bytes(self) -> int:
+        """How much more there is room for now."""
+        return max(min(self.limit_bytes - self.used_bytes, self._disk_room()), 0)
+
     async def wait_for(self, cost: Callable[[], int]) -> int:
         """Take the room that something costs by then, as soon as there is so much; how much it was.
 

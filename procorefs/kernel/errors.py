@@ -5,16 +5,33 @@ import logging
 import sqlite3
 from typing import NamedTuple
 
+from procorefs.content.staging import StagedIncomplete, StagingFull
 from procorefs.locks.table import WouldBlock
+from procorefs.outbox.errors import (
+    Exists,
+    HeldByOther,
+    IntoItself,
+    IsAFolder,
+    NameRefused,
+    NoSuchEntry,
+    NotAFolder,
+    NotEmpty,
+    NotPermitted,
+    NotSupported,
+)
+from procorefs.outbox.verdicts import Refused
 from procorefs.procore.errors import (
+    CheckedOut,
     Forbidden,
     Gone,
+    Invalid,
     LoginRefused,
     NotAuthorized,
     NotFound,
     ProcoreError,
     RateLimited,
 )
+from procorefs.tree.rules import Rule
 
 
 class Stale(Exception):
@@ -56,6 +73,20 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
     (WouldBlock, Answer(errno.EWOULDBLOCK, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
+    (NoSuchEntry, Answer(errno.ENOENT, logging.DEBUG)),
+    (Exists, Answer(errno.EEXIST, logging.DEBUG)),
+    (NotEmpty, Answer(errno.ENOTEMPTY, logging.DEBUG)),
+    (IsAFolder, Answer(errno.EISDIR, logging.DEBUG)),
+    (NotAFolder, Answer(errno.ENOTDIR, logging.DEBUG)),
+    (IntoItself, Answer(errno.EINVAL, logging.DEBUG)),
+    (NotSupported, Answer(errno.EPERM, logging.DEBUG)),
+    (NotPermitted, Answer(errno.EACCES, logging.INFO)),
+    (HeldByOther, Answer(errno.EBUSY, logging.INFO)),
+    (StagingFull, Answer(errno.ENOSPC, logging.WARNING)),
+    (StagedIncomplete, Answer(errno.EIO, logging.ERROR)),
+    (Refused, Answer(errno.EIO, logging.WARNING)),
+    (CheckedOut, Answer(errno.EBUSY, logging.INFO)),
+    (Invalid, Answer(errno.EINVAL, logging.WARNING)),
     (Forbidden, Answer(errno.EACCES, logging.WARNING)),
     (NotAuthorized, Answer(errno.EACCES, logging.WARNING)),
     (LoginRefused, Answer(errno.EACCES, logging.WARNING)),
@@ -72,8 +103,18 @@ UNKNOWN = Answer(errno.EIO, logging.CRITICAL)
 """For an error nobody thought of: the program gets EIO, the log a traceback."""
 
 
+_BY_RULE = {
+    Rule.ENCODING: errno.EILSEQ,
+    Rule.COMPONENT_LENGTH: errno.ENAMETOOLONG,
+    Rule.PATH_LENGTH: errno.ENAMETOOLONG,
+}
+"""All other rules are about characters: EINVAL."""
+
+
 def answer_of(error: Exception) -> Answer:
     """The errno for an error of any room, and how loudly to log it."""
+    if isinstance(error, NameRefused):
+        return Answer(_BY_RULE.get(error.rule, errno.EINVAL), logging.INFO)
     for kind, answer in _TABLE:
         if isinstance(error, kind):
             return answer

@@ -1,6 +1,5 @@
 """Open files and folders: what each handle reads, and which inodes somebody is inside of."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 import cachetools
@@ -8,7 +7,7 @@ import cachetools
 from procorefs.content.reader import ContentReader, Reader
 from procorefs.content.siblings import Position, SiblingReadAhead
 from procorefs.kernel.attributes import VALID_S
-from procorefs.procore.models import Version
+from procorefs.outbox.drafts import Drafts
 from procorefs.tree.nodes import Inode, Node
 
 REMEMBERED = 65_536
@@ -20,29 +19,28 @@ LISTING_MARGIN_S = 5.0
 
 @dataclass(slots=True)
 class OpenFile:
-    """One open(2): bound to the version that the file had then, whatever comes."""
+    """One open(2). Without a draft it reads the version that the file had then, whatever comes."""
 
     inode: Inode
-    reader: Reader
+    reader: Reader | None
+    """None: Procore had no version of it yet, and its bytes are in its draft as long as somebody is inside."""
+    writes: bool
 
 
 class OpenFiles:
-    """File handles. `is_open` is what decides whether a new version may take over an inode."""
+    """File handles; the drafts are told who is inside, which decides whether a new version may take over an inode."""
 
-    def __init__(self, content: ContentReader, siblings: SiblingReadAhead) -> None:
+    def __init__(self, content: ContentReader, siblings: SiblingReadAhead, drafts: Drafts) -> None:
         self._content = content
         self._siblings = siblings
+        self._drafts = drafts
         self._files: dict[int, OpenFile] = {}
-        self._inside: Counter[Inode] = Counter()
         self._next = 1
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def is_open(self, inode: Inode) -> bool:
-        return inode in self._inside
-
-    def open(self, node: Node, version: Version) -> int:
+    def open(self, node: Node, *, writes: bool = False) -> int:
         """A handle.
 
         No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
@@ -50,10 +48,11 @@ class OpenFiles:
         handle = self._next
         self._next += 1
         inode = node.inode
-        file = self._files[handle] = OpenFile(inode, self._content.open(version))
-        self._inside[inode] += 1
-        if node.parent is not None:
-            self._siblings.opened(Position(node.parent, inode, node.shown), file.reader)
+        reader = self._content.open(node.version) if node.version is not None else None
+        self._files[handle] = OpenFile(inode, reader, writes)
+        self._drafts.enter(inode, writes=writes)
+        if node.parent is not None and reader is not None and not writes:
+            self._siblings.opened(Position(node.parent, inode, node.shown), reader)
         return handle
 
     def get(self, handle: int) -> OpenFile:
@@ -64,12 +63,12 @@ class OpenFiles:
         file = self._files.get(handle)
         return file.inode if file is not None else None
 
-    def release(self, handle: int) -> None:
+    def release(self, handle: int) -> OpenFile:
         file = self._files.pop(handle)
-        file.reader.close()
-        self._inside[file.inode] -= 1
-        if not self._inside[file.inode]:
-            del self._inside[file.inode]
+        if file.reader is not None:
+            file.reader.close()
+        self._drafts.leave(file.inode, writes=file.writes)
+        return file
 
 
 class OpenFolders:

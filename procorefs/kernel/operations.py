@@ -15,14 +15,17 @@ import trio
 from procorefs.kernel.attributes import Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
 from procorefs.kernel.errors import Interrupted, NameTooLong, NoEntry, ReadOnly, Stale, Unreadable, answer_of
-from procorefs.kernel.handles import OpenFiles, OpenFolders
+from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders
 from procorefs.kernel.interrupts import interruptible
+from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.view import View
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import ROOT, Inode, Node, State
-from procorefs.tree.store import Sizes, TreeStore, damaged
+from procorefs.tree.store import Sizes, damaged
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +107,9 @@ class Operations(pyfuse3.Operations):
         self,
         *,
         bridge: Bridge,
-        store: TreeStore,
+        view: View,
+        drafts: Drafts,
+        names: Names,
         follower: Follower,
         files: OpenFiles,
         notifier: Notifier,
@@ -114,7 +119,10 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.bridge = bridge
         self.files = files
-        self._store = store
+        self._view = view
+        self._store = view.store
+        self._drafts = drafts
+        self._names = names
         self._follower = follower
         self.folders = OpenFolders()
         self._notifier = notifier
@@ -137,7 +145,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(error, pyfuse3.FUSEError):
             return error
         answer = answer_of(error)
-        if answer.level >= logging.WARNING:
+        if answer.level >= logging.INFO:
             path = self._path(inode)
             log.log(answer.level, "%s of %s: %s", operation, path or "the root", error)
             self._refusals.add(path, str(error))
@@ -151,7 +159,7 @@ class Operations(pyfuse3.Operations):
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""
         try:
-            return self._store.path(inode)
+            return self._view.path(inode)
         except sqlite3.Error:
             return f"inode {inode}"
 
@@ -164,13 +172,14 @@ class Operations(pyfuse3.Operations):
         """Answers what is known at once; only for an entry that is not its folder is listed, or a due look made."""
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
-        node = self._store.child(Inode(parent_inode), name)
+        folder, name = Inode(parent_inode), self._names.to_procore(name)
+        node = self._view.child(folder, name)
         if node is None:
-            await self._follower.children_known(Inode(parent_inode))
-            node = self._store.child(Inode(parent_inode), name)
+            await self._follower.children_known(folder)
+            node = self._view.child(folder, name)
         if node is None:
             await self._follower.freshen()
-            node = self._store.child(Inode(parent_inode), name)
+            node = self._view.child(folder, name)
         if node is None:
             raise NoEntry
         return attributes(node, self._ownership)
@@ -181,7 +190,7 @@ class Operations(pyfuse3.Operations):
 
     def _node(self, inode: int) -> Node:
         """The node, in the tree or only open; Stale when it is neither."""
-        node = self._store.by_inode(Inode(inode))
+        node = self._view.by_inode(Inode(inode))
         if node is None:
             raise Stale
         return node
@@ -192,7 +201,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """All waiting for Procore happens here, where the kernel holds no lock of the folder."""
         folder = Inode(inode)
-        if not self._store.reachable(folder):
+        if not self._view.reachable(folder):
             raise NoEntry
         await self._follower.children_known(folder)
         await self._freshen_place(folder, ctx.pid)
@@ -207,9 +216,9 @@ class Operations(pyfuse3.Operations):
         if self._sent_back.pop(tid, None) is not None:
             return True
         if self._follower.look_is_due():
-            before = self._store.place(inode)
+            before = self._view.place(inode)
             await self._follower.freshen()
-            if self._store.place(inode) != before:
+            if self._view.place(inode) != before:
                 self._sent_back[tid] = True
                 raise Stale
         return False
@@ -229,11 +238,11 @@ class Operations(pyfuse3.Operations):
         if start < DOT:
             yield b".", here, DOT
         if start < DOT_DOT:
-            yield b"..", self._store.by_inode(here.parent or ROOT) or here, DOT_DOT
+            yield b"..", self._view.by_inode(here.parent or ROOT) or here, DOT_DOT
         limit = FIRST_ENTRIES
-        while batch := self._store.children(folder, after=start, limit=limit):
+        while batch := self._view.children(folder, after=start, limit=limit):
             for node in batch:
-                yield node.shown, node, node.inode
+                yield self._names.to_programs(node.shown), node, node.inode
             if len(batch) < limit:
                 return
             start = batch[-1].inode
@@ -254,33 +263,51 @@ class Operations(pyfuse3.Operations):
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly
-        is_second_try = await self._freshen_place(Inode(inode), ctx.pid)
-        await self._notifier.settled(inode)
-        # No await from here on: the version must not be replaced between looking it up and counting as open.
-        node = self._node(inode)
-        if not self._store.reachable(node.inode) and not (is_second_try and node.state is State.ORPHAN):
-            if is_second_try:
-                raise NoEntry
-            self._sent_back[ctx.pid] = True
-            raise Stale
-        if node.version is None:
-            raise Unreadable(node.defect or "Procore names no version of it.")
+        node = await self._current(Inode(inode), ctx.pid)
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
         # reading, past every signal.
-        return pyfuse3.FileInfo(fh=self.files.open(node, node.version), keep_cache=True)
+        return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+
+    async def _current(self, inode: Inode, tid: int) -> Node:
+        """The node of a file that is being opened; no await from its return to the handle."""
+        is_second_try = await self._freshen_place(inode, tid)
+        await self._notifier.settled(inode)
+        # No await from here on: the version must not be replaced between looking it up and counting as open.
+        node = self._node(inode)
+        if not self._view.reachable(node.inode) and not (is_second_try and node.state is State.ORPHAN):
+            if is_second_try:
+                raise NoEntry
+            self._sent_back[tid] = True
+            raise Stale
+        return node
+
+    def open_to_read(self, node: Node) -> int:
+        """A handle: bytes that are here go before those of a version."""
+        change = self._view.change(node.inode)
+        draft = self._drafts.find(node.inode, change.staged if change is not None else None)
+        if draft is None and node.version is None:
+            raise Unreadable(node.defect or "Procore names no version of it.")
+        return self.files.open(node)
 
     @by_file_at_once
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer
         self, fh: int, off: int, size: int
     ) -> bytes | bytearray | memoryview:
         """What is at hand is answered at once; only a read that waits can be interrupted."""
-        reader = self.files.get(fh).reader
-        data = reader.read_now(off, size)
+        file = self.files.get(fh)
+        draft = self._drafts.get(file.inode)
+        if draft is None:
+            source = file.reader
+            if source is None:
+                raise Unreadable("its bytes are not there any more")
+            data = source.read_now(off, size)
+        else:
+            data = draft.file.read_now(off, size)
         if data is not None:
             return data
         with interruptible(self.bridge.take_request()):
-            return await reader.read(off, size)
+            return await (source.read(off, size) if draft is None else draft.file.read(off, size))
         raise Interrupted
 
     async def flush(self, fh: int) -> None:
@@ -288,7 +315,12 @@ class Operations(pyfuse3.Operations):
 
     @by_file_at_once
     async def release(self, fh: int) -> None:
-        self.files.release(fh)
+        self.let_go(self.files.release(fh))
+
+    def let_go(self, file: OpenFile) -> None:
+        """A handle is closed; what only those inside had is dropped with the last one."""
+        if not self._drafts.is_open(file.inode):
+            self._drafts.park(file.inode)
 
     # The filesystem
 
@@ -298,10 +330,16 @@ class Operations(pyfuse3.Operations):
         sizes = await self._known_sizes()
         answer = pyfuse3.StatvfsData()
         answer.f_bsize = answer.f_frsize = STATFS_BLOCK_BYTES
-        answer.f_blocks = -(-sizes.size_bytes // STATFS_BLOCK_BYTES)
+        room_bytes = self._room_bytes()
+        answer.f_blocks = -(-(sizes.size_bytes + room_bytes) // STATFS_BLOCK_BYTES)
+        answer.f_bfree = answer.f_bavail = room_bytes // STATFS_BLOCK_BYTES
         answer.f_files = sizes.documents
         answer.f_namemax = MAX_COMPONENT_BYTES
         return answer
+
+    def _room_bytes(self) -> int:
+        """How much more can be written now."""
+        return 0
 
     async def _known_sizes(self) -> Sizes:
         """Counted anew when they are old, and once the project is listed whole."""

@@ -27,6 +27,22 @@ def budget_key(api_url: str, client_id: str) -> str:
     return hashlib.sha256(f"{host}\0{client_id}".encode()).hexdigest()[:32]
 
 
+def known_hourly_limit(folder: Path, key: str) -> int | None:
+    """What Procore last said an hour holds, as far as processes of this user have heard it; asks nobody."""
+    file = folder / f"{key}.budget"
+    if not file.exists():
+        return None
+    try:
+        store = FileStore(file)
+        try:
+            hourly = store.peek()[0].hourly
+        finally:
+            store.close()
+    except OSError:
+        return None
+    return hourly.limit if hourly.told else None
+
+
 @asynccontextmanager
 async def open_limiter(folder: Path | None, key: str, where: str = LOCAL) -> AsyncIterator[Gate]:
     """The gate to the budget `key`, for as long as the context lasts.

@@ -215,7 +215,10 @@ class Drafts:
 
     def take_up(self, record: StagedRecord) -> None:
         """Park a generation of an earlier run. Raises StagedIncomplete, OSError."""
-        self._parked[record.number] = self.staging.adopt(record)
+        self.park_file(self.staging.adopt(record))
+
+    def park_file(self, file: StagedFile) -> None:
+        self._parked[file.number] = file
 
     def discard(self, file: StagedFile) -> None:
         """Let a file go as soon as the journal that does without it is on disk."""

@@ -5,12 +5,15 @@ under a name whose document has just been removed or renamed away does the same:
 they save becomes a new version, and the document's id, tags, history and permissions stay.
 """
 
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
+from procorefs.content.staging import StagedFile
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.errors import (
@@ -69,7 +72,10 @@ class Edits:
         self._naming = naming
         self._neighbours = neighbours
         self._next, self._end = 0, 0
-        self.sequence = int(journal.fact("sequence") or 0)
+        self.sequence = max([int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())])
+        """Of the last entry of bytes in the journal; see Change.sequence."""
+        self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
+        """Told of everything that was written down (durability.py)."""
 
     # Making
 
@@ -81,7 +87,7 @@ class Edits:
         change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
         change.stage = Stage.OPEN
         change.staged = draft.file.record()
-        with self._journal.transaction():
+        with self._moment():
             self._inherit(change)
             self._lay(change)
         return self._shown(inode)
@@ -90,7 +96,7 @@ class Edits:
         self._check_new(folder, name, is_folder=True)
         inode = self._reserve()
         change = self._new(inode, Kind.FOLDER, Place(folder, name.decode()), kept)
-        with self._journal.transaction():
+        with self._moment():
             departed = self._departed(change)
             if departed is not None:
                 return self._bring_back(departed, change)
@@ -172,7 +178,7 @@ class Edits:
 
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
-        with self._journal.transaction():
+        with self._moment():
             if change.document is None and not self._neighbours.is_sending(node.inode):
                 self._forget(change)
             else:
@@ -223,7 +229,7 @@ class Edits:
             return None
         self._check_move(source, target, new_folder, new_name)
         place = Place(new_folder, new_name.decode())
-        with self._journal.transaction():
+        with self._moment():
             change = self._engage(source)
             if target is not None:
                 self._take_over(change, source, target)
@@ -329,7 +335,7 @@ class Edits:
         for node, (to, new_name) in ((one, (other_folder, other_name)), (other, (folder, name))):
             longest = self._longest_below(node.inode) if node.is_folder else 0
             self._check_name(to, new_name, is_folder=node.is_folder, longest_below=longest)
-        with self._journal.transaction():
+        with self._moment():
             changes = self._engage(one), self._engage(other)
             places = Place(other_folder, other_name.decode()), Place(folder, name.decode())
             for change, place in zip(changes, places, strict=True):
@@ -430,8 +436,8 @@ class Edits:
         self.sequence += 1
         change.sequence = self.sequence
         change.touch()
-        draft.flushed, draft.clean = draft.file.changed, None
         self._write(change)
+        draft.flushed, draft.clean = draft.file.changed, None
         if before is not None and before.number != change.staged.number:
             self._drafts.drop_parked(before)
 
@@ -484,12 +490,22 @@ class Edits:
         change = self._view.change(inode)
         if change is not None:
             change.kept = kept
-            self._journal.put(change)
+            self._put(change)
             return
         with self._store.transaction():
             self._store.keep(inode, kept)
 
     # The journal's keeper
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """All of it is written down, or nothing has happened: what a full disk refused is not shown either."""
+        try:
+            with self._journal.transaction():
+                yield
+        except sqlite3.Error:
+            self._view.lay_anew(self._journal.load())
+            raise
 
     def _entry(self, folder: Inode, name: bytes) -> Node:
         node = self._view.child(folder, name)
@@ -539,8 +555,20 @@ class Edits:
             self._view.entries_changed(change.place.folder)
 
     def _write(self, change: Change) -> None:
-        self._journal.put(change)
+        self._put(change)
         self._neighbours.touched(change.inode)
+
+    def _put(self, change: Change) -> None:
+        if isinstance(change.place, Place):
+            self._note_folder(change.place.folder)
+        self._journal.put(change)
+        draft = self._drafts.get(change.inode) if change.staged is not None else None
+        self.journaled(change.inode, draft.file if draft is not None else None)
+
+    def _note_folder(self, folder: Inode) -> None:
+        node = self._store.by_inode(folder)
+        if node is not None and node.document_id is not None:
+            self._journal.note_folder(folder, node.document_id)
 
     def _settle_or_lay(self, change: Change, *, laid: bool = False) -> None:
         """Keep a change, or let it go when it wants nothing."""
@@ -553,7 +581,7 @@ class Edits:
 
     def note(self, change: Change, *, touched: bool = False) -> None:
         """Write down how far a change has come."""
-        self._journal.put(change)
+        self._put(change)
         if touched:
             self._neighbours.touched(change.inode)
 

@@ -48,7 +48,7 @@ class Counts(msgspec.Struct, frozen=True):
     bytes_pending: int = 0
     #: until nothing is pending or uploading at the present pace; None: nothing is, or nobody can tell
     eta_seconds: float | None = None
-    #: why nothing gets through just now (network, 5xx, budget), as Item.reason; empty: it does, or there is nothing
+    #: why Procore can't be reached just now, as Item.reason; empty: it can (a closed budget is no trouble but an eta)
     trouble: str = ""
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from procorefs.outbox.change import Change
+from procorefs.procore.models import DocumentId
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ CHECKPOINT_PAGES = 4096
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE change (inode INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE folder (inode INTEGER PRIMARY KEY, document INTEGER NOT NULL) STRICT;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {FORMAT};
 COMMIT;
@@ -56,8 +58,7 @@ class Journal:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
             raise
-        self.writes = 0
-        """Counts what was written: who remembers it knows whether all of it is on disk."""
+        self._folders: dict[Inode, DocumentId] = self.folders()
 
     def _prepare(self) -> None:
         run = self._db.execute
@@ -70,6 +71,8 @@ class Journal:
                 f"The journal {self._path} has the format {found}, this version reads {FORMAT}: use the version of "
                 "ProcoreFS that wrote it until nothing waits any more."
             )
+        self.is_new = found == 0
+        """It was made just now: staged files that are there nevertheless are somebody's bytes."""
         if found == 0:
             self._db.executescript(_SCHEMA)
         self._path.chmod(0o600)
@@ -103,11 +106,20 @@ class Journal:
         return found
 
     def put(self, change: Change) -> None:
-        self.writes += 1
         self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, _encode(change)))
 
+    def folders(self) -> dict[Inode, DocumentId]:
+        """Documents of folders that changes are placed in: a new tree will give them other inodes."""
+        rows = self._db.execute("SELECT inode, document FROM folder")
+        return {Inode(inode): DocumentId(document) for inode, document in rows}
+
+    def note_folder(self, inode: Inode, document: DocumentId) -> None:
+        """Remember which document a folder is; costs nothing when it is known."""
+        if self._folders.get(inode) != document:
+            self._db.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (inode, document))
+            self._folders[inode] = document
+
     def drop(self, inode: Inode) -> None:
-        self.writes += 1
         self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
 
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds

@@ -74,6 +74,13 @@ class View:
             if not laid.order:
                 del self._laid[change.place.folder]
 
+    def lay_anew(self, changes: list[Change]) -> None:
+        """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out."""
+        before, self._changes, self._laid = self._changes, {}, {}
+        for change in changes:
+            old = before.get(change.inode)
+            self.lay(old if old == change else change)
+
     def laid_in(self, folder: Inode) -> list[Inode]:
         """The inodes that changes put into a folder."""
         laid = self._laid.get(folder)

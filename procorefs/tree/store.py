@@ -538,6 +538,11 @@ class TreeStore:
         self._moves += 1
         self._db.execute(f"INSERT INTO node (inode, {_WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values()))
 
+    def expect_as(self, document_id: DocumentId, inode: Inode) -> None:
+        """Keep an inode for a document that is yet to be listed."""
+        row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
+        self.insert_as(inode, row)
+
     def longest_below(self, folder: Inode) -> int:
         """Characters of the longest path below a folder, from it, without a leading '/'; 0 when it is empty."""
         (longest,) = self._db.execute(

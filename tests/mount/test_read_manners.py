@@ -104,7 +104,11 @@ def test_the_tools_of_every_day(mounted: Mounted, source: Path, tmp_path: Path) 
     }
 
 
-def test_nothing_can_be_changed(mounted: Mounted) -> None:
+def test_nothing_can_be_changed_read_only(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], mounted: Mounted
+) -> None:
+    mounted.unmount()
+    mounted = mount(sandbox, "ro")
     place, file, folder = mounted.path, mounted.path / "one", mounted.path / "level 0"
     attempts: list[Callable[[], object]] = [
         lambda: os.open(file, os.O_WRONLY),

@@ -1,11 +1,17 @@
 """`procorefs check` on real trees: what it lists, what it counts, and its exit status."""
 
 import json
+import os
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from procorefs.cli.check import check
+from procorefs.config import find_paths
+from procorefs.limiter.opening import budget_key
+from procorefs.limiter.shared_file import FileStore
+from procorefs.limiter.state import State
 from procorefs.survey import survey
 
 
@@ -39,6 +45,49 @@ def test_what_would_be_refused_is_named_with_the_rule_and_fails(tmp_path: Path) 
     assert "(':', U+003A)" in result.output
     assert "link: Procore has no symbolic links" in result.output
     assert "two\\nlines: its name has a control character" in result.output
+
+
+def test_paths_are_measured_in_characters(tmp_path: Path) -> None:
+    (tmp_path / ("ü" * 120) / ("€" * 80)).mkdir(parents=True)
+    folder = "😀" * (255 - 120 - 1 - 80 - 1)
+    assert not survey(str(tmp_path), folder).refused
+    (refused,) = survey(str(tmp_path), folder + "x").refused
+    assert refused.rule == "path_length"
+
+
+def test_hours_are_those_of_the_limit_that_procore_last_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("CONFIG", "STATE"):
+        monkeypatch.setenv(f"XDG_{variable}_HOME", str(tmp_path / variable))
+    monkeypatch.setenv("PROCOREFS_CLIENT_ID", "c")
+    monkeypatch.setenv("PROCOREFS_API_URL", "https://api.example.com")
+    (tmp_path / "tree").mkdir()
+    for name in "abc":
+        (tmp_path / "tree" / name).touch()
+    budgets = find_paths(os.environ).budgets_dir
+    budgets.mkdir(parents=True)
+    store = FileStore(budgets / f"{budget_key('https://api.example.com', 'c')}.budget")
+    assert hours(tmp_path / "tree") == (6 / 3600, 3600)  # nobody has told anything yet
+
+    def told(state: State, _now_s: float) -> None:
+        state.hourly.limit, state.hourly.told = 600, True
+
+    store.change_now(told)
+    store.close()
+    assert hours(tmp_path / "tree") == (6 / 600, 600)
+    assert hours(tmp_path / "tree", "--hourly", "60") == (6 / 60, 60)
+    monkeypatch.setenv("PROCOREFS_CLIENT_ID", "another")
+    assert hours(tmp_path / "tree") == (6 / 3600, 3600)
+    monkeypatch.setenv("PROCOREFS_API_URL", "nonsense")
+    assert hours(tmp_path / "tree") == (6 / 3600, 3600)
+
+
+def hours(tree: Path, *options: str) -> tuple[float, int]:
+    result = CliRunner().invoke(check, [str(tree), "--json", *options], standalone_mode=False)
+    assert result.return_value == 0
+    (checked,) = json.loads(result.output)
+    return checked["hours"], checked["hourly_calls"]
 
 
 def test_paths_are_measured_from_the_folder_they_go_into(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The control socket: one question, one answer, and every way it can fail."""
 
+import math
 import os
 import socket
 import threading
@@ -8,18 +9,22 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from procorefs.config import Failure
 from procorefs.control import (
     ControlError,
     NoAnswer,
     NobodyThere,
+    Remaining,
     Request,
     StatusRequest,
     StopRequest,
+    SyncRequest,
     ask,
     serve,
 )
+from procorefs.outbox.face import Item
 from procorefs.status import MountStatus, Named
 
 STATUS = MountStatus(mountpoint="/mnt", project=Named(1, "Tower"), company=Named(2))
@@ -97,6 +102,58 @@ async def test_a_failing_handler_does_not_end_the_server(
                 await asked(path, StatusRequest())
         nursery.cancel_scope.cancel()
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_whoever_hangs_up_ends_the_work_on_the_answer(tmp_path: Path) -> None:
+    began, ended = trio.Event(), trio.Event()
+
+    async def wait_for_ever(request: Request) -> object:
+        assert request == SyncRequest(("a",))
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    path = tmp_path / "control.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, wait_for_ever, task_status=task_status))
+        async with await trio.open_unix_socket(os.fspath(path)) as stream:
+            await stream.send_all(b'{"version": 1, "request": {"ask": "sync", "paths": ["a"]}}\n')
+            with trio.fail_after(5):
+                await began.wait()
+        with trio.fail_after(5):
+            await ended.wait()
+        with pytest.raises(NoAnswer):
+            await trio.to_thread.run_sync(lambda: ask(path, SyncRequest(("a",)), Remaining, timeout_s=0.05))
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_may_take_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    go = trio.Event()
+
+    async def later(request: Request) -> object:
+        await go.wait()
+        return Remaining([Item("a", "failed", "no")], 1)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, later, task_status=task_status))
+        answer: list[Remaining] = []
+
+        async def wait() -> None:
+            answer.append(
+                await trio.to_thread.run_sync(
+                    lambda: ask(path, SyncRequest(("",)), Remaining, timeout_s=math.inf)
+                )
+            )
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert not answer
+        go.set()
+    assert answer == [Remaining([Item("a", "failed", "no")], 1)]
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""What the daemon answers to the other commands: each request becomes one call into a room."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from procorefs import control
+from procorefs.outbox.face import STUCK, Counts, Item, Outbox
+from procorefs.status import MountStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The handler of one mount's control socket."""
+
+    status: Callable[[], MountStatus]
+    stop: Callable[[], None]
+    #: None: a mount that has nothing to send
+    outbox: Outbox | None
+
+    async def __call__(self, request: control.Request) -> MountStatus | Counts | control.Remaining | None:
+        match request:
+            case control.StatusRequest():
+                return self.status()
+            case control.StopRequest():
+                self.stop()
+                return None
+            case control.DrainRequest(paths):
+                return self._drain(paths)
+            case control.SyncRequest(paths):
+                return _remaining(await self.outbox.settled(paths) if self.outbox else [])
+            case control.WaitingRequest(paths):
+                return _remaining(self.outbox.waiting(paths) if self.outbox else [])
+            case control.RetryRequest(paths):
+                return _remaining(self.outbox.retry(paths) if self.outbox else [])
+            case control.DiscardRequest(paths):
+                return _remaining(self.outbox.discard(paths) if self.outbox else [])
+
+    def _drain(self, paths: Sequence[str]) -> Counts:
+        if self.outbox is None:
+            return Counts()
+        self.outbox.hurry(paths)
+        return self.outbox.counts()
+
+
+def _remaining(items: Sequence[Item]) -> control.Remaining:
+    # what a person has to do something about comes first, and so is not cut off
+    ordered = sorted(items, key=lambda item: item.state not in STUCK)
+    return control.Remaining(ordered[: control.MAX_ITEMS], len(items))

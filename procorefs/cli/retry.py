@@ -1,0 +1,67 @@
+"""`procorefs retry` and `procorefs discard`: what is to become of changes that Procore refused."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from procorefs.cli.places import by_mount, find_place
+from procorefs.cli.register import Entry
+from procorefs.cli.wording import counted, full_path, printable
+from procorefs.config import Failure, find_paths
+from procorefs.control import DiscardRequest, Remaining, RetryRequest, ask
+
+#: the journal and staged files of many items are changed before the answer
+_TIMEOUT_S = 60.0
+
+
+class NothingThere(Failure):
+    """No change below the paths is one that this can be done to."""
+
+
+@click.command(short_help="Send again what failed.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+def retry(paths: tuple[str, ...]) -> None:
+    """Send again what failed at or below PATH…, or was cut off; `procorefs sync` waits for how it ends."""
+    done = [
+        (daemon, ask(Path(daemon.socket), RetryRequest(below), Remaining, timeout_s=_TIMEOUT_S))
+        for daemon, below in _wanted(paths)
+    ]
+    number = sum(remaining.total for _, remaining in done)
+    if not number:
+        raise NothingThere(f"nothing failed at or below {_named(paths)}; `procorefs status` lists what did")
+    click.echo(f"{counted(number, 'change')} will be sent again.")
+
+
+@click.command(short_help="Throw away what failed.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+def discard(paths: tuple[str, ...]) -> None:
+    """Throw away what failed, was cut off or is held at or below PATH…: what Procore has is shown there again.
+
+    It asks nothing. What is on its way to Procore is left alone.
+    """
+    done = [
+        (daemon, ask(Path(daemon.socket), DiscardRequest(below), Remaining, timeout_s=_TIMEOUT_S))
+        for daemon, below in _wanted(paths)
+    ]
+    if not any(remaining.total for _, remaining in done):
+        raise NothingThere(
+            f"nothing failed or is held at or below {_named(paths)}, so nothing was thrown away; "
+            "`procorefs status` lists what did"
+        )
+    for daemon, remaining in done:
+        for item in remaining.items:
+            why = f" ({printable(item.reason)})" if item.reason else ""
+            click.echo(f"Thrown away: {full_path(item, Path(daemon.mountpoint))}{why}")
+        if remaining.total > len(remaining.items):
+            click.echo(f"Thrown away: {remaining.total - len(remaining.items):,} more in {daemon.mountpoint}")
+
+
+def _wanted(texts: tuple[str, ...]) -> Iterator[tuple[Entry, tuple[str, ...]]]:
+    paths = find_paths(os.environ)
+    yield from by_mount([find_place(text, paths) for text in texts]).items()
+
+
+def _named(texts: tuple[str, ...]) -> str:
+    return " or ".join(printable(text) for text in texts)

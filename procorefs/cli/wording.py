@@ -1,0 +1,108 @@
+"""What people read about changes that are not in Procore: one sentence each, with what to do."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from procorefs.config.units import show_duration, show_size
+from procorefs.outbox.face import STUCK, Counts, Item, ItemState
+
+_MOVING_LISTED = 20
+#: where the outbox gives no reason of its own
+_WHY: dict[ItemState, str] = {
+    "held": "its name is a temporary one",
+    "checked_out": "somebody else has it checked out",
+    "incomplete": "the program that wrote it was cut off",
+    "failed": "it was refused",
+}
+
+
+def printable(path: str) -> str:
+    """The path on one line: control characters would move the terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+
+
+def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
+    """What to do about each that is stuck, and one sentence about all that are on their way."""
+    moving = []
+    for item in items:
+        if item.state in STUCK:
+            yield _stuck(item, mountpoint)
+        else:
+            moving.append(item)
+    if moving:
+        yield _moving(moving, mountpoint)
+
+
+def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]:
+    """What is left where no daemon runs any more that could be told what to do: all that is stuck, some of the rest."""
+    moving = _MOVING_LISTED
+    said = 0
+    for item in items:
+        if item.state in STUCK:
+            yield f"{_subject(item, mountpoint)} is not in Procore: {_why(item)}"
+        elif moving:
+            moving -= 1
+            yield f"{_subject(item, mountpoint)} is not in Procore yet"
+        else:
+            continue
+        said += 1
+    if total > said:
+        yield f"{total - said:,} more are not in Procore yet"
+
+
+def shown_counts(counts: Counts) -> str:
+    """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
+    parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
+    if counts.trouble:
+        parts.append(f"waiting, because {_reason(counts.trouble)}")
+    elif counts.eta_seconds is not None:
+        parts.append(f"done in {show_duration(counts.eta_seconds)}")
+    return ", ".join(parts)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 change`, `2,000 changes`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def full_path(item: Item, mountpoint: Path) -> str:
+    """Where programs see it, on one line."""
+    return printable(str(mountpoint / item.path))
+
+
+def _stuck(item: Item, mountpoint: Path) -> str:
+    path = shlex.quote(full_path(item, mountpoint))
+    retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
+    match item.state:
+        case "held":
+            remedy = "rename the file, or leave it alone for an hour"
+        case "checked_out":
+            remedy = "it is sent when that ends"
+        case "incomplete":
+            remedy = f"write it anew, send it as it is with {retry}, or throw it away with {discard}"
+        case _:
+            remedy = f"when that is mended run {retry}, or throw the change away with {discard}"
+    return f"{_subject(item, mountpoint)} is not in Procore: {_why(item)}; {remedy}"
+
+
+def _moving(items: list[Item], mountpoint: Path) -> str:
+    first = _subject(items[0], mountpoint)
+    if len(items) == 1:
+        return f"{first} is still on its way to Procore; `procorefs status` says how far it is"
+    others = counted(len(items) - 1, "other")
+    return f"{first} and {others} are still on their way to Procore; `procorefs status` says how far they are"
+
+
+def _subject(item: Item, mountpoint: Path) -> str:
+    # a change, since the file itself may be there: in an older version, elsewhere, or still
+    return f"the change to {full_path(item, mountpoint)}"
+
+
+def _why(item: Item) -> str:
+    return _reason(item.reason) or _WHY[item.state]
+
+
+def _reason(text: str) -> str:
+    """As the middle of a sentence, on one line."""
+    return printable(" ".join(text.split()).rstrip(".;"))

@@ -1,0 +1,300 @@
+"""The FUSE requests that change something: checked, handed to the outbox's edits, answered when they are journaled.
+
+Whoever holds a directory's kernel lock (create, mkdir, unlink, rmdir, rename) never waits here, unless the mount was
+told to (`write_mode=through`), and then for no longer than half a minute.
+"""
+
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import trio
+
+from procorefs.content.staging import StagedFile
+from procorefs.kernel.attributes import attributes
+from procorefs.kernel.bridge import pyfuse3
+from procorefs.kernel.errors import Interrupted
+from procorefs.kernel.handles import OpenFile
+from procorefs.kernel.interrupts import interruptible
+from procorefs.kernel.operations import Operations, by_file_at_once, by_inode, by_inode_at_once
+from procorefs.outbox.drafts import Draft
+from procorefs.outbox.durability import Durability
+from procorefs.outbox.edits import Edits
+from procorefs.outbox.errors import NotSupported
+from procorefs.outbox.outbox import Outbox
+from procorefs.tree.nodes import Inode, Kept, Node
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+"""renameat2(2)."""
+
+THROUGH_S = 30.0
+_MODE_BITS = 0o7777
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How changes are answered."""
+
+    is_through: bool
+    """close, rename, mkdir and unlink wait for Procore."""
+    syncs_remotely: bool
+    """fsync waits for Procore."""
+
+
+class ChangingOperations(Operations):
+    """Operations of a mount that takes changes."""
+
+    def __init__(
+        self, *, edits: Edits, outbox: Outbox, durability: Durability, manners: Manners, **rooms: Any
+    ) -> None:
+        super().__init__(**rooms)
+        self._edits = edits
+        self._outbox = outbox
+        self._durability = durability
+        self._manners = manners
+
+    # Entries
+
+    @by_inode_at_once
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        node = self._edits.create(
+            Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
+        )
+        self._entries_changed(parent_inode)
+        handle = self.files.open(node, writes=flags & os.O_ACCMODE != os.O_RDONLY)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True), attributes(self._node(node.inode), self._ownership)
+
+    @by_inode_at_once
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, _rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        if not stat.S_ISREG(mode):
+            raise NotSupported("Procore has files and folders only")
+        node = self._edits.create(
+            Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
+        )
+        self._edits.flushed(node.inode)
+        self._entries_changed(parent_inode)
+        await self._went_through(node.inode, THROUGH_S)
+        return attributes(self._node(node.inode), self._ownership)
+
+    @by_inode_at_once
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        node = self._edits.make_folder(
+            Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
+        )
+        self._entries_changed(parent_inode)
+        await self._went_through(node.inode, THROUGH_S)
+        return attributes(self._node(node.inode), self._ownership)
+
+    @by_inode_at_once
+    async def unlink(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
+        inode = self._edits.unlink(Inode(parent_inode), self._names.to_procore(name))
+        self._entries_changed(parent_inode)
+        await self._went_through(inode, THROUGH_S)
+
+    @by_inode_at_once
+    async def rmdir(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
+        inode = self._edits.remove_folder(Inode(parent_inode), self._names.to_procore(name))
+        self._entries_changed(parent_inode)
+        await self._went_through(inode, THROUGH_S)
+
+    @by_inode_at_once
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        _ctx: pyfuse3.RequestContext,
+    ) -> None:
+        old, new = Inode(parent_inode_old), Inode(parent_inode_new)
+        name, new_name = self._names.to_procore(name_old), self._names.to_procore(name_new)
+        moved = self._view.child(old, name)
+        if flags == RENAME_EXCHANGE:
+            self._edits.exchange(old, name, new, new_name)
+        elif flags in (0, RENAME_NOREPLACE):
+            self._edits.rename(old, name, new, new_name, replaces=not flags)
+        else:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        self._entries_changed(old)
+        self._entries_changed(new)
+        if moved is not None:
+            await self._went_through(moved.inode, THROUGH_S)
+
+    @by_inode_at_once
+    async def link(
+        self, _inode: int, _new_parent_inode: int, _new_name: bytes, _ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise NotSupported("a document has one place: Procore knows no links")
+
+    @by_inode_at_once
+    async def symlink(
+        self, _parent_inode: int, _name: bytes, _target: bytes, _ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise NotSupported("Procore has files and folders only: no symbolic links")
+
+    def _kept(self, mode: int, ctx: pyfuse3.RequestContext) -> Kept:
+        """Mode and owner of something new; the owner only if it is not the one that everything has."""
+        owner = self._ownership
+        return Kept(
+            mode=mode & _MODE_BITS & ~ctx.umask,
+            uid=ctx.uid if ctx.uid != owner.uid else None,
+            gid=ctx.gid if ctx.gid != owner.gid else None,
+        )
+
+    def _entries_changed(self, folder: int) -> None:
+        """The kernel knows of its own changes, but a listing that it got before may be put into its cache after."""
+        self.folders.listing_changed(Inode(folder))
+
+    async def _went_through(self, inode: Inode, most_s: float) -> None:
+        """With write_mode=through wait until Procore has it; raises why it has not."""
+        if not self._manners.is_through:
+            return
+        with trio.move_on_after(most_s) as patience:
+            await self._outbox.reached(inode)
+        if patience.cancelled_caught:
+            raise pyfuse3.FUSEError(errno.ETIMEDOUT)
+
+    # Files
+
+    @by_inode
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """As for reading; who writes gets a draft over the newest version, of which nothing is fetched yet."""
+        node = await self._current(Inode(inode), ctx.pid)
+        if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
+            return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+        truncates = bool(flags & os.O_TRUNC)
+        draft = self._edits.open_draft(node.inode, truncates=truncates)
+        handle = self.files.open(node, writes=True)
+        if truncates and draft.file.size_bytes:
+            try:
+                await self._cut(draft, 0)
+            except BaseException:
+                self.let_go(self.files.release(handle))
+                raise
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+
+    @by_file_at_once
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Into the draft at once; waits only for a frozen one to be copied, or for room."""
+        file = self.files.get(fh)
+        draft = self._drafts.get(file.inode)
+        if draft is None:
+            draft = self._edits.open_draft(file.inode, truncates=False)
+        if draft.is_frozen or not draft.file.write_now(off, buf):
+            with interruptible(self.bridge.take_request()):
+                target = await self._drafts.writable(draft)
+                await target.write(off, buf)
+                draft.mtime_ns = time.time_ns()
+                return len(buf)
+            raise Interrupted
+        draft.mtime_ns = time.time_ns()
+        return len(buf)
+
+    @by_file_at_once
+    async def flush(self, fh: int) -> None:
+        """What was written is journaled before close returns; it survives the daemon from then on."""
+        file = self.files.get(fh)
+        if file.writes:
+            self._edits.flushed(file.inode)
+            await self._went_through(file.inode, float("inf"))
+
+    @by_file_at_once
+    async def fsync(self, fh: int, _datasync: bool) -> None:
+        inode = self.files.get(fh).inode
+        self._edits.flushed(inode)
+        await self._durability.reached()
+        if self._manners.syncs_remotely or self._manners.is_through:
+            await self._outbox.reached(inode)
+
+    @by_inode_at_once
+    async def fsyncdir(self, _fh: int, _datasync: bool) -> None:
+        await self._durability.reached()
+
+    @by_file_at_once
+    async def release(self, fh: int) -> None:
+        """An mmap may have written after the last flush."""
+        file = self.files.release(fh)
+        if file.writes:
+            self._edits.flushed(file.inode)
+            if not self._drafts.is_written(file.inode):
+                self._edits.released(file.inode)
+        self.let_go(file)
+
+    def let_go(self, file: OpenFile) -> None:
+        if not self._drafts.is_open(file.inode):
+            self._edits.left(file.inode)
+
+    def _room_bytes(self) -> int:
+        return self._drafts.staging.room.left_bytes()
+
+    # Attributes
+
+    @by_inode_at_once
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        _ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        if fields.update_size:
+            await self._resize(node, attr.st_size, has_handle=fh is not None)
+        kept = _set(self._node(inode).kept or Kept(), attr, fields)
+        if kept is not None:
+            self._edits.keep(node.inode, kept)
+        return attributes(self._node(inode), self._ownership)
+
+    async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
+        draft = self._edits.open_draft(node.inode, truncates=size_bytes == 0)
+        self._drafts.enter(node.inode, writes=True)
+        try:
+            if draft.file.size_bytes != size_bytes:
+                await self._cut(draft, size_bytes)
+        finally:
+            self._drafts.leave(node.inode, writes=True)
+            if not has_handle and not self._drafts.is_written(node.inode):
+                self._edits.flushed(node.inode)
+                self._edits.released(node.inode)
+                if not self._drafts.is_open(node.inode):
+                    self._edits.left(node.inode)
+        if not has_handle:
+            await self._went_through(node.inode, float("inf"))
+
+    async def _cut(self, draft: Draft, size_bytes: int) -> None:
+        """To another size; the journal never promises more than there is."""
+        file: StagedFile = await self._drafts.writable(draft)
+        self._edits.will_shrink(draft.inode, size_bytes)
+        await file.truncate(size_bytes)
+        draft.mtime_ns = time.time_ns()
+
+
+def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept | None:
+    """What is kept after a setattr; None: it set nothing of that."""
+    new: dict[str, int] = {}
+    if fields.update_mode:
+        new["mode"] = attr.st_mode & _MODE_BITS
+    if fields.update_uid:
+        new["uid"] = attr.st_uid
+    if fields.update_gid:
+        new["gid"] = attr.st_gid
+    if fields.update_mtime:
+        new["mtime_ns"] = attr.st_mtime_ns
+    if fields.update_atime:
+        new["atime_ns"] = attr.st_atime_ns
+    if not new:
+        return None
+    new["ctime_ns"] = time.time_ns()
+    return msgspec.structs.replace(kept, **new)

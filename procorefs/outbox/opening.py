@@ -1,0 +1,144 @@
+"""Builds the outbox's rooms in the order in which they know each other."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from procorefs.config.options import MountOptions
+from procorefs.content.reader import ContentReader
+from procorefs.content.staging import Staging
+from procorefs.outbox.carrier import Carrier, Rooms
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.durability import Durability
+from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.journal import Journal, open_journal
+from procorefs.outbox.local import LocalWork
+from procorefs.outbox.naming import Naming
+from procorefs.outbox.outbox import Outbox
+from procorefs.outbox.queue import Queue
+from procorefs.outbox.recovery import Recovery
+from procorefs.outbox.removing import Remover
+from procorefs.outbox.settling import Settling
+from procorefs.outbox.tally import Tally
+from procorefs.outbox.uploading import Uploader
+from procorefs.outbox.verifying import Verifier
+from procorefs.outbox.view import View
+from procorefs.procore.changes import ProjectChanges
+from procorefs.procore.client import Client
+from procorefs.procore.metadata import ProjectMetadata
+from procorefs.procore.models import UserId
+from procorefs.procore.uploads import Uploads
+from procorefs.tree.absorb import Absorber
+from procorefs.tree.nodes import Forget, Inode
+from procorefs.tree.store import TreeStore
+
+JOURNAL = "journal.sqlite"
+STAGING = "staging"
+
+
+@dataclass(slots=True)
+class Base:
+    """What must be there before Procore is asked for anything: the tree as programs see it, and what waits."""
+
+    store: TreeStore
+    journal: Journal
+    staging: Staging
+    drafts: Drafts
+    view: View
+    local: LocalWork
+    absorber: Absorber
+    naming: Naming
+
+    def close(self) -> None:
+        self.staging.close()
+        self.journal.close()
+
+
+@dataclass(slots=True)
+class Writing:
+    """What a mount needs to take changes."""
+
+    edits: Edits
+    outbox: Outbox
+    durability: Durability
+    settling: Settling
+
+
+def open_base(
+    state_dir: Path, store: TreeStore, content: ContentReader, options: MountOptions
+) -> Base:
+    """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
+    journal = open_journal(state_dir / JOURNAL)
+    try:
+        staging = Staging(state_dir / STAGING, options.staging_size_bytes, content.open)
+    except BaseException:
+        journal.close()
+        raise
+    drafts = Drafts(staging)
+    view = View(store, drafts.size)
+    local = LocalWork(view, drafts)
+    absorber = Absorber(store, local)
+    naming = Naming(view, keeps_junk=options.junk == "keep")
+    base = Base(store, journal, staging, drafts, view, local, absorber, naming)
+    try:
+        recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)
+        recovery.run(may_sweep=not journal.is_new)
+    except (sqlite3.Error, OSError):
+        base.close()
+        raise
+    return base
+
+
+def open_writing(
+    base: Base,
+    client: Client,
+    content: ContentReader,
+    me: UserId,
+    options: MountOptions,
+    *,
+    holder_of: Callable[[Inode], str | None],
+    is_listed: Callable[[], bool],
+    forget: Callable[[Sequence[Forget]], None],
+    refused: Callable[[str, str], None],
+) -> Writing:
+    """The rooms that change things, on top of the base."""
+    store, own, view, drafts = base.store, base.absorber.own, base.view, base.drafts
+    queue = Queue()
+    edits = Edits(
+        store,
+        own,
+        view,
+        drafts,
+        base.journal,
+        base.naming,
+        Neighbours(is_sending=queue.is_sending, touched=queue.touched, holder_of=holder_of),
+    )
+    base.local.pin = edits.pin
+    changes = ProjectChanges(client)
+    uploader = Uploader(Uploads(client), edits.note)
+    settling = Settling(store, own, view, drafts, edits, ProjectMetadata(client), forget)
+    carrier = Carrier(
+        Rooms(store, own, view, drafts, edits, client, changes),
+        uploader,
+        settling,
+        Verifier(content, me),
+        Remover(store, own, view, client, changes, settling),
+    )
+    outbox = Outbox(
+        store=store,
+        view=view,
+        drafts=drafts,
+        edits=edits,
+        naming=base.naming,
+        queue=queue,
+        carrier=carrier,
+        settling=settling,
+        tally=Tally(uploader),
+        write_back_s=options.write_back_s,
+        is_listed=is_listed,
+        refused=refused,
+    )
+    durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
+    edits.journaled = durability.journaled
+    return Writing(edits, outbox, durability, settling)

@@ -1,0 +1,157 @@
+"""At the start: the journal's rows become changes again, whatever ended the run before, and at whatever point.
+
+| the daemon died …                          | found                                   | mended                                      |
+|--------------------------------------------|-----------------------------------------|---------------------------------------------|
+| while a file was written, never flushed    | stage OPEN                              | INCOMPLETE: kept and shown, never sent      |
+| between the tree and the journal           | a document under another inode          | it is given the change's                    |
+| by a power cut, before the group commit    | an entry beyond `synced`, another boot  | INCOMPLETE: its bytes may be zeros          |
+| after an answer, before it was written down| Upload.is_used                          | the carrier looks before it repeats         |
+| after a generation was superseded          | a staged file that no row names         | swept                                       |
+| and the tree was lost                      | a tree with another mark                | rows wait under their inodes to be listed   |
+"""
+
+import logging
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from procorefs.content.staging import StagedIncomplete, Staging
+from procorefs.outbox.change import GONE, Change, Place, Stage
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.journal import Journal
+from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.view import View
+from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Recovery:
+    """Brings tree, journal and staging to one state; runs once, before anything is answered."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: Drafts,
+        staging: Staging,
+        journal: Journal,
+        naming: Naming,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._drafts = drafts
+        self._staging = staging
+        self._journal = journal
+        self._naming = naming
+
+    def run(self, *, may_sweep: bool) -> None:
+        """`may_sweep` False: the journal was lost, and staged files that no row names are all that is left."""
+        changes = self._journal.load()
+        self._meet_tree(changes)
+        was_power_cut = self._was_power_cut()
+        for change in changes:
+            self._reconcile(change)
+            self._mend_bytes(change, doubted=was_power_cut)
+            self._view.lay(change)
+        for change in list(self._useless()):
+            self._view.lift(change)
+            self._journal.drop(change.inode)
+        if may_sweep:
+            named = {change.staged.number for change in self._view.changes() if change.staged is not None}
+            self._staging.sweep(named)
+
+    def _meet_tree(self, changes: list[Change]) -> None:
+        """If the tree is not the one that the journal knows, its numbers mean other documents."""
+        mark = self._store.fact("mark")
+        with self._store.transaction():
+            if mark is None:
+                mark = secrets.token_hex(8)
+                self._store.remember("mark", mark)
+            if self._journal.fact("tree") not in (None, mark):
+                self._expect_all(changes)
+        self._journal.remember("tree", mark)
+
+    def _expect_all(self, changes: list[Change]) -> None:
+        """Keep each inode that the journal names for its document, until the new tree has listed it."""
+        log.warning("The tree is not the one that the journal knows: %d changes wait until it is listed.", len(changes))
+        wanted = {change.inode: change.document for change in changes if change.document is not None}
+        wanted |= {
+            inode: document for inode, document in self._journal.folders().items() if inode not in wanted
+        }
+        self._store.reserve_beyond(Inode(max([*wanted, *(change.inode for change in changes)], default=ROOT)))
+        for inode, document in wanted.items():
+            if inode == ROOT:
+                continue
+            if self._store.known(document) is not None:
+                self._own.claim(document, inode)
+            else:
+                other = self._store.by_inode(inode)
+                if other is not None:
+                    self._store.move_row(inode, self._store.reserve(1))
+                self._store.expect_as(document, inode)
+
+    def _reconcile(self, change: Change) -> None:
+        """The document lies under the change's inode, and no other document does."""
+        with self._store.transaction():
+            if change.document is not None:
+                self._own.claim(change.document, change.inode)
+                return
+            node = self._store.by_inode(change.inode)
+            if node is not None:
+                self._store.move_row(change.inode, self._store.reserve(1))
+
+    def _was_power_cut(self) -> bool:
+        boot = BOOT_ID.read_text().strip()
+        before = self._journal.fact("boot")
+        self._journal.remember("boot", boot)
+        return before is not None and before != boot
+
+    def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
+        if change.staged is None:
+            return
+        try:
+            if change.stage is Stage.OPEN:
+                self._mend_open(change)
+                return
+            self._drafts.take_up(change.staged)
+        except (StagedIncomplete, OSError) as error:
+            self._lose(change, error)
+            return
+        if doubted and change.sequence > int(self._journal.fact("synced") or 0):
+            change.stage = Stage.INCOMPLETE
+            change.error = "the machine went down before it was on disk"
+            self._journal.put(change)
+
+    def _mend_open(self, change: Change) -> None:
+        """A file that was made and never flushed: what was written of it is all there is."""
+        assert change.staged is not None
+        file = self._staging.adopt(change.staged, grown=True)
+        change.staged = file.record()
+        self._drafts.park_file(file)
+        change.stage = Stage.INCOMPLETE
+        log.warning(
+            "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
+            change.inode,
+        )
+        self._journal.put(change)
+
+    def _lose(self, change: Change, error: Exception) -> None:
+        log.error("The bytes of inode %d (staged file %d) can't be found: %s", change.inode, change.staged.number if change.staged else 0, error)
+        change.stage, change.error = Stage.FAILED, f"its staged bytes are not there: {error}"
+        self._journal.put(change)
+
+    def _useless(self) -> Iterator[Change]:
+        """What lived only as long as the mount, and what wants nothing."""
+        for change in self._view.changes():
+            if change.place is GONE and change.document is None:
+                yield change
+            elif isinstance(change.place, Place):
+                if self._naming.fate(change.place, is_folder=change.is_folder) is Fate.LOCAL:
+                    yield change
