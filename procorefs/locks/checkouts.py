@@ -48,7 +48,9 @@ FOLD_S = 1.0
 ADOPTED_S = 10.0
 """What an earlier daemon left checked out is kept so long for who wants it again, then taken back."""
 
-UNSENT_LOOK_S = 1.0
+STATE_LOOK_S = 1.0
+"""How often it is looked whether bytes are sent, or a new file has become a document, if nobody says so first."""
+
 FIRST_RETRY_S, LAST_RETRY_S = 2.0, 60.0
 CLOSING_S = 5.0
 LOOKS_REMEMBERED = 4096
@@ -319,7 +321,7 @@ class CheckOuts:
             return None
         if document is None:
             claim.answer(None)
-            return NEVER
+            return now_s + STATE_LOOK_S
         if self._has(claim):
             claim.answer(None)
             renew_in_s = claim.until_s - RENEWED_BEFORE_S - self._wall_s()
@@ -403,7 +405,7 @@ class CheckOuts:
         if not claim.holds and claim.idle_until_s > now_s:
             return claim.idle_until_s
         if claim.until_s > wall_s and self._documents.is_unsent(claim.inode):
-            return now_s + UNSENT_LOOK_S
+            return now_s + STATE_LOOK_S
         retry_in_s = await self._check_in(claim)
         claim.idle_until_s = trio.current_time() + retry_in_s
         return claim.idle_until_s

@@ -82,6 +82,11 @@ class Locks:
         """Who else has the file checked out, as far as is known: what would change it is refused."""
         return self.check_outs.holder(inode)
 
+    def holder_name(self, inode: Inode) -> str | None:
+        """The same for a sentence."""
+        holder = self.held_by_other(inode)
+        return None if holder is None else holder.name or "another user"
+
     def document_arrived(self, inode: Inode) -> None:
         """A file that Procore did not have got its document, or another one: a lock on it reaches Procore now."""
         self.check_outs.wake(inode)

@@ -10,7 +10,7 @@ from procorefs.locks.project import Held, HeldByAnother, Holder
 from procorefs.procore.errors import CheckedOut
 from procorefs.procore.models import Document, DocumentId, Person
 from procorefs.tree.absorb import Absorber
-from procorefs.tree.nodes import Forget, Inode
+from procorefs.tree.nodes import Forget, Inode, Node
 from procorefs.tree.store import TreeStore
 
 
@@ -36,7 +36,10 @@ class _CheckOut(msgspec.Struct, frozen=True):
 
 
 class TreeDocuments:
-    """Documents and CheckOutCalls on the tree and the client."""
+    """Documents and CheckOutCalls on the tree and the client.
+
+    `node_of` shows a file as programs see it: one that waits to become a document has none yet.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class TreeDocuments:
         changes: Changes,
         forget: Callable[[Sequence[Forget]], None],
         *,
+        node_of: Callable[[Inode], Node | None],
         is_unsent: Callable[[Inode], bool],
     ) -> None:
         self._store = store
@@ -53,11 +57,12 @@ class TreeDocuments:
         self._lookups = lookups
         self._changes = changes
         self._forget = forget
+        self._node_of = node_of
         self.is_unsent = is_unsent
         self._decoder = msgspec.json.Decoder(_CheckOut)
 
     def held(self, inode: Inode) -> Held | None:
-        node = self._store.by_inode(inode)
+        node = self._node_of(inode)
         if node is None or node.document_id is None or node.is_folder or not node.in_tree:
             return None
         known = self._store.known(node.document_id)
@@ -69,7 +74,7 @@ class TreeDocuments:
         return known.node.inode if known and known.node.in_tree else None
 
     async def refresh(self, inode: Inode) -> None:
-        node = self._store.by_inode(inode)
+        node = self._node_of(inode)
         if node is None or node.document_id is None:
             return
         asked = self._absorber.turnstile.enter()

@@ -90,7 +90,13 @@ async def _built(
     absorber = Absorber(store, Quiet())
     follower = Follower(store, absorber, client, client.limiter, lambda _forget: None, freshness_s=0)
     documents = TreeDocuments(
-        store, absorber, client, ProjectChanges(client), lambda _forget: None, is_unsent=lambda _inode: False
+        store,
+        absorber,
+        client,
+        ProjectChanges(client),
+        lambda _forget: None,
+        node_of=store.by_inode,
+        is_unsent=lambda _inode: False,
     )
     check_outs = CheckOuts(me, documents, documents, journal)
     if not follower.complete:

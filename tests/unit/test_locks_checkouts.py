@@ -377,6 +377,7 @@ async def test_a_file_without_a_document_is_locked_here(project: Project, mount:
             await locks.lock(LOCAL, B, SHARED, wait=False)
         await trio.sleep(5)
         assert (project.sent, project.looks) == ([], 0)
+        assert locks.holder_name(LOCAL) is None
         mount.documents = {LOCAL: DOCUMENT}
         locks.document_arrived(LOCAL)
         await ends(lambda: project.holder(DOCUMENT) is not None)
