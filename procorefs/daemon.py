@@ -29,7 +29,7 @@ from procorefs.kernel.changing import ChangingOperations, Manners
 from procorefs.kernel.handles import OpenFiles
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
-from procorefs.kernel.operations import Operations
+from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
@@ -115,7 +115,9 @@ class _Daemon:
                 )
                 await self._serve(client, store, cache, state_dir, me.id)
 
-    async def _serve(self, client: Client, store: TreeStore, cache: ChunkCache, state_dir: Path, me: UserId) -> None:
+    async def _serve(
+        self, client: Client, store: TreeStore, cache: ChunkCache, state_dir: Path, me: UserId
+    ) -> None:
         options = self._mount.options
         content = ContentReader(cache, Downloads(client))
         siblings = SiblingReadAhead(content, partial(_following, store))
@@ -139,7 +141,9 @@ class _Daemon:
                 forget=self._forget,
                 refused=self._refusals.add,
             )
-            operations = self._operations_of(base, writing, follower, OpenFiles(content, siblings, base.drafts))
+            operations = self._operations_of(
+                base, writing, follower, OpenFiles(content, siblings, base.drafts)
+            )
             reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
             async with trio.open_nursery() as rooms:
                 await rooms.start(self._notifier.run)
@@ -166,27 +170,27 @@ class _Daemon:
         self, base: Base, writing: Writing, follower: Follower, files: OpenFiles
     ) -> Operations:
         options = self._mount.options
-        rooms = {
-            "bridge": Bridge(),
-            "view": base.view,
-            "drafts": base.drafts,
-            "names": Names(encodes=options.invalid_names == "encode"),
-            "follower": follower,
-            "files": files,
-            "notifier": self._notifier,
-            "ownership": _ownership(self._mount),
-            "refusals": self._refusals,
-        }
+        rooms = Rooms(
+            bridge=Bridge(),
+            view=base.view,
+            drafts=base.drafts,
+            names=Names(encodes=options.invalid_names == "encode"),
+            follower=follower,
+            files=files,
+            notifier=self._notifier,
+            ownership=_ownership(self._mount),
+            refusals=self._refusals,
+        )
         if options.ro:
-            return Operations(**rooms)
+            return Operations(rooms)
         return ChangingOperations(
+            rooms,
             edits=writing.edits,
             outbox=writing.outbox,
             durability=writing.durability,
             manners=Manners(
                 is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"
             ),
-            **rooms,
         )
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:

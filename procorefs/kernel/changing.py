@@ -9,7 +9,6 @@ import os
 import stat
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import trio
@@ -20,7 +19,7 @@ from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import Interrupted
 from procorefs.kernel.handles import OpenFile
 from procorefs.kernel.interrupts import interruptible
-from procorefs.kernel.operations import Operations, by_file_at_once, by_inode, by_inode_at_once
+from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
@@ -49,9 +48,9 @@ class ChangingOperations(Operations):
     """Operations of a mount that takes changes."""
 
     def __init__(
-        self, *, edits: Edits, outbox: Outbox, durability: Durability, manners: Manners, **rooms: Any
+        self, rooms: Rooms, *, edits: Edits, outbox: Outbox, durability: Durability, manners: Manners
     ) -> None:
-        super().__init__(**rooms)
+        super().__init__(rooms)
         self._edits = edits
         self._outbox = outbox
         self._durability = durability
@@ -63,12 +62,12 @@ class ChangingOperations(Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        node = self._edits.create(
-            Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
-        )
+        node = self._edits.create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         self._entries_changed(parent_inode)
         handle = self.files.open(node, writes=flags & os.O_ACCMODE != os.O_RDONLY)
-        return pyfuse3.FileInfo(fh=handle, keep_cache=True), attributes(self._node(node.inode), self._ownership)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True), attributes(
+            self._node(node.inode), self._ownership
+        )
 
     @by_inode_at_once
     async def mknod(
@@ -76,9 +75,7 @@ class ChangingOperations(Operations):
     ) -> pyfuse3.EntryAttributes:
         if not stat.S_ISREG(mode):
             raise NotSupported("Procore has files and folders only")
-        node = self._edits.create(
-            Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
-        )
+        node = self._edits.create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         self._edits.flushed(node.inode)
         self._entries_changed(parent_inode)
         await self._went_through(node.inode, THROUGH_S)

@@ -1,4 +1,4 @@
-"""Names at the border: as programs write them, and as Procore has them when `invalid_names=encode` maps the refused ones."""
+"""Names at the border: as programs write them, and as Procore has them where `invalid_names=encode` maps some."""
 
 from procorefs.tree import twins
 

@@ -7,11 +7,14 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cachetools
 import trio
 
+from procorefs.content.reader import Reader
+from procorefs.content.staging import StagedFile
 from procorefs.kernel.attributes import Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
 from procorefs.kernel.errors import Interrupted, NameTooLong, NoEntry, ReadOnly, Stale, Unreadable, answer_of
@@ -43,12 +46,13 @@ SENT_BACK, SECOND_TRY_S = 4096, 1.0
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
-_Operation = Callable[Concatenate["Operations", A, P], Coroutine[Any, Any, T]]
+S = TypeVar("S", bound="Operations")
+_Operation = Callable[Concatenate[S, A, P], Coroutine[Any, Any, T]]
 
 
 def _answering(
     inode_of: Callable[["Operations", A], Inode], *, waits: bool = True
-) -> Callable[[_Operation[A, P, T]], _Operation[A, P, T]]:
+) -> Callable[[_Operation[S, A, P, T]], _Operation[S, A, P, T]]:
     """Around every operation: its interrupts, its errno, its line in the log.
 
     Only FUSEError leaves it: with any other exception pyfuse3 would end the mount. `inode_of` says for the log whom the
@@ -56,9 +60,9 @@ def _answering(
     for one: that is a tenth of a small request. The bridge's slot then stays full until the next request.
     """
 
-    def decorate(operation: _Operation[A, P, T]) -> _Operation[A, P, T]:
+    def decorate(operation: _Operation[S, A, P, T]) -> _Operation[S, A, P, T]:
         @functools.wraps(operation)
-        async def handle(self: "Operations", named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def handle(self: S, named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 if not waits:
                     return await operation(self, named, *args, **kwargs)
@@ -100,34 +104,37 @@ by_file_at_once = _answering(_of_file, waits=False)
 by_folder_at_once = _answering(_of_folder, waits=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Whom the handlers call."""
+
+    bridge: Bridge
+    view: View
+    drafts: Drafts
+    names: Names
+    follower: Follower
+    files: OpenFiles
+    notifier: Notifier
+    ownership: Ownership
+    refusals: Refusals
+
+
 class Operations(pyfuse3.Operations):
     """Answers the kernel from the tree and the content; knows no HTTP and no SQL."""
 
-    def __init__(
-        self,
-        *,
-        bridge: Bridge,
-        view: View,
-        drafts: Drafts,
-        names: Names,
-        follower: Follower,
-        files: OpenFiles,
-        notifier: Notifier,
-        ownership: Ownership,
-        refusals: Refusals,
-    ) -> None:
+    def __init__(self, rooms: Rooms) -> None:
         super().__init__()
-        self.bridge = bridge
-        self.files = files
-        self._view = view
-        self._store = view.store
-        self._drafts = drafts
-        self._names = names
-        self._follower = follower
+        self.bridge = rooms.bridge
+        self.files = rooms.files
+        self._view = rooms.view
+        self._store = rooms.view.store
+        self._drafts = rooms.drafts
+        self._names = rooms.names
+        self._follower = rooms.follower
         self.folders = OpenFolders()
-        self._notifier = notifier
-        self._ownership = ownership
-        self._refusals = refusals
+        self._notifier = rooms.notifier
+        self._ownership = rooms.ownership
+        self._refusals = rooms.refusals
         self._sizes: tuple[float, bool, Sizes] | None = None
         self._sent_back: cachetools.TTLCache[int, bool] = cachetools.TTLCache(
             SENT_BACK, SECOND_TRY_S, timer=trio.current_time
@@ -295,20 +302,22 @@ class Operations(pyfuse3.Operations):
         self, fh: int, off: int, size: int
     ) -> bytes | bytearray | memoryview:
         """What is at hand is answered at once; only a read that waits can be interrupted."""
-        file = self.files.get(fh)
-        draft = self._drafts.get(file.inode)
-        if draft is None:
-            source = file.reader
-            if source is None:
-                raise Unreadable("its bytes are not there any more")
-            data = source.read_now(off, size)
-        else:
-            data = draft.file.read_now(off, size)
+        source = self._source(self.files.get(fh))
+        data = source.read_now(off, size)
         if data is not None:
             return data
         with interruptible(self.bridge.take_request()):
-            return await (source.read(off, size) if draft is None else draft.file.read(off, size))
+            return await source.read(off, size)
         raise Interrupted
+
+    def _source(self, file: OpenFile) -> Reader | StagedFile:
+        """Where an open file is read from: bytes that were written here go before those of its version."""
+        draft = self._drafts.get(file.inode)
+        if draft is not None:
+            return draft.file
+        if file.reader is None:
+            raise Unreadable("its bytes are not there any more")
+        return file.reader
 
     async def flush(self, fh: int) -> None:
         """Nothing is written, so nothing is flushed; the kernel sends it where it does not know noflush."""

@@ -24,7 +24,7 @@ from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
-from procorefs.procore.changes import FileChange, FolderChange, ProjectChanges
+from procorefs.procore.changes import FieldValue, FileChange, FolderChange, ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.errors import Forbidden, Invalid, NameTaken, NotFound, ProcoreError, UploadRefused
 from procorefs.procore.models import Document, DocumentId, Kind
@@ -52,7 +52,9 @@ class Rooms:
 class Carrier:
     """One change at a time and call; `carry_out` may run for several inodes at once."""
 
-    def __init__(self, rooms: Rooms, uploader: Uploader, settling: Settling, verifier: Verifier, remover: Remover) -> None:
+    def __init__(
+        self, rooms: Rooms, uploader: Uploader, settling: Settling, verifier: Verifier, remover: Remover
+    ) -> None:
         self._store = rooms.store
         self._own = rooms.own
         self._view = rooms.view
@@ -66,7 +68,7 @@ class Carrier:
         self._remover = remover
 
     async def carry_out(self, inode: Inode) -> None:
-        """Take the change one call further. Raises Blocked, Refused, Superseded, ProcoreError and the staging's errors."""
+        """Take the change a call further. Raises Blocked, Refused, Superseded, ProcoreError, the staging's errors."""
         change = self._view.change(inode)
         if change is None:
             return
@@ -115,9 +117,9 @@ class Carrier:
         if folder is not None and folder.document is None:
             raise Blocked(target.folder, "its folder is not in Procore yet")
         occupant = self._occupant(change, target)
-        if occupant is not None and (theirs := self._view.change(occupant.inode)) is not None:
-            if theirs.place is not FOLLOW:
-                raise Blocked(occupant.inode, "another document still has the name in Procore")
+        theirs = self._view.change(occupant.inode) if occupant is not None else None
+        if theirs is not None and theirs.place is not FOLLOW:
+            raise Blocked(theirs.inode, "another document still has the name in Procore")
 
     def _occupant(self, change: Change, target: Place) -> Node | None:
         """Who else has the name in Procore."""
@@ -153,7 +155,9 @@ class Carrier:
 
     async def _make_folder(self, change: Change, target: Place) -> None:
         wishes = msgspec.structs.replace(change.wishes)
-        fields = FolderChange(tracked=wishes.tracked, private=wishes.private, custom_fields=_given(wishes.custom_fields))
+        fields = FolderChange(
+            tracked=wishes.tracked, private=wishes.private, custom_fields=_given(wishes.custom_fields)
+        )
         with self._own.call() as asked:
             try:
                 document = await self._changes.create_folder(
@@ -184,7 +188,7 @@ class Carrier:
             except (Forbidden, Invalid) as error:
                 if target is None:
                     raise
-                raise self._refused(change, error) from error
+                raise Refused(str(error), take_back=True) from error
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes)
 
@@ -279,7 +283,9 @@ class Carrier:
         known = self._known(change)
         return known.name if known is not None else "file"
 
-    async def _make_version(self, change: Change, known: Known | None, upload: Upload, file: StagedFile) -> None:
+    async def _make_version(
+        self, change: Change, known: Known | None, upload: Upload, file: StagedFile
+    ) -> None:
         target = self._target(change, known)
         if target is not None:
             self._check_target(change, target)
@@ -386,14 +392,10 @@ class Carrier:
                 if sent is not None:
                     sent[0].is_used = False
                 if target is not None:
-                    raise self._refused(change, error) from error
+                    raise Refused(str(error), take_back=True) from error
                 raise
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
-
-    def _refused(self, change: Change, error: ProcoreError) -> Refused:
-        """A move that Procore refuses is taken back here; bytes and fields go on under the old name."""
-        return Refused(str(error), take_back=True)
 
     async def step_aside(self, inode: Inode) -> None:
         """Give a document another name for a moment: two that swap names would wait for each other for ever."""
@@ -411,6 +413,5 @@ class Carrier:
             self._own.put(document, inode, parent, change.kept, asked=asked)
 
 
-def _given(fields: dict[int, object]) -> dict[int, object] | msgspec.UnsetType:
+def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:
     return fields or msgspec.UNSET
-

@@ -11,8 +11,9 @@ import time
 import msgspec
 
 from procorefs.content.staging import StagedRecord
+from procorefs.procore.changes import FieldValue
 from procorefs.procore.models import DocumentId, Kind, Version, VersionId
-from procorefs.procore.uploads import SegmentedUpload, WholeUpload
+from procorefs.procore.wire_uploads import SegmentedUpload, WholeUpload
 from procorefs.tree.nodes import Inode, Kept
 
 
@@ -57,7 +58,7 @@ class Wishes(msgspec.Struct, omit_defaults=True):
     description: str | msgspec.UnsetType = msgspec.UNSET
     tracked: bool | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
-    custom_fields: dict[int, object] = {}
+    custom_fields: dict[int, FieldValue] = {}
     tags: list[str] | msgspec.UnsetType = msgspec.UNSET
     """All tags that the document is to have."""
 
@@ -145,9 +146,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     @property
     def is_idle(self) -> bool:
         """Whether nothing is wanted that Procore could lack."""
-        return (
-            self.document is not None and self.place is FOLLOW and not self.has_bytes and not self.wishes
-        )
+        return self.document is not None and self.place is FOLLOW and not self.has_bytes and not self.wishes
 
     def touch(self) -> None:
         """Note that somebody changed something: earlier failures no longer count."""

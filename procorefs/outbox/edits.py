@@ -72,7 +72,9 @@ class Edits:
         self._naming = naming
         self._neighbours = neighbours
         self._next, self._end = 0, 0
-        self.sequence = max([int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())])
+        self.sequence = max(
+            [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
+        )
         """Of the last entry of bytes in the journal; see Change.sequence."""
         self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
         """Told of everything that was written down (durability.py)."""
@@ -250,7 +252,9 @@ class Edits:
         change = self._view.change(source.inode)
         has_document = source.document_id is not None or (change is not None and change.document is not None)
         if fate is Fate.LOCAL and has_document:
-            raise NotPermitted(f"{new_name.decode()!r} is a name for what stays on this machine; this is in Procore")
+            raise NotPermitted(
+                f"{new_name.decode()!r} is a name for what stays on this machine; this is in Procore"
+            )
 
     def _check_replaceable(self, source: Node, target: Node) -> None:
         if target.is_folder and not source.is_folder:

@@ -1,4 +1,4 @@
-"""What is going on here, for whoever takes up Procore's answers: nothing that waits may go with what Procore removes."""
+"""What is going on here, for whoever takes up Procore's answers: nothing that waits goes with what Procore removes."""
 
 from collections.abc import Callable, Iterator
 

@@ -45,7 +45,9 @@ class Naming:
         temporary = is_temporary_folder if is_folder else is_temporary
         return Fate.HELD if temporary(name.encode("utf-8", "replace")) else Fate.SENT
 
-    def refusal(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> Refusal | None:
+    def refusal(
+        self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0
+    ) -> Refusal | None:
         """What is wrong with an entry of that name there; None: nothing. `longest_below`: characters of what is in it.
 
         What stays here for the time being may have a longer path: rsync adds eight characters to a name.

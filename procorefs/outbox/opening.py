@@ -65,9 +65,7 @@ class Writing:
     settling: Settling
 
 
-def open_base(
-    state_dir: Path, store: TreeStore, content: ContentReader, options: MountOptions
-) -> Base:
+def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options: MountOptions) -> Base:
     """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
     journal = open_journal(state_dir / JOURNAL)
     try:

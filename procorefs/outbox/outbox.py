@@ -1,6 +1,6 @@
 """The outbox: decides when each change goes, lets a few workers carry them out, and says how things stand.
 
-    touched inodes ─▶ when? (due.py) ─▶ queue ─▶ a worker (carrier.py) ─▶ done, or: later, blocked, failed
+touched inodes ─▶ when? (due.py) ─▶ queue ─▶ a worker (carrier.py) ─▶ done, or: later, blocked, failed
 """
 
 import logging
@@ -77,7 +77,9 @@ class Outbox:
         self._not_before: dict[Inode, float] = {}  # wall time
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
-        self._scopes: dict[Inode, tuple[int, trio.CancelScope]] = {}  # transfers that may give way to newer bytes
+        self._scopes: dict[
+            Inode, tuple[int, trio.CancelScope]
+        ] = {}  # transfers that may give way to newer bytes
         self._busy: tuple[float, frozenset[Inode]] = (-1.0, frozenset())
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
         self._troubles = 0  # in a row
@@ -179,9 +181,9 @@ class Outbox:
         files = set(self._drafts.written)
         for change in self._view.changes():
             age_s = now_s - change.touched_at_s
-            if change.has_bytes and change.stage is Stage.PENDING and age_s < BUSY_FOR_S:
-                if age_s < self._write_back_s or self.fate(change) is Fate.HELD:
-                    files.add(change.inode)
+            is_waiting = change.has_bytes and change.stage is Stage.PENDING and age_s < BUSY_FOR_S
+            if is_waiting and (age_s < self._write_back_s or self.fate(change) is Fate.HELD):
+                files.add(change.inode)
         for inode in files:
             for folder, _ in (self._view.place(inode) or ())[:2]:
                 yield folder
@@ -389,7 +391,9 @@ class Outbox:
         return self._view.path(change.inode)
 
     def stuck(self) -> list[Item]:
-        stuck = [item for _, item in self._items() if item.state in ("held", "checked_out", "failed", "incomplete")]
+        stuck = [
+            item for _, item in self._items() if item.state in ("held", "checked_out", "failed", "incomplete")
+        ]
         return sorted(stuck, key=lambda item: item.since)
 
     def waiting(self, below: Sequence[str]) -> list[Item]:
@@ -471,8 +475,10 @@ class Outbox:
     def discard(self, below: Sequence[str]) -> list[Item]:
         found = []
         for change, item in list(self._items()):
-            if item.state in ("failed", "incomplete", "held") and is_at_or_below(item.path, below):
-                if not self._drafts.is_open(change.inode):
-                    found.append(item)
-                    self._settling.dismiss(change)
+            is_free = item.state in ("failed", "incomplete", "held") and not self._drafts.is_open(
+                change.inode
+            )
+            if is_free and is_at_or_below(item.path, below):
+                found.append(item)
+                self._settling.dismiss(change)
         return found

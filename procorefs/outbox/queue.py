@@ -1,6 +1,6 @@
 """Whose turn it is: changes by the time at which they may go, and what each of them waits for.
 
-    touched ─▶ fresh ─▶ (outbox: when may it go?) ─▶ heap ─▶ due ─▶ sending ─▶ touched again, with all that waited for it
+    touched ─▶ fresh ─▶ (outbox: when may it go?) ─▶ heap ─▶ due ─▶ sending ─▶ touched again, and all that waited for it
 
 It knows inodes and times, and nothing of what is sent.
 """

@@ -1,13 +1,13 @@
 """At the start: the journal's rows become changes again, whatever ended the run before, and at whatever point.
 
-| the daemon died …                          | found                                   | mended                                      |
-|--------------------------------------------|-----------------------------------------|---------------------------------------------|
-| while a file was written, never flushed    | stage OPEN                              | INCOMPLETE: kept and shown, never sent      |
-| between the tree and the journal           | a document under another inode          | it is given the change's                    |
-| by a power cut, before the group commit    | an entry beyond `synced`, another boot  | INCOMPLETE: its bytes may be zeros          |
-| after an answer, before it was written down| Upload.is_used                          | the carrier looks before it repeats         |
-| after a generation was superseded          | a staged file that no row names         | swept                                       |
-| and the tree was lost                      | a tree with another mark                | rows wait under their inodes to be listed   |
+| the daemon died …                         | found                                | mended                           |
+|-------------------------------------------|--------------------------------------|----------------------------------|
+| while a file was written, never flushed   | stage OPEN                           | INCOMPLETE: shown, never sent    |
+| between the tree and the journal          | a document under another inode       | it is given the change's         |
+| by a power cut, before the group commit   | a row beyond `synced`, another boot  | INCOMPLETE: it may hold zeros    |
+| after an answer, before it was noted      | Upload.is_used                       | the carrier looks, then repeats  |
+| after a generation was superseded         | a staged file that no row names      | swept                            |
+| and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
 """
 
 import logging
@@ -80,7 +80,10 @@ class Recovery:
 
     def _expect_all(self, changes: list[Change]) -> None:
         """Keep each inode that the journal names for its document, until the new tree has listed it."""
-        log.warning("The tree is not the one that the journal knows: %d changes wait until it is listed.", len(changes))
+        log.warning(
+            "The tree is not the one that the journal knows: %d changes wait until it is listed.",
+            len(changes),
+        )
         wanted = {change.inode: change.document for change in changes if change.document is not None}
         wanted |= {
             inode: document for inode, document in self._journal.folders().items() if inode not in wanted
@@ -143,15 +146,22 @@ class Recovery:
         self._journal.put(change)
 
     def _lose(self, change: Change, error: Exception) -> None:
-        log.error("The bytes of inode %d (staged file %d) can't be found: %s", change.inode, change.staged.number if change.staged else 0, error)
+        log.error(
+            "The bytes of inode %d (staged file %d) can't be found: %s",
+            change.inode,
+            change.staged.number if change.staged else 0,
+            error,
+        )
         change.stage, change.error = Stage.FAILED, f"its staged bytes are not there: {error}"
         self._journal.put(change)
 
     def _useless(self) -> Iterator[Change]:
         """What lived only as long as the mount, and what wants nothing."""
         for change in self._view.changes():
-            if change.place is GONE and change.document is None:
+            if (change.place is GONE and change.document is None) or (
+                isinstance(change.place, Place) and self._is_junk(change, change.place)
+            ):
                 yield change
-            elif isinstance(change.place, Place):
-                if self._naming.fate(change.place, is_folder=change.is_folder) is Fate.LOCAL:
-                    yield change
+
+    def _is_junk(self, change: Change, place: Place) -> bool:
+        return self._naming.fate(place, is_folder=change.is_folder) is Fate.LOCAL

@@ -80,7 +80,8 @@ class Remover:
                 return
         elif not same_bytes(known.node.version, change.seen):
             self._settling.give_back(
-                change, "somebody made a newer version of it: it was not deleted; look at it and delete it again"
+                change,
+                "somebody made a newer version of it: it was not deleted; look at it and delete it again",
             )
             return
         await self._delete(change)
@@ -140,4 +141,3 @@ def _sentence(unseen: list[Document]) -> str:
         f"it was not deleted, because it holds what was not seen here or is newer: {named}{more}; "
         "look at it and delete it again"
     )
-

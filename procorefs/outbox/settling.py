@@ -131,7 +131,7 @@ class Settling:
 
     def vanished(self, change: Change) -> None:
         """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
-        if change.place is GONE or not (change.has_bytes or change.is_folder and change.is_placed):
+        if change.place is GONE or not (change.has_bytes or (change.is_folder and change.is_placed)):
             self.dismiss(change)
             return
         log.info("%s was removed in Procore and is made anew.", self._view.path(change.inode))

@@ -1,6 +1,6 @@
 """Bringing the bytes of one generation to the storage, step by step, each written down before the next one begins.
 
-    generation ─▶ digests ─▶ begin (1 call) ─▶ bytes to the storage ─▶ segments put together (1 call) ─▶ Upload.is_stored
+    generation ─▶ digests ─▶ begin (1 call) ─▶ bytes to the storage ─▶ segments put together (1 call) ─▶ is_stored
 
 What makes a version of it is the carrier's last call. An upload that was cut off goes on with the segments that are
 missing; one that has expired begins anew.
@@ -115,7 +115,7 @@ class Uploader:
 
 
 def _is_fresh(upload: Upload) -> bool:
-    """Whether the upload may still be gone on with. One whose last call may have been sent always is: it is looked at."""
+    """Whether the upload may still be gone on with; one whose last call may have been sent is looked at, however old."""
     begun = upload.whole or upload.segmented
     if begun is None or upload.is_used:
         return True

@@ -164,10 +164,10 @@ class View:
         node = self.store.child(folder, shown)
         if node is None:
             return None
-        return self._visible(node, folder)
+        return self._visible(node)
 
-    def _visible(self, node: Node, folder: Inode) -> Node | None:
-        """A node that the store has in a folder, as it shows there; None: a change has it elsewhere."""
+    def _visible(self, node: Node) -> Node | None:
+        """A node of the store as it shows in its folder; None: a change has it elsewhere."""
         change = self._changes.get(node.inode)
         if change is not None:
             if change.place is not FOLLOW:
@@ -215,7 +215,7 @@ class View:
         while batch := self.store.children(folder, after=after, limit=limit):
             for node in batch:
                 shadowed = laid is not None and node.shown in laid.names
-                if not shadowed and (visible := self._visible(node, folder)) is not None:
+                if not shadowed and (visible := self._visible(node)) is not None:
                     yield visible
             if limit < 0 or len(batch) < limit:
                 return

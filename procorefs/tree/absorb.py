@@ -16,8 +16,8 @@ from procorefs.procore.models import Document, DocumentId, FolderListing, Kind
 from procorefs.tree.detail import encode_detail, same_bytes
 from procorefs.tree.names import marked, shown_name
 from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node, State
-from procorefs.tree.store import Known, Row, TreeStore
 from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import Known, Row, TreeStore
 from procorefs.tree.turnstile import Turnstile
 
 

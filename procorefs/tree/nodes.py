@@ -26,7 +26,8 @@ class State(enum.IntEnum):
 class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
     """What Procore has no place for: times, mode and owner that were set here, and what our bytes hash to.
 
-    Times and hash belong to the version `version_id` and end with it; a folder's times, its mode and owner to the document.
+    Times and hash belong to the version `version_id` and end with it; a folder's times, and mode and owner, to the
+    document.
     """
 
     version_id: int | None = None

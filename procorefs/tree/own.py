@@ -102,7 +102,9 @@ class OwnChanges:
             document_id=document.id,
             kind=document.kind,
             state=State.LIVE,
-            read_only=bool(document.read_only) if document.read_only is not None else bool(node and node.read_only),
+            read_only=bool(document.read_only)
+            if document.read_only is not None
+            else bool(node and node.read_only),
             created_at_s=document.created_at_s or (node.created_at_s if node else 0),
             updated_at_s=document.updated_at_s or (node.updated_at_s if node else 0),
             version=document.version,

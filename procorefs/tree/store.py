@@ -67,7 +67,8 @@ CREATE INDEX node_marked ON node (parent, name) WHERE parent IS NOT NULL AND sho
 CREATE INDEX node_apart ON node (state) WHERE state <> 0;
 CREATE INDEX node_unlisted ON node (inode) WHERE kind = 1 AND listed = 0;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-INSERT INTO node VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0, NULL);
+INSERT INTO node
+    VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0, NULL);
 UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
 """
 
@@ -151,8 +152,10 @@ _WRITTEN = (
     "parent, shown, name, document_id, kind, state, read_only, created_at, updated_at, version_id, version_number, "
     "size, version_created_at, url, defect, detail, pass"
 )
-_ORPHANED = _WRITTEN.replace("parent, ", "NULL, ", 1).replace("document_id, ", "NULL, ", 1).replace(
-    "state, ", f"{State.ORPHAN.value}, ", 1
+_ORPHANED = (
+    _WRITTEN.replace("parent, ", "NULL, ", 1)
+    .replace("document_id, ", "NULL, ", 1)
+    .replace("state, ", f"{State.ORPHAN.value}, ", 1)
 )
 _INSERT = f"INSERT INTO node ({_WRITTEN}, listed) VALUES ({', '.join('?' * 17)}, 0)"
 _UPDATE = f"UPDATE node SET ({_WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
@@ -536,7 +539,9 @@ class TreeStore:
     def insert_as(self, inode: Inode, row: Row) -> None:
         """A row under an inode that was reserved for it."""
         self._moves += 1
-        self._db.execute(f"INSERT INTO node (inode, {_WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values()))
+        self._db.execute(
+            f"INSERT INTO node (inode, {_WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values())
+        )
 
     def expect_as(self, document_id: DocumentId, inode: Inode) -> None:
         """Keep an inode for a document that is yet to be listed."""
