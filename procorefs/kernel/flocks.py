@@ -75,7 +75,8 @@ class Flocks:
                 await lock()
                 number = 0
         except trio.Cancelled:
-            flock.reply(errno.ENOTCONN)
+            if not flock.answered:  # the session may have ended before us, and answered all
+                flock.reply(errno.ENOTCONN)
             raise
         except Exception as error:
             number = self._errno_of(Inode(flock.inode), error)

@@ -163,6 +163,10 @@ class Operations(pyfuse3.Operations):
                 self._store.mark_damaged()
         return pyfuse3.FUSEError(answer.errno)
 
+    def errno_of_flock(self, inode: Inode, error: Exception) -> int:
+        """The same for what is no handler here."""
+        return int(self.answer("flock", inode, (), error).errno)
+
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""
         try:

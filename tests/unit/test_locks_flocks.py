@@ -149,6 +149,17 @@ async def test_who_waits_when_the_mount_ends_is_told(room: Room) -> None:
     assert await answer(room, FakeFlock(EX)) == errno.ENOTCONN
 
 
+async def test_who_was_told_by_the_sessions_end_is_not_told_twice(room: Room) -> None:
+    flock = FakeFlock(EX)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(room.flocks.run)
+        room.flocks.asked(flock.as_flock())
+        await wait_all_tasks_blocked()
+        flock.reply(errno.EIO)
+        nursery.cancel_scope.cancel()
+    assert flock.answers == [errno.EIO]
+
+
 async def test_an_interrupt_ends_the_wait(room: Room) -> None:
     flock = FakeFlock(EX)
     async with trio.open_nursery() as nursery:
