@@ -1,0 +1,188 @@
+"""Locks through real mounts of two users: flock reaches Procore, and what others hold is seen."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.mount.test_bridge_mount import errno_of
+from tests.mounting import Mounted, wait_until
+from tests.rooms.client_room import put_file
+from tests.sandbox import SandboxHandle
+
+NAME = "plan.odt"
+ENDS_S = 15.0
+
+
+def flock(path: Path, *words: str) -> int:
+    """`flock -n PATH true`: 0 free, 1 locked."""
+    return subprocess.run(["flock", *words, path, "true"], check=False, timeout=ENDS_S).returncode
+
+
+@contextmanager
+def locked(path: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """`flock PATH …`, once it has the lock."""
+    command = ["flock", *words, path, "sh", "-c", "echo locked; exec sleep 60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "locked\n"
+        yield process
+    finally:
+        kill(process)
+        process.stdout.close()
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """With all its children, who have the lock, too."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(ENDS_S)
+
+
+def patches(sandbox: SandboxHandle) -> int:
+    return sum(count for route, count in sandbox.calls()["by_route"].items() if route.startswith("PATCH"))
+
+
+class Shared:
+    """A document, and two users who have it mounted."""
+
+    def __init__(self, sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+        self.sandbox = sandbox
+        self.document = put_file(sandbox, b"content", NAME)
+        self.mounts = [mount(sandbox, "freshness=0"), mount(sandbox, "freshness=0", second_user=True)]
+        self.mine, self.theirs = (mounted.path / NAME for mounted in self.mounts)
+        for file in (self.mine, self.theirs):
+            assert file.read_bytes() == b"content"
+        sandbox.reset_calls()
+
+    def holder(self, document: int | None = None) -> str | None:
+        """As the server says, who has it checked out."""
+        with self.sandbox.session() as session:
+            query = {"project_id": self.sandbox.project_id}
+            answer = session.get(f"/rest/v1.0/files/{document or self.document}", params=query).json()
+            return answer["checked_out_by"]["name"] if answer["checked_out_by"] else None
+
+    def await_free(self) -> None:
+        wait_until(lambda: self.holder() is None, "the document to be checked in")
+
+
+@pytest.fixture
+def shared(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> Shared:
+    return Shared(sandbox, mount)
+
+
+def test_a_lock_on_one_mount_keeps_another_user_out(shared: Shared) -> None:
+    with locked(shared.mine) as holder:
+        assert shared.holder() is not None
+        assert flock(shared.theirs, "-n") == 1
+        assert flock(shared.theirs, "-n", "-s") == 1
+        assert flock(shared.mine, "-n") == 1
+        kill(holder)
+        shared.await_free()
+    assert patches(shared.sandbox) == 2
+    wait_until(lambda: flock(shared.theirs, "-n") == 0, "the other user to get it")
+    wait_until(lambda: patches(shared.sandbox) == 4, "the other user's check-in")
+
+
+def test_between_programs_of_a_mount_it_costs_nothing_more(shared: Shared) -> None:
+    for _ in range(5):
+        assert flock(shared.mine, "-n") == 0
+    shared.await_free()
+    assert patches(shared.sandbox) == 2
+
+
+def test_ctrl_c_ends_the_wait_for_another_user(shared: Shared) -> None:
+    with locked(shared.mine):
+        assert flock(shared.theirs, "-n") == 1  # from now on its mount knows
+        waiter = subprocess.Popen(["flock", shared.theirs, "true"])
+        waits = Path(f"/proc/{waiter.pid}/wchan")
+        wait_until(lambda: "fuse" in waits.read_text() or "request" in waits.read_text(), "the wait")
+        waiter.send_signal(signal.SIGINT)
+        assert waiter.wait(5) == -signal.SIGINT
+        assert patches(shared.sandbox) == 1
+    shared.await_free()
+
+
+def test_what_another_user_holds_is_not_changed(shared: Shared) -> None:
+    other = shared.theirs.with_name("other.odt")
+    other.write_bytes(b"x")
+    with locked(shared.mine):
+        assert flock(shared.theirs, "-n") == 1
+        for change in (
+            lambda: shared.theirs.open("r+b"),
+            lambda: os.truncate(shared.theirs, 1),
+            lambda: shared.theirs.unlink(),
+            lambda: shared.theirs.rename(shared.theirs.with_name("new.odt")),
+            lambda: other.rename(shared.theirs),
+        ):
+            assert errno_of(change) == errno.EBUSY
+        assert shared.theirs.read_bytes() == b"content"
+    shared.await_free()
+
+
+def test_who_holds_it_may_change_it_and_is_checked_in_after_that(shared: Shared) -> None:
+    with shared.mine.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(b"new")
+    shared.await_free()
+    assert flock(shared.theirs) == 0
+    assert shared.theirs.read_bytes() == b"newtent"
+
+
+def test_a_new_file_is_checked_out_when_it_has_become_a_document(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted]
+) -> None:
+    shared = Shared(sandbox, mount)
+    new = shared.mine.with_name("new.odt")
+    with new.open("xb") as file:
+        file.write(b"x")
+    with locked(new):
+        seen = shared.theirs.with_name("new.odt")
+        wait_until(lambda: patches(sandbox) == 1, "the check-out")
+        assert flock(seen, "-n") == 1
+    wait_until(lambda: flock(seen, "-n") == 0, "the check-in")
+
+
+def test_unmounting_checks_in(shared: Shared) -> None:
+    with shared.mine.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert shared.holder() is not None
+        os.kill(shared.mounts[0].pid, signal.SIGTERM)
+        shared.mounts[0].await_end()
+        assert shared.holder() is None
+
+
+def test_a_killed_daemon_leaves_a_check_out_that_the_next_one_takes_up(
+    shared: Shared, mount: Callable[..., Mounted], sandbox: SandboxHandle
+) -> None:
+    with shared.mine.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        shared.mounts[0].kill()
+    subprocess.run(["umount", "--lazy", shared.mine.parent], check=False, capture_output=True)
+    assert shared.holder() is not None
+    assert flock(shared.theirs, "-n") == 1
+    again = mount(sandbox, at=shared.mine.parent)
+    assert flock(again.path / NAME, "-n") == 0
+    shared.await_free()
+
+
+def test_locks_of_byte_ranges_are_the_kernels(shared: Shared) -> None:
+    with shared.mine.open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+    assert patches(shared.sandbox) == 0
+
+
+def test_a_read_only_mount_checks_nothing_out(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    put_file(sandbox, b"content", NAME)
+    mounted = mount(sandbox, "ro")
+    with locked(mounted.path / NAME):
+        assert flock(mounted.path / NAME, "-n") == 1
+    assert flock(mounted.path / NAME, "-n") == 0
+    assert patches(sandbox) == 0
