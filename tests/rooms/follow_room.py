@@ -12,6 +12,7 @@ from procorefs.tree.absorb import Absorber
 from procorefs.tree.follow import Follower
 from procorefs.tree.nodes import ROOT, Forget, Inode, Node
 from procorefs.tree.store import TreeStore
+from tests.local_work import Inside
 from tests.rooms.client_room import client_of
 from tests.sandbox import SandboxHandle
 
@@ -79,7 +80,7 @@ async def following(
             def forget(what: Sequence[Forget]) -> None:
                 rooms[0].forgotten.extend(what)
 
-            absorber = Absorber(store, lambda _inode: False)
+            absorber = Absorber(store, Inside())
             follower = Follower(store, absorber, client, client.limiter, forget, freshness_s=freshness_s)
             rooms.append(Following(store, follower, client))
             if not follower.complete:

@@ -18,6 +18,7 @@ from procorefs.tree.listing import PAGES_AT_ONCE, Listed
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.shared import SharedWork
 from procorefs.tree.store import TreeStore
+from tests.local_work import Inside
 from tests.unit.tree_project import ROOT_ID, Habits, Project
 
 HOUR_S = 3600.0
@@ -119,7 +120,7 @@ async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
     store = TreeStore(path)
     follower = Follower(
         store,
-        Absorber(store, lambda _inode: False),
+        Absorber(store, Inside()),
         project,
         LocalLimiter(),
         lambda _changes: None,

@@ -19,6 +19,7 @@ from procorefs.tree.looks import BIN_LOOK_S, Looker
 from procorefs.tree.names import encode
 from procorefs.tree.nodes import ROOT, Forget, Inode, Node
 from procorefs.tree.store import TreeStore
+from tests.local_work import Inside
 from tests.unit.tree_project import ROOT_ID, Habits, Project
 
 SECONDS = 9.0
@@ -37,10 +38,10 @@ class Room:
 
     def start(self) -> None:
         self.store = TreeStore(self.path)
-        self.absorber = Absorber(self.store, self.open.__contains__)
+        self.absorber = Absorber(self.store, Inside(self.open))
         self.intake = Intake(self.store, self.project, self.absorber, self._forget)
         ledger = Ledger(self.store)
-        self.looker = Looker(self.store, self.intake, ledger)
+        self.looker = Looker(self.store, self.intake, ledger, self.absorber.own)
         self.listing = FullListing(
             self.store,
             self.absorber,

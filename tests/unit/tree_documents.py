@@ -19,6 +19,7 @@ from procorefs.procore.models import (
 from procorefs.tree.absorb import Absorbed, Absorber
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.store import TreeStore
+from tests.local_work import Inside
 
 ROOT_ID = 1
 SOMEBODY = Person(UserId(5), "Sam", "sam@example.com")
@@ -66,7 +67,7 @@ class Garden:
     def __init__(self, path: Path) -> None:
         self.store = TreeStore(path)
         self.open: set[Inode] = set()
-        self.absorber = Absorber(self.store, self.open.__contains__)
+        self.absorber = Absorber(self.store, Inside(self.open))
         self.list_folder(ROOT, folder(ROOT_ID, "Documents", None))
 
     def take(self, *documents: Document, asked: int | None = None, **options: Any) -> Absorbed:

@@ -1,0 +1,21 @@
+"""What goes on at a mount, for trees without one."""
+
+from collections.abc import Container
+
+from procorefs.tree.nodes import Inode, Node
+
+
+class Inside:
+    """Somebody may be inside of files, and nothing is written."""
+
+    def __init__(self, inside: Container[Inode] = ()) -> None:
+        self._inside = inside
+
+    def is_open(self, inode: Inode) -> bool:
+        return inode in self._inside
+
+    def has_bytes(self, inode: Inode) -> bool:
+        return False
+
+    def removing(self, node: Node) -> None:
+        """Nothing waits."""
