@@ -28,13 +28,14 @@ from procorefs.kernel.bridge import Bridge
 from procorefs.kernel.changing import ChangingOperations, Manners
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.handles import OpenFiles
+from procorefs.kernel.lockfiles import LockFiles
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
-from procorefs.locks.opening import open_locks
+from procorefs.locks.opening import Locking, open_locks
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
@@ -160,7 +161,7 @@ class _Daemon:
                 refused=self._refusals.add,
             )
             operations = self._operations_of(
-                base, writing, follower, OpenFiles(content, siblings, base.drafts)
+                base, writing, locking, follower, OpenFiles(content, siblings, base.drafts)
             )
             flocks = Flocks(locking.locks, operations.errno_of_flock)
             reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
@@ -186,7 +187,7 @@ class _Daemon:
                 await writing.durability.flush()
 
     def _operations_of(
-        self, base: Base, writing: Writing, follower: Follower, files: OpenFiles
+        self, base: Base, writing: Writing, locking: Locking, follower: Follower, files: OpenFiles
     ) -> Operations:
         options = self._mount.options
         rooms = Rooms(
@@ -196,6 +197,9 @@ class _Daemon:
             names=Names(encodes=options.invalid_names == "encode"),
             follower=follower,
             files=files,
+            lock_files=LockFiles(
+                base.view, locking.check_outs, locking.office if options.office_locks else None
+            ),
             notifier=self._notifier,
             ownership=_ownership(self._mount),
             refusals=self._refusals,

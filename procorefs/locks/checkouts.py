@@ -94,6 +94,11 @@ class _Claim:
         self.document, self.until_s, self.in_doubt = document, until_s, True
         self.ends_s.add(until_s)
 
+    def share(self, other: "_Claim") -> None:
+        """Another file is the same document, and we have it."""
+        self.document, self.until_s, self.in_doubt = other.document, other.until_s, False
+        self.ends_s |= other.ends_s
+
     def clear(self) -> None:
         """We have nothing of it."""
         self.document, self.until_s, self.in_doubt = None, 0, False
@@ -205,14 +210,20 @@ class CheckOuts:
         holder = held.holder
         if holder.until_s is not None and holder.until_s <= self._wall_s():
             return None
-        return None if self._is_ours(inode, held.document, holder) else holder
+        return None if self._is_ours(held.document, holder) else holder
 
-    def _is_ours(self, inode: Inode, document: DocumentId, holder: Holder) -> bool:
+    def _is_ours(self, document: DocumentId, holder: Holder) -> bool:
         """One in doubt must be the very one that we asked for, and not one that another host made as the same user."""
-        claim = self._claims.get(inode)
-        if holder.user != self._me or claim is None or claim.document != document:
-            return False
-        return not claim.in_doubt or holder.until_s in claim.ends_s
+        return holder.user == self._me and any(
+            not claim.in_doubt or holder.until_s in claim.ends_s for claim in self._claims_of(document)
+        )
+
+    def _claims_of(self, document: DocumentId) -> list[_Claim]:
+        """Nearly always one, or none.
+
+        A file that is renamed onto another is its document from then on, and who had the other one open keeps its lock.
+        """
+        return [claim for claim in self._claims.values() if claim.document == document]
 
     def is_kept(self, inode: Inode) -> bool:
         """Whether we are sure to have it checked out."""
@@ -273,6 +284,11 @@ class CheckOuts:
                 raise HeldByAnother(holder)
             await trio.sleep(self._next_look_s(holder))
 
+    async def look(self, inode: Inode) -> None:
+        """Learn who has it checked out, for somebody who is about to open it. Raises ProcoreError."""
+        if not self.is_kept(inode) and self._documents.held(inode) is not None:
+            await self._look(inode)
+
     async def _look(self, inode: Inode) -> None:
         """Ask Procore, unless somebody just did; who comes while somebody asks gets the same answer."""
         looked_at_s = self._looked_at_s.get(inode)
@@ -314,6 +330,10 @@ class CheckOuts:
         held = self._documents.held(claim.inode)
         document = held.document if held else None
         now_s = trio.current_time()
+        if document is None and claim.holds:
+            document = (
+                claim.document
+            )  # another file was renamed over it: it stays locked until its holder lets go
         if claim.document is not None and (not claim.holds or claim.document != document):
             return await self._give_up(claim)
         if not claim.holds:
@@ -330,6 +350,10 @@ class CheckOuts:
             return await self._renew(claim, document)
         if claim.try_at_s > now_s and all(asker.patient for asker in claim.askers):
             return claim.try_at_s
+        for other in self._claims_of(document):
+            if self._has(other):
+                claim.share(other)
+                return now_s
         return await self._take(claim, document)
 
     async def _take(self, claim: _Claim, document: DocumentId) -> float:
@@ -404,6 +428,10 @@ class CheckOuts:
             claim.answer(None)
         if not claim.holds and claim.idle_until_s > now_s:
             return claim.idle_until_s
+        assert claim.document is not None
+        if len(self._claims_of(claim.document)) > 1:
+            claim.clear()  # the last one checks it in
+            return now_s
         if claim.until_s > wall_s and self._documents.is_unsent(claim.inode):
             return now_s + STATE_LOOK_S
         retry_in_s = await self._check_in(claim)
@@ -436,7 +464,7 @@ class CheckOuts:
             return not claim.in_doubt  # another document took its inode: what it was we remember
         if held.holder is None:
             return not claim.in_doubt
-        return self._is_ours(claim.inode, held.document, held.holder)
+        return self._is_ours(held.document, held.holder)
 
     def _let_go(self, claim: _Claim) -> None:
         assert claim.document is not None

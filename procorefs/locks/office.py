@@ -12,7 +12,7 @@ whose name stands in it and offers a copy. Names are a directory's bytes.
 """
 
 import enum
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable
 from datetime import datetime
 from typing import Protocol
 
@@ -21,8 +21,10 @@ from procorefs.tree.nodes import Inode
 
 MAX_NAME_BYTES = 255
 
+SHORTENED = b"~$"
+"""How Microsoft's lock files begin, whose names may leave something out."""
+
 _LIBRE_PREFIX, _LIBRE_SUFFIX = b".~lock.", b"#"
-_OWNER_PREFIX = b"~$"
 
 _WORD = frozenset({"doc", "docm", "docx", "dot", "dotm", "dotx", "odt", "rtf"})
 _EXCEL = frozenset({"ods", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"})
@@ -45,8 +47,15 @@ def is_lock_file(name: bytes) -> bool:
     """Whether a name is that of a lock file, of whatever document."""
     is_libre = name.startswith(_LIBRE_PREFIX) and name.endswith(_LIBRE_SUFFIX)
     return (is_libre and len(name) > len(_LIBRE_PREFIX + _LIBRE_SUFFIX)) or (
-        name.startswith(_OWNER_PREFIX) and len(name) > len(_OWNER_PREFIX)
+        name.startswith(SHORTENED) and len(name) > len(SHORTENED)
     )
+
+
+def plain_names(lock_name: bytes) -> list[bytes]:
+    """Names that the document may have if its program shortens nothing, or little was there to be shortened."""
+    if lock_name.startswith(_LIBRE_PREFIX):
+        return [lock_name[len(_LIBRE_PREFIX) : -len(_LIBRE_SUFFIX)]]
+    return [lock_name[len(SHORTENED) :]]
 
 
 def document_of(lock_name: bytes, siblings: Collection[bytes]) -> bytes | None:
@@ -59,9 +68,9 @@ def document_of(lock_name: bytes, siblings: Collection[bytes]) -> bytes | None:
     if lock_name.startswith(_LIBRE_PREFIX):
         name = lock_name[len(_LIBRE_PREFIX) : -len(_LIBRE_SUFFIX)]
         return name if name in siblings else None
-    meant = [name for name in siblings if _owner_name(name) == lock_name]
-    if not meant and lock_name[len(_OWNER_PREFIX) :] in siblings:
-        return lock_name[len(_OWNER_PREFIX) :]
+    meant = [name for name in siblings if _owner_name(name) == lock_name and not is_lock_file(name)]
+    if not meant and lock_name[len(SHORTENED) :] in siblings:
+        return lock_name[len(SHORTENED) :]
     return meant[0] if len(meant) == 1 else None
 
 
@@ -93,7 +102,7 @@ def _owner_name(document_name: bytes) -> bytes | None:
     if program is Program.WORD:
         stem_characters = len(name.rpartition(".")[0])
         name = name[2 if stem_characters >= 8 else stem_characters == 7 :]
-    return _OWNER_PREFIX + name.encode("utf-8", "surrogateescape")
+    return SHORTENED + name.encode("utf-8", "surrogateescape")
 
 
 def content_for(program: Program, holder_name: str, *, since: datetime | None = None) -> bytes:
@@ -153,15 +162,22 @@ class OfficeLocks:
         self._check_outs = check_outs
         self._documents: dict[tuple[Inode, bytes], Inode] = {}
 
-    def created(self, folder: Inode, lock_name: bytes, documents: Iterable[tuple[bytes, Inode]]) -> None:
-        """A file of such a name was created, or renamed to it; `documents` are the files beside it."""
-        by_name = dict(documents)
-        name = document_of(lock_name, by_name)
-        if name is None:
-            return
+    def created(self, folder: Inode, lock_name: bytes, document: Inode) -> None:
+        """A lock file of that document was created, or got its name."""
         self.removed(folder, lock_name)
-        inode = self._documents[folder, lock_name] = by_name[name]
-        self._check_outs.hold(inode, (folder, lock_name))
+        self._documents[folder, lock_name] = document
+        self._check_outs.hold(document, (folder, lock_name))
+
+    def replaced(self, folder: Inode, document_name: bytes, inode: Inode) -> None:
+        """Another file has a document's name now: programs save so. What was wished for it is wished for that one."""
+        if not self._documents:
+            return
+        for lock_name in lock_file_names(document_name):
+            before = self._documents.get((folder, lock_name))
+            if before is not None and before != inode:
+                self._documents[folder, lock_name] = inode
+                self._check_outs.hold(inode, (folder, lock_name))
+                self._check_outs.drop(before, (folder, lock_name))
 
     def removed(self, folder: Inode, lock_name: bytes) -> None:
         """It is gone, or has another name; also when it never was a lock file."""

@@ -186,3 +186,76 @@ def test_a_read_only_mount_checks_nothing_out(sandbox: SandboxHandle, mount: Cal
         assert flock(mounted.path / NAME, "-n") == 1
     assert flock(mounted.path / NAME, "-n") == 0
     assert patches(sandbox) == 0
+
+
+# The lock files of office programs
+
+LOCK_FILE = f".~lock.{NAME}#"
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.startswith((".~lock.", "~$")))
+
+
+def test_a_lock_file_checks_its_document_out_and_shows_others_who_has_it(shared: Shared) -> None:
+    mine, theirs = (file.with_name(LOCK_FILE) for file in (shared.mine, shared.theirs))
+    assert not theirs.exists()
+    mine.write_text("Me,me,host,01.01.2026 10:00,file:///home/me;")
+    wait_until(lambda: shared.holder() is not None, "the check-out")
+    name = shared.holder()
+    assert name is not None
+    wait_until(theirs.exists, "the other mount to look")
+    assert theirs.read_text() == f"{name},procore,procore,,procore;"
+    assert theirs.stat().st_size == len(theirs.read_bytes())
+    assert name.encode("utf-16-le") in theirs.with_name(f"~${NAME}").read_bytes()
+    assert listed(theirs.parent) == [LOCK_FILE, f"~${NAME}"]
+    assert errno_of(lambda: theirs.open("x")) == errno.EEXIST
+    for change in (lambda: theirs.write_text("mine now"), theirs.unlink, lambda: os.truncate(theirs, 0)):
+        assert errno_of(change) in (errno.EACCES, errno.EPERM, errno.ENOENT)
+    assert errno_of(lambda: shared.theirs.open("r+b")) == errno.EBUSY
+    assert listed(mine.parent) == [LOCK_FILE]
+    assert mine.read_text().startswith("Me,")
+    mine.unlink()
+    shared.await_free()
+    assert patches(shared.sandbox) == 2
+    wait_until(lambda: not theirs.exists(), "the lock file to go")
+    theirs.write_text("Them,them,host,01.01.2026 10:00,file:///home/them;")
+    wait_until(lambda: shared.holder() not in (None, name), "the other user's check-out")
+    theirs.unlink()
+    shared.await_free()
+
+
+def test_who_saves_by_renaming_keeps_the_check_out(shared: Shared) -> None:
+    lock_file = shared.mine.with_name(LOCK_FILE)
+    lock_file.write_text("Me,me,host,,;")
+    wait_until(lambda: shared.holder() is not None, "the check-out")
+    temporary = shared.mine.with_name("lu12345.tmp")
+    temporary.write_bytes(b"saved")
+    temporary.rename(shared.mine)
+    wait_until(lambda: shared.theirs.read_bytes() == b"saved", "the upload")
+    assert shared.holder() is not None
+    lock_file.unlink()
+    shared.await_free()
+
+
+def test_words_shortened_name_is_understood(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    put_file(sandbox, b"content", "Quarterly.docx")
+    mounted = mount(sandbox)
+    lock_file = mounted.path / "~$arterly.docx"
+    lock_file.write_bytes(b"x")
+    wait_until(lambda: patches(sandbox) == 1, "the check-out")
+    lock_file.unlink()
+    wait_until(lambda: patches(sandbox) == 2, "the check-in")
+
+
+def test_when_switched_off_lock_files_are_files(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted]
+) -> None:
+    document = put_file(sandbox, b"content", NAME)
+    sandbox.act("check_out", id=document)
+    mounted = mount(sandbox, "office_locks=off")
+    lock_file = mounted.path / LOCK_FILE
+    assert not lock_file.exists()
+    lock_file.touch()
+    lock_file.unlink()
+    assert patches(sandbox) == 0

@@ -385,6 +385,40 @@ async def test_a_file_without_a_document_is_locked_here(project: Project, mount:
         await ends(lambda: project.holder(DOCUMENT) is None)
 
 
+async def test_a_lock_outlives_that_another_file_is_renamed_over_it(project: Project, mount: Mount) -> None:
+    """The file that came instead is the document from then on; the old one's holder still has it."""
+    async with locking(mount) as locks:
+        await lock(locks, A)
+        mount.documents = {LOCAL: DOCUMENT}
+        await trio.sleep(1200)
+        assert project.holder(DOCUMENT) is not None
+        assert locks.held_by_other(LOCAL) is None
+        sent = len(project.sent)
+        await locks.lock(LOCAL, B, EXCLUSIVE, wait=False)  # another file, as on a local disk
+        locks.unlock(FILE, A)
+        await trio.sleep(10)
+        assert project.holder(DOCUMENT) is not None
+        assert len(project.sent) == sent
+        locks.unlock(LOCAL, B)
+        await ends(lambda: project.holder(DOCUMENT) is None)
+        assert len(project.sent) == sent + 1
+
+
+async def test_a_wish_that_moves_to_the_file_that_came_instead_sends_nothing(
+    project: Project, mount: Mount
+) -> None:
+    async with locking(mount) as locks:
+        locks.check_outs.hold(FILE, "office")
+        await ends(lambda: locks.check_outs.is_kept(FILE))
+        mount.documents = {LOCAL: DOCUMENT}
+        locks.check_outs.hold(LOCAL, "office")
+        locks.check_outs.drop(FILE, "office")
+        await trio.sleep(10)
+        assert len(project.sent) == 1
+        locks.check_outs.drop(LOCAL, "office")
+        await ends(lambda: project.holder(DOCUMENT) is None)
+
+
 async def test_a_check_in_waits_for_the_bytes_written_under_the_lock(project: Project, mount: Mount) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)

@@ -43,7 +43,7 @@ def test_the_names_that_programs_look_for(document: bytes, owner_file: bytes | N
     assert list(names) == [b".~lock." + document + b"#", *([owner_file] if owner_file else [])]
     for name in names:
         assert is_lock_file(name)
-        assert document_of(name, {document, b"other.docx", b"x"}) == document
+        assert document_of(name, {document, b"other.docx", b"x", *names}) == document
 
 
 def test_names_that_are_too_long_for_a_directory_are_left_out() -> None:
@@ -160,18 +160,27 @@ class Wishes:
 def test_each_lock_file_is_a_wish_until_it_is_removed() -> None:
     wishes = Wishes()
     office = OfficeLocks(wishes)
-    beside = [(b"a.odt", Inode(5)), (b"b.odt", Inode(6))]
-    office.created(FOLDER, b".~lock.a.odt#", beside)
-    office.created(FOLDER, b".~lock.a.odt#", beside)
-    office.created(FOLDER, b"~$a.odt", beside)
-    office.created(FOLDER, b".~lock.missing.odt#", beside)
-    office.created(FOLDER, b"b.odt", beside)
+    office.created(FOLDER, b".~lock.a.odt#", Inode(5))
+    office.created(FOLDER, b".~lock.a.odt#", Inode(5))
+    office.created(FOLDER, b"~$a.odt", Inode(5))
     assert [inode for inode, _ in wishes.holds] == [5, 5]
     office.removed(FOLDER, b".~lock.a.odt#")
     office.removed(FOLDER, b".~lock.a.odt#")
     office.removed(Inode(9), b"~$a.odt")
     assert [inode for inode, _ in wishes.holds] == [5]
     office.removed(FOLDER, b"~$a.odt")
+    assert wishes.holds == []
+
+
+def test_a_program_that_saves_by_renaming_keeps_its_lock() -> None:
+    wishes = Wishes()
+    office = OfficeLocks(wishes)
+    office.created(FOLDER, b".~lock.a.odt#", Inode(5))
+    office.replaced(FOLDER, b"a.odt", Inode(6))
+    office.replaced(FOLDER, b"a.odt", Inode(6))
+    office.replaced(FOLDER, b"b.odt", Inode(7))
+    assert [inode for inode, _ in wishes.holds] == [6]
+    office.removed(FOLDER, b".~lock.a.odt#")
     assert wishes.holds == []
 
 
