@@ -1,8 +1,10 @@
 """Locks through real mounts of two users: flock reaches Procore, and what others hold is seen."""
 
+import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -259,3 +261,135 @@ def test_when_switched_off_lock_files_are_files(
     lock_file.touch()
     lock_file.unlink()
     assert patches(sandbox) == 0
+
+
+# LibreOffice itself, through its own remote control
+
+UNO_PYTHON = "/usr/bin/python3"
+
+EDITOR = """
+import os, sys, time, uno
+from com.sun.star.beans import PropertyValue
+
+pipe, path = sys.argv[1:]
+local = uno.getComponentContext()
+resolver = local.ServiceManager.createInstance("com.sun.star.bridge.UnoUrlResolver")
+for attempt in range(600):
+    try:
+        context = resolver.resolve(f"uno:pipe,name={pipe};urp;StarOffice.ComponentContext")
+        break
+    except Exception:
+        time.sleep(0.1)
+desktop = context.ServiceManager.createInstance("com.sun.star.frame.Desktop")
+document = desktop.loadComponentFromURL(uno.systemPathToFileUrl(path), "_blank", 0, ())
+print("read-only" if document.isReadonly() else "opened", flush=True)
+for line in sys.stdin:
+    if line == "save\\n":
+        document.Text.setString("written by the office")
+        document.store()
+        print("saved", flush=True)
+document.close(True)
+print("closed", flush=True)
+desktop.terminate()
+"""
+
+
+def has_office() -> bool:
+    uno = [UNO_PYTHON, "-c", "import uno"]
+    return shutil.which("soffice") is not None and subprocess.run(uno, check=False).returncode == 0
+
+
+class Office:
+    """LibreOffice with a document open."""
+
+    def __init__(self, document: Path, profile: Path) -> None:
+        pipe = f"procorefs-{profile.name}-{os.getpid()}"
+        self._office = subprocess.Popen(
+            [
+                "soffice",
+                "--headless",
+                "--norestore",
+                f"-env:UserInstallation=file://{profile}",
+                f"--accept=pipe,name={pipe};urp",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._editor = subprocess.Popen(
+            [UNO_PYTHON, "-c", EDITOR, pipe, document],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.opened = self.says()
+
+    def says(self) -> str:
+        assert self._editor.stdout is not None
+        return self._editor.stdout.readline().rstrip()
+
+    def save(self) -> None:
+        assert self._editor.stdin is not None
+        self._editor.stdin.write("save\n")
+        self._editor.stdin.flush()
+        assert self.says() == "saved"
+
+    def close(self) -> None:
+        assert self._editor.stdin is not None
+        self._editor.stdin.close()
+        assert self.says() == "closed"
+
+    def end(self) -> None:
+        for process in (self._editor, self._office):
+            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._office.pid, signal.SIGKILL)
+        for process in (self._editor, self._office):
+            process.wait(ENDS_S)
+        for stream in (self._editor.stdin, self._editor.stdout):
+            assert stream is not None
+            stream.close()
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Callable[[Path], Office]]:
+    if not has_office():
+        pytest.skip("needs LibreOffice and its Python module")
+    running: list[Office] = []
+
+    def open_in_office(document: Path) -> Office:
+        running.append(Office(document, tmp_path / f"office{len(running)}"))
+        return running[-1]
+
+    yield open_in_office
+    for program in running:
+        program.end()
+
+
+def convert(document: Path, into: Path, profile: Path) -> None:
+    words = ["soffice", "--headless", f"-env:UserInstallation=file://{profile}", "--convert-to", "odt"]
+    subprocess.run([*words, "--outdir", into, document], check=True, capture_output=True, timeout=120)
+
+
+def test_libreoffice_edits_in_the_mount_and_another_one_sees_who(
+    shared: Shared, office: Callable[[Path], Office], tmp_path: Path
+) -> None:
+    text = tmp_path / "plan.txt"
+    text.write_text("one two three")
+    convert(text, shared.mine.parent, tmp_path / "office0")
+    before = shared.mine.read_bytes()
+    assert before[:2] == b"PK"
+    wait_until(lambda: shared.theirs.read_bytes() == before, "the upload")
+    first = office(shared.mine)
+    assert first.opened == "opened"
+    wait_until(lambda: shared.holder() is not None, "the check-out")
+    second = office(shared.theirs)
+    assert second.opened == "read-only"
+    first.save()
+    after = shared.mine.read_bytes()
+    assert after != before
+    assert shared.holder() is not None
+    first.close()
+    shared.await_free()
+    wait_until(lambda: shared.theirs.read_bytes() == after, "the upload", 1)  # the check-in came after it
+    assert listed(shared.mine.parent) == []
