@@ -29,6 +29,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -248,9 +249,6 @@ WRAP(read, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_
 WRAP(write,
      (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi),
      (req, ino, buf, size, off, fi))
-WRAP(write_buf,
-     (fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off, struct fuse_file_info *fi),
-     (req, ino, bufv, off, fi))
 WRAP(flush, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))
 WRAP(fsync, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi),
      (req, ino, datasync, fi))
@@ -352,6 +350,8 @@ static void wrap_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size
 }
 
 #include "flocks.h"
+
+#include "quick.h"
 
 /* ---- The session --------------------------------------------------------------------------------- */
 
@@ -501,7 +501,10 @@ EXPORTED int exported_mount(struct fuse_session *unmounted, const char *mountpoi
 int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
     int (*function)(struct fuse_session *, const char *) = real("fuse_session_mount");
     int error = function == NULL ? -1 : function(unmounted, mountpoint);
-    return error != 0 ? error : patch_replies(unmounted);
+    if (error != 0)
+        return error;
+    session_fd = fuse_session_fd(unmounted);
+    return patch_replies(unmounted);
 }
 
 #define DESTROY_WAIT_S 2
@@ -511,6 +514,7 @@ int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
 EXPORTED void exported_destroy(struct fuse_session *going) __asm__("fuse_session_destroy");
 void exported_destroy(struct fuse_session *going) {
     answer_all_flocks(ENOTCONN);
+    session_fd = -1;
     struct timespec deadline;
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += DESTROY_WAIT_S;
@@ -589,6 +593,10 @@ static PyMethodDef module_methods[] = {
      "The request whose handler begins, or None when it was taken already; empties the slot."},
     {"set_opendir_policy", set_opendir_policy, METH_O,
      "Set the callable inode -> bool that says whether the kernel may keep its listing; None: never."},
+    {"set_writer", set_writer, METH_O,
+     "Set the callable (handle, offset, view) -> bool that may write on the spot; None: all goes to the handler."},
+    {"request_comes", request_comes, METH_O,
+     "Whether the kernel has a request for us, now or within so many nanoseconds."},
     {"set_flock_handler", set_flock_handler, METH_O,
      "Before a session is made: set what is called with each Flock; None: the kernel answers flock itself."},
     {"set_release_hook", set_release_hook, METH_O,
