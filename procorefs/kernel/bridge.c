@@ -468,6 +468,17 @@ static ssize_t plain_read(int fd, void *buffer, size_t size, void *userdata) {
     return read(fd, buffer, size);
 }
 
+/* A handle that goes past the kernel's pages (pages.py) may be mapped all the same: kernels from 6.6 on
+ * do that when they are told so, older ones ignore it and refuse a shared mapping of such a handle. */
+#define DIRECT_IO_ALLOW_MMAP (1u << (36 - 32)) /* in flags2; not in the headers of older kernels */
+
+static void allow_mapping(struct fuse_init_out *reply, size_t size) {
+    if (size >= offsetof(struct fuse_init_out, flags2) + sizeof(reply->flags2)) {
+        reply->flags |= FUSE_INIT_EXT;
+        reply->flags2 |= DIRECT_IO_ALLOW_MMAP;
+    }
+}
+
 static ssize_t patching_writev(int fd, struct iovec *parts, int count, void *userdata) {
     (void)userdata;
     if (must_allow_parallel && count == 2 && parts[1].iov_len >= offsetof(struct fuse_init_out, max_background)) {
@@ -475,6 +486,7 @@ static ssize_t patching_writev(int fd, struct iovec *parts, int count, void *use
         if (header->unique != 0 && header->error == 0) { /* not a notification of another thread */
             struct fuse_init_out *reply = parts[1].iov_base;
             reply->flags |= FUSE_PARALLEL_DIROPS;
+            allow_mapping(reply, parts[1].iov_len);
             must_allow_parallel = false;
         }
     }

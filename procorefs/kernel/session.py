@@ -12,8 +12,8 @@ import trio
 
 from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge import Bridge, pyfuse3
-from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.changing import ChangingOperations
+from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.request_size import widen_read_ahead
 from procorefs.kernel.turns import take_turns

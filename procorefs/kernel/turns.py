@@ -40,17 +40,23 @@ def take_turns(bridge: Bridge) -> None:
 class Turns:
     """Whose turn it is: the worker's that has just answered, or anybody's."""
 
-    def __init__(self, request_comes: Callable[[int], bool], original: Wait) -> None:
+    def __init__(
+        self,
+        request_comes: Callable[[int], bool],
+        original: Wait,
+        now_s: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._request_comes = request_comes
         self._original = original
+        self._now_s = now_s
         self._until_s = 0.0
 
     async def wait(self) -> bool:
         """Return True when a request is there, False when there will be none any more."""
-        if time.perf_counter() < self._until_s and self._request_comes(SOON_NS):
+        if self._now_s() < self._until_s and self._request_comes(SOON_NS):
             return True
         while await self._original():
             if self._request_comes(0):  # else another worker, whose turn it was, has taken it
-                self._until_s = time.perf_counter() + TURN_S
+                self._until_s = self._now_s() + TURN_S
                 return True
         return False
