@@ -8,7 +8,6 @@ desk.assert_same(source)                  Procore has these folders and files, b
 
 import errno
 import hashlib
-import math
 import os
 import random
 import subprocess

@@ -27,10 +27,11 @@ from procorefs.outbox.errors import (
     NotEmpty,
     NotPermitted,
 )
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
@@ -43,8 +44,8 @@ INODES_AT_ONCE = 256
 class Neighbours:
     """Whom edits ask and tell."""
 
-    is_sending: Callable[[Inode], bool]
-    """Whether a call about it is under way: then its document can't change hands."""
+    flights: Flights
+    """The calls under way: their answers are taken up for whoever has the document by then (`take_late`)."""
     touched: Callable[[Inode], None]
     """Something about its change is new, or it has none any more."""
     holder_of: Callable[[Inode], str | None]
@@ -181,7 +182,7 @@ class Edits:
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.is_sending(node.inode):
+            if change.document is None and not self._neighbours.flights.has(node.inode):
                 self._forget(change)
             else:
                 change.seen = node.version
@@ -282,8 +283,7 @@ class Edits:
         """The source becomes what the target was in Procore; the target goes, but for those inside."""
         theirs = self._view.change(target.inode)
         document = theirs.document if theirs is not None else target.document_id
-        is_sending = self._neighbours.is_sending(target.inode) or self._neighbours.is_sending(source.inode)
-        if source.is_folder or document is None or is_sending:
+        if source.is_folder or document is None:
             self._remove(target)
             return
         self._give_up_document(change, source)
@@ -318,7 +318,9 @@ class Edits:
     def _inherit_document(self, change: Change, document: DocumentId) -> None:
         with self._store.transaction():
             self._own.claim(document, change.inode)
-        change.document, change.upload = document, None
+        change.document = document
+        if change.upload is not None and change.upload.is_used:
+            change.upload = None  # the storage's bytes may be used once, for any document
 
     def _move(self, change: Change, place: Place) -> None:
         self._replace(change, place)
@@ -353,7 +355,7 @@ class Edits:
 
     def _inherit(self, change: Change) -> None:
         """A file without a document takes over that of its name, if it was just removed or renamed away here."""
-        if change.document is not None or self._neighbours.is_sending(change.inode):
+        if change.document is not None:
             return
         departed = self._departed(change)
         if departed is None or departed.document is None:
@@ -378,9 +380,41 @@ class Edits:
         if node is None or node.kind is not change.kind or node.inode == change.inode:
             return None
         departed = self._view.change(node.inode)
-        if departed is None or departed.place is FOLLOW or self._neighbours.is_sending(node.inode):
+        if departed is None or departed.place is FOLLOW or self._neighbours.flights.moves(node.inode):
             return None
         return departed if departed.place is GONE or not change.is_folder else None
+
+    def pass_on(self, change: Change) -> bool:
+        """Give the document of a removed file to who has been made under its name meanwhile; False: nobody was."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.parent is None:
+            return False
+        newcomer = self._view.child(known.node.parent, known.node.shown)
+        theirs = self._view.change(newcomer.inode) if newcomer is not None else None
+        if theirs is None or theirs.document is not None or theirs.kind is not change.kind:
+            return False
+        with self._moment():
+            self._inherit(theirs)
+            self.follow_if_there(theirs)
+            self._write(theirs)
+        return theirs.document is not None
+
+    def take_stray(self, document: Document, parent: Inode, *, asked: int) -> None:
+        """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
+        now_s = time.time()
+        change = Change(
+            self._reserve(),
+            document.kind,
+            GONE,
+            document=document.id,
+            seen=document.version,
+            created_at_s=now_s,
+            touched_at_s=now_s,
+        )
+        self._own.put(document, change.inode, parent, None, asked=asked)
+        self._view.lay(change)
+        self._write(change)
+        self.pass_on(change)
 
     def follow_if_there(self, change: Change) -> None:
         """A change whose place is where Procore has the document needs none of its own."""
@@ -584,7 +618,9 @@ class Edits:
             self._write(change)
 
     def note(self, change: Change, *, touched: bool = False) -> None:
-        """Write down how far a change has come."""
+        """Write down how far a change has come; one that was given up meanwhile has nothing to write."""
+        if self._view.change(change.inode) is not change:
+            return
         self._put(change)
         if touched:
             self._neighbours.touched(change.inode)

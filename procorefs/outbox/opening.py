@@ -14,6 +14,7 @@ from procorefs.outbox.carrier import Carrier, Rooms
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal, open_journal
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.naming import Naming
@@ -120,7 +121,7 @@ def open_writing(
 ) -> Writing:
     """The rooms that change things, on top of the base."""
     store, own, view, drafts = base.store, base.absorber.own, base.view, base.drafts
-    queue = Queue()
+    queue, flights = Queue(), Flights()
     edits = Edits(
         store,
         own,
@@ -128,7 +129,7 @@ def open_writing(
         drafts,
         base.journal,
         base.naming,
-        Neighbours(is_sending=queue.is_sending, touched=queue.touched, holder_of=holder_of),
+        Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
     base.local.pin = edits.pin
     changes = ProjectChanges(client)
@@ -139,7 +140,8 @@ def open_writing(
         uploader,
         settling,
         Verifier(content, me),
-        Remover(store, own, view, client, changes, settling),
+        Remover(store, own, view, client, changes, settling, flights),
+        flights,
     )
     outbox = Outbox(
         store=store,
@@ -148,6 +150,7 @@ def open_writing(
         edits=edits,
         naming=base.naming,
         queue=queue,
+        flights=flights,
         carrier=carrier,
         settling=settling,
         tally=Tally(uploader),

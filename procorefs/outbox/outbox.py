@@ -8,6 +8,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -18,6 +19,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.face import Counts, Item, is_at_or_below
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
@@ -52,6 +54,16 @@ BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
 
 
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Bytes on their way, which may give way to others."""
+
+    change: Change
+    number: int | None
+    """Of the generation; None: they are fetched from another document first."""
+    scope: trio.CancelScope
+
+
 class Outbox:
     """Runs the workers; `run` must run. Answers face.Outbox."""
 
@@ -64,6 +76,7 @@ class Outbox:
         edits: Edits,
         naming: Naming,
         queue: Queue,
+        flights: Flights,
         carrier: Carrier,
         settling: Settling,
         tally: Tally,
@@ -77,6 +90,7 @@ class Outbox:
         self._edits = edits
         self._naming = naming
         self._queue = queue
+        self._flights = flights
         self._carrier = carrier
         self._settling = settling
         self._tally = tally
@@ -87,9 +101,7 @@ class Outbox:
         self._not_before: dict[Inode, float] = {}  # wall time
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
-        self._scopes: dict[
-            Inode, tuple[int, trio.CancelScope]
-        ] = {}  # transfers that may give way to newer bytes
+        self._transfers: dict[Inode, Transfer] = {}
         self._busy: tuple[float, frozenset[Inode]] = (-1.0, frozenset())
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
         self._troubles = 0  # in a row
@@ -123,11 +135,12 @@ class Outbox:
             if change is not None and change.stage is Stage.OPEN:
                 self._queue.put(inode, None)
                 continue
+            if inode in self._queue.sending:
+                self._give_way(inode, change)
             if change is None:
                 self._let_go(inode)
                 continue
             if inode in self._queue.sending:
-                self._give_way(change)
                 continue
             wait_s = pause_s(change, self._facts(change))
             if wait_s is None:
@@ -147,15 +160,21 @@ class Outbox:
         for event in self._waiters.pop(inode, ()):
             event.set()
 
-    def _give_way(self, change: Change) -> None:
-        """Drop a running upload for newer bytes, unless its last call has begun, or that happened too often."""
-        running = self._scopes.get(change.inode)
-        if running is None or change.staged is None or change.staged.number == running[0]:
+    def _give_way(self, inode: Inode, change: Change | None) -> None:
+        """Drop a transfer that nobody wants any more, or for newer bytes, unless that happened too often.
+
+        The last call, which makes the version, is never taken back.
+        """
+        running = self._transfers.get(inode)
+        if running is None or self._flights.has(inode):
             return
-        is_late = change.upload is not None and change.upload.is_used
-        if not is_late and change.dropped_uploads < 3:
-            change.dropped_uploads += 1
-            running[1].cancel()
+        if change is not running.change or not change.has_bytes:
+            running.scope.cancel()
+        elif running.number is not None and change.staged and change.staged.number != running.number:
+            is_late = change.upload is not None and change.upload.is_used
+            if not is_late and change.dropped_uploads < 3:
+                change.dropped_uploads += 1
+                running.scope.cancel()
 
     def _facts(self, change: Change) -> Facts:
         place = change.place
@@ -232,11 +251,11 @@ class Outbox:
 
     def _block(self, inode: Inode, by: Inode, why: str, nursery: trio.Nursery) -> None:
         change = self._view.change(by)
-        if change is None or by == inode:
+        if (change is None and by not in self._queue.sending) or by == inode:
             self._queue.put(inode, trio.current_time() + 1.0)
             return
         self._queue.block(inode, by, why)
-        if is_departure(change) and by not in self._queue.sending:
+        if change is not None and is_departure(change) and by not in self._queue.sending:
             self._hurried.add(by)  # somebody needs the name
             self._queue.touched(by)
             self._queue.block(inode, by, why)
@@ -255,13 +274,14 @@ class Outbox:
         scope = trio.CancelScope()
         try:
             with scope:
-                if change is not None and change.staged is not None:
-                    self._scopes[inode] = (change.staged.number, scope)
+                if change is not None and change.has_bytes:
+                    number = change.staged.number if change.staged is not None else None
+                    self._transfers[inode] = Transfer(change, number, scope)
                 await work(inode)
         except Exception as caught:
             error = caught
         finally:
-            self._scopes.pop(inode, None)
+            self._transfers.pop(inode, None)
             self._queue.sending.discard(inode)
             self._queue.touched(inode)
         if change is None:
@@ -276,12 +296,15 @@ class Outbox:
             self._note_failure(inode, change, error)
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
+        if self._view.change(inode) is not change:
+            log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
+            return
         match error:
             case Superseded():
                 return
             case Blocked():
                 self._queue.fresh.discard(inode)
-                if self._view.change(error.by) is None:
+                if self._view.change(error.by) is None and error.by not in self._queue.sending:
                     self._later(change, error, 1.0)
                     self._queue.touched(inode)
                 else:
