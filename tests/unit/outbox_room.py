@@ -12,8 +12,8 @@ from procorefs.content.staging import Staging
 from procorefs.outbox.change import Change
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.opening import JOURNAL, STAGING, Base, open_base
-from procorefs.outbox.queue import Queue
 from procorefs.procore.models import Document, FolderListing
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.tree.store import TreeStore
@@ -28,6 +28,7 @@ class Room:
         self.directory = directory
         self.base = base
         self.store, self.view, self.drafts, self.journal = base.store, base.view, base.drafts, base.journal
+        self.flights = Flights()
         self.edits = Edits(
             base.store,
             base.absorber.own,
@@ -35,7 +36,7 @@ class Room:
             base.drafts,
             base.journal,
             base.naming,
-            Neighbours(Queue().is_sending, lambda _inode: None, lambda _inode: None),
+            Neighbours(self.flights, lambda _inode: None, lambda _inode: None),
         )
         base.local.pin = self.edits.pin
 
