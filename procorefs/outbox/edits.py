@@ -25,13 +25,14 @@ from procorefs.outbox.errors import (
     NotAFolder,
     NotEmpty,
     NotPermitted,
+    Reserved,
 )
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
 from procorefs.procore.models import Document, DocumentId, Kind
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
 
@@ -131,8 +132,12 @@ class Edits:
             raise NotAFolder
         if node.read_only:
             raise NotPermitted("Procore has this folder read-only")
+        change = self._view.change(folder)
+        if change is not None and change.document is None and change.stage is Stage.FAILED:
+            raise NotPermitted(f"Procore refused the folder {self._view.path(folder)!r}: {change.error}")
 
     def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
+        _check_own(folder, name)
         refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
         if refusal is not None:
             above = self._view.path(folder)
@@ -561,6 +566,7 @@ class Edits:
             let_go()
 
     def _entry(self, folder: Inode, name: bytes) -> Node:
+        _check_own(folder, name)
         node = self._view.child(folder, name)
         if node is None:
             raise NoSuchEntry
@@ -692,3 +698,9 @@ class Edits:
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
         self._journal.drop(change.inode)
         self._neighbours.touched(change.inode)
+
+
+def _check_own(folder: Inode, name: bytes) -> None:
+    """Raises Reserved when the entry is no document's."""
+    if is_own_entry(folder, name):
+        raise Reserved(f"{name.decode()!r} is the mount's own in its root")

@@ -10,6 +10,7 @@ from pathlib import Path
 from procorefs.config.options import MountOptions
 from procorefs.content.reader import ContentReader
 from procorefs.content.staging import Staging
+from procorefs.limiter import Priority
 from procorefs.outbox.carrier import Carrier, Rooms
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
@@ -81,7 +82,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
         journal.close()
         raise
     drafts = Drafts(staging)
-    view = View(store, drafts.size)
+    view = View(store, drafts)
     local = LocalWork(view, drafts)
     absorber = Absorber(store, local)
     naming = Naming(view, keeps_junk=options.junk == "keep")
@@ -156,6 +157,7 @@ def open_writing(
         tally=Tally(uploader),
         write_back_s=options.write_back_s,
         is_listed=is_listed,
+        is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
     )
     durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)

@@ -22,7 +22,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
-from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.nodes import ROOT
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
 
@@ -64,6 +64,8 @@ class Recovery:
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
+            if change.staged is not None:
+                self._drafts.drop_parked(change.staged)
         # Not before every doubtful row is marked as such: who dies in between must doubt them again.
         self._journal.remember("boot", boot)
         if not self._journal.unreadable:  # such a row may name any of the files
@@ -85,7 +87,8 @@ class Recovery:
 
     def _expect_all(self, changes: list[Change]) -> None:
         """Keep each inode that the journal names for its document, until the new tree has listed it."""
-        log.warning(
+        log.log(
+            logging.WARNING if changes else logging.INFO,
             "The tree is not the one that the journal knows: %d changes wait until it is listed.",
             len(changes),
         )

@@ -230,6 +230,7 @@ class Client(Api):
             per_page=per_page,
             next_page=page + 1 if second.next_page is not None else None,
             refused=first.refused + second.refused,
+            asked_at_s=first.asked_at_s,
         )
 
     async def _get_index(self, call: Call) -> Answer:
