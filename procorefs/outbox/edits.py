@@ -81,6 +81,7 @@ class Edits:
         """Of the last entry of bytes in the journal; see Change.sequence."""
         self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
         """Told of everything that was written down (durability.py)."""
+        drafts.will_overwrite = self.will_overwrite
 
     # Making
 
@@ -488,17 +489,31 @@ class Edits:
         change.touch()
         self._write(change)
         draft.flushed, draft.clean = draft.file.changed, None
+        draft.promised_bytes = change.staged.size_bytes
         if before is not None and before.number != change.staged.number:
             self._drafts.drop_parked(before)
 
-    def will_shrink(self, inode: Inode, size_bytes: int) -> None:
+    def will_shrink(self, draft: Draft, size_bytes: int) -> None:
         """Before a journaled file is cut: the journal may not promise more than there will be."""
-        change, draft = self._view.change(inode), self._drafts.get(inode)
-        if change is None or draft is None or change.staged is None or draft.is_frozen:
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None or change.staged.number != draft.file.number:
             return
-        if change.staged.number == draft.file.number and change.staged.size_bytes > size_bytes:
+        if change.staged.size_bytes > size_bytes:
             change.staged = draft.file.record(size_bytes)
-            self._journal.put(change)
+            self.will_overwrite(draft)
+
+    def will_overwrite(self, draft: Draft) -> None:
+        """Before bytes change that were closed: until they are closed again, nobody sends what a crash leaves of them.
+
+        What is only added behind them does no harm: after a crash the journal's size counts.
+        """
+        draft.promised_bytes = 0
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None:
+            return
+        if change.stage is not Stage.INCOMPLETE:
+            change.stage = Stage.OPEN
+        self._write(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""

@@ -3,10 +3,13 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from outbox_room import JOURNAL, STAGING, Room, room_in
 from tree_documents import file
 
@@ -43,6 +46,78 @@ async def test_what_was_never_closed_is_incomplete(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert list(room.staged.values()) == [b"half a pl"]
+
+
+async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
+    """What was closed is there as it was; what came behind it was never closed."""
+    with room_in(tmp_path) as room:
+        inode = room.put("log.txt", b"first line\n")
+        await room.drafts.write(room.reopen(inode), 11, b"sec")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.PENDING
+        assert list(room.staged.values()) == [b"first line\n"]
+
+
+async def test_what_was_closed_and_is_being_written_over(tmp_path: Path) -> None:
+    """Half of one state and half of another: nobody saved that, so it is not sent by itself."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"one state")
+        await room.drafts.write(room.reopen(inode), 4, b"other")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.INCOMPLETE
+        assert list(room.staged.values()) == [b"one other"]
+
+
+async def test_what_was_closed_and_is_being_written_anew(tmp_path: Path) -> None:
+    """As `cp` does it: cut to nothing, then written. An empty file must not become a version."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the state that was closed")
+        draft = room.reopen(inode)
+        for size_bytes in (3, 0):
+            await room.drafts.truncate(draft, size_bytes, partial(room.edits.will_shrink, draft, size_bytes))
+        await room.drafts.write(draft, 0, b"the new st")
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            assert room.change(inode).stage is Stage.INCOMPLETE
+            assert list(room.staged.values()) == [b"the new st"]
+
+
+async def test_what_was_written_over_and_closed_goes(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"one state")
+        await room.drafts.write(room.reopen(inode), 4, b"other")
+        assert room.change(inode).stage is Stage.OPEN
+        room.close(inode)
+        assert room.change(inode).stage is Stage.PENDING
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.PENDING
+        assert list(room.staged.values()) == [b"one other"]
+
+
+# Bytes that are being uploaded
+
+
+async def test_a_write_that_waited_never_changes_what_is_uploaded(tmp_path: Path) -> None:
+    """It waits for room; meanwhile `sync` begins the upload of what there is. Afterwards it has a copy of its own."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"closed")
+        draft = room.reopen(inode)
+        books = room.staging.room
+        books.can_free = lambda: True
+        taken = books.left_bytes()
+        assert books.take(taken)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.drafts.write, draft, 6, b" and more")
+            nursery.start_soon(room.drafts.truncate, draft, 20, lambda: None)
+            await trio.testing.wait_all_tasks_blocked()
+            staged = room.change(inode).staged
+            assert staged is not None
+            sent = room.drafts.freeze(inode, staged)
+            books.freed(taken)
+        assert bytes(await sent.read(0, 100)) == b"closed"
+        assert draft.file is not sent
+        assert bytes(await draft.file.read(0, 100)).rstrip(b"\0") == b"closed and more"
+        room.drafts.thaw(inode, sent, is_wanted=True)
 
 
 # The power cut
