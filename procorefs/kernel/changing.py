@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from procorefs.content.staging import StagedFile
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, attributes
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import Interrupted, ReadOnly
@@ -206,16 +205,17 @@ class ChangingOperations(Operations):
 
     @by_file_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Into the draft at once; waits only for a frozen one to be copied, or for room."""
+        """Into the draft at once; waits only for a frozen one to be copied, or for room.
+
+        What the journal has as closed is not written over before it is told so.
+        """
         file = self.files.get(fh)
         draft = self._drafts.get(file.inode)
         if draft is None:
             draft = self._edits.open_draft(file.inode, truncates=False)
-        if draft.is_frozen or not draft.file.write_now(off, buf):
+        if off < draft.promised_bytes or not draft.file.write_now(off, buf):
             with interruptible(self.bridge.take_request()):
-                target = await self._drafts.writable(draft)
-                await target.write(off, buf)
-                draft.mtime_ns = time.time_ns()
+                await self._drafts.write(draft, off, buf)
                 return len(buf)
             raise Interrupted
         draft.mtime_ns = time.time_ns()
@@ -297,10 +297,7 @@ class ChangingOperations(Operations):
         """To another size; the journal never promises more than there is."""
         if draft.is_frozen and not size_bytes:
             self._drafts.begin_empty(draft)
-        file: StagedFile = await self._drafts.writable(draft)
-        self._edits.will_shrink(draft.inode, size_bytes)
-        await file.truncate(size_bytes)
-        draft.mtime_ns = time.time_ns()
+        await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
 
 
 def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept | None:
