@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -430,26 +431,32 @@ def as_other_user(place: Path, line: str) -> int:
     ).returncode
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A place that other users reach; pytest's own they don't."""
+    with tempfile.TemporaryDirectory(prefix="procorefs-test-") as made:
+        place = Path(made)
+        place.chmod(0o755)
+        (place / "mnt").mkdir()
+        yield place / "mnt"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_who_may_not_read_a_document_may_not_read_its_versions(
-    sandbox: SandboxHandle, mount: Mount, tmp_path: Path
+    sandbox: SandboxHandle, public: Path, mount: Mount
 ) -> None:
-    for above in (tmp_path, *tmp_path.parents):
-        if above.owner() == "root" and above != Path("/tmp") and above.is_relative_to("/tmp"):
-            above.chmod(0o755)
     sandbox.reset(0)
     sandbox.act("create_folder", path="/private")
     for path in ("/private/deep.pdf", "/hidden.pdf", "/open.pdf"):
         history(sandbox, path, 10, 20)
-    mounted = mount_followed(sandbox, mount, "allow_other")
-    place = mounted.path
-    (place / "private").chmod(0o700)
-    (place / "hidden.pdf").chmod(0o600)
+    mount(sandbox, "allow_other", at=public)
+    (public / "private").chmod(0o700)
+    (public / "hidden.pdf").chmod(0o600)
     read = "cat .procore/versions/{}/*"
     for path in ("private/deep.pdf", "hidden.pdf", "open.pdf"):
-        shell(place, read.format(path))
-    assert as_other_user(place, read.format("open.pdf")) == 0
-    assert as_other_user(place, read.format("hidden.pdf")) != 0
-    assert as_other_user(place, read.format("private/deep.pdf")) != 0
-    assert as_other_user(place, "cat .procore/status") != 0
-    assert as_other_user(place, "touch .procore/versions/x") != 0
+        shell(public, read.format(path))
+    assert as_other_user(public, read.format("open.pdf")) == 0
+    assert as_other_user(public, read.format("hidden.pdf")) != 0
+    assert as_other_user(public, read.format("private/deep.pdf")) != 0
+    assert as_other_user(public, "cat .procore/status") != 0
+    assert as_other_user(public, "touch .procore/versions/x") != 0
