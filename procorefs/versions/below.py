@@ -133,13 +133,18 @@ class Below:
         if not node.is_folder:
             return [self._meet(entry) for entry in (await self._newest_entries(node.inode)).values()]
         await self._follower.children_known(node.inode)
-        await self._follower.freshen()
-        self._node(node.inode)
+        await self._freshen_place(node.inode)
         return None
 
-    async def _newest_entries(self, file: Inode) -> dict[bytes, Entry]:
+    async def _freshen_place(self, inode: Inode) -> None:
+        """Wait for a look that is due. Raises NotThere when the node is elsewhere then, or gone."""
+        before = self._view.place(inode)
         await self._follower.freshen()
-        self._node(file)
+        if before is None or self._view.place(inode) != before:
+            raise NotThere
+
+    async def _newest_entries(self, file: Inode) -> dict[bytes, Entry]:
+        await self._freshen_place(file)
         versions = await self._histories.of(file)
         return self._entries(self._node(file), versions)
 

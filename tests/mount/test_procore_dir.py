@@ -152,9 +152,9 @@ def test_new_versions_show_and_old_ones_stay(sandbox: SandboxHandle, mount: Moun
     os.listdir(folder)
     assert sandbox.calls()["by_route"]["GET /rest/v1.0/files/{id}"] == 1
     sandbox.act("rename", path="/Plan.pdf", name="Drawing.pdf")
+    assert errno_of(lambda: os.listdir(folder)) == errno.ENOENT
     assert shell(place, "ls .procore/versions") == "Drawing.pdf\nwalked 1\nwalked 2\n"
     assert all(name.endswith(" Drawing.pdf") for name in os.listdir(place / ".procore/versions/Drawing.pdf"))
-    assert errno_of(lambda: os.listdir(folder)) == errno.ENOENT
     sandbox.act("delete", path="/Drawing.pdf")
     assert shell(place, "ls .procore/versions") == "walked 1\nwalked 2\n"
 
@@ -176,6 +176,7 @@ def test_what_is_written_here_becomes_a_version(sandbox: SandboxHandle, mount: M
     assert [path.read_bytes() for path in sorted(folder.iterdir())] == [first, b"second"]
     assert sandbox.calls()["by_route"] == {"GET /rest/v1.0/files/{id}": 1}
     run("mv", place / "Plan.pdf", place / "walked 1" / "Moved.pdf")
+    assert errno_of(folder.stat) == errno.ENOENT
     assert sorted(os.listdir(place / ".procore/versions")) == ["new.pdf", "walked 1", "walked 2"]
     run("cp", *(place / ".procore/versions/walked 1/Moved.pdf").glob("v001*"), place / "walked 1/Moved.pdf")
     assert (place / "walked 1/Moved.pdf").read_bytes() == first

@@ -394,6 +394,19 @@ async def test_what_was_removed_is_not_there(desk: Desk) -> None:
         assert await desk.names(VERSIONS) == []
 
 
+async def test_what_turns_out_to_be_elsewhere_is_looked_up_again(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1))
+    plans = desk.look(folder(20, "Plans"))
+    async with running(desk):
+        desk.follower.found = lambda: desk.look(file(10, "b.pdf", 20, version=made(1))) and None
+        with pytest.raises(NotThere):
+            await desk.below.listing(mirror_of(plan.inode))
+        assert await desk.names(mirror_of(plan.inode)) == ["v001 2026-01-02T03-04-05 b.pdf"]
+        desk.follower.found = lambda: desk.look(folder(20, "Drawings")) and None
+        with pytest.raises(NotThere):
+            await desk.below.listing(mirror_of(plans.inode))
+
+
 async def test_a_file_that_goes_while_its_versions_are_listed(desk: Desk) -> None:
     plan = desk.put(10, "a.pdf", made(1), made(2))
     gone = msgspec.structs.replace(file(10, "a.pdf"), deleted=True)
