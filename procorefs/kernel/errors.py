@@ -6,6 +6,7 @@ import sqlite3
 from typing import NamedTuple
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
+from procorefs.locks.table import WouldBlock
 from procorefs.outbox.errors import (
     Exists,
     HeldByOther,
@@ -74,6 +75,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (ReadOnly, Answer(errno.EROFS, logging.DEBUG)),
     (Reserved, Answer(errno.EROFS, logging.INFO)),
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
+    (WouldBlock, Answer(errno.EWOULDBLOCK, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
     (NoSuchEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (Exists, Answer(errno.EEXIST, logging.DEBUG)),

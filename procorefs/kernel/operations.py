@@ -15,16 +15,18 @@ import trio
 
 from procorefs.content.reader import Reader
 from procorefs.content.staging import StagedFile
-from procorefs.kernel.attributes import Ownership, attributes
+from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
 from procorefs.kernel.errors import Interrupted, NameTooLong, NoEntry, ReadOnly, Stale, Unreadable, answer_of
-from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders
+from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders, Text
 from procorefs.kernel.interrupts import interruptible
+from procorefs.kernel.lockfiles import LockFiles
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.virtual import Virtual
 from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.errors import NotPermitted
 from procorefs.outbox.finding import find_child
 from procorefs.outbox.view import View
 from procorefs.tree.follow import Follower
@@ -126,6 +128,7 @@ class Rooms:
     names: Names
     follower: Follower
     files: OpenFiles
+    lock_files: LockFiles
     notifier: Notifier
     ownership: Ownership
     refusals: Refusals
@@ -139,6 +142,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.bridge = rooms.bridge
         self.files = rooms.files
+        self._lock_files = rooms.lock_files
         self._view = rooms.view
         self._store = rooms.view.store
         self._drafts = rooms.drafts
@@ -177,6 +181,10 @@ class Operations(pyfuse3.Operations):
                 self._store.mark_damaged()
         return pyfuse3.FUSEError(answer.errno)
 
+    def errno_of_flock(self, inode: Inode, error: Exception) -> int:
+        """The same for what is no handler here."""
+        return int(self.answer("flock", inode, (), error).errno)
+
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""
         try:
@@ -201,7 +209,10 @@ class Operations(pyfuse3.Operations):
             raise NameTooLong
         if parent_inode == ROOT and name == OWN_ENTRY:
             return self._virtual.own_entry()
-        node = await find_child(self._view, self._follower, Inode(parent_inode), self._names.to_procore(name))
+        folder, name = Inode(parent_inode), self._names.to_procore(name)
+        node = await find_child(self._view, self._follower, folder, name)
+        if node is None:
+            node = await self._lock_files.find(folder, name)
         if node is None:
             raise NoEntry
         return attributes(node, self._ownership)
@@ -212,7 +223,7 @@ class Operations(pyfuse3.Operations):
 
     def _node(self, inode: int) -> Node:
         """The node, in the tree or only open; Stale when it is neither."""
-        node = self._view.by_inode(Inode(inode))
+        node = self._view.by_inode(Inode(inode)) or self._lock_files.node(Inode(inode))
         if node is None:
             raise Stale
         return node
@@ -266,9 +277,11 @@ class Operations(pyfuse3.Operations):
             for node in batch:
                 yield self._names.to_programs(node.shown), node, node.inode
             if len(batch) < limit:
-                return
+                break
             start = batch[-1].inode
             limit = MORE_ENTRIES
+        for node in self._lock_files.in_folder(folder, start):
+            yield self._names.to_programs(node.shown), node, node.inode
 
     @by_folder_at_once
     async def releasedir(self, fh: int) -> None:
@@ -285,11 +298,22 @@ class Operations(pyfuse3.Operations):
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly
+        if inode >= FIRST_SHOWN_ONLY:
+            return self._open_shown(Inode(inode), flags)
         node = await self._current(Inode(inode), ctx.pid)
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
         # reading, past every signal.
         return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+
+    def _open_shown(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
+        """A lock file of somebody else's program."""
+        content = self._lock_files.content(inode)
+        if content is None:
+            raise Stale
+        if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
+            raise NotPermitted("it is the lock file of another user")
+        return pyfuse3.FileInfo(fh=self.files.open_text(inode, content), direct_io=True)
 
     async def _current(self, inode: Inode, tid: int) -> Node:
         """The node of a file that is being opened; no await from its return to the handle."""
@@ -325,7 +349,7 @@ class Operations(pyfuse3.Operations):
             return await source.read(off, size)
         raise Interrupted
 
-    def _source(self, file: OpenFile) -> Reader | StagedFile:
+    def _source(self, file: OpenFile) -> Reader | Text | StagedFile:
         """Where an open file is read from: bytes that were written here go before those of its version."""
         draft = self._drafts.get(file.inode)
         if draft is not None:

@@ -12,12 +12,14 @@ import logging
 from dataclasses import dataclass
 
 import msgspec
+import trio
 
 from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.uploading import Uploader
@@ -53,7 +55,13 @@ class Carrier:
     """One change at a time and call; `carry_out` may run for several inodes at once."""
 
     def __init__(
-        self, rooms: Rooms, uploader: Uploader, settling: Settling, verifier: Verifier, remover: Remover
+        self,
+        rooms: Rooms,
+        uploader: Uploader,
+        settling: Settling,
+        verifier: Verifier,
+        remover: Remover,
+        flights: Flights,
     ) -> None:
         self._store = rooms.store
         self._own = rooms.own
@@ -66,6 +74,7 @@ class Carrier:
         self._settling = settling
         self._verifier = verifier
         self._remover = remover
+        self._flights = flights
 
     async def carry_out(self, inode: Inode) -> None:
         """Take the change a call further. Raises Blocked, Refused, Superseded, ProcoreError, the staging's errors."""
@@ -88,8 +97,8 @@ class Carrier:
         try:
             if change.place is GONE:
                 self._remover.check(change, self._known(change))
-            elif (target := self._target(change, self._known(change))) is not None:
-                self._check_target(change, target)
+            else:
+                self._check_way(change, self._target(change, self._known(change)))
         except Blocked as blocked:
             return blocked.by
         return None
@@ -110,6 +119,14 @@ class Carrier:
         if known is not None and (known.node.parent, known.name) == (change.place.folder, change.place.name):
             return None
         return change.place
+
+    def _check_way(self, change: Change, target: Place | None) -> None:
+        """Raises Blocked when a call about the document is under way, or `target` is not free for it yet."""
+        other = self._flights.in_the_way(change.inode, change.document, target)
+        if other is not None:
+            raise Blocked(other, "another call about it is under way")
+        if target is not None:
+            self._check_target(change, target)
 
     def _check_target(self, change: Change, target: Place) -> None:
         """Raises Blocked when the folder has no document yet, or the name is still somebody else's who leaves it."""
@@ -140,10 +157,9 @@ class Carrier:
             self._settling.vanished(change)
             return
         target = self._target(change, known)
-        if target is not None:
-            self._check_target(change, target)
-            if known is None and self._join_colleague(change, target):
-                return
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
         if known is None and target is not None:
             await self._make_folder(change, target)
         elif known is not None and (target is not None or change.wishes.has_fields):
@@ -160,15 +176,16 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
-                document = await self._changes.create_folder(
-                    self._folder_id(target.folder), target.name, fields
-                )
+                with self._flights.of(change.inode, None, target):
+                    document = await self._changes.create_folder(
+                        self._folder_id(target.folder), target.name, fields
+                    )
             except NameTaken as error:
                 document = await self._named(change, target, error)
             except (NotFound, Invalid) as error:
                 await self._look_at_folder(target.folder, error)
                 raise
-            self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes)
+            self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes, is_new=True)
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
         wishes = msgspec.structs.replace(change.wishes)
@@ -181,7 +198,10 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
-                document = await self._changes.update_folder(known.node.document_id or DocumentId(0), fields)
+                with self._flights.of(change.inode, change.document, target):
+                    document = await self._changes.update_folder(
+                        known.node.document_id or DocumentId(0), fields
+                    )
             except NotFound:
                 self._settling.removed_in_procore(known.node, asked=asked)
                 return
@@ -225,10 +245,9 @@ class Carrier:
             self._settling.vanished(change)
             return
         target = self._target(change, known)
-        if target is not None:
-            self._check_target(change, target)
-            if known is None and self._join_colleague(change, target):
-                return
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
         if change.has_bytes:
             await self._bytes(change)
         elif known is not None and (target is not None or change.wishes.has_fields):
@@ -260,13 +279,18 @@ class Carrier:
         if file is None:
             return
         try:
+            await file.still()
             await file.complete()
-            if await self._settling.is_known(change, file):
+            is_known = await self._settling.is_known(change, file)
+            self._check_wanted(change, file)
+            if is_known:
                 self._settling.nothing_new(change, file)
                 return
             upload = await self._uploader.store(change, file, self._name(change))
-            if change.staged is None or change.staged.number != file.number or change.upload is not upload:
-                raise Superseded  # newer bytes were flushed, or the document changed hands
+            await trio.lowlevel.checkpoint_if_cancelled()  # no cancellation is left for the last call
+            self._check_wanted(change, file)
+            if change.upload is not upload:
+                raise Superseded  # it changed hands
             known = self._known(change)
             if change.document is not None and known is None:
                 self._settling.vanished(change)
@@ -276,6 +300,13 @@ class Carrier:
             await self._make_version(change, known, upload, file)
         finally:
             self._settling.thaw(change, file)
+
+    def _check_wanted(self, change: Change, file: StagedFile) -> None:
+        """Raises Superseded when newer bytes were flushed, or none are wanted any more."""
+        if not self._settling.is_current(change):
+            raise Superseded
+        if change.staged is None or change.staged.number != file.number:
+            raise Superseded
 
     def _name(self, change: Change) -> str:
         if isinstance(change.place, Place):
@@ -287,10 +318,9 @@ class Carrier:
         self, change: Change, known: Known | None, upload: Upload, file: StagedFile
     ) -> None:
         target = self._target(change, known)
-        if target is not None:
-            self._check_target(change, target)
-            if known is None and self._join_colleague(change, target):
-                return
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
         if not upload.is_used:
             upload.is_used = True
             upload.before = known.node.version.id if known is not None and known.node.version else None
@@ -315,9 +345,10 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
-                document = await self._changes.create_file(
-                    self._folder_id(target.folder), target.name, upload.uuid, fields
-                )
+                with self._flights.of(change.inode, None, target):
+                    document = await self._changes.create_file(
+                        self._folder_id(target.folder), target.name, upload.uuid, fields
+                    )
             except (NameTaken, UploadRefused) as error:
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
                 if found is None:
@@ -329,7 +360,13 @@ class Carrier:
                 await self._look_at_folder(target.folder, error)
                 raise
             self._settling.arrived(
-                change, document, target.folder, asked=asked, wishes=wishes, sent=(upload, file)
+                change,
+                document,
+                target.folder,
+                asked=asked,
+                wishes=wishes,
+                sent=(upload, file),
+                is_new=True,
             )
 
     async def _after_refusal(
@@ -379,7 +416,8 @@ class Carrier:
             self._settling.note_colleague(change, known, sent[1])
         with self._own.call() as asked:
             try:
-                document = await self._changes.update_file(document_id, fields)
+                with self._flights.of(change.inode, document_id, target):
+                    document = await self._changes.update_file(document_id, fields)
             except NotFound:
                 self._settling.removed_in_procore(known.node, asked=asked)
                 return
@@ -405,12 +443,15 @@ class Carrier:
             return
         name = marked(known.name, str(change.document)).decode("utf-8", "replace")
         parent = known.node.parent
+        document_id = change.document
+        self._check_way(change, None)
         with self._own.call() as asked:
-            if change.is_folder:
-                document = await self._changes.update_folder(change.document, FolderChange(name=name))
-            else:
-                document = await self._changes.update_file(change.document, FileChange(name=name))
-            self._own.put(document, inode, parent, change.kept, asked=asked)
+            with self._flights.of(inode, document_id, Place(parent, name)):
+                if change.is_folder:
+                    document = await self._changes.update_folder(document_id, FolderChange(name=name))
+                else:
+                    document = await self._changes.update_file(document_id, FileChange(name=name))
+            self._settling.arrived(change, document, parent, asked=asked, wishes=Wishes())
 
 
 def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:

@@ -5,7 +5,6 @@ under a name whose document has just been removed or renamed away does the same:
 they save becomes a new version, and the document's id, tags, history and permissions stay.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from procorefs.content.staging import StagedFile
+from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.errors import (
@@ -28,10 +27,11 @@ from procorefs.outbox.errors import (
     NotPermitted,
     Reserved,
 )
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
@@ -44,8 +44,8 @@ INODES_AT_ONCE = 256
 class Neighbours:
     """Whom edits ask and tell."""
 
-    is_sending: Callable[[Inode], bool]
-    """Whether a call about it is under way: then its document can't change hands."""
+    flights: Flights
+    """The calls under way: their answers are taken up for whoever has the document by then (`take_late`)."""
     touched: Callable[[Inode], None]
     """Something about its change is new, or it has none any more."""
     holder_of: Callable[[Inode], str | None]
@@ -73,12 +73,15 @@ class Edits:
         self._naming = naming
         self._neighbours = neighbours
         self._next, self._end = 0, 0
+        self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
+        self._in_moment = False
         self.sequence = max(
             [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
         )
         """Of the last entry of bytes in the journal; see Change.sequence."""
         self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
         """Told of everything that was written down (durability.py)."""
+        drafts.will_overwrite = self.will_overwrite
 
     # Making
 
@@ -130,6 +133,9 @@ class Edits:
             raise NotAFolder
         if node.read_only:
             raise NotPermitted("Procore has this folder read-only")
+        change = self._view.change(folder)
+        if change is not None and change.document is None and change.stage is Stage.FAILED:
+            raise NotPermitted(f"Procore refused the folder {self._view.path(folder)!r}: {change.error}")
 
     def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
         _check_own(folder, name)
@@ -183,7 +189,7 @@ class Edits:
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.is_sending(node.inode):
+            if change.document is None and not self._neighbours.flights.has(node.inode):
                 self._forget(change)
             else:
                 change.seen = node.version
@@ -198,9 +204,7 @@ class Edits:
         change.stage = Stage.PENDING
         change.touch()
         self._write(change)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
@@ -209,14 +213,22 @@ class Edits:
         staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
         self._neighbours.touched(change.inode)
 
-    def _leave_bytes(self, inode: Inode) -> None:
-        if not self._drafts.is_open(inode):
-            self._drafts.drop(inode)
+    def _let_bytes_go(self, inode: Inode, staged: StagedRecord | None) -> None:
+        """Those of a draft only when nobody is inside; and within a moment only when it has come to be."""
+
+        def let_go() -> None:
+            if not self._drafts.is_open(inode):
+                self._drafts.drop(inode)
+            if staged is not None:
+                self._drafts.drop_parked(staged)
+
+        if self._in_moment:
+            self._superfluous.append(let_go)
+        else:
+            let_go()
 
     # Renaming
 
@@ -284,15 +296,14 @@ class Edits:
         """The source becomes what the target was in Procore; the target goes, but for those inside."""
         theirs = self._view.change(target.inode)
         document = theirs.document if theirs is not None else target.document_id
-        is_sending = self._neighbours.is_sending(target.inode) or self._neighbours.is_sending(source.inode)
-        if source.is_folder or document is None or is_sending:
+        if source.is_folder or document is None:
             self._remove(target)
             return
         self._give_up_document(change, source)
         if theirs is not None:
             self._forget(theirs)
-        elif not self._drafts.is_open(target.inode):
-            self._drafts.drop(target.inode)
+        else:
+            self._let_bytes_go(target.inode, None)
         self._inherit_document(change, document)
 
     def _give_up_document(self, change: Change, source: Node) -> None:
@@ -320,7 +331,9 @@ class Edits:
     def _inherit_document(self, change: Change, document: DocumentId) -> None:
         with self._store.transaction():
             self._own.claim(document, change.inode)
-        change.document, change.upload = document, None
+        change.document = document
+        if change.upload is not None and change.upload.is_used:
+            change.upload = None  # the storage's bytes may be used once, for any document
 
     def _move(self, change: Change, place: Place) -> None:
         self._replace(change, place)
@@ -355,7 +368,7 @@ class Edits:
 
     def _inherit(self, change: Change) -> None:
         """A file without a document takes over that of its name, if it was just removed or renamed away here."""
-        if change.document is not None or self._neighbours.is_sending(change.inode):
+        if change.document is not None:
             return
         departed = self._departed(change)
         if departed is None or departed.document is None:
@@ -380,9 +393,41 @@ class Edits:
         if node is None or node.kind is not change.kind or node.inode == change.inode:
             return None
         departed = self._view.change(node.inode)
-        if departed is None or departed.place is FOLLOW or self._neighbours.is_sending(node.inode):
+        if departed is None or departed.place is FOLLOW or self._neighbours.flights.moves(node.inode):
             return None
         return departed if departed.place is GONE or not change.is_folder else None
+
+    def pass_on(self, change: Change) -> bool:
+        """Give the document of a removed file to who has been made under its name meanwhile; False: nobody was."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.parent is None:
+            return False
+        newcomer = self._view.child(known.node.parent, known.node.shown)
+        theirs = self._view.change(newcomer.inode) if newcomer is not None else None
+        if theirs is None or theirs.document is not None or theirs.kind is not change.kind:
+            return False
+        with self._moment():
+            self._inherit(theirs)
+            self.follow_if_there(theirs)
+            self._write(theirs)
+        return theirs.document is not None
+
+    def take_stray(self, document: Document, parent: Inode, *, asked: int) -> None:
+        """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
+        now_s = time.time()
+        change = Change(
+            self._reserve(),
+            document.kind,
+            GONE,
+            document=document.id,
+            seen=document.version,
+            created_at_s=now_s,
+            touched_at_s=now_s,
+        )
+        self._own.put(document, change.inode, parent, None, asked=asked)
+        self._view.lay(change)
+        self._write(change)
+        self.pass_on(change)
 
     def follow_if_there(self, change: Change) -> None:
         """A change whose place is where Procore has the document needs none of its own."""
@@ -444,17 +489,31 @@ class Edits:
         change.touch()
         self._write(change)
         draft.flushed, draft.clean = draft.file.changed, None
+        draft.promised_bytes = change.staged.size_bytes
         if before is not None and before.number != change.staged.number:
             self._drafts.drop_parked(before)
 
-    def will_shrink(self, inode: Inode, size_bytes: int) -> None:
+    def will_shrink(self, draft: Draft, size_bytes: int) -> None:
         """Before a journaled file is cut: the journal may not promise more than there will be."""
-        change, draft = self._view.change(inode), self._drafts.get(inode)
-        if change is None or draft is None or change.staged is None or draft.is_frozen:
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None or change.staged.number != draft.file.number:
             return
-        if change.staged.number == draft.file.number and change.staged.size_bytes > size_bytes:
+        if change.staged.size_bytes > size_bytes:
             change.staged = draft.file.record(size_bytes)
-            self._journal.put(change)
+            self.will_overwrite(draft)
+
+    def will_overwrite(self, draft: Draft) -> None:
+        """Before bytes change that were closed: until they are closed again, nobody sends what a crash leaves of them.
+
+        What is only added behind them does no harm: after a crash the journal's size counts.
+        """
+        draft.promised_bytes = 0
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None:
+            return
+        if change.stage is not Stage.INCOMPLETE:
+            change.stage = Stage.OPEN
+        self._write(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""
@@ -506,12 +565,20 @@ class Edits:
     @contextmanager
     def _moment(self) -> Iterator[None]:
         """All of it is written down, or nothing has happened: what a full disk refused is not shown either."""
+        if self._in_moment:
+            yield  # a part of that one
+            return
+        self._in_moment, self._superfluous = True, []
         try:
             with self._journal.transaction():
                 yield
-        except sqlite3.Error:
+        except Exception:
             self._view.lay_anew(self._journal.load())
             raise
+        finally:
+            self._in_moment = False
+        for let_go in self._superfluous:
+            let_go()
 
     def _entry(self, folder: Inode, name: bytes) -> Node:
         _check_own(folder, name)
@@ -587,7 +654,9 @@ class Edits:
             self._write(change)
 
     def note(self, change: Change, *, touched: bool = False) -> None:
-        """Write down how far a change has come."""
+        """Write down how far a change has come; one that was given up meanwhile has nothing to write."""
+        if self._view.change(change.inode) is not change:
+            return
         self._put(change)
         if touched:
             self._neighbours.touched(change.inode)
@@ -634,9 +703,7 @@ class Edits:
         staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
         self._neighbours.touched(change.inode)
 
     def settle(self, change: Change) -> None:

@@ -56,11 +56,15 @@ class Settling:
         asked: int,
         wishes: Wishes,
         sent: tuple[Upload, StagedFile] | None = None,
+        is_new: bool = False,
     ) -> None:
         """Procore has done what was sent: the document is the change's, and what arrived is not wanted any more.
 
-        Raises Refused when Procore has other bytes than were sent.
+        Raises Refused when Procore has other bytes than were sent. `is_new`: the call was to make the document.
         """
+        if not self.is_current(change) or change.document not in (None, document.id):
+            self._arrived_late(document, parent, asked=asked, is_new=is_new)
+            return
         if sent is not None:
             self._check_size(document, sent[1])
             assert document.version is not None
@@ -78,6 +82,28 @@ class Settling:
         _fulfil(change.wishes, wishes)
         self._edits.follow_if_there(change)
         self.settle(change)
+        if change.place is GONE:
+            self._edits.pass_on(change)
+
+    def is_current(self, change: Change) -> bool:
+        """Whether it was not given up meanwhile."""
+        return self._view.change(change.inode) is change
+
+    def _arrived_late(self, document: Document, parent: Inode, *, asked: int, is_new: bool) -> None:
+        """The document has changed hands while the call was under way: the answer is for whoever has it now."""
+        known = self._store.known(document.id)
+        if is_new or known is None:
+            self._edits.take_stray(document, parent, asked=asked)
+            return
+        owner = self._view.change(known.node.inode)
+        kept = owner.kept if owner is not None else known.node.kept
+        self._own.put(document, known.node.inode, parent, kept, asked=asked)
+        if owner is None:
+            return
+        if owner.place is GONE:
+            owner.seen = document.version  # the newer version is ours
+        self._edits.follow_if_there(owner)
+        self.settle(owner)
 
     def _check_size(self, document: Document, file: StagedFile) -> None:
         version = document.version
@@ -92,13 +118,20 @@ class Settling:
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
+        if not self.is_current(change):
+            return
         if change.is_idle and not self._drafts.is_written(change.inode):
             self._edits.settle(change)
         else:
             self._edits.note(change, touched=True)
 
     def found(self, document: Document, parent: Inode, change: Change, *, asked: int) -> None:
-        """A document of somebody else has the change's name: it is the change's from now on, ours comes on top."""
+        """A document of somebody else has the change's name: it is the change's from now on, ours comes on top.
+
+        Raises Superseded when the change was given up meanwhile.
+        """
+        if not self.is_current(change):
+            raise Superseded
         known = self._store.known(document.id)
         self._own.put(document, change.inode, parent, known.node.kept if known else None, asked=asked)
         change.document = document.id
@@ -171,10 +204,14 @@ class Settling:
         """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
         borrowed = change.borrowed
         draft = self._drafts.get(change.inode) or self._drafts.begin(change.inode, borrowed)
-        await draft.file.complete()
-        if change.borrowed is borrowed:
+        try:
+            await draft.file.complete()
+            if not self.is_current(change) or change.borrowed is not borrowed:
+                raise Superseded
             draft.clean = None
             self._edits.take_bytes(change, draft)
+        finally:
+            self._drafts.park(change.inode)
 
     def freeze(self, change: Change) -> StagedFile | None:
         """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
@@ -186,7 +223,9 @@ class Settling:
         return self._drafts.freeze(change.inode, change.staged)
 
     def thaw(self, change: Change, file: StagedFile) -> None:
-        is_wanted = change.staged is not None and change.staged.number == file.number
+        is_wanted = (
+            self.is_current(change) and change.staged is not None and change.staged.number == file.number
+        )
         self._drafts.thaw(change.inode, file, is_wanted=is_wanted)
 
     async def is_known(self, change: Change, file: StagedFile) -> bool:
