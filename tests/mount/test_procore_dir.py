@@ -316,16 +316,27 @@ def test_each_open_is_a_snapshot_of_its_moment(sandbox: SandboxHandle, mounted: 
     early = os.open(path, os.O_RDONLY)
     head = os.pread(early, 100, 0)
     os.listdir(mounted.path / ".procore/versions/Plan.pdf")
-    late = snapshot(mounted.path)
-    whole = os.pread(
-        early, 100_000, 0
-    )  # without an fstat: nothing tells the kernel to forget what it may have
+    late = os.open(path, os.O_RDONLY)
+    later, whole = (
+        os.pread(handle, 100_000, 0) for handle in (late, early)
+    )  # nothing of one is kept for the other
     os.close(early)
+    os.close(late)
     assert whole[:100] == head
-    assert late["api_calls"]["total"] == json.loads(whole)["api_calls"]["total"] + 1
+    assert json.loads(later)["api_calls"]["total"] == json.loads(whole)["api_calls"]["total"] + 1
     calls = sandbox.calls()["total"]
     for _ in range(3):
         snapshot(mounted.path)
+    assert sandbox.calls()["total"] == calls
+
+
+def test_locks_are_only_between_programs(sandbox: SandboxHandle, mounted: Mounted) -> None:
+    os.listdir(mounted.path / ".procore/versions/Plan.pdf")
+    calls = sandbox.calls()["total"]
+    for name in ("status", "versions/Plan.pdf/v001*"):
+        line = f'exec 9< "$(ls .procore/{name})"; flock -n 9 && flock -n .procore/{name} true'
+        shell(mounted.path, line, status=1)
+        shell(mounted.path, f"flock -n .procore/{name} true")
     assert sandbox.calls()["total"] == calls
 
 
