@@ -52,6 +52,7 @@ class Drafts:
         self._inside: Counter[Inode] = Counter()
         self._writers: Counter[Inode] = Counter()
         self._parked: dict[int, StagedFile] = {}  # by number: the journal's, whom nobody is inside of
+        self._frozen: set[int] = set()  # numbers of those that an upload reads, drafts or parked
         self._trash: list[StagedFile] = []
         self.generation_ended: Callable[[], None] = lambda: None
         """Called when there is something in the trash."""
@@ -118,7 +119,9 @@ class Drafts:
             file = self._parked.pop(record.number, None)
             if file is None:
                 raise StagedIncomplete(record.number, "is not there")
-            draft = self._drafts[inode] = Draft(inode, file, flushed=file.changed)
+            draft = self._drafts[inode] = Draft(
+                inode, file, flushed=file.changed, is_frozen=file.number in self._frozen
+            )
             self._hold(draft)
         return draft
 
@@ -169,16 +172,19 @@ class Drafts:
         if draft is None and record.number not in self._parked:
             draft = self.find(inode, record)
         if draft is not None and draft.file.number == record.number:
-            draft.file.hold()
-            draft.is_frozen = True
-            return draft.file
-        file = self._parked[record.number]
+            file = draft.file
+        else:
+            draft, file = None, self._parked[record.number]
         file.hold()
+        self._frozen.add(file.number)
+        if draft is not None:
+            draft.is_frozen = True
         return file
 
     def thaw(self, inode: Inode, file: StagedFile, *, is_wanted: bool) -> None:
         """The upload has ended, however. `is_wanted`: the journal names the generation still."""
         file.release()
+        self._frozen.discard(file.number)
         draft = self._drafts.get(inode)
         if draft is not None and draft.file is file:
             draft.is_frozen = False

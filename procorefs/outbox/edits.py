@@ -182,7 +182,7 @@ class Edits:
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.flights.has(node.inode):
+            if change.document is None and not self._neighbours.flights.makes(node.inode):
                 self._forget(change)
             else:
                 change.seen = node.version
