@@ -16,7 +16,6 @@ from procorefs.procore.models import DocumentId, Kind, Version, VersionId
 from procorefs.procore.wire_uploads import SegmentedUpload, WholeUpload
 from procorefs.tree.nodes import Inode, Kept
 
-
 MOST_DROPPED = 3
 """Uploads in a row that give way to newer bytes; the next one is let through."""
 

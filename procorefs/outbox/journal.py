@@ -23,7 +23,11 @@ from procorefs.tree.nodes import Inode
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-CHECKPOINT_PAGES = 4096
+CHECKPOINT_BYTES = 16 << 20
+"""A longer log is written back, by `sync`."""
+
+EMERGENCY_PAGES = 65_536
+"""The loop itself writes the log back only when nobody called `sync` for 256 MiB."""
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -59,12 +63,14 @@ class Journal:
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
             raise
         self._folders: dict[Inode, DocumentId] = self.folders()
+        self.unreadable = 0
+        """Rows that the last `load` could not read."""
 
     def _prepare(self) -> None:
         run = self._db.execute
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
-        run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        run(f"PRAGMA wal_autocheckpoint = {EMERGENCY_PAGES}")
         found = run("PRAGMA user_version").fetchone()[0]
         if found not in (0, FORMAT):
             raise JournalDamaged(
@@ -75,7 +81,15 @@ class Journal:
         """It was made just now: staged files that are there nevertheless are somebody's bytes."""
         if found == 0:
             self._db.executescript(_SCHEMA)
+        else:
+            self._check()
         self._path.chmod(0o600)
+
+    def _check(self) -> None:
+        """Whether SQLite can read all pages: what it stumbles over later would end the mount, each time."""
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise JournalDamaged(f"The journal {self._path} can't be read ({verdict}).")
 
     def close(self) -> None:
         self._db.close()
@@ -98,12 +112,19 @@ class Journal:
     def load(self) -> list[Change]:
         """All rows; one that can't be read is left where it is and told of."""
         found = []
+        self.unreadable = 0
         for inode, body in self._db.execute("SELECT inode, body FROM change ORDER BY inode"):
             try:
                 found.append(_decode(body))
             except msgspec.MsgspecError as error:
+                self.unreadable += 1
                 log.error("The journal's row of inode %d can't be read (%s); it is left alone.", inode, error)
         return found
+
+    def inodes(self) -> list[Inode]:
+        """Of all rows, also of those that can't be read, and of the folders that they are placed in."""
+        rows = self._db.execute("SELECT inode FROM change UNION SELECT inode FROM folder")
+        return [Inode(inode) for (inode,) in rows]
 
     def put(self, change: Change) -> None:
         self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, _encode(change)))
@@ -132,17 +153,22 @@ class Journal:
     def sync(self) -> None:
         """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
 
-        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too.
+        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too; and
+        the folder is synced for the names of both files.
         """
-        for side in (self._path.with_name(self._path.name + "-wal"), self._path):
+        for side in (self._path.with_name(self._path.name + "-wal"), self._path, self._path.parent):
             try:
                 descriptor = os.open(side, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
             try:
                 os.fsync(descriptor)
+                is_long = side.name.endswith("-wal") and os.fstat(descriptor).st_size > CHECKPOINT_BYTES
             finally:
                 os.close(descriptor)
+            if is_long:
+                with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+                    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def open_journal(path: Path) -> Journal:
@@ -157,12 +183,7 @@ def open_journal(path: Path) -> Journal:
             side = path.with_name(path.name + suffix)
             if side.exists():
                 side.rename(aside.with_name(aside.name + suffix))
-        log.error(
-            "The journal %s is damaged; it was moved to %s. Files that had not reached Procore lie in the folder "
-            "staging beside it under their numbers.",
-            path,
-            aside,
-        )
+        log.error("The journal %s is damaged; it was moved to %s.", path, aside)
         return Journal(path)
 
 

@@ -36,7 +36,7 @@ from procorefs.procore.errors import (
     UploadRefused,
 )
 from procorefs.tree.nodes import Inode
-from procorefs.tree.store import TreeStore
+from procorefs.tree.store import DEEPEST, TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,9 @@ CHECKED_OUT_S = 15.0
 """Somebody else's check-out is looked at no more often than this."""
 
 LONGEST_PAUSE_S = 30.0
+PATIENCE_S = 60.0
+"""A writer waits for room that something frees within this time."""
+
 MOST_TRIES = 8
 """So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
 
@@ -82,6 +85,7 @@ class Outbox:
         tally: Tally,
         write_back_s: float,
         is_listed: Callable[[], bool],
+        is_budget_closed: Callable[[], bool],
         refused: Callable[[str, str], None],
     ) -> None:
         self._store = store
@@ -96,6 +100,8 @@ class Outbox:
         self._tally = tally
         self._write_back_s = write_back_s
         self._is_listed = is_listed
+        self._is_budget_closed = is_budget_closed
+        self._is_ending = False
         self._refused = refused
         self._hurried: set[Inode] = set()
         self._not_before: dict[Inode, float] = {}  # wall time
@@ -119,6 +125,12 @@ class Outbox:
                 self._dispatch(nursery)
                 await self._queue.something_new(self._next_look_s())
 
+    async def finish(self) -> None:
+        """Begin nothing more, and wait for the calls under way: what is answered need not be looked into again."""
+        self._is_ending = True
+        while self._queue.sending:
+            await self._news_of(next(iter(self._queue.sending)))
+
     def _next_look_s(self) -> float:
         if not self._has_worker:
             return float("inf")
@@ -126,7 +138,7 @@ class Outbox:
 
     @property
     def _has_worker(self) -> bool:
-        return len(self._queue.sending) < WORKERS
+        return len(self._queue.sending) < WORKERS and not self._is_ending
 
     def _sort_in(self) -> None:
         for inode in self._queue.take_fresh():
@@ -247,7 +259,8 @@ class Outbox:
         """After the tree was lost: what it does not know yet is not gone."""
         if change.document is None or self._is_listed():
             return False
-        return self._store.known(change.document) is None
+        known = self._store.known(change.document)
+        return known is None or not self._store.reachable(known.node.inode)
 
     def _block(self, inode: Inode, by: Inode, why: str, nursery: trio.Nursery) -> None:
         change = self._view.change(by)
@@ -255,6 +268,7 @@ class Outbox:
             self._queue.put(inode, trio.current_time() + 1.0)
             return
         self._queue.block(inode, by, why)
+        self._recount(inode)
         if change is not None and is_departure(change) and by not in self._queue.sending:
             self._hurried.add(by)  # somebody needs the name
             self._queue.touched(by)
@@ -284,6 +298,7 @@ class Outbox:
             self._transfers.pop(inode, None)
             self._queue.sending.discard(inode)
             self._queue.touched(inode)
+            self._tell(inode)
         if change is None:
             return
         if error is None and scope.cancelled_caught:
@@ -310,6 +325,7 @@ class Outbox:
                 else:
                     self._queue.put(inode, None)
                     self._queue.block(inode, error.by, str(error))
+                    self._recount(inode)
             case CheckedOut():
                 self._later(change, error, CHECKED_OUT_S)
             case Refused(take_back=True) if change.document is not None and not isinstance(change.place, str):
@@ -367,7 +383,10 @@ class Outbox:
 
     def _can_free(self) -> bool:
         """Whether a writer who waits for room has something to wait for."""
-        return self._tally.moving > 0
+        if self._queue.sending and self._is_budget_closed():
+            self._drafts.staging.room.progress()  # calls are paced over the hour: waiting for one is no standstill
+        soon_s = trio.current_time() + PATIENCE_S
+        return bool(self._queue.sending) or self._queue.next_due_s() < soon_s
 
     # How things stand
 
@@ -385,6 +404,8 @@ class Outbox:
             return "failed"
         if change.stage is Stage.INCOMPLETE:
             return "incomplete"
+        if self._is_stuck_behind(change.inode):
+            return "failed"
         if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
             return "checked_out"
         if change.place is not GONE and fate is Fate.HELD:
@@ -392,6 +413,19 @@ class Outbox:
         if change.is_idle:
             return None
         return "pending"
+
+    def _is_stuck_behind(self, inode: Inode) -> bool:
+        """Whether it waits for something that was refused for good."""
+        at, steps = inode, 0
+        while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
+            at, steps = waiting.by, steps + 1
+        change = self._view.change(at) if at != inode else None
+        return change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE)
+
+    def _recount(self, inode: Inode) -> None:
+        change = self._view.change(inode)
+        self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+        self._tell(inode)
 
     def state_of(self, inode: Inode) -> tuple[str, str]:
         """The state of a file for people, and why; `clean` when nothing waits."""

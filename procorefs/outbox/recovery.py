@@ -8,6 +8,7 @@
 | after an answer, before it was noted      | Upload.is_used                       | the carrier looks, then repeats  |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
+| and the journal was lost                  | staged files and a new journal       | they are moved aside             |
 """
 
 import logging
@@ -21,7 +22,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
-from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.nodes import ROOT
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
 
@@ -51,11 +52,11 @@ class Recovery:
         self._journal = journal
         self._naming = naming
 
-    def run(self, *, may_sweep: bool) -> None:
-        """`may_sweep` False: the journal was lost, and staged files that no row names are all that is left."""
+    def run(self) -> None:
         changes = self._journal.load()
         self._meet_tree(changes)
-        was_power_cut = self._was_power_cut()
+        boot = BOOT_ID.read_text().strip()
+        was_power_cut = self._journal.fact("boot") not in (None, boot)
         for change in changes:
             self._reconcile(change)
             self._mend_bytes(change, doubted=was_power_cut)
@@ -63,7 +64,11 @@ class Recovery:
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
-        if may_sweep:
+            if change.staged is not None:
+                self._drafts.drop_parked(change.staged)
+        # Not before every doubtful row is marked as such: who dies in between must doubt them again.
+        self._journal.remember("boot", boot)
+        if not self._journal.unreadable:  # such a row may name any of the files
             named = {change.staged.number for change in self._view.changes() if change.staged is not None}
             self._staging.sweep(named)
 
@@ -74,13 +79,16 @@ class Recovery:
             if mark is None:
                 mark = secrets.token_hex(8)
                 self._store.remember("mark", mark)
+            # The tree is not synced with the journal: after a power cut its counter may be the older one.
+            self._store.reserve_beyond(max(self._journal.inodes(), default=ROOT))
             if self._journal.fact("tree") not in (None, mark):
                 self._expect_all(changes)
         self._journal.remember("tree", mark)
 
     def _expect_all(self, changes: list[Change]) -> None:
         """Keep each inode that the journal names for its document, until the new tree has listed it."""
-        log.warning(
+        log.log(
+            logging.WARNING if changes else logging.INFO,
             "The tree is not the one that the journal knows: %d changes wait until it is listed.",
             len(changes),
         )
@@ -88,7 +96,6 @@ class Recovery:
         wanted |= {
             inode: document for inode, document in self._journal.folders().items() if inode not in wanted
         }
-        self._store.reserve_beyond(Inode(max([*wanted, *(change.inode for change in changes)], default=ROOT)))
         for inode, document in wanted.items():
             if inode == ROOT:
                 continue
@@ -109,12 +116,6 @@ class Recovery:
             node = self._store.by_inode(change.inode)
             if node is not None:
                 self._store.move_row(change.inode, self._store.reserve(1))
-
-    def _was_power_cut(self) -> bool:
-        boot = BOOT_ID.read_text().strip()
-        before = self._journal.fact("boot")
-        self._journal.remember("boot", boot)
-        return before is not None and before != boot
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
         if change.staged is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.detail import encode_detail
 from procorefs.tree.names import shown_name
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, is_own_entry
 from procorefs.tree.store import Row, TreeStore
 from procorefs.tree.turnstile import Turnstile
 
@@ -51,10 +51,13 @@ class OwnChanges:
 
     def put(self, document: Document, inode: Inode, parent: Inode, kept: Kept | None, *, asked: int) -> None:
         """The document is what `inode` is from now on; `parent` is the folder that it was put into."""
-        self._turnstile.admit(document.id, asked)
+        is_newest = self._turnstile.admit(document.id, asked)
         with self._store.transaction():
             self.claim(document.id, inode)
             known = self._store.known(document.id)
+            if known is not None and not is_newest:
+                self._store.keep(inode, kept)  # a later answer has told more already
+                return
             row = self._row(document, inode, parent, known.detail if known else None)
             if known is None:
                 self._store.insert_as(inode, row)
@@ -116,6 +119,6 @@ class OwnChanges:
     def _taken_by_another(self, parent: Inode, inode: Inode) -> Callable[[bytes], bool]:
         def taken(entry: bytes) -> bool:
             node = self._store.child(parent, entry)
-            return node is not None and node.inode != inode
+            return is_own_entry(parent, entry) or (node is not None and node.inode != inode)
 
         return taken

@@ -1,6 +1,6 @@
 """Files change hands, or bytes, in the middle of their upload: the names keep their documents and the last bytes win.
 
-The sandbox holds a call silent: `TRANSFER` the bytes on their way to the storage, `CREATION` and `UPDATE` the last call,
+The sandbox holds a call silent: `TRANSFER` the bytes on their way to the storage, `CREATION` and `UPDATE` the last one,
 which makes the version.
 """
 
