@@ -491,10 +491,17 @@ class Outbox:
         wanted = [change.inode for change, item in self._items() if is_at_or_below(item.path, below)]
         self.hurry(below)
         for inode in wanted:
-            while self._moves(inode):
-                await self._news_of(inode)
-        left = set(wanted)
+            await self._quiet(inode)
+        strays, self._edits.strays = self._edits.strays, []
+        for inode in strays:
+            self.hurry_one(inode)
+            await self._quiet(inode)
+        left = {*wanted, *strays}
         return [item for change, item in self._items() if change.inode in left]
+
+    async def _quiet(self, inode: Inode) -> None:
+        while self._moves(inode):
+            await self._news_of(inode)
 
     def _moves(self, inode: Inode) -> bool:
         """Whether it gets on by itself."""
