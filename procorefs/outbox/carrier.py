@@ -302,10 +302,10 @@ class Carrier:
             self._settling.thaw(change, file)
 
     def _check_wanted(self, change: Change, file: StagedFile) -> None:
-        """Raises Superseded when newer bytes were flushed, or none are wanted any more."""
-        if not self._settling.is_current(change):
+        """Raises Superseded when none are wanted any more, or newer ones, unless it gave way to such too often."""
+        if not self._settling.is_current(change) or change.staged is None:
             raise Superseded
-        if change.staged is None or change.staged.number != file.number:
+        if change.staged.number != file.number and change.gives_way:
             raise Superseded
 
     def _name(self, change: Change) -> str:

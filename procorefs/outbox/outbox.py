@@ -184,7 +184,7 @@ class Outbox:
             running.scope.cancel()
         elif running.number is not None and change.staged and change.staged.number != running.number:
             is_late = change.upload is not None and change.upload.is_used
-            if not is_late and change.dropped_uploads < 3:
+            if not is_late and change.gives_way:
                 change.dropped_uploads += 1
                 running.scope.cancel()
 
@@ -355,8 +355,6 @@ class Outbox:
         self._paused_until_s = trio.current_time() + wait_s
 
     def _later(self, change: Change, error: Exception, wait_s: float) -> None:
-        if self._view.change(change.inode) is not change:
-            return
         change.attempts += 1
         change.error = str(error)
         self._not_before[change.inode] = time.time() + wait_s
@@ -371,7 +369,8 @@ class Outbox:
         self._queue.touched(change.inode)
 
     def _fail(self, change: Change, error: Exception) -> None:
-        if self._view.change(change.inode) is not change:
+        if change.place is GONE and change.document is None:
+            self._settling.dismiss(change)  # removed here while Procore refused to make it
             return
         self._tell_of(change, error)
         self._settling.fail(change, str(error))
@@ -492,10 +491,17 @@ class Outbox:
         wanted = [change.inode for change, item in self._items() if is_at_or_below(item.path, below)]
         self.hurry(below)
         for inode in wanted:
-            while self._moves(inode):
-                await self._news_of(inode)
-        left = set(wanted)
+            await self._quiet(inode)
+        strays, self._edits.strays = self._edits.strays, []
+        for inode in strays:
+            self.hurry_one(inode)
+            await self._quiet(inode)
+        left = {*wanted, *strays}
         return [item for change, item in self._items() if change.inode in left]
+
+    async def _quiet(self, inode: Inode) -> None:
+        while self._moves(inode):
+            await self._news_of(inode)
 
     def _moves(self, inode: Inode) -> bool:
         """Whether it gets on by itself."""
