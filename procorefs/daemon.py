@@ -51,7 +51,10 @@ log = logging.getLogger(__name__)
 _TREE = "tree.sqlite"
 _CHUNKS = "chunks"
 
-LAST_SYNC_S = 5.0
+LAST_CALLS_S = 6.0
+"""How long calls under way may take to end; what is cut off is looked into at the next mount."""
+
+LAST_SYNC_S = 3.0
 """How long bringing the last changes to disk may take at the end."""
 
 
@@ -160,6 +163,8 @@ class _Daemon:
                         await self._answer(session, reporter)
                     finally:
                         self._operations = None
+                with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
+                    await writing.outbox.finish()
                 rooms.cancel_scope.cancel()
             with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
                 await writing.durability.flush()

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.sandbox", "tests.mounting"]
+pytest_plugins = ["tests.sandbox", "tests.mounting", "tests.writing"]
 
 # In CI the same examples each time: what a person's run finds anew becomes a named test, not a surprise for others.
 settings.register_profile("ci", derandomize=True)

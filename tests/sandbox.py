@@ -130,6 +130,10 @@ class SandboxHandle:
     def state(self) -> dict[str, Any]:
         return self._get("state")
 
+    def inventory(self) -> dict[str, Any]:
+        """`folders` and `files` by path, `binned` names; see procorefs/sandbox/inventory.py. Costs no call."""
+        return self._get("inventory")
+
     def violations(self) -> list[str]:
         """Requests and answers so far that do not fit the OpenAPI description."""
         found: list[str] = self._get("violations")["violations"]

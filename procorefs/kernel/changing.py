@@ -272,6 +272,8 @@ class ChangingOperations(Operations):
 
     async def _cut(self, draft: Draft, size_bytes: int) -> None:
         """To another size; the journal never promises more than there is."""
+        if draft.is_frozen and not size_bytes:
+            self._drafts.begin_empty(draft)
         file: StagedFile = await self._drafts.writable(draft)
         self._edits.will_shrink(draft.inode, size_bytes)
         await file.truncate(size_bytes)

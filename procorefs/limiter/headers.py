@@ -75,7 +75,7 @@ def _reading(headers: Mapping[str, str], server_unix_s: float) -> Reading | None
     reset_in_s = reset - server_unix_s
     if reset_in_s < STALE_S:
         return None
-    return Reading(limit, min(remaining, limit), min(max(reset_in_s, 0.0), LONGEST_S))
+    return Reading(limit, min(remaining, limit), min(reset_in_s, LONGEST_S))
 
 
 def _retry_after_s(headers: Mapping[str, str], server_unix_s: float) -> float | None:

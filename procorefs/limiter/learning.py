@@ -73,6 +73,9 @@ def _learn(
     if window is state.spike:
         found = _strangers_in_spike(state, reading, found, now_s)
         state.hourly.remaining -= found
+    elif window.kind == SLIDES:
+        found = 0.0  # how many fell out is known too roughly
+        _leave_fallen_out(state, now_s)
     _count_strangers(state, found, now_s)
     window.told, window.told_reset_s, window.told_at_s = True, reset_s, now_s
     window.reset_at_s = reset_s + RESET_MARGIN_S
@@ -103,6 +106,10 @@ def _learn_kind(
     elif window.kind == SLIDES and window is state.hourly:
         if reading.remaining > window.limit * 0.9 and window.remaining < window.limit * 0.5:
             window.kind = UNKNOWN
+    elif window is state.hourly and window.kind == UNKNOWN and now_s >= state.doubtful_until_s:
+        surely_in = sum(sent.calls for sent in state.sent[1:]) - len(state.permits) - 1
+        if reading.limit == window.limit and reading.remaining > window.limit - surely_in + SLACK:
+            window.kind = FIXED
     elif window is state.spike and window.kind == UNKNOWN and now_s >= state.doubtful_until_s:
         horizon_s = now_s - window.length_s + SAME_RESET_S
         surely_in = sum(horizon_s < answered_s <= taken_s for answered_s in state.recent)
@@ -111,9 +118,13 @@ def _learn_kind(
 
 
 def _clamp(window: Window, reading: Reading, reset_s: float, overlap: int) -> float:
-    """Move our count into what the answer allows; returns how many calls of others that revealed."""
+    """Move our count into what the answer allows; returns how many calls of others that revealed.
+
+    None where the answer comes so late that by our count the window has begun anew.
+    """
     found = 0.0
-    same = window.told and abs(reset_s - window.told_reset_s) < SAME_RESET_S
+    begun_anew = not 0 < window.reset_at_s <= window.told_reset_s + RESET_MARGIN_S
+    same = window.told and not begun_anew and abs(reset_s - window.told_reset_s) < SAME_RESET_S
     if reading.limit != window.limit:
         window.remaining += reading.limit - window.limit
         window.limit, same = reading.limit, False
@@ -122,6 +133,15 @@ def _clamp(window: Window, reading: Reading, reset_s: float, overlap: int) -> fl
         window.remaining = float(reading.remaining)
     window.remaining = max(window.remaining, float(reading.remaining - overlap))
     return found
+
+
+def _leave_fallen_out(state: State, now_s: float) -> None:
+    """What fell out of the sliding hour so far is in the answer's count: it must not be added once more."""
+    horizon_s = now_s - state.hourly.length_s
+    if state.sent and state.sent[0].first_s < horizon_s < state.sent[0].last_s:
+        oldest = state.sent[0]
+        oldest.calls *= (oldest.last_s - horizon_s) / (oldest.last_s - oldest.first_s)
+        oldest.first_s = horizon_s
 
 
 def _strangers_in_spike(state: State, reading: Reading, found: float, now_s: float) -> float:

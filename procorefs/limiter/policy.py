@@ -12,20 +12,26 @@ import bisect
 import math
 
 from procorefs.limiter.budget import Priority
-from procorefs.limiter.state import FIXED, SLIDES, Permit, State, Window
+from procorefs.limiter.state import FIXED, SLIDES, Permit, Sent, State, Window
 
 KEPT_OF_SPIKE = 2  # calls of a spike window that only INTERACTIVE may take
 KEPT_OF_HOUR = 0.1  # share of the hour that only INTERACTIVE may take, shrinking to nothing towards Reset
-KEPT_OF_SLIDING_HOUR = 10  # the same where calls fall out one by one and there is no Reset to shrink towards
+KEPT_OF_SLIDING_HOUR = (
+    0.01  # the same where calls fall out one by one and there is no Reset to shrink towards
+)
+KEPT_SPIKES = 0.6  # but at most this share of a spike window: an hour with more calls left may never be told
+SENT_SHARE = 0.005  # of an hour's calls are remembered together: they fall out with the last of them
 KEPT_TO_THE_END = (
     0.01  # share of the hour that is kept for them till Reset: less than that is never worth a wait
 )
 BURST_SHARE = 0.5  # up to this share of a window goes at once, what follows is spread over it
-HURRY_SHARE = 0.8  # of the spike window is used at most while the hour is what will run out
+HURRY_SHARE = 0.7  # of the spike window is used at most while the hour is what will run out
 EARLY_SHARE = (
     0.03  # the even spread aims at this much before the hour's end: only a window near its end is told
 )
 RESET_MARGIN_S = 1.0  # Reset has whole seconds and may be rounded down
+SLIDING_PACE = 0.8  # where many fall out at once, of the even gap at least so much lies between two calls
+SLIDING_STEP_S = 1.0  # a sliding hour frees a call about as often
 SLIDING_LOOK_S = 10.0  # while nothing is left of a sliding hour, how often some calls are taken to be free
 LOOK_S = 10.0  # what is kept for others changes: look again after so long
 LEASE_S = 30.0  # a call without an answer for so long has been counted, or never will be
@@ -41,6 +47,9 @@ def settle(state: State, now_s: float) -> None:
     if now_s < state.clock_s:
         state.shift(now_s - state.clock_s)
     state.clock_s = now_s
+    fallen_out = _take_fallen_out(state, now_s)
+    if state.hourly.kind == SLIDES:
+        state.hourly.remaining += fallen_out
     while state.permits and state.permits[0].taken_s <= now_s - LEASE_S:
         _bury(state, 0, state.permits[0].taken_s + LEASE_S)
     horizon_s = now_s - state.spike.length_s
@@ -102,6 +111,7 @@ def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
         window.remaining -= 1
         if window.sure > 0:
             window.sure -= 1
+    _note_sent(state, now_s)
     state.served_s[priority] = now_s
     if priority is not Priority.INTERACTIVE:
         state.last_spread_s = now_s
@@ -112,6 +122,27 @@ def strangers_since(state: State, told_s: float, most_s: float, now_s: float) ->
     if state.strangers_burst < FEW_STRANGERS:
         return 0
     return math.ceil(state.strangers_burst + state.strangers_per_s * min(now_s - told_s, most_s))
+
+
+def _note_sent(state: State, now_s: float) -> None:
+    newest = state.sent[-1] if state.sent else None
+    if newest is not None and newest.calls < int(state.hourly.limit * SENT_SHARE):
+        newest.last_s = now_s
+        newest.calls += 1
+    else:
+        state.sent.append(Sent(now_s, now_s, 1))
+
+
+def _take_fallen_out(state: State, now_s: float) -> float:
+    """Forget the calls that are an hour old now; returns how many."""
+    fallen, gone = 0.0, 0
+    for sent in state.sent:
+        if sent.last_s > now_s - state.hourly.length_s:
+            break
+        fallen += sent.calls
+        gone += 1
+    del state.sent[:gone]
+    return fallen
 
 
 def _roll(window: Window, state: State, now_s: float) -> None:
@@ -128,9 +159,7 @@ def _roll(window: Window, state: State, now_s: float) -> None:
         return
     if window.kind == SLIDES:
         window.sure = 1  # at least the oldest call has fallen out; the answer tells how many
-        window.remaining = max(window.remaining, 0.0) + max(
-            1.0, SLIDING_LOOK_S * window.limit / window.length_s / 3
-        )
+        window.remaining = max(window.remaining, 0.0) + 1.0
         window.reset_at_s = now_s + SLIDING_LOOK_S
         return
     margin = strangers_since(state, state.spike.told_at_s, window.length_s, now_s)
@@ -197,8 +226,9 @@ def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
         # not told: other answers say that there are more calls than we count, and will tell before there are none
         return 0.0 if free >= 1 or not told else left_s
     if hourly.kind == SLIDES:
-        kept = max(margin, min(KEPT_OF_SLIDING_HOUR, hourly.limit / 100, state.spike.limit / 4))
-        return 0.0 if hourly.remaining >= kept + 1 else left_s
+        kept = max(margin, min(hourly.limit * KEPT_OF_SLIDING_HOUR, state.spike.limit * KEPT_SPIKES))
+        return _sliding_wait_s(state, hourly.remaining - kept, now_s)
+    left_s = max(left_s, _may_slide_until_s(state) - now_s)
     free -= state.strangers_per_s * left_s + _kept_to_the_end(state, told=told)
     if free < 1:
         return left_s if state.strangers_per_s == 0 else min(left_s, LOOK_S)
@@ -211,6 +241,24 @@ def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
         gap_s = _even_gap_s(hourly, left_s, free) / state.share
         wait_s = max(wait_s, state.last_spread_s + gap_s - now_s)
     return min(wait_s, left_s)
+
+
+def _sliding_wait_s(state: State, free: float, now_s: float) -> float:
+    """Till our first call of this hour falls out, what is left is spread; then calls go as others fall out."""
+    hourly = state.hourly
+    if free < 1:
+        return SLIDING_STEP_S
+    if hourly.remaining > hourly.limit * (1 - BURST_SHARE):
+        return 0.0
+    until_s = state.sent[0].first_s + hourly.length_s - now_s if state.sent else 0.0
+    gap_s = max(SLIDING_PACE * hourly.length_s / hourly.limit, until_s / free)
+    return max(0.0, state.last_spread_s + gap_s - now_s)
+
+
+def _may_slide_until_s(state: State) -> float:
+    """Of an hour that began with the calls of others, and may slide, none of ours is free before this."""
+    hourly = state.hourly
+    return state.sent[0].first_s + hourly.length_s if hourly.kind != FIXED and state.sent else 0.0
 
 
 def _kept_to_the_end(state: State, *, told: bool) -> float:

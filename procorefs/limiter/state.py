@@ -44,6 +44,14 @@ class Permit(msgspec.Struct, array_like=True):
     answered: int
 
 
+class Sent(msgspec.Struct, array_like=True):
+    """Some calls that were sent one after the other."""
+
+    first_s: float
+    last_s: float
+    calls: float
+
+
 class Waiter(msgspec.Struct, array_like=True):
     """The first in the queue of one process."""
 
@@ -88,6 +96,8 @@ class State(msgspec.Struct, array_like=True):
     waiters: list[Waiter] = []
     #: host → when it last asked
     hosts: dict[str, float] = {}
+    #: our calls of the last hour, oldest first
+    sent: list[Sent] = []
     #: the part of the limits that is ours while we cannot ask those who share it
     share: float = 1.0
 
@@ -101,6 +111,9 @@ class State(msgspec.Struct, array_like=True):
             setattr(self, name, _moved(getattr(self, name), seconds))
         self.served_s = [_moved(time_s, seconds) for time_s in self.served_s]
         self.recent = [time_s + seconds for time_s in self.recent]
+        for sent in self.sent:
+            sent.first_s += seconds
+            sent.last_s += seconds
         self.hosts = {host: time_s + seconds for host, time_s in self.hosts.items()}
         for permit in self.permits:
             permit.taken_s += seconds

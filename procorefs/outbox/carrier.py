@@ -12,18 +12,21 @@ import logging
 from dataclasses import dataclass
 
 import msgspec
+import trio
 
 from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
+from procorefs.outbox.wishing import fields_only
 from procorefs.procore.changes import FieldValue, FileChange, FolderChange, ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.errors import Forbidden, Invalid, NameTaken, NotFound, ProcoreError, UploadRefused
@@ -53,7 +56,13 @@ class Carrier:
     """One change at a time and call; `carry_out` may run for several inodes at once."""
 
     def __init__(
-        self, rooms: Rooms, uploader: Uploader, settling: Settling, verifier: Verifier, remover: Remover
+        self,
+        rooms: Rooms,
+        uploader: Uploader,
+        settling: Settling,
+        verifier: Verifier,
+        remover: Remover,
+        flights: Flights,
     ) -> None:
         self._store = rooms.store
         self._own = rooms.own
@@ -66,6 +75,7 @@ class Carrier:
         self._settling = settling
         self._verifier = verifier
         self._remover = remover
+        self._flights = flights
 
     async def carry_out(self, inode: Inode) -> None:
         """Take the change a call further. Raises Blocked, Refused, Superseded, ProcoreError, the staging's errors."""
@@ -88,8 +98,8 @@ class Carrier:
         try:
             if change.place is GONE:
                 self._remover.check(change, self._known(change))
-            elif (target := self._target(change, self._known(change))) is not None:
-                self._check_target(change, target)
+            else:
+                self._check_way(change, self._target(change, self._known(change)))
         except Blocked as blocked:
             return blocked.by
         return None
@@ -110,6 +120,14 @@ class Carrier:
         if known is not None and (known.node.parent, known.name) == (change.place.folder, change.place.name):
             return None
         return change.place
+
+    def _check_way(self, change: Change, target: Place | None) -> None:
+        """Raises Blocked when a call about the document is under way, or `target` is not free for it yet."""
+        other = self._flights.in_the_way(change.inode, change.document, target)
+        if other is not None:
+            raise Blocked(other, "another call about it is under way")
+        if target is not None:
+            self._check_target(change, target)
 
     def _check_target(self, change: Change, target: Place) -> None:
         """Raises Blocked when the folder has no document yet, or the name is still somebody else's who leaves it."""
@@ -140,38 +158,43 @@ class Carrier:
             self._settling.vanished(change)
             return
         target = self._target(change, known)
-        if target is not None:
-            self._check_target(change, target)
-            if known is None and self._join_colleague(change, target):
-                return
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
+        if known is not None:
+            self._settling.forgo(change, known)
         if known is None and target is not None:
             await self._make_folder(change, target)
         elif known is not None and (target is not None or change.wishes.has_fields):
             await self._change_folder(change, known, target)
         elif change.wishes.tags is not msgspec.UNSET:
-            await self._settling.send_tags(change)
+            await self._tags(change)
         else:
             self._settling.settle(change)
 
     async def _make_folder(self, change: Change, target: Place) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        wishes = self._taken_along(change, is_alone=False)
         fields = FolderChange(
             tracked=wishes.tracked, private=wishes.private, custom_fields=_given(wishes.custom_fields)
         )
         with self._own.call() as asked:
             try:
-                document = await self._changes.create_folder(
-                    self._folder_id(target.folder), target.name, fields
-                )
+                with self._flights.of(change.inode, None, target):
+                    document = await self._changes.create_folder(
+                        self._folder_id(target.folder), target.name, fields
+                    )
+                self._settling.is_bare(document)
             except NameTaken as error:
-                document = await self._named(change, target, error)
-            except (NotFound, Invalid) as error:
-                await self._look_at_folder(target.folder, error)
-                raise
-            self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes)
+                document, wishes = await self._named(change, target, error), Wishes()
+            except (NotFound, Forbidden, Invalid) as error:
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
+            self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes, is_new=True)
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        is_alone = target is None
+        wishes = self._taken_along(change, is_alone=is_alone)
         fields = FolderChange(
             parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
             name=target.name if target is not None else msgspec.UNSET,
@@ -181,13 +204,16 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
-                document = await self._changes.update_folder(known.node.document_id or DocumentId(0), fields)
+                with self._flights.of(change.inode, change.document, target):
+                    document = await self._changes.update_folder(
+                        known.node.document_id or DocumentId(0), fields
+                    )
             except NotFound:
                 self._settling.removed_in_procore(known.node, asked=asked)
                 return
             except (Forbidden, Invalid) as error:
-                if target is None:
-                    raise
+                if wishes or target is None:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 raise Refused(str(error), take_back=True) from error
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes)
@@ -225,16 +251,17 @@ class Carrier:
             self._settling.vanished(change)
             return
         target = self._target(change, known)
-        if target is not None:
-            self._check_target(change, target)
-            if known is None and self._join_colleague(change, target):
-                return
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
+        if known is not None:
+            self._settling.forgo(change, known)
         if change.has_bytes:
             await self._bytes(change)
         elif known is not None and (target is not None or change.wishes.has_fields):
             await self._update(change, known, None)
         elif change.wishes.tags is not msgspec.UNSET:
-            await self._settling.send_tags(change)
+            await self._tags(change)
         elif known is not None:
             self._settling.settle(change)
         else:
@@ -261,12 +288,16 @@ class Carrier:
             return
         try:
             await file.complete()
-            if await self._settling.is_known(change, file):
+            is_known = await self._settling.is_known(change, file)
+            self._check_wanted(change, file)
+            if is_known:
                 self._settling.nothing_new(change, file)
                 return
             upload = await self._uploader.store(change, file, self._name(change))
-            if change.staged is None or change.staged.number != file.number or change.upload is not upload:
-                raise Superseded  # newer bytes were flushed, or the document changed hands
+            await trio.lowlevel.checkpoint_if_cancelled()  # no cancellation is left for the last call
+            self._check_wanted(change, file)
+            if change.upload is not upload:
+                raise Superseded  # it changed hands
             known = self._known(change)
             if change.document is not None and known is None:
                 self._settling.vanished(change)
@@ -276,6 +307,13 @@ class Carrier:
             await self._make_version(change, known, upload, file)
         finally:
             self._settling.thaw(change, file)
+
+    def _check_wanted(self, change: Change, file: StagedFile) -> None:
+        """Raises Superseded when newer bytes were flushed, or none are wanted any more."""
+        if not self._settling.is_current(change):
+            raise Superseded
+        if change.staged is None or change.staged.number != file.number:
+            raise Superseded
 
     def _name(self, change: Change) -> str:
         if isinstance(change.place, Place):
@@ -287,10 +325,9 @@ class Carrier:
         self, change: Change, known: Known | None, upload: Upload, file: StagedFile
     ) -> None:
         target = self._target(change, known)
-        if target is not None:
-            self._check_target(change, target)
-            if known is None and self._join_colleague(change, target):
-                return
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
         if not upload.is_used:
             upload.is_used = True
             upload.before = known.node.version.id if known is not None and known.node.version else None
@@ -306,7 +343,7 @@ class Carrier:
     async def _create(
         self, change: Change, target: Place, upload: Upload, file: StagedFile, *, is_repeat: bool
     ) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        wishes = self._taken_along(change, is_alone=False)
         fields = FileChange(
             description=wishes.description,
             tracked=wishes.tracked,
@@ -315,21 +352,30 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
-                document = await self._changes.create_file(
-                    self._folder_id(target.folder), target.name, upload.uuid, fields
-                )
+                with self._flights.of(change.inode, None, target):
+                    document = await self._changes.create_file(
+                        self._folder_id(target.folder), target.name, upload.uuid, fields
+                    )
+                self._settling.is_bare(document)
             except (NameTaken, UploadRefused) as error:
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
                 if found is None:
                     return
-                document = found
-            except (NotFound, Invalid) as error:
+                document, wishes = found, Wishes()
+            except (NotFound, Forbidden, Invalid) as error:
                 upload.is_used = False  # it was not: nothing has that name, or the folder is gone
                 self._edits.note(change)
-                await self._look_at_folder(target.folder, error)
-                raise
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
             self._settling.arrived(
-                change, document, target.folder, asked=asked, wishes=wishes, sent=(upload, file)
+                change,
+                document,
+                target.folder,
+                asked=asked,
+                wishes=wishes,
+                sent=(upload, file),
+                is_new=True,
             )
 
     async def _after_refusal(
@@ -365,7 +411,8 @@ class Carrier:
         document_id = change.document
         assert document_id is not None
         target = self._target(change, known)
-        wishes = msgspec.structs.replace(change.wishes)
+        is_alone = target is None and sent is None
+        wishes = self._taken_along(change, is_alone=is_alone)
         fields = FileChange(
             parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
             name=target.name if target is not None else msgspec.UNSET,
@@ -379,7 +426,8 @@ class Carrier:
             self._settling.note_colleague(change, known, sent[1])
         with self._own.call() as asked:
             try:
-                document = await self._changes.update_file(document_id, fields)
+                with self._flights.of(change.inode, document_id, target):
+                    document = await self._changes.update_file(document_id, fields)
             except NotFound:
                 self._settling.removed_in_procore(known.node, asked=asked)
                 return
@@ -388,14 +436,38 @@ class Carrier:
                 if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
                     self._settling.begin_anew(change)
                     return
+                wishes = Wishes()  # the earlier call may have carried others
             except (Forbidden, Invalid) as error:
                 if sent is not None:
                     sent[0].is_used = False
+                if wishes:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 if target is not None:
                     raise Refused(str(error), take_back=True) from error
                 raise
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+
+    # Metadata
+
+    async def _tags(self, change: Change) -> None:
+        with self._flights.of(change.inode, change.document):
+            await self._settling.send_tags(change)
+
+    def _taken_along(self, change: Change, *, is_alone: bool) -> Wishes:
+        """The metadata that the next call carries; `is_alone`: it carries nothing else."""
+        if is_alone:
+            self._apart.discard(change.inode)
+        return Wishes() if change.inode in self._apart else fields_only(change.wishes)
+
+    def _refusal(self, change: Change, error: ProcoreError, wishes: Wishes, *, is_alone: bool) -> Exception:
+        """What follows from a refused call; with metadata and more in it, that is tried without the metadata first."""
+        if not wishes:
+            return error
+        if is_alone:
+            return Refused(str(error), wishes=wishes)
+        self._apart.add(change.inode)
+        return Superseded()
 
     async def step_aside(self, inode: Inode) -> None:
         """Give a document another name for a moment: two that swap names would wait for each other for ever."""
@@ -405,12 +477,15 @@ class Carrier:
             return
         name = marked(known.name, str(change.document)).decode("utf-8", "replace")
         parent = known.node.parent
+        document_id = change.document
+        self._check_way(change, None)
         with self._own.call() as asked:
-            if change.is_folder:
-                document = await self._changes.update_folder(change.document, FolderChange(name=name))
-            else:
-                document = await self._changes.update_file(change.document, FileChange(name=name))
-            self._own.put(document, inode, parent, change.kept, asked=asked)
+            with self._flights.of(inode, document_id, Place(parent, name)):
+                if change.is_folder:
+                    document = await self._changes.update_folder(document_id, FolderChange(name=name))
+                else:
+                    document = await self._changes.update_file(document_id, FileChange(name=name))
+            self._settling.arrived(change, document, parent, asked=asked, wishes=Wishes())
 
 
 def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:

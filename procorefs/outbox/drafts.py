@@ -96,11 +96,6 @@ class Drafts:
     def has(self, inode: Inode) -> bool:
         return inode in self._drafts
 
-    def size(self, inode: Inode) -> int | None:
-        """The size of a draft; None when there is none."""
-        draft = self._drafts.get(inode)
-        return draft.file.size_bytes if draft is not None else None
-
     def begin(self, inode: Inode, base: Version | None) -> Draft:
         """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull."""
         draft = Draft(inode, self.staging.create(base))
@@ -142,6 +137,17 @@ class Drafts:
             draft.file.release()
         draft.is_held = wanted
 
+    def begin_empty(self, draft: Draft) -> None:
+        """Go on with a new, empty generation: a frozen one need not be copied to be cut to nothing."""
+        self._exchange(draft, self.staging.create())
+        draft.flushed = -1
+
+    def _exchange(self, draft: Draft, file: StagedFile) -> None:
+        if draft.is_held:
+            file.hold()
+            draft.file.release()
+        draft.file, draft.is_frozen, draft.clean = file, False, None
+
     async def writable(self, draft: Draft) -> StagedFile:
         """The file to write to: the draft's own, or a copy while an upload reads that one. Raises StagingFull."""
         while draft.is_frozen:
@@ -153,10 +159,7 @@ class Drafts:
                 if not draft.is_frozen or draft.file is not frozen:
                     copy.delete()
                     continue
-                if draft.is_held:
-                    copy.hold()
-                    frozen.release()
-                draft.file, draft.is_frozen, draft.clean = copy, False, None
+                self._exchange(draft, copy)
                 draft.flushed = copy.changed  # the journal knows these bytes, as the frozen file's
         return draft.file
 

@@ -9,7 +9,8 @@ HELD_S = 3600.0
 """A temporary name that nobody touched for so long is taken for a real one, if Procore takes it."""
 
 DEPARTURE_S = 2.0
-"""Deletes and renames wait at least this long: what is written anew under the name meanwhile keeps its document."""
+"""Deletes and renames wait at least this long: what is written anew under the name meanwhile keeps its document, and a
+backup that was made by renaming is mostly removed again."""
 
 LOOK_AGAIN_S = 1.0
 """What waits for something that nobody tells of is looked at again after so long."""
@@ -58,7 +59,7 @@ def is_departure(change: Change) -> bool:
 
 
 def _wait_s(change: Change, facts: Facts) -> float:
-    if is_departure(change):
+    if is_departure(change) or change.borrowed is not None:
         return max(DEPARTURE_S, facts.write_back_s)
     if change.is_folder and not change.wishes:
         return 0.0

@@ -27,11 +27,12 @@ from procorefs.outbox.errors import (
     NotEmpty,
     NotPermitted,
 )
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
 from procorefs.outbox.wishing import lacking, over
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.detail import Detail, decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.own import OwnChanges
@@ -45,8 +46,8 @@ INODES_AT_ONCE = 256
 class Neighbours:
     """Whom edits ask and tell."""
 
-    is_sending: Callable[[Inode], bool]
-    """Whether a call about it is under way: then its document can't change hands."""
+    flights: Flights
+    """The calls under way: their answers are taken up for whoever has the document by then (`take_late`)."""
     touched: Callable[[Inode], None]
     """Something about its change is new, or it has none any more."""
     holder_of: Callable[[Inode], str | None]
@@ -131,6 +132,9 @@ class Edits:
             raise NotAFolder
         if node.read_only:
             raise NotPermitted("Procore has this folder read-only")
+        change = self._view.change(folder)
+        if change is not None and change.document is None and change.stage is Stage.FAILED:
+            raise NotPermitted(f"Procore refused the folder {self._view.path(folder)!r}: {change.error}")
 
     def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
         refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
@@ -183,7 +187,7 @@ class Edits:
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.is_sending(node.inode):
+            if change.document is None and not self._neighbours.flights.has(node.inode):
                 self._forget(change)
             else:
                 change.seen = node.version
@@ -285,8 +289,7 @@ class Edits:
         """The source becomes what the target was in Procore; the target goes, but for those inside."""
         theirs = self._view.change(target.inode)
         document = theirs.document if theirs is not None else target.document_id
-        is_sending = self._neighbours.is_sending(target.inode) or self._neighbours.is_sending(source.inode)
-        if source.is_folder or document is None or is_sending:
+        if source.is_folder or document is None:
             self._remove(target)
             return
         self._give_up_document(change, source)
@@ -323,7 +326,9 @@ class Edits:
     def _inherit_document(self, change: Change, document: DocumentId) -> None:
         with self._store.transaction():
             self._own.claim(document, change.inode)
-        change.document, change.upload = document, None
+        change.document = document
+        if change.upload is not None and change.upload.is_used:
+            change.upload = None  # the storage's bytes may be used once, for any document
 
     def _move(self, change: Change, place: Place) -> None:
         self._replace(change, place)
@@ -358,7 +363,7 @@ class Edits:
 
     def _inherit(self, change: Change) -> None:
         """A file without a document takes over that of its name, if it was just removed or renamed away here."""
-        if change.document is not None or self._neighbours.is_sending(change.inode):
+        if change.document is not None:
             return
         departed = self._departed(change)
         if departed is None or departed.document is None:
@@ -384,14 +389,48 @@ class Edits:
         if node is None or node.kind is not change.kind or node.inode == change.inode:
             return None
         departed = self._view.change(node.inode)
-        if departed is None or departed.place is FOLLOW or self._neighbours.is_sending(node.inode):
+        if departed is None or departed.place is FOLLOW or self._neighbours.flights.moves(node.inode):
             return None
         return departed if departed.place is GONE or not change.is_folder else None
+
+    def pass_on(self, change: Change) -> bool:
+        """Give the document of a removed file to who has been made under its name meanwhile; False: nobody was."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.parent is None:
+            return False
+        newcomer = self._view.child(known.node.parent, known.node.shown)
+        theirs = self._view.change(newcomer.inode) if newcomer is not None else None
+        if theirs is None or theirs.document is not None or theirs.kind is not change.kind:
+            return False
+        with self._moment():
+            self._inherit(theirs)
+            self.follow_if_there(theirs)
+            self._write(theirs)
+        return theirs.document is not None
+
+    def take_stray(self, document: Document, parent: Inode, *, asked: int) -> None:
+        """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
+        now_s = time.time()
+        change = Change(
+            self._reserve(),
+            document.kind,
+            GONE,
+            document=document.id,
+            seen=document.version,
+            created_at_s=now_s,
+            touched_at_s=now_s,
+        )
+        self._own.put(document, change.inode, parent, None, asked=asked)
+        self._view.lay(change)
+        self._write(change)
+        self.pass_on(change)
 
     def follow_if_there(self, change: Change) -> None:
         """A change whose place is where Procore has the document needs none of its own."""
         if change.document is None or not isinstance(change.place, Place):
             return
+        if self._neighbours.flights.moves(change.inode):
+            return  # it is about to leave it
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
@@ -516,7 +555,7 @@ class Edits:
         self._check_changeable(node)
         change = self._view.change(inode)
         document = change.document if change is not None else node.document_id
-        if not self._neighbours.is_sending(inode):  # else Procore is about to have something else
+        if not self._neighbours.flights.has(inode):  # else Procore is about to have something else
             known = self._store.known(document) if document is not None else None
             detail = decode_detail(known.detail) if known is not None else Detail()
             wishes = lacking(wishes, detail, tags)
@@ -615,14 +654,15 @@ class Edits:
         """Keep a change, or let it go when it wants nothing."""
         if not laid:
             self._view.lay(change)
-        is_busy = self._drafts.is_written(change.inode) or self._neighbours.is_sending(change.inode)
-        if change.is_idle and not is_busy:
+        if change.is_idle and not self._drafts.is_written(change.inode):
             self.settle(change)
         else:
             self._write(change)
 
     def note(self, change: Change, *, touched: bool = False) -> None:
-        """Write down how far a change has come."""
+        """Write down how far a change has come; one that was given up meanwhile has nothing to write."""
+        if self._view.change(change.inode) is not change:
+            return
         self._put(change)
         if touched:
             self._neighbours.touched(change.inode)

@@ -24,7 +24,11 @@ from procorefs.tree.nodes import Inode
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-CHECKPOINT_PAGES = 4096
+CHECKPOINT_BYTES = 16 << 20
+"""A longer log is written back, by `sync`."""
+
+EMERGENCY_PAGES = 65_536
+"""The loop itself writes the log back only when nobody called `sync` for 256 MiB."""
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -67,7 +71,7 @@ class Journal:
         run = self._db.execute
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
-        run(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        run(f"PRAGMA wal_autocheckpoint = {EMERGENCY_PAGES}")
         found = run("PRAGMA user_version").fetchone()[0]
         if found not in (0, FORMAT):
             raise JournalDamaged(
@@ -151,8 +155,12 @@ class Journal:
                 continue
             try:
                 os.fsync(descriptor)
+                is_long = side.name.endswith("-wal") and os.fstat(descriptor).st_size > CHECKPOINT_BYTES
             finally:
                 os.close(descriptor)
+            if is_long:
+                with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+                    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def open_journal(path: Path) -> Journal:

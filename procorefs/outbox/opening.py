@@ -8,10 +8,12 @@ from pathlib import Path
 from procorefs.config.options import MountOptions
 from procorefs.content.reader import ContentReader
 from procorefs.content.staging import Staging
+from procorefs.limiter import Priority
 from procorefs.outbox.carrier import Carrier, Rooms
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal, open_journal
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.naming import Naming
@@ -26,7 +28,6 @@ from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
-from procorefs.procore.metadata import ProjectMetadata
 from procorefs.procore.models import UserId
 from procorefs.procore.uploads import Uploads
 from procorefs.tree.absorb import Absorber
@@ -74,7 +75,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
         journal.close()
         raise
     drafts = Drafts(staging)
-    view = View(store, drafts.size)
+    view = View(store, drafts)
     local = LocalWork(view, drafts)
     absorber = Absorber(store, local)
     naming = Naming(view, keeps_junk=options.junk == "keep")
@@ -102,7 +103,7 @@ def open_writing(
 ) -> Writing:
     """The rooms that change things, on top of the base."""
     store, own, view, drafts = base.store, base.absorber.own, base.view, base.drafts
-    queue = Queue()
+    queue, flights = Queue(), Flights()
     edits = Edits(
         store,
         own,
@@ -110,18 +111,19 @@ def open_writing(
         drafts,
         base.journal,
         base.naming,
-        Neighbours(is_sending=queue.is_sending, touched=queue.touched, holder_of=holder_of),
+        Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
     base.local.pin = edits.pin
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
-    settling = Settling(store, own, view, drafts, edits, ProjectMetadata(client), forget)
+    settling = Settling(store, own, view, drafts, edits, tags, forget)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
         uploader,
         settling,
         Verifier(content, me),
-        Remover(store, own, view, client, changes, settling),
+        Remover(store, own, view, client, changes, settling, flights),
+        flights,
     )
     outbox = Outbox(
         store=store,
@@ -130,11 +132,13 @@ def open_writing(
         edits=edits,
         naming=base.naming,
         queue=queue,
+        flights=flights,
         carrier=carrier,
         settling=settling,
         tally=Tally(uploader),
         write_back_s=options.write_back_s,
         is_listed=is_listed,
+        is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
     )
     durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)

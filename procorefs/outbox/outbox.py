@@ -8,16 +8,18 @@ import random
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import trio
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
 from procorefs.outbox.carrier import Carrier
-from procorefs.outbox.change import GONE, Change, Place, Stage
+from procorefs.outbox.change import GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.face import Counts, Item, is_at_or_below
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
@@ -34,7 +36,7 @@ from procorefs.procore.errors import (
     UploadRefused,
 )
 from procorefs.tree.nodes import Inode
-from procorefs.tree.store import TreeStore
+from procorefs.tree.store import DEEPEST, TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +47,24 @@ CHECKED_OUT_S = 15.0
 """Somebody else's check-out is looked at no more often than this."""
 
 LONGEST_PAUSE_S = 30.0
+PATIENCE_S = 60.0
+"""A writer waits for room that something frees within this time."""
+
 MOST_TRIES = 8
 """So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
 
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Bytes on their way, which may give way to others."""
+
+    change: Change
+    number: int | None
+    """Of the generation; None: they are fetched from another document first."""
+    scope: trio.CancelScope
 
 
 class Outbox:
@@ -64,11 +79,13 @@ class Outbox:
         edits: Edits,
         naming: Naming,
         queue: Queue,
+        flights: Flights,
         carrier: Carrier,
         settling: Settling,
         tally: Tally,
         write_back_s: float,
         is_listed: Callable[[], bool],
+        is_budget_closed: Callable[[], bool],
         refused: Callable[[str, str], None],
     ) -> None:
         self._store = store
@@ -77,19 +94,20 @@ class Outbox:
         self._edits = edits
         self._naming = naming
         self._queue = queue
+        self._flights = flights
         self._carrier = carrier
         self._settling = settling
         self._tally = tally
         self._write_back_s = write_back_s
         self._is_listed = is_listed
+        self._is_budget_closed = is_budget_closed
+        self._is_ending = False
         self._refused = refused
         self._hurried: set[Inode] = set()
         self._not_before: dict[Inode, float] = {}  # wall time
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
-        self._scopes: dict[
-            Inode, tuple[int, trio.CancelScope]
-        ] = {}  # transfers that may give way to newer bytes
+        self._transfers: dict[Inode, Transfer] = {}
         self._busy: tuple[float, frozenset[Inode]] = (-1.0, frozenset())
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
         self._troubles = 0  # in a row
@@ -107,6 +125,12 @@ class Outbox:
                 self._dispatch(nursery)
                 await self._queue.something_new(self._next_look_s())
 
+    async def finish(self) -> None:
+        """Begin nothing more, and wait for the calls under way: what is answered need not be looked into again."""
+        self._is_ending = True
+        while self._queue.sending:
+            await self._news_of(next(iter(self._queue.sending)))
+
     def _next_look_s(self) -> float:
         if not self._has_worker:
             return float("inf")
@@ -114,7 +138,7 @@ class Outbox:
 
     @property
     def _has_worker(self) -> bool:
-        return len(self._queue.sending) < WORKERS
+        return len(self._queue.sending) < WORKERS and not self._is_ending
 
     def _sort_in(self) -> None:
         for inode in self._queue.take_fresh():
@@ -123,11 +147,12 @@ class Outbox:
             if change is not None and change.stage is Stage.OPEN:
                 self._queue.put(inode, None)
                 continue
+            if inode in self._queue.sending:
+                self._give_way(inode, change)
             if change is None:
                 self._let_go(inode)
                 continue
             if inode in self._queue.sending:
-                self._give_way(change)
                 continue
             wait_s = pause_s(change, self._facts(change))
             if wait_s is None:
@@ -147,15 +172,21 @@ class Outbox:
         for event in self._waiters.pop(inode, ()):
             event.set()
 
-    def _give_way(self, change: Change) -> None:
-        """Drop a running upload for newer bytes, unless its last call has begun, or that happened too often."""
-        running = self._scopes.get(change.inode)
-        if running is None or change.staged is None or change.staged.number == running[0]:
+    def _give_way(self, inode: Inode, change: Change | None) -> None:
+        """Drop a transfer that nobody wants any more, or for newer bytes, unless that happened too often.
+
+        The last call, which makes the version, is never taken back.
+        """
+        running = self._transfers.get(inode)
+        if running is None or self._flights.has(inode):
             return
-        is_late = change.upload is not None and change.upload.is_used
-        if not is_late and change.dropped_uploads < 3:
-            change.dropped_uploads += 1
-            running[1].cancel()
+        if change is not running.change or not change.has_bytes:
+            running.scope.cancel()
+        elif running.number is not None and change.staged and change.staged.number != running.number:
+            is_late = change.upload is not None and change.upload.is_used
+            if not is_late and change.dropped_uploads < 3:
+                change.dropped_uploads += 1
+                running.scope.cancel()
 
     def _facts(self, change: Change) -> Facts:
         place = change.place
@@ -228,15 +259,17 @@ class Outbox:
         """After the tree was lost: what it does not know yet is not gone."""
         if change.document is None or self._is_listed():
             return False
-        return self._store.known(change.document) is None
+        known = self._store.known(change.document)
+        return known is None or not self._store.reachable(known.node.inode)
 
     def _block(self, inode: Inode, by: Inode, why: str, nursery: trio.Nursery) -> None:
         change = self._view.change(by)
-        if change is None or by == inode:
+        if (change is None and by not in self._queue.sending) or by == inode:
             self._queue.put(inode, trio.current_time() + 1.0)
             return
         self._queue.block(inode, by, why)
-        if is_departure(change) and by not in self._queue.sending:
+        self._recount(inode)
+        if change is not None and is_departure(change) and by not in self._queue.sending:
             self._hurried.add(by)  # somebody needs the name
             self._queue.touched(by)
             self._queue.block(inode, by, why)
@@ -255,15 +288,17 @@ class Outbox:
         scope = trio.CancelScope()
         try:
             with scope:
-                if change is not None and change.staged is not None:
-                    self._scopes[inode] = (change.staged.number, scope)
+                if change is not None and change.has_bytes:
+                    number = change.staged.number if change.staged is not None else None
+                    self._transfers[inode] = Transfer(change, number, scope)
                 await work(inode)
         except Exception as caught:
             error = caught
         finally:
-            self._scopes.pop(inode, None)
+            self._transfers.pop(inode, None)
             self._queue.sending.discard(inode)
             self._queue.touched(inode)
+            self._tell(inode)
         if change is None:
             return
         if error is None and scope.cancelled_caught:
@@ -276,22 +311,29 @@ class Outbox:
             self._note_failure(inode, change, error)
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
+        if self._view.change(inode) is not change:
+            log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
+            return
         match error:
             case Superseded():
                 return
             case Blocked():
                 self._queue.fresh.discard(inode)
-                if self._view.change(error.by) is None:
+                if self._view.change(error.by) is None and error.by not in self._queue.sending:
                     self._later(change, error, 1.0)
                     self._queue.touched(inode)
                 else:
                     self._queue.put(inode, None)
                     self._queue.block(inode, error.by, str(error))
+                    self._recount(inode)
             case CheckedOut():
                 self._later(change, error, CHECKED_OUT_S)
             case Refused(take_back=True) if change.document is not None and not isinstance(change.place, str):
                 self._tell_of(change, error)
                 self._settling.give_back(change, str(error))
+            case Refused(wishes=Wishes() as refused):
+                self._tell_of(change, error)
+                self._settling.give_up_wishes(change, refused, str(error))
             case Refused() | StagedIncomplete():
                 self._fail(change, error)
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
@@ -345,7 +387,10 @@ class Outbox:
 
     def _can_free(self) -> bool:
         """Whether a writer who waits for room has something to wait for."""
-        return self._tally.moving > 0
+        if self._queue.sending and self._is_budget_closed():
+            self._drafts.staging.room.progress()  # calls are paced over the hour: waiting for one is no standstill
+        soon_s = trio.current_time() + PATIENCE_S
+        return bool(self._queue.sending) or self._queue.next_due_s() < soon_s
 
     # How things stand
 
@@ -363,6 +408,8 @@ class Outbox:
             return "failed"
         if change.stage is Stage.INCOMPLETE:
             return "incomplete"
+        if self._is_stuck_behind(change.inode):
+            return "failed"
         if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
             return "checked_out"
         if change.place is not GONE and fate is Fate.HELD:
@@ -370,6 +417,19 @@ class Outbox:
         if change.is_idle:
             return None
         return "pending"
+
+    def _is_stuck_behind(self, inode: Inode) -> bool:
+        """Whether it waits for something that was refused for good."""
+        at, steps = inode, 0
+        while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
+            at, steps = waiting.by, steps + 1
+        change = self._view.change(at) if at != inode else None
+        return change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE)
+
+    def _recount(self, inode: Inode) -> None:
+        change = self._view.change(inode)
+        self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+        self._tell(inode)
 
     def state_of(self, inode: Inode) -> tuple[str, str]:
         """The state of a file for people, and why; `clean` when nothing waits."""

@@ -21,7 +21,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
-from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.nodes import ROOT
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
 
@@ -63,6 +63,8 @@ class Recovery:
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
+            if change.staged is not None:
+                self._drafts.drop_parked(change.staged)
         if may_sweep:
             named = {change.staged.number for change in self._view.changes() if change.staged is not None}
             self._staging.sweep(named)
@@ -80,7 +82,8 @@ class Recovery:
 
     def _expect_all(self, changes: list[Change]) -> None:
         """Keep each inode that the journal names for its document, until the new tree has listed it."""
-        log.warning(
+        log.log(
+            logging.WARNING if changes else logging.INFO,
             "The tree is not the one that the journal knows: %d changes wait until it is listed.",
             len(changes),
         )
@@ -88,7 +91,7 @@ class Recovery:
         wanted |= {
             inode: document for inode, document in self._journal.folders().items() if inode not in wanted
         }
-        self._store.reserve_beyond(Inode(max([*wanted, *(change.inode for change in changes)], default=ROOT)))
+        self._store.reserve_beyond(max(wanted, default=ROOT))
         for inode, document in wanted.items():
             if inode == ROOT:
                 continue

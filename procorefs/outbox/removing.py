@@ -8,6 +8,7 @@ import logging
 
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change
+from procorefs.outbox.flights import Flights
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.verdicts import Blocked
 from procorefs.outbox.view import View
@@ -36,6 +37,7 @@ class Remover:
         client: Client,
         changes: ProjectChanges,
         settling: Settling,
+        flights: Flights,
     ) -> None:
         self._store = store
         self._own = own
@@ -43,11 +45,15 @@ class Remover:
         self._client = client
         self._changes = changes
         self._settling = settling
+        self._flights = flights
 
     def check(self, change: Change, known: Known | None) -> None:
         """Raises Blocked when it goes with its folder, or something must be done before."""
         if known is None:
             return
+        other = self._flights.in_the_way(change.inode, change.document, None)
+        if other is not None:
+            raise Blocked(other, "a call about it is under way")
         above = self._removed_above(known)
         if above is not None:
             raise Blocked(above, "it goes with its folder")
@@ -91,10 +97,11 @@ class Remover:
         assert document_id is not None
         with self._own.call() as asked:
             try:
-                if change.is_folder:
-                    await self._changes.delete_folder(document_id)
-                else:
-                    await self._changes.delete_file(document_id)
+                with self._flights.of(change.inode, document_id, removes=True):
+                    if change.is_folder:
+                        await self._changes.delete_folder(document_id)
+                    else:
+                        await self._changes.delete_file(document_id)
             except NotFound:
                 log.debug("Document %d was deleted in Procore already.", document_id)
             except (Forbidden, Invalid) as error:

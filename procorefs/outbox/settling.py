@@ -6,6 +6,7 @@ Nothing here waits but for bytes: an answer is taken up in one moment, so that n
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -15,13 +16,25 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.verdicts import Refused, Superseded
 from procorefs.outbox.view import View
-from procorefs.procore.metadata import ProjectMetadata
+from procorefs.outbox.wishing import lacking, without
+from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId
+from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import Known, TreeStore
 
 log = logging.getLogger(__name__)
+
+
+class DocumentTags(Protocol):
+    """Who knows the tags and changes them; raises ProcoreError."""
+
+    async def make(self, document: DocumentId, wanted: list[str]) -> None:
+        """Have a document bear just these."""
+
+    def made(self, document: DocumentId) -> None:
+        """The document is new: it bears none."""
 
 
 class Settling:
@@ -34,7 +47,7 @@ class Settling:
         view: View,
         drafts: Drafts,
         edits: Edits,
-        metadata: ProjectMetadata,
+        tags: DocumentTags,
         forget: Callable[[Sequence[Forget]], None],
     ) -> None:
         self._store = store
@@ -42,7 +55,7 @@ class Settling:
         self._view = view
         self._drafts = drafts
         self._edits = edits
-        self._metadata = metadata
+        self._tags = tags
         self._forget = forget
 
     # Answers
@@ -56,11 +69,15 @@ class Settling:
         asked: int,
         wishes: Wishes,
         sent: tuple[Upload, StagedFile] | None = None,
+        is_new: bool = False,
     ) -> None:
         """Procore has done what was sent: the document is the change's, and what arrived is not wanted any more.
 
-        Raises Refused when Procore has other bytes than were sent.
+        Raises Refused when Procore has other bytes than were sent. `is_new`: the call was to make the document.
         """
+        if not self.is_current(change) or change.document not in (None, document.id):
+            self._arrived_late(document, parent, asked=asked, is_new=is_new)
+            return
         if sent is not None:
             self._check_size(document, sent[1])
             assert document.version is not None
@@ -75,9 +92,31 @@ class Settling:
             self._bytes_arrived(change, sent[1])
             self._drafts.uploaded(change.inode, sent[1], document.version.id)
         change.attempts, change.error = 0, ""
-        _fulfil(change.wishes, wishes)
+        change.wishes = without(change.wishes, wishes)
         self._edits.follow_if_there(change)
         self.settle(change)
+        if change.place is GONE:
+            self._edits.pass_on(change)
+
+    def is_current(self, change: Change) -> bool:
+        """Whether it was not given up meanwhile."""
+        return self._view.change(change.inode) is change
+
+    def _arrived_late(self, document: Document, parent: Inode, *, asked: int, is_new: bool) -> None:
+        """The document has changed hands while the call was under way: the answer is for whoever has it now."""
+        known = self._store.known(document.id)
+        if is_new or known is None:
+            self._edits.take_stray(document, parent, asked=asked)
+            return
+        owner = self._view.change(known.node.inode)
+        kept = owner.kept if owner is not None else known.node.kept
+        self._own.put(document, known.node.inode, parent, kept, asked=asked)
+        if owner is None:
+            return
+        if owner.place is GONE:
+            owner.seen = document.version  # the newer version is ours
+        self._edits.follow_if_there(owner)
+        self.settle(owner)
 
     def _check_size(self, document: Document, file: StagedFile) -> None:
         version = document.version
@@ -92,13 +131,20 @@ class Settling:
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
+        if not self.is_current(change):
+            return
         if change.is_idle and not self._drafts.is_written(change.inode):
             self._edits.settle(change)
         else:
             self._edits.note(change, touched=True)
 
     def found(self, document: Document, parent: Inode, change: Change, *, asked: int) -> None:
-        """A document of somebody else has the change's name: it is the change's from now on, ours comes on top."""
+        """A document of somebody else has the change's name: it is the change's from now on, ours comes on top.
+
+        Raises Superseded when the change was given up meanwhile.
+        """
+        if not self.is_current(change):
+            raise Superseded
         known = self._store.known(document.id)
         self._own.put(document, change.inode, parent, known.node.kept if known else None, asked=asked)
         change.document = document.id
@@ -160,6 +206,24 @@ class Settling:
         self._forget([ListingChanged(folder) for folder, _ in places])
         self._forget([InodeChanged(change.inode, data=False)])
 
+    def give_up_wishes(self, change: Change, wishes: Wishes, why: str) -> None:
+        """Metadata was refused: the document shows what Procore has, and the failure says why."""
+        change.wishes = without(change.wishes, wishes)
+        if change.is_idle:
+            self.fail(change, why)
+            return
+        log.warning("%s: %s", self._view.path(change.inode), why)
+        change.error = why
+        self._edits.note(change, touched=True)
+
+    def is_bare(self, document: Document) -> None:
+        """We have just made it: it bears no tags."""
+        self._tags.made(document.id)
+
+    def forgo(self, change: Change, known: Known) -> None:
+        """Wish no more for what Procore has already."""
+        change.wishes = lacking(change.wishes, decode_detail(known.detail))
+
     def fail(self, change: Change, why: str) -> None:
         """Refused for good: it stays as it is until somebody says what to do."""
         change.stage, change.error, change.failed_at_s = Stage.FAILED, why, time.time()
@@ -171,10 +235,14 @@ class Settling:
         """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
         borrowed = change.borrowed
         draft = self._drafts.get(change.inode) or self._drafts.begin(change.inode, borrowed)
-        await draft.file.complete()
-        if change.borrowed is borrowed:
+        try:
+            await draft.file.complete()
+            if not self.is_current(change) or change.borrowed is not borrowed:
+                raise Superseded
             draft.clean = None
             self._edits.take_bytes(change, draft)
+        finally:
+            self._drafts.park(change.inode)
 
     def freeze(self, change: Change) -> StagedFile | None:
         """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
@@ -186,7 +254,9 @@ class Settling:
         return self._drafts.freeze(change.inode, change.staged)
 
     def thaw(self, change: Change, file: StagedFile) -> None:
-        is_wanted = change.staged is not None and change.staged.number == file.number
+        is_wanted = (
+            self.is_current(change) and change.staged is not None and change.staged.number == file.number
+        )
         self._drafts.thaw(change.inode, file, is_wanted=is_wanted)
 
     async def is_known(self, change: Change, file: StagedFile) -> bool:
@@ -229,29 +299,13 @@ class Settling:
     # Tags
 
     async def send_tags(self, change: Change) -> None:
-        """Make the document's tags those that are wanted; a call to see them, and one for each that differs."""
+        """Make the document's tags those that are wanted: a call for each that differs."""
         wanted, document_id = change.wishes.tags, change.document
         if isinstance(wanted, msgspec.UnsetType) or document_id is None:
             return
-        there = {tag.name: tag for tag in await self._metadata.document_tags(document_id)}
-        for name in wanted:
-            if name not in there:
-                await self._metadata.add_tag(document_id, name)
-        for name, tag in there.items():
-            if name not in wanted:
-                await self._metadata.remove_tag(document_id, tag.id)
-        if change.wishes.tags == wanted:
-            change.wishes.tags = msgspec.UNSET
+        try:
+            await self._tags.make(document_id, wanted)
+        except (Forbidden, Invalid, NotFound) as error:
+            raise Refused(str(error), wishes=Wishes(tags=wanted)) from error
+        change.wishes = without(change.wishes, Wishes(tags=wanted))
         self.settle(change)
-
-
-def _fulfil(wishes: Wishes, sent: Wishes) -> None:
-    """Take what was sent off the wishes, but for what was wished otherwise meanwhile."""
-    for name in ("description", "tracked", "private"):
-        if getattr(wishes, name) == getattr(sent, name):
-            setattr(wishes, name, msgspec.UNSET)
-    wishes.custom_fields = {
-        field: value
-        for field, value in wishes.custom_fields.items()
-        if field not in sent.custom_fields or sent.custom_fields[field] != value
-    }

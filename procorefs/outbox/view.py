@@ -9,13 +9,14 @@ one of them reads is one moment.
 
 import time
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cachetools
 import msgspec
 
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place
+from procorefs.outbox.drafts import Drafts
 from procorefs.procore.models import Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.store import DEEPEST, TreeStore
@@ -36,9 +37,9 @@ class _Laid:
 class View:
     """Reads through the changes into the store; `lay` and `lift` are for the journal's keeper alone (edits.py)."""
 
-    def __init__(self, store: TreeStore, local_size: Callable[[Inode], int | None]) -> None:
+    def __init__(self, store: TreeStore, drafts: Drafts) -> None:
         self.store = store
-        self._local_size = local_size
+        self._drafts = drafts
         self._changes: dict[Inode, Change] = {}
         self._laid: dict[Inode, _Laid] = {}
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
@@ -155,13 +156,16 @@ class View:
                 return node
             kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=changed_ns, ctime_ns=changed_ns)
             return msgspec.structs.replace(node, kept=kept)
-        size_bytes = self._local_size(node.inode)
-        if size_bytes is None:
+        draft = self._drafts.get(node.inode)
+        if draft is None:
             change = self._changes.get(node.inode)
             if change is None or change.staged is None:
                 return node
-            size_bytes = change.staged.size_bytes
-        return msgspec.structs.replace(node, local_size_bytes=size_bytes)
+            return msgspec.structs.replace(node, local_size_bytes=change.staged.size_bytes)
+        if draft.mtime_ns is None:
+            return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes)
+        kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns)
+        return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes, kept=kept)
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
         laid = self._laid.get(folder)

@@ -175,6 +175,7 @@ class Api:
 
     async def _send(self, call: Call, own_headers: Mapping[str, str]) -> Answer:
         """One exchange and what it means. A call was taken before."""
+        sent_s = trio.current_time()
         outcome = await self._exchange(call, own_headers)
         error: ProcoreError | None
         if call.method == "GET" or call.harmless:
@@ -190,7 +191,7 @@ class Api:
             )
         if error is not None:
             raise error
-        return Answer(outcome.headers, outcome.body)
+        return Answer(outcome.headers, outcome.body, trio.current_time() - sent_s)
 
     async def _exchange(self, call: Call, own_headers: Mapping[str, str]) -> _Outcome:
         """Request and answer; the limiter learns of it whatever happens."""

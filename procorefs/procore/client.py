@@ -155,40 +155,44 @@ class Client(Api):
         found = sort_out(listed, folder_id)
         if found.unknown_parents:
             bin_only = {"filters[is_in_recycle_bin]": "true"}
-            binned = (await self.index(bin_only, priority=priority)).items
+            binned = await self.index(bin_only, priority=priority)
             found = sort_out(listed, folder_id, {document.id for document in binned})
         return found.living
 
     # --- the index ---
 
-    async def index(self, filters: dict[str, str], *, priority: Priority) -> Page[Document]:
-        """All pages of the index with these filters, as one."""
-        query = {"view": "extended", "sort": "document_type_then_created_at", **filters}
-        items: dict[DocumentId, Document] = {}
-        refused, page, per_page = 0, 1, self._per_page_cap
-        for _ in range(MOST_PAGES):
-            read = await self._index_page(query, page, per_page, priority)
-            items |= {document.id: document for document in read.items}
-            refused += read.refused
-            if read.next_page is None:
-                return Page(list(items.values()), read.total, None, None, refused)
-            page, per_page = read.next_page, read.per_page or per_page
-        raise Malformed("Could not list the documents: Procore's list does not end")
+    async def index(self, filters: dict[str, str], *, priority: Priority) -> list[Document]:
+        """All pages of the index with these filters; what cannot be understood is left out."""
+        pages = await self._whole_index(filters, priority)
+        return list({document.id: document for page in pages for document in page.items}.values())
 
     async def _complete_index(self, filters: dict[str, str], priority: Priority) -> list[Document]:
-        """The same with nothing missing: a list that changes while it is read may hide what moved to an earlier page.
+        """The same with nothing left out: when the list changes between two pages, one may hide what has moved up.
 
         Raises Malformed when an item cannot be understood, Unavailable when the list keeps changing.
         """
         for _ in range(STEADY_TRIES):
-            whole = await self.index(filters, priority=priority)
-            if whole.refused:
-                raise Malformed(
-                    "Could not list the documents: Procore's answer holds some that cannot be understood"
-                )
-            if whole.total is None or len(whole.items) >= whole.total:
-                return whole.items
+            pages = await self._whole_index(filters, priority)
+            if any(page.refused for page in pages):
+                raise Malformed("Could not list the documents: some of them cannot be understood")
+            found = {document.id: document for page in pages for document in page.items}
+            totals = {page.total for page in pages}
+            if len(totals) == 1 and (pages[0].total or 0) <= len(found):
+                return list(found.values())
         raise Unavailable("Could not list the documents: they change while they are listed")
+
+    async def _whole_index(self, filters: dict[str, str], priority: Priority) -> list[Page[Document]]:
+        """Every page, oldest documents first: what is new comes last."""
+        query = {"view": "extended", "sort": "document_type_then_created_at", **filters}
+        pages: list[Page[Document]] = []
+        number, per_page = 1, self._per_page_cap
+        for _ in range(MOST_PAGES):
+            page = await self._index_page(query, number, per_page, priority)
+            pages.append(page)
+            if page.next_page is None:
+                return pages
+            number, per_page = page.next_page, page.per_page or per_page
+        raise Malformed("Could not list the documents: Procore's list does not end")
 
     async def _index_page(
         self, query: dict[str, str], page: int, per_page: int, priority: Priority
@@ -226,6 +230,7 @@ class Client(Api):
             per_page=per_page,
             next_page=page + 1 if second.next_page is not None else None,
             refused=first.refused + second.refused,
+            asked_at_s=first.asked_at_s,
         )
 
     async def _get_index(self, call: Call) -> Answer:

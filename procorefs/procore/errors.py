@@ -199,7 +199,7 @@ def complaints(answer: object) -> Iterator[str]:
     error = answer.get("error")
     if isinstance(error, dict):
         yield from _messages(error.get("message") or error.get("code"))
-        yield from _messages([detail.get("message") for detail in _dicts(error.get("details"))])
+        yield from (_detail(detail) for detail in _dicts(error.get("details")))
     elif isinstance(error, str):  # RFC 6749
         yield str(answer.get("error_description") or error)
     yield from _messages(answer.get("message"))
@@ -215,6 +215,12 @@ def _messages(value: object) -> Iterator[str]:
         for field, messages in value.items():
             said = ", ".join(_messages(messages))
             yield said if field == "base" else f"{field} {said}"
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    """One message of a list, after the field it is about."""
+    said, source = ", ".join(_messages(detail.get("message"))), detail.get("source")
+    return f"{source} {said}" if said and isinstance(source, str) else said
 
 
 def _dicts(value: object) -> Iterator[dict[str, Any]]:

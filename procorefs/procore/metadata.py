@@ -29,7 +29,7 @@ class ProjectMetadata:
     async def tagged(self, tag_id: TagId, *, priority: Priority = Priority.INTERACTIVE) -> set[DocumentId]:
         """The living documents that bear a tag."""
         listed = await self._client.index({"filters[custom_tag_ids]": str(tag_id)}, priority=priority)
-        return {document.id for document in listed.items if not document.deleted}
+        return {document.id for document in listed if not document.deleted}
 
     async def add_tag(
         self, document_id: DocumentId, name: str, *, priority: Priority = Priority.WRITING

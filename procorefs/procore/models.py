@@ -109,6 +109,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     per_page: int | None
     next_page: int | None
     refused: int = 0
+    asked_at_s: int | None = None  # Unix seconds of the server's clock, at the latest; None: it told no time
 
 
 class FolderListing(msgspec.Struct, frozen=True):

@@ -76,52 +76,52 @@ class FilePart(Outgoing):
         return len(self._head) + self._size_bytes + len(self._tail)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._Pieces(self)
+        return _Pieces(self._source, self._offset, self._size_bytes, self._progress, self._head, self._tail)
 
-    class _Pieces:
-        """One run over the bytes: head, what was read, tail; asked for the next when the last has gone out."""
 
-        def __init__(self, part: "FilePart") -> None:
-            self._part = part
-            self._head = part._head
-            self._tail = part._tail
-            self._at = part._offset
-            self._end = part._offset + part._size_bytes
-            self._read = memoryview(b"")
-            self._on_its_way = 0
+class _Pieces:
+    """One run over the bytes: head, what was read, tail; asked for the next when the last has gone out."""
 
-        def __aiter__(self) -> "FilePart._Pieces":
-            return self
+    def __init__(
+        self, source: Source, offset: int, size_bytes: int, progress: Progress, head: bytes, tail: bytes
+    ) -> None:
+        self._source = source
+        self._begin = self._at = offset
+        self._end = offset + size_bytes
+        self._progress = progress
+        self._head = head
+        self._tail = tail
+        self._read = memoryview(b"")
+        self._tells_progress = False
 
-        async def __anext__(self) -> bytes:
-            self._told()
-            if self._head:
-                head, self._head = self._head, b""
-                return head
-            if not self._read and self._at < self._end:
-                await self._read_on()
-            if self._read:
-                piece, self._read = self._read[:SEND_BYTES], self._read[SEND_BYTES:]
-                self._on_its_way = len(piece)
-                return piece  # type: ignore[return-value]  # a view: h11 and the socket take it as it is
-            if self._tail:
-                tail, self._tail = self._tail, b""
-                return tail
-            raise StopAsyncIteration
+    def __aiter__(self) -> "_Pieces":
+        return self
 
-        def _told(self) -> None:
-            """Say that the last piece has gone out."""
-            if self._on_its_way:
-                self._on_its_way = 0
-                self._part._progress(self._at - len(self._read) - self._part._offset)
+    async def __anext__(self) -> bytes:
+        if self._tells_progress:
+            self._tells_progress = False
+            self._progress(self._at - len(self._read) - self._begin)
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        if not self._read and self._at < self._end:
+            await self._read_on()
+        if self._read:
+            piece, self._read = self._read[:SEND_BYTES], self._read[SEND_BYTES:]
+            self._tells_progress = True
+            return piece  # type: ignore[return-value]  # a view: h11 and the socket take it as it is
+        if self._tail:
+            tail, self._tail = self._tail, b""
+            return tail
+        raise StopAsyncIteration
 
-        async def _read_on(self) -> None:
-            source, at, end = self._part._source, self._at, self._end
-            is_last = end - at <= READ_BYTES
-            read = await trio.to_thread.run_sync(_exactly, source.fd, min(READ_BYTES, end - at), at)
-            if is_last and end == source.size_bytes:
-                await check(source)
-            self._read, self._at = memoryview(read), at + len(read)
+    async def _read_on(self) -> None:
+        """The next piece of the file; with the last one, look whether the file ends there too."""
+        count = min(READ_BYTES, self._end - self._at)
+        read = await trio.to_thread.run_sync(_exactly, self._source.fd, count, self._at)
+        if self._at + count == self._source.size_bytes:
+            await check(self._source)
+        self._read, self._at = memoryview(read), self._at + count
 
 
 def _exactly(fd: int, count: int, offset: int) -> bytes:

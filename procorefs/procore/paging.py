@@ -1,6 +1,8 @@
 """What the headers of a list say about its pages. Nothing here trusts them to be there, or to be right."""
 
+import math
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +19,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     headers: Mapping[str, str]
     body: bytes
+    took_s: float = 0.0
 
 
 def page_of(answer: Answer, items: Items, page: int, asked_per_page: int) -> Page[T]:
@@ -42,7 +45,16 @@ def page_of(answer: Answer, items: Items, page: int, asked_per_page: int) -> Pag
         following = page + 1 if link is None and count >= size else None
     if per_page is None and following is not None:
         size = count if page == 1 else asked_per_page
-    return Page(items.kept, total, size, following, items.refused)
+    return Page(items.kept, total, size, following, items.refused, _asked_at_s(answer))
+
+
+def _asked_at_s(answer: Answer) -> int | None:
+    """When the server was asked, by its own clock: it wrote the Date while we waited."""
+    try:
+        written_s = parsedate_to_datetime(answer.headers.get("date") or "").timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return math.floor(written_s - answer.took_s)
 
 
 def next_in_link(link: str, page: int) -> int | None:

@@ -6,7 +6,6 @@ certificate authorities, is made when the first https address is asked for.
 """
 
 import importlib
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -19,9 +18,6 @@ from procorefs.procore.addresses import is_loopback
 from procorefs.procore.errors import Invalid
 
 RECEIVE_BYTES = 1024 * 1024
-UNSENT = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 128 * 1024)
-"""The kernel takes no more bytes than it can soon send: it would take megabytes, and on a slow line an upload that
-still moves would look like a server that has fallen silent."""
 MAX_CONNECTIONS = 128  # the rooms above limit themselves; this only stops a runaway
 MAX_IDLE_CONNECTIONS = 32
 IDLE_S = 20.0  # an idle connection is kept so long
@@ -125,8 +121,7 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        options = [*(socket_options or ()), UNSENT]
-        return _Stream(await self._inner.connect_tcp(host, port, timeout, local_address, options))
+        return _Stream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
 
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)

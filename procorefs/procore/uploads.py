@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EXPIRED = frozenset({401, 403, 404, 410})
+FORGOTTEN = frozenset({404, 410})  # by the API
 BUSY = frozenset({408, 425, 429})  # 5xx are Unavailable anyway
 FURTHER = frozenset({307, 308})  # redirects that keep method and body
 MAX_REDIRECTS = 3
@@ -150,9 +151,9 @@ class Uploads:
             status = await self._client.change(
                 call.sending("PATCH", {"segments": done}), wire_uploads.status_of
             )
-        except (Gone, NotFound) as error:
-            raise _as(UploadExpired, error) from error
-        except (Unanswered, Invalid) as error:
+        except (Unanswered, Invalid, Gone, NotFound) as error:
+            if error.status in FORGOTTEN:
+                raise _as(UploadExpired, error) from error
             status = (await self.look(upload.uuid, priority=priority)).status
             if status != COMPLETE and isinstance(error, Invalid):
                 raise _as(UploadRefused, error) from error

@@ -6,6 +6,7 @@ POST /sandbox/act      one deed of another user, see acts.py
 POST /sandbox/import   {"path", "into"}: a local directory tree goes into a folder
 POST /sandbox/reset    {"documents"}: everything anew
 GET  /sandbox/state    ids, urls, faults, documents
+GET  /sandbox/inventory         every document by its path, see inventory.py
 GET  /sandbox/waiting?count=N   answers when N calls wait at the gate of a silence
 GET  /sandbox/violations        what did not fit the OpenAPI description; POST /sandbox/violations/forget
 """
@@ -24,6 +25,7 @@ from .answers import Answer
 from .conformance import Checker
 from .failures import ApiError
 from .fill import announcement, import_directory, refill
+from .inventory import inventory
 from .records import Json
 from .seed import PROJECT_ID
 from .state import Sandbox
@@ -50,6 +52,7 @@ def control_routes(sandbox: Sandbox, checker: Checker | None) -> list[Route]:
         _route("POST", "import", control.import_tree),
         _route("POST", "reset", control.reset),
         _route("GET", "state", control.state),
+        _route("GET", "inventory", control.inventory),
         _route("GET", "calls", control.calls),
         _route("POST", "calls/reset", control.reset_calls),
         _route("GET", "waiting", control.waiting),
@@ -86,6 +89,9 @@ class _Control:
 
     async def state(self, _request: Request) -> Json:
         return describe(self._sandbox)
+
+    async def inventory(self, _request: Request) -> Json:
+        return inventory(self._sandbox)
 
     async def calls(self, _request: Request) -> Json:
         return self._sandbox.calls.report()

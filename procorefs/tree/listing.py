@@ -14,6 +14,7 @@ import trio
 from procorefs.limiter import Priority
 from procorefs.procore.errors import ProcoreError
 from procorefs.tree.absorb import Absorber
+from procorefs.tree.finality import tail_of
 from procorefs.tree.intake import Intake
 from procorefs.tree.ledger import Ledger
 from procorefs.tree.looks import Looker
@@ -141,6 +142,7 @@ class FullListing:
     async def _take(
         self, number: int, reading: PageReading, listed: Listed, updated_to_s: int | None
     ) -> None:
+        began_s = trio.current_time()
         page, absorbed = await self._intake.page(
             number,
             reading.per_page,
@@ -153,6 +155,9 @@ class FullListing:
         with self._store.transaction():
             if self._store.fact("listing") is None:
                 self._store.remember("listing", max((d.updated_at_s for d in page.items), default=0))
+                if not self._store.fact("complete"):
+                    final_s = self._looker.finality.second_of(page, began_s)
+                    self._looker.finality.remember(final_s, tail_of(page.items, final_s))
             if reading.reached_s is not None:
                 self._store.remember("reached", reading.reached_s)
 
@@ -161,7 +166,7 @@ class FullListing:
     async def _catch_up(self, listed: Listed, *, again: bool) -> None:
         """Take up what changed while the pages were read: those documents moved to where reading had begun."""
         known_s = int(self._store.fact("newest" if again else "listing") or 0)
-        changes = await self._looker.changes(known_s, self._priority())
+        changes = await self._looker.changes(known_s, self._priority(), whole=False)
         await self._looker.deletions(changes.total, self._priority())
         listed.total = changes.total
         listed.disturbed |= bool(changes.changed)

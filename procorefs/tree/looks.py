@@ -7,6 +7,7 @@ import trio
 from procorefs.limiter import Priority
 from procorefs.procore.models import Document, DocumentId, Page
 from procorefs.tree import plan
+from procorefs.tree.finality import Finality, tail_of
 from procorefs.tree.intake import Intake
 from procorefs.tree.ledger import Ledger
 from procorefs.tree.own import OwnChanges
@@ -21,6 +22,9 @@ class Changes:
     """What one reading of the newest changes brought."""
 
     newest_s: int
+    final_s: int
+    tail: int = 0
+    """Documents met that bear a later second than the final one."""
     total: int | None = None
     changed: set[DocumentId] = field(default_factory=set)
     unchanged: int = 0
@@ -36,59 +40,83 @@ class Looker:
         self._ledger = ledger
         self._own = own
         self._binned_at_s: float | None = None
-        self._settling: tuple[int, float] = (0, 0.0)  # the newest change known, and when it was first met
-        self._settled_s: int | None = None
+        self.finality = Finality(store)
         self.alone = trio.Lock()
         """Held by whoever reads changes and balances the books with what they said."""
 
     async def look(self, priority: Priority) -> bool:
-        """Take up all changes. False: the project's total says that there are some which the looks can't see."""
+        """Take up all changes. False: the project's total says that there are some which the looks can't see.
+
+        One that somebody waits for may leave some out that hide among many of their second; the next regular one
+        takes them up.
+        """
         async with self.alone:
-            began_s, own_before = trio.current_time(), self._own.mark()
-            changes = await self.changes(int(self._store.fact("newest") or 0), priority)
-            self._settle(changes.newest_s, began_s)
+            own_before = self._own.mark()
+            changes = await self.changes(
+                int(self._store.fact("newest") or 0), priority, whole=priority is not Priority.INTERACTIVE
+            )
             if self._must_see_bin(changes.total):
                 await self.deletions(changes.total, priority)
             with self._store.transaction():
                 self._store.remember("newest", changes.newest_s)
+                self.finality.remember(changes.final_s, changes.tail)
             if changes.total is None or self._own.mark() != own_before or self._own.is_under_way:
                 return True  # the total may or may not have what we changed meanwhile: it proves nothing
             return self._ledger.settle(changes.total)
 
-    def _settle(self, newest_s: int, began_s: float) -> None:
-        """Once the last seconds were read again after some time, nothing more can appear in them."""
-        if self._settling[0] != newest_s:
-            self._settling = (newest_s, trio.current_time())
-        elif began_s - self._settling[1] > plan.OVERLAP_S:
-            self._settled_s = newest_s
-
-    async def changes(self, known_s: int, priority: Priority) -> Changes:
+    async def changes(self, known_s: int, priority: Priority, *, whole: bool) -> Changes:
         """Take up what changed since `known_s`; when that is more than one small page, in large pages."""
-        changes = Changes(known_s)
-        page = await self._take(1, plan.LOOK_PAGE, changes, known_s, priority)
-        number, per_page, pulled_up = 1, plan.LISTING_PAGE, False
-        while pulled_up or self._reads_on(page, changes, known_s):
+        known_final_s, began_s = self.finality.second, trio.current_time()
+        since_s = min(known_s, known_final_s) + 1
+        changes = Changes(known_s, known_final_s)
+        per_page = self.finality.page_size
+        page = await self._take(1, per_page, changes, since_s, priority)
+        final_s = max(known_final_s, self.finality.second_of(page, began_s))
+        read = list(page.items)
+        number, pulled_up = 1, False
+        if per_page == plan.LISTING_PAGE:
+            number, per_page = page.next_page or 1, page.per_page or per_page
+        else:
+            per_page = plan.LISTING_PAGE
+        while pulled_up or self._reads_on(page, changes, known_s, known_final_s, whole=whole):
             before = changes.total
-            changes.unchanged = 0 if number == 1 else changes.unchanged
-            page = await self._take(number, per_page, changes, known_s, priority)
+            if number == 1:
+                changes.unchanged, read = 0, []
+            page = await self._take(number, per_page, changes, since_s, priority)
+            read += page.items
             per_page = page.per_page or per_page
             pulled_up = number > 1 and before is not None and page.total is not None and page.total < before
             number = number - 1 if pulled_up else page.next_page or 1
+        if page.next_page is None or plan.reaches(page.items, since_s - 1):
+            changes.final_s = final_s
+        else:
+            self._doubt_folders(changes.changed)
+        changes.tail = tail_of(read, changes.final_s)
         return changes
 
-    def _reads_on(self, page: Page[Document], changes: Changes, known_s: int) -> bool:
+    def _doubt_folders(self, changed: set[DocumentId]) -> None:
+        """Not all changes were read: a new folder may hold more than what was met."""
+        known = [self._store.known(document_id) for document_id in changed]
+        with self._store.transaction():
+            for one in known:
+                if one is not None and one.node.is_folder:
+                    self._store.set_listed(one.node.inode, False)
+
+    def _reads_on(
+        self, page: Page[Document], changes: Changes, known_s: int, final_s: int, *, whole: bool
+    ) -> bool:
         return page.next_page is not None and plan.reads_on(
-            page.items, changes.unchanged, known_s, settled=self._settled_s == known_s
+            page.items, changes.unchanged, known_s, final_s, whole=whole
         )
 
     async def _take(
-        self, number: int, per_page: int, changes: Changes, known_s: int, priority: Priority
+        self, number: int, per_page: int, changes: Changes, since_s: int, priority: Priority
     ) -> Page[Document]:
         page, absorbed = await self._intake.page(
             number,
             per_page,
             listing_pass=int(self._store.fact("pass") or 0),
-            changes_since_s=known_s - plan.OVERLAP_S,
+            changes_since_s=since_s,
             priority=priority,
         )
         changes.changed |= absorbed.changed

@@ -51,10 +51,13 @@ class OwnChanges:
 
     def put(self, document: Document, inode: Inode, parent: Inode, kept: Kept | None, *, asked: int) -> None:
         """The document is what `inode` is from now on; `parent` is the folder that it was put into."""
-        self._turnstile.admit(document.id, asked)
+        is_newest = self._turnstile.admit(document.id, asked)
         with self._store.transaction():
             self.claim(document.id, inode)
             known = self._store.known(document.id)
+            if known is not None and not is_newest:
+                self._store.keep(inode, kept)  # a later answer has told more already
+                return
             row = self._row(document, inode, parent, known.detail if known else None)
             if known is None:
                 self._store.insert_as(inode, row)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from procorefs.procore.models import Document, DocumentId
 
 OVERLAP_S = 5
-"""A look goes back this far before the newest change known: Procore's times are whole seconds, and a change may become
-visible a little after its time."""
+"""A change may become visible so much after its time."""
 
 ENOUGH_UNCHANGED = 50
+"""After so many documents in a row without news, a look that somebody waits for leaves the rest to a regular one."""
 
 LOOK_PAGE = 100
 """Documents a page of a look: what every endpoint grants, and hardly more than one round trip to parse."""
@@ -78,17 +78,21 @@ def explaining(total: int, chosen: int, books: Books, census: Census) -> int:
     )
 
 
-def reads_on(items: Sequence[Document], unchanged: int, known_s: int, *, settled: bool) -> bool:
-    """Whether older pages may hold changes too; `items` come newest first, `known_s` is the newest change known before.
-
-    All that is newer must be read, and the seconds before it unless they are `settled`: read again since. There
-    may be many documents in them, all known (somebody copied a thousand files in one second), so the reading also ends
-    after so many `unchanged` ones in a row.
-    """
+def reaches(items: Sequence[Document], second: int) -> bool:
+    """Whether a reading has met all later changes with this page; `items` come newest first."""
     times_s = [document.updated_at_s for document in items if document.updated_at_s]
-    if not times_s or min(times_s) > known_s:
-        return bool(times_s)
-    return not settled and min(times_s) >= known_s - OVERLAP_S and unchanged < ENOUGH_UNCHANGED
+    return not times_s or min(times_s) <= second
+
+
+def reads_on(items: Sequence[Document], unchanged: int, known_s: int, final_s: int, *, whole: bool) -> bool:
+    """Whether the next page is to be read too.
+
+    All that is newer than the newest change known must be. Between that and the last final second there may be
+    thousands of documents without news; they are read to their end only where the reading shall be `whole`.
+    """
+    if reaches(items, min(known_s, final_s)):
+        return False
+    return whole or unchanged < ENOUGH_UNCHANGED or not reaches(items, known_s)
 
 
 def ends_unchanged(items: Sequence[Document], changed: Collection[DocumentId]) -> bool:

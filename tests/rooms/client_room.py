@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from procorefs.limiter import Limiter, Priority
+from procorefs.limiter import Limiter, LocalLimiter, Priority
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.models import CompanyId, Document, DocumentId, ProjectId, Version
@@ -19,6 +19,24 @@ from procorefs.procore.uploads import Uploads
 from tests.sandbox import SandboxHandle
 
 NOW = Priority.INTERACTIVE
+
+
+class CountingLimiter(LocalLimiter):
+    """The real one; counts calls that were let in and not reported yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.balance = 0
+        self.priorities: list[Priority] = []
+
+    async def acquire(self, priority: Priority) -> None:
+        await super().acquire(priority)
+        self.balance += 1
+        self.priorities.append(priority)
+
+    def observe(self, status: int, headers: Any) -> None:
+        self.balance -= 1
+        super().observe(status, headers)
 
 
 def settings(sandbox: SandboxHandle, **changes: Any) -> ApiSettings:

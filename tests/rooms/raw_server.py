@@ -65,3 +65,28 @@ def http(status: str, headers: dict[str, str], body: bytes = b"", *, keep: bool 
     connection = [] if keep else [CLOSE.decode()]
     lines = [f"HTTP/1.1 {status}", *connection, *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class KeepingServer:
+    """Takes one request with a body, a little at a time, and keeps all of it."""
+
+    def __init__(self, piece_bytes: int = 1024 * 1024, *, pause_s: float = 0.0) -> None:
+        self.head = b""
+        self.body = b""
+        self._piece_bytes = piece_bytes
+        self._pause_s = pause_s
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """A connection, for instance one of `trio.serve_listeners`."""
+        received = bytearray()
+        while b"\r\n\r\n" not in received:
+            received += await stream.receive_some(self._piece_bytes)
+        head, _, begun = bytes(received).partition(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split()[0])
+        body = bytearray(begun)
+        while len(body) < length:
+            body += await stream.receive_some(self._piece_bytes)
+            await trio.sleep(self._pause_s)
+        self.head, self.body = head, bytes(body)
+        await stream.send_all(http("204 No Content", {}))
+        await stream.receive_some(1)  # until the client has closed

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 
-from procorefs.limiter import LocalLimiter, Priority
+from procorefs.limiter import Priority
 from procorefs.procore.client import Client, open_client, time_range
 from procorefs.procore.errors import (
     Forbidden,
@@ -18,7 +18,7 @@ from procorefs.procore.errors import (
     Unavailable,
 )
 from procorefs.procore.models import CompanyId, Document, DocumentId, Kind, ProjectId
-from tests.rooms.client_room import NOW, client_of, put_file, settings
+from tests.rooms.client_room import NOW, CountingLimiter, client_of, put_file, settings
 from tests.rooms.raw_server import http, raw_server
 from tests.sandbox import SandboxHandle
 
@@ -284,24 +284,6 @@ async def test_a_proxy_that_cannot_be_used_is_one_sentence(
     async with client_of(sandbox, None, login_url="https://login.example") as client:
         with pytest.raises(Invalid, match="HTTPS_PROXY"):
             await client.me()
-
-
-class CountingLimiter(LocalLimiter):
-    """The real one; counts how often it was asked and told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.balance = 0
-        self.priorities: list[Priority] = []
-
-    async def acquire(self, priority: Priority) -> None:
-        await super().acquire(priority)
-        self.balance += 1
-        self.priorities.append(priority)
-
-    def observe(self, status: int, headers: Any) -> None:
-        self.balance -= 1
-        super().observe(status, headers)
 
 
 async def test_each_call_goes_through_the_limiter_and_comes_back(sandbox: SandboxHandle) -> None:

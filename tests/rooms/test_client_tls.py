@@ -1,7 +1,9 @@
 """TLS is verified, always; and it works through the wrapped streams."""
 
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -9,8 +11,9 @@ import trio
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.models import Version, VersionId
-from tests.rooms.client_room import client_of, fetched, random_bytes
-from tests.rooms.raw_server import CLOSE
+from procorefs.procore.uploads import Uploads, WholeUpload
+from tests.rooms.client_room import client_of, fetched, random_bytes, staged
+from tests.rooms.raw_server import CLOSE, KeepingServer
 from tests.sandbox import SandboxHandle
 
 DATA = random_bytes(300_000)
@@ -38,6 +41,14 @@ I1d+By/6quNTCOXVx6dB4D9ENNNBVJ3c/B+qI9q+
 """
 
 
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    """Key and certificate in one file."""
+    path = tmp_path / "server.pem"
+    path.write_text(KEY + CERTIFICATE)
+    return path
+
+
 async def serve_once(stream: trio.SSLStream[trio.SocketStream]) -> None:
     """Answers any request with the whole file."""
     try:
@@ -49,19 +60,21 @@ async def serve_once(stream: trio.SSLStream[trio.SocketStream]) -> None:
         pass  # the client did not trust us
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(
-    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pem = tmp_path / "server.pem"
-    pem.write_text(KEY + CERTIFICATE)
+async def start_serving(nursery: trio.Nursery, handler: Callable[[Any], Awaitable[object]], pem: Path) -> int:
+    """Serve over TLS as long as the nursery lives; returns the port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pem)
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
+    nursery.start_soon(trio.serve_listeners, handler, listeners)
+    port: int = listeners[0].transport_listener.socket.getsockname()[1]  # type: ignore[attr-defined]
+    return port
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    sandbox: SandboxHandle, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with trio.open_nursery() as nursery:
-        listeners = await trio.open_ssl_over_tcp_listeners(
-            0, context, host="127.0.0.1", https_compatible=True
-        )
-        nursery.start_soon(trio.serve_listeners, serve_once, listeners)
-        port = listeners[0].transport_listener.socket.getsockname()[1]  # type: ignore[attr-defined]
+        port = await start_serving(nursery, serve_once, pem)
         version = Version(VersionId(1), 1, len(DATA), 0, f"https://localhost:{port}/x")
         async with client_of(sandbox, silence_s=2.0) as client:
             with pytest.raises(Unavailable, match="certificate"):
@@ -73,3 +86,20 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
             with pytest.raises(Unavailable):
                 await fetched(Downloads(client), elsewhere)
         nursery.cancel_scope.cancel()
+
+
+async def test_an_upload_over_tls_brings_every_byte(
+    sandbox: SandboxHandle, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    content = random_bytes(3_000_001)
+    storage = KeepingServer()
+    async with trio.open_nursery() as nursery:
+        port = await start_serving(nursery, storage.serve, pem)
+        upload = WholeUpload("u", f"https://localhost:{port}/up", {"key": "value"}, len(content), 0)
+        async with client_of(sandbox) as client:
+            with staged(content) as source:
+                await Uploads(client).send_whole(upload, source)
+        nursery.cancel_scope.cancel()
+    assert content in storage.body
+    assert b"authorization" not in storage.head.lower()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from procorefs.limiter import Priority, learning, policy
 from procorefs.limiter.headers import Report, ServerClock, read_report
-from procorefs.limiter.state import FIXED, SLIDES, State, decode, encode, fresh
+from procorefs.limiter.state import FIXED, SLIDES, State, Window, decode, encode, fresh
 
 INTERACTIVE, WRITING, REFRESH = Priority
 UNIX_S = 1_800_000_000.0  # Unix time at second 0 of the store's clock
@@ -278,6 +278,57 @@ def test_how_a_window_ends_is_learnt_from_its_resets(budget: Budget) -> None:
         other.call(float(now_s), told(25, 24 - now_s, 10 - now_s, now_s))
     other.call(10.5, told(25, 24, 10, 10.5))
     assert other.state.spike.kind == FIXED
+
+
+def test_a_late_answer_about_a_window_that_is_over_reveals_no_other_program(budget: Budget) -> None:
+    budget.call(0.0, told(9, 3, 5, 0.0))
+    budget.take(INTERACTIVE, 4.0)
+    budget.take(INTERACTIVE, 6.5)  # in the next window, of which nothing was told yet
+    budget.answer(6.6, told(9, 2, -1, 6.6))
+    assert budget.state.strangers_burst == 0
+
+
+def test_an_hour_is_known_to_forget_all_at_once_when_more_is_left_than_our_calls_allow(
+    budget: Budget,
+) -> None:
+    for number in range(60):
+        budget.call(number * 10.0, told(100, 99 - number, 700 - number * 10, number * 10.0))
+    budget.call(710.0, told(100, 99, 3600, 710.0))
+    assert budget.state.hourly.kind == FIXED
+
+
+@pytest.fixture
+def sliding(budget: Budget) -> Budget:
+    """Others made ten calls, then we ninety, one each ten seconds from 100 s on; the hour slides."""
+    for number in range(90):
+        now_s = 100.0 + number * 10
+        budget.call(now_s, told(100, 89 - number, 3600 - now_s, now_s))
+    budget.call(3603.0, told(100, 5, 2, 3603.0))
+    assert budget.state.hourly.kind == SLIDES
+    return budget
+
+
+def test_of_a_sliding_hour_our_own_calls_fall_out_when_they_are_an_hour_old(sliding: Budget) -> None:
+    policy.settle(sliding.state, 3690.0)
+    before = sliding.state.hourly.remaining
+    policy.settle(sliding.state, 3901.0)
+    freed = sliding.state.hourly.remaining - before
+    assert 21 <= freed <= 21 + (3901 - 3690) / policy.SLIDING_LOOK_S + 1  # and now and then one of others
+
+
+def test_until_they_do_what_is_left_of_a_sliding_hour_is_spread(sliding: Budget) -> None:
+    sliding.take(WRITING, 3604.0)
+    assert sliding.wait_s(WRITING, 3604.0) >= 96 / 5 - 1
+    assert sliding.wait_s(INTERACTIVE, 3604.0) == 0
+
+
+def test_what_an_answer_told_of_a_sliding_hour_is_not_added_again(budget: Budget) -> None:
+    budget.state.hourly = Window(5000, HOURLY_S, 5000, told=True, kind=SLIDES)
+    for number in range(10):
+        budget.call(number * 60.0, told(5000, 5000 - number, HOURLY_S, number * 60.0))
+    budget.call(3600 + 270.0, told(5000, 4994, 30, 3600 + 270.0))  # five of ten have fallen out
+    policy.settle(budget.state, 3600 + 541.0)
+    assert budget.state.hourly.remaining <= 4994 + 5 + 1 + 270 / policy.SLIDING_LOOK_S
 
 
 def test_when_the_hour_began_anew_one_call_goes_until_an_answer_proves_it(budget: Budget) -> None:

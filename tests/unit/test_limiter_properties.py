@@ -102,6 +102,12 @@ plays = st.builds(
 @example(
     Play(hourly=100, spike=6, windows="fixed", tells="fewest", latency_s=1.0, starts_s=1.0, ahead_s=-1.0)
 )
+@example(  # answers that come when the window has begun anew are no sign of other programs
+    Play(hourly=100, spike=9, windows="fixed", tells="fewest", latency_s=2.0, starts_s=1.0, ahead_s=-1.0)
+)
+@example(  # many calls at the end of some that are remembered together
+    Play(hourly=100, spike=17, windows="rolling", tells="fewest", latency_s=1.0, starts_s=1.0, ahead_s=0.0)
+)
 def test_two_hours_are_used_and_neither_window_is_overshot(play: Play) -> None:
     play.run(play.starts_s + 2 * HOUR_S + 60)
     assert play.throttled == 0

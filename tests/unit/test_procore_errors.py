@@ -45,6 +45,10 @@ def test_each_status_has_its_error(status: int, kind: type[errors.ProcoreError])
         ({"message": "gone"}, "gone"),
         ({"error": {"code": "X", "message": "broken", "details": [{"message": "here"}]}}, "broken; here"),
         ({"error": {"code": "X"}}, "X"),
+        (
+            {"error": {"message": "bad", "details": [{"message": "is bad", "source": "name"}]}},
+            "bad; name is bad",
+        ),
         ({"error": "invalid_grant", "error_description": "revoked"}, "revoked"),
         ({"error": "invalid_grant"}, "invalid_grant"),
         ({"errors": None, "error": 5, "message": []}, ""),
@@ -76,6 +80,25 @@ def test_network_failures_say_which_host_and_why() -> None:
     assert str(error) == "Could not read it: host cannot be reached (Connection refused)"
     assert error.passing
     assert isinstance(errors.error_of_network("read it", httpx.ReadTimeout(""), "host"), errors.Silent)
+
+
+@pytest.mark.parametrize(
+    ("failure", "nothing_was_sent"),
+    [
+        (httpx.ConnectError("x"), True),
+        (httpx.ConnectTimeout("x"), True),
+        (httpx.ProxyError("x"), True),
+        (httpx.ReadError("x"), False),
+        (httpx.WriteError("x"), False),
+        (httpx.RemoteProtocolError("x"), False),
+        (httpx.ReadTimeout("x"), False),
+        (httpx.WriteTimeout("x"), False),
+    ],
+)
+def test_only_without_a_connection_nothing_was_sent(failure: Exception, nothing_was_sent: bool) -> None:
+    error = errors.error_of_network("change it", failure, "host")
+    assert isinstance(error, errors.Unreachable) == nothing_was_sent
+    assert isinstance(error, errors.Unavailable)
 
 
 def test_a_refused_login_is_not_passing_and_a_broken_service_is() -> None:

@@ -48,6 +48,24 @@ def test_next_page_and_size(
 
 
 @pytest.mark.parametrize(
+    ("date", "took_s", "expected"),
+    [
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 0.0, 1200),
+        ("Thu, 01 Jan 1970 00:20:00 GMT", 2.5, 1197),  # written just before it came
+        ("", 2.5, None),
+        ("tomorrow", 2.5, None),
+        (None, 2.5, None),
+    ],
+)
+def test_when_a_page_was_asked_for_by_the_servers_clock(
+    date: str | None, took_s: float, expected: int | None
+) -> None:
+    headers = httpx.Headers({} if date is None else {"Date": date})
+    found: Page[int] = page_of(Answer(headers, b"", took_s), Items([0], 0), 1, 100)
+    assert found.asked_at_s == expected
+
+
+@pytest.mark.parametrize(
     ("header", "expected"),
     [
         (link(7), 7),

@@ -2,7 +2,15 @@
 
 import pytest
 
-from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, RateLimited, Silent, Unavailable
+from procorefs.procore.errors import (
+    Forbidden,
+    Malformed,
+    ProcoreError,
+    RateLimited,
+    Silent,
+    Unanswered,
+    Unavailable,
+)
 from procorefs.procore.retry import TRIES, Patience
 
 
@@ -24,7 +32,7 @@ def test_passing_failures_wait_longer_each_time_and_end() -> None:
     assert found[0] > 0
 
 
-@pytest.mark.parametrize("error", [Forbidden("x"), Malformed("x"), Silent("x")])
+@pytest.mark.parametrize("error", [Forbidden("x"), Malformed("x"), Silent("x"), Unanswered("x")])
 def test_other_failures_are_final(error: ProcoreError) -> None:
     assert pauses(error) == []
 

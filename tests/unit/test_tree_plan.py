@@ -67,22 +67,30 @@ def documents(*times_s: int) -> list[Document]:
 
 
 @pytest.mark.parametrize(
-    ("times_s", "unchanged", "settled", "reads_on"),
+    ("times_s", "unchanged", "final_s", "whole", "reads_on"),
     [
-        ((), 0, False, False),
-        ((109, 108, 105, 90), 0, False, False),  # older than any overlap
-        ((109, 108, 105, 101), 99, True, True),  # all newer than what is known: our own changes do not end it
-        ((100, 100, 99, 98), 0, False, True),
-        ((100, 100, 99, 98), 0, True, False),
-        ((100, 100, 100, 100), 99, False, False),  # a thousand files of one second, all known
-        ((100, 100, 100, 100), 49, False, True),
-        ((0, 0), 0, False, False),  # no times at all
+        ((), 0, 94, True, False),
+        ((109, 108, 105, 90), 0, 94, True, False),
+        ((109, 108, 105, 94), 0, 94, True, False),
+        (
+            (109, 108, 105, 101),
+            99,
+            200,
+            False,
+            True,
+        ),  # all newer than what is known: our own changes end nothing
+        ((100, 100, 99, 98), 0, 94, False, True),
+        ((100, 100, 99, 98), 0, 100, True, False),  # nothing can appear there any more
+        ((100, 100, 100, 100), 99, 94, False, False),  # a thousand files of one second, all known
+        ((100, 100, 100, 100), 99, 94, True, True),
+        ((100, 100, 100, 100), 49, 94, False, True),
+        ((0, 0), 0, 94, True, False),  # no times at all
     ],
 )
 def test_a_look_ends_where_nothing_is_new(
-    times_s: tuple[int, ...], unchanged: int, settled: bool, reads_on: bool
+    times_s: tuple[int, ...], unchanged: int, final_s: int, whole: bool, reads_on: bool
 ) -> None:
-    assert plan.reads_on(documents(*times_s), unchanged, 100, settled=settled) is reads_on
+    assert plan.reads_on(documents(*times_s), unchanged, 100, final_s, whole=whole) is reads_on
 
 
 def test_relisting_waits_longer_the_dearer_and_the_more_futile_it_is() -> None:

@@ -29,6 +29,8 @@ class Habits:
     ties_upwards: bool = True
     per_page_cap: int = 100
     total: Callable[[int], int | None] = lambda count: count
+    tells_time: bool = False
+    """Answers have a Date."""
     next_only: bool = False
     """The answer says what follows, as by Link; otherwise the total does."""
 
@@ -47,6 +49,7 @@ class Habits:
             move_touches=choose((True, True, False)),
             ties_upwards=choose((True, False)),
             per_page_cap=choose((3, 10, 100)),
+            tells_time=choose((True, False)),
         )
 
 
@@ -175,7 +178,9 @@ class Project:
         chosen = listed[(page - 1) * size : page * size]
         total = self.habits.total(len(listed))
         more = page * size < len(listed)
-        return Page([self.document(item) for item in chosen], total, size, page + 1 if more else None)
+        next_page = page + 1 if more else None
+        asked_at_s = self.now_s if self.habits.tells_time else None
+        return Page([self.document(item) for item in chosen], total, size, next_page, asked_at_s=asked_at_s)
 
     async def folder(
         self,

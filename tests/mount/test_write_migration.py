@@ -1,0 +1,105 @@
+"""A tree goes into the project by any copy tool for the calls that its files cost, and goes in again for none."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.writing import Desk, make_tree, run
+
+FILES, FOLDERS = 500, 40
+
+
+def cp(source: Path, target: Path) -> None:
+    run("cp", "-r", f"{source}/.", target)
+
+
+def rsync(source: Path, target: Path) -> None:
+    run("rsync", "-a", f"{source}/", target)
+
+
+def tar(source: Path, target: Path) -> None:
+    run("sh", "-c", 'tar c -C "$0" . | tar x -C "$1"', source, target)
+
+
+def rclone(source: Path, target: Path) -> None:
+    run("rclone", "copy", "--config", "/dev/null", source, target)
+
+
+@pytest.mark.parametrize(
+    ("tool", "files", "folders"), [(rsync, FILES, FOLDERS), (cp, 100, 12), (tar, 100, 12), (rclone, 100, 12)]
+)
+def test_a_tree_costs_two_calls_a_file_and_one_a_folder(
+    write_desk: Callable[..., Desk],
+    tmp_path: Path,
+    tool: Callable[[Path, Path], None],
+    files: int,
+    folders: int,
+) -> None:
+    source = make_tree(tmp_path / "source", files=files, folders=folders)
+    desk = write_desk()
+    with desk.counted() as calls:
+        tool(source, desk.path)
+        desk.sync()
+    desk.assert_same(source)
+    assert all(file.numbers == [1] for file in desk.files().values())
+    assert desk.binned() == []
+    assert calls.total <= 2 * files + folders + 5, calls.by_route
+    run("diff", "-r", source, desk.path)
+
+
+def test_the_same_tree_again_costs_nothing(write_desk: Callable[..., Desk], tmp_path: Path) -> None:
+    """By `rsync -a`: at once, after a remount, and with one file changed, which is two calls and one version."""
+    source = make_tree(tmp_path / "source", files=60, folders=8, largest_bytes=32 << 10)
+    desk = write_desk()
+    rsync(source, desk.path)
+    desk.sync()
+    before = desk.files()
+    assert_moves_nothing(desk, source)
+    listed = stats_of(desk.path)
+
+    desk.remount()
+    assert_moves_nothing(desk, source)
+    assert stats_of(desk.path) == listed
+
+    changed = next(path for path in sorted(source.rglob("*.pdf")))
+    changed.write_bytes(changed.read_bytes() + b"more")
+    name = str(changed.relative_to(source))
+    with desk.counted() as calls:
+        rsync(source, desk.path)
+        desk.sync()
+    assert calls.total == 2, calls.by_route
+    assert desk.file(name).numbers == [2, 1]
+    assert desk.file(name).id == before[name].id
+    assert {path: file for path, file in desk.files().items() if path != name} == {
+        path: file for path, file in before.items() if path != name
+    }
+    desk.assert_same(source)
+    assert_moves_nothing(desk, source)
+
+
+def assert_moves_nothing(desk: Desk, source: Path) -> None:
+    with desk.counted() as calls:
+        told = run("rsync", "-a", "--itemize-changes", "--stats", f"{source}/", desk.path)
+        desk.sync()
+    assert calls.writes == 0, calls.by_route
+    assert calls.reads <= 2, calls.by_route
+    assert calls.bytes_read == 0
+    assert "Total transferred file size: 0 bytes" in told
+    assert not [line for line in told.splitlines() if line[:1] in {"<", ">", "c", ".", "*"}], told
+
+
+def stats_of(root: Path) -> dict[str, tuple[int, ...]]:
+    """What must not change by an upload or a remount."""
+    found = {}
+    for path in root.rglob("*"):
+        stat = path.lstat()
+        found[str(path.relative_to(root))] = (
+            stat.st_ino,
+            stat.st_mode,
+            stat.st_uid,
+            stat.st_gid,
+            stat.st_size,
+            stat.st_mtime_ns,
+        )
+    return found
