@@ -33,6 +33,8 @@ from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
+from procorefs.metadata.attributes import Attributes
+from procorefs.metadata.opening import open_attributes, open_knowledge
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
@@ -126,8 +128,15 @@ class _Daemon:
         siblings = SiblingReadAhead(content, partial(_following, store))
         base = open_base(state_dir, store, content, options)
         try:
+            knowledge = open_knowledge(store, client, freshness_s=options.freshness_s)
             follower = Follower(
-                store, base.absorber, client, client.limiter, self._forget, freshness_s=options.freshness_s
+                store,
+                base.absorber,
+                client,
+                client.limiter,
+                self._forget,
+                freshness_s=options.freshness_s,
+                changed=knowledge.tags.doubt,
             )
             titles = Titles(client, store)
             if not follower.complete:
@@ -139,13 +148,23 @@ class _Daemon:
                 content,
                 me,
                 options,
+                tags=knowledge.tags,
                 holder_of=lambda _inode: None,
                 is_listed=lambda: follower.complete,
                 forget=self._forget,
                 refused=self._refusals.add,
             )
+            xattrs = open_attributes(
+                base.view,
+                writing.edits,
+                knowledge,
+                client,
+                base.journal.attributed,
+                state_of=writing.outbox.state_of,
+                written=lambda inode: writing.durability.journaled(inode, None),
+            )
             operations = self._operations_of(
-                base, writing, follower, OpenFiles(content, siblings, base.drafts)
+                base, writing, follower, OpenFiles(content, siblings, base.drafts), xattrs
             )
             reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
             async with trio.open_nursery() as rooms:
@@ -153,6 +172,7 @@ class _Daemon:
                 await rooms.start(content.run)
                 await rooms.start(siblings.run)
                 await rooms.start(follower.run)
+                await rooms.start(knowledge.run)
                 await rooms.start(writing.durability.run)
                 rooms.start_soon(titles.complete, follower.listed)
                 if not options.ro:
@@ -172,7 +192,7 @@ class _Daemon:
             base.close()
 
     def _operations_of(
-        self, base: Base, writing: Writing, follower: Follower, files: OpenFiles
+        self, base: Base, writing: Writing, follower: Follower, files: OpenFiles, xattrs: Attributes
     ) -> Operations:
         options = self._mount.options
         rooms = Rooms(
@@ -182,6 +202,7 @@ class _Daemon:
             names=Names(encodes=options.invalid_names == "encode"),
             follower=follower,
             files=files,
+            xattrs=xattrs,
             notifier=self._notifier,
             ownership=_ownership(self._mount),
             refusals=self._refusals,

@@ -6,6 +6,15 @@ import sqlite3
 from typing import NamedTuple
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
+from procorefs.metadata.errors import (
+    AttributeExists,
+    BadValue,
+    NoAttribute,
+    NoSuchKind,
+    NotKnownYet,
+    NotSettable,
+    TooMuch,
+)
 from procorefs.outbox.errors import (
     Exists,
     HeldByOther,
@@ -80,6 +89,13 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NotSupported, Answer(errno.EPERM, logging.DEBUG)),
     (NotPermitted, Answer(errno.EACCES, logging.INFO)),
     (HeldByOther, Answer(errno.EBUSY, logging.INFO)),
+    (NoAttribute, Answer(errno.ENODATA, logging.DEBUG)),
+    (AttributeExists, Answer(errno.EEXIST, logging.DEBUG)),
+    (NoSuchKind, Answer(errno.EOPNOTSUPP, logging.DEBUG)),
+    (NotSettable, Answer(errno.EPERM, logging.DEBUG)),
+    (BadValue, Answer(errno.EINVAL, logging.INFO)),
+    (NotKnownYet, Answer(errno.EAGAIN, logging.INFO)),
+    (TooMuch, Answer(errno.ENOSPC, logging.INFO)),
     (StagingFull, Answer(errno.ENOSPC, logging.WARNING)),
     (StagedIncomplete, Answer(errno.EIO, logging.ERROR)),
     (Refused, Answer(errno.EIO, logging.WARNING)),

@@ -124,7 +124,7 @@ class FieldBook:
             except ProcoreError as error:
                 log.info("The custom fields last known are served: %s", error)
 
-        if self._nursery is not None and not self._shared.running(key):  # type: ignore[arg-type]
+        if self._nursery is not None and not self._shared.running(key):
             self._nursery.start_soon(quietly)
 
     async def _ask(self) -> None:

@@ -11,7 +11,7 @@ since, and what a look showed to be changed, it does not answer.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,9 +80,12 @@ def tags_age_s(freshness_s: float) -> float:
 class Tags:
     """The project's tags as far as they are known; `run` must run."""
 
-    def __init__(self, calls: TagCalls, age_s: float) -> None:
+    def __init__(
+        self, calls: TagCalls, age_s: float, *, would_wait: Callable[[], bool] = lambda: False
+    ) -> None:
         self._calls = calls
         self._age_s = age_s
+        self._would_wait = would_wait
         self._nursery: trio.Nursery | None = None
         self._shared = SharedWork()
         self._project: Answer | None = None
@@ -115,7 +118,12 @@ class Tags:
         return self._doubted.get(document, float("-inf"))
 
     async def of(self, document: DocumentId) -> list[Tag]:
-        """The tags of a document. When they can't be asked for, those last known; raises ProcoreError for want of any."""
+        """The tags of a document; those last known when they can't be asked for, or the budget would make it wait.
+
+        Raises ProcoreError when none are known.
+        """
+        if self.known(document) is None and self._would_wait() and (answer := self._newest(document)):
+            return answer.tags
         try:
             while (tags := self.known(document)) is None:
                 await self._ask(document)
@@ -192,9 +200,7 @@ class Tags:
 
     def _take(self, census: Census) -> None:
         self._census = census
-        self._doubted = {
-            document: at_s for document, at_s in self._doubted.items() if at_s > census.asked_s
-        }
+        self._doubted = {document: at_s for document, at_s in self._doubted.items() if at_s > census.asked_s}
 
     async def _ask_for_one(self, document: DocumentId) -> None:
         began_s = trio.current_time()

@@ -82,7 +82,16 @@ def _by_shown(tags: Collection[str]) -> dict[str, list[str]]:
 
 # Truths
 
-_TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_TRUTHS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 def truth(text: str) -> bool:

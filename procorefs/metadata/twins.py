@@ -1,4 +1,4 @@
-"""Two names of one value that come in one copy: `user.procore.*` wins, and one that the source lacks takes nothing away.
+"""Two names of one value in one copy: `user.procore.*` wins, and the one that the source lacks takes nothing away.
 
 A copy tool sets all that its source has, one after the other in whatever order, and rsync then removes what the target
 has beyond that. So what one thread did to one name a moment ago says what its next step at the other one means. Who

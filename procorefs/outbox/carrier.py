@@ -76,6 +76,8 @@ class Carrier:
         self._verifier = verifier
         self._remover = remover
         self._flights = flights
+        self._apart: set[Inode] = set()
+        """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
 
     async def carry_out(self, inode: Inode) -> None:
         """Take the change a call further. Raises Blocked, Refused, Superseded, ProcoreError, the staging's errors."""

@@ -128,7 +128,9 @@ class Journal:
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
         """Remember which document an inode is; costs nothing when it is known."""
         if self._folders.get(inode) != document:
-            self._db.execute("DELETE FROM folder WHERE document = ?", (document,))  # it was another inode before
+            self._db.execute(
+                "DELETE FROM folder WHERE document = ?", (document,)
+            )  # it was another inode before
             self._folders = {other: known for other, known in self._folders.items() if known != document}
             self._db.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (inode, document))
             self._folders[inode] = document

@@ -21,7 +21,7 @@ from procorefs.outbox.outbox import Outbox
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.recovery import Recovery
 from procorefs.outbox.removing import Remover
-from procorefs.outbox.settling import Settling
+from procorefs.outbox.settling import DocumentTags, Settling
 from procorefs.outbox.tally import Tally
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verifying import Verifier
@@ -83,6 +83,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     try:
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)
         recovery.run(may_sweep=not journal.is_new)
+        journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except (sqlite3.Error, OSError):
         base.close()
         raise
@@ -96,6 +97,7 @@ def open_writing(
     me: UserId,
     options: MountOptions,
     *,
+    tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
     is_listed: Callable[[], bool],
     forget: Callable[[Sequence[Forget]], None],

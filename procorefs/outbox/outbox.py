@@ -14,7 +14,7 @@ import trio
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
 from procorefs.outbox.carrier import Carrier
-from procorefs.outbox.change import GONE, Change, Place, Stage, Wishes
+from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
 from procorefs.outbox.edits import Edits
@@ -328,13 +328,9 @@ class Outbox:
                     self._recount(inode)
             case CheckedOut():
                 self._later(change, error, CHECKED_OUT_S)
-            case Refused(take_back=True) if change.document is not None and not isinstance(change.place, str):
-                self._tell_of(change, error)
-                self._settling.give_back(change, str(error))
-            case Refused(wishes=Wishes() as refused):
-                self._tell_of(change, error)
-                self._settling.give_up_wishes(change, refused, str(error))
-            case Refused() | StagedIncomplete():
+            case Refused():
+                self._note_refusal(change, error)
+            case StagedIncomplete():
                 self._fail(change, error)
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
@@ -349,6 +345,16 @@ class Outbox:
             case _:
                 log.error("%s can't be sent, in an unforeseen way", self._view.path(inode), exc_info=error)
                 self._fail(change, error)
+
+    def _note_refusal(self, change: Change, error: Refused) -> None:
+        if error.take_back and change.document is not None:
+            self._tell_of(change, error)
+            self._settling.give_back(change, str(error))
+        elif error.wishes is not None:
+            self._tell_of(change, error)
+            self._settling.give_up_wishes(change, error.wishes, str(error))
+        else:
+            self._fail(change, error)
 
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""

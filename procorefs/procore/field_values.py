@@ -29,9 +29,10 @@ def writable_form(shown: object) -> FieldValue | UnsetType:
     if value is None or value in ("", []):
         return None
     try:
-        return _FORMS[data_type_of(shown)](value)
+        form: FieldValue = _FORMS[data_type_of(shown)](value)
     except (KeyError, TypeError, ValueError):
         return UNSET
+    return form
 
 
 def same_value(one: FieldValue | UnsetType, other: FieldValue | UnsetType) -> bool:
