@@ -156,6 +156,7 @@ class Tags:
         if project is None or self._is_old(project):
             await self._join(_PROJECT)
         elif not self._shared.running(_EVERYBODY) and self._spent + 1 < len(project.tags):
+            self._spent += not self._shared.running(document)
             await self._join(document)
         elif project.asked_s < self._doubted_at_s(document):
             await self._join(_PROJECT)  # there may be a tag by now that nobody has heard of
@@ -204,7 +205,6 @@ class Tags:
 
     async def _ask_for_one(self, document: DocumentId) -> None:
         began_s = trio.current_time()
-        self._spent += 1
         self._note(document, Answer(began_s, await self._calls.document_tags(document)))
 
     def _note(self, document: DocumentId, answer: Answer) -> None:
