@@ -160,6 +160,10 @@ class Attributes:
             return subject.wanted_tags or []
         return [tag.name for tag in await self._tags.of(subject.document)]
 
+    def _tags_at_hand(self, subject: Subject) -> list[str] | None:
+        """The tags as programs see them, if they need not be asked for."""
+        return self._known_tags(subject) if subject.wanted_tags is None else subject.wanted_tags
+
     def _known_tags(self, subject: Subject) -> list[str] | None:
         """The tags that Procore has, if they need not be asked for."""
         if subject.document is None:
@@ -174,13 +178,15 @@ class Attributes:
             return None
         text = written.decode()
         if is_tags(name):
-            current = subject.wanted_tags
-            current = self._known_tags(subject) if current is None else current
-            is_same = current is not None and set(_tags_in(name, text, current)) == set(current)
+            is_same = self._means_tags(subject, name, text)
         else:
             field = self._field_at_hand(subject, name)
             is_same = field is not None and self._means(subject, field, text)
         return written if is_same else None
+
+    def _means_tags(self, subject: Subject, name: str, text: str) -> bool:
+        tags = self._tags_at_hand(subject)
+        return tags is not None and set(_tags_in(name, text, tags)) == set(tags)
 
     def _means(self, subject: Subject, field: Field, text: str) -> bool:
         try:
@@ -232,9 +238,11 @@ class Attributes:
             raise NotSettable(f"{text} can only be read")
         if caller.makes or caller.replaces:
             self._check_flags(await self._is_there(subject, text), caller)
-        if self._twins.is_superseded(caller.thread, inode, text):
-            return
         wanted = texts.decoded(value)
+        if self._twins.is_superseded(caller.thread, inode, text):
+            if is_tags(text) and self._means_tags(self._changeable(inode), text, wanted):
+                self._remember_text(inode, text, name, wanted)
+            return
         if text.startswith(CUSTOM):
             await self._set_field(inode, text, wanted)
         else:
@@ -270,8 +278,7 @@ class Attributes:
             _check_has_description(subject)
             return msgspec.structs.replace(subject.wishes, description=text)
         if is_tags(name):
-            borne = subject.wanted_tags
-            borne = borne if borne is not None else self._known_tags(subject) or []
+            borne = self._tags_at_hand(subject) or []
             return msgspec.structs.replace(subject.wishes, tags=_tags_in(name, text, borne))
         if name == PRIVATE:
             return msgspec.structs.replace(subject.wishes, private=texts.truth(text))
@@ -315,8 +322,7 @@ class Attributes:
         subject = self._changeable(inode)
         shown = ""
         if is_tags(name):
-            tags = subject.wanted_tags
-            tags = tags if tags is not None else self._known_tags(subject) or []
+            tags = self._tags_at_hand(subject) or []
             shown = texts.tag_lines(tags) if name == TAGS else texts.tag_list(tags)
         elif name.startswith(CUSTOM) and (field := self._field_at_hand(subject, name)) is not None:
             shown = self._shown(subject, field)
@@ -353,7 +359,7 @@ class Attributes:
     async def _has_what_to_remove(self, subject: Subject, name: str) -> bool:
         """Tags that nobody knows are taken off without being asked for: whoever lists them first knows them."""
         if is_tags(name):
-            tags = subject.wanted_tags if subject.wanted_tags is not None else self._known_tags(subject)
+            tags = self._tags_at_hand(subject)
             return tags is None or bool(tags)
         if not name.startswith(CUSTOM):
             return bool(await self._value(subject, name))

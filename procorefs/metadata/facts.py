@@ -15,7 +15,7 @@ from procorefs.metadata.errors import NoAttribute
 from procorefs.metadata.names import LONGEST_VALUE_BYTES, PROCORE
 from procorefs.metadata.subject import Subject
 from procorefs.metadata.texts import moment, person
-from procorefs.procore.models import DocumentId, Version
+from procorefs.procore.models import DocumentId, Person, Version
 from procorefs.tree.nodes import Inode
 
 ANSWERS_S = 5.0
@@ -75,7 +75,8 @@ class Facts:
             case "url":
                 return node.version.url if node.version is not None else ""
             case "created_by":
-                return person(detail.created_by) if detail.created_by is not None else ""
+                maker = detail.created_by or _maker_of_first(subject)
+                return person(maker) if maker is not None else ""
             case "created_at":
                 return moment(node.created_at_s) if node.created_at_s else ""
             case "updated_at":
@@ -99,6 +100,12 @@ class Facts:
                 answer = _fitting_document(await self._calls.json_of(document, is_folder=is_folder))
             self._answers[key] = answer
         return answer
+
+
+def _maker_of_first(subject: Subject) -> Person | None:
+    """Who made the first version has made the file; not every answer of Procore says the latter."""
+    version = subject.node.version
+    return subject.detail.version_by if version is not None and version.number == 1 else None
 
 
 def _version(version: Version) -> dict[str, object]:

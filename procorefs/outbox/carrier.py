@@ -165,6 +165,8 @@ class Carrier:
             return
         if known is not None:
             self._settling.forgo(change, known)
+        if known is not None and _goes_out_of_sight(change):
+            await self._tags(change)
         if known is None and target is not None:
             await self._make_folder(change, target)
         elif known is not None and (target is not None or change.wishes.has_fields):
@@ -258,6 +260,8 @@ class Carrier:
             return
         if known is not None:
             self._settling.forgo(change, known)
+        if known is not None and _goes_out_of_sight(change):
+            await self._tags(change)
         if change.has_bytes:
             await self._bytes(change)
         elif known is not None and (target is not None or change.wishes.has_fields):
@@ -488,6 +492,11 @@ class Carrier:
                 else:
                     document = await self._changes.update_file(document_id, FileChange(name=name))
             self._settling.arrived(change, document, parent, asked=asked, wishes=Wishes())
+
+
+def _goes_out_of_sight(change: Change) -> bool:
+    """Whether tags are to be sent first: a document that was made private may be hidden from who did it."""
+    return change.wishes.private is True and change.wishes.tags is not msgspec.UNSET
 
 
 def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:
