@@ -454,7 +454,7 @@ class Outbox:
         waiting = self._queue.blocked.get(change.inode)
         if change.stage is Stage.INCOMPLETE:
             return change.error or "its writer was cut off before it had closed the file"
-        return change.error or (waiting.why if waiting is not None else "")
+        return change.error or change.refused or (waiting.why if waiting is not None else "")
 
     def counts(self) -> Counts:
         return self._tally.counts()

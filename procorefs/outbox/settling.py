@@ -133,7 +133,9 @@ class Settling:
         """Let a change go when nothing is left of it, else write down what is."""
         if not self.is_current(change):
             return
-        if change.is_idle and not self._drafts.is_written(change.inode):
+        if change.is_idle and change.refused:
+            self.fail(change, change.refused)
+        elif change.is_idle and not self._drafts.is_written(change.inode):
             self._edits.settle(change)
         else:
             self._edits.note(change, touched=True)
@@ -208,13 +210,8 @@ class Settling:
 
     def give_up_wishes(self, change: Change, wishes: Wishes, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""
-        change.wishes = without(change.wishes, wishes)
-        if change.is_idle:
-            self.fail(change, why)
-            return
-        log.warning("%s: %s", self._view.path(change.inode), why)
-        change.error = why
-        self._edits.note(change, touched=True)
+        change.wishes, change.refused = without(change.wishes, wishes), why
+        self.settle(change)
 
     def is_bare(self, document: Document) -> None:
         """We have just made it: it bears no tags."""
