@@ -16,7 +16,11 @@ setup(
         Extension(
             "procorefs.kernel._bridge",
             sources=["procorefs/kernel/bridge.c"],
-            depends=["procorefs/kernel/guard.h", "procorefs/kernel/notices.h"],
+            depends=[
+                "procorefs/kernel/flocks.h",
+                "procorefs/kernel/guard.h",
+                "procorefs/kernel/notices.h",
+            ],
             extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", *pkg_config("--cflags")],
             extra_link_args=pkg_config("--libs"),
         )

@@ -26,13 +26,17 @@ from procorefs.identity import who_am_i
 from procorefs.kernel.attributes import Ownership
 from procorefs.kernel.bridge import Bridge
 from procorefs.kernel.changing import ChangingOperations, Manners
+from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.handles import OpenFiles
+from procorefs.kernel.lockfiles import LockFiles
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
+from procorefs.kernel.virtual import Virtual
 from procorefs.limiter import LOCAL, budget_key, open_limiter
+from procorefs.locks.opening import Locking, open_locks
 from procorefs.metadata.attributes import Attributes
 from procorefs.metadata.opening import open_attributes, open_knowledge
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
@@ -43,15 +47,21 @@ from procorefs.procore.errors import ProcoreError
 from procorefs.procore.models import UserId, Version
 from procorefs.procore.settings import ApiSettings
 from procorefs.report import Reporter
+from procorefs.status import MountStatus, as_file
 from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged
 from procorefs.tree.store import TreeStore
+from procorefs.versions.below import Below
+from procorefs.versions.histories import Histories
 
 log = logging.getLogger(__name__)
 
 _TREE = "tree.sqlite"
 _CHUNKS = "chunks"
+
+_UNSENT = ("pending", "uploading")
+"""States of a file whose bytes will be sent without anybody's help: a check-in waits for them."""
 
 LAST_CALLS_S = 6.0
 """How long calls under way may take to end; what is cut off is looked into at the next mount."""
@@ -126,8 +136,9 @@ class _Daemon:
         options = self._mount.options
         content = ContentReader(cache, Downloads(client))
         siblings = SiblingReadAhead(content, partial(_following, store))
-        base = open_base(state_dir, store, content, options)
-        try:
+        with ExitStack() as stack:
+            base = open_base(state_dir, store, content, options)
+            stack.callback(base.close)
             knowledge = open_knowledge(store, client, freshness_s=options.freshness_s)
             follower = Follower(
                 store,
@@ -142,6 +153,18 @@ class _Daemon:
             if not follower.complete:
                 await titles.learn()
                 await follower.list_root()
+            locking = open_locks(
+                state_dir,
+                store,
+                base.absorber,
+                client,
+                me,
+                changes=not options.ro,
+                node_of=base.view.by_inode,
+                is_unsent=lambda inode: writing.outbox.state_of(inode)[0] in _UNSENT,
+                forget=self._forget,
+            )
+            stack.callback(locking.close)
             writing = open_writing(
                 base,
                 client,
@@ -149,7 +172,7 @@ class _Daemon:
                 me,
                 options,
                 tags=knowledge.tags,
-                holder_of=lambda _inode: None,
+                holder_of=locking.locks.holder_name,
                 is_listed=lambda: follower.complete,
                 forget=self._forget,
                 refused=self._refusals.add,
@@ -163,21 +186,33 @@ class _Daemon:
                 state_of=writing.outbox.state_of,
                 written=lambda inode: writing.durability.journaled(inode, None),
             )
-            operations = self._operations_of(
-                base, writing, follower, OpenFiles(content, siblings, base.drafts), xattrs
-            )
             reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
+            histories = Histories(base.view, client)
+            names = Names(encodes=options.invalid_names == "encode")
+            virtual = Virtual(
+                Below(base.view, follower, histories),
+                content,
+                lambda: as_file(self._status(reporter)),
+                names,
+                _ownership(self._mount),
+            )
+            files = OpenFiles(content, siblings, base.drafts)
+            operations = self._operations_of(base, writing, locking, follower, files, xattrs, names, virtual)
+            flocks = Flocks(locking.locks, operations.errno_of_flock)
             async with trio.open_nursery() as rooms:
                 await rooms.start(self._notifier.run)
                 await rooms.start(content.run)
                 await rooms.start(siblings.run)
                 await rooms.start(follower.run)
                 await rooms.start(knowledge.run)
+                await rooms.start(histories.run)
                 await rooms.start(writing.durability.run)
+                await rooms.start(locking.check_outs.run)
+                await rooms.start(flocks.run)
                 rooms.start_soon(titles.complete, follower.listed)
                 if not options.ro:
                     await rooms.start(writing.outbox.run)
-                with Session(operations, self._mount.mountpoint, self._mount.fuse_words) as session:
+                with Session(operations, flocks, self._mount.mountpoint, self._mount.fuse_words) as session:
                     self._operations = operations
                     try:
                         await self._answer(session, reporter)
@@ -188,24 +223,34 @@ class _Daemon:
                 rooms.cancel_scope.cancel()
             with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
                 await writing.durability.flush()
-        finally:
-            base.close()
 
     def _operations_of(
-        self, base: Base, writing: Writing, follower: Follower, files: OpenFiles, xattrs: Attributes
+        self,
+        base: Base,
+        writing: Writing,
+        locking: Locking,
+        follower: Follower,
+        files: OpenFiles,
+        xattrs: Attributes,
+        names: Names,
+        virtual: Virtual,
     ) -> Operations:
         options = self._mount.options
         rooms = Rooms(
             bridge=Bridge(),
             view=base.view,
             drafts=base.drafts,
-            names=Names(encodes=options.invalid_names == "encode"),
+            names=names,
             follower=follower,
             files=files,
             xattrs=xattrs,
+            lock_files=LockFiles(
+                base.view, locking.check_outs, locking.office if options.office_locks else None
+            ),
             notifier=self._notifier,
             ownership=_ownership(self._mount),
             refusals=self._refusals,
+            virtual=virtual,
         )
         if options.ro:
             return Operations(rooms)
@@ -223,7 +268,7 @@ class _Daemon:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
             answers = Answers(
-                status=lambda: reporter.status(closing=self._stop.is_set()),
+                status=lambda: self._status(reporter),
                 stop=self._stop.set,
                 outbox=reporter.outbox,
             )
@@ -238,6 +283,9 @@ class _Daemon:
             await session.ended()
             self._stop.set()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
+
+    def _status(self, reporter: Reporter) -> MountStatus:
+        return reporter.status(closing=self._stop.is_set())
 
     async def _end_when_told(self, outside: trio.CancelScope) -> None:
         await self._stop.wait()

@@ -118,3 +118,8 @@ class MountStatus(msgspec.Struct, frozen=True):
     api_calls: ApiCalls = ApiCalls()
     #: the last 20, newest first
     refusals: list[Refusal] = []
+
+
+def as_file(status: MountStatus) -> bytes:
+    """What `status --json` prints, as the content of a file."""
+    return msgspec.json.encode(status) + b"\n"

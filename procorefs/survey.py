@@ -10,6 +10,7 @@ from collections import Counter
 import msgspec
 
 from procorefs.tree.names import split_extension
+from procorefs.tree.nodes import OWN_ENTRY
 from procorefs.tree.rules import Refusal, is_junk, name_refusal, path_refusal
 
 WHOLE_BYTES = 32 << 20
@@ -81,6 +82,10 @@ def _look_at(entry: "os.DirEntry[bytes]", path: str, found: Survey) -> bool:
     refusal = name_refusal(entry.name) or path_refusal(len(path))
     if not is_folder and not entry.is_file(follow_symlinks=False):
         found.refused.append(Refused(_shown(entry.path), _no_such_kind(entry)))
+    elif path == OWN_ENTRY.decode():
+        found.refused.append(
+            Refused(_shown(entry.path), "a mount has an entry of its own of that name in its root")
+        )
     elif refusal is not None:
         found.refused.append(_refused(entry.path, refusal))
     else:

@@ -9,6 +9,9 @@ from procorefs.tree.nodes import Kept, Node, keeps_times
 VALID_S = 60.0
 """How long the kernel may answer from what it was told: every change from elsewhere takes it back before."""
 
+FIRST_SHOWN_ONLY = 1 << 60
+"""Inodes from here on are on no disk and in no tree (see lockfiles.py); the kernel is to ask about them each time."""
+
 BLOCK_BYTES = 512
 IO_BYTES = 1 << 17
 """st_blksize: what cp and rsync then read at once, which is what one FUSE request carries."""
@@ -33,7 +36,7 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = node.inode
-    entry.entry_timeout = entry.attr_timeout = VALID_S
+    entry.entry_timeout = entry.attr_timeout = VALID_S if node.inode < FIRST_SHOWN_ONLY else 0
     entry.st_uid = ownership.uid
     entry.st_gid = ownership.gid
     entry.st_blksize = IO_BYTES
@@ -46,9 +49,9 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
         mode = 0o666 & ~ownership.umask
         entry.st_mode = stat.S_IFREG | (mode & ~_WRITE_BITS if node.read_only else mode)
     if node.local_size_bytes is not None:
-        _set_size(entry, node.local_size_bytes)
+        set_size(entry, node.local_size_bytes)
     elif version is not None:
-        _set_size(entry, version.size_bytes)
+        set_size(entry, version.size_bytes)
         mtime_s = version.created_at_s or mtime_s
     entry.st_mtime_ns = entry.st_atime_ns = mtime_s * _NS
     entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
@@ -57,7 +60,8 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     return entry
 
 
-def _set_size(entry: pyfuse3.EntryAttributes, size_bytes: int) -> None:
+def set_size(entry: pyfuse3.EntryAttributes, size_bytes: int) -> None:
+    """Size and blocks."""
     entry.st_size = size_bytes
     entry.st_blocks = -(-size_bytes // BLOCK_BYTES)
 

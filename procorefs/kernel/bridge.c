@@ -6,9 +6,9 @@
  *
  *     kernel -> libfuse -> wrapper (here) -> pyfuse3's C handler -> coroutine of the handler
  *
- * Nothing here holds a fuse_req_t longer than its wrapper runs. An interrupt finds its Request by a
- * serial number that is never used twice, so an interrupt that comes late, or a Request that somebody
- * kept, finds nothing instead of freed memory.
+ * Nothing here but an unanswered Flock (flocks.h) holds a fuse_req_t longer than its wrapper runs. An
+ * interrupt finds its Request by a serial number that is never used twice, so an interrupt that comes late,
+ * or a Request that somebody kept, finds nothing instead of freed memory.
  *
  * All entries run on the thread of pyfuse3's loop (one thread: it receives and processes in turn). What
  * touches Python takes the GIL by itself and does not rely on pyfuse3 holding it. Only notifications
@@ -89,7 +89,7 @@ static void forget_request(Request *request) {
 }
 
 /* Tells Python of the interrupt. libfuse holds this request's own lock meanwhile: nothing that Python
- * can reach from here calls libfuse with it, because a Request holds no fuse_req_t. */
+ * can reach from here calls libfuse with it, because a Request holds no fuse_req_t (but see flocks.h). */
 static void deliver(Request *request) {
     request->interrupted = true;
     PyObject *callback = request->callback;
@@ -252,7 +252,6 @@ WRAP(write_buf,
      (fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off, struct fuse_file_info *fi),
      (req, ino, bufv, off, fi))
 WRAP(flush, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))
-WRAP(release, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))
 WRAP(fsync, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi),
      (req, ino, datasync, fi))
 WRAP(readdir, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),
@@ -359,6 +358,7 @@ static void wrap_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, cons
     setxattr_flags = flags;
     next.setxattr(req, ino, name, value, size, 0);
 }
+#include "flocks.h"
 
 /* ---- The session --------------------------------------------------------------------------------- */
 
@@ -382,6 +382,8 @@ static void put_wrappers(struct fuse_lowlevel_ops *ops) {
     PUT(readdir); PUT(readdirplus); PUT(releasedir); PUT(fsyncdir); PUT(statfs); PUT(setxattr);
     PUT(getxattr); PUT(listxattr); PUT(removexattr); PUT(access); PUT(create); PUT(poll);
 #undef PUT
+    if (flock_handler != NULL)
+        ops->flock = wrap_flock; /* libfuse then asks the kernel for FUSE_FLOCK_LOCKS by itself */
 }
 
 typedef struct fuse_session *(*new_session)(struct fuse_args *, const struct fuse_lowlevel_ops *, size_t,
@@ -411,6 +413,8 @@ static struct fuse_session *make_session(const char *symbol, bool versioned, str
     if (copy == NULL)
         return NULL;
     memcpy(copy, ops, ops_size);
+    if (flock_handler != NULL && ops_size < sizeof(next))
+        ops_size = sizeof(next); /* so that libfuse sees the entry that we add */
     bool outermost = !inside;
     inside = true;
     if (outermost) {
@@ -513,6 +517,7 @@ int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
  * first) keeps the session's memory: the process is about to end, and freeing it would be worse. */
 EXPORTED void exported_destroy(struct fuse_session *going) __asm__("fuse_session_destroy");
 void exported_destroy(struct fuse_session *going) {
+    answer_all_flocks(ENOTCONN);
     struct timespec deadline;
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += DESTROY_WAIT_S;
@@ -597,6 +602,10 @@ static PyMethodDef module_methods[] = {
      "The request whose handler begins, or None when it was taken already; empties the slot."},
     {"set_opendir_policy", set_opendir_policy, METH_O,
      "Set the callable inode -> bool that says whether the kernel may keep its listing; None: never."},
+    {"set_flock_handler", set_flock_handler, METH_O,
+     "Before a session is made: set what is called with each Flock; None: the kernel answers flock itself."},
+    {"set_release_hook", set_release_hook, METH_O,
+     "Set the callable (inode, handle, lock owner) for each last close of a file that flock was tried on."},
     {"session_count", session_count, METH_NOARGS, "How many FUSE sessions were made through the bridge."},
     {"setxattr_flags", last_setxattr_flags, METH_NOARGS,
      "XATTR_CREATE and XATTR_REPLACE of a setxattr, at the first line of its handler."},
@@ -621,12 +630,13 @@ static struct PyModuleDef module_definition = {
 };
 
 PyMODINIT_FUNC PyInit__bridge(void) {
-    if (PyType_Ready(&RequestType) < 0 || PyType_Ready(&NoticesType) < 0)
+    if (PyType_Ready(&RequestType) < 0 || PyType_Ready(&FlockType) < 0 || PyType_Ready(&NoticesType) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&module_definition);
     if (module == NULL)
         return NULL;
     if (PyModule_AddObjectRef(module, "Request", (PyObject *)&RequestType) < 0 ||
+        PyModule_AddObjectRef(module, "Flock", (PyObject *)&FlockType) < 0 ||
         PyModule_AddObjectRef(module, "Notices", (PyObject *)&NoticesType) < 0)
         Py_CLEAR(module);
     return module;

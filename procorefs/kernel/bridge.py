@@ -48,6 +48,7 @@ import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own 
 
 from procorefs.kernel import _bridge  # noqa: E402
 from procorefs.kernel._bridge import (  # noqa: E402
+    Flock,
     Notices,
     Request,
     abort_connection,
@@ -58,6 +59,7 @@ from procorefs.kernel._bridge import (  # noqa: E402
 __all__ = [
     "Bridge",
     "BridgeMissing",
+    "Flock",
     "Notices",
     "Request",
     "abort_connection",
@@ -91,6 +93,18 @@ class Bridge:
         (design.md, The native bridge)
         """
         _bridge.set_opendir_policy(keep)
+
+    def set_flock_handler(
+        self, lock: Callable[[Flock], object], closed: Callable[[int, int, int], object]
+    ) -> None:
+        """Have flock(2) come to us: to be called before the session is made, or the kernel keeps its own.
+
+        *lock* must not block and sees that each Flock is answered later, on the loop; one that it drops is answered
+        with EIO. *closed* gets (inode, handle, lock owner) at the last close of a file on which flock was called.
+        (design.md, The native bridge)
+        """
+        _bridge.set_flock_handler(lock)
+        _bridge.set_release_hook(closed)
 
     def check(self) -> None:
         """Say after pyfuse3.init() whether the session was made through us. Raises BridgeMissing."""

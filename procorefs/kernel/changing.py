@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from procorefs.content.staging import StagedFile
-from procorefs.kernel.attributes import attributes
+from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, attributes
 from procorefs.kernel.bridge import pyfuse3
-from procorefs.kernel.errors import Interrupted
+from procorefs.kernel.errors import Interrupted, ReadOnly
 from procorefs.kernel.handles import OpenFile
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
@@ -24,9 +23,10 @@ from procorefs.metadata.attributes import Caller
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.errors import NotSupported
+from procorefs.outbox.errors import Exists, NotPermitted, NotSupported
 from procorefs.outbox.outbox import Outbox
 from procorefs.tree.nodes import Inode, Kept, Node
+from procorefs.versions.numbers import FIRST_VIRTUAL
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 """renameat2(2)."""
@@ -63,12 +63,20 @@ class ChangingOperations(Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        node = self._edits.create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
-        self._entries_changed(parent_inode)
+        node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         handle = self.files.open(node, writes=flags & os.O_ACCMODE != os.O_RDONLY)
         return pyfuse3.FileInfo(fh=handle, keep_cache=True), attributes(
             self._node(node.inode), self._ownership
         )
+
+    def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
+        """A file, which may be the lock file of an office program."""
+        if self._lock_files.shows(folder, name):
+            raise Exists("another user's program has the document open")
+        node = self._edits.create(folder, name, kept)
+        self._entries_changed(folder)
+        self._lock_files.created(folder, name, node.inode)
+        return node
 
     @by_inode_at_once
     async def mknod(
@@ -76,9 +84,8 @@ class ChangingOperations(Operations):
     ) -> pyfuse3.EntryAttributes:
         if not stat.S_ISREG(mode):
             raise NotSupported("Procore has files and folders only")
-        node = self._edits.create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
+        node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         self._edits.flushed(node.inode)
-        self._entries_changed(parent_inode)
         await self._went_through(node.inode, THROUGH_S)
         return attributes(self._node(node.inode), self._ownership)
 
@@ -95,7 +102,11 @@ class ChangingOperations(Operations):
 
     @by_inode_at_once
     async def unlink(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
-        inode = self._edits.unlink(Inode(parent_inode), self._names.to_procore(name))
+        folder, name = Inode(parent_inode), self._names.to_procore(name)
+        if self._view.child(folder, name) is None and self._lock_files.shows(folder, name):
+            raise NotPermitted("it is the lock file of another user")
+        inode = self._edits.unlink(folder, name)
+        self._lock_files.removed(folder, name)
         self._entries_changed(parent_inode)
         await self._went_through(inode, THROUGH_S)
 
@@ -115,6 +126,8 @@ class ChangingOperations(Operations):
         flags: int,
         _ctx: pyfuse3.RequestContext,
     ) -> None:
+        if parent_inode_new >= FIRST_VIRTUAL:
+            raise ReadOnly
         old, new = Inode(parent_inode_old), Inode(parent_inode_new)
         name, new_name = self._names.to_procore(name_old), self._names.to_procore(name_new)
         moved = self._view.child(old, name)
@@ -124,8 +137,7 @@ class ChangingOperations(Operations):
             self._edits.rename(old, name, new, new_name, replaces=not flags)
         else:
             raise pyfuse3.FUSEError(errno.EINVAL)
-        self._entries_changed(old)
-        self._entries_changed(new)
+        self._renamed(old, name, new, new_name)
         if moved is not None:
             await self._went_through(moved.inode, THROUGH_S)
 
@@ -150,6 +162,14 @@ class ChangingOperations(Operations):
             gid=ctx.gid if ctx.gid != owner.gid else None,
         )
 
+    def _renamed(self, old: Inode, name: bytes, new: Inode, new_name: bytes) -> None:
+        for folder, entry in ((old, name), (new, new_name)):
+            self._entries_changed(folder)
+            self._lock_files.removed(folder, entry)
+            node = self._view.child(folder, entry)
+            if node is not None and not node.is_folder:
+                self._lock_files.created(folder, entry, node.inode)
+
     def _entries_changed(self, folder: int) -> None:
         """The kernel knows of its own changes, but a listing that it got before may be put into its cache after."""
         self.folders.listing_changed(Inode(folder))
@@ -168,6 +188,8 @@ class ChangingOperations(Operations):
     @by_inode
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """As for reading; who writes gets a draft over the newest version, of which nothing is fetched yet."""
+        if inode >= FIRST_SHOWN_ONLY:
+            return self._open_shown(Inode(inode), flags)
         node = await self._current(Inode(inode), ctx.pid)
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
             return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
@@ -184,16 +206,17 @@ class ChangingOperations(Operations):
 
     @by_file_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Into the draft at once; waits only for a frozen one to be copied, or for room."""
+        """Into the draft at once; waits only for a frozen one to be copied, or for room.
+
+        What the journal has as closed is not written over before it is told so.
+        """
         file = self.files.get(fh)
         draft = self._drafts.get(file.inode)
         if draft is None:
             draft = self._edits.open_draft(file.inode, truncates=False)
-        if draft.is_frozen or not draft.file.write_now(off, buf):
+        if off < draft.promised_bytes or not draft.file.write_now(off, buf):
             with interruptible(self.bridge.take_request()):
-                target = await self._drafts.writable(draft)
-                await target.write(off, buf)
-                draft.mtime_ns = time.time_ns()
+                await self._drafts.write(draft, off, buf)
                 return len(buf)
             raise Interrupted
         draft.mtime_ns = time.time_ns()
@@ -287,10 +310,7 @@ class ChangingOperations(Operations):
         """To another size; the journal never promises more than there is."""
         if draft.is_frozen and not size_bytes:
             self._drafts.begin_empty(draft)
-        file: StagedFile = await self._drafts.writable(draft)
-        self._edits.will_shrink(draft.inode, size_bytes)
-        await file.truncate(size_bytes)
-        draft.mtime_ns = time.time_ns()
+        await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
 
 
 def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept | None:

@@ -6,6 +6,7 @@ import sqlite3
 from typing import NamedTuple
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
+from procorefs.locks.table import WouldBlock
 from procorefs.metadata.errors import (
     AttributeExists,
     BadValue,
@@ -26,6 +27,7 @@ from procorefs.outbox.errors import (
     NotEmpty,
     NotPermitted,
     NotSupported,
+    Reserved,
 )
 from procorefs.outbox.verdicts import Refused
 from procorefs.procore.errors import (
@@ -40,6 +42,7 @@ from procorefs.procore.errors import (
     RateLimited,
 )
 from procorefs.tree.rules import Rule
+from procorefs.versions.below import NotThere
 
 
 class Stale(Exception):
@@ -55,7 +58,7 @@ class NameTooLong(Exception):
 
 
 class ReadOnly(Exception):
-    """The mount takes no changes."""
+    """The mount, or this part of it, takes no changes."""
 
 
 class Interrupted(Exception):
@@ -77,8 +80,11 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NoEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (NameTooLong, Answer(errno.ENAMETOOLONG, logging.DEBUG)),
     (Stale, Answer(errno.ESTALE, logging.DEBUG)),
+    (NotThere, Answer(errno.ESTALE, logging.DEBUG)),
     (ReadOnly, Answer(errno.EROFS, logging.DEBUG)),
+    (Reserved, Answer(errno.EROFS, logging.INFO)),
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
+    (WouldBlock, Answer(errno.EWOULDBLOCK, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
     (NoSuchEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (Exists, Answer(errno.EEXIST, logging.DEBUG)),

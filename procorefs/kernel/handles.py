@@ -17,12 +17,28 @@ LISTING_MARGIN_S = 5.0
 """A kept listing is given up this long before its attributes end: a walk through it stays free of stat calls."""
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is read of a file that has no bytes anywhere: read like a Reader."""
+
+    content: bytes
+
+    def read_now(self, offset: int, size_bytes: int) -> bytes:
+        return self.content[offset : offset + size_bytes]
+
+    async def read(self, offset: int, size_bytes: int) -> bytes:
+        return self.read_now(offset, size_bytes)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
 @dataclass(slots=True)
 class OpenFile:
     """One open(2). Without a draft it reads the version that the file had then, whatever comes."""
 
     inode: Inode
-    reader: Reader | None
+    reader: Reader | Text | None
     """None: Procore had no version of it yet, and its bytes are in its draft as long as somebody is inside."""
     writes: bool
 
@@ -53,6 +69,14 @@ class OpenFiles:
         self._drafts.enter(inode, writes=writes)
         if node.parent is not None and reader is not None and not writes:
             self._siblings.opened(Position(node.parent, inode, node.shown), reader)
+        return handle
+
+    def open_text(self, inode: Inode, content: bytes) -> int:
+        """A handle of a file that is shown only."""
+        handle = self._next
+        self._next += 1
+        self._files[handle] = OpenFile(inode, Text(content), writes=False)
+        self._drafts.enter(inode, writes=False)
         return handle
 
     def get(self, handle: int) -> OpenFile:

@@ -15,21 +15,26 @@ import trio
 
 from procorefs.content.reader import Reader
 from procorefs.content.staging import StagedFile
-from procorefs.kernel.attributes import Ownership, attributes
+from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
 from procorefs.kernel.errors import Interrupted, NameTooLong, NoEntry, ReadOnly, Stale, Unreadable, answer_of
-from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders
+from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders, Text
 from procorefs.kernel.interrupts import interruptible
+from procorefs.kernel.lockfiles import LockFiles
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
+from procorefs.kernel.virtual import Virtual
 from procorefs.metadata.attributes import Attributes, Caller
 from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.errors import NotPermitted
+from procorefs.outbox.finding import find_child
 from procorefs.outbox.view import View
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
-from procorefs.tree.nodes import ROOT, Inode, Node, State
+from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node, State
 from procorefs.tree.store import Sizes, damaged
+from procorefs.versions.numbers import FIRST_VIRTUAL
 
 log = logging.getLogger(__name__)
 
@@ -52,19 +57,23 @@ _Operation = Callable[Concatenate[S, A, P], Coroutine[Any, Any, T]]
 
 
 def _answering(
-    inode_of: Callable[["Operations", A], Inode], *, waits: bool = True
+    inode_of: Callable[["Operations", A], Inode], *, waits: bool = True, is_numbered: bool = True
 ) -> Callable[[_Operation[S, A, P, T]], _Operation[S, A, P, T]]:
     """Around every operation: its interrupts, its errno, its line in the log.
 
     Only FUSEError leaves it: with any other exception pyfuse3 would end the mount. `inode_of` says for the log whom the
     operation's first argument names. One that does not wait, or only inside an `interruptible` of its own, need not pay
     for one: that is a tenth of a small request. The bridge's slot then stays full until the next request.
+    `is_numbered`: the first argument is an inode or a handle, and a virtual one goes to who answers for these.
     """
 
     def decorate(operation: _Operation[S, A, P, T]) -> _Operation[S, A, P, T]:
         @functools.wraps(operation)
         async def handle(self: S, named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
             try:
+                if is_numbered and named >= FIRST_VIRTUAL:  # type: ignore[operator]  # A is int then
+                    answer: T = await self.answer_virtual(operation.__name__, named, *args, **kwargs)
+                    return answer
                 if not waits:
                     return await operation(self, named, *args, **kwargs)
                 with interruptible(self.bridge.take_request()):
@@ -87,11 +96,16 @@ def _named(_operations: "Operations", inode: int) -> Inode:
 
 
 def _of_file(operations: "Operations", handle: int) -> Inode:
-    return operations.files.inode_of(handle) or ROOT
+    return operations.files.inode_of(handle) or _virtual_or_root(handle)
 
 
 def _of_folder(operations: "Operations", handle: int) -> Inode:
-    return operations.folders.inode_of(handle) or ROOT
+    return operations.folders.inode_of(handle) or _virtual_or_root(handle)
+
+
+def _virtual_or_root(handle: int) -> Inode:
+    """A virtual handle is as good as an inode: it is no other's number."""
+    return Inode(handle) if handle >= FIRST_VIRTUAL else ROOT
 
 
 def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
@@ -99,7 +113,7 @@ def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
 
 
 by_inode = _answering(_named)
-of_all = _answering(_of_all)
+of_all = _answering(_of_all, is_numbered=False)
 by_inode_at_once = _answering(_named, waits=False)
 by_file_at_once = _answering(_of_file, waits=False)
 by_folder_at_once = _answering(_of_folder, waits=False)
@@ -116,9 +130,11 @@ class Rooms:
     follower: Follower
     files: OpenFiles
     xattrs: Attributes
+    lock_files: LockFiles
     notifier: Notifier
     ownership: Ownership
     refusals: Refusals
+    virtual: Virtual
 
 
 class Operations(pyfuse3.Operations):
@@ -129,6 +145,7 @@ class Operations(pyfuse3.Operations):
         self.bridge = rooms.bridge
         self.files = rooms.files
         self._xattrs = rooms.xattrs
+        self._lock_files = rooms.lock_files
         self._view = rooms.view
         self._store = rooms.view.store
         self._drafts = rooms.drafts
@@ -138,6 +155,7 @@ class Operations(pyfuse3.Operations):
         self._notifier = rooms.notifier
         self._ownership = rooms.ownership
         self._refusals = rooms.refusals
+        self._virtual = rooms.virtual
         self._sizes: tuple[float, bool, Sizes] | None = None
         self._sent_back: cachetools.TTLCache[int, bool] = cachetools.TTLCache(
             SENT_BACK, SECOND_TRY_S, timer=trio.current_time
@@ -166,12 +184,22 @@ class Operations(pyfuse3.Operations):
                 self._store.mark_damaged()
         return pyfuse3.FUSEError(answer.errno)
 
+    def errno_of_flock(self, inode: Inode, error: Exception) -> int:
+        """The same for what is no handler here."""
+        return int(self.answer("flock", inode, (), error).errno)
+
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""
         try:
-            return self._view.path(inode)
+            return self._view.path(inode) if inode < FIRST_VIRTUAL else self._virtual.path(inode)
         except sqlite3.Error:
             return f"inode {inode}"
+
+    async def answer_virtual(self, operation: str, number: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """A request about what lies below `.procore`, named by inode or handle; it may have to wait."""
+        with interruptible(self.bridge.take_request()):
+            return await self._virtual.handler(operation)(number, *args, **kwargs)
+        raise Interrupted
 
     # Names and attributes
 
@@ -182,14 +210,12 @@ class Operations(pyfuse3.Operations):
         """Answers what is known at once; only for an entry that is not its folder is listed, or a due look made."""
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
+        if parent_inode == ROOT and name == OWN_ENTRY:
+            return self._virtual.own_entry()
         folder, name = Inode(parent_inode), self._names.to_procore(name)
-        node = self._view.child(folder, name)
+        node = await find_child(self._view, self._follower, folder, name)
         if node is None:
-            await self._follower.children_known(folder)
-            node = self._view.child(folder, name)
-        if node is None:
-            await self._follower.freshen()
-            node = self._view.child(folder, name)
+            node = await self._lock_files.find(folder, name)
         if node is None:
             raise NoEntry
         return attributes(node, self._ownership)
@@ -200,7 +226,7 @@ class Operations(pyfuse3.Operations):
 
     def _node(self, inode: int) -> Node:
         """The node, in the tree or only open; Stale when it is neither."""
-        node = self._view.by_inode(Inode(inode))
+        node = self._view.by_inode(Inode(inode)) or self._lock_files.node(Inode(inode))
         if node is None:
             raise Stale
         return node
@@ -254,9 +280,11 @@ class Operations(pyfuse3.Operations):
             for node in batch:
                 yield self._names.to_programs(node.shown), node, node.inode
             if len(batch) < limit:
-                return
+                break
             start = batch[-1].inode
             limit = MORE_ENTRIES
+        for node in self._lock_files.in_folder(folder, start):
+            yield self._names.to_programs(node.shown), node, node.inode
 
     @by_folder_at_once
     async def releasedir(self, fh: int) -> None:
@@ -273,11 +301,22 @@ class Operations(pyfuse3.Operations):
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly
+        if inode >= FIRST_SHOWN_ONLY:
+            return self._open_shown(Inode(inode), flags)
         node = await self._current(Inode(inode), ctx.pid)
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
         # reading, past every signal.
         return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+
+    def _open_shown(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
+        """A lock file of somebody else's program."""
+        content = self._lock_files.content(inode)
+        if content is None:
+            raise Stale
+        if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
+            raise NotPermitted("it is the lock file of another user")
+        return pyfuse3.FileInfo(fh=self.files.open_text(inode, content), direct_io=True)
 
     async def _current(self, inode: Inode, tid: int) -> Node:
         """The node of a file that is being opened; no await from its return to the handle."""
@@ -313,7 +352,7 @@ class Operations(pyfuse3.Operations):
             return await source.read(off, size)
         raise Interrupted
 
-    def _source(self, file: OpenFile) -> Reader | StagedFile:
+    def _source(self, file: OpenFile) -> Reader | Text | StagedFile:
         """Where an open file is read from: bytes that were written here go before those of its version."""
         draft = self._drafts.get(file.inode)
         if draft is not None:

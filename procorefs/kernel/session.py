@@ -12,6 +12,7 @@ import trio
 
 from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge import Bridge, pyfuse3
+from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.request_size import widen_read_ahead
 
@@ -51,8 +52,11 @@ class Session:
     notification; then the mount point is given back; the guard, who would do the same for a dead daemon, goes last.
     """
 
-    def __init__(self, operations: Operations, mountpoint: Path, words: frozenset[str]) -> None:
+    def __init__(
+        self, operations: Operations, flocks: Flocks, mountpoint: Path, words: frozenset[str]
+    ) -> None:
         self._operations = operations
+        self._flocks = flocks
         self._mountpoint = mountpoint
         self._words = words
         self._ended = trio.Event()
@@ -61,6 +65,7 @@ class Session:
     def __enter__(self) -> Self:
         bridge = Bridge()
         bridge.set_opendir_policy(self._operations.may_keep_listing)
+        bridge.set_flock_handler(self._flocks.asked, self._flocks.closed)
         try:
             pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(map(_Word, self._words)))
         except RuntimeError as error:

@@ -293,6 +293,7 @@ class Carrier:
         if file is None:
             return
         try:
+            await file.still()
             await file.complete()
             is_known = await self._settling.is_known(change, file)
             self._check_wanted(change, file)

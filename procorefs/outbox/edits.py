@@ -5,7 +5,6 @@ under a name whose document has just been removed or renamed away does the same:
 they save becomes a new version, and the document's id, tags, history and permissions stay.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from procorefs.content.staging import StagedFile
+from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.errors import (
@@ -26,6 +25,7 @@ from procorefs.outbox.errors import (
     NotAFolder,
     NotEmpty,
     NotPermitted,
+    Reserved,
 )
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
@@ -34,7 +34,7 @@ from procorefs.outbox.view import View
 from procorefs.outbox.wishing import lacking, over
 from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.detail import Detail, decode_detail
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
 
@@ -75,12 +75,15 @@ class Edits:
         self._naming = naming
         self._neighbours = neighbours
         self._next, self._end = 0, 0
+        self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
+        self._in_moment = False
         self.sequence = max(
             [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
         )
         """Of the last entry of bytes in the journal; see Change.sequence."""
         self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
         """Told of everything that was written down (durability.py)."""
+        drafts.will_overwrite = self.will_overwrite
 
     # Making
 
@@ -137,6 +140,7 @@ class Edits:
             raise NotPermitted(f"Procore refused the folder {self._view.path(folder)!r}: {change.error}")
 
     def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
+        _check_own(folder, name)
         refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
         if refusal is not None:
             above = self._view.path(folder)
@@ -202,9 +206,7 @@ class Edits:
         change.stage = Stage.PENDING
         change.touch()
         self._write(change)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
@@ -214,14 +216,22 @@ class Edits:
         staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
         self._neighbours.touched(change.inode)
 
-    def _leave_bytes(self, inode: Inode) -> None:
-        if not self._drafts.is_open(inode):
-            self._drafts.drop(inode)
+    def _let_bytes_go(self, inode: Inode, staged: StagedRecord | None) -> None:
+        """Those of a draft only when nobody is inside; and within a moment only when it has come to be."""
+
+        def let_go() -> None:
+            if not self._drafts.is_open(inode):
+                self._drafts.drop(inode)
+            if staged is not None:
+                self._drafts.drop_parked(staged)
+
+        if self._in_moment:
+            self._superfluous.append(let_go)
+        else:
+            let_go()
 
     # Renaming
 
@@ -297,8 +307,8 @@ class Edits:
         if theirs is not None:
             change.wishes = over(change.wishes, theirs.wishes)
             self._forget(theirs)
-        elif not self._drafts.is_open(target.inode):
-            self._drafts.drop(target.inode)
+        else:
+            self._let_bytes_go(target.inode, None)
         self._inherit_document(change, document)
 
     def _give_up_document(self, change: Change, source: Node) -> None:
@@ -487,17 +497,31 @@ class Edits:
         change.touch()
         self._write(change)
         draft.flushed, draft.clean = draft.file.changed, None
+        draft.promised_bytes = change.staged.size_bytes
         if before is not None and before.number != change.staged.number:
             self._drafts.drop_parked(before)
 
-    def will_shrink(self, inode: Inode, size_bytes: int) -> None:
+    def will_shrink(self, draft: Draft, size_bytes: int) -> None:
         """Before a journaled file is cut: the journal may not promise more than there will be."""
-        change, draft = self._view.change(inode), self._drafts.get(inode)
-        if change is None or draft is None or change.staged is None or draft.is_frozen:
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None or change.staged.number != draft.file.number:
             return
-        if change.staged.number == draft.file.number and change.staged.size_bytes > size_bytes:
+        if change.staged.size_bytes > size_bytes:
             change.staged = draft.file.record(size_bytes)
-            self._journal.put(change)
+            self.will_overwrite(draft)
+
+    def will_overwrite(self, draft: Draft) -> None:
+        """Before bytes change that were closed: until they are closed again, nobody sends what a crash leaves of them.
+
+        What is only added behind them does no harm: after a crash the journal's size counts.
+        """
+        draft.promised_bytes = 0
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None:
+            return
+        if change.stage is not Stage.INCOMPLETE:
+            change.stage = Stage.OPEN
+        self._write(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""
@@ -580,14 +604,23 @@ class Edits:
     @contextmanager
     def _moment(self) -> Iterator[None]:
         """All of it is written down, or nothing has happened: what a full disk refused is not shown either."""
+        if self._in_moment:
+            yield  # a part of that one
+            return
+        self._in_moment, self._superfluous = True, []
         try:
             with self._journal.transaction():
                 yield
-        except sqlite3.Error:
+        except Exception:
             self._view.lay_anew(self._journal.load())
             raise
+        finally:
+            self._in_moment = False
+        for let_go in self._superfluous:
+            let_go()
 
     def _entry(self, folder: Inode, name: bytes) -> Node:
+        _check_own(folder, name)
         node = self._view.child(folder, name)
         if node is None:
             raise NoSuchEntry
@@ -709,9 +742,7 @@ class Edits:
         staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
         self._neighbours.touched(change.inode)
 
     def settle(self, change: Change) -> None:
@@ -723,3 +754,9 @@ class Edits:
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
         self._journal.drop(change.inode)
         self._neighbours.touched(change.inode)
+
+
+def _check_own(folder: Inode, name: bytes) -> None:
+    """Raises Reserved when the entry is no document's."""
+    if is_own_entry(folder, name):
+        raise Reserved(f"{name.decode()!r} is the mount's own in its root")

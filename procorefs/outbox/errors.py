@@ -19,6 +19,10 @@ class Exists(ChangeRefused):
     """There is such an entry already."""
 
 
+class Reserved(ChangeRefused):
+    """The entry is the mount's own."""
+
+
 class NoSuchEntry(ChangeRefused):
     """There is no such entry."""
 

@@ -15,7 +15,18 @@ import msgspec
 from procorefs.procore.models import Document, DocumentId, FolderListing, Kind
 from procorefs.tree.detail import encode_detail, same_bytes
 from procorefs.tree.names import marked, shown_name
-from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node, State
+from procorefs.tree.nodes import (
+    OWN_ENTRY,
+    ROOT,
+    EntryGone,
+    Forget,
+    Inode,
+    InodeChanged,
+    ListingChanged,
+    Node,
+    State,
+    is_own_entry,
+)
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import Known, Row, TreeStore
 from procorefs.tree.turnstile import Turnstile
@@ -55,6 +66,8 @@ class Absorber:
         self._local = local
         self.turnstile = Turnstile()
         self.own = OwnChanges(store, local, self.turnstile)
+        with store.transaction():
+            _free_own_entry(store)
 
     def absorb(
         self,
@@ -203,6 +216,7 @@ class _Absorption:
         if known is not None and known.node.inode != ROOT:
             self._store.adopt(known.node.inode, ROOT)
             self._store.orphan(known.node.inode)
+            _free_own_entry(self._store)
         self._store.bind_root(document.id, document.created_at_s, document.updated_at_s)
 
     def in_bin(self, document: Document) -> bool:
@@ -349,7 +363,7 @@ class _Absorption:
     def _free_entry(self, document: Document, folder: Inode | None) -> bytes:
         if folder is None:
             return marked(document.name, str(document.id))
-        return shown_name(document.name, document.id, lambda entry: self._store.has_entry(folder, entry))
+        return shown_name(document.name, document.id, lambda entry: _is_taken(self._store, folder, entry))
 
     def _row(
         self, document: Document, folder: Inode | None, shown: bytes, state: State, detail: bytes | None
@@ -380,6 +394,20 @@ class _Absorption:
         if folder not in self._told:
             self._told.add(folder)
             self.result.forget.append(ListingChanged(folder))
+
+
+def _is_taken(store: TreeStore, folder: Inode, entry: bytes) -> bool:
+    return is_own_entry(folder, entry) or store.has_entry(folder, entry)
+
+
+def _free_own_entry(store: TreeStore) -> None:
+    """Show a document that got the mount's own entry under a marked one: it had it before that was the mount's."""
+    node = store.child(ROOT, OWN_ENTRY)
+    if node is not None:
+        mark = node.document_id or node.inode
+        store.show(
+            node.inode, shown_name(OWN_ENTRY.decode(), mark, lambda entry: _is_taken(store, ROOT, entry))
+        )
 
 
 def _completed(document: Document, node: Node) -> Document:

@@ -12,6 +12,13 @@ Inode = NewType("Inode", int)
 ROOT = Inode(1)
 """FUSE_ROOT_ID: the kernel knows the root by this number without asking."""
 
+OWN_ENTRY = b".procore"
+"""The entry of the root that is the mount's own: it is not listed, and nothing else is made or shown under it."""
+
+
+def is_own_entry(folder: Inode, entry: bytes) -> bool:
+    return folder == ROOT and entry == OWN_ENTRY
+
 
 class State(enum.IntEnum):
     """What a row stands for; only LIVE rows with a parent that leads to the root are in the tree."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.detail import encode_detail
 from procorefs.tree.names import shown_name
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, is_own_entry
 from procorefs.tree.store import Row, TreeStore
 from procorefs.tree.turnstile import Turnstile
 
@@ -119,6 +119,6 @@ class OwnChanges:
     def _taken_by_another(self, parent: Inode, inode: Inode) -> Callable[[bytes], bool]:
         def taken(entry: bytes) -> bool:
             node = self._store.child(parent, entry)
-            return node is not None and node.inode != inode
+            return is_own_entry(parent, entry) or (node is not None and node.inode != inode)
 
         return taken

@@ -1,9 +1,10 @@
 """A small filesystem on the bridge, run as a child: says on stdout what the kernel asks, obeys lines on stdin.
 
-    bridge_filesystem.py MOUNTPOINT GUARD_TIMEOUT_S
+    bridge_filesystem.py MOUNTPOINT GUARD_TIMEOUT_S [flock|drop|twice]
 
 Root holds `plain` (inode 2), `slow…` (their lookups wait), `stuck` (inode 4, its reads wait) and, behind lookups,
-`n0` … `n9999` (inodes from 100). Every line on stdout is an event; tests wait for them.
+`n0` … `n9999` (inodes from 100). With `flock` the files are locked by a table here, with `drop` each flock is
+forgotten, with `twice` answered twice, else the kernel locks. Every line on stdout is an event; tests wait for them.
 """
 
 # ruff: noqa: ARG002  (the signatures are pyfuse3's)
@@ -19,9 +20,13 @@ from typing import Any
 import trio
 
 from procorefs.kernel.abort import Connection, Guard, find_connection
-from procorefs.kernel.bridge import Bridge, pyfuse3
+from procorefs.kernel.bridge import Bridge, Flock, pyfuse3
+from procorefs.kernel.errors import answer_of
+from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.notify import Notifier
+from procorefs.locks.table import LockOwner, LockTable, Mode
+from procorefs.tree.nodes import Inode
 
 PLAIN, STUCK, FIRST_NUMBERED = 2, 4, 100
 CONTENT = b"some bytes that the kernel may keep\n"
@@ -113,11 +118,38 @@ class Filesystem(pyfuse3.Operations):
         raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
 
 
+class Locks:
+    """Locks without Procore; `kept` are what nobody has unlocked."""
+
+    def __init__(self) -> None:
+        self.table = LockTable()
+        self.owners: dict[int, str] = {}
+
+    def name(self, owner: int) -> str:
+        """a, b, c … in the order of their first lock."""
+        return self.owners.setdefault(owner, chr(ord("a") + len(self.owners)))
+
+    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
+        say("wants", self.name(owner), mode.value, "waits" if wait else "now")
+        if wait:
+            await self.table.lock(inode, owner, mode)
+        else:
+            self.table.lock_now(inode, owner, mode)
+        say("has", self.name(owner), mode.value)
+
+    def unlock(self, inode: Inode, owner: LockOwner) -> None:
+        held = self.table.unlock(inode, owner)
+        say("unlocks", self.name(owner), "held" if held else "nothing")
+
+
 class Orders:
     """The lines of stdin: the first word names the method, the others are its arguments."""
 
-    def __init__(self, filesystem: Filesystem, notifier: Notifier, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, filesystem: Filesystem, notifier: Notifier, locks: Locks, nursery: trio.Nursery
+    ) -> None:
         self.filesystem = filesystem
+        self.locks = locks
         self.notifier = notifier
         self.nursery = nursery
 
@@ -169,16 +201,22 @@ class Orders:
     async def release(self) -> None:
         self.filesystem.released.set()
 
+    async def locked(self) -> None:
+        say("locked", len(self.locks.table))
+
     async def hang(self) -> None:
         say("hanging")
         time.sleep(60)  # noqa: ASYNC251  (a loop that hangs is the point)
 
 
-async def serve(filesystem: Filesystem, guard: Guard, connection: Connection) -> None:
+async def serve(
+    filesystem: Filesystem, guard: Guard, connection: Connection, locks: Locks, flocks: Flocks
+) -> None:
     notifier = Notifier()
     async with trio.open_nursery() as nursery:
         await nursery.start(notifier.run)
         await nursery.start(guard.run)
+        await nursery.start(flocks.run)
 
         async def answer_kernel() -> None:
             await pyfuse3.main(max_tasks=1000)
@@ -186,24 +224,42 @@ async def serve(filesystem: Filesystem, guard: Guard, connection: Connection) ->
 
         nursery.start_soon(answer_kernel)
         say("ready", guard.pid)
-        await Orders(filesystem, notifier, nursery).obey()
+        await Orders(filesystem, notifier, locks, nursery).obey()
         connection.abort()  # first: it frees every thread and every handler's caller
         nursery.cancel_scope.cancel()
 
 
-def main(mountpoint: Path, guard_timeout_s: float) -> None:
+def drop(_flock: Flock) -> None:
+    say("dropped")
+
+
+def answer_twice(flock: Flock) -> None:
+    for number in (-1, 4096, errno.ENOLCK, 0):
+        try:
+            flock.reply(number)
+        except (RuntimeError, ValueError) as error:
+            say("refused", number, error)
+    say("answered", flock.answered)
+
+
+def main(mountpoint: Path, guard_timeout_s: float, locking: str) -> None:
     sys.unraisablehook = lambda lost: say("unraisable", lost.exc_value)
     bridge = Bridge()
     filesystem = Filesystem(bridge)
+    locks = Locks()
+    flocks = Flocks(locks, lambda _inode, error: answer_of(error).errno)
+    if locking:
+        handlers = {"flock": flocks.asked, "drop": drop, "twice": answer_twice}
+        bridge.set_flock_handler(handlers[locking], flocks.closed)
     pyfuse3.init(filesystem, str(mountpoint), {"fsname=bridge", "default_permissions"})
     bridge.check()
     bridge.set_opendir_policy(filesystem.keep_listing)
     connection = find_connection(mountpoint)
     with Guard(connection, guard_timeout_s) as guard:
-        trio.run(serve, filesystem, guard, connection)
+        trio.run(serve, filesystem, guard, connection, locks, flocks)
         pyfuse3.close()
     say("ended")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]), "".join(sys.argv[3:]))

@@ -28,10 +28,10 @@ SOON_S = 10.0
 class Mounted:
     """The child with its mount; events are its lines on stdout."""
 
-    def __init__(self, mountpoint: Path, guard_timeout_s: float) -> None:
+    def __init__(self, mountpoint: Path, guard_timeout_s: float, *words: str) -> None:
         self.path = mountpoint
         self.process = subprocess.Popen(
-            [sys.executable, str(FILESYSTEM), str(mountpoint), str(guard_timeout_s)],
+            [sys.executable, str(FILESYSTEM), str(mountpoint), str(guard_timeout_s), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,6 +16,7 @@ from procorefs.tree.listing import FullListing
 from procorefs.tree.looks import Looker
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.store import TreeStore
+from tests.local_work import Inside
 from tests.unit.tree_project import ROOT_ID, Habits, Project
 
 MANY = 500
@@ -36,10 +37,10 @@ class Room:
         self.project = Project(habits)
         self.files = [self.project.create(Kind.FILE, ROOT_ID, f"{n}.pdf") for n in range(MANY)]
         self.store = TreeStore(path)
-        absorber = Absorber(self.store, lambda _inode: False)
+        absorber = Absorber(self.store, Inside())
         intake = Intake(self.store, self.project, absorber, lambda _changes: None)
         ledger = Ledger(self.store)
-        self.looker = Looker(self.store, intake, ledger)
+        self.looker = Looker(self.store, intake, ledger, absorber.own)
         self.intake = intake
         self.listing = FullListing(
             self.store, absorber, intake, self.looker, ledger, lambda _changes: None, lambda: Priority.REFRESH

@@ -1,0 +1,84 @@
+"""flock(2) of programs: taken from the bridge, carried out by the locks, answered exactly once.
+
+bridge ─▶ Flocks.asked ─▶ a task: locks.lock ─▶ reply(errno)      interrupted by any signal: EINTR
+last close ─▶ Flocks.closed ─▶ what that open file held is unlocked, before the kernel's next request is read
+"""
+
+import errno
+import fcntl
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from procorefs.kernel.bridge import Flock
+from procorefs.kernel.interrupts import interruptible
+from procorefs.locks.table import LockOwner, Mode
+from procorefs.tree.nodes import Inode
+
+_MODES = {fcntl.LOCK_SH: Mode.SHARED, fcntl.LOCK_EX: Mode.EXCLUSIVE}
+
+
+class FileLocks(Protocol):
+    """What carries the locks out."""
+
+    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None: ...
+
+    def unlock(self, inode: Inode, owner: LockOwner) -> None: ...
+
+
+def _any_signal(_tid: int) -> bool:
+    """Programs expect flock to end with EINTR at any signal; the kernel repeats it where they asked for that."""
+    return True
+
+
+class Flocks:
+    """The bridge's handler for flock. `errno_of` turns a lock's error into an errno, and logs it."""
+
+    def __init__(self, locks: FileLocks, errno_of: Callable[[Inode, Exception], int]) -> None:
+        self._locks = locks
+        self._errno_of = errno_of
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what is asked until cancelled; whoever waits then is told that the mount is gone."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+
+    def asked(self, flock: Flock) -> None:
+        """The bridge's call: must not block. Unlocking waits for nothing and is answered here."""
+        mode = _MODES.get(flock.operation & ~fcntl.LOCK_NB)
+        if mode is None:
+            self._locks.unlock(Inode(flock.inode), LockOwner(flock.owner))
+            flock.reply(0)
+        elif self._nursery is None:
+            flock.reply(errno.ENOTCONN)
+        else:
+            wait = not flock.operation & fcntl.LOCK_NB
+            lock = partial(self._locks.lock, Inode(flock.inode), LockOwner(flock.owner), mode, wait=wait)
+            self._nursery.start_soon(self._answer, flock, lock)
+
+    def closed(self, inode: int, _handle: int, owner: int) -> None:
+        """The bridge's call at the last close of an open file that tried to lock; it may hold nothing."""
+        self._locks.unlock(Inode(inode), LockOwner(owner))
+
+    async def _answer(self, flock: Flock, lock: Callable[[], Awaitable[None]]) -> None:
+        """No await between getting the lock and the answer: who was interrupted before has none."""
+        number = errno.EINTR
+        try:
+            with interruptible(flock.request, told_to_stop=_any_signal):
+                await lock()
+                number = 0
+        except trio.Cancelled:
+            if not flock.answered:  # the session may have ended before us, and answered all
+                flock.reply(errno.ENOTCONN)
+            raise
+        except Exception as error:
+            number = self._errno_of(Inode(flock.inode), error)
+        if not flock.answered and flock.reply(number) and number == 0:
+            self._locks.unlock(Inode(flock.inode), LockOwner(flock.owner))  # nobody is there to use it

@@ -1,0 +1,136 @@
+"""The flock(2) locks of one mount: who holds which file, and who waits for it.
+
+The rules are Linux's own, so that a program sees no difference to a local disk:
+- An owner is an open file description: dup'ed and inherited descriptors are one owner, two opens are two.
+- A lock is compared with those that are held, not with those that wait; waiters are looked at in the order of their
+  coming each time something becomes free.
+- Converting is not atomic towards a refusal: the old lock goes first, and stays gone when the new one is not given.
+
+Everything but waiting is synchronous: between two awaits of its callers the table does not change.
+"""
+
+import enum
+from dataclasses import dataclass, field
+from typing import NewType
+
+import trio
+
+from procorefs.tree.nodes import Inode
+
+LockOwner = NewType("LockOwner", int)
+
+
+class Mode(enum.Enum):
+    """How a file is locked."""
+
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"
+
+
+class WouldBlock(Exception):
+    """The lock is not free, and the caller does not want to wait."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    owner: LockOwner
+    mode: Mode
+    granted: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(slots=True)
+class _File:
+    """One file's locks; it exists only while there are some, or waiters.
+
+    Either one owner holds it exclusively or any number share it; no waiter is left waiting for what is free.
+    """
+
+    held: dict[LockOwner, Mode] = field(default_factory=dict)
+    waiting: list[_Waiter] = field(default_factory=list)
+
+    def is_free(self, owner: LockOwner, mode: Mode) -> bool:
+        return all(
+            mode is Mode.SHARED and theirs is Mode.SHARED
+            for other, theirs in self.held.items()
+            if other != owner
+        )
+
+
+class LockTable:
+    """All locks of the mount, by inode and owner."""
+
+    def __init__(self) -> None:
+        self._files: dict[Inode, _File] = {}
+
+    def __len__(self) -> int:
+        """Files that are locked or waited for."""
+        return len(self._files)
+
+    def mode(self, inode: Inode, owner: LockOwner) -> Mode | None:
+        """How this owner holds the file."""
+        file = self._files.get(inode)
+        return file.held.get(owner) if file else None
+
+    def is_exclusive(self, inode: Inode) -> bool:
+        """Whether somebody holds the file exclusively."""
+        file = self._files.get(inode)
+        return file is not None and Mode.EXCLUSIVE in file.held.values()
+
+    def waiters(self, inode: Inode) -> int:
+        file = self._files.get(inode)
+        return len(file.waiting) if file else 0
+
+    def lock_now(self, inode: Inode, owner: LockOwner, mode: Mode) -> None:
+        """Take or convert the lock. Raises WouldBlock; a lock that was to be converted is lost then."""
+        if not self._take(inode, owner, mode):
+            raise WouldBlock
+        self._settle(inode)
+
+    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode) -> None:
+        """The same, waiting until it is free. Cancelled, it leaves nothing held or waiting."""
+        if self._take(inode, owner, mode):
+            self._settle(inode)
+            return
+        file = self._files[inode]  # somebody holds it
+        waiter = _Waiter(owner, mode)
+        file.waiting.append(waiter)
+        try:
+            await waiter.granted.wait()
+        except trio.Cancelled:
+            if waiter.granted.is_set():  # between the cancellation and here
+                self.unlock(inode, owner)
+            else:
+                file.waiting.remove(waiter)
+                self._settle(inode)
+            raise
+
+    def unlock(self, inode: Inode, owner: LockOwner) -> bool:
+        """Give up what this owner holds, which may be nothing. Returns whether it held the file."""
+        file = self._files.get(inode)
+        if file is None or file.held.pop(owner, None) is None:
+            return False
+        self._settle(inode)
+        return True
+
+    def _take(self, inode: Inode, owner: LockOwner, mode: Mode) -> bool:
+        """What the kernel does under one lock: drop another mode of the same owner, then look for conflicts."""
+        file = self._files.setdefault(inode, _File())
+        if file.held.get(owner) is mode:
+            return True
+        file.held.pop(owner, None)
+        if file.is_free(owner, mode):
+            file.held[owner] = mode
+            return True
+        self._settle(inode)
+        return False
+
+    def _settle(self, inode: Inode) -> None:
+        """Give waiters what is free now, oldest first; then forget a file that nobody wants."""
+        file = self._files[inode]
+        for waiter in list(file.waiting):
+            if file.is_free(waiter.owner, waiter.mode):
+                file.waiting.remove(waiter)
+                file.held[waiter.owner] = waiter.mode
+                waiter.granted.set()
+        if not file.held and not file.waiting:
+            del self._files[inode]

@@ -1,0 +1,112 @@
+"""The documents of the tree as the locks see them; what the locks' calls bring goes into the tree at once."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from procorefs.limiter import Priority
+from procorefs.locks.project import Held, HeldByAnother, Holder
+from procorefs.procore.errors import CheckedOut
+from procorefs.procore.models import Document, DocumentId, Person
+from procorefs.tree.absorb import Absorber
+from procorefs.tree.nodes import Forget, Inode, Node
+from procorefs.tree.store import TreeStore
+
+
+class Lookups(Protocol):
+    """What of the client answers a look."""
+
+    async def file(self, file_id: DocumentId, *, priority: Priority) -> Document: ...
+
+
+class Changes(Protocol):
+    """What of the client changes a check-out."""
+
+    async def check_out(
+        self, file_id: DocumentId, until_s: int | None, *, priority: Priority
+    ) -> Document: ...
+
+
+class _CheckOut(msgspec.Struct, frozen=True):
+    """That part of a row's detail."""
+
+    checked_out_by: Person | None = None
+    checked_out_until_s: int | None = None
+
+
+class TreeDocuments:
+    """Documents and CheckOutCalls on the tree and the client.
+
+    `node_of` shows a file as programs see it: one that waits to become a document has none yet.
+    """
+
+    def __init__(
+        self,
+        store: TreeStore,
+        absorber: Absorber,
+        lookups: Lookups,
+        changes: Changes,
+        forget: Callable[[Sequence[Forget]], None],
+        *,
+        node_of: Callable[[Inode], Node | None],
+        is_unsent: Callable[[Inode], bool],
+    ) -> None:
+        self._store = store
+        self._absorber = absorber
+        self._lookups = lookups
+        self._changes = changes
+        self._forget = forget
+        self._node_of = node_of
+        self.is_unsent = is_unsent
+        self._decoder = msgspec.json.Decoder(_CheckOut)
+
+    def held(self, inode: Inode) -> Held | None:
+        node = self._node_of(inode)
+        if node is None or node.document_id is None or node.is_folder or not node.in_tree:
+            return None
+        known = self._store.known(node.document_id)
+        state = self._decoder.decode(known.detail) if known else _CheckOut()
+        return Held(node.document_id, _holder(state.checked_out_by, state.checked_out_until_s))
+
+    def inode_of(self, document: DocumentId) -> Inode | None:
+        known = self._store.known(document)
+        return known.node.inode if known and known.node.in_tree else None
+
+    async def refresh(self, inode: Inode) -> None:
+        node = self._node_of(inode)
+        if node is None or node.document_id is None:
+            return
+        asked = self._absorber.turnstile.enter()
+        try:
+            self._absorb(await self._lookups.file(node.document_id, priority=Priority.INTERACTIVE), asked)
+        finally:
+            self._absorber.turnstile.leave(asked)
+
+    async def check_out(self, document: DocumentId, until_s: int | None) -> None:
+        # Others may wait for a check-in, too: it goes as soon as a check-out does.
+        try:
+            answer = await self._changes.check_out(document, until_s, priority=Priority.INTERACTIVE)
+        except CheckedOut as error:
+            if error.file is None:
+                raise HeldByAnother(None) from error
+            self._take_up(error.file)
+            file = error.file
+            raise HeldByAnother(_holder(file.checked_out_by, file.checked_out_until_s)) from error
+        self._take_up(answer)
+
+    def _take_up(self, answer: Document) -> None:
+        """It is newer than all that was asked for before it came: a listing under way may have been read before."""
+        asked = self._absorber.turnstile.enter()
+        try:
+            self._absorb(answer, asked)
+        finally:
+            self._absorber.turnstile.leave(asked)
+
+    def _absorb(self, document: Document, asked: int) -> None:
+        listing_pass = int(self._store.fact("pass") or 0)
+        self._forget(self._absorber.absorb([document], asked=asked, listing_pass=listing_pass).forget)
+
+
+def _holder(by: Person | None, until_s: int | None) -> Holder | None:
+    return Holder(by.id, by.name or by.login, until_s) if by is not None else None

@@ -1,0 +1,26 @@
+"""Finding an entry by its name: what is known is answered at once, Procore is asked only about what is not."""
+
+from typing import Protocol
+
+from procorefs.outbox.view import View
+from procorefs.tree.nodes import Inode, Node
+
+
+class Following(Protocol):
+    """What is needed of the follower; both raise ProcoreError."""
+
+    async def children_known(self, folder: Inode) -> None: ...
+
+    async def freshen(self) -> None: ...
+
+
+async def find_child(view: View, follower: Following, folder: Inode, shown: bytes) -> Node | None:
+    """The entry; only for one that is not there its folder is listed, or a due look made."""
+    node = view.child(folder, shown)
+    if node is None:
+        await follower.children_known(folder)
+        node = view.child(folder, shown)
+    if node is None:
+        await follower.freshen()
+        node = view.child(folder, shown)
+    return node

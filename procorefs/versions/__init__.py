@@ -1,0 +1,1 @@
+"""What exists below `.procore`: the versions of every file, and the mount's own status."""

@@ -1,0 +1,252 @@
+"""Check-outs at a real server: two users, the calls they cost, and what the tree knows afterwards."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from procorefs.locks import checkouts
+from procorefs.locks.checkouts import CheckOuts
+from procorefs.locks.journal import CheckOutJournal
+from procorefs.locks.locks import Locks
+from procorefs.locks.table import LockOwner, Mode, WouldBlock
+from procorefs.locks.tree import TreeDocuments
+from procorefs.procore.changes import ProjectChanges
+from procorefs.procore.client import Client
+from procorefs.procore.models import DocumentId, UserId
+from procorefs.tree.absorb import Absorber
+from procorefs.tree.follow import Follower
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.store import TreeStore
+from tests.rooms.client_room import client_of, put_file
+from tests.sandbox import SandboxHandle
+
+A, B = LockOwner(1), LockOwner(2)
+SETTLES_S = 20.0
+
+
+class Quiet:
+    """Nobody is in any file."""
+
+    def is_open(self, _inode: Inode) -> bool:
+        return False
+
+    def has_bytes(self, _inode: Inode) -> bool:
+        return False
+
+    def removing(self, _node: Node) -> None:
+        pass
+
+
+class User:
+    """One user's mount, without the mount."""
+
+    def __init__(self, store: TreeStore, locks: Locks, follower: Follower, documents: TreeDocuments) -> None:
+        self._store = store
+        self.locks = locks
+        self.follower = follower
+        self.documents = documents
+
+    @property
+    def file(self) -> Inode:
+        node = self._store.child(ROOT, b"a.bin")
+        assert node is not None
+        return node.inode
+
+    async def lock(self, owner: LockOwner, mode: Mode = Mode.EXCLUSIVE, *, wait: bool = False) -> None:
+        await self.locks.lock(self.file, owner, mode, wait=wait)
+
+    def unlock(self, owner: LockOwner) -> None:
+        self.locks.unlock(self.file, owner)
+
+    def holder(self) -> str | None:
+        """Whom the tree names, ourselves included."""
+        held = self.documents.held(self.file)
+        return held.holder.name if held and held.holder else None
+
+
+@asynccontextmanager
+async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False) -> AsyncIterator[User]:
+    os.makedirs(directory, exist_ok=True)
+    who = sandbox.second if second else sandbox.announced
+    changes = {"client_id": who["client_id"], "client_secret": who["client_secret"]}
+    store = TreeStore.open(directory / "tree.sqlite")
+    journal = CheckOutJournal.open(directory / "locks.sqlite")
+    try:
+        async with client_of(sandbox, **changes) as client, trio.open_nursery() as nursery:
+            yield await _built(client, UserId(who["user_id"]), store, journal, nursery)
+            nursery.cancel_scope.cancel()
+    finally:
+        journal.close()
+        store.close()
+
+
+async def _built(
+    client: Client, me: UserId, store: TreeStore, journal: CheckOutJournal, nursery: trio.Nursery
+) -> User:
+    absorber = Absorber(store, Quiet())
+    follower = Follower(store, absorber, client, client.limiter, lambda _forget: None, freshness_s=0)
+    documents = TreeDocuments(
+        store,
+        absorber,
+        client,
+        ProjectChanges(client),
+        lambda _forget: None,
+        node_of=store.by_inode,
+        is_unsent=lambda _inode: False,
+    )
+    check_outs = CheckOuts(me, documents, documents, journal)
+    if not follower.complete:
+        await follower.list_root()
+    await nursery.start(follower.run)
+    await nursery.start(check_outs.run)
+    await follower.listed.wait()
+    return User(store, Locks(check_outs), follower, documents)
+
+
+@pytest.fixture
+def document(sandbox: SandboxHandle) -> DocumentId:
+    return put_file(sandbox, b"content")
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"LOOK_EVERY_S": 0.5, "FRESH_S": 0.1, "FOLD_S": 0.3, "ADOPTED_S": 0.5}.items():
+        monkeypatch.setattr(checkouts, name, seconds)
+
+
+async def becomes(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(SETTLES_S):
+        while not condition():  # noqa: ASYNC110 - what happens at the server gives no event
+            await trio.sleep(0.05)
+
+
+def patches(sandbox: SandboxHandle) -> int:
+    return sum(count for route, count in sandbox.calls()["by_route"].items() if route.startswith("PATCH"))
+
+
+def holder(sandbox: SandboxHandle, document: DocumentId) -> str | None:
+    """As the server says to the first user."""
+    with sandbox.session() as session:
+        answer = session.get(f"/rest/v1.0/files/{document}", params={"project_id": sandbox.project_id})
+        by = answer.json()["checked_out_by"]
+    return by["name"] if by else None
+
+
+async def test_a_lock_costs_one_patch_and_an_unlock_another(
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path
+) -> None:
+    async with user(sandbox, tmp_path / "one") as one:
+        sandbox.reset_calls()
+        await one.lock(A)
+        assert holder(sandbox, document) is not None
+        assert one.holder() == holder(sandbox, document)
+        assert one.locks.held_by_other(one.file) is None
+        assert patches(sandbox) == 1
+        with pytest.raises(WouldBlock):
+            await one.lock(B)
+        one.unlock(A)
+        await one.lock(B)
+        one.unlock(B)
+        await becomes(lambda: patches(sandbox) == 2)
+        await becomes(lambda: one.holder() is None)
+        assert holder(sandbox, document) is None
+
+
+async def test_two_users_exclude_each_other(
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path
+) -> None:
+    async with user(sandbox, tmp_path / "one") as one, user(sandbox, tmp_path / "two", second=True) as two:
+        await one.lock(A)
+        for mode in Mode:
+            with pytest.raises(WouldBlock):
+                await two.lock(A, mode)
+            await trio.sleep(0.2)
+        other = two.locks.held_by_other(two.file)
+        assert other is not None
+        assert other.name == holder(sandbox, document)
+        async with trio.open_nursery() as nursery:
+            got = trio.Event()
+
+            async def wait() -> None:
+                await two.lock(B, wait=True)
+                got.set()
+
+            nursery.start_soon(wait)
+            await trio.sleep(1)
+            assert not got.is_set()
+            one.unlock(A)
+            with trio.fail_after(SETTLES_S):
+                await got.wait()
+        assert holder(sandbox, document) not in (None, other.name)
+        with pytest.raises(WouldBlock):
+            await one.lock(A)
+
+
+async def test_the_server_has_the_last_word(
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path
+) -> None:
+    """The look finds nobody, and the check-out meets somebody: 409."""
+    async with user(sandbox, tmp_path / "one") as one:
+        sandbox.faults(rules=[{"kind": "silence", "route": "PATCH */files/*", "when": "before", "count": 1}])
+        async with trio.open_nursery() as nursery:
+            refused = trio.Event()
+
+            async def try_it() -> None:
+                with pytest.raises(WouldBlock):
+                    await one.lock(A)
+                refused.set()
+
+            nursery.start_soon(try_it)
+            await sandbox.silent_calls()
+            sandbox.act("check_out", id=document, seconds=600)
+            sandbox.release()
+            with trio.fail_after(SETTLES_S):
+                await refused.wait()
+        assert one.locks.held_by_other(one.file) is not None
+        assert one.holder() == holder(sandbox, document)
+
+
+async def test_a_lost_answer_leaves_no_check_out(
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path
+) -> None:
+    async with user(sandbox, tmp_path / "one") as one:
+        sandbox.faults(rules=[{"kind": "drop", "route": "PATCH */files/*", "when": "after", "count": 1}])
+        with pytest.raises(Exception, match="Could not check file"):
+            await one.lock(A)
+        await becomes(lambda: holder(sandbox, document) is None)
+        await one.lock(A)
+        assert holder(sandbox, document) is not None
+
+
+async def test_a_cancelled_lock_leaves_no_check_out(
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path
+) -> None:
+    async with user(sandbox, tmp_path / "one") as one:
+        sandbox.faults(rules=[{"kind": "silence", "route": "PATCH */files/*", "when": "after", "count": 1}])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.lock, A)
+            await sandbox.silent_calls()
+            nursery.cancel_scope.cancel()
+        sandbox.release()
+        await becomes(lambda: holder(sandbox, document) is None and patches(sandbox) >= 2)
+
+
+async def test_an_ended_mount_has_checked_in_and_a_killed_one_does_so_next_time(
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with user(sandbox, tmp_path / "one") as one:
+        await one.lock(A)
+    assert holder(sandbox, document) is None
+    with monkeypatch.context() as killed:
+        killed.setattr(checkouts, "CLOSING_S", 0)
+        async with user(sandbox, tmp_path / "one") as one:
+            await one.lock(A)
+    assert holder(sandbox, document) is not None
+    async with user(sandbox, tmp_path / "one") as one:
+        await one.lock(B)
+        one.unlock(B)
+        await becomes(lambda: holder(sandbox, document) is None)

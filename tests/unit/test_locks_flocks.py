@@ -1,0 +1,179 @@
+"""The kernel's side of flock: what is asked of the locks, and which errno comes of it."""
+
+import errno
+import fcntl
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from procorefs.kernel.bridge import Flock
+from procorefs.kernel.errors import answer_of
+from procorefs.kernel.flocks import Flocks
+from procorefs.locks.table import LockOwner, Mode, WouldBlock
+from procorefs.procore.errors import Forbidden, Unreachable
+from procorefs.tree.nodes import Inode
+
+SH, EX, UN, NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_NB
+
+
+class FakeRequest:
+    tid = 0
+    finished = False
+
+    def __init__(self) -> None:
+        self.interrupt: Callable[[], object] = lambda: None
+
+    def on_interrupt(self, callback: Callable[[], object]) -> None:
+        self.interrupt = callback
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+class FakeFlock:
+    """Stands in for the bridge's Flock, which needs a kernel."""
+
+    def __init__(self, operation: int, reaches: int = 0) -> None:
+        self.request = FakeRequest()
+        self.inode, self.handle, self.owner = 7, 1, 99
+        self.operation = operation
+        self.answers: list[int] = []
+        self._reaches = reaches
+
+    @property
+    def answered(self) -> bool:
+        return bool(self.answers)
+
+    def reply(self, number: int) -> int:
+        self.answers.append(number)
+        return self._reaches
+
+    def as_flock(self) -> Flock:
+        return cast(Any, self)
+
+
+class FakeLocks:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Mode, bool]] = []
+        self.unlocked: list[tuple[int, int]] = []
+        self.error: Exception | None = None
+        self.free = trio.Event()
+
+    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
+        assert (inode, owner) == (7, 99)
+        self.asked.append((mode, wait))
+        if self.error is not None:
+            raise self.error
+        await self.free.wait()
+
+    def unlock(self, inode: Inode, owner: LockOwner) -> None:
+        self.unlocked.append((inode, owner))
+
+
+class Room:
+    def __init__(self) -> None:
+        self.locks = FakeLocks()
+        self.errors: list[Exception] = []
+        self.flocks = Flocks(self.locks, self._errno_of)
+
+    def _errno_of(self, inode: Inode, error: Exception) -> int:
+        assert inode == 7
+        self.errors.append(error)
+        return answer_of(error).errno
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+async def answer(room: Room, flock: FakeFlock) -> int:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(room.flocks.run)
+        room.flocks.asked(flock.as_flock())
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    (number,) = flock.answers
+    return number
+
+
+@pytest.mark.parametrize(
+    ("operation", "mode", "waits"),
+    [
+        (SH, Mode.SHARED, True),
+        (EX, Mode.EXCLUSIVE, True),
+        (SH | NB, Mode.SHARED, False),
+        (EX | NB, Mode.EXCLUSIVE, False),
+    ],
+)
+async def test_each_operation(room: Room, operation: int, mode: Mode, waits: bool) -> None:
+    room.locks.free.set()
+    assert await answer(room, FakeFlock(operation)) == 0
+    assert room.locks.asked == [(mode, waits)]
+    assert room.locks.unlocked == []
+
+
+def test_unlocking_is_answered_at_once_even_when_the_mount_ends(room: Room) -> None:
+    flock = FakeFlock(UN)
+    room.flocks.asked(flock.as_flock())
+    room.flocks.closed(7, 1, 99)
+    assert flock.answers == [0]
+    assert room.locks.unlocked == [(7, 99), (7, 99)]
+
+
+def test_without_a_loop_there_is_no_lock(room: Room) -> None:
+    flock = FakeFlock(EX)
+    room.flocks.asked(flock.as_flock())
+    assert flock.answers == [errno.ENOTCONN]
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (WouldBlock(), errno.EWOULDBLOCK),
+        (Forbidden("no permission", status=403), errno.EACCES),
+        (Unreachable("no route"), errno.EIO),
+        (ZeroDivisionError(), errno.EIO),
+    ],
+)
+async def test_errors_become_numbers(room: Room, error: Exception, number: int) -> None:
+    room.locks.error = error
+    assert await answer(room, FakeFlock(EX)) == number
+    assert room.errors == [error]
+
+
+async def test_who_waits_when_the_mount_ends_is_told(room: Room) -> None:
+    assert await answer(room, FakeFlock(EX)) == errno.ENOTCONN
+
+
+async def test_who_was_told_by_the_sessions_end_is_not_told_twice(room: Room) -> None:
+    flock = FakeFlock(EX)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(room.flocks.run)
+        room.flocks.asked(flock.as_flock())
+        await wait_all_tasks_blocked()
+        flock.reply(errno.EIO)
+        nursery.cancel_scope.cancel()
+    assert flock.answers == [errno.EIO]
+
+
+async def test_an_interrupt_ends_the_wait(room: Room) -> None:
+    flock = FakeFlock(EX)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(room.flocks.run)
+        room.flocks.asked(flock.as_flock())
+        await wait_all_tasks_blocked()
+        flock.request.interrupt()
+        await wait_all_tasks_blocked()
+        assert flock.answers == [errno.EINTR]
+        assert flock.request.finished
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_lock_whose_answer_reaches_nobody_is_given_up(room: Room) -> None:
+    room.locks.free.set()
+    assert await answer(room, FakeFlock(EX, reaches=errno.ENOENT)) == 0
+    assert room.locks.unlocked == [(7, 99)]
