@@ -18,6 +18,7 @@ from procorefs.kernel.attributes import VALID_S, Ownership, attributes, set_size
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import NoEntry, ReadOnly
 from procorefs.kernel.names import Names
+from procorefs.metadata.errors import NoAttribute
 from procorefs.versions.below import OWN, Below, Entry, NotThere
 from procorefs.versions.numbers import FIRST_HANDLE, VirtualInode
 
@@ -72,6 +73,12 @@ class Virtual:
 
     async def _refuse(self, *_args: object, **_kwargs: object) -> None:
         raise ReadOnly
+
+    async def listxattr(self, _inode: int, _ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return []
+
+    async def getxattr(self, _inode: int, _name: bytes, _ctx: pyfuse3.RequestContext) -> bytes:
+        raise NoAttribute
 
     def path(self, number: int) -> str:
         """Whom an inode or a handle stands for, for people."""
