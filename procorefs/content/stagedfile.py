@@ -50,6 +50,10 @@ class StagedIncomplete(Exception):
         self.number = number
 
 
+class StagedFrozen(Exception):
+    """The file was frozen while a write waited: nothing was written."""
+
+
 class BaseReader(Protocol):
     """Reads one version of Procore's."""
 
@@ -92,6 +96,7 @@ class StagedFile:
         "_standstill",
         "_write_fd",
         "changed",
+        "is_frozen",
         "number",
         "size_bytes",
     )
@@ -101,6 +106,8 @@ class StagedFile:
         self.size_bytes = 0  # the file on disk is exactly as long but during a standstill
         self.changed = 0
         """Counts writes and truncations: whoever remembers it knows whether there were any since."""
+        self.is_frozen = False
+        """An upload reads it: no write begins any more; see `still`."""
         self._ground = ground
         self._room = ground.room
         self._disk = ground.disk
@@ -272,7 +279,7 @@ class StagedFile:
     def write_now(self, offset: int, data: Chunk) -> bool:
         """Write on the spot; False: it must wait, and nothing was done. Raises StagingFull, OSError."""
         descriptor = self._write_fd
-        if descriptor < 0 or self._disk.is_slow:
+        if descriptor < 0 or self._disk.is_slow or self.is_frozen:
             return False
         cost = self._cost(offset, offset + len(data))
         if cost and not self._room.take(cost):
@@ -284,9 +291,10 @@ class StagedFile:
         return True
 
     async def write(self, offset: int, data: Chunk) -> None:
-        """Write all of `data`; waits for room. Raises StagingFull, StagedIncomplete, OSError."""
+        """Write all of `data`; waits for room. Raises StagedFrozen, StagingFull, StagedIncomplete, OSError."""
         with self.held():
             taken = await self._take(lambda: self._cost(offset, offset + len(data)))
+            self._check_not_frozen(taken)
             done = 0
             with self._standing_still():
                 try:
@@ -297,9 +305,10 @@ class StagedFile:
             refuse(error)
 
     async def truncate(self, size_bytes: int) -> None:
-        """Grow with zeros, or shrink; growing waits for room. Raises StagingFull, StagedIncomplete, OSError."""
+        """Grow with zeros, or shrink; growing waits for room. Raises as `write`."""
         with self.held():
             taken = await self._take(lambda: max(size_bytes - self.size_bytes, 0))
+            self._check_not_frozen(taken)
             before = self.stored_bytes
             try:
                 await self._resize(size_bytes)
@@ -329,6 +338,16 @@ class StagedFile:
         except BaseException:
             self._give_back(taken)
             raise
+
+    def _check_not_frozen(self, taken: int) -> None:
+        """After a wait, in which an upload may have begun."""
+        if self.is_frozen:
+            self._give_back(taken)
+            raise StagedFrozen
+
+    async def still(self) -> None:
+        """Return when no write is under way; of a frozen file none begins after that."""
+        await self._moving()
 
     def _give_back(self, surplus: int) -> None:
         if surplus:

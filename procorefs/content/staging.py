@@ -16,10 +16,26 @@ import trio
 from procorefs.content import stagedbytes
 from procorefs.content.room import Room, StagingFull, refuse
 from procorefs.content.stagedbytes import Disk, Remover
-from procorefs.content.stagedfile import BaseReader, Ground, StagedFile, StagedIncomplete, StagedRecord
+from procorefs.content.stagedfile import (
+    BaseReader,
+    Ground,
+    StagedFile,
+    StagedFrozen,
+    StagedIncomplete,
+    StagedRecord,
+)
 from procorefs.procore.models import Version
 
-__all__ = ["BaseReader", "Room", "StagedFile", "StagedIncomplete", "StagedRecord", "Staging", "StagingFull"]
+__all__ = [
+    "BaseReader",
+    "Room",
+    "StagedFile",
+    "StagedFrozen",
+    "StagedIncomplete",
+    "StagedRecord",
+    "Staging",
+    "StagingFull",
+]
 
 _THREADS = 8
 _SYNCED_ALONE = 16  # more files are on disk sooner when their whole filesystem is synced

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from procorefs.content.staging import StagedFile
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, attributes
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import Interrupted, ReadOnly
 from procorefs.kernel.handles import OpenFile
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
+from procorefs.metadata.attributes import Caller
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
@@ -213,16 +213,21 @@ class ChangingOperations(Operations):
 
     @by_file_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
+<<<<<<< HEAD
         """What `write_at_once` left: waits for a frozen draft to be copied, or for room, or begins the draft."""
+=======
+        """Into the draft at once; waits only for a frozen one to be copied, or for room.
+
+        What the journal has as closed is not written over before it is told so.
+        """
+>>>>>>> main
         file = self.files.get(fh)
         draft = self._drafts.get(file.inode)
         if draft is None:
             draft = self._edits.open_draft(file.inode, truncates=False)
-        if draft.is_frozen or not draft.file.write_now(off, buf):
+        if off < draft.promised_bytes or not draft.file.write_now(off, buf):
             with interruptible(self.bridge.take_request()):
-                target = await self._drafts.writable(draft)
-                await target.write(off, buf)
-                draft.mtime_ns = time.time_ns()
+                await self._drafts.write(draft, off, buf)
                 return len(buf)
             raise Interrupted
         draft.mtime_ns = time.time_ns()
@@ -284,6 +289,18 @@ class ChangingOperations(Operations):
             self._edits.keep(node.inode, kept)
         return attributes(self._node(inode), self._ownership)
 
+    # Extended attributes
+
+    @by_inode
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        flags = self.bridge.setxattr_flags()
+        caller = Caller(ctx.pid, makes=bool(flags & os.XATTR_CREATE), replaces=bool(flags & os.XATTR_REPLACE))
+        await self._xattrs.set(Inode(inode), name, value, caller)
+
+    @by_inode
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._xattrs.remove(Inode(inode), name, Caller(ctx.pid))
+
     async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
         draft = self._edits.open_draft(node.inode, truncates=size_bytes == 0)
         self._drafts.enter(node.inode, writes=True)
@@ -304,10 +321,7 @@ class ChangingOperations(Operations):
         """To another size; the journal never promises more than there is."""
         if draft.is_frozen and not size_bytes:
             self._drafts.begin_empty(draft)
-        file: StagedFile = await self._drafts.writable(draft)
-        self._edits.will_shrink(draft.inode, size_bytes)
-        await file.truncate(size_bytes)
-        draft.mtime_ns = time.time_ns()
+        await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
 
 
 def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept | None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
+from procorefs.content.cache import Chunk
+from procorefs.content.staging import StagedFile, StagedFrozen, StagedIncomplete, StagedRecord, Staging
 from procorefs.procore.models import Version, VersionId
 from procorefs.tree.nodes import Inode
 
@@ -26,8 +27,8 @@ class Draft:
     file: StagedFile
     flushed: int = -1
     """`file.changed` when the journal last heard of it; -1: never."""
-    is_frozen: bool = False
-    """An upload reads the file: it may not change any more."""
+    promised_bytes: int = 0
+    """So much of the file, from its beginning, the journal has as closed; 0 once some of it was written over."""
     clean: VersionId | None = None
     """The version of Procore's that has just these bytes, as long as `flushed` says that nothing was written since."""
     is_held: bool = False
@@ -36,6 +37,11 @@ class Draft:
     """When a program last changed bytes; None: not since the journal heard of it."""
     thaw: trio.Lock = field(default_factory=trio.Lock)
     """Held while a frozen file is copied."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether an upload reads the file: it may not change any more."""
+        return self.file.is_frozen
 
     @property
     def is_changed(self) -> bool:
@@ -55,6 +61,8 @@ class Drafts:
         self._trash: list[StagedFile] = []
         self.generation_ended: Callable[[], None] = lambda: None
         """Called when there is something in the trash."""
+        self.will_overwrite: Callable[[Draft], None] = lambda _draft: None
+        """Called before bytes change that the journal has as closed (edits.py)."""
 
     # Who is inside
 
@@ -113,7 +121,7 @@ class Drafts:
             file = self._parked.pop(record.number, None)
             if file is None:
                 raise StagedIncomplete(record.number, "is not there")
-            draft = self._drafts[inode] = Draft(inode, file, flushed=file.changed)
+            draft = self._drafts[inode] = Draft(inode, file, file.changed, record.size_bytes)
             self._hold(draft)
         return draft
 
@@ -146,7 +154,7 @@ class Drafts:
         if draft.is_held:
             file.hold()
             draft.file.release()
-        draft.file, draft.is_frozen, draft.clean = file, False, None
+        draft.file, draft.clean, draft.promised_bytes = file, None, 0
 
     async def writable(self, draft: Draft) -> StagedFile:
         """The file to write to: the draft's own, or a copy while an upload reads that one. Raises StagingFull."""
@@ -163,8 +171,30 @@ class Drafts:
                 draft.flushed = copy.changed  # the journal knows these bytes, as the frozen file's
         return draft.file
 
-    def wrote(self, draft: Draft) -> None:
-        draft.mtime_ns = time.time_ns()
+    async def write(self, draft: Draft, offset: int, data: Chunk) -> None:
+        """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull."""
+        while True:
+            file = await self.writable(draft)
+            if offset < draft.promised_bytes:
+                self.will_overwrite(draft)
+            try:
+                await file.write(offset, data)
+            except StagedFrozen:
+                continue
+            draft.mtime_ns = time.time_ns()
+            return
+
+    async def truncate(self, draft: Draft, size_bytes: int, before: Callable[[], None]) -> None:
+        """The same for another size; `before` is called before the file is cut, perhaps more than once."""
+        while True:
+            file = await self.writable(draft)
+            before()
+            try:
+                await file.truncate(size_bytes)
+            except StagedFrozen:
+                continue
+            draft.mtime_ns = time.time_ns()
+            return
 
     def freeze(self, inode: Inode, record: StagedRecord) -> StagedFile:
         """The file of a generation, held, for an upload: it does not change until `thaw`. Raises StagedIncomplete."""
@@ -172,19 +202,19 @@ class Drafts:
         if draft is None and record.number not in self._parked:
             draft = self.find(inode, record)
         if draft is not None and draft.file.number == record.number:
-            draft.file.hold()
-            draft.is_frozen = True
-            return draft.file
-        file = self._parked[record.number]
+            file = draft.file
+        else:
+            file = self._parked[record.number]
         file.hold()
+        file.is_frozen = True
         return file
 
     def thaw(self, inode: Inode, file: StagedFile, *, is_wanted: bool) -> None:
         """The upload has ended, however. `is_wanted`: the journal names the generation still."""
         file.release()
+        file.is_frozen = False
         draft = self._drafts.get(inode)
         if draft is not None and draft.file is file:
-            draft.is_frozen = False
             self.park(inode)
         elif is_wanted:
             self._parked[file.number] = file
@@ -198,6 +228,7 @@ class Drafts:
         if draft is not None and draft.file is file:
             draft.clean = version
             draft.flushed = file.changed
+            draft.promised_bytes = 0
 
     def drop(self, inode: Inode) -> None:
         """Forget a draft whose bytes are not wanted any more; its file goes when the journal is on disk."""

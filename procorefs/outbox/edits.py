@@ -5,15 +5,14 @@ under a name whose document has just been removed or renamed away does the same:
 they save becomes a new version, and the document's id, tags, history and permissions stay.
 """
 
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
-from procorefs.content.staging import StagedFile
+from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.errors import (
@@ -32,7 +31,9 @@ from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
+from procorefs.outbox.wishing import lacking, over
 from procorefs.procore.models import Document, DocumentId, Kind
+from procorefs.tree.detail import Detail, decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
@@ -74,12 +75,18 @@ class Edits:
         self._naming = naming
         self._neighbours = neighbours
         self._next, self._end = 0, 0
+        self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
+        self._in_moment = False
         self.sequence = max(
             [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
         )
         """Of the last entry of bytes in the journal; see Change.sequence."""
+        self.strays: list[Inode] = []
+        """Documents that nobody wanted any more when they had been made: who waits for all to be done waits for them,
+        too, and takes them off."""
         self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
         """Told of everything that was written down (durability.py)."""
+        drafts.will_overwrite = self.will_overwrite
 
     # Making
 
@@ -187,7 +194,7 @@ class Edits:
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.flights.has(node.inode):
+            if change.document is None and not self._neighbours.flights.makes(node.inode):
                 self._forget(change)
             else:
                 change.seen = node.version
@@ -202,25 +209,32 @@ class Edits:
         change.stage = Stage.PENDING
         change.touch()
         self._write(change)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
+        self._journal.attributed.drop_all(change.inode)
         if self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
         staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
         self._neighbours.touched(change.inode)
 
-    def _leave_bytes(self, inode: Inode) -> None:
-        if not self._drafts.is_open(inode):
-            self._drafts.drop(inode)
+    def _let_bytes_go(self, inode: Inode, staged: StagedRecord | None) -> None:
+        """Those of a draft only when nobody is inside; and within a moment only when it has come to be."""
+
+        def let_go() -> None:
+            if not self._drafts.is_open(inode):
+                self._drafts.drop(inode)
+            if staged is not None:
+                self._drafts.drop_parked(staged)
+
+        if self._in_moment:
+            self._superfluous.append(let_go)
+        else:
+            let_go()
 
     # Renaming
 
@@ -292,10 +306,12 @@ class Edits:
             self._remove(target)
             return
         self._give_up_document(change, source)
+        self._journal.attributed.drop_all(target.inode)
         if theirs is not None:
+            change.wishes = over(change.wishes, theirs.wishes)
             self._forget(theirs)
-        elif not self._drafts.is_open(target.inode):
-            self._drafts.drop(target.inode)
+        else:
+            self._let_bytes_go(target.inode, None)
         self._inherit_document(change, document)
 
     def _give_up_document(self, change: Change, source: Node) -> None:
@@ -373,6 +389,7 @@ class Edits:
         else:
             if not departed.has_bytes and lent is not None:
                 departed.borrowed = lent.version
+            change.wishes = over(change.wishes, departed.wishes)
             departed.document, departed.upload = None, None
             self._write(departed)
         self._inherit_document(change, document)
@@ -419,12 +436,15 @@ class Edits:
         self._own.put(document, change.inode, parent, None, asked=asked)
         self._view.lay(change)
         self._write(change)
-        self.pass_on(change)
+        if not self.pass_on(change):
+            self.strays.append(change.inode)
 
     def follow_if_there(self, change: Change) -> None:
         """A change whose place is where Procore has the document needs none of its own."""
         if change.document is None or not isinstance(change.place, Place):
             return
+        if self._neighbours.flights.moves(change.inode):
+            return  # it is about to leave it
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
@@ -481,17 +501,31 @@ class Edits:
         change.touch()
         self._write(change)
         draft.flushed, draft.clean = draft.file.changed, None
+        draft.promised_bytes = change.staged.size_bytes
         if before is not None and before.number != change.staged.number:
             self._drafts.drop_parked(before)
 
-    def will_shrink(self, inode: Inode, size_bytes: int) -> None:
+    def will_shrink(self, draft: Draft, size_bytes: int) -> None:
         """Before a journaled file is cut: the journal may not promise more than there will be."""
-        change, draft = self._view.change(inode), self._drafts.get(inode)
-        if change is None or draft is None or change.staged is None or draft.is_frozen:
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None or change.staged.number != draft.file.number:
             return
-        if change.staged.number == draft.file.number and change.staged.size_bytes > size_bytes:
+        if change.staged.size_bytes > size_bytes:
             change.staged = draft.file.record(size_bytes)
-            self._journal.put(change)
+            self.will_overwrite(draft)
+
+    def will_overwrite(self, draft: Draft) -> None:
+        """Before bytes change that were closed: until they are closed again, nobody sends what a crash leaves of them.
+
+        What is only added behind them does no harm: after a crash the journal's size counts.
+        """
+        draft.promised_bytes = 0
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None:
+            return
+        if change.stage is not Stage.INCOMPLETE:
+            change.stage = Stage.OPEN
+        self._write(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""
@@ -538,17 +572,56 @@ class Edits:
         with self._store.transaction():
             self._store.keep(inode, kept)
 
+    # Metadata
+
+    def wish(self, inode: Inode, wishes: Wishes, *, tags: Collection[str] | None = None) -> bool:
+        """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.
+
+        Raises ChangeRefused. Returns whether anything is wanted now that was not.
+        """
+        node = self.shown_entry(inode)
+        self._check_changeable(node)
+        change = self._view.change(inode)
+        document = change.document if change is not None else node.document_id
+        if not self._neighbours.flights.has(inode):  # else Procore is about to have something else
+            known = self._store.known(document) if document is not None else None
+            detail = decode_detail(known.detail) if known is not None else Detail()
+            wishes = lacking(wishes, detail, tags)
+        if wishes == (change.wishes if change is not None else Wishes()):
+            return False
+        with self._moment():
+            change = self._engage(node)
+            change.wishes = wishes
+            change.touch()
+            self._settle_or_lay(change, laid=True)
+        return True
+
+    def shown_entry(self, inode: Inode) -> Node:
+        """A node that has a place. Raises NoSuchEntry for one that was removed, however open it is."""
+        node = self._shown(inode)
+        if node.parent is None and inode != ROOT:
+            raise NoSuchEntry
+        return node
+
     # The journal's keeper
 
     @contextmanager
     def _moment(self) -> Iterator[None]:
         """All of it is written down, or nothing has happened: what a full disk refused is not shown either."""
+        if self._in_moment:
+            yield  # a part of that one
+            return
+        self._in_moment, self._superfluous = True, []
         try:
             with self._journal.transaction():
                 yield
-        except sqlite3.Error:
+        except Exception:
             self._view.lay_anew(self._journal.load())
             raise
+        finally:
+            self._in_moment = False
+        for let_go in self._superfluous:
+            let_go()
 
     def _entry(self, folder: Inode, name: bytes) -> Node:
         _check_own(folder, name)
@@ -673,13 +746,13 @@ class Edits:
         staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._leave_bytes(change.inode)
-        if staged is not None:
-            self._drafts.drop_parked(staged)
+        self._let_bytes_go(change.inode, staged)
         self._neighbours.touched(change.inode)
 
     def settle(self, change: Change) -> None:
         """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row."""
+        if change.document is not None:
+            self._journal.attributed.bind(change.inode, change.document)
         self._view.lift(change)
         with self._store.transaction():
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)

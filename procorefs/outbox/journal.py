@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from procorefs.outbox.attributed import Attributed
 from procorefs.outbox.change import Change
 from procorefs.procore.models import DocumentId
 from procorefs.tree.nodes import Inode
@@ -63,6 +64,10 @@ class Journal:
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
             raise
         self._folders: dict[Inode, DocumentId] = self.folders()
+        self.attributed = Attributed(self._db, self.note_folder)
+        self.attributed.known_documents(self._folders)
+        self.unreadable = 0
+        """Rows that the last `load` could not read."""
 
     def _prepare(self) -> None:
         run = self._db.execute
@@ -79,7 +84,15 @@ class Journal:
         """It was made just now: staged files that are there nevertheless are somebody's bytes."""
         if found == 0:
             self._db.executescript(_SCHEMA)
+        else:
+            self._check()
         self._path.chmod(0o600)
+
+    def _check(self) -> None:
+        """Whether SQLite can read all pages: what it stumbles over later would end the mount, each time."""
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise JournalDamaged(f"The journal {self._path} can't be read ({verdict}).")
 
     def close(self) -> None:
         self._db.close()
@@ -102,24 +115,40 @@ class Journal:
     def load(self) -> list[Change]:
         """All rows; one that can't be read is left where it is and told of."""
         found = []
+        self.unreadable = 0
         for inode, body in self._db.execute("SELECT inode, body FROM change ORDER BY inode"):
             try:
                 found.append(_decode(body))
             except msgspec.MsgspecError as error:
+                self.unreadable += 1
                 log.error("The journal's row of inode %d can't be read (%s); it is left alone.", inode, error)
         return found
 
+    def inodes(self) -> list[Inode]:
+        """Of all rows, also of those that can't be read, and of the folders that they are placed in."""
+        rows = self._db.execute("SELECT inode FROM change UNION SELECT inode FROM folder")
+        return [Inode(inode) for (inode,) in rows]
+
     def put(self, change: Change) -> None:
         self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, _encode(change)))
+        if change.document is not None:
+            self.attributed.bind(change.inode, change.document)
 
     def folders(self) -> dict[Inode, DocumentId]:
-        """Documents of folders that changes are placed in: a new tree will give them other inodes."""
+        """Documents of folders that changes are placed in, and of what has attributes.
+
+        A new tree would give them other inodes.
+        """
         rows = self._db.execute("SELECT inode, document FROM folder")
         return {Inode(inode): DocumentId(document) for inode, document in rows}
 
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
-        """Remember which document a folder is; costs nothing when it is known."""
+        """Remember which document an inode is; costs nothing when it is known."""
         if self._folders.get(inode) != document:
+            self._db.execute(
+                "DELETE FROM folder WHERE document = ?", (document,)
+            )  # it was another inode before
+            self._folders = {other: known for other, known in self._folders.items() if known != document}
             self._db.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (inode, document))
             self._folders[inode] = document
 
@@ -136,9 +165,10 @@ class Journal:
     def sync(self) -> None:
         """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
 
-        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too.
+        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too; and
+        the folder is synced for the names of both files.
         """
-        for side in (self._path.with_name(self._path.name + "-wal"), self._path):
+        for side in (self._path.with_name(self._path.name + "-wal"), self._path, self._path.parent):
             try:
                 descriptor = os.open(side, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -165,12 +195,7 @@ def open_journal(path: Path) -> Journal:
             side = path.with_name(path.name + suffix)
             if side.exists():
                 side.rename(aside.with_name(aside.name + suffix))
-        log.error(
-            "The journal %s is damaged; it was moved to %s. Files that had not reached Procore lie in the folder "
-            "staging beside it under their numbers.",
-            path,
-            aside,
-        )
+        log.error("The journal %s is damaged; it was moved to %s.", path, aside)
         return Journal(path)
 
 

@@ -1,6 +1,8 @@
 """Builds the outbox's rooms in the order in which they know each other."""
 
+import logging
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +23,20 @@ from procorefs.outbox.outbox import Outbox
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.recovery import Recovery
 from procorefs.outbox.removing import Remover
-from procorefs.outbox.settling import Settling
+from procorefs.outbox.settling import DocumentTags, Settling
 from procorefs.outbox.tally import Tally
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
-from procorefs.procore.metadata import ProjectMetadata
 from procorefs.procore.models import UserId
 from procorefs.procore.uploads import Uploads
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.nodes import Forget, Inode
 from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
 
 JOURNAL = "journal.sqlite"
 STAGING = "staging"
@@ -71,6 +74,8 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
     journal = open_journal(state_dir / JOURNAL)
     try:
+        if journal.is_new:
+            _keep_strays(state_dir / STAGING)
         staging = Staging(state_dir / STAGING, options.staging_size_bytes, content.open)
     except BaseException:
         journal.close()
@@ -83,11 +88,24 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     base = Base(store, journal, staging, drafts, view, local, absorber, naming)
     try:
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)
-        recovery.run(may_sweep=not journal.is_new)
+        recovery.run()
+        journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except (sqlite3.Error, OSError):
         base.close()
         raise
     return base
+
+
+def _keep_strays(staging: Path) -> None:
+    """Staged files without a journal are somebody's bytes: out of the way, for nothing may sweep them."""
+    if not staging.is_dir() or not any(staging.iterdir()):
+        return
+    aside = staging.with_name(f"{STAGING}.kept-{time.strftime('%Y%m%dT%H%M%S')}")
+    staging.rename(aside)
+    log.error(
+        "The journal of what was written is lost. Files that had not reached Procore lie in %s under their numbers.",
+        aside,
+    )
 
 
 def open_writing(
@@ -97,6 +115,7 @@ def open_writing(
     me: UserId,
     options: MountOptions,
     *,
+    tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
     is_listed: Callable[[], bool],
     forget: Callable[[Sequence[Forget]], None],
@@ -117,7 +136,7 @@ def open_writing(
     base.local.pin = edits.pin
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
-    settling = Settling(store, own, view, drafts, edits, ProjectMetadata(client), forget)
+    settling = Settling(store, own, view, drafts, edits, tags, forget)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
         uploader,

@@ -8,6 +8,7 @@
 | after an answer, before it was noted      | Upload.is_used                       | the carrier looks, then repeats  |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
+| and the journal was lost                  | staged files and a new journal       | they are moved aside             |
 """
 
 import logging
@@ -51,11 +52,11 @@ class Recovery:
         self._journal = journal
         self._naming = naming
 
-    def run(self, *, may_sweep: bool) -> None:
-        """`may_sweep` False: the journal was lost, and staged files that no row names are all that is left."""
+    def run(self) -> None:
         changes = self._journal.load()
         self._meet_tree(changes)
-        was_power_cut = self._was_power_cut()
+        boot = BOOT_ID.read_text().strip()
+        was_power_cut = self._journal.fact("boot") not in (None, boot)
         for change in changes:
             self._reconcile(change)
             self._mend_bytes(change, doubted=was_power_cut)
@@ -65,7 +66,9 @@ class Recovery:
             self._journal.drop(change.inode)
             if change.staged is not None:
                 self._drafts.drop_parked(change.staged)
-        if may_sweep:
+        # Not before every doubtful row is marked as such: who dies in between must doubt them again.
+        self._journal.remember("boot", boot)
+        if not self._journal.unreadable:  # such a row may name any of the files
             named = {change.staged.number for change in self._view.changes() if change.staged is not None}
             self._staging.sweep(named)
 
@@ -76,6 +79,8 @@ class Recovery:
             if mark is None:
                 mark = secrets.token_hex(8)
                 self._store.remember("mark", mark)
+            # The tree is not synced with the journal: after a power cut its counter may be the older one.
+            self._store.reserve_beyond(max(self._journal.inodes(), default=ROOT))
             if self._journal.fact("tree") not in (None, mark):
                 self._expect_all(changes)
         self._journal.remember("tree", mark)
@@ -91,7 +96,6 @@ class Recovery:
         wanted |= {
             inode: document for inode, document in self._journal.folders().items() if inode not in wanted
         }
-        self._store.reserve_beyond(max(wanted, default=ROOT))
         for inode, document in wanted.items():
             if inode == ROOT:
                 continue
@@ -112,12 +116,6 @@ class Recovery:
             node = self._store.by_inode(change.inode)
             if node is not None:
                 self._store.move_row(change.inode, self._store.reserve(1))
-
-    def _was_power_cut(self) -> bool:
-        boot = BOOT_ID.read_text().strip()
-        before = self._journal.fact("boot")
-        self._journal.remember("boot", boot)
-        return before is not None and before != boot
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
         if change.staged is None:

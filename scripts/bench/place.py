@@ -35,6 +35,8 @@ class Sizes:
     written_bytes: int = 256 * MIB
     written_in_small_bytes: int = 32 * MIB
     copied_files: int = 1_000
+    budget_calls: int = 10_000
+    budget_hours: int = 2
 
 
 QUICK = Sizes(
@@ -47,6 +49,8 @@ QUICK = Sizes(
     written_bytes=64 * MIB,
     written_in_small_bytes=8 * MIB,
     copied_files=200,
+    budget_calls=7_500,
+    budget_hours=1,
 )
 
 
@@ -79,13 +83,18 @@ class Place:
         self._stack = stack
         self._names: tuple[str, ...] = ()  # of the imported small files
         # what a killed child leaves mounted below it must not be deleted through the mount: mounts end first
-        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procorefs-bench-")))
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procorefs-bench-")))
+
+    def new_folder(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return folder
 
     def new_mount(self, name: str, of: Sandbox) -> Mount:
-        return self._stack.enter_context(our_mount(self.folder / name, of))
+        return self._stack.enter_context(our_mount(self._folder / name, of))
 
     def new_sandbox(self, name: str, *options: str) -> Sandbox:
-        return self._stack.enter_context(sandbox(self.folder / f"sandbox-{name}", *options))
+        return self._stack.enter_context(sandbox(self._folder / f"sandbox-{name}", *options))
 
     @cached_property
     def large(self) -> Sandbox:
@@ -106,7 +115,7 @@ class Place:
 
     @property
     def _source(self) -> Path:
-        return self.folder / "tree"
+        return self._folder / "tree"
 
     @cached_property
     def imported(self) -> Sandbox:
@@ -124,7 +133,7 @@ class Place:
         ours = self.imported_mount
         ours.mount()
         ours.wait_until_listed()
-        theirs = self._stack.enter_context(rclone_mount(self.folder / "rclone", self._source))
+        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone", self._source))
         return Pair(ours, theirs, self._names[: self.sizes.opened_files], "big.bin")
 
     @cached_property
@@ -133,10 +142,9 @@ class Place:
         ours = self.new_mount("written", self.new_sandbox("written"))
         ours.mount(f"write_back={WRITE_BACK_S}")
         ours.wait_until_listed()
-        source = self.folder / "rclone-written-source"
-        source.mkdir()
+        source = self.new_folder("rclone-written-source")
         options = ("--vfs-write-back", f"{WRITE_BACK_S}s")
-        theirs = self._stack.enter_context(rclone_mount(self.folder / "rclone-written", source, *options))
+        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone-written", source, *options))
         return WrittenPair(ours, theirs)
 
 

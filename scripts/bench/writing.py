@@ -52,7 +52,7 @@ def _written(file: Path, piece: bytes, count: int) -> float:
 
 def _copy(place: Place) -> Figure:
     count = place.sizes.copied_files
-    source = place.folder / "copied"
+    source = place.new_folder("copied")
     make_files(source, count, COPIED_FOLDERS, COPIED_FILE_BYTES)
 
     rounds = itertools.count()

@@ -1,0 +1,143 @@
+"""kill -9 of a daemon that writes: at random moments, and at each step of the journal by holding it there.
+
+Whatever the moment: what was closed arrives byte for byte, once, and nothing else does.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.mounting import Home, Mounted, wait_until
+from tests.sandbox import SandboxHandle
+from tests.writing import sha256
+
+KILLS = 50
+LONGEST_S = 0.6
+"""A round of rsync and what it starts takes about so long; kills come at any moment of it."""
+
+LEFT_BY_CRASHES = r"was being written when the daemon ended|can't be reached|guard"
+MAIN = "import sys; from procorefs.cli.main import main; sys.exit(main())"
+
+
+class Source:
+    """A tree that changes between two runs of rsync; every state of a file has a size of its own."""
+
+    def __init__(self, root: Path, chance: random.Random, files: int) -> None:
+        self.root = root
+        self._chance = chance
+        self.states: dict[str, list[bytes]] = {}
+        self._serial = 0
+        for number in range(files):
+            self.write(f"folder {number % 4}/deep {number % 3}/file {number:02}.txt")
+
+    def write(self, path: str) -> None:
+        self._serial += 1
+        size_bytes = 200 + 7 * self._serial
+        data = (f"{path} in state {self._serial}\n".encode() * size_bytes)[:size_bytes]
+        self.states.setdefault(path, []).append(data)
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+        moment_s = 1_600_000_000 + self._serial
+        os.utime(place, (moment_s, moment_s))
+
+    def change_some(self) -> None:
+        for path in self._chance.sample(sorted(self.states), 4):
+            self.write(path)
+        self.write(f"folder {self._chance.randrange(4)}/new {self._serial}.txt")
+
+
+@contextmanager
+def killed(home: Home, sandbox: SandboxHandle, place: Path, log: Path) -> Iterator[None]:
+    """A mount in the foreground that answers within, and is killed at the end."""
+    with (
+        log.open("ab") as told,
+        subprocess.Popen(
+            [sys.executable, "-c", MAIN, "mount", "-f", "-o", "write_back=0", str(place)],
+            env=home.environment | sandbox.env(),
+            stderr=told,
+        ) as daemon,
+    ):
+        wait_until(lambda: os.path.ismount(place) or daemon.poll() is not None, "the mount")
+        try:
+            yield
+        finally:
+            daemon.kill()
+            daemon.wait()
+    wait_until(lambda: not os.path.ismount(place), "the mount to go")
+
+
+def test_killed_at_any_moment_while_rsync_runs(
+    sandbox: SandboxHandle, home: Home, mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    """Each round some files change and rsync carries them over, until the daemon dies under it."""
+    sandbox.reset(0)
+    chance = random.Random(2718)
+    source = Source(tmp_path / "source", chance, files=30)
+    place, log = tmp_path / "mnt", tmp_path / "daemons.log"
+    place.mkdir()
+    for _ in range(KILLS):
+        with killed(home, sandbox, place, log):
+            copying = rsync(source.root, place)
+            moment_s = time.monotonic() + chance.random() * LONGEST_S
+            while time.monotonic() < moment_s:
+                time.sleep(0.005)
+        copying.wait(10)
+        empty(place)
+        source.change_some()
+    assert "Traceback" not in log.read_text(), log.read_text()
+    mounted = mount(sandbox, "write_back=0", at=place)
+    mounted.expect_warning(LEFT_BY_CRASHES)
+    assert rsync(source.root, place).wait(60) == 0
+    discard_temporary_files(mounted)
+    assert_arrived(sandbox, mounted, source)
+    mounted.unmount()
+
+
+def rsync(source: Path, target: Path) -> "subprocess.Popen[bytes]":
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(["rsync", "-a", f"{source}/", f"{target}/"], stdout=nowhere, stderr=nowhere)
+
+
+def empty(place: Path) -> None:
+    """A copy that began after the end has written to the bare mount point."""
+    assert not os.path.ismount(place)
+    for entry in place.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def discard_temporary_files(mounted: Mounted) -> None:
+    """What rsync was just writing when the daemon died is kept, shown and named; people throw it away."""
+    told = mounted.home.procorefs("sync", mounted.path)
+    left = sorted(path for path in mounted.path.rglob(".*") if path.is_file())
+    assert (told.returncode == 1) == bool(left), (told, left)
+    if left:
+        assert all(str(path) in told.stderr or path.name in told.stderr for path in left), told.stderr
+        answer = mounted.home.procorefs("discard", *left)
+        assert answer.returncode == 0, answer.stderr
+    answer = mounted.home.procorefs("sync", mounted.path)
+    assert answer.returncode == 0, answer.stderr
+
+
+def assert_arrived(sandbox: SandboxHandle, mounted: Mounted, source: Source) -> None:
+    """Each file exactly as written, no document too many, and each version one of the states, in their order."""
+    inventory = sandbox.inventory()
+    newest = {f"/{path}": sha256(states[-1]) for path, states in source.states.items()}
+    assert {path: file["sha256"] for path, file in inventory["files"].items()} == newest
+    for path, states in source.states.items():
+        assert (mounted.path / path).read_bytes() == states[-1]
+        sizes = list(reversed(inventory["files"][f"/{path}"]["sizes"]))
+        written = [len(state) for state in states]
+        assert sizes == [size for size in written if size in sizes], f"{path}: {sizes} of {written}"
+    folders = {f"/{p.relative_to(source.root)}" for p in source.root.rglob("*") if p.is_dir()}
+    assert set(inventory["folders"]) == folders
+    assert inventory["binned"] == []

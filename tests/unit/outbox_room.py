@@ -1,0 +1,117 @@
+"""Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash would find there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from staged_base import MIB, Bases
+from tree_documents import ROOT_ID, folder
+
+from procorefs.config.options import MountOptions
+from procorefs.content.staging import Staging
+from procorefs.outbox.change import Change
+from procorefs.outbox.drafts import Draft
+from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.flights import Flights
+from procorefs.outbox.opening import JOURNAL, STAGING, Base, open_base
+from procorefs.procore.models import Document, FolderListing
+from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.tree.store import TreeStore
+
+TREE = "tree.sqlite"
+
+
+class Room:
+    """One run of a daemon's inner rooms over a state directory."""
+
+    def __init__(self, directory: Path, base: Base) -> None:
+        self.directory = directory
+        self.base = base
+        self.store, self.view, self.drafts, self.journal = base.store, base.view, base.drafts, base.journal
+        self.flights = Flights()
+        self.edits = Edits(
+            base.store,
+            base.absorber.own,
+            base.view,
+            base.drafts,
+            base.journal,
+            base.naming,
+            Neighbours(self.flights, lambda _inode: None, lambda _inode: None),
+        )
+        base.local.pin = self.edits.pin
+
+    @property
+    def staging(self) -> Staging:
+        return self.drafts.staging
+
+    @property
+    def staged(self) -> dict[str, bytes]:
+        """The files of the staging area, as they lie on disk."""
+        return {path.name: path.read_bytes() for path in (self.directory / STAGING).iterdir()}
+
+    def change(self, inode: Inode) -> Change:
+        found = self.view.change(inode)
+        assert found is not None
+        return found
+
+    def create(self, name: str, data: bytes = b"", folder: Inode = ROOT) -> Inode:
+        """A file that is open and not flushed."""
+        inode = self.edits.create(folder, name.encode(), Kept()).inode
+        self.drafts.enter(inode, writes=True)
+        if data:
+            self.write(inode, 0, data)
+        return inode
+
+    def write(self, inode: Inode, offset: int, data: bytes) -> None:
+        """Behind what was closed, where nothing has to wait."""
+        assert self.draft(inode).file.write_now(offset, data)
+
+    def reopen(self, inode: Inode) -> Draft:
+        """For writing, and not closed again."""
+        draft = self.edits.open_draft(inode, truncates=False)
+        self.drafts.enter(inode, writes=True)
+        return draft
+
+    def close(self, inode: Inode) -> None:
+        """As FLUSH and RELEASE of the last handle do it."""
+        self.edits.flushed(inode)
+        self.drafts.leave(inode, writes=True)
+        self.edits.released(inode)
+        self.edits.left(inode)
+
+    def put(self, name: str, data: bytes) -> Inode:
+        """A file that was written and closed."""
+        inode = self.create(name, data)
+        self.close(inode)
+        return inode
+
+    def draft(self, inode: Inode) -> Draft:
+        draft = self.edits.open_draft(inode, truncates=False)
+        return draft
+
+    def list_root(self, *children: Document) -> None:
+        """Procore has these in the root."""
+        turnstile = self.base.absorber.turnstile
+        number = turnstile.enter()
+        listing = FolderListing(folder(ROOT_ID, "Documents", None), list(children), 0)
+        self.base.absorber.absorb_folder(listing, ROOT, asked=number, listing_pass=1)
+        turnstile.leave(number)
+
+
+@contextmanager
+def room_in(directory: Path, bases: Bases | None = None) -> Iterator[Room]:
+    """Open what lies there as the daemon does. Leaving it is no orderly end: nothing is written on the way out."""
+    directory.mkdir(exist_ok=True)
+    store = TreeStore.open(directory / TREE)
+    reading = bases or Bases()
+    try:
+        base = open_base(directory, store, reading, MountOptions(staging_size_bytes=100 * MIB))  # type: ignore[arg-type]
+        try:
+            yield Room(directory, base)
+        finally:
+            base.close()
+    finally:
+        store.close()
+
+
+__all__ = ["JOURNAL", "STAGING", "Room", "room_in"]

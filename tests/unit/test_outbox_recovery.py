@@ -1,0 +1,320 @@
+"""What a crash leaves behind, and what the next start makes of it: no staged byte goes, and no doubtful one is sent."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from outbox_room import JOURNAL, STAGING, Room, room_in
+from tree_documents import file
+
+from procorefs.outbox import recovery
+from procorefs.outbox.change import Stage
+from procorefs.outbox.durability import Durability
+from procorefs.outbox.journal import Journal
+from procorefs.tree.nodes import ROOT
+
+
+def kept_bytes(directory: Path) -> list[bytes]:
+    """Everything that lies in staging areas of this state directory, swept or moved aside or not."""
+    return sorted(
+        path.read_bytes()
+        for area in directory.glob(f"{STAGING}*")
+        if area.is_dir()
+        for path in area.iterdir()
+    )
+
+
+async def test_what_was_closed_survives(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+    with room_in(tmp_path) as room:
+        change = room.change(inode)
+        assert change.stage is Stage.PENDING
+        assert room.drafts.find(inode, change.staged).file.size_bytes == 8
+        assert list(room.staged.values()) == [b"the plan"]
+
+
+async def test_what_was_never_closed_is_incomplete(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.create("plan.dwg", b"half a pl")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.INCOMPLETE
+        assert list(room.staged.values()) == [b"half a pl"]
+
+
+async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
+    """What was closed is there as it was; what came behind it was never closed."""
+    with room_in(tmp_path) as room:
+        inode = room.put("log.txt", b"first line\n")
+        await room.drafts.write(room.reopen(inode), 11, b"sec")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.PENDING
+        assert list(room.staged.values()) == [b"first line\n"]
+
+
+async def test_what_was_closed_and_is_being_written_over(tmp_path: Path) -> None:
+    """Half of one state and half of another: nobody saved that, so it is not sent by itself."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"one state")
+        await room.drafts.write(room.reopen(inode), 4, b"other")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.INCOMPLETE
+        assert list(room.staged.values()) == [b"one other"]
+
+
+async def test_what_was_closed_and_is_being_written_anew(tmp_path: Path) -> None:
+    """As `cp` does it: cut to nothing, then written. An empty file must not become a version."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the state that was closed")
+        draft = room.reopen(inode)
+        for size_bytes in (3, 0):
+            await room.drafts.truncate(draft, size_bytes, partial(room.edits.will_shrink, draft, size_bytes))
+        await room.drafts.write(draft, 0, b"the new st")
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            assert room.change(inode).stage is Stage.INCOMPLETE
+            assert list(room.staged.values()) == [b"the new st"]
+
+
+async def test_what_was_written_over_and_closed_goes(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"one state")
+        await room.drafts.write(room.reopen(inode), 4, b"other")
+        assert room.change(inode).stage is Stage.OPEN
+        room.close(inode)
+        assert room.change(inode).stage is Stage.PENDING
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.PENDING
+        assert list(room.staged.values()) == [b"one other"]
+
+
+# Bytes that are being uploaded
+
+
+async def test_a_write_that_waited_never_changes_what_is_uploaded(tmp_path: Path) -> None:
+    """It waits for room; meanwhile `sync` begins the upload of what there is. Afterwards it has a copy of its own."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"closed")
+        draft = room.reopen(inode)
+        books = room.staging.room
+        books.can_free = lambda: True
+        taken = books.left_bytes()
+        assert books.take(taken)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.drafts.write, draft, 6, b" and more")
+            nursery.start_soon(room.drafts.truncate, draft, 20, lambda: None)
+            await trio.testing.wait_all_tasks_blocked()
+            staged = room.change(inode).staged
+            assert staged is not None
+            sent = room.drafts.freeze(inode, staged)
+            books.freed(taken)
+        assert bytes(await sent.read(0, 100)) == b"closed"
+        assert draft.file is not sent
+        assert bytes(await draft.file.read(0, 100)).rstrip(b"\0") == b"closed and more"
+        room.drafts.thaw(inode, sent, is_wanted=True)
+
+
+# The power cut
+
+
+class Boots:
+    """The machine's boot id, as a test sets it."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path = path
+        monkeypatch.setattr(recovery, "BOOT_ID", path)
+        self.boot("first")
+
+    def boot(self, number: str) -> None:
+        self._path.write_text(f"{number}\n")
+
+
+@pytest.fixture
+def boots(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Boots:
+    return Boots(tmp_path_factory.mktemp("proc") / "boot_id", monkeypatch)
+
+
+async def test_after_a_power_cut_what_was_not_synced_is_doubted(tmp_path: Path, boots: Boots) -> None:
+    """What a group commit had brought to disk goes on; what came after may be zeros, and is not sent by itself."""
+    with room_in(tmp_path) as room:
+        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
+        room.edits.journaled = durability.journaled
+        safe = room.put("safe.dwg", b"synced")
+        await durability.flush()
+        lost = room.put("lost.dwg", b"not synced")
+    boots.boot("second")
+    with room_in(tmp_path) as room:
+        assert room.change(safe).stage is Stage.PENDING
+        assert room.change(lost).stage is Stage.INCOMPLETE
+        assert "went down" in room.change(lost).error
+    with room_in(tmp_path) as room:
+        assert room.change(lost).stage is Stage.INCOMPLETE  # once doubted, always
+
+
+async def test_a_daemon_that_only_died_doubts_nothing(tmp_path: Path, boots: Boots) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"not synced")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.PENDING
+
+
+async def test_killed_in_the_recovery_from_a_power_cut(
+    tmp_path: Path, boots: Boots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new boot is noted only when every row was doubted: the next start would take them for good ones."""
+    with room_in(tmp_path) as room:
+        inodes = [room.put(f"{number}.dwg", b"not synced") for number in range(2)]
+    boots.boot("second")
+
+    def die(_self: Journal, _change: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as dying, pytest.raises(OSError, match="killed"):
+        dying.setattr(Journal, "put", die)
+        with room_in(tmp_path):
+            pass
+    with room_in(tmp_path) as room:
+        assert [room.change(inode).stage for inode in inodes] == [Stage.INCOMPLETE] * 2
+
+
+async def test_a_tree_that_lost_its_numbers_gives_none_of_the_journals_out(tmp_path: Path) -> None:
+    """The tree is not synced with the journal: after a power cut its counter may be older than the journal's rows."""
+    with room_in(tmp_path) as room:
+        before = room.store.reserve(0) - 1
+        inode = room.put("plan.dwg", b"the plan")
+    with closing(sqlite3.connect(tmp_path / "tree.sqlite")) as tree, tree:
+        tree.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'node'", (before,))
+    with room_in(tmp_path) as room:
+        others = {room.put(f"{number}.txt", b"") for number in range(3)}
+        assert inode not in others
+        assert room.view.by_inode(inode).shown == b"plan.dwg"
+
+
+# A journal that can't be read
+
+
+async def test_a_row_that_cannot_be_read_keeps_its_bytes(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        spoilt, whole = room.put("spoilt.dwg", b"spoilt"), room.put("whole.dwg", b"whole")
+    with closing(sqlite3.connect(tmp_path / JOURNAL)) as journal, journal:
+        journal.execute("UPDATE change SET body = x'7b' WHERE inode = ?", (spoilt,))
+    for turn in range(2):
+        with room_in(tmp_path) as room:
+            assert room.view.change(spoilt) is None
+            assert room.change(whole).stage is Stage.PENDING
+            assert room.put(f"new {turn}.dwg", b"new") != spoilt
+        assert b"spoilt" in kept_bytes(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["header", "pages", "gone"])
+async def test_a_damaged_journal_keeps_all_staged_files(tmp_path: Path, place: str) -> None:
+    """However many mounts follow; the log names where they lie."""
+    contents = [b"file %03d" % number * 400 for number in range(60)]
+    with room_in(tmp_path) as room:
+        for number, data in enumerate(contents):
+            room.put(f"{number}.dwg", data)
+    damage(tmp_path / JOURNAL, place)
+    for turn in range(3):
+        with room_in(tmp_path) as room:
+            room.put(f"later {turn}.dwg", b"later")
+        found = kept_bytes(tmp_path)
+        assert [data for data in found if data != b"later"] == sorted(contents)
+
+
+def damage(path: Path, place: str) -> None:
+    with closing(sqlite3.connect(path)) as journal:
+        journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(path.read_bytes())
+    match place:
+        case "header":
+            data[:64] = bytes(64)
+            path.write_bytes(data)
+        case "pages":
+            data[4096 * 4 :] = b"\xff" * (len(data) - 4096 * 4)
+            path.write_bytes(data)
+        case _:
+            path.unlink()
+    for side in ("-wal", "-shm"):
+        path.with_name(path.name + side).unlink(missing_ok=True)
+
+
+# A tree that can't be read
+
+
+async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
+    """The journal's inodes stay those of their documents when the new tree lists them."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "old.dwg"))
+        old = room.view.child(ROOT, b"old.dwg").inode
+        room.edits.rename(ROOT, b"old.dwg", ROOT, b"renamed.dwg")
+        made = room.put("new.dwg", b"new")
+    (tmp_path / "tree.sqlite").write_bytes(b"no tree" * 1000)
+    for side in ("-wal", "-shm"):
+        (tmp_path / f"tree.sqlite{side}").unlink(missing_ok=True)
+    with room_in(tmp_path) as room:
+        room.list_root(file(6, "other.dwg"), file(7, "old.dwg"))
+        assert {node.shown: node.inode for node in room.view.children(ROOT)} == {
+            b"renamed.dwg": old,
+            b"new.dwg": made,
+            b"other.dwg": room.view.child(ROOT, b"other.dwg").inode,
+        }
+
+
+# A disk that refuses
+
+
+class FullDisk:
+    """A connection whose transactions can't be committed."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._db.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+@contextmanager
+def full_disk(room: Room) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(room.journal, "_db", FullDisk(room.journal._db))
+        yield
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Path, is_read: bool) -> None:
+    """It has not happened: the bytes that it would have made superfluous are still wanted."""
+    with room_in(tmp_path) as room:
+        inodes = {name: room.put(name, name.encode()) for name in ("one.dwg", "other.dwg")}
+        if is_read:
+            for inode in inodes.values():
+                room.draft(inode)
+                room.drafts.enter(inode, writes=False)
+        with full_disk(room):
+            with pytest.raises(sqlite3.OperationalError):
+                room.edits.unlink(ROOT, b"one.dwg")
+            with pytest.raises(sqlite3.OperationalError):
+                room.edits.rename(ROOT, b"one.dwg", ROOT, b"other.dwg")
+        if is_read:
+            for inode in inodes.values():
+                room.drafts.leave(inode, writes=False)
+                room.edits.left(inode)
+        for file in room.drafts.take_trash():
+            file.delete()
+        for name, inode in inodes.items():
+            draft = room.drafts.find(inode, room.change(inode).staged)
+            assert draft is not None
+            assert bytes(await draft.file.read(0, 10)) == name.encode()
+            assert room.view.child(ROOT, name.encode()).inode == inode
+    with room_in(tmp_path) as room:
+        assert {room.change(inode).stage for inode in inodes.values()} == {Stage.PENDING}
