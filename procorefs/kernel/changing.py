@@ -206,21 +206,17 @@ class ChangingOperations(Operations):
     def write_at_once(self, fh: int, offset: int, data: memoryview) -> bool:
         """The bridge's question at each write: the common one needs no coroutine."""
         draft = self._drafts.get(self.files.get(fh).inode)
-        if draft is None or draft.is_frozen or not draft.file.write_now(offset, data):
+        if draft is None or offset < draft.promised_bytes or not draft.file.write_now(offset, data):
             return False
         draft.mtime_ns = time.time_ns()
         return True
 
     @by_file_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-<<<<<<< HEAD
-        """What `write_at_once` left: waits for a frozen draft to be copied, or for room, or begins the draft."""
-=======
-        """Into the draft at once; waits only for a frozen one to be copied, or for room.
+        """What `write_at_once` left: waits for what must be done before, or for room, or begins the draft.
 
         What the journal has as closed is not written over before it is told so.
         """
->>>>>>> main
         file = self.files.get(fh)
         draft = self._drafts.get(file.inode)
         if draft is None:
