@@ -167,7 +167,7 @@ class Carrier:
         elif change.wishes.tags is not msgspec.UNSET:
             await self._settling.send_tags(change)
         else:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
 
     async def _make_folder(self, change: Change, target: Place) -> None:
         wishes = msgspec.structs.replace(change.wishes)
@@ -255,7 +255,7 @@ class Carrier:
         elif change.wishes.tags is not msgspec.UNSET:
             await self._settling.send_tags(change)
         elif known is not None:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
         else:
             raise Refused("its bytes are not there any more: write it anew")
 
@@ -426,6 +426,8 @@ class Carrier:
                 if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
                     self._settling.begin_anew(change)
                     return
+                # What was sent the first time may have been meant for another place.
+                target = Place(self._folder_of(document, known), document.name)
             except (Forbidden, Invalid) as error:
                 if sent is not None:
                     sent[0].is_used = False
@@ -434,6 +436,11 @@ class Carrier:
                 raise
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+
+    def _folder_of(self, document: Document, known: Known) -> Inode:
+        """Where Procore says that the document lies."""
+        parent = self._store.known(document.parent_id) if document.parent_id is not None else None
+        return parent.node.inode if parent is not None else known.node.parent or ROOT
 
     async def step_aside(self, inode: Inode) -> None:
         """Give a document another name for a moment: two that swap names would wait for each other for ever."""

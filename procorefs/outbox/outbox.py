@@ -308,7 +308,11 @@ class Outbox:
             self._troubles, self._paused_until_s = 0, 0.0
             self._not_before.pop(inode, None)
         else:
-            self._note_failure(inode, change, error)
+            try:
+                self._note_failure(inode, change, error)
+            except sqlite3.Error as refused:  # a full disk: it is in memory, and must not end the mount
+                log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
         if self._view.change(inode) is not change:
