@@ -317,6 +317,17 @@ async def test_in_doubt_nothing_of_another_is_taken_back(project: Project, mount
             await lock(locks, A)
 
 
+async def test_in_doubt_what_nobody_has_is_not_taken_back(project: Project, mount: Mount) -> None:
+    mount.before = LOST
+    journal = Journal()
+    async with locking(mount, journal) as locks:
+        with pytest.raises(Unanswered):
+            await lock(locks, A)
+        mount.before = None
+        await ends(lambda: not journal.kept)
+    assert project.sent == []
+
+
 async def test_unlocking_succeeds_without_a_network_and_is_sent_later(project: Project, mount: Mount) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
