@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Home, Mounted, wait_until
+from tests.mounting import Home, Mounted, ThreadOf, wait_until
 from tests.sandbox import SandboxHandle
-from tests.writing import sha256
+from tests.writing import Desk, sha256
 
 KILLS = 50
 LONGEST_S = 0.6
