@@ -34,7 +34,8 @@ from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from procorefs.procore.models import Document, DocumentId
 from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 
