@@ -115,6 +115,11 @@ class Desk:
     def waiting(self, *paths: str) -> list[Item]:
         return ask(self._socket, WaitingRequest(paths or ("",)), Remaining).items
 
+    def staged(self) -> list[Path]:
+        """The files in the staging folder: bytes that are not, or not yet known to be, in Procore."""
+        folders = self.mounted.home.state.rglob("staging")
+        return [path for folder in folders for path in folder.iterdir()]
+
     def files(self) -> dict[str, InProcore]:
         """By path from the project's root, without the first slash."""
         found: dict[str, Any] = self.sandbox.inventory()["files"]

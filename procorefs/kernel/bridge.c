@@ -262,9 +262,6 @@ WRAP(releasedir, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (r
 WRAP(fsyncdir, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi),
      (req, ino, datasync, fi))
 WRAP(statfs, (fuse_req_t req, fuse_ino_t ino), (req, ino))
-WRAP(setxattr,
-     (fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags),
-     (req, ino, name, value, size, flags))
 WRAP(listxattr, (fuse_req_t req, fuse_ino_t ino, size_t size), (req, ino, size))
 WRAP(removexattr, (fuse_req_t req, fuse_ino_t ino, const char *name), (req, ino, name))
 WRAP(access, (fuse_req_t req, fuse_ino_t ino, int mask), (req, ino, mask))
@@ -351,6 +348,16 @@ static void wrap_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size
     next.getxattr(req, ino, name, size);
 }
 
+/* pyfuse3 does not hand the flags on: it asks getxattr first, which may have to ask Procore, while the kernel
+ * holds the lock of the file or folder. So our handler gets them, and pyfuse3 sees none. */
+static int setxattr_flags; /* of the request that began last */
+
+static void wrap_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+                          int flags) {
+    begin(req);
+    setxattr_flags = flags;
+    next.setxattr(req, ino, name, value, size, 0);
+}
 #include "flocks.h"
 
 /* ---- The session --------------------------------------------------------------------------------- */
@@ -549,6 +556,12 @@ static PyObject *session_count(PyObject *module, PyObject *unused) {
     return PyLong_FromUnsignedLong(sessions_made);
 }
 
+static PyObject *last_setxattr_flags(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    return PyLong_FromLong(setxattr_flags);
+}
+
 static PyObject *interrupt_count(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
@@ -594,6 +607,8 @@ static PyMethodDef module_methods[] = {
     {"set_release_hook", set_release_hook, METH_O,
      "Set the callable (inode, handle, lock owner) for each last close of a file that flock was tried on."},
     {"session_count", session_count, METH_NOARGS, "How many FUSE sessions were made through the bridge."},
+    {"setxattr_flags", last_setxattr_flags, METH_NOARGS,
+     "XATTR_CREATE and XATTR_REPLACE of a setxattr, at the first line of its handler."},
     {"interrupt_count", interrupt_count, METH_NOARGS, "How many interrupts the kernel has sent."},
     {"invalidate_listing", invalidate_listing, METH_O,
      "Drop the kernel's cached listing and attributes of a directory; returns an errno or 0."},

@@ -80,6 +80,9 @@ class Bridge:
     take_request: Callable[[], Request | None] = staticmethod(_bridge.take_request)
     """The kernel's request, at the first line of its handler; None when it was taken already."""
 
+    setxattr_flags: Callable[[], int] = staticmethod(_bridge.setxattr_flags)
+    """XATTR_CREATE and XATTR_REPLACE, at the first line of setxattr's handler."""
+
     interrupt_count: Callable[[], int] = staticmethod(_bridge.interrupt_count)
     """How many interrupts the kernel has sent, to handlers that listened and to others."""
 

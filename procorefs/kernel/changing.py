@@ -19,6 +19,7 @@ from procorefs.kernel.errors import Interrupted, ReadOnly
 from procorefs.kernel.handles import OpenFile
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
+from procorefs.metadata.attributes import Caller
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
@@ -276,6 +277,18 @@ class ChangingOperations(Operations):
         if kept is not None:
             self._edits.keep(node.inode, kept)
         return attributes(self._node(inode), self._ownership)
+
+    # Extended attributes
+
+    @by_inode
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        flags = self.bridge.setxattr_flags()
+        caller = Caller(ctx.pid, makes=bool(flags & os.XATTR_CREATE), replaces=bool(flags & os.XATTR_REPLACE))
+        await self._xattrs.set(Inode(inode), name, value, caller)
+
+    @by_inode
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._xattrs.remove(Inode(inode), name, Caller(ctx.pid))
 
     async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
         draft = self._edits.open_draft(node.inode, truncates=size_bytes == 0)

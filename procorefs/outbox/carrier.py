@@ -26,6 +26,7 @@ from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
+from procorefs.outbox.wishing import fields_only
 from procorefs.procore.changes import FieldValue, FileChange, FolderChange, ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.errors import Forbidden, Invalid, NameTaken, NotFound, ProcoreError, UploadRefused
@@ -33,7 +34,8 @@ from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class Carrier:
         self._verifier = verifier
         self._remover = remover
         self._flights = flights
+        self._apart: set[Inode] = set()
+        """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
 
     async def carry_out(self, inode: Inode) -> None:
         """Take the change a call further. Raises Blocked, Refused, Superseded, ProcoreError, the staging's errors."""
@@ -160,17 +164,21 @@ class Carrier:
         self._check_way(change, target)
         if target is not None and known is None and self._join_colleague(change, target):
             return
+        if known is not None:
+            self._settling.forgo(change, known)
+        if known is not None and _goes_out_of_sight(change):
+            await self._tags(change)
         if known is None and target is not None:
             await self._make_folder(change, target)
         elif known is not None and (target is not None or change.wishes.has_fields):
             await self._change_folder(change, known, target)
         elif change.wishes.tags is not msgspec.UNSET:
-            await self._settling.send_tags(change)
+            await self._tags(change)
         else:
             self._settling.settle(change)
 
     async def _make_folder(self, change: Change, target: Place) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        wishes = self._taken_along(change, is_alone=False)
         fields = FolderChange(
             tracked=wishes.tracked, private=wishes.private, custom_fields=_given(wishes.custom_fields)
         )
@@ -180,15 +188,18 @@ class Carrier:
                     document = await self._changes.create_folder(
                         self._folder_id(target.folder), target.name, fields
                     )
+                self._settling.is_bare(document)
             except NameTaken as error:
-                document = await self._named(change, target, error)
-            except (NotFound, Invalid) as error:
-                await self._look_at_folder(target.folder, error)
-                raise
+                document, wishes = await self._named(change, target, error), Wishes()
+            except (NotFound, Forbidden, Invalid) as error:
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
             self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes, is_new=True)
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        is_alone = target is None
+        wishes = self._taken_along(change, is_alone=is_alone)
         fields = FolderChange(
             parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
             name=target.name if target is not None else msgspec.UNSET,
@@ -206,8 +217,8 @@ class Carrier:
                 self._settling.removed_in_procore(known.node, asked=asked)
                 return
             except (Forbidden, Invalid) as error:
-                if target is None:
-                    raise
+                if wishes or target is None:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 raise Refused(str(error), take_back=True) from error
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes)
@@ -248,12 +259,16 @@ class Carrier:
         self._check_way(change, target)
         if target is not None and known is None and self._join_colleague(change, target):
             return
+        if known is not None:
+            self._settling.forgo(change, known)
+        if known is not None and _goes_out_of_sight(change):
+            await self._tags(change)
         if change.has_bytes:
             await self._bytes(change)
         elif known is not None and (target is not None or change.wishes.has_fields):
             await self._update(change, known, None)
         elif change.wishes.tags is not msgspec.UNSET:
-            await self._settling.send_tags(change)
+            await self._tags(change)
         elif known is not None:
             self._settling.settle(change)
         else:
@@ -302,10 +317,10 @@ class Carrier:
             self._settling.thaw(change, file)
 
     def _check_wanted(self, change: Change, file: StagedFile) -> None:
-        """Raises Superseded when newer bytes were flushed, or none are wanted any more."""
-        if not self._settling.is_current(change):
+        """Raises Superseded when none are wanted any more, or newer ones, unless it gave way to such too often."""
+        if not self._settling.is_current(change) or change.staged is None:
             raise Superseded
-        if change.staged is None or change.staged.number != file.number:
+        if change.staged.number != file.number and change.gives_way:
             raise Superseded
 
     def _name(self, change: Change) -> str:
@@ -336,7 +351,7 @@ class Carrier:
     async def _create(
         self, change: Change, target: Place, upload: Upload, file: StagedFile, *, is_repeat: bool
     ) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        wishes = self._taken_along(change, is_alone=False)
         fields = FileChange(
             description=wishes.description,
             tracked=wishes.tracked,
@@ -349,16 +364,18 @@ class Carrier:
                     document = await self._changes.create_file(
                         self._folder_id(target.folder), target.name, upload.uuid, fields
                     )
+                self._settling.is_bare(document)
             except (NameTaken, UploadRefused) as error:
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
                 if found is None:
                     return
-                document = found
-            except (NotFound, Invalid) as error:
+                document, wishes = found, Wishes()
+            except (NotFound, Forbidden, Invalid) as error:
                 upload.is_used = False  # it was not: nothing has that name, or the folder is gone
                 self._edits.note(change)
-                await self._look_at_folder(target.folder, error)
-                raise
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
             self._settling.arrived(
                 change,
                 document,
@@ -402,7 +419,8 @@ class Carrier:
         document_id = change.document
         assert document_id is not None
         target = self._target(change, known)
-        wishes = msgspec.structs.replace(change.wishes)
+        is_alone = target is None and sent is None
+        wishes = self._taken_along(change, is_alone=is_alone)
         fields = FileChange(
             parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
             name=target.name if target is not None else msgspec.UNSET,
@@ -426,14 +444,38 @@ class Carrier:
                 if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
                     self._settling.begin_anew(change)
                     return
+                wishes = Wishes()  # the earlier call may have carried others
             except (Forbidden, Invalid) as error:
                 if sent is not None:
                     sent[0].is_used = False
+                if wishes:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 if target is not None:
                     raise Refused(str(error), take_back=True) from error
                 raise
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+
+    # Metadata
+
+    async def _tags(self, change: Change) -> None:
+        with self._flights.of(change.inode, change.document):
+            await self._settling.send_tags(change)
+
+    def _taken_along(self, change: Change, *, is_alone: bool) -> Wishes:
+        """The metadata that the next call carries; `is_alone`: it carries nothing else."""
+        if is_alone:
+            self._apart.discard(change.inode)
+        return Wishes() if change.inode in self._apart else fields_only(change.wishes)
+
+    def _refusal(self, change: Change, error: ProcoreError, wishes: Wishes, *, is_alone: bool) -> Exception:
+        """What follows from a refused call; with metadata and more in it, that is tried without the metadata first."""
+        if not wishes:
+            return error
+        if is_alone:
+            return Refused(str(error), wishes=wishes)
+        self._apart.add(change.inode)
+        return Superseded()
 
     async def step_aside(self, inode: Inode) -> None:
         """Give a document another name for a moment: two that swap names would wait for each other for ever."""
@@ -452,6 +494,11 @@ class Carrier:
                 else:
                     document = await self._changes.update_file(document_id, FileChange(name=name))
             self._settling.arrived(change, document, parent, asked=asked, wishes=Wishes())
+
+
+def _goes_out_of_sight(change: Change) -> bool:
+    """Whether tags are to be sent first: a document that was made private may be hidden from who did it."""
+    return change.wishes.private is True and change.wishes.tags is not msgspec.UNSET
 
 
 def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:

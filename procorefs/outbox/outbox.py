@@ -184,7 +184,7 @@ class Outbox:
             running.scope.cancel()
         elif running.number is not None and change.staged and change.staged.number != running.number:
             is_late = change.upload is not None and change.upload.is_used
-            if not is_late and change.dropped_uploads < 3:
+            if not is_late and change.gives_way:
                 change.dropped_uploads += 1
                 running.scope.cancel()
 
@@ -328,10 +328,9 @@ class Outbox:
                     self._recount(inode)
             case CheckedOut():
                 self._later(change, error, CHECKED_OUT_S)
-            case Refused(take_back=True) if change.document is not None and not isinstance(change.place, str):
-                self._tell_of(change, error)
-                self._settling.give_back(change, str(error))
-            case Refused() | StagedIncomplete():
+            case Refused():
+                self._note_refusal(change, error)
+            case StagedIncomplete():
                 self._fail(change, error)
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
@@ -347,6 +346,16 @@ class Outbox:
                 log.error("%s can't be sent, in an unforeseen way", self._view.path(inode), exc_info=error)
                 self._fail(change, error)
 
+    def _note_refusal(self, change: Change, error: Refused) -> None:
+        if error.take_back and change.document is not None:
+            self._tell_of(change, error)
+            self._settling.give_back(change, str(error))
+        elif error.wishes is not None:
+            self._tell_of(change, error)
+            self._settling.give_up_wishes(change, error.wishes, str(error))
+        else:
+            self._fail(change, error)
+
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""
         self._tally.trouble = str(error)
@@ -355,8 +364,6 @@ class Outbox:
         self._paused_until_s = trio.current_time() + wait_s
 
     def _later(self, change: Change, error: Exception, wait_s: float) -> None:
-        if self._view.change(change.inode) is not change:
-            return
         change.attempts += 1
         change.error = str(error)
         self._not_before[change.inode] = time.time() + wait_s
@@ -371,7 +378,8 @@ class Outbox:
         self._queue.touched(change.inode)
 
     def _fail(self, change: Change, error: Exception) -> None:
-        if self._view.change(change.inode) is not change:
+        if change.place is GONE and change.document is None:
+            self._settling.dismiss(change)  # removed here while Procore refused to make it
             return
         self._tell_of(change, error)
         self._settling.fail(change, str(error))
@@ -445,7 +453,7 @@ class Outbox:
         waiting = self._queue.blocked.get(change.inode)
         if change.stage is Stage.INCOMPLETE:
             return change.error or "its writer was cut off before it had closed the file"
-        return change.error or (waiting.why if waiting is not None else "")
+        return change.error or change.refused or (waiting.why if waiting is not None else "")
 
     def counts(self) -> Counts:
         return self._tally.counts()
@@ -492,10 +500,17 @@ class Outbox:
         wanted = [change.inode for change, item in self._items() if is_at_or_below(item.path, below)]
         self.hurry(below)
         for inode in wanted:
-            while self._moves(inode):
-                await self._news_of(inode)
-        left = set(wanted)
+            await self._quiet(inode)
+        strays, self._edits.strays = self._edits.strays, []
+        for inode in strays:
+            self.hurry_one(inode)
+            await self._quiet(inode)
+        left = {*wanted, *strays}
         return [item for change, item in self._items() if change.inode in left]
+
+    async def _quiet(self, inode: Inode) -> None:
+        while self._moves(inode):
+            await self._news_of(inode)
 
     def _moves(self, inode: Inode) -> bool:
         """Whether it gets on by itself."""

@@ -29,10 +29,19 @@ class Sizes:
     opened_files: int = 2_000
     big_file_bytes: int = 512 * MIB
     rounds: int = 5
+    budget_calls: int = 10_000
+    budget_hours: int = 2
 
 
 QUICK = Sizes(
-    documents=5_000, most_documents=50_000, entries=2_000, opened_files=500, big_file_bytes=64 * MIB, rounds=3
+    documents=5_000,
+    most_documents=50_000,
+    entries=2_000,
+    opened_files=500,
+    big_file_bytes=64 * MIB,
+    rounds=3,
+    budget_calls=7_500,
+    budget_hours=1,
 )
 
 
@@ -58,6 +67,11 @@ class Place:
         self._names: tuple[str, ...] = ()  # of the imported small files
         # what a killed child leaves mounted below it must not be deleted through the mount: mounts end first
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procorefs-bench-")))
+
+    def new_folder(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return folder
 
     def new_mount(self, name: str, of: Sandbox) -> Mount:
         return self._stack.enter_context(our_mount(self._folder / name, of))

@@ -3,24 +3,19 @@
 Whatever the moment: what was closed arrives byte for byte, once, and nothing else does.
 """
 
-import hashlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.mounting import Home, Mounted, ThreadOf, wait_until
+from tests.mounting import Home, Mounted, wait_until
 from tests.sandbox import SandboxHandle
-from tests.writing import Desk, sha256
+from tests.writing import sha256
 
 KILLS = 50
 LONGEST_S = 0.6
