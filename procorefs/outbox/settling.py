@@ -196,6 +196,18 @@ class Settling:
             self._forget([EntryGone(*place) for place in places])
             self._forget([ListingChanged(folder) for folder, _ in places])
 
+    def is_in_place(self, change: Change) -> None:
+        """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
+        shown = self._view.parent(change.inode)
+        if change.is_placed:
+            self._edits.follow_again(change)
+        self.settle(change)
+        now = self._view.parent(change.inode)
+        if now != shown:  # a twin of its name was there before it
+            places = [place for place in (shown, now) if place is not None]
+            self._forget([EntryGone(*place) for place in places])
+            self._forget([ListingChanged(folder) for folder, _ in places])
+
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
