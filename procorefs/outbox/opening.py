@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +118,7 @@ def open_writing(
     tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
     is_listed: Callable[[], bool],
+    looked_since: Callable[[float], Awaitable[bool]],
     forget: Callable[[Sequence[Forget]], None],
     refused: Callable[[str, str], None],
 ) -> Writing:
@@ -142,7 +143,7 @@ def open_writing(
         uploader,
         settling,
         Verifier(content, me),
-        Remover(store, own, view, client, changes, settling, flights),
+        Remover(store, own, view, client, changes, settling, flights, looked_since),
         flights,
     )
     outbox = Outbox(

@@ -495,6 +495,7 @@ class Outbox:
         """Let a change go without waiting its time."""
         self._hurried.add(inode)
         self._not_before.pop(inode, None)
+        self._outcomes.pop(inode, None)  # who has it checked out may have checked it in
         self._queue.touched(inode)
 
     async def settled(self, below: Sequence[str]) -> list[Item]:
