@@ -148,11 +148,27 @@ class Carrier:
         return node if node is not None and node.inode != change.inode else None
 
     def _folder_id(self, folder: Inode) -> DocumentId | None:
-        """A folder's document; None: the root, whose id need not be known."""
+        """A folder's document, to make something in it; None: the root, which is not named."""
+        return None if folder == ROOT else self._parent_id(folder)
+
+    def _parent_id(self, folder: Inode) -> DocumentId | None:
+        """A folder's document, to move something to it; None: the root, whose id need not be known."""
         node = self._store.by_inode(folder)
         if node is None or (node.document_id is None and folder != ROOT):
             raise Blocked(folder, "its folder is not in Procore yet")
         return node.document_id
+
+    def _moved(
+        self, known: Known, target: Place | None
+    ) -> tuple[DocumentId | msgspec.UnsetType | None, str | msgspec.UnsetType]:
+        """(folder's document, name) as a PATCH names them: what stays as it is need not be said."""
+        if target is None:
+            return msgspec.UNSET, msgspec.UNSET
+        is_elsewhere, is_renamed = known.node.parent != target.folder, known.name != target.name
+        return (
+            self._parent_id(target.folder) if is_elsewhere else msgspec.UNSET,
+            target.name if is_renamed else msgspec.UNSET,
+        )
 
     # Folders
 
@@ -200,9 +216,10 @@ class Carrier:
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
         is_alone = target is None
         wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
         fields = FolderChange(
-            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
-            name=target.name if target is not None else msgspec.UNSET,
+            parent_id=parent_id,
+            name=name,
             tracked=wishes.tracked,
             private=wishes.private,
             custom_fields=_given(wishes.custom_fields),
@@ -421,9 +438,10 @@ class Carrier:
         target = self._target(change, known)
         is_alone = target is None and sent is None
         wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
         fields = FileChange(
-            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
-            name=target.name if target is not None else msgspec.UNSET,
+            parent_id=parent_id,
+            name=name,
             upload_uuid=sent[0].uuid if sent is not None else msgspec.UNSET,
             description=wishes.description,
             tracked=wishes.tracked,

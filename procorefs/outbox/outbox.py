@@ -103,7 +103,9 @@ class Outbox:
         self._is_budget_closed = is_budget_closed
         self._is_ending = False
         self._refused = refused
-        self._hurried: set[Inode] = set()
+        self._hurried: dict[
+            Inode, float
+        ] = {}  # with the change's touched_at_s: later changes wait their time again
         self._not_before: dict[Inode, float] = {}  # wall time
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
@@ -164,7 +166,7 @@ class Outbox:
     def _let_go(self, inode: Inode) -> None:
         """There is no change any more."""
         self._queue.put(inode, None)
-        self._hurried.discard(inode)
+        self._hurried.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
 
@@ -178,7 +180,7 @@ class Outbox:
         The last call, which makes the version, is never taken back.
         """
         running = self._transfers.get(inode)
-        if running is None or self._flights.has(inode):
+        if running is None or running.scope.cancel_called or self._flights.has(inode):
             return
         if change is not running.change or not change.has_bytes:
             running.scope.cancel()
@@ -199,7 +201,7 @@ class Outbox:
             is_written=self._drafts.is_written(change.inode),
             is_read=self._drafts.is_open(change.inode) and not (is_place and change.is_folder),
             is_folder_busy=is_departure(change) and self._is_folder_busy(change),
-            is_hurried=change.inode in self._hurried,
+            is_hurried=self._hurried.get(change.inode, -1.0) >= change.touched_at_s,
             not_before_s=self._not_before.get(change.inode, 0.0),
         )
 
@@ -270,7 +272,7 @@ class Outbox:
         self._queue.block(inode, by, why)
         self._recount(inode)
         if change is not None and is_departure(change) and by not in self._queue.sending:
-            self._hurried.add(by)  # somebody needs the name
+            self._hurried[by] = change.touched_at_s  # somebody needs the name
             self._queue.touched(by)
             self._queue.block(inode, by, why)
         if self._queue.goes_in_circles(inode):
@@ -493,7 +495,9 @@ class Outbox:
 
     def hurry_one(self, inode: Inode) -> None:
         """Let a change go without waiting its time."""
-        self._hurried.add(inode)
+        change = self._view.change(inode)
+        if change is not None:
+            self._hurried[inode] = change.touched_at_s
         self._not_before.pop(inode, None)
         self._outcomes.pop(inode, None)  # who has it checked out may have checked it in
         self._queue.touched(inode)
