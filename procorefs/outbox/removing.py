@@ -6,13 +6,13 @@ was not removed here too, or has a newer version, keeps the folder, which shows 
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 import trio
 
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.verdicts import Blocked
 from procorefs.outbox.view import View
@@ -43,7 +43,7 @@ class Remover:
         changes: ProjectChanges,
         settling: Settling,
         flights: Flights,
-        looked_since: Callable[[float], Awaitable[bool]],
+        looked_since: LookedSince,
     ) -> None:
         self._store = store
         self._own = own

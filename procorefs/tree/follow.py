@@ -130,7 +130,7 @@ class Follower:
             self._tried_at_s = trio.current_time()
 
     async def looked_since(self, since_s: float) -> bool:
-        """Wait until a look that began after that moment (trio's time) is done; False: no look can tell, or none did."""
+        """Wait for a look that began after that moment (trio's time); False: none could be made."""
         for _ in range(2):  # the one under way may have asked too early
             if self.complete and self._seen_s < since_s:
                 await self._join("look", lambda: self._look(Priority.WRITING))
