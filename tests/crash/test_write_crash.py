@@ -343,7 +343,7 @@ def test_the_tree_knows_the_answer_and_the_journal_does_not(
 
 @pytest.mark.parametrize("which", ["tree.sqlite", "journal.sqlite"])
 def test_a_damaged_database(write_desk: Callable[..., Desk], which: str) -> None:
-    """With the tree gone the journal goes on; with the journal gone all staged files are kept, and the log says where."""
+    """Without the tree the journal goes on; without the journal all staged files are kept, and the log says where."""
     desk = write_desk("write_back=600")
     (desk.path / "folder").mkdir()
     (desk.path / "folder" / "old.dwg").write_bytes(b"old")
