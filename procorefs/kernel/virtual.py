@@ -5,7 +5,6 @@ that somebody else may. The kernel remembers little of it, for no notification r
 each time, attributes keep for a second. Only the bytes of a version stay in its pages, because they never change.
 """
 
-import errno
 import os
 import stat
 import time
@@ -74,12 +73,6 @@ class Virtual:
     async def _refuse(self, *_args: object, **_kwargs: object) -> None:
         raise ReadOnly
 
-    async def listxattr(self, _inode: int, _ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return []
-
-    async def getxattr(self, _inode: int, _name: bytes, _ctx: pyfuse3.RequestContext) -> bytes:
-        raise NoAttribute
-
     def path(self, number: int) -> str:
         """Whom an inode or a handle stands for, for people."""
         try:
@@ -115,7 +108,7 @@ class Virtual:
         return self._attributes(self._entry(inode))
 
     async def getxattr(self, _inode: int, _name: bytes, _ctx: object) -> bytes:
-        raise pyfuse3.FUSEError(errno.ENODATA)
+        raise NoAttribute
 
     async def listxattr(self, _inode: int, _ctx: object) -> list[bytes]:
         return []
