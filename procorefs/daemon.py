@@ -40,6 +40,7 @@ from procorefs.locks.opening import Locking, open_locks
 from procorefs.metadata.attributes import Attributes
 from procorefs.metadata.opening import open_attributes, open_knowledge
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
+from procorefs.outbox.view import View
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
@@ -50,10 +51,11 @@ from procorefs.report import Reporter
 from procorefs.status import MountStatus, as_file
 from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
-from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged
+from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.store import TreeStore
 from procorefs.versions.below import Below
 from procorefs.versions.histories import Histories
+from procorefs.versions.numbers import FIRST_VIRTUAL
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +162,7 @@ class _Daemon:
                 client,
                 me,
                 changes=not options.ro,
-                node_of=base.view.by_inode,
+                node_of=partial(_node_of, base.view),
                 is_unsent=lambda inode: writing.outbox.state_of(inode)[0] in _UNSENT,
                 forget=self._forget,
             )
@@ -313,6 +315,11 @@ class _Daemon:
                     self._notifier.inode(inode)
                 case InodeChanged(inode):
                     self._notifier.attributes(inode)
+
+
+def _node_of(view: View, inode: Inode) -> Node | None:
+    """What can be checked out: not what lies below `.procore`, which is locked between the programs here alone."""
+    return view.by_inode(inode) if inode < FIRST_VIRTUAL else None
 
 
 def _following(

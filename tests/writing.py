@@ -25,7 +25,7 @@ from tests.mounting import Mounted
 from tests.sandbox import SandboxHandle
 
 COMMAND_TIMEOUT_S = 120.0
-SYNC_TIMEOUT_S = 120.0
+SYNC_TIMEOUT_S = 20.0
 
 
 @dataclass(slots=True)
@@ -114,6 +114,11 @@ class Desk:
 
     def waiting(self, *paths: str) -> list[Item]:
         return ask(self._socket, WaitingRequest(paths or ("",)), Remaining).items
+
+    def staged(self) -> list[Path]:
+        """The files in the staging folder: bytes that are not, or not yet known to be, in Procore."""
+        folders = self.mounted.home.state.rglob("staging")
+        return [path for folder in folders for path in folder.iterdir()]
 
     def files(self) -> dict[str, InProcore]:
         """By path from the project's root, without the first slash."""

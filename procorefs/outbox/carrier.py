@@ -34,7 +34,8 @@ from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -147,11 +148,27 @@ class Carrier:
         return node if node is not None and node.inode != change.inode else None
 
     def _folder_id(self, folder: Inode) -> DocumentId | None:
-        """A folder's document; None: the root, whose id need not be known."""
+        """A folder's document, to make something in it; None: the root, which is not named."""
+        return None if folder == ROOT else self._parent_id(folder)
+
+    def _parent_id(self, folder: Inode) -> DocumentId | None:
+        """A folder's document, to move something to it; None: the root, whose id need not be known."""
         node = self._store.by_inode(folder)
         if node is None or (node.document_id is None and folder != ROOT):
             raise Blocked(folder, "its folder is not in Procore yet")
         return node.document_id
+
+    def _moved(
+        self, known: Known, target: Place | None
+    ) -> tuple[DocumentId | msgspec.UnsetType | None, str | msgspec.UnsetType]:
+        """(folder's document, name) as a PATCH names them: what stays as it is need not be said."""
+        if target is None:
+            return msgspec.UNSET, msgspec.UNSET
+        is_elsewhere, is_renamed = known.node.parent != target.folder, known.name != target.name
+        return (
+            self._parent_id(target.folder) if is_elsewhere else msgspec.UNSET,
+            target.name if is_renamed else msgspec.UNSET,
+        )
 
     # Folders
 
@@ -174,7 +191,7 @@ class Carrier:
         elif change.wishes.tags is not msgspec.UNSET:
             await self._tags(change)
         else:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
 
     async def _make_folder(self, change: Change, target: Place) -> None:
         wishes = self._taken_along(change, is_alone=False)
@@ -199,9 +216,10 @@ class Carrier:
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
         is_alone = target is None
         wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
         fields = FolderChange(
-            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
-            name=target.name if target is not None else msgspec.UNSET,
+            parent_id=parent_id,
+            name=name,
             tracked=wishes.tracked,
             private=wishes.private,
             custom_fields=_given(wishes.custom_fields),
@@ -269,7 +287,7 @@ class Carrier:
         elif change.wishes.tags is not msgspec.UNSET:
             await self._tags(change)
         elif known is not None:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
         else:
             raise Refused("its bytes are not there any more: write it anew")
 
@@ -316,10 +334,10 @@ class Carrier:
             self._settling.thaw(change, file)
 
     def _check_wanted(self, change: Change, file: StagedFile) -> None:
-        """Raises Superseded when newer bytes were flushed, or none are wanted any more."""
-        if not self._settling.is_current(change):
+        """Raises Superseded when none are wanted any more, or newer ones, unless it gave way to such too often."""
+        if not self._settling.is_current(change) or change.staged is None:
             raise Superseded
-        if change.staged is None or change.staged.number != file.number:
+        if change.staged.number != file.number and change.gives_way:
             raise Superseded
 
     def _name(self, change: Change) -> str:
@@ -420,9 +438,10 @@ class Carrier:
         target = self._target(change, known)
         is_alone = target is None and sent is None
         wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
         fields = FileChange(
-            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
-            name=target.name if target is not None else msgspec.UNSET,
+            parent_id=parent_id,
+            name=name,
             upload_uuid=sent[0].uuid if sent is not None else msgspec.UNSET,
             description=wishes.description,
             tracked=wishes.tracked,
@@ -443,7 +462,9 @@ class Carrier:
                 if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
                     self._settling.begin_anew(change)
                     return
-                wishes = Wishes()  # the earlier call may have carried others
+                # The earlier call may have carried other wishes, or have been meant for another place.
+                wishes = Wishes()
+                target = Place(self._folder_of(document, known), document.name)
             except (Forbidden, Invalid) as error:
                 if sent is not None:
                     sent[0].is_used = False
@@ -454,6 +475,11 @@ class Carrier:
                 raise
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+
+    def _folder_of(self, document: Document, known: Known) -> Inode:
+        """Where Procore says that the document lies."""
+        parent = self._store.known(document.parent_id) if document.parent_id is not None else None
+        return parent.node.inode if parent is not None else known.node.parent or ROOT
 
     # Metadata
 

@@ -16,6 +16,9 @@ from procorefs.procore.models import DocumentId, Kind, Version, VersionId
 from procorefs.procore.wire_uploads import SegmentedUpload, WholeUpload
 from procorefs.tree.nodes import Inode, Kept
 
+MOST_DROPPED = 3
+"""Uploads in a row that give way to newer bytes; the next one is let through."""
+
 
 class Place(msgspec.Struct, frozen=True):
     """A folder and the name in it, as Procore is to have it."""
@@ -131,6 +134,11 @@ class Change(msgspec.Struct, omit_defaults=True):
     failed_at_s: float = 0.0
     dropped_uploads: int = 0
     """Uploads in a row that gave way to newer bytes."""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether an upload is dropped for newer bytes: one after the other would never end."""
+        return self.dropped_uploads < MOST_DROPPED
 
     @property
     def is_folder(self) -> bool:

@@ -81,6 +81,9 @@ class Edits:
             [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
         )
         """Of the last entry of bytes in the journal; see Change.sequence."""
+        self.strays: list[Inode] = []
+        """Documents that nobody wanted any more when they had been made: who waits for all to be done waits for them,
+        too, and takes them off."""
         self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
         """Told of everything that was written down (durability.py)."""
         drafts.will_overwrite = self.will_overwrite
@@ -191,7 +194,7 @@ class Edits:
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.flights.has(node.inode):
+            if change.document is None and not self._neighbours.flights.makes(node.inode):
                 self._forget(change)
             else:
                 change.seen = node.version
@@ -433,7 +436,8 @@ class Edits:
         self._own.put(document, change.inode, parent, None, asked=asked)
         self._view.lay(change)
         self._write(change)
-        self.pass_on(change)
+        if not self.pass_on(change):
+            self.strays.append(change.inode)
 
     def follow_if_there(self, change: Change) -> None:
         """A change whose place is where Procore has the document needs none of its own."""

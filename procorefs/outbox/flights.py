@@ -47,6 +47,11 @@ class Flights:
         finally:
             del self._by_inode[inode]
 
+    def makes(self, inode: Inode) -> bool:
+        """Whether a document is being made."""
+        flight = self._by_inode.get(inode)
+        return flight is not None and flight.document is None
+
     def has(self, inode: Inode) -> bool:
         return inode in self._by_inode
 

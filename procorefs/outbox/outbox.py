@@ -103,7 +103,9 @@ class Outbox:
         self._is_budget_closed = is_budget_closed
         self._is_ending = False
         self._refused = refused
-        self._hurried: set[Inode] = set()
+        self._hurried: dict[
+            Inode, float
+        ] = {}  # with the change's touched_at_s: later changes wait their time again
         self._not_before: dict[Inode, float] = {}  # wall time
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
@@ -164,7 +166,7 @@ class Outbox:
     def _let_go(self, inode: Inode) -> None:
         """There is no change any more."""
         self._queue.put(inode, None)
-        self._hurried.discard(inode)
+        self._hurried.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
 
@@ -178,13 +180,13 @@ class Outbox:
         The last call, which makes the version, is never taken back.
         """
         running = self._transfers.get(inode)
-        if running is None or self._flights.has(inode):
+        if running is None or running.scope.cancel_called or self._flights.has(inode):
             return
         if change is not running.change or not change.has_bytes:
             running.scope.cancel()
         elif running.number is not None and change.staged and change.staged.number != running.number:
             is_late = change.upload is not None and change.upload.is_used
-            if not is_late and change.dropped_uploads < 3:
+            if not is_late and change.gives_way:
                 change.dropped_uploads += 1
                 running.scope.cancel()
 
@@ -199,7 +201,7 @@ class Outbox:
             is_written=self._drafts.is_written(change.inode),
             is_read=self._drafts.is_open(change.inode) and not (is_place and change.is_folder),
             is_folder_busy=is_departure(change) and self._is_folder_busy(change),
-            is_hurried=change.inode in self._hurried,
+            is_hurried=self._hurried.get(change.inode, -1.0) >= change.touched_at_s,
             not_before_s=self._not_before.get(change.inode, 0.0),
         )
 
@@ -270,7 +272,7 @@ class Outbox:
         self._queue.block(inode, by, why)
         self._recount(inode)
         if change is not None and is_departure(change) and by not in self._queue.sending:
-            self._hurried.add(by)  # somebody needs the name
+            self._hurried[by] = change.touched_at_s  # somebody needs the name
             self._queue.touched(by)
             self._queue.block(inode, by, why)
         if self._queue.goes_in_circles(inode):
@@ -308,7 +310,11 @@ class Outbox:
             self._troubles, self._paused_until_s = 0, 0.0
             self._not_before.pop(inode, None)
         else:
-            self._note_failure(inode, change, error)
+            try:
+                self._note_failure(inode, change, error)
+            except sqlite3.Error as refused:  # a full disk: it is in memory, and must not end the mount
+                log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
         if self._view.change(inode) is not change:
@@ -364,8 +370,6 @@ class Outbox:
         self._paused_until_s = trio.current_time() + wait_s
 
     def _later(self, change: Change, error: Exception, wait_s: float) -> None:
-        if self._view.change(change.inode) is not change:
-            return
         change.attempts += 1
         change.error = str(error)
         self._not_before[change.inode] = time.time() + wait_s
@@ -380,7 +384,8 @@ class Outbox:
         self._queue.touched(change.inode)
 
     def _fail(self, change: Change, error: Exception) -> None:
-        if self._view.change(change.inode) is not change:
+        if change.place is GONE and change.document is None:
+            self._settling.dismiss(change)  # removed here while Procore refused to make it
             return
         self._tell_of(change, error)
         self._settling.fail(change, str(error))
@@ -490,7 +495,9 @@ class Outbox:
 
     def hurry_one(self, inode: Inode) -> None:
         """Let a change go without waiting its time."""
-        self._hurried.add(inode)
+        change = self._view.change(inode)
+        if change is not None:
+            self._hurried[inode] = change.touched_at_s
         self._not_before.pop(inode, None)
         self._queue.touched(inode)
 
@@ -501,10 +508,17 @@ class Outbox:
         wanted = [change.inode for change, item in self._items() if is_at_or_below(item.path, below)]
         self.hurry(below)
         for inode in wanted:
-            while self._moves(inode):
-                await self._news_of(inode)
-        left = set(wanted)
+            await self._quiet(inode)
+        strays, self._edits.strays = self._edits.strays, []
+        for inode in strays:
+            self.hurry_one(inode)
+            await self._quiet(inode)
+        left = {*wanted, *strays}
         return [item for change, item in self._items() if change.inode in left]
+
+    async def _quiet(self, inode: Inode) -> None:
+        while self._moves(inode):
+            await self._news_of(inode)
 
     def _moves(self, inode: Inode) -> bool:
         """Whether it gets on by itself."""

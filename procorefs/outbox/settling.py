@@ -22,7 +22,8 @@ from procorefs.procore.models import Document, DocumentId
 from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,18 @@ class Settling:
         self._edits.dismiss(change)
         now = self._view.parent(change.inode)
         if now != shown:
+            places = [place for place in (shown, now) if place is not None]
+            self._forget([EntryGone(*place) for place in places])
+            self._forget([ListingChanged(folder) for folder, _ in places])
+
+    def is_in_place(self, change: Change) -> None:
+        """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
+        shown = self._view.parent(change.inode)
+        if change.is_placed:
+            self._edits.follow_again(change)
+        self.settle(change)
+        now = self._view.parent(change.inode)
+        if now != shown:  # a twin of its name was there before it
             places = [place for place in (shown, now) if place is not None]
             self._forget([EntryGone(*place) for place in places])
             self._forget([ListingChanged(folder) for folder, _ in places])

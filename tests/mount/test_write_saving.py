@@ -252,4 +252,4 @@ def test_every_way_to_save_is_one_version(
     assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
     assert desk.binned() == []
     if write_back != "0":
-        assert calls.writes <= 2 * len(SAVES), calls.by_route
+        assert calls.uploads == len(SAVES), calls.other  # flock(2) of some programs costs calls as well
