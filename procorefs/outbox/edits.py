@@ -781,6 +781,18 @@ class Edits:
         self._view.lay(change)
         self._write(change)
 
+    def succeed(self, inode: Inode, successor: Inode) -> None:
+        """A document goes on as another inode: what is wanted of it is wanted there."""
+        change = self._view.change(inode)
+        if change is None or change.document is None:
+            return
+        self._view.lift(change)
+        self._journal.drop(inode)
+        change.inode = successor
+        self._view.lay(change)
+        self._write(change)
+        self._neighbours.touched(inode)
+
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it."""
         self._replace(change, FOLLOW)

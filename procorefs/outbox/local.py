@@ -16,6 +16,8 @@ class LocalWork:
         self._drafts = drafts
         self.pin: Callable[[Node, Place], None] = _nobody_pins
         """Edits.pin: the edits are built later, on top of what asks here."""
+        self.succeeded: Callable[[Inode, Inode], None] = _nobody_succeeds
+        """Edits.succeed."""
 
     def is_open(self, inode: Inode) -> bool:
         return self._drafts.is_open(inode)
@@ -65,6 +67,10 @@ class LocalWork:
         node = self._view.by_inode(inode)
         if node is not None:
             self.pin(node, place)
+
+
+def _nobody_succeeds(_inode: Inode, _successor: Inode) -> None:
+    """As long as nothing can be written."""
 
 
 def _nobody_pins(_node: Node, _place: Place) -> None:
