@@ -728,7 +728,8 @@ class Edits:
         if isinstance(change.place, Place):
             self._note_folder(change.place.folder)
         self._journal.put(change)
-        draft = self._drafts.get(change.inode) if change.staged is not None else None
+        is_flushed = change.staged is not None and change.stage is not Stage.OPEN
+        draft = self._drafts.get(change.inode) if is_flushed else None
         self.journaled(change.inode, draft.file if draft is not None else None)
 
     def _note_folder(self, folder: Inode) -> None:
