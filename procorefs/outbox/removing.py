@@ -8,9 +8,10 @@ import logging
 
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change
+from procorefs.outbox.errors import NotEmpty
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.settling import Settling
-from procorefs.outbox.verdicts import Blocked
+from procorefs.outbox.verdicts import Blocked, Refused
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
@@ -27,7 +28,7 @@ MOST_NAMED = 3
 
 
 class Remover:
-    """Carries out removals; raises Blocked and ProcoreError."""
+    """Carries out removals; raises Blocked, Refused and ProcoreError."""
 
     def __init__(
         self,
@@ -85,11 +86,10 @@ class Remover:
             if not await self._may_remove_folder(change):
                 return
         elif not same_bytes(known.node.version, change.seen):
-            self._settling.give_back(
-                change,
+            raise Refused(
                 "somebody made a newer version of it: it was not deleted; look at it and delete it again",
+                take_back=True,
             )
-            return
         await self._delete(change)
 
     async def _delete(self, change: Change) -> None:
@@ -105,8 +105,7 @@ class Remover:
             except NotFound:
                 log.debug("Document %d was deleted in Procore already.", document_id)
             except (Forbidden, Invalid) as error:
-                self._settling.give_back(change, str(error))
-                return
+                raise Refused(str(error), take_back=True) from error
             self._own.removed(document_id, asked=asked)
         if change.place is GONE:
             self._settling.dismiss(change)
@@ -124,8 +123,8 @@ class Remover:
             return False
         unseen = [document for document in below if not self._is_removed(document)]
         if unseen:
-            self._settling.give_back(change, _sentence(unseen))
-            return False
+            self._settling.doubt(change.inode)
+            raise Refused(_sentence(unseen), take_back=True) from NotEmpty()
         return True
 
     def _is_removed(self, document: Document) -> bool:

@@ -193,6 +193,13 @@ class Settling:
         self._forget([ListingChanged(folder) for folder, _ in places])
         self._forget([InodeChanged(change.inode, data=False)])
 
+    def doubt(self, folder: Inode) -> None:
+        """The folder holds what the tree does not know: it, and what is below, is listed when somebody looks."""
+        with self._store.transaction():
+            self._store.set_listed(folder, False)
+            self._store.unlist_below(folder)
+        self._forget([ListingChanged(folder)])
+
     def fail(self, change: Change, why: str) -> None:
         """Refused for good: it stays as it is until somebody says what to do."""
         change.stage, change.error, change.failed_at_s = Stage.FAILED, why, time.time()
