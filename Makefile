@@ -41,7 +41,7 @@ unit: $(READY)
 	$(BIN)/python -m pytest
 
 bench: $(READY) ## figures beside rclone mount; takes some minutes
-	scripts/debian-packages $(DEBIAN_BENCH)
+	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
 	$(BIN)/python scripts/bench.py
 
 install: $(READY) ## let mount(8), /etc/fstab and everybody's shell find the commands (as root)

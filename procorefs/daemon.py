@@ -37,7 +37,10 @@ from procorefs.kernel.session import MountRefused, Session
 from procorefs.kernel.virtual import Virtual
 from procorefs.limiter import LOCAL, budget_key, open_limiter
 from procorefs.locks.opening import Locking, open_locks
+from procorefs.metadata.attributes import Attributes
+from procorefs.metadata.opening import open_attributes, open_knowledge
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
+from procorefs.outbox.view import View
 from procorefs.ownership import owned
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.downloads import Downloads
@@ -48,10 +51,11 @@ from procorefs.report import Reporter
 from procorefs.status import MountStatus, as_file
 from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
-from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged
+from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.store import TreeStore
 from procorefs.versions.below import Below
 from procorefs.versions.histories import Histories
+from procorefs.versions.numbers import FIRST_VIRTUAL
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +141,15 @@ class _Daemon:
         with ExitStack() as stack:
             base = open_base(state_dir, store, content, options)
             stack.callback(base.close)
+            knowledge = open_knowledge(store, client, freshness_s=options.freshness_s)
             follower = Follower(
-                store, base.absorber, client, client.limiter, self._forget, freshness_s=options.freshness_s
+                store,
+                base.absorber,
+                client,
+                client.limiter,
+                self._forget,
+                freshness_s=options.freshness_s,
+                changed=knowledge.tags.doubt,
             )
             titles = Titles(client, store)
             if not follower.complete:
@@ -151,7 +162,7 @@ class _Daemon:
                 client,
                 me,
                 changes=not options.ro,
-                node_of=base.view.by_inode,
+                node_of=partial(_node_of, base.view),
                 is_unsent=lambda inode: writing.outbox.state_of(inode)[0] in _UNSENT,
                 forget=self._forget,
             )
@@ -162,10 +173,20 @@ class _Daemon:
                 content,
                 me,
                 options,
+                tags=knowledge.tags,
                 holder_of=locking.locks.holder_name,
                 is_listed=lambda: follower.complete,
                 forget=self._forget,
                 refused=self._refusals.add,
+            )
+            xattrs = open_attributes(
+                base.view,
+                writing.edits,
+                knowledge,
+                client,
+                base.journal.attributed,
+                state_of=writing.outbox.state_of,
+                written=lambda inode: writing.durability.journaled(inode, None),
             )
             reporter = Reporter(self._mount, client, titles, follower, cache, self._refusals, writing.outbox)
             histories = Histories(base.view, client)
@@ -178,13 +199,14 @@ class _Daemon:
                 _ownership(self._mount),
             )
             files = OpenFiles(content, siblings, base.drafts)
-            operations = self._operations_of(base, writing, locking, follower, files, names, virtual)
+            operations = self._operations_of(base, writing, locking, follower, files, xattrs, names, virtual)
             flocks = Flocks(locking.locks, operations.errno_of_flock)
             async with trio.open_nursery() as rooms:
                 await rooms.start(self._notifier.run)
                 await rooms.start(content.run)
                 await rooms.start(siblings.run)
                 await rooms.start(follower.run)
+                await rooms.start(knowledge.run)
                 await rooms.start(histories.run)
                 await rooms.start(writing.durability.run)
                 await rooms.start(locking.check_outs.run)
@@ -211,6 +233,7 @@ class _Daemon:
         locking: Locking,
         follower: Follower,
         files: OpenFiles,
+        xattrs: Attributes,
         names: Names,
         virtual: Virtual,
     ) -> Operations:
@@ -222,6 +245,7 @@ class _Daemon:
             names=names,
             follower=follower,
             files=files,
+            xattrs=xattrs,
             lock_files=LockFiles(
                 base.view, locking.check_outs, locking.office if options.office_locks else None
             ),
@@ -291,6 +315,11 @@ class _Daemon:
                     self._notifier.inode(inode)
                 case InodeChanged(inode):
                     self._notifier.attributes(inode)
+
+
+def _node_of(view: View, inode: Inode) -> Node | None:
+    """What can be checked out: not what lies below `.procore`, which is locked between the programs here alone."""
+    return view.by_inode(inode) if inode < FIRST_VIRTUAL else None
 
 
 def _following(

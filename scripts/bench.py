@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from bench import calls, scale, speed
+from bench import budget, calls, scale, speed, writing
 from bench.embedded import BenchFailed
 from bench.machine import machine_facts
 from bench.place import QUICK, Place, Sizes
@@ -29,6 +29,8 @@ BENCHMARKS: dict[str, Callable[[Place], Iterator[Figure]]] = {
     "open": speed.open_files,
     "read": speed.read_cached,
     "uncached": speed.read_uncached,
+    "write": writing.write,
+    "budget": budget.budget,
 }
 
 

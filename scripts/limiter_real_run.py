@@ -1,7 +1,7 @@
-"""Real processes of two hosts, a real Redis and the sandbox over HTTP, with an hour that takes less than a minute.
+"""Real processes of two hosts, a real Redis and the sandbox over HTTP, with an hour that takes minutes.
 
-Prints what the server granted in each of its hours beside what it allowed, the answers 429, and how long calls for
-which somebody waits had to wait.
+Tells what part of each full hour was used beside another program, the answers 429, and how long calls for which
+somebody waits had to wait.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import trio
@@ -20,6 +22,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from procorefs.limiter import Priority, open_limiter
+from procorefs.limiter.learning import MOST_BURST
 from procorefs.limiter.redis_store import RedisStore
 from procorefs.limiter.redis_wire import parse_address
 from procorefs.limiter.state import State
@@ -28,12 +31,22 @@ from tests.sandbox import SandboxHandle, running_sandbox
 
 HOSTS, PROCESSES, WORKERS = 2, 4, 2
 STOLEN = 0.1
+HOUR_S, HOURLY, SPIKE = 120, 1200, 250  # both windows allow ten times the calls a second of a real hour
 PERSON_EVERY_S = 40.0  # in each process
+
+
+class Call(NamedTuple):
+    """One call of a process, as it tells it."""
+
+    priority: int
+    answered_s: float
+    waited_s: float
+    status: int
 
 
 async def process(url: str, token: str, path: str, redis: str, folder: str, until_s: float) -> None:
     """One process: two tasks that migrate, and now and then somebody who waits."""
-    calls: list[tuple[int, float, float, int]] = []
+    calls: list[Call] = []
     async with open_limiter(Path(folder), "key", redis) as limiter, httpx.AsyncClient(base_url=url) as client:
 
         async def call(priority: Priority) -> None:
@@ -46,7 +59,7 @@ async def process(url: str, token: str, path: str, redis: str, folder: str, unti
                 status, headers = answer.status_code, answer.headers
             finally:
                 limiter.observe(status, headers)
-            calls.append((int(priority), time.time(), waited_s, status))
+            calls.append(Call(int(priority), time.time(), waited_s, status))
 
         async def migrate() -> None:
             while time.time() < until_s:
@@ -65,14 +78,12 @@ async def process(url: str, token: str, path: str, redis: str, folder: str, unti
     print(json.dumps(calls))
 
 
-def steal(sandbox: SandboxHandle, hourly: int, hour_s: int, until_s: float) -> int:
-    """Another program with the same client id; returns how many calls it made."""
-    stolen = 0
-    while time.time() < until_s:
-        time.sleep(random.expovariate(STOLEN * hourly / hour_s))
+def steal(sandbox: SandboxHandle, hourly: int, hour_s: int, until_s: float, stolen_s: list[float]) -> None:
+    """Another program with the same client id; notes when it made a call."""
+    while (next_s := time.time() + random.expovariate(STOLEN * hourly / hour_s)) < until_s:
+        time.sleep(next_s - time.time())
         sandbox.faults(use_calls=1)
-        stolen += 1
-    return stolen
+        stolen_s.append(time.time())
 
 
 def shorten(redis: RedisServer, hour_s: int) -> None:
@@ -89,24 +100,56 @@ def shorten(redis: RedisServer, hour_s: int) -> None:
     trio.run(change)
 
 
-def run(hour_s: int, hours: int, hourly: int, spike: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of it."""
+
+    hour_s: int
+    hourly: int
+    throttled: int
+    granted: list[int]
+    """In each full hour of the server."""
+    stolen: list[int]
+    """By another program, in the same hours."""
+    waits_s: list[float]
+    """Of calls for which somebody waits, shortest first; but not of those who came when the hour was spent."""
+    came_too_late: int
+
+    def used(self) -> list[float]:
+        """Of what the other program left."""
+        return [
+            granted / (self.hourly - stolen)
+            for granted, stolen in zip(self.granted, self.stolen, strict=True)
+        ]
+
+    def percentile_s(self, percent: float) -> float:
+        waits_s = self.waits_s
+        return waits_s[min(len(waits_s) - 1, int(len(waits_s) * percent / 100))] if waits_s else 0.0
+
+
+def run(hour_s: int, hours: int, hourly: int, spike: int) -> Ran:
+    """So many full hours, after a part of one: when ours begin nobody knows how much of it is over."""
     options = ["--hour-seconds", str(hour_s), "--hourly", str(hourly), "--spike", str(spike)]
     with tempfile.TemporaryDirectory() as folder, running_sandbox(*options) as sandbox:
         redis = RedisServer(Path(folder))
         redis.start()
         try:
             shorten(redis, hour_s)
-            _measure(sandbox, redis, Path(folder), hour_s, hours, hourly)
+            return _measure(sandbox, redis, Path(folder), hour_s, hours, hourly)
         finally:
             redis.stop()
 
 
 def _measure(
     sandbox: SandboxHandle, redis: RedisServer, folder: Path, hour_s: int, hours: int, hourly: int
-) -> None:
-    until_s = time.time() + hour_s * hours + 5
+) -> Ran:
     token = sandbox.token()
+    sandbox.faults(use_calls=1)  # the other program begins the server's hour
+    begun_s = float(int(time.time()))
+    stolen_s = [begun_s]
+    until_s = begun_s + hour_s * (hours + 1)
     command = [sys.executable, __file__, "--process", sandbox.url, token, "/rest/v1.0/me", redis.url]
+    steal(sandbox, hourly, hour_s, begun_s + hour_s / 4, stolen_s)
     children = [
         subprocess.Popen(
             [*command, str(folder / f"host{number % HOSTS}"), str(until_s)],
@@ -116,21 +159,39 @@ def _measure(
         )
         for number in range(HOSTS * PROCESSES)
     ]
-    stolen = steal(sandbox, hourly, hour_s, until_s)
+    steal(sandbox, hourly, hour_s, until_s, stolen_s)
     outputs = [child.communicate(timeout=60)[0] for child in children]
-    calls = sorted((call for output in outputs for call in json.loads(output)), key=lambda call: call[1])
-    waits = sorted(call[2] for call in calls if call[0] == Priority.INTERACTIVE)
-    begun_s = calls[0][1]
-    granted = [
-        sum(call[3] == 200 and begun_s + n * hour_s <= call[1] < begun_s + (n + 1) * hour_s for call in calls)
-        for n in range(hours)
-    ]
-    print(
-        f"{HOSTS} hosts x {PROCESSES} processes, hours of {hour_s} s with {hourly} calls, {stolen} taken by others"
+    calls = [Call(*call) for output in outputs for call in json.loads(output)]
+    granted_s = [call.answered_s for call in calls if call.status == 200]
+    counted_s = sorted(granted_s + stolen_s)
+    all_hours_s = _server_hours(counted_s, hour_s)
+    hours_s = all_hours_s[1 : hours + 1]
+
+    def left(at_s: float) -> int:
+        """Calls of the server's hour."""
+        begun_s = max((start_s for start_s in all_hours_s if start_s <= at_s), default=all_hours_s[0])
+        return hourly - sum(begun_s <= one_s <= at_s for one_s in counted_s)
+
+    people = [call for call in calls if call.priority == Priority.INTERACTIVE]
+    in_time = [call for call in people if left(call.answered_s - call.waited_s) > MOST_BURST]
+    return Ran(
+        hour_s,
+        hourly,
+        sum(call.status == 429 for call in calls),
+        [sum(start_s <= at_s < start_s + hour_s for at_s in granted_s) for start_s in hours_s],
+        [sum(start_s <= at_s < start_s + hour_s for at_s in stolen_s) for start_s in hours_s],
+        sorted(call.waited_s for call in in_time),
+        len(people) - len(in_time),
     )
-    print(f"answers 429: {sum(call[3] == 429 for call in calls)}")
-    print(f"calls in each hour: {granted}; together {sum(granted)} of {hourly * hours - stolen}")
-    print(f"calls that somebody waits for: {len(waits)}, p99 {waits[int(len(waits) * 0.99)]:.2f} s")
+
+
+def _server_hours(calls_s: list[float], hour_s: int) -> list[float]:
+    """When the server's hours began: with the first call after the end of the one before, on a whole second."""
+    hours_s = [float(int(calls_s[0]))]
+    for called_s in calls_s:
+        if called_s >= hours_s[-1] + hour_s:
+            hours_s.append(float(int(called_s)))
+    return hours_s
 
 
 def main() -> None:
@@ -139,12 +200,20 @@ def main() -> None:
         trio.run(process, url, token, path, redis, folder, float(until_s))
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hour-seconds", type=int, default=60)
-    parser.add_argument("--hours", type=int, default=3)
-    parser.add_argument("--hourly", type=int, default=120)
-    parser.add_argument("--spike", type=int, default=25)
+    parser.add_argument("--hour-seconds", type=int, default=HOUR_S)
+    parser.add_argument("--hours", type=int, default=2)
+    parser.add_argument("--hourly", type=int, default=HOURLY)
+    parser.add_argument("--spike", type=int, default=SPIKE)
     chosen = parser.parse_args()
-    run(chosen.hour_seconds, chosen.hours, chosen.hourly, chosen.spike)
+    ran = run(chosen.hour_seconds, chosen.hours, chosen.hourly, chosen.spike)
+    print(f"{HOSTS} hosts x {PROCESSES} processes, hours of {ran.hour_s} s with {ran.hourly} calls")
+    print(f"answers 429: {ran.throttled}")
+    for granted, stolen, used in zip(ran.granted, ran.stolen, ran.used(), strict=True):
+        print(f"a full hour: {granted} calls, {stolen} by another program: {used:.1%} of what that left")
+    print(
+        f"calls that somebody waits for: {len(ran.waits_s)}, p99 {ran.percentile_s(99):.2f} s;"
+        f" {ran.came_too_late} more came when the hour was spent"
+    )
 
 
 if __name__ == "__main__":

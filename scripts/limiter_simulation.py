@@ -1,8 +1,8 @@
 """Eight processes on two hosts share one call budget with a stranger, on a clock that only moves when all wait.
 
 The server is the sandbox's own account of the two windows, fixed or rolling, and reports the window with fewer calls
-left or that with the smaller share left. Printed a case: answers 429, the part of the available calls that was used
-in the worst full hour, and how long calls of each class waited.
+left or that with the smaller share left. Printed for each case: answers 429, the part of the available calls that was
+used in the worst full hour, and how long calls of each class waited.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from tests.mounting import Mounted
 from tests.sandbox import SandboxHandle
 
 COMMAND_TIMEOUT_S = 120.0
-SYNC_TIMEOUT_S = 120.0
+SYNC_TIMEOUT_S = 20.0
 
 
 @dataclass(slots=True)

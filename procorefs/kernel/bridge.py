@@ -80,6 +80,9 @@ class Bridge:
     take_request: Callable[[], Request | None] = staticmethod(_bridge.take_request)
     """The kernel's request, at the first line of its handler; None when it was taken already."""
 
+    setxattr_flags: Callable[[], int] = staticmethod(_bridge.setxattr_flags)
+    """XATTR_CREATE and XATTR_REPLACE, at the first line of setxattr's handler."""
+
     interrupt_count: Callable[[], int] = staticmethod(_bridge.interrupt_count)
     """How many interrupts the kernel has sent, to handlers that listened and to others."""
 
@@ -90,6 +93,16 @@ class Bridge:
         (design.md, The native bridge)
         """
         _bridge.set_opendir_policy(keep)
+
+    def set_writer(self, write: Callable[[int, int, memoryview], bool]) -> None:
+        """Ask *write* first at every write: True, it has written all bytes; False or an exception, the handler does.
+
+        It must not block, gets (handle, offset, bytes) and may not keep the bytes.
+        """
+        _bridge.set_writer(write)
+
+    request_comes: Callable[[int], bool] = staticmethod(_bridge.request_comes)
+    """Whether the kernel has a request for us, now or within so many nanoseconds, for which it blocks."""
 
     def set_flock_handler(
         self, lock: Callable[[Flock], object], closed: Callable[[int, int, int], object]

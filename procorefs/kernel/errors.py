@@ -7,6 +7,15 @@ from typing import NamedTuple
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
 from procorefs.locks.table import WouldBlock
+from procorefs.metadata.errors import (
+    AttributeExists,
+    BadValue,
+    NoAttribute,
+    NoSuchKind,
+    NotKnownYet,
+    NotSettable,
+    TooMuch,
+)
 from procorefs.outbox.errors import (
     Exists,
     HeldByOther,
@@ -86,6 +95,13 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NotSupported, Answer(errno.EPERM, logging.DEBUG)),
     (NotPermitted, Answer(errno.EACCES, logging.INFO)),
     (HeldByOther, Answer(errno.EBUSY, logging.INFO)),
+    (NoAttribute, Answer(errno.ENODATA, logging.DEBUG)),
+    (AttributeExists, Answer(errno.EEXIST, logging.DEBUG)),
+    (NoSuchKind, Answer(errno.EOPNOTSUPP, logging.DEBUG)),
+    (NotSettable, Answer(errno.EPERM, logging.DEBUG)),
+    (BadValue, Answer(errno.EINVAL, logging.INFO)),
+    (NotKnownYet, Answer(errno.EAGAIN, logging.INFO)),
+    (TooMuch, Answer(errno.ENOSPC, logging.INFO)),
     (StagingFull, Answer(errno.ENOSPC, logging.WARNING)),
     (StagedIncomplete, Answer(errno.EIO, logging.ERROR)),
     (Refused, Answer(errno.EIO, logging.WARNING)),

@@ -25,6 +25,7 @@ from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.virtual import Virtual
+from procorefs.metadata.attributes import Attributes, Caller
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.errors import NotPermitted
 from procorefs.outbox.finding import find_child
@@ -128,6 +129,7 @@ class Rooms:
     names: Names
     follower: Follower
     files: OpenFiles
+    xattrs: Attributes
     lock_files: LockFiles
     notifier: Notifier
     ownership: Ownership
@@ -142,6 +144,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.bridge = rooms.bridge
         self.files = rooms.files
+        self._xattrs = rooms.xattrs
         self._lock_files = rooms.lock_files
         self._view = rooms.view
         self._store = rooms.view.store
@@ -304,7 +307,11 @@ class Operations(pyfuse3.Operations):
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
         # reading, past every signal.
-        return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+        return self._opened(self.open_to_read(node))
+
+    def _opened(self, handle: int) -> pyfuse3.FileInfo:
+        """What the kernel is told of a handle."""
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True, direct_io=self.files.get(handle).goes_past_pages)
 
     def _open_shown(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
         """A lock file of somebody else's program."""
@@ -313,7 +320,7 @@ class Operations(pyfuse3.Operations):
             raise Stale
         if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
             raise NotPermitted("it is the lock file of another user")
-        return pyfuse3.FileInfo(fh=self.files.open_text(inode, content), direct_io=True)
+        return self._opened(self.files.open_text(inode, content))
 
     async def _current(self, inode: Inode, tid: int) -> Node:
         """The node of a file that is being opened; no await from its return to the handle."""
@@ -369,6 +376,22 @@ class Operations(pyfuse3.Operations):
         """A handle is closed; what only those inside had is dropped with the last one."""
         if not self._drafts.is_open(file.inode):
             self._drafts.park(file.inode)
+
+    # Extended attributes
+
+    @by_inode
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        await self._freshen_place(Inode(inode), ctx.pid)
+        self._node(inode)
+        return await self._xattrs.names(Inode(inode), Caller(ctx.pid))
+
+    @by_inode
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """Procore is asked for nothing but its own attributes: programs try many names."""
+        if self._xattrs.needs_procore(name):
+            await self._freshen_place(Inode(inode), ctx.pid)
+        self._node(inode)
+        return await self._xattrs.get(Inode(inode), name, Caller(ctx.pid))
 
     # The filesystem
 

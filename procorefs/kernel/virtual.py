@@ -5,7 +5,6 @@ that somebody else may. The kernel remembers little of it, for no notification r
 each time, attributes keep for a second. Only the bytes of a version stay in its pages, because they never change.
 """
 
-import errno
 import os
 import stat
 import time
@@ -18,6 +17,7 @@ from procorefs.kernel.attributes import VALID_S, Ownership, attributes, set_size
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import NoEntry, ReadOnly
 from procorefs.kernel.names import Names
+from procorefs.metadata.errors import NoAttribute
 from procorefs.versions.below import OWN, Below, Entry, NotThere
 from procorefs.versions.numbers import FIRST_HANDLE, VirtualInode
 
@@ -108,7 +108,7 @@ class Virtual:
         return self._attributes(self._entry(inode))
 
     async def getxattr(self, _inode: int, _name: bytes, _ctx: object) -> bytes:
-        raise pyfuse3.FUSEError(errno.ENODATA)
+        raise NoAttribute
 
     async def listxattr(self, _inode: int, _ctx: object) -> list[bytes]:
         return []

@@ -26,6 +26,7 @@ from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
+from procorefs.outbox.wishing import fields_only
 from procorefs.procore.changes import FieldValue, FileChange, FolderChange, ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.errors import Forbidden, Invalid, NameTaken, NotFound, ProcoreError, UploadRefused
@@ -33,7 +34,8 @@ from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class Carrier:
         self._verifier = verifier
         self._remover = remover
         self._flights = flights
+        self._apart: set[Inode] = set()
+        """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
 
     async def carry_out(self, inode: Inode) -> None:
         """Take the change a call further. Raises Blocked, Refused, Superseded, ProcoreError, the staging's errors."""
@@ -144,11 +148,27 @@ class Carrier:
         return node if node is not None and node.inode != change.inode else None
 
     def _folder_id(self, folder: Inode) -> DocumentId | None:
-        """A folder's document; None: the root, whose id need not be known."""
+        """A folder's document, to make something in it; None: the root, which is not named."""
+        return None if folder == ROOT else self._parent_id(folder)
+
+    def _parent_id(self, folder: Inode) -> DocumentId | None:
+        """A folder's document, to move something to it; None: the root, whose id need not be known."""
         node = self._store.by_inode(folder)
         if node is None or (node.document_id is None and folder != ROOT):
             raise Blocked(folder, "its folder is not in Procore yet")
         return node.document_id
+
+    def _moved(
+        self, known: Known, target: Place | None
+    ) -> tuple[DocumentId | msgspec.UnsetType | None, str | msgspec.UnsetType]:
+        """(folder's document, name) as a PATCH names them: what stays as it is need not be said."""
+        if target is None:
+            return msgspec.UNSET, msgspec.UNSET
+        is_elsewhere, is_renamed = known.node.parent != target.folder, known.name != target.name
+        return (
+            self._parent_id(target.folder) if is_elsewhere else msgspec.UNSET,
+            target.name if is_renamed else msgspec.UNSET,
+        )
 
     # Folders
 
@@ -160,17 +180,21 @@ class Carrier:
         self._check_way(change, target)
         if target is not None and known is None and self._join_colleague(change, target):
             return
+        if known is not None:
+            self._settling.forgo(change, known)
+        if known is not None and _goes_out_of_sight(change):
+            await self._tags(change)
         if known is None and target is not None:
             await self._make_folder(change, target)
         elif known is not None and (target is not None or change.wishes.has_fields):
             await self._change_folder(change, known, target)
         elif change.wishes.tags is not msgspec.UNSET:
-            await self._settling.send_tags(change)
+            await self._tags(change)
         else:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
 
     async def _make_folder(self, change: Change, target: Place) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        wishes = self._taken_along(change, is_alone=False)
         fields = FolderChange(
             tracked=wishes.tracked, private=wishes.private, custom_fields=_given(wishes.custom_fields)
         )
@@ -180,18 +204,22 @@ class Carrier:
                     document = await self._changes.create_folder(
                         self._folder_id(target.folder), target.name, fields
                     )
+                self._settling.is_bare(document)
             except NameTaken as error:
-                document = await self._named(change, target, error)
-            except (NotFound, Invalid) as error:
-                await self._look_at_folder(target.folder, error)
-                raise
+                document, wishes = await self._named(change, target, error), Wishes()
+            except (NotFound, Forbidden, Invalid) as error:
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
             self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes, is_new=True)
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        is_alone = target is None
+        wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
         fields = FolderChange(
-            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
-            name=target.name if target is not None else msgspec.UNSET,
+            parent_id=parent_id,
+            name=name,
             tracked=wishes.tracked,
             private=wishes.private,
             custom_fields=_given(wishes.custom_fields),
@@ -206,8 +234,8 @@ class Carrier:
                 self._settling.removed_in_procore(known.node, asked=asked)
                 return
             except (Forbidden, Invalid) as error:
-                if target is None:
-                    raise
+                if wishes or target is None:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 raise Refused(str(error), take_back=True) from error
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes)
@@ -248,14 +276,18 @@ class Carrier:
         self._check_way(change, target)
         if target is not None and known is None and self._join_colleague(change, target):
             return
+        if known is not None:
+            self._settling.forgo(change, known)
+        if known is not None and _goes_out_of_sight(change):
+            await self._tags(change)
         if change.has_bytes:
             await self._bytes(change)
         elif known is not None and (target is not None or change.wishes.has_fields):
             await self._update(change, known, None)
         elif change.wishes.tags is not msgspec.UNSET:
-            await self._settling.send_tags(change)
+            await self._tags(change)
         elif known is not None:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
         else:
             raise Refused("its bytes are not there any more: write it anew")
 
@@ -336,7 +368,7 @@ class Carrier:
     async def _create(
         self, change: Change, target: Place, upload: Upload, file: StagedFile, *, is_repeat: bool
     ) -> None:
-        wishes = msgspec.structs.replace(change.wishes)
+        wishes = self._taken_along(change, is_alone=False)
         fields = FileChange(
             description=wishes.description,
             tracked=wishes.tracked,
@@ -349,16 +381,18 @@ class Carrier:
                     document = await self._changes.create_file(
                         self._folder_id(target.folder), target.name, upload.uuid, fields
                     )
+                self._settling.is_bare(document)
             except (NameTaken, UploadRefused) as error:
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
                 if found is None:
                     return
-                document = found
-            except (NotFound, Invalid) as error:
+                document, wishes = found, Wishes()
+            except (NotFound, Forbidden, Invalid) as error:
                 upload.is_used = False  # it was not: nothing has that name, or the folder is gone
                 self._edits.note(change)
-                await self._look_at_folder(target.folder, error)
-                raise
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
             self._settling.arrived(
                 change,
                 document,
@@ -402,10 +436,12 @@ class Carrier:
         document_id = change.document
         assert document_id is not None
         target = self._target(change, known)
-        wishes = msgspec.structs.replace(change.wishes)
+        is_alone = target is None and sent is None
+        wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
         fields = FileChange(
-            parent_id=self._folder_id(target.folder) if target is not None else msgspec.UNSET,
-            name=target.name if target is not None else msgspec.UNSET,
+            parent_id=parent_id,
+            name=name,
             upload_uuid=sent[0].uuid if sent is not None else msgspec.UNSET,
             description=wishes.description,
             tracked=wishes.tracked,
@@ -426,14 +462,45 @@ class Carrier:
                 if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
                     self._settling.begin_anew(change)
                     return
+                # The earlier call may have carried other wishes, or have been meant for another place.
+                wishes = Wishes()
+                target = Place(self._folder_of(document, known), document.name)
             except (Forbidden, Invalid) as error:
                 if sent is not None:
                     sent[0].is_used = False
+                if wishes:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 if target is not None:
                     raise Refused(str(error), take_back=True) from error
                 raise
             parent = target.folder if target is not None else known.node.parent or ROOT
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+
+    def _folder_of(self, document: Document, known: Known) -> Inode:
+        """Where Procore says that the document lies."""
+        parent = self._store.known(document.parent_id) if document.parent_id is not None else None
+        return parent.node.inode if parent is not None else known.node.parent or ROOT
+
+    # Metadata
+
+    async def _tags(self, change: Change) -> None:
+        with self._flights.of(change.inode, change.document):
+            await self._settling.send_tags(change)
+
+    def _taken_along(self, change: Change, *, is_alone: bool) -> Wishes:
+        """The metadata that the next call carries; `is_alone`: it carries nothing else."""
+        if is_alone:
+            self._apart.discard(change.inode)
+        return Wishes() if change.inode in self._apart else fields_only(change.wishes)
+
+    def _refusal(self, change: Change, error: ProcoreError, wishes: Wishes, *, is_alone: bool) -> Exception:
+        """What follows from a refused call; with metadata and more in it, that is tried without the metadata first."""
+        if not wishes:
+            return error
+        if is_alone:
+            return Refused(str(error), wishes=wishes)
+        self._apart.add(change.inode)
+        return Superseded()
 
     async def step_aside(self, inode: Inode) -> None:
         """Give a document another name for a moment: two that swap names would wait for each other for ever."""
@@ -452,6 +519,11 @@ class Carrier:
                 else:
                     document = await self._changes.update_file(document_id, FileChange(name=name))
             self._settling.arrived(change, document, parent, asked=asked, wishes=Wishes())
+
+
+def _goes_out_of_sight(change: Change) -> bool:
+    """Whether tags are to be sent first: a document that was made private may be hidden from who did it."""
+    return change.wishes.private is True and change.wishes.tags is not msgspec.UNSET
 
 
 def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:

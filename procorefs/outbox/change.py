@@ -129,6 +129,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     """Passing failures in a row."""
     error: str = ""
     """Why it failed, or why it waits."""
+    refused: str = ""
+    """Why metadata was given up: what else is wanted goes first, then the change fails with this."""
     failed_at_s: float = 0.0
     dropped_uploads: int = 0
     """Uploads in a row that gave way to newer bytes."""
@@ -162,4 +164,4 @@ class Change(msgspec.Struct, omit_defaults=True):
         if self.stage is Stage.FAILED:
             self.stage = Stage.PENDING
         self.attempts = 0
-        self.error = ""
+        self.error = self.refused = ""

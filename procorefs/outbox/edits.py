@@ -6,7 +6,7 @@ they save becomes a new version, and the document's id, tags, history and permis
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,7 +31,9 @@ from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
+from procorefs.outbox.wishing import lacking, over
 from procorefs.procore.models import Document, DocumentId, Kind
+from procorefs.tree.detail import Detail, decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
@@ -211,6 +213,7 @@ class Edits:
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
+        self._journal.attributed.drop_all(change.inode)
         if self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
         staged = change.staged
@@ -303,7 +306,9 @@ class Edits:
             self._remove(target)
             return
         self._give_up_document(change, source)
+        self._journal.attributed.drop_all(target.inode)
         if theirs is not None:
+            change.wishes = over(change.wishes, theirs.wishes)
             self._forget(theirs)
         else:
             self._let_bytes_go(target.inode, None)
@@ -384,6 +389,7 @@ class Edits:
         else:
             if not departed.has_bytes and lent is not None:
                 departed.borrowed = lent.version
+            change.wishes = over(change.wishes, departed.wishes)
             departed.document, departed.upload = None, None
             self._write(departed)
         self._inherit_document(change, document)
@@ -437,6 +443,8 @@ class Edits:
         """A change whose place is where Procore has the document needs none of its own."""
         if change.document is None or not isinstance(change.place, Place):
             return
+        if self._neighbours.flights.moves(change.inode):
+            return  # it is about to leave it
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
@@ -563,6 +571,37 @@ class Edits:
             return
         with self._store.transaction():
             self._store.keep(inode, kept)
+
+    # Metadata
+
+    def wish(self, inode: Inode, wishes: Wishes, *, tags: Collection[str] | None = None) -> bool:
+        """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.
+
+        Raises ChangeRefused. Returns whether anything is wanted now that was not.
+        """
+        node = self.shown_entry(inode)
+        self._check_changeable(node)
+        change = self._view.change(inode)
+        document = change.document if change is not None else node.document_id
+        if not self._neighbours.flights.has(inode):  # else Procore is about to have something else
+            known = self._store.known(document) if document is not None else None
+            detail = decode_detail(known.detail) if known is not None else Detail()
+            wishes = lacking(wishes, detail, tags)
+        if wishes == (change.wishes if change is not None else Wishes()):
+            return False
+        with self._moment():
+            change = self._engage(node)
+            change.wishes = wishes
+            change.touch()
+            self._settle_or_lay(change, laid=True)
+        return True
+
+    def shown_entry(self, inode: Inode) -> Node:
+        """A node that has a place. Raises NoSuchEntry for one that was removed, however open it is."""
+        node = self._shown(inode)
+        if node.parent is None and inode != ROOT:
+            raise NoSuchEntry
+        return node
 
     # The journal's keeper
 
@@ -712,6 +751,8 @@ class Edits:
 
     def settle(self, change: Change) -> None:
         """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row."""
+        if change.document is not None:
+            self._journal.attributed.bind(change.inode, change.document)
         self._view.lift(change)
         with self._store.transaction():
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from procorefs.outbox.attributed import Attributed
 from procorefs.outbox.change import Change
 from procorefs.procore.models import DocumentId
 from procorefs.tree.nodes import Inode
@@ -63,6 +64,8 @@ class Journal:
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
             raise
         self._folders: dict[Inode, DocumentId] = self.folders()
+        self.attributed = Attributed(self._db, self.note_folder)
+        self.attributed.known_documents(self._folders)
         self.unreadable = 0
         """Rows that the last `load` could not read."""
 
@@ -128,15 +131,24 @@ class Journal:
 
     def put(self, change: Change) -> None:
         self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, _encode(change)))
+        if change.document is not None:
+            self.attributed.bind(change.inode, change.document)
 
     def folders(self) -> dict[Inode, DocumentId]:
-        """Documents of folders that changes are placed in: a new tree will give them other inodes."""
+        """Documents of folders that changes are placed in, and of what has attributes.
+
+        A new tree would give them other inodes.
+        """
         rows = self._db.execute("SELECT inode, document FROM folder")
         return {Inode(inode): DocumentId(document) for inode, document in rows}
 
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
-        """Remember which document a folder is; costs nothing when it is known."""
+        """Remember which document an inode is; costs nothing when it is known."""
         if self._folders.get(inode) != document:
+            self._db.execute(
+                "DELETE FROM folder WHERE document = ?", (document,)
+            )  # it was another inode before
+            self._folders = {other: known for other, known in self._folders.items() if known != document}
             self._db.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (inode, document))
             self._folders[inode] = document
 

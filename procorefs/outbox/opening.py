@@ -23,14 +23,13 @@ from procorefs.outbox.outbox import Outbox
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.recovery import Recovery
 from procorefs.outbox.removing import Remover
-from procorefs.outbox.settling import Settling
+from procorefs.outbox.settling import DocumentTags, Settling
 from procorefs.outbox.tally import Tally
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
-from procorefs.procore.metadata import ProjectMetadata
 from procorefs.procore.models import UserId
 from procorefs.procore.uploads import Uploads
 from procorefs.tree.absorb import Absorber
@@ -90,6 +89,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     try:
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)
         recovery.run()
+        journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except (sqlite3.Error, OSError):
         base.close()
         raise
@@ -115,6 +115,7 @@ def open_writing(
     me: UserId,
     options: MountOptions,
     *,
+    tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
     is_listed: Callable[[], bool],
     forget: Callable[[Sequence[Forget]], None],
@@ -135,7 +136,7 @@ def open_writing(
     base.local.pin = edits.pin
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
-    settling = Settling(store, own, view, drafts, edits, ProjectMetadata(client), forget)
+    settling = Settling(store, own, view, drafts, edits, tags, forget)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
         uploader,

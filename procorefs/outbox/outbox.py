@@ -310,7 +310,11 @@ class Outbox:
             self._troubles, self._paused_until_s = 0, 0.0
             self._not_before.pop(inode, None)
         else:
-            self._note_failure(inode, change, error)
+            try:
+                self._note_failure(inode, change, error)
+            except sqlite3.Error as refused:  # a full disk: it is in memory, and must not end the mount
+                log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
         if self._view.change(inode) is not change:
@@ -330,10 +334,9 @@ class Outbox:
                     self._recount(inode)
             case CheckedOut():
                 self._later(change, error, CHECKED_OUT_S)
-            case Refused(take_back=True) if change.document is not None and not isinstance(change.place, str):
-                self._tell_of(change, error)
-                self._settling.give_back(change, str(error))
-            case Refused() | StagedIncomplete():
+            case Refused():
+                self._note_refusal(change, error)
+            case StagedIncomplete():
                 self._fail(change, error)
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
@@ -348,6 +351,16 @@ class Outbox:
             case _:
                 log.error("%s can't be sent, in an unforeseen way", self._view.path(inode), exc_info=error)
                 self._fail(change, error)
+
+    def _note_refusal(self, change: Change, error: Refused) -> None:
+        if error.take_back and change.document is not None:
+            self._tell_of(change, error)
+            self._settling.give_back(change, str(error))
+        elif error.wishes is not None:
+            self._tell_of(change, error)
+            self._settling.give_up_wishes(change, error.wishes, str(error))
+        else:
+            self._fail(change, error)
 
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""
@@ -447,7 +460,7 @@ class Outbox:
         waiting = self._queue.blocked.get(change.inode)
         if change.stage is Stage.INCOMPLETE:
             return change.error or "its writer was cut off before it had closed the file"
-        return change.error or (waiting.why if waiting is not None else "")
+        return change.error or change.refused or (waiting.why if waiting is not None else "")
 
     def counts(self) -> Counts:
         return self._tally.counts()

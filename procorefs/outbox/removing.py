@@ -20,7 +20,8 @@ from procorefs.procore.models import Document
 from procorefs.tree.detail import same_bytes
 from procorefs.tree.nodes import Inode
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import DEEPEST, Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import DEEPEST, TreeStore
 
 log = logging.getLogger(__name__)
 

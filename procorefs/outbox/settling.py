@@ -6,6 +6,7 @@ Nothing here waits but for bytes: an answer is taken up in one moment, so that n
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -15,13 +16,26 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.verdicts import Refused, Superseded
 from procorefs.outbox.view import View
-from procorefs.procore.metadata import ProjectMetadata
+from procorefs.outbox.wishing import lacking, without
+from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId
+from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, TreeStore
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
 
 log = logging.getLogger(__name__)
+
+
+class DocumentTags(Protocol):
+    """Who knows the tags and changes them; raises ProcoreError."""
+
+    async def make(self, document: DocumentId, wanted: list[str]) -> None:
+        """Have a document bear just these."""
+
+    def made(self, document: DocumentId) -> None:
+        """The document is new: it bears none."""
 
 
 class Settling:
@@ -34,7 +48,7 @@ class Settling:
         view: View,
         drafts: Drafts,
         edits: Edits,
-        metadata: ProjectMetadata,
+        tags: DocumentTags,
         forget: Callable[[Sequence[Forget]], None],
     ) -> None:
         self._store = store
@@ -42,7 +56,7 @@ class Settling:
         self._view = view
         self._drafts = drafts
         self._edits = edits
-        self._metadata = metadata
+        self._tags = tags
         self._forget = forget
 
     # Answers
@@ -79,7 +93,7 @@ class Settling:
             self._bytes_arrived(change, sent[1])
             self._drafts.uploaded(change.inode, sent[1], document.version.id)
         change.attempts, change.error = 0, ""
-        _fulfil(change.wishes, wishes)
+        change.wishes = without(change.wishes, wishes)
         self._edits.follow_if_there(change)
         self.settle(change)
         if change.place is GONE:
@@ -120,7 +134,9 @@ class Settling:
         """Let a change go when nothing is left of it, else write down what is."""
         if not self.is_current(change):
             return
-        if change.is_idle and not self._drafts.is_written(change.inode):
+        if change.is_idle and change.refused:
+            self.fail(change, change.refused)
+        elif change.is_idle and not self._drafts.is_written(change.inode):
             self._edits.settle(change)
         else:
             self._edits.note(change, touched=True)
@@ -180,6 +196,18 @@ class Settling:
             self._forget([EntryGone(*place) for place in places])
             self._forget([ListingChanged(folder) for folder, _ in places])
 
+    def is_in_place(self, change: Change) -> None:
+        """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
+        shown = self._view.parent(change.inode)
+        if change.is_placed:
+            self._edits.follow_again(change)
+        self.settle(change)
+        now = self._view.parent(change.inode)
+        if now != shown:  # a twin of its name was there before it
+            places = [place for place in (shown, now) if place is not None]
+            self._forget([EntryGone(*place) for place in places])
+            self._forget([ListingChanged(folder) for folder, _ in places])
+
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
@@ -199,6 +227,19 @@ class Settling:
             self._store.set_listed(folder, False)
             self._store.unlist_below(folder)
         self._forget([ListingChanged(folder)])
+
+    def give_up_wishes(self, change: Change, wishes: Wishes, why: str) -> None:
+        """Metadata was refused: the document shows what Procore has, and the failure says why."""
+        change.wishes, change.refused = without(change.wishes, wishes), why
+        self.settle(change)
+
+    def is_bare(self, document: Document) -> None:
+        """We have just made it: it bears no tags."""
+        self._tags.made(document.id)
+
+    def forgo(self, change: Change, known: Known) -> None:
+        """Wish no more for what Procore has already."""
+        change.wishes = lacking(change.wishes, decode_detail(known.detail))
 
     def fail(self, change: Change, why: str) -> None:
         """Refused for good: it stays as it is until somebody says what to do."""
@@ -275,29 +316,13 @@ class Settling:
     # Tags
 
     async def send_tags(self, change: Change) -> None:
-        """Make the document's tags those that are wanted; a call to see them, and one for each that differs."""
+        """Make the document's tags those that are wanted: a call for each that differs."""
         wanted, document_id = change.wishes.tags, change.document
         if isinstance(wanted, msgspec.UnsetType) or document_id is None:
             return
-        there = {tag.name: tag for tag in await self._metadata.document_tags(document_id)}
-        for name in wanted:
-            if name not in there:
-                await self._metadata.add_tag(document_id, name)
-        for name, tag in there.items():
-            if name not in wanted:
-                await self._metadata.remove_tag(document_id, tag.id)
-        if change.wishes.tags == wanted:
-            change.wishes.tags = msgspec.UNSET
+        try:
+            await self._tags.make(document_id, wanted)
+        except (Forbidden, Invalid, NotFound) as error:
+            raise Refused(str(error), wishes=Wishes(tags=wanted)) from error
+        change.wishes = without(change.wishes, Wishes(tags=wanted))
         self.settle(change)
-
-
-def _fulfil(wishes: Wishes, sent: Wishes) -> None:
-    """Take what was sent off the wishes, but for what was wished otherwise meanwhile."""
-    for name in ("description", "tracked", "private"):
-        if getattr(wishes, name) == getattr(sent, name):
-            setattr(wishes, name, msgspec.UNSET)
-    wishes.custom_fields = {
-        field: value
-        for field, value in wishes.custom_fields.items()
-        if field not in sent.custom_fields or sent.custom_fields[field] != value
-    }

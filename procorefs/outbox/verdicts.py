@@ -1,5 +1,6 @@
 """Why carrying out a change ended without doing it, other than Procore's own errors."""
 
+from procorefs.outbox.change import Wishes
 from procorefs.tree.nodes import Inode
 
 
@@ -12,11 +13,15 @@ class Blocked(Exception):
 
 
 class Refused(Exception):
-    """It can't be done, for good; the text is the reason as a sentence. `take_back`: the wanted place is given up."""
+    """It can't be done, for good; the text is the reason as a sentence.
 
-    def __init__(self, why: str, *, take_back: bool = False) -> None:
+    `take_back`: the wanted place is given up; `wishes`: this metadata is.
+    """
+
+    def __init__(self, why: str, *, take_back: bool = False, wishes: Wishes | None = None) -> None:
         super().__init__(why)
         self.take_back = take_back
+        self.wishes = wishes
 
 
 class Superseded(Exception):

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -29,6 +30,7 @@ from procorefs.procore.models import (
     VersionId,
 )
 from procorefs.procore.paging import Answer, page_of
+from procorefs.procore.salvage import untyped
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.tokens import open_store
 
@@ -145,6 +147,17 @@ class Client(Api):
         query = self.project_query() | {"show_latest_version_only": "false"}
         answer = await self.ask(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
         return wire.versions(answer.body, action)
+
+    async def document_json(self, document_id: DocumentId, *, is_folder: bool, priority: Priority) -> Any:  # noqa: ANN401
+        """What Procore says of a document, unchecked; of a folder without what lies in it."""
+        if is_folder:
+            path, action = f"/rest/v1.0/folders/{document_id}", f"look up folder {document_id}"
+            query = self.project_query() | {"exclude_folders": "true", "exclude_files": "true"}
+        else:
+            path, action = f"/rest/v1.0/files/{document_id}", f"look up file {document_id}"
+            query = self.project_query() | {"show_latest_version_only": "true"}
+        answer = await self.ask(Call("folders" if is_folder else "files", path, query, action, priority))
+        return untyped(answer.body, action)
 
     async def below(self, folder_id: DocumentId, *, priority: Priority = Priority.WRITING) -> list[Document]:
         """Every living document below a folder, at any depth: all of them, or an error.

@@ -53,10 +53,10 @@ class Changes:
         self._store.update_document(document_id, updated_at=self._now_s, **columns)
 
     def rename_and_move(self, document: Document, name: str, parent_id: int | None) -> None:
-        if document.is_file:
-            self.update(document.id, name=name, parent_id=parent_id, file_type=file_type(name))
-        else:
-            self.update(document.id, name=name, parent_id=parent_id)
+        if self._sandbox.dialect.rename_touches:
+            self.update(document.id)
+        kind = {"file_type": file_type(name)} if document.is_file else {}
+        self._store.update_document(document.id, name=name, parent_id=parent_id, **kind)
         if parent_id != document.parent_id:
             self._set_private_roots(document.id)
             for folder_id in (document.parent_id, parent_id):
@@ -96,15 +96,16 @@ class Changes:
             self._store.execute("DELETE FROM documents WHERE id = ?", (gone,))
 
     def check_out(self, document_id: int, until_s: int | None) -> None:
-        """Until then; None checks it in. No new version, and `updated_at` moves."""
+        """Until then; None checks it in. No new version."""
         holder = self._user_id if until_s is not None else None
-        self.update(document_id, checked_out_by=holder, checked_out_until=until_s)
+        self._store.update_document(document_id, checked_out_by=holder, checked_out_until=until_s)
+        if self._sandbox.dialect.check_out_touches:
+            self.update(document_id)
 
     def tag(self, project_id: int, document_id: int, name: str) -> int:
         """The tag's id; the same name gives the same one."""
-        tag_id = self._store.value(
-            "SELECT id FROM tags WHERE project_id = ? AND name = ?", (project_id, name)
-        )
+        same = "lower(name) = lower(?)" if self._sandbox.dialect.tags_fold_case else "name = ?"
+        tag_id = self._store.value(f"SELECT id FROM tags WHERE project_id = ? AND {same}", (project_id, name))
         if tag_id is None:
             tag_id = (self._store.value("SELECT max(id) FROM tags") or 9_000) + 1
             self._store.insert_many("tags", "id, project_id, name", [(tag_id, project_id, name)])

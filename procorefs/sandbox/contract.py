@@ -145,7 +145,10 @@ def _answer(sandbox: Sandbox, endpoint: Endpoint, request: Request, body: bytes)
         caller = _admitted(sandbox, request, headers)
         answer = _handled(sandbox, endpoint, request, caller, body)
     except ApiError as error:
-        answer = Answer(error.body(sandbox.dialect), error.status)
+        status = error.status
+        if status == 400 and request.method in ("POST", "PATCH", "DELETE"):
+            status = sandbox.dialect.invalid_status
+        answer = Answer(None if status == 204 else error.body(sandbox.dialect), status)
     except OverflowError:
         answer = Answer(ApiError(400, "A number has more than 64 bits").body(sandbox.dialect), 400)
     sandbox.calls.answered(answer.status)

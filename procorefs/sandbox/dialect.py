@@ -29,17 +29,42 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     me_name: bool = True
     """`/me` carries a name."""
     case_sensitive_names: bool = True
+    stored_names: Literal["as_sent", "nfc", "tidied"] = "as_sent"
+    """What becomes of a name that is sent: nothing, NFC, or also no white space in front and never two in a row."""
+    kinds_share_names: bool = False
+    """A file and a folder may have one name."""
+    root_id_as_parent: bool = True
+    """False: what is made in the root must name no parent."""
+    rename_touches: bool = True
+    check_out_touches: bool = True
+    delete_again: Literal[204, 404, 422] = 404
+    """What deleting something deleted is answered with."""
+    tags_fold_case: bool = False
+    """Two names of a tag that differ only in case are one."""
     default_per_page_v2: int = 10
     default_per_page: int = 100
     revisions: bool = True
     """The beta route exists."""
     patch_makes_version: bool = False
     """PATCH of a file makes a version even without new bytes."""
+    patch_renumbers: bool = False
+    """PATCH of a file without new bytes gives its version another number."""
+    answered_versions: Literal["all", "none"] = "all"
+    """What answers to POST and PATCH of a file list."""
+    answered_lists: bool = True
+    """Answers to POST and PATCH of a folder list what is in it."""
+    version_authors: bool = True
+    """Versions name who made them."""
+    used_upload: Literal["field", "words", "unnamed", "missing", "conflict"] = "field"
+    """How an upload is refused that was used before: 400 by its field, or in words; 400 without a word about uploads;
+    404; 409."""
+    invalid_status: Literal[400, 422] = 400
+    """Of changes that cannot be."""
     upload_status: Literal["non_segmented", "ready", "receiving", "complete", ""] = ""
     """What GET of a whole upload says; empty: what is true."""
     segment_size_as_text: bool = False
     etag_quotes: Literal["either", "refused"] = "either"
-    error_shape: Literal["errors", "message", "error"] = "errors"
+    error_shape: Literal["errors", "list", "text", "message", "error"] = "errors"
     oauth_error_shape: Literal["rfc6749", "errors"] = "rfc6749"
     unauthorized_has_rate_headers: bool = True
     null_clears_description: bool = True

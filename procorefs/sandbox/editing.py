@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from .changes import Changes
 from .contract import Call
 from .failures import ApiError, CheckedOut, forbidden, invalid, not_found
-from .names import check_name, check_path_length, name_taken
+from .names import check_name, check_path_length, name_taken, stored
 from .records import Document, Json, Value
 
 _CUSTOM_FIELD = re.compile(r"custom_field_([0-9]+)\Z")
@@ -37,6 +37,9 @@ class Edit:
     def changeable(self, document: Document) -> Document:
         """Raises ApiError: in the bin, read-only, the root or the bin itself."""
         if document.deleted or document.buried:
+            status = self.call.sandbox.dialect.delete_again
+            if self.call.request.method == "DELETE" and status != 404:
+                raise ApiError(status, "This document was deleted already")
             raise not_found("Document")
         if document.read_only or document.is_bin or document.parent_id is None:
             raise forbidden("You may not change this document")
@@ -49,10 +52,16 @@ class Edit:
             shown = self.call.renderer(self.project).file(document, self.store.versions(document.id))
             raise CheckedOut(shown, self.store.user(holder).name)
 
-    def parent(self, parent_id: int | None) -> int:
-        """The folder something goes into. Raises ApiError 400."""
+    def parent_of_new(self, parent_id: int | None) -> int:
+        """The folder that something is made in; None: the root. Raises ApiError 400."""
         if parent_id is None:
             return self.project.root_id
+        if parent_id == self.project.root_id and not self.call.sandbox.dialect.root_id_as_parent:
+            raise invalid("parent_id", "is the root's, which is not named")
+        return self.parent(parent_id)
+
+    def parent(self, parent_id: int) -> int:
+        """The folder something goes into. Raises ApiError 400."""
         try:
             folder = self.call.visible(self.project, parent_id)
         except ApiError as error:
@@ -63,7 +72,13 @@ class Edit:
             raise forbidden("You may not change this folder")
         return folder.id
 
-    def check_place(self, parent_id: int, name: str, moving: Document | None = None) -> None:
+    def named(self, name: str) -> str:
+        """The name that a document gets when it was sent under this one."""
+        return stored(name, self.call.sandbox.dialect)
+
+    def check_place(
+        self, parent_id: int, name: str, *, is_file: bool, moving: Document | None = None
+    ) -> None:
         """Name, path length, taken or not, no folder into itself. Raises ApiError 400."""
         check_name(name)
         above = self.store.ancestors(parent_id)
@@ -71,20 +86,27 @@ class Edit:
         check_path_length(length)
         if moving is not None and moving.id in {folder[0] for folder in above}:
             raise invalid("parent_id", "is the folder itself or below it")
-        taken = self.taken(parent_id, name)
-        if taken is not None and (moving is None or taken != moving.id):
+        if self.taken(parent_id, name, is_file=is_file) - {moving.id if moving is not None else 0}:
             raise name_taken()
         if moving is not None and not moving.is_file:
             self._check_paths_below(moving, length)
 
-    def taken(self, parent_id: int, name: str) -> int | None:
+    def taken(self, parent_id: int, name: str, *, is_file: bool) -> set[int]:
         """Who bears the name in that folder."""
-        if self.call.sandbox.dialect.case_sensitive_names:
-            return self.store.child_named(parent_id, name)
-        folded = name.casefold()
-        return next(
-            (child.id for child in self.store.children(parent_id) if child.name.casefold() == folded), None
-        )
+        dialect = self.call.sandbox.dialect
+        if dialect.case_sensitive_names and not dialect.kinds_share_names:
+            found = self.store.child_named(parent_id, name)
+            return {found} if found is not None else set()
+
+        def key(text: str) -> str:
+            return text if dialect.case_sensitive_names else text.casefold()
+
+        return {
+            child.id
+            for child in self.store.children(parent_id)
+            if key(child.name) == key(name)
+            and (bool(child.is_file) is is_file or not dialect.kinds_share_names)
+        }
 
     def _check_paths_below(self, folder: Document, new_length: int) -> None:
         longer = new_length - self._path_length(folder.id)
@@ -98,10 +120,10 @@ class Edit:
         """To another name, another folder, or both. Raises ApiError 400."""
         if name is UNSET and parent_id is UNSET:
             return
-        new_name = document.name if name is UNSET else name
-        new_parent_id = document.parent_id if parent_id is UNSET else self.parent(parent_id)
+        new_name = document.name if isinstance(name, UnsetType) else self.named(name)
+        new_parent_id = document.parent_id if isinstance(parent_id, UnsetType) else self.parent(parent_id)
         assert new_parent_id is not None
-        self.check_place(new_parent_id, new_name, document)
+        self.check_place(new_parent_id, new_name, is_file=bool(document.is_file), moving=document)
         self.changes.rename_and_move(document, new_name, new_parent_id)
 
     def set_flags(

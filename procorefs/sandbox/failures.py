@@ -18,6 +18,10 @@ class ApiError(Exception):
         if dialect.error_shape == "errors":
             return {"errors": self.errors}
         text = self.errors if isinstance(self.errors, str) else _in_one_line(self.errors)
+        if dialect.error_shape == "list":
+            return {"errors": text.split("; ")}
+        if dialect.error_shape == "text":
+            return {"errors": text}
         if dialect.error_shape == "message":
             return {"message": text}
         return {"error": {"code": str(self.status), "message": text, "details": []}}
@@ -50,4 +54,8 @@ def forbidden(reason: str) -> ApiError:
 
 
 def _in_one_line(errors: dict[str, list[str]]) -> str:
-    return "; ".join(f"{field} {message}" for field, messages in errors.items() for message in messages)
+    return "; ".join(
+        message if field == "base" else f"{field} {message}"
+        for field, messages in errors.items()
+        for message in messages
+    )

@@ -1,7 +1,9 @@
 """Which names Procore takes for a file or folder. (procore-api.md, Names)"""
 
 import re
+import unicodedata
 
+from .dialect import Dialect
 from .failures import ApiError, invalid
 
 _REFUSED = re.compile(r"[?<>:|\\*/\x00]")
@@ -18,6 +20,14 @@ def check_name(name: str) -> None:
         raise invalid("name", f"can't contain {refused.group()!r}")
     if _SPACE_AT_EXTENSION.search(name):
         raise invalid("name", "can't have white space before or after its extension")
+
+
+def stored(name: str, dialect: Dialect) -> str:
+    """The name that a document gets when it was sent under this one."""
+    if dialect.stored_names == "as_sent":
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    return composed if dialect.stored_names == "nfc" else re.sub(r"\s+", " ", composed).lstrip()
 
 
 def check_path_length(characters: int) -> None:

@@ -76,6 +76,7 @@ class Renderer:
     def _file_part(self, shown: Document, ident: Callable[[Any], Any]) -> Json:
         holder = shown.holder_at(self._now_s)
         url = self._url(shown.id, shown.version_id)
+        author = {"created_by": self._person(shown.version_created_by, ident)}
         return {
             "description": shown.description,
             "file_type": shown.file_type,
@@ -88,7 +89,7 @@ class Renderer:
                 "notes": shown.notes,
                 "url": url,
                 "created_at": iso(shown.version_created_at),
-                "created_by": self._person(shown.version_created_by, ident),
+                **(author if self._dialect.version_authors else {}),
                 "file_id": ident(shown.id),
                 "prostore_file": _prostore(url, shown.version_id, shown.name, ident),
             },
@@ -159,6 +160,8 @@ class Renderer:
             "file_id": version.document_id,
             "prostore_file": _prostore(url, version.id, version.name, _same),
         }
+        if not self._dialect.version_authors:
+            del item["created_by"]
         named = {"number": "number", "size": "size", "version_id": "id", "version_created_at": "created_at"}
         item.update({named[field]: value for field, value in changes.items() if field in named})
         return self._complete(version.document_id, item)

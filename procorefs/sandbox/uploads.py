@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from .failures import ApiError, invalid
+from .dialect import Dialect
+from .failures import ApiError, invalid, not_found
 from .records import Caller, Json, Value
 from .state import Sandbox
 
@@ -143,7 +144,7 @@ class Uploads:
         if upload.user_id != caller.user.id:
             raise ApiError(403, "This upload was made by another user")
         if upload.state == "used":
-            raise invalid("upload_uuid", "has already been used")
+            raise _used(self._sandbox.dialect)
         if upload.state != "complete" or upload.received is None:
             raise invalid("upload_uuid", "has not been uploaded completely")
         upload.state = "used"
@@ -190,6 +191,20 @@ def segment_headers(sandbox: Sandbox, upload: Upload, index: int) -> dict[str, s
         "x-sandbox-content-sha256": upload.segments[index].sha256,
         "x-sandbox-signature": sandbox.urls.sign(f"segment/{upload.uuid}/{index}"),
     }
+
+
+def _used(dialect: Dialect) -> ApiError:
+    match dialect.used_upload:
+        case "field":
+            return invalid("upload_uuid", "has already been used")
+        case "words":
+            return ApiError(400, {"base": ["The upload was used before"]})
+        case "unnamed":
+            return ApiError(400, "Something is wrong with this request")
+        case "missing":
+            return not_found("Resource")
+        case "conflict":
+            return ApiError(409, {"base": ["This is in conflict with an earlier request"]})
 
 
 def _status(upload: Upload, at_first: str) -> str:

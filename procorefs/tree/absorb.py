@@ -8,12 +8,12 @@ below a row in state EXPECTED, which no path reaches until the folder's own item
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 
 from procorefs.procore.models import Document, DocumentId, FolderListing, Kind
 from procorefs.tree.detail import encode_detail, same_bytes
+from procorefs.tree.local import Local
 from procorefs.tree.names import marked, shown_name
 from procorefs.tree.nodes import (
     OWN_ENTRY,
@@ -28,7 +28,8 @@ from procorefs.tree.nodes import (
     is_own_entry,
 )
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import Known, Row, TreeStore
+from procorefs.tree.rows import Known, Row
+from procorefs.tree.store import TreeStore
 from procorefs.tree.turnstile import Turnstile
 
 
@@ -43,19 +44,6 @@ class Absorbed:
     def add(self, other: "Absorbed") -> None:
         self.forget += other.forget
         self.changed |= other.changed
-
-
-class Local(Protocol):
-    """What is going on here, as far as an answer of Procore must respect it."""
-
-    def is_open(self, inode: Inode) -> bool:
-        """Whether somebody is inside."""
-
-    def has_bytes(self, inode: Inode) -> bool:
-        """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
-
-    def removing(self, node: Node) -> None:
-        """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""
 
 
 class Absorber:

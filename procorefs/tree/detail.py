@@ -29,9 +29,13 @@ def same_bytes(one: Version | None, other: Version | None) -> bool:
     return (one.id, one.size_bytes, one.created_at_s) == (other.id, other.size_bytes, other.created_at_s)
 
 
+def decode_detail(detail: bytes) -> Detail:
+    return msgspec.json.decode(detail, type=Detail) if detail and detail != b"{}" else Detail()
+
+
 def encode_detail(document: Document, known: bytes | None) -> bytes:
     """A document's detail as JSON; what this kind of answer does not say stays as it was known."""
-    old = msgspec.json.decode(known, type=Detail) if known and known != b"{}" else Detail()
+    old = decode_detail(known or b"{}")
     version_by = document.version.created_by if document.version else None
     return msgspec.json.encode(
         Detail(

@@ -9,7 +9,7 @@ All work runs in this part's own nursery and is shared: a program that gives up 
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -68,12 +68,14 @@ class Follower:
         forget: Callable[[Sequence[Forget]], None],
         *,
         freshness_s: float,
+        changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
         unix_time_s: Callable[[], float] = time.time,
     ) -> None:
+        """`changed` is told of the documents of which an answer of Procore says something new."""
         self._store = store
         self._limiter = limiter
         self._freshness_s = freshness_s
-        self._intake = Intake(store, lists, absorber, forget)
+        self._intake = Intake(store, lists, absorber, forget, changed)
         ledger = Ledger(store)
         self._looker = Looker(store, self._intake, ledger, absorber.own)
         self._listing = FullListing(

@@ -1,6 +1,6 @@
 """One answer of Procore into the tree: ask, absorb, tell the kernel."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -45,11 +45,13 @@ class Intake:
         lists: ProjectLists,
         absorber: Absorber,
         forget: Callable[[Sequence[Forget]], None],
+        changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
     ) -> None:
         self._store = store
         self._lists = lists
         self._absorber = absorber
         self._forget = forget
+        self._changed = changed
         lists.index_route = int(store.fact("index_route") or 0)
 
     @contextmanager
@@ -88,7 +90,7 @@ class Intake:
                     listing_pass=listing_pass,
                     changes_since_s=changes_since_s,
                 )
-                self._forget(part.forget)
+                self._take_note(part)
                 whole.add(part)
                 await trio.lowlevel.checkpoint()
         self._remember_route()
@@ -113,7 +115,7 @@ class Intake:
                 page=number, per_page=per_page, sort="-updated_at", in_recycle_bin=True, priority=priority
             )
             absorbed = self._absorber.absorb_deleted(page.items, asked=asked)
-            self._forget(absorbed.forget)
+            self._take_note(absorbed)
         return page, absorbed
 
     async def folder(
@@ -123,4 +125,9 @@ class Intake:
         with self._asking() as asked:
             listing = await self._lists.folder(document_id, priority=priority)
             absorbed = self._absorber.absorb_folder(listing, inode, asked=asked, listing_pass=listing_pass)
-            self._forget(absorbed.forget)
+            self._take_note(absorbed)
+
+    def _take_note(self, absorbed: Absorbed) -> None:
+        self._forget(absorbed.forget)
+        if absorbed.changed:
+            self._changed(absorbed.changed)

@@ -6,23 +6,21 @@ have brought the document already, under an inode of its own (see Turnstile).
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from procorefs.procore.models import Document, DocumentId, Kind
 from procorefs.tree.detail import encode_detail
+from procorefs.tree.local import Local
 from procorefs.tree.names import shown_name
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, is_own_entry
-from procorefs.tree.store import Row, TreeStore
+from procorefs.tree.rows import Row
+from procorefs.tree.store import TreeStore
 from procorefs.tree.turnstile import Turnstile
-
-if TYPE_CHECKING:
-    from procorefs.tree.absorb import Local
 
 
 class OwnChanges:
     """Writes what our own calls did; none of it is news to the kernel."""
 
-    def __init__(self, store: TreeStore, local: "Local", turnstile: Turnstile) -> None:
+    def __init__(self, store: TreeStore, local: Local, turnstile: Turnstile) -> None:
         self._store = store
         self._local = local
         self._turnstile = turnstile

@@ -12,18 +12,28 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import msgspec
 
-from procorefs.procore.models import DocumentId, Kind, Version
+from procorefs.procore.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+from procorefs.tree.rows import (
+    APART,
+    COLUMNS,
+    FIRST_INODE,
+    INSERT,
+    ORPHANED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    UPDATE,
+    WRITTEN,
+    Known,
+    Row,
+    node_of,
+)
 
 log = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 2
-FIRST_INODE = 1024
-"""Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
 
 HOT_NODES = 4096
 
@@ -40,52 +50,6 @@ CHECKPOINT_CHANGES = 10_000
 CHECKED_AT_START_BYTES = 64 << 20
 """A larger tree is only checked at start after a read from it failed: checking takes some 0.3 s for 100 MB."""
 
-_SCHEMA = f"""
-CREATE TABLE node (
-    inode       INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, not even after the row is gone
-    parent      INTEGER,           -- inode of the folder; NULL: not in the tree
-    shown       BLOB NOT NULL,     -- the directory entry; what Procore calls it stands in name
-    name        TEXT NOT NULL,
-    document_id INTEGER UNIQUE,    -- NULL: an ORPHAN
-    kind        INTEGER NOT NULL,  -- 1 folder, 2 file
-    state       INTEGER NOT NULL,  -- nodes.State
-    listed      INTEGER NOT NULL,  -- folder: all children are rows
-    read_only   INTEGER NOT NULL,
-    created_at  INTEGER NOT NULL,  -- Unix seconds, as all times here
-    updated_at  INTEGER NOT NULL,
-    version_id  INTEGER,           -- NULL: folder, or no usable version (see defect)
-    version_number INTEGER,
-    size        INTEGER,
-    version_created_at INTEGER,
-    url         TEXT,
-    defect      TEXT NOT NULL,
-    detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
-    pass        INTEGER NOT NULL,  -- number of the full listing during which an answer last had it (see listing.py)
-    kept        BLOB               -- nodes.Kept as MessagePack: what was set here and Procore has no place for
-) STRICT;
-CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
-CREATE INDEX node_children ON node (parent);
-CREATE INDEX node_marked ON node (parent, name) WHERE parent IS NOT NULL AND shown <> CAST(name AS BLOB);
-CREATE INDEX node_apart ON node (state) WHERE state <> 0;
-CREATE INDEX node_unlisted ON node (inode) WHERE kind = 1 AND listed = 0;
-CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-INSERT INTO node
-    VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0, NULL);
-UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
-"""
-
-_COLUMNS = (
-    "inode, parent, shown, document_id, kind, state, listed, read_only, created_at, updated_at, "
-    "version_id, version_number, size, version_created_at, url, defect, kept"
-)
-_KEPT = msgspec.msgpack.Decoder(Kept)
-_APART = "state <> 0"
-"""Said like this the index node_apart is used; SQLite does not conclude it from a state that is given."""
-
-_KINDS = {1: Kind.FOLDER, 2: Kind.FILE}
-_KIND_CODES = {kind: code for code, kind in _KINDS.items()}
-_STATES = tuple(State)
-
 
 class TreeDamaged(Exception):
     """The tree's file can't be read as a tree of this version."""
@@ -97,93 +61,6 @@ class Sizes:
 
     documents: int
     size_bytes: int
-
-
-@dataclass(slots=True)
-class Row:
-    """A row about to be written: a node with what only the store keeps."""
-
-    parent: Inode | None
-    shown: bytes
-    name: str
-    document_id: DocumentId
-    kind: Kind
-    state: State
-    read_only: bool
-    created_at_s: int
-    updated_at_s: int
-    version: Version | None
-    defect: str
-    detail: bytes
-    listing_pass: int
-
-    def values(self) -> tuple[Any, ...]:
-        version = self.version
-        return (
-            self.parent,
-            self.shown,
-            self.name,
-            self.document_id,
-            _KIND_CODES[self.kind],
-            self.state.value,
-            self.read_only,
-            self.created_at_s,
-            self.updated_at_s,
-            version.id if version else None,
-            version.number if version else None,
-            version.size_bytes if version else None,
-            version.created_at_s if version else None,
-            version.url if version else None,
-            self.defect,
-            self.detail,
-            self.listing_pass,
-        )
-
-
-class Known(NamedTuple):
-    """What the tree knows of a document."""
-
-    node: Node
-    name: str
-    """As Procore has it; `node.shown` may differ."""
-    detail: bytes
-    listing_pass: int
-
-
-_WRITTEN = (
-    "parent, shown, name, document_id, kind, state, read_only, created_at, updated_at, version_id, version_number, "
-    "size, version_created_at, url, defect, detail, pass"
-)
-_ORPHANED = (
-    _WRITTEN.replace("parent, ", "NULL, ", 1)
-    .replace("document_id, ", "NULL, ", 1)
-    .replace("state, ", f"{State.ORPHAN.value}, ", 1)
-)
-_INSERT = f"INSERT INTO node ({_WRITTEN}, listed) VALUES ({', '.join('?' * 17)}, 0)"
-_UPDATE = f"UPDATE node SET ({_WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
-
-
-def _node(row: tuple[Any, ...]) -> Node:
-    version = None
-    if row[10] is not None:
-        version = Version(
-            id=row[10], number=row[11], size_bytes=row[12], created_at_s=row[13], url=row[14], created_by=None
-        )
-    return Node(
-        inode=row[0],
-        parent=row[1],
-        shown=row[2],
-        document_id=row[3],
-        kind=_KINDS[row[4]],
-        state=_STATES[row[5]],
-        listed=bool(row[6]),
-        read_only=bool(row[7]),
-        created_at_s=row[8],
-        updated_at_s=row[9],
-        version=version,
-        defect=row[15],
-        kept=_KEPT.decode(row[16]) if row[16] is not None else None,
-    )
 
 
 class TreeStore:
@@ -233,11 +110,11 @@ class TreeStore:
             raise TreeDamaged(f"it has the format {version}, this version reads {SCHEMA_VERSION}")
         if version == 0:
             self._db.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
         elif _damage_mark(self._path).exists() or self._path.stat().st_size <= CHECKED_AT_START_BYTES:
             self._check()
-        run(f"DELETE FROM node WHERE {_APART} AND state = {State.ORPHAN.value}")
+        run(f"DELETE FROM node WHERE {APART} AND state = {State.ORPHAN.value}")
         if run("SELECT 1 FROM node WHERE inode = ?", (ROOT,)).fetchone() is None:
             raise TreeDamaged("its root is missing")
 
@@ -279,8 +156,8 @@ class TreeStore:
         """The row; remembered for a while, since the folders above what is worked on are asked for again and again."""
         if not self._db.in_transaction and inode in self._hot:
             return self._hot[inode]
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
-        node = _node(row) if row else None
+        row = self._db.execute(f"SELECT {COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
+        node = node_of(row) if row else None
         if not self._db.in_transaction:
             if len(self._hot) >= HOT_NODES:
                 self._hot.clear()
@@ -290,15 +167,15 @@ class TreeStore:
     def known(self, document_id: DocumentId) -> Known | None:
         """What is known of a document, in the tree or not."""
         row = self._db.execute(
-            f"SELECT {_COLUMNS}, name, detail, pass FROM node WHERE document_id = ?", (document_id,)
+            f"SELECT {COLUMNS}, name, detail, pass FROM node WHERE document_id = ?", (document_id,)
         ).fetchone()
-        return Known(_node(row), row[17], row[18], row[19]) if row else None
+        return Known(node_of(row), row[17], row[18], row[19]) if row else None
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
         row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND shown = ?", (folder, shown)
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND shown = ?", (folder, shown)
         ).fetchone()
-        return _node(row) if row else None
+        return node_of(row) if row else None
 
     def has_entry(self, folder: Inode, shown: bytes) -> bool:
         found = self._db.execute("SELECT 1 FROM node WHERE parent = ? AND shown = ?", (folder, shown))
@@ -316,10 +193,10 @@ class TreeStore:
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
         """Entries of a folder in the order of their inodes, which is stable while entries come and go."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND inode > ? ORDER BY inode LIMIT ?",
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND inode > ? ORDER BY inode LIMIT ?",
             (folder, after, limit),
         )
-        return [_node(row) for row in rows]
+        return [node_of(row) for row in rows]
 
     def held_in(self, folder: Inode) -> list[Inode]:
         """The files of a folder that somebody had checked out when Procore was last asked."""
@@ -333,18 +210,18 @@ class TreeStore:
     def files_after_inode(self, folder: Inode, inode: Inode, limit: int) -> list[Node]:
         """The next files of a folder as it is listed."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND inode > ? AND kind = 2 ORDER BY inode LIMIT ?",
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND inode > ? AND kind = 2 ORDER BY inode LIMIT ?",
             (folder, inode, limit),
         )
-        return [_node(row) for row in rows]
+        return [node_of(row) for row in rows]
 
     def files_after_name(self, folder: Inode, shown: bytes, limit: int) -> list[Node]:
         """The next files of a folder in the order of their names' bytes."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM node WHERE parent = ? AND shown > ? AND kind = 2 ORDER BY shown LIMIT ?",
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND shown > ? AND kind = 2 ORDER BY shown LIMIT ?",
             (folder, shown, limit),
         )
-        return [_node(row) for row in rows]
+        return [node_of(row) for row in rows]
 
     def path(self, inode: Inode) -> str:
         """The path below the mount point, for people; '' for the root, and the bare name of what is not in the tree."""
@@ -389,7 +266,7 @@ class TreeStore:
     def count(self) -> int:
         """How many documents Procore lists as existing, the root not among them."""
         (rows,) = self._db.execute("SELECT count(*) FROM node").fetchone()
-        (apart,) = self._db.execute(f"SELECT count(*) FROM node WHERE {_APART}").fetchone()
+        (apart,) = self._db.execute(f"SELECT count(*) FROM node WHERE {APART}").fetchone()
         return int(rows - apart - 1)
 
     def hidden(self) -> int:
@@ -399,7 +276,7 @@ class TreeStore:
                 "WITH RECURSIVE below(inode) AS ("
                 " SELECT child.inode FROM node folder INDEXED BY node_apart"
                 "  CROSS JOIN node child ON child.parent = folder.inode"
-                f" WHERE folder.{_APART}"
+                f" WHERE folder.{APART}"
                 " UNION ALL SELECT child.inode FROM below CROSS JOIN node child ON child.parent = below.inode)"
                 " SELECT count(*) FROM below"
             ).fetchone()
@@ -408,9 +285,7 @@ class TreeStore:
 
     def deleted(self) -> int:
         """How many documents are known to be deleted."""
-        found = self._db.execute(
-            f"SELECT count(*) FROM node WHERE {_APART} AND state = {State.DELETED.value}"
-        )
+        found = self._db.execute(f"SELECT count(*) FROM node WHERE {APART} AND state = {State.DELETED.value}")
         return int(found.fetchone()[0])
 
     def last_inode(self) -> Inode:
@@ -426,11 +301,11 @@ class TreeStore:
     def unseen(self, listing_pass: int, first: int, last: int) -> list[Node]:
         """Documents in that range of inodes that were in none, the root not among them."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM node"
+            f"SELECT {COLUMNS} FROM node"
             " WHERE inode BETWEEN ? AND ? AND pass < ? AND state = 0 AND document_id IS NOT NULL AND inode <> ?",
             (first, last, listing_pass, ROOT),
         )
-        return [_node(row) for row in rows]
+        return [node_of(row) for row in rows]
 
     def sizes(self) -> Sizes:
         """Documents and their bytes; opens its own connection, so it may run in a thread."""
@@ -450,11 +325,11 @@ class TreeStore:
 
     def insert(self, row: Row) -> Inode:
         self._moves += 1
-        return Inode(self._db.execute(_INSERT, row.values()).lastrowid or 0)
+        return Inode(self._db.execute(INSERT, row.values()).lastrowid or 0)
 
     def update(self, inode: Inode, row: Row) -> None:
         self._moves += 1
-        self._db.execute(_UPDATE, (*row.values(), inode))
+        self._db.execute(UPDATE, (*row.values(), inode))
 
     def see(self, inode: Inode, listing_pass: int, url: str | None) -> None:
         """Note that a listing saw the node unchanged; only the URL of its bytes may differ each time."""
@@ -552,8 +427,8 @@ class TreeStore:
         """Leave what a document was under `inode` to those who have it open, before it moves `to` another."""
         self.move_row(inode, to)
         self._db.execute(
-            f"INSERT INTO node (inode, {_WRITTEN}, listed, kept)"
-            f" SELECT ?, {_ORPHANED}, 0, kept FROM node WHERE inode = ?",
+            f"INSERT INTO node (inode, {WRITTEN}, listed, kept)"
+            f" SELECT ?, {ORPHANED}, 0, kept FROM node WHERE inode = ?",
             (inode, to),
         )
 
@@ -567,7 +442,7 @@ class TreeStore:
         """A row under an inode that was reserved for it."""
         self._moves += 1
         self._db.execute(
-            f"INSERT INTO node (inode, {_WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values())
+            f"INSERT INTO node (inode, {WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values())
         )
 
     def expect_as(self, document_id: DocumentId, inode: Inode) -> None:

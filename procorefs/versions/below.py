@@ -119,7 +119,8 @@ class Below:
         entries = self._entries(file, self._histories.known(file.inode) or ())
         if shown not in entries:
             entries = await self._newest_entries(file.inode)
-        return entries.get(shown)
+        entry = entries.get(shown)
+        return self._meet(entry) if entry is not None else None
 
     async def listing(self, folder: VirtualInode) -> list[Entry] | None:
         """All that is needed to list a folder: its entries, or None where `children` has them from now on.
@@ -130,15 +131,20 @@ class Below:
             return self._own_entries()
         node = self._node(mirrored(folder))
         if not node.is_folder:
-            return list((await self._newest_entries(node.inode)).values())
+            return [self._meet(entry) for entry in (await self._newest_entries(node.inode)).values()]
         await self._follower.children_known(node.inode)
-        await self._follower.freshen()
-        self._node(node.inode)
+        await self._freshen_place(node.inode)
         return None
 
-    async def _newest_entries(self, file: Inode) -> dict[bytes, Entry]:
+    async def _freshen_place(self, inode: Inode) -> None:
+        """Wait for a look that is due. Raises NotThere when the node is elsewhere then, or gone."""
+        before = self._view.place(inode)
         await self._follower.freshen()
-        self._node(file)
+        if before is None or self._view.place(inode) != before:
+            raise NotThere
+
+    async def _newest_entries(self, file: Inode) -> dict[bytes, Entry]:
+        await self._freshen_place(file)
         versions = await self._histories.of(file)
         return self._entries(self._node(file), versions)
 
@@ -151,12 +157,16 @@ class Below:
         return [_STATUS, Entry(VERSIONS, b"versions", self._view.by_inode(ROOT))]
 
     def _entries(self, file: Node, versions: tuple[Version, ...]) -> dict[bytes, Entry]:
-        """The entries of a file's versions, which count as met from here on."""
-        entries = {}
-        for shown, version in version_entries(versions, file.shown).items():
-            entry = entries[shown] = Entry(inode_of(version.id), shown, file, version)
-            self._met[version.id] = entry
-        return entries
+        """The entries of a file's versions."""
+        return {
+            shown: Entry(inode_of(version.id), shown, file, version)
+            for shown, version in version_entries(versions, file.shown).items()
+        }
+
+    def _meet(self, entry: Entry) -> Entry:
+        """The kernel will ask for the version by its number."""
+        self._met[version_of(entry.inode)] = entry
+        return entry
 
 
 def _mirror(node: Node) -> Entry:

@@ -119,8 +119,10 @@ def our_mount(folder: Path, sandbox: Sandbox) -> Iterator[Mount]:
 
 
 @contextlib.contextmanager
-def rclone_mount(folder: Path, source: Path) -> Iterator[Path]:
-    """`rclone mount --vfs-cache-mode full` of a directory, its other settings rclone's own. Raises BenchFailed.
+def rclone_mount(folder: Path, source: Path, *options: str) -> Iterator[Path]:
+    """`rclone mount --vfs-cache-mode full` of a directory, but for `options` with rclone's own settings.
+
+    Raises BenchFailed.
 
     rclone has no Procore backend. It reads the files by its local backend: no server is between, and none shares the
     cores with it, so nothing could be faster for it.
@@ -132,7 +134,7 @@ def rclone_mount(folder: Path, source: Path) -> Iterator[Path]:
     command = ["rclone", "mount", "--vfs-cache-mode", "full", "--cache-dir", str(folder / "cache")]
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(
-            [*command, str(source), str(path)],
+            [*command, *options, str(source), str(path)],
             env=clean_environment() | {"RCLONE_CONFIG": str(config)},
             stdout=log,
             stderr=log,

@@ -16,6 +16,9 @@ FOLDER_FILES = 99
 BIG_FILE = "Large/federated-model.bin"
 """What the sandbox calls the file of its option --big-file."""
 
+WRITE_BACK_S = 3600
+"""How long both sides keep what is written while writing is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -29,10 +32,25 @@ class Sizes:
     opened_files: int = 2_000
     big_file_bytes: int = 512 * MIB
     rounds: int = 5
+    written_bytes: int = 256 * MIB
+    written_in_small_bytes: int = 32 * MIB
+    copied_files: int = 1_000
+    budget_calls: int = 10_000
+    budget_hours: int = 2
 
 
 QUICK = Sizes(
-    documents=5_000, most_documents=50_000, entries=2_000, opened_files=500, big_file_bytes=64 * MIB, rounds=3
+    documents=5_000,
+    most_documents=50_000,
+    entries=2_000,
+    opened_files=500,
+    big_file_bytes=64 * MIB,
+    rounds=3,
+    written_bytes=64 * MIB,
+    written_in_small_bytes=8 * MIB,
+    copied_files=200,
+    budget_calls=7_500,
+    budget_hours=1,
 )
 
 
@@ -49,6 +67,14 @@ class Pair:
         return [f"{root}/{name}" for name in self.small_files]
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenPair:
+    """Our mount and rclone's, both empty and in no hurry to send what is written to them."""
+
+    ours: Mount
+    rclone: Path
+
+
 class Place:
     """Everything lies in one temporary directory and ends with the stack."""
 
@@ -58,6 +84,11 @@ class Place:
         self._names: tuple[str, ...] = ()  # of the imported small files
         # what a killed child leaves mounted below it must not be deleted through the mount: mounts end first
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procorefs-bench-")))
+
+    def new_folder(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return folder
 
     def new_mount(self, name: str, of: Sandbox) -> Mount:
         return self._stack.enter_context(our_mount(self._folder / name, of))
@@ -104,6 +135,17 @@ class Place:
         ours.wait_until_listed()
         theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone", self._source))
         return Pair(ours, theirs, self._names[: self.sizes.opened_files], "big.bin")
+
+    @cached_property
+    def written_pair(self) -> WrittenPair:
+        """Mounts to write to; what is removed within an hour is never sent, by either."""
+        ours = self.new_mount("written", self.new_sandbox("written"))
+        ours.mount(f"write_back={WRITE_BACK_S}")
+        ours.wait_until_listed()
+        source = self.new_folder("rclone-written-source")
+        options = ("--vfs-write-back", f"{WRITE_BACK_S}s")
+        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone-written", source, *options))
+        return WrittenPair(ours, theirs)
 
 
 def make_tree(root: Path, sizes: Sizes) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from procorefs.procore.models import Document, DocumentId, Kind, Person, UserId,
 from procorefs.tree.detail import encode_detail
 from procorefs.tree.ledger import Ledger
 from procorefs.tree.nodes import ROOT, Inode, State
-from procorefs.tree.store import Row, TreeStore
+from procorefs.tree.rows import Row
+from procorefs.tree.store import TreeStore
 
 MOUNTS = 5
 FOLDER_FILES = 199

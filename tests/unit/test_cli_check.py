@@ -47,6 +47,14 @@ def test_what_would_be_refused_is_named_with_the_rule_and_fails(tmp_path: Path) 
     assert "two\\nlines: its name has a control character" in result.output
 
 
+def test_the_mounts_own_entry_is_refused_in_its_root_alone(tmp_path: Path) -> None:
+    (tmp_path / ".procore").mkdir()
+    (tmp_path / "Plans" / ".procore").mkdir(parents=True)
+    (refused,) = survey(str(tmp_path)).refused
+    assert refused.path == str(tmp_path / ".procore")
+    assert not survey(str(tmp_path), "Somewhere").refused
+
+
 def test_paths_are_measured_in_characters(tmp_path: Path) -> None:
     (tmp_path / ("ü" * 120) / ("€" * 80)).mkdir(parents=True)
     folder = "😀" * (255 - 120 - 1 - 80 - 1)

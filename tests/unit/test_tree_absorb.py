@@ -7,9 +7,11 @@ import msgspec
 import pytest
 
 from procorefs.procore.models import Kind
+from procorefs.tree.absorb import Absorber
 from procorefs.tree.nodes import ROOT, EntryGone, InodeChanged, ListingChanged, State
 from procorefs.tree.store import TreeStore
 from procorefs.tree.turnstile import Turnstile
+from tests.local_work import Inside
 from tests.unit.tree_documents import ROOT_ID, SOMEBODY, Garden, file, folder, version
 
 BIN = 2
@@ -89,6 +91,31 @@ def test_names_that_linux_cannot_hold(garden: Garden) -> None:
     assert set(shown.values()) == {10, 11, 12, 13, 14}
     assert shown["a_b ~10.pdf"] == 10
     assert all(len(name.encode()) <= 255 for name in shown)
+
+
+def test_the_mounts_own_entry_is_no_documents(garden: Garden) -> None:
+    garden.take(folder(10, ".procore"), folder(11, "Plans"), file(12, ".procore", 11))
+    assert garden.paths() == {".procore ~10": 10, "Plans": 11, "Plans/.procore": 12}
+    garden.take(file(12, ".procore"))
+    assert garden.paths() == {".procore ~10": 10, "Plans": 11, ".procore ~12": 12}
+    garden.take(folder(10, "plain"))
+    assert garden.paths() == {"plain": 10, "Plans": 11, ".procore ~12": 12}
+
+
+def test_what_we_put_into_the_root_takes_no_entry_of_the_mounts(garden: Garden) -> None:
+    with garden.absorber.own.call() as asked:
+        garden.absorber.own.put(file(10, ".procore"), garden.store.reserve(1), ROOT, None, asked=asked)
+    assert garden.paths() == {".procore ~10": 10}
+
+
+def test_a_document_that_had_the_entry_before_the_mount_gives_it_up(garden: Garden) -> None:
+    garden.take(file(10, "older"), file(11, ".procore ~10"))
+    inode = garden.of(10).inode
+    with garden.store.transaction():
+        garden.store.show(inode, b".procore")
+    Absorber(garden.store, Inside())
+    assert garden.paths() == {".procore ~10-2": 10, ".procore ~10": 11}
+    assert garden.of(10).inode == inode
 
 
 def test_moving_keeps_the_inode_and_invalidates_both_places(garden: Garden) -> None:
@@ -290,6 +317,12 @@ def test_a_root_that_came_as_a_folder_gives_way(tmp_path: Path) -> None:
     assert garden.of(50).inode == ROOT
     assert 53 in garden.paths().values()
     garden.store.close()
+
+
+def test_the_mounts_own_entry_stays_free_when_the_root_came_as_a_folder(garden: Garden) -> None:
+    garden.take(folder(50, "The root", None), file(51, ".procore", 50))
+    garden.list_folder(ROOT, folder(50, "The root", None), refused=1)
+    assert garden.paths() == {".procore ~51": 51}
 
 
 def test_deleted_documents_count_as_seen_and_as_deleted(garden: Garden) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from procorefs.procore.models import Kind
 from procorefs.tree.nodes import ROOT
-from procorefs.tree.store import FIRST_INODE, TreeDamaged, TreeStore, damaged
+from procorefs.tree.rows import FIRST_INODE
+from procorefs.tree.store import TreeDamaged, TreeStore, damaged
 from tests.unit.tree_documents import Garden, file, folder
 
 

@@ -68,10 +68,10 @@ def create_file(call: Call) -> Answer:
     """A file with version 1."""
     edit = Edit(call)
     wish, custom = fields_of(call, "file", NewFile)
-    parent_id, name = edit.parent(wish.parent_id), wish.name
+    parent_id, name = edit.parent_of_new(wish.parent_id), edit.named(wish.name)
     if wish.unique_name:
         name = free_name(name, {child.name for child in edit.store.children(parent_id)})
-    edit.check_place(parent_id, name)
+    edit.check_place(parent_id, name, is_file=True)
     fields = edit.custom_fields(custom, "{}")
     size, source = Uploads(call.sandbox).use(call.caller, edit.project.id, wish.upload_uuid)
     document_id = edit.changes.create_file(
@@ -144,7 +144,8 @@ def _shown(call: Call, project: Project, document_id: int, status: int) -> Answe
     store = call.sandbox.store
     document = store.document(document_id)
     assert document is not None
-    return Answer(call.renderer(project).file(document, store.versions(document_id)), status)
+    versions = store.versions(document_id) if call.sandbox.dialect.answered_versions == "all" else []
+    return Answer(call.renderer(project).file(document, versions), status)
 
 
 def _is_admins_check_in(edit: Edit, wish: FileFields, custom: dict[str, object]) -> bool:
@@ -183,6 +184,8 @@ def _add_version(edit: Edit, document: Document, wish: FileFields) -> None:
     elif edit.call.sandbox.dialect.patch_makes_version:
         newest = edit.store.versions(document.id)[0]
         edit.changes.add_version(document.id, name, size=newest.size, source=newest.source)
+    elif edit.call.sandbox.dialect.patch_renumbers:
+        edit.store.execute("UPDATE versions SET number = number + 1 WHERE id = ?", (document.version_id,))
 
 
 _PROJECT = {"project_id": integer}

@@ -36,9 +36,9 @@ def show_folder(call: Call) -> Answer:
 def create_folder(call: Call) -> Answer:
     edit = Edit(call)
     fields, custom = fields_of(call, "folder", FolderFields)
-    name = "" if fields.name is UNSET else fields.name
-    parent_id = edit.parent(None if fields.parent_id is UNSET else fields.parent_id)
-    edit.check_place(parent_id, name)
+    name = "" if isinstance(fields.name, UnsetType) else edit.named(fields.name)
+    parent_id = edit.parent_of_new(None if isinstance(fields.parent_id, UnsetType) else fields.parent_id)
+    edit.check_place(parent_id, name, is_file=False)
     document_id = edit.changes.create_folder(
         edit.project.id,
         parent_id,
@@ -70,6 +70,8 @@ def delete_folder(call: Call) -> Answer:
 def _now(call: Call, project: Project, document_id: int) -> Json:
     document = call.sandbox.store.document(document_id)
     assert document is not None
+    if not call.sandbox.dialect.answered_lists:
+        return call.renderer(project).folder(document)
     return listing_of(call, project, document)
 
 

@@ -44,7 +44,9 @@ def create_tag(call: Call) -> Answer:
         raise invalid("name", "can't be blank")
     call.visible(project, wish.document_id)
     tag_id = Changes(call.sandbox, call.caller.user.id).tag(project.id, wish.document_id, name)
-    return Answer({"id": tag_id, "name": name})
+    return Answer(
+        {"id": tag_id, "name": call.sandbox.store.value("SELECT name FROM tags WHERE id = ?", (tag_id,))}
+    )
 
 
 def delete_tag(call: Call) -> Answer:

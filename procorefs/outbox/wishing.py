@@ -1,0 +1,53 @@
+"""Metadata that is wanted, against what Procore has: only the difference is worth a call. Pure functions."""
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec import UNSET
+
+from procorefs.outbox.change import Wishes
+from procorefs.procore.field_values import same_value, writable_form
+from procorefs.tree.detail import Detail
+
+
+def lacking(wishes: Wishes, detail: Detail, tags: Collection[str] | None = None) -> Wishes:
+    """What of the wishes is not so in Procore; `tags`: those that the document bears, as far as that is known."""
+    plain = {
+        name: UNSET if getattr(wishes, name) == getattr(detail, name) else getattr(wishes, name)
+        for name in ("description", "tracked", "private")
+    }
+    fields = {
+        field_id: value
+        for field_id, value in wishes.custom_fields.items()
+        if not same_value(value, writable_form(detail.custom_fields.get(f"custom_field_{field_id}")))
+    }
+    has_tags = tags is not None and wishes.tags is not UNSET and set(wishes.tags) == set(tags)
+    return Wishes(**plain, custom_fields=fields, tags=UNSET if has_tags else wishes.tags)
+
+
+def without(wishes: Wishes, done: Wishes) -> Wishes:
+    """The wishes less what was done, but for what was wished otherwise meanwhile."""
+    plain = {
+        name: UNSET if getattr(wishes, name) == getattr(done, name) else getattr(wishes, name)
+        for name in ("description", "tracked", "private", "tags")
+    }
+    fields = {
+        field_id: value
+        for field_id, value in wishes.custom_fields.items()
+        if field_id not in done.custom_fields or done.custom_fields[field_id] != value
+    }
+    return Wishes(**plain, custom_fields=fields)
+
+
+def over(newer: Wishes, older: Wishes) -> Wishes:
+    """Both, the newer where they differ: two that were about one document, when one file takes it over."""
+    plain = {
+        name: getattr(older, name) if getattr(newer, name) is UNSET else getattr(newer, name)
+        for name in ("description", "tracked", "private", "tags")
+    }
+    return Wishes(**plain, custom_fields=older.custom_fields | newer.custom_fields)
+
+
+def fields_only(wishes: Wishes) -> Wishes:
+    """What a PATCH of the document carries."""
+    return msgspec.structs.replace(wishes, tags=UNSET)

@@ -1,0 +1,18 @@
+"""What the tree must know of what goes on at the mount before it takes up an answer."""
+
+from typing import Protocol
+
+from procorefs.tree.nodes import Inode, Node
+
+
+class Local(Protocol):
+    """What is going on here, as far as an answer of Procore must respect it."""
+
+    def is_open(self, inode: Inode) -> bool:
+        """Whether somebody is inside."""
+
+    def has_bytes(self, inode: Inode) -> bool:
+        """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
+
+    def removing(self, node: Node) -> None:
+        """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""

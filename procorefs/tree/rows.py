@@ -1,0 +1,146 @@
+"""Rows of the tree's file: its schema, what is written into a row, and how a row becomes a node."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from procorefs.procore.models import DocumentId, Kind, Version
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+
+SCHEMA_VERSION = 2
+FIRST_INODE = 1024
+"""Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
+
+SCHEMA = f"""
+CREATE TABLE node (
+    inode       INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, not even after the row is gone
+    parent      INTEGER,           -- inode of the folder; NULL: not in the tree
+    shown       BLOB NOT NULL,     -- the directory entry; what Procore calls it stands in name
+    name        TEXT NOT NULL,
+    document_id INTEGER UNIQUE,    -- NULL: an ORPHAN
+    kind        INTEGER NOT NULL,  -- 1 folder, 2 file
+    state       INTEGER NOT NULL,  -- nodes.State
+    listed      INTEGER NOT NULL,  -- folder: all children are rows
+    read_only   INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,  -- Unix seconds, as all times here
+    updated_at  INTEGER NOT NULL,
+    version_id  INTEGER,           -- NULL: folder, or no usable version (see defect)
+    version_number INTEGER,
+    size        INTEGER,
+    version_created_at INTEGER,
+    url         TEXT,
+    defect      TEXT NOT NULL,
+    detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
+    pass        INTEGER NOT NULL,  -- number of the full listing during which an answer last had it (see listing.py)
+    kept        BLOB               -- nodes.Kept as MessagePack: what was set here and Procore has no place for
+) STRICT;
+CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
+CREATE INDEX node_children ON node (parent);
+CREATE INDEX node_marked ON node (parent, name) WHERE parent IS NOT NULL AND shown <> CAST(name AS BLOB);
+CREATE INDEX node_apart ON node (state) WHERE state <> 0;
+CREATE INDEX node_unlisted ON node (inode) WHERE kind = 1 AND listed = 0;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+INSERT INTO node
+    VALUES ({ROOT}, NULL, x'', '', NULL, 1, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, '', x'7b7d', 0, NULL);
+UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
+"""
+
+COLUMNS = (
+    "inode, parent, shown, document_id, kind, state, listed, read_only, created_at, updated_at, "
+    "version_id, version_number, size, version_created_at, url, defect, kept"
+)
+_KEPT = msgspec.msgpack.Decoder(Kept)
+APART = "state <> 0"
+"""Said like this the index node_apart is used; SQLite does not conclude it from a state that is given."""
+
+_KINDS = {1: Kind.FOLDER, 2: Kind.FILE}
+_KIND_CODES = {kind: code for code, kind in _KINDS.items()}
+_STATES = tuple(State)
+
+
+@dataclass(slots=True)
+class Row:
+    """A row about to be written: a node with what only the store keeps."""
+
+    parent: Inode | None
+    shown: bytes
+    name: str
+    document_id: DocumentId
+    kind: Kind
+    state: State
+    read_only: bool
+    created_at_s: int
+    updated_at_s: int
+    version: Version | None
+    defect: str
+    detail: bytes
+    listing_pass: int
+
+    def values(self) -> tuple[Any, ...]:
+        version = self.version
+        return (
+            self.parent,
+            self.shown,
+            self.name,
+            self.document_id,
+            _KIND_CODES[self.kind],
+            self.state.value,
+            self.read_only,
+            self.created_at_s,
+            self.updated_at_s,
+            version.id if version else None,
+            version.number if version else None,
+            version.size_bytes if version else None,
+            version.created_at_s if version else None,
+            version.url if version else None,
+            self.defect,
+            self.detail,
+            self.listing_pass,
+        )
+
+
+class Known(NamedTuple):
+    """What the tree knows of a document."""
+
+    node: Node
+    name: str
+    """As Procore has it; `node.shown` may differ."""
+    detail: bytes
+    listing_pass: int
+
+
+WRITTEN = (
+    "parent, shown, name, document_id, kind, state, read_only, created_at, updated_at, version_id, version_number, "
+    "size, version_created_at, url, defect, detail, pass"
+)
+ORPHANED = (
+    WRITTEN.replace("parent, ", "NULL, ", 1)
+    .replace("document_id, ", "NULL, ", 1)
+    .replace("state, ", f"{State.ORPHAN.value}, ", 1)
+)
+INSERT = f"INSERT INTO node ({WRITTEN}, listed) VALUES ({', '.join('?' * 17)}, 0)"
+UPDATE = f"UPDATE node SET ({WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
+
+
+def node_of(row: tuple[Any, ...]) -> Node:
+    version = None
+    if row[10] is not None:
+        version = Version(
+            id=row[10], number=row[11], size_bytes=row[12], created_at_s=row[13], url=row[14], created_by=None
+        )
+    return Node(
+        inode=row[0],
+        parent=row[1],
+        shown=row[2],
+        document_id=row[3],
+        kind=_KINDS[row[4]],
+        state=_STATES[row[5]],
+        listed=bool(row[6]),
+        read_only=bool(row[7]),
+        created_at_s=row[8],
+        updated_at_s=row[9],
+        version=version,
+        defect=row[15],
+        kept=_KEPT.decode(row[16]) if row[16] is not None else None,
+    )

@@ -1,0 +1,72 @@
+"""What the shared call budget is worth: simulated over hours, real processes over short ones, and what a call costs."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import limiter_real_run
+import limiter_simulation
+import trio
+
+from bench.place import Place
+from bench.results import Figure, at_least, at_most
+from procorefs.limiter import Priority
+from procorefs.limiter.gate import Gate
+from procorefs.limiter.shared_file import FileStore
+
+ACQUIRES = 2_000
+
+
+def budget(place: Place) -> Iterator[Figure]:
+    """Of the four kinds of server that the contract leaves open the worst counts."""
+    yield from _simulated(place)
+    yield from _real(place)
+    yield _acquire(place.new_folder("budget"))
+
+
+def _simulated(place: Place) -> Iterator[Figure]:
+    outcomes = [
+        limiter_simulation.simulate(case, place.sizes.budget_calls) for case in limiter_simulation.CASES
+    ]
+
+    def figure(what: str, of: Callable[[limiter_simulation.Outcome], float]) -> tuple[str, list[float]]:
+        return f"budget, simulated hours: {what}", [of(outcome) for outcome in outcomes]
+
+    note = f"worst of {len(outcomes)} kinds of server"
+    what, values = figure("answers 429", lambda outcome: outcome.throttled)
+    yield Figure(what, max(values), "", at_most(0), note=note)
+    what, values = figure("used of each full hour", lambda outcome: min(outcome.used()) * 100)
+    yield Figure(what, min(values), "%", at_least(98, "%"), note=note)
+    what, values = figure(
+        "p99 of what a person waits", lambda outcome: outcome.percentile_s(Priority.INTERACTIVE, 99)
+    )
+    yield Figure(what, max(values), "s", at_most(2, "s"), note=note)
+
+
+def _real(place: Place) -> Iterator[Figure]:
+    sizes = place.sizes
+    hour_s, hourly = limiter_real_run.HOUR_S, limiter_real_run.HOURLY
+    ran = limiter_real_run.run(hour_s, sizes.budget_hours, hourly, limiter_real_run.SPIKE)
+    what, note = "budget, 8 real processes", f"{sizes.budget_hours} x {hourly} calls in {hour_s} s"
+    yield Figure(f"{what}: answers 429", ran.throttled, "", at_most(0), note=note)
+    yield Figure(f"{what}: used of each full hour", min(ran.used()) * 100, "%", at_least(98, "%"), note=note)
+    yield Figure(f"{what}: p99 of what a person waits", ran.percentile_s(99), "s", at_most(2, "s"), note=note)
+
+
+def _acquire(folder: Path) -> Figure:
+    async def acquire() -> float:
+        store = FileStore(folder / "key.budget")
+        gate = Gate(store)
+        took_s = []
+        for _ in range(ACQUIRES):
+            began_s = time.perf_counter()
+            await gate.acquire(Priority.INTERACTIVE)
+            took_s.append(time.perf_counter() - began_s)
+            gate.observe(200, {})
+        store.close()
+        return statistics.median(took_s)
+
+    return Figure(
+        "one acquire, shared by a file", trio.run(acquire) * 1e3, "ms", at_most(0.2, "ms"), note="median"
+    )

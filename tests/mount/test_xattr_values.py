@@ -1,0 +1,335 @@
+"""Tags, descriptions, flags and custom fields as attributes: each kind there and back, by getfattr and setfattr."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.mounting import wait_until
+from tests.sandbox import SandboxHandle
+from tests.writing import Desk, errno_name
+from tests.xattrs import (
+    CUSTOM,
+    DESCRIPTION,
+    PROCORE,
+    TAGS,
+    XDG_COMMENT,
+    XDG_TAGS,
+    Truth,
+    attributes,
+    getfattr,
+    refusal_of,
+    setfattr,
+    unsetfattr,
+)
+
+COST_CODE = CUSTOM + "Cost code ~303"
+PATCH_FILE = "PATCH /rest/v1.0/files/{id}"
+
+
+@pytest.fixture
+def truth(sandbox: SandboxHandle) -> Truth:
+    return Truth(sandbox)
+
+
+@pytest.fixture
+def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
+    """`plan.pdf` and `folder/`, of somebody else's making."""
+
+    def prepare() -> None:
+        sandbox.act("create_file", path="/plan.pdf", text="plan")
+        sandbox.act("create_folder", path="/folder")
+
+    desk = write_desk(prepare=prepare)
+    assert sorted(entry.name for entry in desk.path.iterdir()) == ["folder", "plan.pdf"]
+    return desk
+
+
+@pytest.fixture
+def plan(desk: Desk) -> Path:
+    return desk.path / "plan.pdf"
+
+
+def test_a_document_with_nothing_lists_nothing(desk: Desk, plan: Path) -> None:
+    with desk.counted() as calls:
+        assert attributes(plan) == attributes(desk.path / "folder") == attributes(desk.path) == {}
+    assert calls.total == 1, calls.by_route
+
+
+def test_what_procore_has_is_listed_under_both_names(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    folder = desk.path / "folder"
+    for path, tags in (("/plan.pdf", ("east", "as built, final")), ("/folder", ("east",))):
+        for tag in tags:
+            sandbox.act("tag", path=path, tag=tag)
+    sandbox.act("describe", path="/plan.pdf", text="Größe: 3 m²\nthe second line")
+    for field, data_type, value in (
+        ("301", "lov_entry", {"id": 401, "label": "Architectural"}),
+        ("302", "boolean", False),
+        ("303", "string", "A-12"),
+        ("304", "decimal", 12.5),
+        ("305", "lov_entries", [{"id": 453, "label": "Steel"}, {"id": 451, "label": "Concrete"}]),
+    ):
+        sandbox.act(
+            "set_field", path="/plan.pdf", field=field, value={"data_type": data_type, "value": value}
+        )
+    sandbox.act("set_field", path="/folder", field="304", value={"data_type": "decimal", "value": 7})
+    desk.remount("freshness=0")
+    assert attributes(plan) == {
+        TAGS: "as built, final\neast",
+        XDG_TAGS: "as built, final,east",
+        DESCRIPTION: "Größe: 3 m²\nthe second line",
+        XDG_COMMENT: "Größe: 3 m²\nthe second line",
+        CUSTOM + "Discipline": "Architectural",
+        CUSTOM + "Approved": "false",
+        COST_CODE: "A-12",
+        CUSTOM + "Area m²": "12.5",
+        CUSTOM + "Trades": "Concrete\nSteel",
+    }
+    assert attributes(folder) == {TAGS: "east", XDG_TAGS: "east", CUSTOM + "Area m²": "7"}
+    assert getfattr(plan, TAGS) == "as built, final\neast"
+
+
+def test_all_metadata_of_a_file_is_one_call_and_one_more_a_tag(desk: Desk, plan: Path, truth: Truth) -> None:
+    attributes(plan)
+    with desk.counted() as calls:
+        setfattr(plan, TAGS, "b\na")
+        setfattr(plan, DESCRIPTION, "what it is")
+        setfattr(plan, PROCORE + "tracked", "true")
+        setfattr(plan, COST_CODE, "A-12")
+        setfattr(plan, CUSTOM + "Area m²", "12.50")
+        setfattr(plan, CUSTOM + "Approved", "true")
+        setfattr(plan, CUSTOM + "Discipline", "Architectural")
+        setfattr(plan, CUSTOM + "Trades", "Steel\nConcrete")
+        desk.sync()
+    lists = {route: count for route, count in calls.by_route.items() if "custom_field" in route}
+    assert sum(lists.values()) == 3, lists  # the fields, and the choices of two of them
+    assert calls.writes == 3, calls.by_route
+    assert calls.by_route[PATCH_FILE] == 1
+    assert truth.tags("plan.pdf") == {"a", "b"}
+    document = truth.document("plan.pdf")
+    assert (document["description"], document["is_tracked"]) == ("what it is", True)
+    assert [truth.field("plan.pdf", number) for number in (302, 303, 304)] == [True, "A-12", 12.5]
+    assert truth.field("plan.pdf", 301) == {"id": 401, "label": "Architectural"}
+    assert {entry["label"] for entry in truth.field("plan.pdf", 305)} == {"Steel", "Concrete"}
+    assert getfattr(plan, CUSTOM + "Area m²") == "12.50"
+    assert getfattr(plan, TAGS) == "b\na"
+    assert getfattr(plan, XDG_TAGS) == "a,b"
+    with desk.counted() as calls:
+        for name, value in attributes(plan).items():
+            setfattr(plan, name, value)
+        setfattr(plan, TAGS, "a\nb")
+        desk.sync()
+    assert calls.total == 0, calls.by_route
+
+
+def test_removing(desk: Desk, plan: Path, truth: Truth) -> None:
+    setfattr(plan, TAGS, "a\nb")
+    setfattr(plan, DESCRIPTION, "what it is")
+    setfattr(plan, COST_CODE, "A-12")
+    setfattr(plan, CUSTOM + "Discipline", "Architectural")
+    desk.sync()
+    with desk.counted() as calls:
+        unsetfattr(plan, XDG_TAGS)
+        unsetfattr(plan, DESCRIPTION)
+        unsetfattr(plan, COST_CODE)
+        unsetfattr(plan, CUSTOM + "Discipline")
+        assert attributes(plan) == {}
+        desk.sync()
+    assert calls.writes == 3, calls.by_route
+    assert attributes(plan) == {}
+    assert truth.tags("plan.pdf") == set()
+    document = truth.document("plan.pdf")
+    assert not document["description"]
+    assert document["custom_fields"] == {}
+    for name in (TAGS, XDG_TAGS, DESCRIPTION, XDG_COMMENT, COST_CODE):
+        assert errno_name(lambda name=name: os.removexattr(plan, name)) == "ENODATA"
+
+
+def test_sets_fold_and_what_ends_as_it_was_is_no_call(desk: Desk, plan: Path) -> None:
+    attributes(plan)
+    with desk.counted() as calls:
+        for number in range(10):
+            os.setxattr(plan, DESCRIPTION, b"take %d" % number)
+            os.setxattr(plan, TAGS, b"tag %d" % number)
+        os.removexattr(plan, DESCRIPTION)
+        os.removexattr(plan, TAGS)
+        assert getfattr(plan, PROCORE + "state") == "clean"
+        desk.sync()
+    assert calls.total == 0, calls.by_route
+
+
+def test_folders(desk: Desk, truth: Truth) -> None:
+    folder = desk.path / "folder"
+    setfattr(folder, TAGS, "a")
+    setfattr(folder, CUSTOM + "Area m²", "7")
+    setfattr(folder, PROCORE + "tracked", "true")
+    desk.sync()
+    assert truth.tags("folder") == {"a"}
+    assert truth.field("folder", 304) == 7
+    assert truth.document("folder")["is_tracked"] is True
+    assert attributes(folder) == {TAGS: "a", XDG_TAGS: "a", CUSTOM + "Area m²": "7"}
+    for name in (DESCRIPTION, XDG_COMMENT):
+        assert errno_name(lambda name=name: os.setxattr(folder, name, b"x")) == "ENOTSUP"
+        assert errno_name(lambda name=name: os.getxattr(folder, name)) == "ENOTSUP"
+        assert errno_name(lambda name=name: os.removexattr(folder, name)) == "ENOTSUP"
+
+
+def test_what_can_only_be_read(desk: Desk, plan: Path, truth: Truth) -> None:
+    assert int(getfattr(plan, PROCORE + "id")) == truth.id("plan.pdf")
+    assert getfattr(plan, PROCORE + "version") == "1"
+    assert getfattr(plan, PROCORE + "url").startswith("http")
+    assert getfattr(plan, PROCORE + "created_by")
+    for name in ("created_at", "updated_at"):
+        assert getfattr(plan, PROCORE + name).endswith("Z")
+    assert getfattr(plan, PROCORE + "state") == "clean"
+    with desk.counted() as calls:
+        (version,) = json.loads(getfattr(plan, PROCORE + "versions"))
+        assert (version["number"], version["size"]) == (1, 4)
+        assert json.loads(getfattr(plan, PROCORE + "raw"))["name"] == "plan.pdf"
+    assert calls.by_route == {"GET /rest/v1.0/files/{id}": 2}
+    assert json.loads(getfattr(desk.path / "folder", PROCORE + "raw"))["name"] == "folder"
+    for name in ("error", "checked_out_by", "checked_out_until"):
+        assert errno_name(lambda name=name: os.getxattr(plan, PROCORE + name)) == "ENODATA"
+    for name in ("id", "state", "error", "raw", "versions", "checked_out_by"):
+        assert errno_name(lambda name=name: os.setxattr(plan, PROCORE + name, b"1")) == "EPERM"
+        assert errno_name(lambda name=name: os.removexattr(plan, PROCORE + name)) == "EPERM"
+    assert attributes(plan) == {}
+
+
+def test_tags_reach_a_document_before_it_is_private(
+    desk: Desk, plan: Path, truth: Truth, sandbox: SandboxHandle
+) -> None:
+    setfattr(plan, PROCORE + "private", "yes")
+    setfattr(plan, TAGS, "a")
+    desk.sync()
+    sandbox.act("grant", path="/plan.pdf")
+    assert truth.tags("plan.pdf") == {"a"}
+    assert truth.document("plan.pdf")["private"] is True
+
+
+def test_private_and_tracked_are_never_listed_nor_removed(
+    desk: Desk, plan: Path, truth: Truth, sandbox: SandboxHandle
+) -> None:
+    for name in ("private", "tracked"):
+        assert getfattr(plan, PROCORE + name) == "false"
+        setfattr(plan, PROCORE + name, "1")
+        assert getfattr(plan, PROCORE + name) == "true"
+        assert errno_name(lambda name=name: os.removexattr(plan, PROCORE + name)) == "EPERM"
+    assert attributes(plan) == {}
+    sandbox.act("grant", path="/plan.pdf")
+    desk.sync()
+    assert truth.document("plan.pdf")["private"] is True
+    assert attributes(plan) == {}
+
+
+def test_who_holds_a_document(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    sandbox.act("check_out", path="/plan.pdf", seconds=600)
+    desk.remount("freshness=0")
+    assert getfattr(plan, PROCORE + "checked_out_by")
+    assert getfattr(plan, PROCORE + "checked_out_until").endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (TAGS, b"\xff"),
+        (DESCRIPTION, b"a\0b"),
+        (PROCORE + "private", b"maybe"),
+        (CUSTOM + "Approved", b"maybe"),
+        (CUSTOM + "Area m²", b"twelve"),
+        (CUSTOM + "Discipline", b"Alchemy"),
+        (CUSTOM + "Trades", b"Steel\nAlchemy"),
+    ],
+)
+def test_wrong_values(desk: Desk, plan: Path, name: str, value: bytes) -> None:
+    with desk.counted() as calls:
+        assert errno_name(lambda: os.setxattr(plan, name, value)) == "EINVAL"
+    assert calls.writes == 0
+    assert getfattr(plan, PROCORE + "state") == "clean"
+
+
+@pytest.mark.parametrize(
+    "name", ["nonsense", "custom.Nonsense", "custom.", "custom.Cost code", "custom.custom_field_1"]
+)
+def test_names_that_mean_nothing(desk: Desk, plan: Path, name: str) -> None:
+    name = PROCORE + name
+    assert errno_name(lambda: os.getxattr(plan, name)) == "ENODATA"
+    assert errno_name(lambda: os.setxattr(plan, name, b"1")) == "ENOTSUP"
+    assert errno_name(lambda: os.removexattr(plan, name)) == "ENODATA"
+
+
+def test_other_namespaces(plan: Path) -> None:
+    for name in ("security.selinux", "trusted.overlay", "system.nfs4_acl", "foo.bar"):
+        assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) in ("ENOTSUP", "EPERM"), name
+        assert errno_name(lambda name=name: os.getxattr(plan, name)) in ("ENOTSUP", "ENODATA"), name
+
+
+def test_create_replace_sizes(desk: Desk, plan: Path) -> None:
+    for name, value in ((TAGS, b"a"), (DESCRIPTION, b"x"), (CUSTOM + "Area m²", b"7"), ("user.mine", b"m")):
+        assert errno_name(lambda n=name, v=value: os.setxattr(plan, n, v, os.XATTR_REPLACE)) == "ENODATA"
+        os.setxattr(plan, name, value, os.XATTR_CREATE)
+        assert errno_name(lambda n=name, v=value: os.setxattr(plan, n, v, os.XATTR_CREATE)) == "EEXIST"
+        os.setxattr(plan, name, value, os.XATTR_REPLACE)
+        assert os.getxattr(plan, name) == value
+    folder = desk.path / "folder"
+    os.listxattr(folder)
+    os.setxattr(folder, TAGS, b"a", os.XATTR_CREATE)
+    assert errno_name(lambda: os.setxattr(folder, TAGS, b"b", os.XATTR_CREATE)) == "EEXIST"
+    libc_getxattr = refusal_of(
+        "python3",
+        "-c",
+        "import ctypes, os, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "path, name = os.fsencode(sys.argv[1]), b'user.procore.description'\n"
+        "assert libc.getxattr(path, name, None, 0) == 1\n"
+        "os.setxattr(path, name, b'twelve bytes')\n"
+        "assert libc.getxattr(path, name, None, 0) == 12\n"
+        "assert libc.getxattr(path, name, ctypes.create_string_buffer(12), 12) == 12\n"
+        "assert libc.listxattr(path, ctypes.create_string_buffer(3), 3) == -1\n"
+        f"assert ctypes.get_errno() == {errno.ERANGE}\n"
+        "assert libc.getxattr(path, name, ctypes.create_string_buffer(11), 11) == -1\n"
+        "sys.exit(os.strerror(ctypes.get_errno()))",
+        plan,
+    )
+    assert os.strerror(errno.ERANGE) in libc_getxattr
+
+
+def test_a_refusal_shows_and_the_view_goes_back(
+    desk: Desk, plan: Path, sandbox: SandboxHandle, truth: Truth
+) -> None:
+    desk.mounted.expect_warning("was refused")
+    sandbox.faults(rules=[{"kind": "error", "route": "PATCH */files*", "status": 422, "count": 1}])
+    setfattr(plan, DESCRIPTION, "never")
+    assert getfattr(plan, DESCRIPTION) == "never"
+    left = desk.settle()
+    assert [(item.path, item.state) for item in left] == [("plan.pdf", "failed")]
+    assert getfattr(plan, PROCORE + "state") == "failed"
+    assert "422" in getfattr(plan, PROCORE + "error")
+    assert attributes(plan) == {}
+    setfattr(plan, DESCRIPTION, "now")
+    desk.sync()
+    assert getfattr(plan, PROCORE + "state") == "clean"
+    assert errno_name(lambda: os.getxattr(plan, PROCORE + "error")) == "ENODATA"
+    assert truth.document("plan.pdf")["description"] == "now"
+
+
+def test_read_only_documents(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    sandbox.act("read_only", path="/plan.pdf")
+    desk.remount("freshness=0")
+    wait_until(lambda: not os.stat(plan).st_mode & 0o222, "the look")
+    for name in (TAGS, DESCRIPTION, "user.mine"):
+        assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EACCES"
+
+
+def test_somebody_elses_tags_show_when_they_are_asked_for(
+    desk: Desk, plan: Path, sandbox: SandboxHandle
+) -> None:
+    desk.remount("freshness=0")
+    assert attributes(plan) == {}
+    sandbox.act("tag", path="/plan.pdf", tag="theirs")
+    wait_until(lambda: attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}, "the tag")
+    sandbox.act("describe", path="/plan.pdf", text="theirs")
+    wait_until(lambda: attributes(plan).get(DESCRIPTION) == "theirs", "the description")

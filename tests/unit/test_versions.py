@@ -1,0 +1,426 @@
+"""What exists below `.procore`: numbers that meet no other, entries that Linux can hold, and no call too many."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procorefs.content.stagedfile import BaseReader
+from procorefs.content.staging import Staging
+from procorefs.limiter import Priority
+from procorefs.outbox.change import GONE, Change, Place
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.view import View
+from procorefs.procore.errors import Forbidden, Unavailable
+from procorefs.procore.models import Document, DocumentId, Kind, Version, VersionId
+from procorefs.tree.names import holdable
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.versions.below import OWN, Below, Entry, NotThere
+from procorefs.versions.entries import version_entries
+from procorefs.versions.histories import MOST_TRIES, Histories
+from procorefs.versions.numbers import (
+    FIRST_HANDLE,
+    FIRST_VIRTUAL,
+    PROCORE,
+    STATUS,
+    VERSIONS,
+    VirtualInode,
+    inode_of,
+    is_version,
+    mirror_of,
+    mirrored,
+    version_of,
+)
+from tests.unit.tree_documents import Garden, file, folder
+
+MOST_NODES = 1 << 60
+JANUARY_S = 1767323045  # 2026-01-02T03:04:05Z
+
+
+def made(number: int, identity: int | None = None, *, size_bytes: int = 10, at_s: int = JANUARY_S) -> Version:
+    """The version of that number."""
+    return Version(VersionId(identity or 100 + number), number, size_bytes, at_s, "https://store.example/x")
+
+
+# Numbers
+
+
+@given(st.integers(1024, MOST_NODES), st.integers(1, 2**63 - 1))
+def test_numbers_say_what_they_stand_for(node: int, version: int) -> None:
+    mirror, entry = mirror_of(Inode(node)), inode_of(VersionId(version))
+    assert mirrored(mirror) == node
+    assert version_of(entry) == version
+    assert not is_version(mirror)
+    assert is_version(entry)
+    assert len({PROCORE, VERSIONS, STATUS, mirror, entry}) == 5
+    assert min(PROCORE, VERSIONS, STATUS, mirror) >= FIRST_VIRTUAL
+    assert mirror < FIRST_HANDLE < entry < 2**64
+    assert mirror_of(ROOT) == VERSIONS
+
+
+# Entries
+
+
+def test_an_entry_tells_number_time_and_name() -> None:
+    versions = [made(1), made(3, at_s=JANUARY_S + 1), made(1234)]
+    assert list(version_entries(versions, "Plän.pdf".encode())) == [
+        "v001 2026-01-02T03-04-05 Plän.pdf".encode(),
+        "v003 2026-01-02T03-04-06 Plän.pdf".encode(),
+        "v1234 2026-01-02T03-04-05 Plän.pdf".encode(),
+    ]
+
+
+def test_versions_without_number_or_time_are_told_apart() -> None:
+    versions = [made(0, 7, at_s=0), made(0, 8, at_s=0)]
+    assert list(version_entries(versions, b"a.pdf")) == [
+        b"v000 1970-01-01T00-00-00 a.pdf",
+        b"v000 1970-01-01T00-00-00 a ~8.pdf",
+    ]
+
+
+def test_a_long_name_is_cut_and_keeps_its_extension() -> None:
+    (entry,) = version_entries([made(1, 77)], b"n" * 251 + b".pdf")
+    assert entry.startswith(b"v001 2026-01-02T03-04-05 nnn")
+    assert entry.endswith(b"n ~77.pdf")
+    assert len(entry) == 255
+
+
+@given(
+    st.lists(
+        st.builds(
+            made,
+            st.integers(0, 3),
+            st.integers(1, 2**63 - 1),
+            at_s=st.sampled_from((0, 1, JANUARY_S, 253_402_300_799)),
+        ),
+        unique_by=lambda version: version.id,
+        max_size=8,
+    ),
+    st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=255),
+)
+def test_every_version_has_an_entry_that_linux_can_hold(versions: list[Version], name: str) -> None:
+    entries = version_entries(versions, name.encode()[:255])
+    assert list(entries.values()) == versions
+    assert all(holdable(entry.decode()) for entry in entries)
+
+
+# Histories and what lies below
+
+
+class Procore:
+    """Lists versions, and counts how often it did."""
+
+    def __init__(self) -> None:
+        self.versions_of: dict[int, list[Version]] = {}
+        self.asked: list[int] = []
+        self.error: Exception | None = None
+        self.gate = trio.Event()
+        self.gate.set()
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    async def versions(self, file_id: DocumentId, *, priority: Priority) -> list[Version]:
+        assert priority is Priority.INTERACTIVE
+        self.asked.append(file_id)
+        found = list(self.versions_of[file_id])
+        self.meanwhile()
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return found
+
+
+class Follower:
+    """Knows everything; looks when told to."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.listed: list[Inode] = []
+        self.found: Callable[[], object] = lambda: None
+
+    async def children_known(self, folder: Inode) -> None:
+        self.listed.append(folder)
+
+    async def freshen(self) -> None:
+        self.looks += 1
+        self.found()
+
+
+class Desk:
+    """A tree, a Procore to ask, and what is below `.procore`."""
+
+    def __init__(self, path: Path) -> None:
+        self.garden = Garden(path / "tree")
+        self.staging = Staging(path / "staging", 1 << 20, _nobody_reads)
+        self.view = View(self.garden.store, Drafts(self.staging))
+        self.procore = Procore()
+        self.follower = Follower()
+        self.histories = Histories(self.view, self.procore)
+        self.below = Below(self.view, self.follower, self.histories)
+
+    def put(self, number: int, name: str, *versions: Version, **changes: Any) -> Node:
+        """A file of the project, with all versions that it has so far."""
+        self.procore.versions_of[number] = list(versions)
+        return self.look(file(number, name, version=versions[-1] if versions else None, **changes))
+
+    def look(self, document: Document) -> Node:
+        self.garden.take(document)
+        return self.garden.of(document.id)
+
+    async def names(self, folder: VirtualInode) -> list[str]:
+        entries = await self.below.listing(folder)
+        if entries is None:
+            entries = [entry for entry, _ in self.below.children(folder, after=0, limit=-1)]
+        return [entry.shown.decode() for entry in entries]
+
+    async def at(self, *names: str) -> Entry | None:
+        entry: Entry | None = OWN
+        for name in names:
+            entry = await self.below.child(entry.inode, name.encode()) if entry is not None else None
+        return entry
+
+
+def _nobody_reads(version: Version) -> BaseReader:
+    raise AssertionError(f"the bytes of version {version.id} were wanted")
+
+
+@asynccontextmanager
+async def running(desk: Desk) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(desk.histories.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made_desk = Desk(tmp_path)
+    yield made_desk
+    made_desk.staging.close()
+    made_desk.garden.store.close()
+
+
+async def test_a_list_costs_one_call_until_there_is_a_newer_version(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    async with running(desk):
+        for _ in range(2):
+            assert [v.number for v in await desk.histories.of(plan.inode)] == [1, 2]
+        assert desk.histories.known(plan.inode) is not None
+        desk.put(10, "b.pdf", made(1), made(2))  # renamed: the same bytes
+        await desk.histories.of(plan.inode)
+        assert desk.procore.asked == [10]
+        desk.put(10, "b.pdf", made(1), made(2), made(3))
+        assert desk.histories.known(plan.inode) is None
+        assert [v.number for v in await desk.histories.of(plan.inode)] == [1, 2, 3]
+    assert desk.procore.asked == [10, 10]
+
+
+async def test_a_list_that_knows_more_than_the_tree_still_holds_when_the_tree_catches_up(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    desk.procore.versions_of[10].append(made(3))
+    async with running(desk):
+        assert len(await desk.histories.of(plan.inode)) == 3
+        assert len(await desk.histories.of(plan.inode)) == 3
+        desk.put(10, "a.pdf", made(1), made(2), made(3))
+        assert len(await desk.histories.of(plan.inode)) == 3
+    assert desk.procore.asked == [10]
+
+
+async def test_a_version_that_comes_while_the_list_is_asked_for_is_in_it(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+
+    def replace_once() -> None:
+        desk.procore.meanwhile = lambda: None
+        desk.put(10, "a.pdf", made(1), made(2), made(3))
+
+    desk.procore.meanwhile = replace_once
+    async with running(desk):
+        assert len(await desk.histories.of(plan.inode)) == 3
+    assert desk.procore.asked == [10, 10]
+
+
+async def test_a_file_that_never_rests_is_not_asked_for_for_ever(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    numbers = iter(range(3, 100))
+
+    def replace() -> None:
+        desk.put(10, "a.pdf", made(1), made(next(numbers)))
+
+    desk.procore.meanwhile = replace
+    async with running(desk):
+        with pytest.raises(Unavailable):
+            await desk.histories.of(plan.inode)
+    assert len(desk.procore.asked) == MOST_TRIES
+
+
+async def test_the_first_version_is_the_only_one(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1, size_bytes=77))
+    async with running(desk):
+        (only,) = await desk.histories.of(plan.inode)
+    assert only.size_bytes == 77
+    assert desk.procore.asked == []
+
+
+async def test_many_who_ask_share_a_call_and_may_leave(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    desk.procore.gate = trio.Event()
+    counts: list[int] = []
+
+    async def ask() -> None:
+        counts.append(len(await desk.histories.of(plan.inode)))
+
+    async with running(desk), trio.open_nursery() as nursery:
+        with trio.CancelScope() as first:
+            async with trio.open_nursery() as impatient:
+                impatient.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                first.cancel()
+        for _ in range(3):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        desk.procore.gate.set()
+    assert counts == [2, 2, 2]
+    assert desk.procore.asked == [10]
+
+
+async def test_a_failure_is_not_remembered(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    desk.procore.error = Forbidden("no")
+    async with running(desk):
+        with pytest.raises(Forbidden):
+            await desk.histories.of(plan.inode)
+        desk.procore.error = None
+        assert len(await desk.histories.of(plan.inode)) == 2
+
+
+async def test_a_newest_version_that_cannot_be_read_hides_no_other(desk: Desk) -> None:
+    desk.procore.versions_of[10] = [made(1), made(2)]
+    plan = desk.look(file(10, "a.pdf", version=None, defect="its size is -1"))
+    async with running(desk):
+        for _ in range(2):
+            assert len(await desk.histories.of(plan.inode)) == 2
+    assert desk.procore.asked == [10]
+
+
+async def test_a_version_that_is_listed_twice_shows_once(desk: Desk) -> None:
+    desk.put(10, "a.pdf", made(1), made(2), made(2))
+    async with running(desk):
+        plan = await desk.at("versions", "a.pdf")
+        assert plan is not None
+        assert len(await desk.names(plan.inode)) == 2
+
+
+async def test_what_is_not_in_procore_yet_has_no_versions(desk: Desk) -> None:
+    new = Change(Inode(5000), Kind.FILE, Place(ROOT, "new.pdf"), created_at_s=1.0)
+    desk.view.lay(new)
+    async with running(desk):
+        entry = await desk.at("versions", "new.pdf")
+        assert entry is not None
+        assert entry.is_folder
+        assert await desk.names(entry.inode) == []
+    assert desk.procore.asked == []
+
+
+async def test_a_file_that_took_over_a_document_has_its_versions(desk: Desk) -> None:
+    """What is written here under another document's name will be its next version."""
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    desk.view.lay(Change(plan.inode, Kind.FILE, Place(ROOT, "renamed.pdf"), document=DocumentId(10)))
+    async with running(desk):
+        assert await desk.at("versions", "a.pdf") is None
+        entry = await desk.at("versions", "renamed.pdf")
+        assert entry is not None
+        assert await desk.names(entry.inode) == [
+            "v001 2026-01-02T03-04-05 renamed.pdf",
+            "v002 2026-01-02T03-04-05 renamed.pdf",
+        ]
+
+
+async def test_the_mirror_is_the_tree_and_costs_nothing(desk: Desk) -> None:
+    desk.look(folder(20, "Plans"))
+    for number in range(30, 35):
+        desk.look(file(number, f"{number}.pdf", 20))
+    async with running(desk):
+        assert await desk.names(PROCORE) == ["status", "versions"]
+        assert await desk.names(VERSIONS) == ["Plans"]
+        plans = await desk.at("versions", "Plans")
+        assert plans is not None
+        assert await desk.names(plans.inode) == [f"{number}.pdf" for number in range(30, 35)]
+        some = list(desk.below.children(plans.inode, after=desk.garden.of(31).inode, limit=2))
+        assert [entry.shown for entry, _ in some] == [b"32.pdf", b"33.pdf"]
+        assert [after for _, after in some] == desk.garden.inodes((32, 33))
+        assert await desk.at("versions", "Plans", "35.pdf") is None
+        assert await desk.at("versions", ".procore") is None
+        assert await desk.at("nothing") is None
+        assert desk.below.above(plans) == VERSIONS
+    assert desk.procore.asked == []
+
+
+async def test_an_entry_is_found_by_its_path_and_then_by_its_number(desk: Desk) -> None:
+    desk.put(10, "a.pdf", made(1, size_bytes=5), made(2, size_bytes=6))
+    shown = "v001 2026-01-02T03-04-05 a.pdf"
+    async with running(desk):
+        with pytest.raises(NotThere):
+            desk.below.find(inode_of(VersionId(101)))
+        entry = await desk.at("versions", "a.pdf", shown)
+        assert entry is not None
+        assert not entry.is_folder
+        assert desk.below.find(entry.inode) == entry
+        assert desk.below.path(entry) == f".procore/versions/a.pdf/{shown}"
+        assert desk.below.above(entry) == mirror_of(desk.garden.of(10).inode)
+        before = desk.follower.looks
+        assert await desk.at("versions", "a.pdf", shown) == entry
+        assert desk.follower.looks == before  # what is known is no reason to look
+    assert desk.procore.asked == [10]
+
+
+async def test_a_version_that_is_not_known_is_looked_for(desk: Desk) -> None:
+    desk.put(10, "a.pdf", made(1))
+    desk.follower.found = lambda: desk.put(10, "a.pdf", made(1), made(2))
+    async with running(desk):
+        assert await desk.at("versions", "a.pdf", "v002 2026-01-02T03-04-05 a.pdf") is not None
+        assert await desk.at("versions", "a.pdf", "v003 2026-01-02T03-04-05 a.pdf") is None
+    assert desk.procore.asked == [10]
+
+
+async def test_what_was_removed_is_not_there(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    async with running(desk):
+        mirror = await desk.at("versions", "a.pdf")
+        version = await desk.at("versions", "a.pdf", "v001 2026-01-02T03-04-05 a.pdf")
+        assert mirror is not None
+        assert version is not None
+        desk.view.lay(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
+        for gone in (mirror, version):
+            with pytest.raises(NotThere):
+                desk.below.find(gone.inode)
+        with pytest.raises(NotThere):
+            await desk.below.listing(mirror.inode)
+        assert await desk.names(VERSIONS) == []
+
+
+async def test_what_turns_out_to_be_elsewhere_is_looked_up_again(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1))
+    plans = desk.look(folder(20, "Plans"))
+    async with running(desk):
+        desk.follower.found = lambda: desk.look(file(10, "b.pdf", 20, version=made(1)))
+        with pytest.raises(NotThere):
+            await desk.below.listing(mirror_of(plan.inode))
+        assert await desk.names(mirror_of(plan.inode)) == ["v001 2026-01-02T03-04-05 b.pdf"]
+        desk.follower.found = lambda: desk.look(folder(20, "Drawings"))
+        with pytest.raises(NotThere):
+            await desk.below.listing(mirror_of(plans.inode))
+
+
+async def test_a_file_that_goes_while_its_versions_are_listed(desk: Desk) -> None:
+    plan = desk.put(10, "a.pdf", made(1), made(2))
+    gone = msgspec.structs.replace(file(10, "a.pdf"), deleted=True)
+    desk.procore.meanwhile = lambda: desk.garden.take(gone)
+    async with running(desk):
+        with pytest.raises(NotThere):
+            await desk.below.listing(mirror_of(plan.inode))
