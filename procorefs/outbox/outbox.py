@@ -419,9 +419,10 @@ class Outbox:
         self._settling.fail(change, str(error))
 
     def _tell_of(self, change: Change, error: Exception) -> None:
-        path = self._view.path(change.inode)
+        path = self._path(change)
         log.warning("%s was refused: %s", path, error)
-        self._outcomes[change.inode] = error
+        cause = error.__cause__ if isinstance(error, Refused) else None
+        self._outcomes[change.inode] = cause if isinstance(cause, Exception) else error
         self._refused(path, str(error))
 
     def _can_free(self) -> bool:
