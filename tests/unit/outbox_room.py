@@ -1,4 +1,4 @@
-"""Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash would find there."""
+"""Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash finds there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,8 +86,7 @@ class Room:
         return inode
 
     def draft(self, inode: Inode) -> Draft:
-        draft = self.edits.open_draft(inode, truncates=False)
-        return draft
+        return self.edits.open_draft(inode, truncates=False)
 
     def list_root(self, *children: Document) -> None:
         """Procore has these in the root."""
