@@ -16,6 +16,8 @@ class LocalWork:
         self._drafts = drafts
         self.pin: Callable[[Node, Place], None] = _nobody_pins
         """Edits.pin: the edits are built later, on top of what asks here."""
+        self.succeeded: Callable[[Inode, Inode], None] = _nobody_succeeds
+        """Edits.succeed."""
 
     def is_open(self, inode: Inode) -> bool:
         return self._drafts.is_open(inode)
@@ -88,6 +90,10 @@ class LocalWork:
 def _is_precious(change: Change) -> bool:
     wants_more = change.has_bytes or change.document is None
     return wants_more and (change.is_placed or change.place is FOLLOW)
+
+
+def _nobody_succeeds(_inode: Inode, _successor: Inode) -> None:
+    """As long as nothing can be written."""
 
 
 def _nobody_pins(_node: Node, _place: Place) -> None:

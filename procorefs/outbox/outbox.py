@@ -17,7 +17,7 @@ from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
-from procorefs.outbox.edits import Edits
+from procorefs.outbox.edits import Edits, is_trace
 from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.naming import Fate, Naming
@@ -284,7 +284,9 @@ class Outbox:
         return True
 
     def _must_wait_for_listing(self, change: Change) -> bool:
-        """After the tree was lost: what it does not know yet is not gone."""
+        """After the tree was lost: what it does not know yet is not gone. And looks come after the first listing."""
+        if is_trace(change):
+            return not self._is_listed()
         if change.document is None or self._is_listed():
             return False
         known = self._store.known(change.document)
@@ -417,9 +419,10 @@ class Outbox:
         self._settling.fail(change, str(error))
 
     def _tell_of(self, change: Change, error: Exception) -> None:
-        path = self._view.path(change.inode)
+        path = self._path(change)
         log.warning("%s was refused: %s", path, error)
-        self._outcomes[change.inode] = error
+        cause = error.__cause__ if isinstance(error, Refused) else None
+        self._outcomes[change.inode] = cause if isinstance(cause, Exception) else error
         self._refused(path, str(error))
 
     def _can_free(self) -> bool:
@@ -513,6 +516,8 @@ class Outbox:
 
     def _path(self, change: Change) -> str:
         """Where it shows; of what is to go, where it was."""
+        if is_trace(change) and change.asked is not None:
+            return f"{self._view.path(change.asked.place.folder)}/{change.asked.place.name}".lstrip("/")
         if change.place is GONE:
             return self._store.path(change.inode)
         return self._view.path(change.inode)
@@ -546,6 +551,7 @@ class Outbox:
         if change is not None:
             self._hurried[inode] = change.touched_at_s
         self._not_before.pop(inode, None)
+        self._outcomes.pop(inode, None)  # who has it checked out may have checked it in
         self._queue.touched(inode)
 
     async def settled(self, below: Sequence[str]) -> list[Item]:

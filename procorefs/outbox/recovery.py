@@ -6,6 +6,7 @@
 | between the tree and the journal          | a document under another inode       | it is given the change's         |
 | by a power cut, before the group commit   | a row beyond `synced`, another boot  | INCOMPLETE: it may hold zeros    |
 | after an answer, before it was noted      | Upload.is_used                       | the carrier looks, then repeats  |
+| … and then it was renamed or removed      | a trace: Change.asked                | what it leads to is looked for   |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
 | and the journal was lost                  | staged files and a new journal       | they are moved aside             |
@@ -157,7 +158,7 @@ class Recovery:
     def _useless(self) -> Iterator[Change]:
         """What lived only as long as the mount, and what wants nothing."""
         for change in self._view.changes():
-            if (change.place is GONE and change.document is None) or (
+            if (change.place is GONE and change.document is None and change.asked is None) or (
                 isinstance(change.place, Place) and self._is_junk(change, change.place)
             ):
                 yield change
