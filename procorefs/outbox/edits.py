@@ -728,7 +728,8 @@ class Edits:
         if isinstance(change.place, Place):
             self._note_folder(change.place.folder)
         self._journal.put(change)
-        draft = self._drafts.get(change.inode) if change.staged is not None else None
+        is_flushed = change.staged is not None and change.stage is not Stage.OPEN
+        draft = self._drafts.get(change.inode) if is_flushed else None
         self.journaled(change.inode, draft.file if draft is not None else None)
 
     def _note_folder(self, folder: Inode) -> None:
@@ -780,6 +781,18 @@ class Edits:
             change.stage = Stage.OPEN
         self._view.lay(change)
         self._write(change)
+
+    def succeed(self, inode: Inode, successor: Inode) -> None:
+        """A document goes on as another inode: what is wanted of it is wanted there."""
+        change = self._view.change(inode)
+        if change is None or change.document is None:
+            return
+        self._view.lift(change)
+        self._journal.drop(inode)
+        change.inode = successor
+        self._view.lay(change)
+        self._write(change)
+        self._neighbours.touched(inode)
 
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it."""

@@ -136,7 +136,7 @@ def open_writing(
         base.naming,
         Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
-    base.local.pin = edits.pin
+    base.local.pin, base.local.succeeded = edits.pin, edits.succeed
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)

@@ -58,10 +58,11 @@ class Recovery:
         self._meet_tree(changes)
         boot = BOOT_ID.read_text().strip()
         was_power_cut = self._journal.fact("boot") not in (None, boot)
-        for change in changes:
-            self._reconcile(change)
-            self._mend_bytes(change, doubted=was_power_cut)
-            self._view.lay(change)
+        with self._store.transaction(), self._journal.transaction():
+            for change in changes:
+                self._reconcile(change)
+                self._mend_bytes(change, doubted=was_power_cut)
+                self._view.lay(change)
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
@@ -110,13 +111,10 @@ class Recovery:
 
     def _reconcile(self, change: Change) -> None:
         """The document lies under the change's inode, and no other document does."""
-        with self._store.transaction():
-            if change.document is not None:
-                self._own.claim(change.document, change.inode)
-                return
-            node = self._store.by_inode(change.inode)
-            if node is not None:
-                self._store.move_row(change.inode, self._store.reserve(1))
+        if change.document is not None:
+            self._own.claim(change.document, change.inode)
+        elif self._store.by_inode(change.inode) is not None:
+            self._store.move_row(change.inode, self._store.reserve(1))
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
         if change.staged is None:

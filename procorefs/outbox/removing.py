@@ -11,10 +11,11 @@ import trio
 
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change
+from procorefs.outbox.errors import NotEmpty
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.settling import Settling
-from procorefs.outbox.verdicts import Blocked
+from procorefs.outbox.verdicts import Blocked, Refused
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
@@ -32,7 +33,7 @@ MOST_NAMED = 3
 
 
 class Remover:
-    """Carries out removals; raises Blocked and ProcoreError."""
+    """Carries out removals; raises Blocked, Refused and ProcoreError."""
 
     def __init__(
         self,
@@ -108,11 +109,10 @@ class Remover:
         if not self._is_wanted(change, document_id):
             return False
         if not same_bytes(version, change.seen):
-            self._settling.give_back(
-                change,
+            raise Refused(
                 "somebody made a newer version of it: it was not deleted; look at it and delete it again",
+                take_back=True,
             )
-            return False
         return True
 
     async def _newest_version(self, change: Change, document_id: DocumentId) -> Version | None:
@@ -148,8 +148,7 @@ class Remover:
             except NotFound:
                 log.debug("Document %d was deleted in Procore already.", document_id)
             except (Forbidden, Invalid) as error:
-                self._settling.give_back(change, str(error))
-                return
+                raise Refused(str(error), take_back=True) from error
             self._own.removed(document_id, asked=asked)
         if change.place is GONE:
             self._settling.dismiss(change)
@@ -171,8 +170,8 @@ class Remover:
             await self._looked_since(trio.current_time())  # so that it shows, and counts for what lies below
             if not self._is_wanted(change, document_id):
                 return False
-            self._settling.give_back(change, _sentence(unseen))
-            return False
+            self._settling.doubt(change.inode)
+            raise Refused(_sentence(unseen), take_back=True) from NotEmpty()
         return True
 
     def _is_removed(self, document: Document) -> bool:

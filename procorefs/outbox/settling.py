@@ -226,6 +226,13 @@ class Settling:
         self._forget([ListingChanged(folder) for folder, _ in places])
         self._forget([InodeChanged(change.inode, data=False)])
 
+    def doubt(self, folder: Inode) -> None:
+        """The folder holds what the tree does not know: it, and what is below, is listed when somebody looks."""
+        with self._store.transaction():
+            self._store.set_listed(folder, False)
+            self._store.unlist_below(folder)
+        self._forget([ListingChanged(folder)])
+
     def give_up_wishes(self, change: Change, wishes: Wishes, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""
         change.wishes, change.refused = without(change.wishes, wishes), why

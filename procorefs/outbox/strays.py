@@ -1,6 +1,6 @@
 """Documents that a call of ours made without our knowing, and that nobody here wants by now.
 
-    POST ─▶ answer lost ─▶ renamed or removed here ─▶ a trace of the call ─▶ a look: is anything of ours there?
+    POST ─▶ answer lost ─▶ renamed, removed or replaced here ─▶ a trace of the call ─▶ a look: is anything ours there?
 
 Asking again would settle it, if the name were still wanted. As it is not, whatever lies there is taken for ours only if
 we made it, nobody here has it, and a file has the very bytes that were sent; then it is removed as all else is.

@@ -38,7 +38,7 @@ class Room:
             base.naming,
             Neighbours(self.flights, lambda _inode: None, lambda _inode: None),
         )
-        base.local.pin = self.edits.pin
+        base.local.pin, base.local.succeeded = self.edits.pin, self.edits.succeed
 
     @property
     def staging(self) -> Staging:
@@ -94,6 +94,13 @@ class Room:
         number = turnstile.enter()
         listing = FolderListing(folder(ROOT_ID, "Documents", None), list(children), 0)
         self.base.absorber.absorb_folder(listing, ROOT, asked=number, listing_pass=1)
+        turnstile.leave(number)
+
+    def look(self, *documents: Document) -> None:
+        """A look shows these."""
+        turnstile = self.base.absorber.turnstile
+        number = turnstile.enter()
+        self.base.absorber.absorb(documents, asked=number, listing_pass=1)
         turnstile.leave(number)
 
 
