@@ -84,8 +84,10 @@ class Desk:
         self.mount_again(*options)
 
     def mount_again(self, *options: str) -> None:
-        """Where it was."""
-        self.mounted = self._mount(*options, at=self.path)
+        """Where it was; what may stand in the log may stand there still."""
+        before = self.mounted
+        self.mounted = self._mount(*options, at=before.path)
+        self.mounted.expect_warnings_of(before)
 
     @property
     def path(self) -> Path:

@@ -402,7 +402,7 @@ class Outbox:
         if self._queue.sending and self._is_budget_closed():
             self._drafts.staging.room.progress()  # calls are paced over the hour: waiting for one is no standstill
         soon_s = trio.current_time() + PATIENCE_S
-        return bool(self._queue.sending) or self._queue.next_due_s() < soon_s
+        return self._drafts.frees_soon or bool(self._queue.sending) or self._queue.next_due_s() < soon_s
 
     # How things stand
 
@@ -544,7 +544,7 @@ class Outbox:
         while self._moves(inode):
             await self._news_of(inode)
         change = self._view.change(inode)
-        if change is None or change.is_idle:
+        if change is None:
             return
         error = self._outcomes.get(inode)
         if error is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
