@@ -109,7 +109,8 @@ def gio_with_backup(file: Path, new: Path) -> None:
 
 def vim(*options: str) -> Save:
     def save(file: Path, new: Path) -> None:
-        words = [word for option in options for word in ("--cmd", f"set {option}")]
+        given = (*options, "backupskip=")  # which has /tmp in it
+        words = [word for option in given for word in ("--cmd", f"set {option}")]
         substitute = "%s/old content/new content, and longer/"
         run("vim", "-u", "NONE", "-N", "-es", *words, "-c", substitute, "-c", "wq", file)
 
