@@ -18,10 +18,11 @@ from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.edits import Edits
+from procorefs.outbox.edits import Edits, is_trace
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
+from procorefs.outbox.strays import Strays
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
@@ -64,6 +65,7 @@ class Carrier:
         verifier: Verifier,
         remover: Remover,
         flights: Flights,
+        strays: Strays,
     ) -> None:
         self._store = rooms.store
         self._own = rooms.own
@@ -77,6 +79,7 @@ class Carrier:
         self._verifier = verifier
         self._remover = remover
         self._flights = flights
+        self._strays = strays
         self._apart: set[Inode] = set()
         """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
 
@@ -86,7 +89,9 @@ class Carrier:
         if change is None:
             return
         known = self._known(change)
-        if change.place is GONE:
+        if is_trace(change):
+            await self._strays.find(change)
+        elif change.place is GONE:
             await self._remover.remove(change, known)
         elif change.is_folder:
             await self._folder(change, known)
@@ -99,7 +104,9 @@ class Carrier:
         if change is None:
             return None
         try:
-            if change.place is GONE:
+            if is_trace(change):
+                self._strays.check(change)
+            elif change.place is GONE:
                 self._remover.check(change, self._known(change))
             else:
                 self._check_way(change, self._target(change, self._known(change)))
@@ -200,14 +207,15 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
+                folder_id = self._folder_id(target.folder)
+                self._edits.will_ask(change, target)
                 with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_folder(
-                        self._folder_id(target.folder), target.name, fields
-                    )
+                    document = await self._changes.create_folder(folder_id, target.name, fields)
                 self._settling.is_bare(document)
             except NameTaken as error:
                 document, wishes = await self._named(change, target, error), Wishes()
             except (NotFound, Forbidden, Invalid) as error:
+                change.asked = None
                 if not isinstance(error, Forbidden):
                     await self._look_at_folder(target.folder, error)
                 raise self._refusal(change, error, wishes, is_alone=False) from error
@@ -377,10 +385,10 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
+                folder_id = self._folder_id(target.folder)
+                self._edits.will_ask(change, target, file.size_bytes, upload.sha256)
                 with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_file(
-                        self._folder_id(target.folder), target.name, upload.uuid, fields
-                    )
+                    document = await self._changes.create_file(folder_id, target.name, upload.uuid, fields)
                 self._settling.is_bare(document)
             except (NameTaken, UploadRefused) as error:
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
@@ -389,6 +397,7 @@ class Carrier:
                 document, wishes = found, Wishes()
             except (NotFound, Forbidden, Invalid) as error:
                 upload.is_used = False  # it was not: nothing has that name, or the folder is gone
+                change.asked = None
                 self._edits.note(change)
                 if not isinstance(error, Forbidden):
                     await self._look_at_folder(target.folder, error)

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from procorefs.content.staging import StagedFile
-from procorefs.outbox.change import GONE, Change, Stage, Upload, Wishes
+from procorefs.outbox.change import GONE, Change, Place, Stage, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.verdicts import Refused, Superseded
@@ -86,7 +86,7 @@ class Settling:
                 change.kept, version_id=document.version.id, sha256=sent[0].sha256
             )
         self._own.put(document, change.inode, parent, change.kept, asked=asked)
-        change.document = document.id
+        self._is_answered(change, document.id, Place(parent, document.name))
         if change.place is GONE:
             change.seen = document.version  # removed here while it was sent
         if sent is not None and document.version is not None:
@@ -98,6 +98,10 @@ class Settling:
         self.settle(change)
         if change.place is GONE:
             self._edits.pass_on(change)
+
+    def _is_answered(self, change: Change, document_id: DocumentId, place: Place) -> None:
+        change.document, change.asked = document_id, None
+        self._edits.is_answered(place)
 
     def is_current(self, change: Change) -> bool:
         """Whether it was not given up meanwhile."""
@@ -150,7 +154,7 @@ class Settling:
             raise Superseded
         known = self._store.known(document.id)
         self._own.put(document, change.inode, parent, known.node.kept if known else None, asked=asked)
-        change.document = document.id
+        self._is_answered(change, document.id, Place(parent, document.name))
         self._edits.follow_if_there(change)
         self._edits.note(change, touched=True)
 
@@ -158,7 +162,8 @@ class Settling:
         """The same for one that the tree has."""
         with self._store.transaction():
             self._own.claim(document_id, change.inode)
-        change.document = document_id
+        if isinstance(change.place, Place):
+            self._is_answered(change, document_id, change.place)
         self._edits.follow_if_there(change)
         self.settle(change)
 
@@ -301,7 +306,7 @@ class Settling:
 
     def begin_anew(self, change: Change) -> None:
         """The upload can't be used: its bytes are sent again."""
-        change.upload = None
+        change.upload = change.asked = None
         self._edits.note(change, touched=True)
 
     def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:

@@ -76,10 +76,33 @@ class Mount:
 
     def resident_bytes(self) -> int:
         """VmRSS of the daemon."""
+        return self._memory("VmRSS")
+
+    def most_resident_bytes(self) -> int:
+        """The most that it ever had, VmHWM."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-        raise BenchFailed(f"the daemon {self.pid} has no VmRSS")
+        raise BenchFailed(f"the daemon {self.pid} has no {name}")
+
+    def sync(self) -> None:
+        """Return when all that was written is in Procore."""
+        self._command("sync", str(self.path))
+
+    def stop(self) -> None:
+        """End the daemon, whatever waits."""
+        _signal(self.pid, signal.SIGTERM)
+        if not _has_ended(self.pid, END_S):
+            raise BenchFailed(f"the daemon {self.pid} did not end")
+        self.pid = 0
+
+    def cpu_s(self) -> float:
+        """What the daemon has used of the processors."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def take_down(self) -> None:
         """The end in any case: whatever is left of the mount and its daemon goes."""

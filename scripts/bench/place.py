@@ -35,6 +35,8 @@ class Sizes:
     written_bytes: int = 256 * MIB
     written_in_small_bytes: int = 32 * MIB
     copied_files: int = 1_000
+    uploaded_bytes: int = 1024 * MIB
+    waiting_files: int = 100_000
     budget_calls: int = 10_000
     budget_hours: int = 2
 
@@ -49,6 +51,8 @@ QUICK = Sizes(
     written_bytes=64 * MIB,
     written_in_small_bytes=8 * MIB,
     copied_files=200,
+    uploaded_bytes=64 * MIB,
+    waiting_files=5_000,
     budget_calls=7_500,
     budget_hours=1,
 )

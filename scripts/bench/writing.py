@@ -84,7 +84,7 @@ def _in_turns(place: Place, once: Callable[[Path], float]) -> tuple[list[float],
     """Seconds of each round, ours and rclone's; a first one of each is not counted."""
     roots = (place.written_pair.ours.path, place.written_pair.rclone)
     times_s: tuple[list[float], list[float]] = ([], [])
-    for number in range(place.sizes.rounds + 1):
+    for number in range(2 * place.sizes.rounds + 1):
         for root, rounds_s in zip(roots, times_s, strict=True):
             took_s = once(root)
             if number:

@@ -6,11 +6,12 @@ Whatever the moment: what was closed arrives byte for byte, once, and nothing el
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,111 @@ def crash(desk: Desk) -> None:
     desk.sandbox.release()
     desk.mounted = desk._mount(at=desk.path)
     desk.mounted.expect_warning(LEFT_BY_CRASHES)
+
+
+# What lies on disk
+
+
+def test_what_was_never_closed_is_shown_and_not_sent(write_desk: Callable[..., Desk]) -> None:
+    desk = write_desk("write_back=0")
+    with open_and_write(desk.path / "half.dwg", b"half a pl"):
+        crash(desk)
+    [item] = desk.settle()
+    assert (item.path, item.state) == ("half.dwg", "incomplete")
+    assert (desk.path / "half.dwg").read_bytes() == b"half a pl"
+    assert desk.files() == {}
+    assert desk.mounted.home.procorefs("retry", desk.path / "half.dwg").returncode == 0
+    desk.sync()
+    desk.assert_saved("half.dwg", None, b"half a pl")
+
+
+def test_what_was_closed_and_is_written_anew_when_the_daemon_dies(write_desk: Callable[..., Desk]) -> None:
+    """`cp` over a file that still waits: neither an empty version nor half a one."""
+    desk = write_desk("write_back=600")
+    (desk.path / "plan.dwg").write_bytes(b"the state that was closed")
+    with open_and_write(desk.path / "plan.dwg", b"the new st"):
+        crash(desk)
+    [item] = desk.settle()
+    assert item.state == "incomplete"
+    assert (desk.path / "plan.dwg").read_bytes() == b"the new st"
+    assert desk.files() == {}
+
+
+@contextmanager
+def open_and_write(path: Path, data: bytes) -> Iterator[None]:
+    """Open for writing anew while the daemon dies; the close can only fail."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(descriptor, data)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_tree_knows_the_answer_and_the_journal_does_not(
+    write_desk: Callable[..., Desk], tmp_path: Path, is_new: bool
+) -> None:
+    """Killed between the two: the journal and the staged bytes are as they were before the upload."""
+    desk = write_desk("write_back=600")
+    before = None
+    if not is_new:
+        (desk.path / "plan.dwg").write_bytes(b"first")
+        desk.sync()
+        before = desk.file("plan.dwg")
+    (desk.path / "plan.dwg").write_bytes(b"the plan")
+    [journal] = desk.mounted.home.state.rglob("journal.sqlite")
+    earlier = tmp_path / "earlier"
+    os.kill(desk.mounted.pid, signal.SIGSTOP)
+    shutil.copytree(journal.parent, earlier)
+    os.kill(desk.mounted.pid, signal.SIGCONT)
+    desk.sync()
+    desk.mounted.expect_warning(LEFT_BY_CRASHES)
+    desk.mounted.kill()
+    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
+    shutil.rmtree(journal.parent / "staging")
+    shutil.copytree(earlier / "staging", journal.parent / "staging")
+    for file in journal.parent.glob("journal.sqlite*"):
+        file.unlink()
+    for file in earlier.glob("journal.sqlite*"):
+        shutil.copy(file, journal.parent)
+    desk.mounted = desk._mount(at=desk.path)
+    desk.sync()
+    desk.assert_saved("plan.dwg", before, b"the plan")
+    assert len(desk.files()) == 1
+
+
+@pytest.mark.parametrize("which", ["tree.sqlite", "journal.sqlite"])
+def test_a_damaged_database(write_desk: Callable[..., Desk], which: str) -> None:
+    """Without the tree the journal goes on; without the journal all staged files are kept, and the log says where."""
+    desk = write_desk("write_back=600")
+    (desk.path / "folder").mkdir()
+    (desk.path / "folder" / "old.dwg").write_bytes(b"old")
+    desk.sync()
+    old = desk.file("folder/old.dwg")
+    (desk.path / "folder" / "old.dwg").write_bytes(b"newer")
+    (desk.path / "folder" / "new.dwg").write_bytes(b"brand new")
+    desk.mounted.expect_warning(
+        f"{LEFT_BY_CRASHES}|damaged|journal of what was written is lost|wait until it is"
+    )
+    desk.mounted.kill()
+    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
+    [database] = desk.mounted.home.state.rglob(which)
+    for side in ("-wal", "-shm"):
+        database.with_name(which + side).unlink(missing_ok=True)
+    database.write_bytes(b"no database" * 1000)
+    desk.mounted = desk._mount(at=desk.path)
+    desk.mounted.expect_warning("damaged|journal of what was written is lost|wait until it is")
+    if which == "tree.sqlite":
+        desk.sync()
+        desk.assert_saved("folder/old.dwg", old, b"newer")
+        desk.assert_saved("folder/new.dwg", None, b"brand new")
+        assert desk.folders() == {"folder"}
+        return
+    desk.remount()
+    desk.mounted.expect_warning("damaged|journal of what was written is lost")
+    kept = [file.read_bytes() for area in database.parent.glob("staging.kept-*") for file in area.iterdir()]
+    assert {b"brand new", b"newer"} <= set(kept)
+    assert "staging.kept-" in desk.mounted.log
+    assert desk.file("folder/old.dwg") == old

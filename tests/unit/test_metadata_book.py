@@ -1,4 +1,4 @@
-"""Custom fields are asked for when somebody needs them, remembered over mounts, and asked for again when they are old."""
+"""Custom fields are asked for when somebody needs them, remembered over mounts, and asked for anew when they are old."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ class Company:
             raise self.fails
         return list(self.fields)
 
-    async def lov_entries(self, field_id: FieldId) -> list[LovEntry]:
+    async def lov_entries(self, _field_id: FieldId) -> list[LovEntry]:
         self.calls["choices"] += 1
         await trio.lowlevel.checkpoint()
         return list(self.choices)

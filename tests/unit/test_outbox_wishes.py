@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 from outbox_room import Room, room_in
-from tree_documents import file, folder
+from tree_documents import file, folder, version
 
 from procorefs.outbox.change import GONE, Place, Wishes
 from procorefs.outbox.errors import NoSuchEntry, NotPermitted
@@ -128,6 +128,25 @@ def test_wishes_stay_with_the_name_of_a_backup(room: Room) -> None:
     new = room.put("plan.txt", b"newer")
     assert room.change(new).document == 10
     assert room.change(new).wishes.description == "waits"
+
+
+def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_reader(room: Room) -> None:
+    plan, old = inode_of(room, "plan.txt"), inode_of(room, "old.txt")
+    room.edits.wish(plan, Wishes(description="waits"))
+    room.edits.rename(ROOT, b"old.txt", ROOT, b"new.txt")
+    for inode in (plan, old):
+        room.drafts.enter(inode, writes=False)
+    room.look(file(10, "plan.txt", version=version(500)), file(11, "old.txt", version=version(501)))
+    newer, moved = inode_of(room, "plan.txt"), inode_of(room, "new.txt")
+    assert newer not in (plan, old)
+    assert room.change(newer).wishes.description == "waits"
+    assert room.view.child(ROOT, b"old.txt") is None
+    assert room.change(moved).document == 11
+    for reader, of in ((plan, version(10)), (old, version(11))):
+        node = room.view.by_inode(reader)
+        assert node is not None
+        assert node.version == of
+        assert room.view.change(reader) is None
 
 
 # What is kept here
