@@ -1,6 +1,7 @@
 """How a mount was told to write: through, synced remotely, in little room; and how it empties itself."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,3 +211,49 @@ def test_discard_shows_what_procore_has(write_desk: Callable[..., Desk]) -> None
     assert (desk.path / "old.txt").stat().st_size == 3
     assert not (desk.path / "fresh.txt").exists()
     assert [item.path for item in desk.waiting()] == ["held.part"]
+
+
+def test_discarding_a_folder_leaves_nothing_behind(write_desk: Callable[..., Desk]) -> None:
+    """Neither what waits in it, nor what is held in it."""
+    desk = write_desk("write_back=60")
+    refuse(desk, "POST */folders*")
+    desk.mounted.expect_warning("refused")
+    (desk.path / "folder" / "deep").mkdir(parents=True)
+    (desk.path / "folder" / "deep" / "a.txt").write_bytes(b"a")
+    (desk.path / "folder" / "b.part").write_bytes(b"b")
+    (desk.path / ".~tmp~").mkdir()
+    (desk.path / ".~tmp~" / "c.txt").write_bytes(b"c")
+    wait_until(lambda: desk.mounted.status()["outbox"]["failed"] > 0, "the folder to be refused")
+    for name in ("folder", ".~tmp~"):
+        answer = desk.mounted.home.procorefs("discard", desk.path / name)
+        assert answer.returncode == 0, answer.stderr
+    wait_until(lambda: os.listdir(desk.path) == [], "the discarded to go")
+    assert desk.waiting() == []
+    desk.sandbox.faults(clear=True)
+    (desk.path / "folder").mkdir()
+    assert os.listdir(desk.path / "folder") == []
+    desk.sync()
+    wait_until(lambda: not desk.staged(), "the staged files to go")
+
+
+def test_sync_ends_while_a_file_is_written_on_and_on(write_desk: Callable[..., Desk]) -> None:
+    """It waits for what was written before it was asked."""
+    desk = write_desk("write_back=0")
+    over = threading.Event()
+
+    def write_on() -> None:
+        while not over.is_set():
+            with (desk.path / "log.txt").open("ab") as file:
+                file.write(b"line\n")
+
+    with ThreadOf(write_on) as writer:
+        try:
+            wait_until(lambda: (desk.path / "log.txt").exists(), "the first line")
+            size = (desk.path / "log.txt").stat().st_size
+            desk.settle()
+            assert desk.file("log.txt").sizes[0] >= size
+            assert writer.is_waiting()
+        finally:
+            over.set()
+    desk.sync()
+    assert desk.file("log.txt").sizes[0] == (desk.path / "log.txt").stat().st_size
