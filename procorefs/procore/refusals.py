@@ -33,7 +33,8 @@ NOT_WAITED_FOR = 408  # the server gave up on the request, or on its own work
 REFUSING = frozenset({400, 404, 409, 410, 422})  # statuses whose words are worth reading
 
 _TAKEN = re.compile(
-    r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b",
+    r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b"
+    r"|\bis not unique\b|\bduplicate (file |folder )?name\b|\bname[ _](already[ _])?taken\b",
     re.IGNORECASE,
 )
 _ABOUT_UPLOAD = re.compile(
@@ -82,7 +83,7 @@ def _refined(error: ProcoreError, action: str, status: int, body: bytes) -> Proc
     kind: type[ProcoreError] | None = None
     if status != 404 and any(_is_taken_name(words) for words in said):
         kind = NameTaken
-    elif any(_ABOUT_UPLOAD.search(words) for words in said):
+    elif status == 410 or any(_ABOUT_UPLOAD.search(words) for words in said):
         kind = UploadRefused
     if kind is not None:
         return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
