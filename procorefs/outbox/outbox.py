@@ -359,6 +359,8 @@ class Outbox:
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""
         self._tally.trouble = str(error)
+        if trio.current_time() < self._paused_until_s:
+            return  # it was under way already when the others found that out
         self._troubles += 1
         wait_s = min(retry_pause_s(self._troubles, random.random()), LONGEST_PAUSE_S)
         self._paused_until_s = trio.current_time() + wait_s
