@@ -133,7 +133,8 @@ def open_writing(
         base.naming,
         Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
-    base.local.pin = edits.pin
+    base.local.pin, base.local.note = edits.pin, edits.note
+    own.me = me
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)
