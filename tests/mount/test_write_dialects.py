@@ -1,0 +1,252 @@
+"""One story of changes, whatever Procore answers where its documentation leaves a choice: nothing vanishes or doubles."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mounting import wait_until
+from tests.sandbox import SandboxHandle
+from tests.writing import Desk, errno_name, run, sha256
+
+DIALECTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "names composed, versions anew": {
+        "stored_names": "nfc",
+        "patch_makes_version": True,
+        "answered_lists": False,
+        "versions_order": "oldest",
+        "error_shape": "message",
+        "delete_status": 200,
+        "used_upload": "words",
+        "stored_status": 201,
+    },
+    "names tidied, versions renumbered": {
+        "stored_names": "tidied",
+        "patch_renumbers": True,
+        "answered_versions": "none",
+        "root_id_as_parent": False,
+        "case_sensitive_names": False,
+        "deleted_get": "404",
+        "error_shape": "error",
+        "invalid_status": 422,
+        "used_upload": "unnamed",
+        "delete_again": 422,
+        "etag_quotes": "refused",
+        "segment_size_as_text": True,
+        "version_urls": "storage",
+    },
+    "nothing moves": {
+        "rename_touches": False,
+        "check_out_touches": False,
+        "delete_touches": False,
+        "version_authors": False,
+        "root_in_list": False,
+        "bin_folder_in_list": False,
+        "deleted_parent": "old",
+        "descendants": "living",
+        "error_shape": "list",
+        "used_upload": "missing",
+        "delete_again": 204,
+        "stored_status": 200,
+    },
+    "everything moves": {
+        "tagging_touches": True,
+        "child_touches_parent": True,
+        "descendants_touched": True,
+        "bin_in_list": True,
+        "descendants": "hidden",
+        "kinds_share_names": True,
+        "tags_fold_case": True,
+        "null_clears_description": False,
+        "upload_status": "receiving",
+        "error_shape": "text",
+        "used_upload": "conflict",
+        "version_urls": "api_bytes",
+        "default_per_page_v2": 3,
+    },
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "names composed, versions anew": {"per_page_cap": 3},
+    "names tidied, versions renumbered": {"no_v2": True, "per_page_cap": 10},
+    "nothing moves": {"no_v2_with_company": True},
+}
+
+DECOMPOSED = "Pla\u0308ne"  # as macOS writes it
+SPACED = "two  blanks"
+LOST = (
+    "POST */folders",
+    "PATCH */folders/*",
+    "DELETE */folders/*",
+    "POST */files",
+    "PATCH */files/*",
+    "DELETE */files/*",
+)
+
+
+class Teller:
+    """Does the same on the mount and in a local directory, and compares."""
+
+    def __init__(self, desk: Desk, source: Path) -> None:
+        self.desk = desk
+        self.source = source
+        source.mkdir()
+        self.uploads: dict[str, int] = {}
+
+    def both(self, deed: Callable[[Path], object]) -> None:
+        for root in (self.source, self.desk.path):
+            deed(root)
+
+    def put(self, path: str, text: str, moment_s: int = 1_700_000_000) -> None:
+        def write(root: Path) -> None:
+            (root / path).write_text(text)
+            os.utime(root / path, (moment_s, moment_s + 0.25))
+
+        self.both(write)
+
+    def agree(self) -> None:
+        """Everything is in Procore; the mount and the local directory are the same, for rsync as well."""
+        self.desk.sync()
+        self.agree_here()
+
+    def agree_here(self) -> None:
+        root = self.desk.path
+        assert _shown(root) == _shown(self.source)
+        with self.desk.counted() as calls:
+            told = run("rsync", "-ain", "--no-perms", "--omit-dir-times", "--delete", f"{self.source}/", root)
+            self.desk.sync()
+        assert told == ""
+        assert calls.writes == 0, calls.by_route
+        files = self.desk.files()
+        ours = {p: f for p, f in _shown(self.source).items() if f is not None}
+        assert sorted(file.sha256 for file in files.values()) == sorted(
+            sha256(data) for data in ours.values()
+        )
+        folders = [p for p, f in _shown(self.source).items() if f is None]
+        assert len(self.desk.folders()) == len(folders), self.desk.folders()
+
+
+def _shown(root: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(root)): None if path.is_dir() else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_same_story(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, dialect: str
+) -> None:
+    speaks, settings = DIALECTS[dialect], SETTINGS.get(dialect, {})
+    desk = write_desk("freshness=0", prepare=lambda: sandbox.faults(dialect=speaks, settings=settings))
+    teller = Teller(desk, tmp_path / "source")
+    plans = f"{DECOMPOSED} {SPACED}"
+
+    with desk.counted() as calls:
+        teller.both(lambda root: (root / plans / "old").mkdir(parents=True))
+        teller.put(f"{plans}/{DECOMPOSED}.txt", "first")
+        teller.put(f"{plans}/old/{SPACED}.txt", "another")
+        teller.put("top.txt", "a third")
+        desk.sync()
+    assert calls.writes == 2 + 2 * 3, calls.by_route
+    teller.agree_here()
+    made = desk.files()
+    inodes = {path: path.stat().st_ino for path in desk.path.rglob("*")}
+
+    with desk.counted() as calls:
+        teller.put(f"{plans}/{DECOMPOSED}.txt", "second")
+        desk.sync()
+    assert calls.writes == 2, calls.by_route
+    teller.agree_here()
+    assert {path: file.id for path, file in desk.files().items()} == {
+        path: file.id for path, file in made.items()
+    }
+
+    with desk.counted() as calls:
+        teller.both(lambda root: (root / "top.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
+        teller.both(lambda root: (root / plans / "old" / f"{SPACED}.txt").rename(root / f"{SPACED}.txt"))
+        teller.both(lambda root: (root / plans / "old").rename(root / plans / f"{DECOMPOSED} {SPACED} new"))
+        desk.sync()
+    assert calls.writes == 3, calls.by_route
+    teller.agree_here()
+    assert (desk.path / f"{SPACED}.txt").stat().st_ino == inodes[desk.path / plans / "old" / f"{SPACED}.txt"]
+    assert {file.id for file in desk.files().values()} == {file.id for file in made.values()}
+
+    onto = next(file for path, file in desk.files().items() if path.endswith(" 2.txt"))
+    with desk.counted() as calls:
+        teller.put("fresh.txt", "third")
+        teller.both(lambda root: (root / "fresh.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
+        desk.sync()
+    assert calls.writes == 2, calls.by_route
+    teller.agree_here()
+    assert onto.id in {file.id for file in desk.files().values()}
+
+    _lock(desk, desk.path / f"{SPACED}.txt")
+    teller.agree_here()
+
+    _lose_answers(sandbox, teller, plans)
+
+    desk.remount()
+    teller.agree_here()
+    with desk.counted() as calls:
+        teller.both(lambda root: run("rm", "-r", root / plans, root / f"{SPACED}.txt"))
+        desk.sync()
+    assert calls.writes == 2, calls.by_route
+    teller.agree_here()
+    for _ in range(2):  # looks bring nothing back
+        os.listdir(desk.path)
+        teller.agree_here()
+
+
+def _lock(desk: Desk, path: Path) -> None:
+    """A check-out from the lock on, which leaves the file what it is for whoever has it open."""
+    inode = path.stat().st_ino
+
+    def holders() -> list[object]:
+        with desk.sandbox.session() as session:
+            query = {"project_id": desk.sandbox.project_id}
+            listed = session.get("/rest/v1.0/folders", params=query).json()["files"]
+            return [file["checked_out_by"] for file in listed if file["checked_out_by"]]
+
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(holders()) == 1
+        assert os.fstat(file.fileno()).st_nlink == 1
+        assert (os.fstat(file.fileno()).st_ino, path.stat().st_ino) == (inode, inode)
+        assert file.read() == path.read_bytes()
+    wait_until(lambda: not holders(), "the check-in")
+    assert path.stat().st_ino == inode
+
+
+def _lose_answers(sandbox: SandboxHandle, teller: Teller, plans: str) -> None:
+    """Every kind of change once, with its first answer lost."""
+    desk, before = teller.desk, teller.desk.files()
+    teller.put(f"{plans}/gone {SPACED}.txt", "goes")
+    teller.both(lambda root: (root / plans / f"gone {DECOMPOSED}").mkdir())
+    teller.agree()
+    sandbox.faults(rules=[{"kind": "drop", "when": "after", "route": route, "count": 1} for route in LOST])
+    teller.both(lambda root: (root / f"{DECOMPOSED} lost").mkdir())
+    teller.put(f"lost {DECOMPOSED} {SPACED}.txt", "made, and nobody said so")
+    teller.put(f"{SPACED}.txt", "changed, and nobody said so")
+    teller.both(lambda root: (root / plans / f"gone {SPACED}.txt").unlink())
+    teller.both(lambda root: (root / plans / f"gone {DECOMPOSED}").rmdir())
+    teller.both(
+        lambda root: (root / plans / f"{DECOMPOSED} {SPACED} new").rename(
+            root / plans / f"{DECOMPOSED} {SPACED}"
+        )
+    )
+    teller.agree()
+    assert sandbox.faults()["rules"] == []
+    sandbox.faults(rules=[{"kind": "drop", "when": "after", "route": "PATCH */files/*", "count": 1}])
+    teller.both(lambda root: (root / f"{SPACED}.txt").rename(root / f"{SPACED} {DECOMPOSED}.txt"))
+    teller.agree()
+    teller.both(lambda root: (root / f"{SPACED} {DECOMPOSED}.txt").rename(root / f"{SPACED}.txt"))
+    teller.agree()
+    after = {file.id: file for file in desk.files().values()}
+    assert len(after) == len(before) + 1
+    for file in before.values():
+        is_changed = after[file.id].sha256 != file.sha256
+        assert len(set(after[file.id].sizes)) <= len(set(file.sizes)) + is_changed
