@@ -430,9 +430,9 @@ class Carrier:
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
                 upload.is_used = is_repeat  # else it was not: the name is taken, or the folder is gone
                 self._edits.note(change)
-                if not isinstance(error, NameTaken | UploadRefused | Forbidden):
+                if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
                     await self._look_at_folder(target.folder, error)
-                if not is_repeat and not isinstance(error, NameTaken | UploadRefused):
+                if not is_repeat and not isinstance(error, NameTaken | UploadRefused | Gone):
                     raise self._refusal(change, error, wishes, is_alone=False) from error
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
                 if found is None:

@@ -83,7 +83,7 @@ def _refined(error: ProcoreError, action: str, status: int, body: bytes) -> Proc
     kind: type[ProcoreError] | None = None
     if status != 404 and any(_is_taken_name(words) for words in said):
         kind = NameTaken
-    elif status == 410 or any(_ABOUT_UPLOAD.search(words) for words in said):
+    elif any(_ABOUT_UPLOAD.search(words) for words in said):
         kind = UploadRefused
     if kind is not None:
         return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
