@@ -280,7 +280,11 @@ class Carrier:
             raise error
         await self._check_name_taken(change, target, error)
         if target.folder != known.node.parent and not isinstance(error, NameTaken | Forbidden):
-            await self._look_at_folder(target.folder, error)
+            try:
+                await self._look_at_folder(target.folder, error)
+            except Blocked:
+                if self._view.change(target.folder) is not None:
+                    raise  # it is made anew
         raise Refused(str(error), take_back=True) from error
 
     async def _look(self, known: Known) -> Document | None:

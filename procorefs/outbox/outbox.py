@@ -30,6 +30,7 @@ from procorefs.procore.errors import (
     CheckedOut,
     LoginRefused,
     Malformed,
+    NameTaken,
     NotAuthorized,
     ProcoreError,
     UploadExpired,
@@ -52,6 +53,9 @@ PATIENCE_S = 60.0
 
 MOST_TRIES = 8
 """So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
+
+TRIES_FOR_NAME = 2
+"""A name that was refused as taken, and that nobody has when it is looked for, was just given up."""
 
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
@@ -332,6 +336,8 @@ class Outbox:
                 self._note_refusal(change, error)
             case StagedIncomplete():
                 self._fail(change, error)
+            case NameTaken() if change.attempts < TRIES_FOR_NAME:
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):

@@ -80,7 +80,7 @@ class Settling:
         """
         shown = target.shown if target is not None else None
         if sent is None and not is_new:
-            document = self._own.unchanged_bytes(document)
+            document = self._own.unchanged_bytes(document, "change")
         if not self.is_current(change) or change.document not in (None, document.id):
             self._arrived_late(
                 document, parent, asked=asked, shown=shown, has_new_bytes=sent is not None, is_new=is_new

@@ -30,6 +30,8 @@ class OwnChanges:
         self._under_way = 0
         self.me: UserId | None = None
         """Who makes the calls; None: nobody does."""
+        self._makes_none: set[str] = set()
+        """Calls that are known not to make versions."""
 
     @contextmanager
     def call(self) -> Iterator[int]:
@@ -51,10 +53,11 @@ class OwnChanges:
     def is_under_way(self) -> bool:
         return self._under_way > 0
 
-    def unchanged_bytes(self, document: Document) -> Document:
+    def unchanged_bytes(self, document: Document, call: str) -> Document:
         """An answer to a call that sent no bytes, before it is taken up: what it may leave out, or call otherwise.
 
-        It need not name a version, and some servers make one of the same bytes: that is no news of a colleague's.
+        It need not name a version, and some servers make one of the same bytes: that is no news of a colleague's. One
+        that did not at such a `call` never does.
         """
         known = self._store.known(document.id)
         if document.kind is Kind.FOLDER or known is None or known.node.version is None:
@@ -62,7 +65,9 @@ class OwnChanges:
         old, new = known.node.version, document.version
         if new is None:
             return msgspec.structs.replace(document, version=old, defect="")
-        if new.id != old.id and is_echo(old, document, self.me):
+        if new.id == old.id:
+            self._makes_none.add(call)
+        elif call not in self._makes_none and is_echo(old, document, self.me):
             self._go_on_as(known, old, new)
         return document
 

@@ -1,4 +1,4 @@
-"""One story of changes, whatever Procore answers where its documentation leaves a choice: nothing vanishes or doubles."""
+"""One story of changes, whatever Procore answers where its documentation leaves a choice: nothing is lost or doubled."""
 
 import fcntl
 import os
@@ -250,3 +250,124 @@ def _lose_answers(sandbox: SandboxHandle, teller: Teller, plans: str) -> None:
     for file in before.values():
         is_changed = after[file.id].sha256 != file.sha256
         assert len(set(after[file.id].sizes)) <= len(set(file.sizes)) + is_changed
+
+
+def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Callable[..., Desk]) -> None:
+    """Ours never becomes a version of what is there under the other name; its bytes stay, and it says why."""
+
+    def prepare() -> None:
+        sandbox.faults(dialect={"case_sensitive_names": False, "stored_names": "nfc"})
+        for path in ("/a.txt", "/b.txt", "/Plane/c.txt"):
+            if path.count("/") > 1:
+                sandbox.act("create_folder", path="/Plane")
+            sandbox.act("put", path=path, text="theirs")
+        sandbox.act("put", path="/Pl\u00e4ne.txt", text="theirs")
+
+    desk = write_desk("freshness=0", prepare=prepare)
+    desk.mounted.expect_warning("was refused")
+    theirs = desk.files()
+    listed = set(os.listdir(desk.path))
+    for name in ("A.txt", f"{DECOMPOSED}.txt"):
+        (desk.path / name).write_text("ours")
+    (desk.path / "PLANE").mkdir()
+    left = {item.path: item for item in desk.settle()}
+    assert {item.state for item in left.values()} == {"failed"}
+    assert left.keys() == {"A.txt", f"{DECOMPOSED}.txt", "PLANE"}
+    assert all("for the same name as" in item.reason for item in left.values()), left
+    assert desk.files() == theirs
+    assert set(os.listdir(desk.path)) == listed | left.keys()
+    assert [(desk.path / name).read_text() for name in ("A.txt", "a.txt", f"{DECOMPOSED}.txt")] == [
+        "ours",
+        "theirs",
+        "ours",
+    ]
+
+    # What leaves the name makes room for it, in whatever order they are sent.
+    (desk.path / "a.txt").unlink()
+    assert desk.mounted.home.procorefs("retry", desk.path / "A.txt").returncode == 0
+    (desk.path / "b.txt").rename(desk.path / "d.txt")
+    (desk.path / "B.txt").write_text("ours")
+    (desk.path / "Plane" / "c.txt").rename(desk.path / "Plane" / "C.txt")
+    left = desk.settle()
+    assert {item.path for item in left} == {f"{DECOMPOSED}.txt", "PLANE"}, left
+    texts = {path: file.sha256 for path, file in desk.files().items()}
+    assert texts == {
+        "A.txt": sha256(b"ours"),
+        "B.txt": sha256(b"ours"),
+        "d.txt": sha256(b"theirs"),
+        "Plane/C.txt": sha256(b"theirs"),
+        "Pl\u00e4ne.txt": sha256(b"theirs"),
+    }
+    assert desk.file("d.txt").id == theirs["b.txt"].id
+    assert desk.file("Plane/C.txt").id == theirs["Plane/c.txt"].id
+
+    # A rename to such a name is taken back.
+    (desk.path / "d.txt").rename(desk.path / "a.txt")
+    desk.settle()
+    assert (desk.path / "d.txt").read_text() == "theirs"
+    assert not (desk.path / "a.txt").exists()
+
+
+@pytest.mark.parametrize("makes_version", [False, True])
+def test_a_check_out_is_no_newer_version(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk], *, makes_version: bool
+) -> None:
+    """Neither for who has the file open, nor for its times, nor for a removal that waits; a colleague's is one."""
+    desk = write_desk(
+        "freshness=3600", prepare=lambda: sandbox.faults(dialect={"patch_makes_version": makes_version})
+    )
+    path = desk.path / "plan.txt"
+    for name in ("plan.txt", "theirs.txt"):
+        (desk.path / name).write_text("ours, of some size")
+        os.utime(desk.path / name, (1_600_000_000, 1_600_000_000))
+    desk.sync()
+    inode = path.stat().st_ino
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert (os.fstat(file.fileno()).st_ino, os.fstat(file.fileno()).st_nlink) == (inode, 1)
+        assert (path.stat().st_ino, path.stat().st_mtime) == (inode, 1_600_000_000)
+        path.unlink()
+        fcntl.flock(file, fcntl.LOCK_UN)
+    desk.sync()
+    assert list(desk.files()) == ["theirs.txt"]
+
+    desk.mounted.expect_warning("newer version")
+    with (desk.path / "theirs.txt").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sandbox.act("put", path="/theirs.txt", text="a colleague's of it!")
+        (desk.path / "theirs.txt").unlink()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        # The check-in, which tells of it, comes before the removal has waited its time.
+        wait_until((desk.path / "theirs.txt").exists, "the file to be shown again")
+    assert desk.file("theirs.txt").sha256 == sha256(b"a colleague's of it!")
+
+
+def test_a_tag_that_procore_writes_in_other_case(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk]
+) -> None:
+    desk = write_desk("freshness=0", prepare=lambda: sandbox.faults(dialect={"tags_fold_case": True}))
+    path = desk.path / "plan.txt"
+    path.write_text("x")
+    for tags in (b"draft\nold", b"Draft\nnew"):
+        os.setxattr(path, "user.procore.tags", tags)
+        desk.sync()
+    desk.remount()
+    assert sorted(os.getxattr(path, "user.procore.tags").split(b"\n")) == [b"draft", b"new"]
+
+
+def test_moving_into_a_folder_that_somebody_deleted(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk]
+) -> None:
+    """It is the folder that is not there: the file is, and shows where it was."""
+    desk = write_desk("freshness=3600")
+    (desk.path / "folder").mkdir()
+    (desk.path / "plan.txt").write_text("x")
+    desk.sync()
+    desk.mounted.expect_warning("was refused")
+    sandbox.act("delete", path="/folder")
+    (desk.path / "plan.txt").rename(desk.path / "folder" / "plan.txt")
+    desk.settle()
+    assert list(desk.files()) == ["plan.txt"]
+    assert os.listdir(desk.path) == ["plan.txt"]
+    assert (desk.path / "plan.txt").read_text() == "x"
+    assert errno_name((desk.path / "folder").rmdir) == "ENOENT"
