@@ -20,6 +20,7 @@ setup(
                 "procorefs/kernel/flocks.h",
                 "procorefs/kernel/guard.h",
                 "procorefs/kernel/notices.h",
+                "procorefs/kernel/quick.h",
             ],
             extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", *pkg_config("--cflags")],
             extra_link_args=pkg_config("--libs"),

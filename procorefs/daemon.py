@@ -176,6 +176,7 @@ class _Daemon:
                 tags=knowledge.tags,
                 holder_of=locking.locks.holder_name,
                 is_listed=lambda: follower.complete,
+                looked_since=follower.looked_since,
                 forget=self._forget,
                 refused=self._refusals.add,
             )

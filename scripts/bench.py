@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from bench import budget, calls, scale, speed
+from bench import budget, calls, migrating, scale, speed, writing
 from bench.embedded import BenchFailed
 from bench.machine import machine_facts
 from bench.place import QUICK, Place, Sizes
@@ -29,6 +29,11 @@ BENCHMARKS: dict[str, Callable[[Place], Iterator[Figure]]] = {
     "open": speed.open_files,
     "read": speed.read_cached,
     "uncached": speed.read_uncached,
+    "write": writing.write,
+    "migrate": migrating.migrate,
+    "upload": migrating.upload,
+    "check": migrating.check,
+    "waiting": migrating.waiting,
     "budget": budget.budget,
 }
 

@@ -25,6 +25,7 @@ from procorefs.limiter import Priority, open_limiter
 from procorefs.limiter.learning import MOST_BURST
 from procorefs.limiter.redis_store import RedisStore
 from procorefs.limiter.redis_wire import parse_address
+from procorefs.limiter.shared_file import FileStore
 from procorefs.limiter.state import State
 from tests.redis_server import RedisServer
 from tests.sandbox import SandboxHandle, running_sandbox
@@ -86,8 +87,8 @@ def steal(sandbox: SandboxHandle, hourly: int, hour_s: int, until_s: float, stol
         stolen_s.append(time.time())
 
 
-def shorten(redis: RedisServer, hour_s: int) -> None:
-    """The budget in Redis counts hours of that length."""
+def shorten(redis: RedisServer, folder: Path, hour_s: int) -> None:
+    """The budget in Redis counts hours of that length, and those with which hosts go on while it is slow."""
 
     def step(state: State, _now_s: float) -> None:
         state.hourly.length_s = float(hour_s)
@@ -98,6 +99,12 @@ def shorten(redis: RedisServer, hour_s: int) -> None:
         await store.aclose()
 
     trio.run(change)
+    for number in range(HOSTS):
+        host = folder / f"host{number}"
+        host.mkdir()
+        store = FileStore(host / "key-alone.budget")
+        store.change_now(step)
+        store.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,7 @@ def run(hour_s: int, hours: int, hourly: int, spike: int) -> Ran:
         redis = RedisServer(Path(folder))
         redis.start()
         try:
-            shorten(redis, hour_s)
+            shorten(redis, Path(folder), hour_s)
             return _measure(sandbox, redis, Path(folder), hour_s, hours, hourly)
         finally:
             redis.stop()

@@ -23,3 +23,6 @@ class Inside:
 
     def removing(self, _node: Node) -> None:
         """Nothing waits."""
+
+    def succeeded(self, _inode: Inode, _successor: Inode) -> None:
+        """Nor does anything go along."""

@@ -87,11 +87,15 @@ class Mounted:
     def log(self) -> str:
         return "".join(file.read_text() for file in sorted((self.home.state / "logs").glob("*.log")))
 
-    def unmount(self) -> None:
-        """Take it away by the command, and see that nothing of it is left."""
+    def unmount(self, *, leaves: bool = False) -> str:
+        """Take it away by the command, and see that nothing of it is left; returns what it told.
+
+        `leaves`: something stays in the journal.
+        """
         answer = self.home.procorefs("umount", self.path)
-        assert answer.returncode == 0, answer.stderr
+        assert answer.returncode == int(leaves), answer.stderr
         self.await_end()
+        return answer.stderr
 
     def kill(self) -> None:
         """kill -9 of the daemon."""

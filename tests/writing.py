@@ -25,7 +25,7 @@ from tests.mounting import Mounted
 from tests.sandbox import SandboxHandle
 
 COMMAND_TIMEOUT_S = 120.0
-SYNC_TIMEOUT_S = 120.0
+SYNC_TIMEOUT_S = 20.0
 
 
 @dataclass(slots=True)
@@ -80,9 +80,12 @@ class Desk:
 
     def remount(self, *options: str) -> None:
         """Unmount by the command, and mount anew where it was."""
-        at = self.path
         self.mounted.unmount()
-        self.mounted = self._mount(*options, at=at)
+        self.mount_again(*options)
+
+    def mount_again(self, *options: str) -> None:
+        """Where it was."""
+        self.mounted = self._mount(*options, at=self.path)
 
     @property
     def path(self) -> Path:
@@ -231,11 +234,11 @@ def make_tree(root: Path, *, files: int, folders: int, largest_bytes: int = 200 
 
 @pytest.fixture
 def write_desk(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> Callable[..., Desk]:
-    """`write_desk("fsync=remote", documents=0, …)`: a mount of a project that nobody else changes, wholly listed."""
+    """`write_desk("fsync=remote", prepare=…)`: a mount of a project that is empty but for what `prepare` puts in."""
 
-    def make(*options: str, documents: int = 0, prepare: Callable[[], object] = lambda: None) -> Desk:
-        sandbox.reset(documents)
-        prepare()
+    def make(*options: str, prepare: Callable[[SandboxHandle], object] = lambda _sandbox: None) -> Desk:
+        sandbox.reset(0)
+        prepare(sandbox)
 
         def make_mount(*others: str, **places: Any) -> Mounted:
             return mount(sandbox, *(others or options), **places)

@@ -29,6 +29,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -248,9 +249,6 @@ WRAP(read, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_
 WRAP(write,
      (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi),
      (req, ino, buf, size, off, fi))
-WRAP(write_buf,
-     (fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off, struct fuse_file_info *fi),
-     (req, ino, bufv, off, fi))
 WRAP(flush, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))
 WRAP(fsync, (fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi),
      (req, ino, datasync, fi))
@@ -359,6 +357,8 @@ static void wrap_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, cons
     next.setxattr(req, ino, name, value, size, 0);
 }
 #include "flocks.h"
+
+#include "quick.h"
 
 /* ---- The session --------------------------------------------------------------------------------- */
 
@@ -475,6 +475,17 @@ static ssize_t plain_read(int fd, void *buffer, size_t size, void *userdata) {
     return read(fd, buffer, size);
 }
 
+/* A handle that goes past the kernel's pages (pages.py) may be mapped all the same: kernels from 6.6 on
+ * do that when they are told so, older ones ignore it and refuse a shared mapping of such a handle. */
+#define DIRECT_IO_ALLOW_MMAP (1u << (36 - 32)) /* in flags2; not in the headers of older kernels */
+
+static void allow_mapping(struct fuse_init_out *reply, size_t size) {
+    if (size >= offsetof(struct fuse_init_out, flags2) + sizeof(reply->flags2)) {
+        reply->flags |= FUSE_INIT_EXT;
+        reply->flags2 |= DIRECT_IO_ALLOW_MMAP;
+    }
+}
+
 static ssize_t patching_writev(int fd, struct iovec *parts, int count, void *userdata) {
     (void)userdata;
     if (must_allow_parallel && count == 2 && parts[1].iov_len >= offsetof(struct fuse_init_out, max_background)) {
@@ -482,6 +493,7 @@ static ssize_t patching_writev(int fd, struct iovec *parts, int count, void *use
         if (header->unique != 0 && header->error == 0) { /* not a notification of another thread */
             struct fuse_init_out *reply = parts[1].iov_base;
             reply->flags |= FUSE_PARALLEL_DIROPS;
+            allow_mapping(reply, parts[1].iov_len);
             must_allow_parallel = false;
         }
     }
@@ -508,7 +520,10 @@ EXPORTED int exported_mount(struct fuse_session *unmounted, const char *mountpoi
 int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
     int (*function)(struct fuse_session *, const char *) = real("fuse_session_mount");
     int error = function == NULL ? -1 : function(unmounted, mountpoint);
-    return error != 0 ? error : patch_replies(unmounted);
+    if (error != 0)
+        return error;
+    session_fd = fuse_session_fd(unmounted);
+    return patch_replies(unmounted);
 }
 
 #define DESTROY_WAIT_S 2
@@ -518,6 +533,7 @@ int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
 EXPORTED void exported_destroy(struct fuse_session *going) __asm__("fuse_session_destroy");
 void exported_destroy(struct fuse_session *going) {
     answer_all_flocks(ENOTCONN);
+    session_fd = -1;
     struct timespec deadline;
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += DESTROY_WAIT_S;
@@ -602,6 +618,10 @@ static PyMethodDef module_methods[] = {
      "The request whose handler begins, or None when it was taken already; empties the slot."},
     {"set_opendir_policy", set_opendir_policy, METH_O,
      "Set the callable inode -> bool that says whether the kernel may keep its listing; None: never."},
+    {"set_writer", set_writer, METH_O,
+     "Set the callable (handle, offset, view) -> bool that may write on the spot; None: all goes to the handler."},
+    {"request_comes", request_comes, METH_O,
+     "Whether the kernel has a request for us, now or within so many nanoseconds."},
     {"set_flock_handler", set_flock_handler, METH_O,
      "Before a session is made: set what is called with each Flock; None: the kernel answers flock itself."},
     {"set_release_hook", set_release_hook, METH_O,

@@ -94,6 +94,16 @@ class Bridge:
         """
         _bridge.set_opendir_policy(keep)
 
+    def set_writer(self, write: Callable[[int, int, memoryview], bool]) -> None:
+        """Ask *write* first at every write: True, it has written all bytes; False or an exception, the handler does.
+
+        It must not block, gets (handle, offset, bytes) and may not keep the bytes.
+        """
+        _bridge.set_writer(write)
+
+    request_comes: Callable[[int], bool] = staticmethod(_bridge.request_comes)
+    """Whether the kernel has a request for us, now or within so many nanoseconds, for which it blocks."""
+
     def set_flock_handler(
         self, lock: Callable[[Flock], object], closed: Callable[[int, int, int], object]
     ) -> None:

@@ -64,10 +64,9 @@ class ChangingOperations(Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
-        handle = self.files.open(node, writes=flags & os.O_ACCMODE != os.O_RDONLY)
-        return pyfuse3.FileInfo(fh=handle, keep_cache=True), attributes(
-            self._node(node.inode), self._ownership
-        )
+        access = flags & os.O_ACCMODE
+        handle = self.files.open(node, reads=access != os.O_WRONLY, writes=access != os.O_RDONLY)
+        return self._opened(handle), attributes(self._node(node.inode), self._ownership)
 
     def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
         """A file, which may be the lock file of an office program."""
@@ -192,21 +191,29 @@ class ChangingOperations(Operations):
             return self._open_shown(Inode(inode), flags)
         node = await self._current(Inode(inode), ctx.pid)
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
-            return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+            return self._opened(self.open_to_read(node))
         truncates = bool(flags & os.O_TRUNC)
         draft = self._edits.open_draft(node.inode, truncates=truncates)
-        handle = self.files.open(node, writes=True)
+        handle = self.files.open(node, reads=flags & os.O_ACCMODE != os.O_WRONLY, writes=True)
         if truncates and draft.file.size_bytes:
             try:
                 await self._cut(draft, 0)
             except BaseException:
                 self.let_go(self.files.release(handle))
                 raise
-        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+        return self._opened(handle)
+
+    def write_at_once(self, fh: int, offset: int, data: memoryview) -> bool:
+        """The bridge's question at each write: the common one needs no coroutine."""
+        draft = self._drafts.get(self.files.get(fh).inode)
+        if draft is None or offset < draft.promised_bytes or not draft.file.write_now(offset, data):
+            return False
+        draft.mtime_ns = time.time_ns()
+        return True
 
     @by_file_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Into the draft at once; waits only for a frozen one to be copied, or for room.
+        """What `write_at_once` left: waits for what must be done before, or for room, or begins the draft.
 
         What the journal has as closed is not written over before it is told so.
         """

@@ -100,7 +100,8 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (NoSuchKind, Answer(errno.EOPNOTSUPP, logging.DEBUG)),
     (NotSettable, Answer(errno.EPERM, logging.DEBUG)),
     (BadValue, Answer(errno.EINVAL, logging.INFO)),
-    (NotKnownYet, Answer(errno.EAGAIN, logging.INFO)),
+    # Not EAGAIN: setxattr(2) makes EOPNOTSUPP of it.
+    (NotKnownYet, Answer(errno.ETIMEDOUT, logging.INFO)),
     (TooMuch, Answer(errno.ENOSPC, logging.INFO)),
     (StagingFull, Answer(errno.ENOSPC, logging.WARNING)),
     (StagedIncomplete, Answer(errno.EIO, logging.ERROR)),

@@ -7,6 +7,7 @@ import cachetools
 from procorefs.content.reader import ContentReader, Reader
 from procorefs.content.siblings import Position, SiblingReadAhead
 from procorefs.kernel.attributes import VALID_S
+from procorefs.kernel.pages import Pages
 from procorefs.outbox.drafts import Drafts
 from procorefs.tree.nodes import Inode, Node
 
@@ -41,6 +42,8 @@ class OpenFile:
     reader: Reader | Text | None
     """None: Procore had no version of it yet, and its bytes are in its draft as long as somebody is inside."""
     writes: bool
+    goes_past_pages: bool
+    """The kernel keeps nothing of what goes through it (pages.py)."""
 
 
 class OpenFiles:
@@ -50,13 +53,14 @@ class OpenFiles:
         self._content = content
         self._siblings = siblings
         self._drafts = drafts
+        self._pages = Pages()
         self._files: dict[int, OpenFile] = {}
         self._next = 1
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def open(self, node: Node, *, writes: bool = False) -> int:
+    def open(self, node: Node, *, reads: bool = True, writes: bool = False) -> int:
         """A handle.
 
         No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
@@ -65,7 +69,8 @@ class OpenFiles:
         self._next += 1
         inode = node.inode
         reader = self._content.open(node.version) if node.version is not None else None
-        self._files[handle] = OpenFile(inode, reader, writes)
+        goes_past = self._pages.enter(inode, reads=reads, writes=writes)
+        self._files[handle] = OpenFile(inode, reader, writes, goes_past)
         self._drafts.enter(inode, writes=writes)
         if node.parent is not None and reader is not None and not writes:
             self._siblings.opened(Position(node.parent, inode, node.shown), reader)
@@ -75,7 +80,7 @@ class OpenFiles:
         """A handle of a file that is shown only."""
         handle = self._next
         self._next += 1
-        self._files[handle] = OpenFile(inode, Text(content), writes=False)
+        self._files[handle] = OpenFile(inode, Text(content), writes=False, goes_past_pages=True)
         self._drafts.enter(inode, writes=False)
         return handle
 
@@ -91,6 +96,7 @@ class OpenFiles:
         file = self._files.pop(handle)
         if file.reader is not None:
             file.reader.close()
+        self._pages.leave(file.inode, goes_past=file.goes_past_pages, writes=file.writes)
         self._drafts.leave(file.inode, writes=file.writes)
         return file
 

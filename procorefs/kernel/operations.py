@@ -307,7 +307,11 @@ class Operations(pyfuse3.Operations):
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
         # reading, past every signal.
-        return pyfuse3.FileInfo(fh=self.open_to_read(node), keep_cache=True)
+        return self._opened(self.open_to_read(node))
+
+    def _opened(self, handle: int) -> pyfuse3.FileInfo:
+        """What the kernel is told of a handle."""
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True, direct_io=self.files.get(handle).goes_past_pages)
 
     def _open_shown(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
         """A lock file of somebody else's program."""
@@ -316,7 +320,7 @@ class Operations(pyfuse3.Operations):
             raise Stale
         if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
             raise NotPermitted("it is the lock file of another user")
-        return pyfuse3.FileInfo(fh=self.files.open_text(inode, content), direct_io=True)
+        return self._opened(self.files.open_text(inode, content))
 
     async def _current(self, inode: Inode, tid: int) -> Node:
         """The node of a file that is being opened; no await from its return to the handle."""

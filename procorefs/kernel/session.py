@@ -12,9 +12,11 @@ import trio
 
 from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge import Bridge, pyfuse3
+from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.request_size import widen_read_ahead
+from procorefs.kernel.turns import take_turns
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,9 @@ class Session:
     def __enter__(self) -> Self:
         bridge = Bridge()
         bridge.set_opendir_policy(self._operations.may_keep_listing)
+        if isinstance(self._operations, ChangingOperations):
+            bridge.set_writer(self._operations.write_at_once)
+        take_turns(bridge)
         bridge.set_flock_handler(self._flocks.asked, self._flocks.closed)
         try:
             pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(map(_Word, self._words)))

@@ -129,7 +129,7 @@ def _adopt(state: State, known: State, shift_s: float) -> None:
     copy.shift(shift_s)
     if _learnt_s(copy.hourly, copy.spike) < _learnt_s(state.hourly, state.spike):
         return
-    state.hourly, state.spike = copy.hourly, copy.spike
+    state.hourly, state.spike, state.sent = copy.hourly, copy.spike, copy.sent
     state.recent = sorted(state.recent + copy.recent)
     state.paused_until_s = max(state.paused_until_s, copy.paused_until_s)
     state.limits_told, state.unlimited = copy.limits_told, copy.unlimited

@@ -22,6 +22,9 @@ from procorefs.procore.models import FieldDefinition, LovEntry
 LONGEST_LABEL_BYTES = 255 - len(CUSTOM)
 """Linux takes names of 255 bytes."""
 
+MOST_EXACT = 1e15
+"""Below it a whole float is that number and no other."""
+
 _MARKED = re.compile(r" ~[0-9]+\Z")
 _KEY = re.compile(r"custom_field_([0-9]+)\Z")
 
@@ -72,7 +75,7 @@ def shown_value(data_type: str, value: FieldValue, choices: Mapping[int, str]) -
     if data_type == ENTRIES and isinstance(value, list):
         return "\n".join(sorted(_choice(entry_id, choices) for entry_id in value))
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(int(value)) if value.is_integer() and abs(value) < MOST_EXACT else repr(value)
     return str(value)
 
 
@@ -128,9 +131,9 @@ def _number(text: str) -> int | float:
     plain = text.strip()
     if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", plain):
         raise BadValue("it is no number")
-    if re.fullmatch(r"[+-]?[0-9]{1,18}", plain):
+    if re.fullmatch(r"[+-]?[0-9]{1,30}", plain):
         return int(plain)
     number = float(plain)
     if not math.isfinite(number) or Decimal(plain) != Decimal(repr(number)):
         raise BadValue("it has more digits than can be kept")
-    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+    return int(number) if number.is_integer() and abs(number) < MOST_EXACT else number

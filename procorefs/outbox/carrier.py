@@ -19,11 +19,12 @@ from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.edits import Edits
+from procorefs.outbox.edits import Edits, is_trace
 from procorefs.outbox.flights import Flights
-from procorefs.outbox.namesakes import Likeness, Namesakes
+from procorefs.outbox.namesakes import Likeness, Namesakes, is_no_older
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
+from procorefs.outbox.strays import Strays
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
@@ -76,6 +77,7 @@ class Carrier:
         verifier: Verifier,
         remover: Remover,
         flights: Flights,
+        strays: Strays,
     ) -> None:
         self._store = rooms.store
         self._own = rooms.own
@@ -90,6 +92,7 @@ class Carrier:
         self._remover = remover
         self._flights = flights
         self._namesakes = Namesakes(rooms.store, rooms.view, rooms.client)
+        self._strays = strays
         self._apart: set[Inode] = set()
         """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
 
@@ -99,7 +102,9 @@ class Carrier:
         if change is None:
             return
         known = self._known(change)
-        if change.place is GONE:
+        if is_trace(change):
+            await self._strays.find(change)
+        elif change.place is GONE:
             await self._remover.remove(change, known)
         elif change.is_folder:
             await self._folder(change, known)
@@ -112,7 +117,9 @@ class Carrier:
         if change is None:
             return None
         try:
-            if change.place is GONE:
+            if is_trace(change):
+                self._strays.check(change)
+            elif change.place is GONE:
                 self._remover.check(change, self._known(change))
             else:
                 self._check_way(change, self._target(change, self._known(change)))
@@ -204,7 +211,7 @@ class Carrier:
         elif change.wishes.tags is not msgspec.UNSET:
             await self._tags(change)
         else:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
 
     async def _make_folder(self, change: Change, target: Place) -> None:
         wishes = self._taken_along(change, is_alone=False)
@@ -213,14 +220,18 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
+                folder_id, may_be_made = self._folder_id(target.folder), change.asked is not None
+                self._edits.will_ask(change, target)
                 with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_folder(
-                        self._folder_id(target.folder), target.name, fields
-                    )
+                    document = await self._changes.create_folder(folder_id, target.name, fields)
                 self._settling.is_bare(document)
             except NameTaken as error:
-                document, wishes = await self._same_folder(change, target, error), Wishes()
+                document, wishes = (
+                    await self._same_folder(change, target, error, may_be_made=may_be_made),
+                    Wishes(),
+                )
             except (NotFound, Forbidden, Invalid) as error:
+                change.asked = None
                 if not isinstance(error, Forbidden):
                     await self._look_at_folder(target.folder, error)
                 raise self._refusal(change, error, wishes, is_alone=False) from error
@@ -257,12 +268,21 @@ class Carrier:
             parent = self._now_in(document, target, known)
             self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, target=target)
 
-    async def _same_folder(self, change: Change, target: Place, error: NameTaken) -> Document:
-        """The folder that is there already, of ours or a colleague's making. Raises Refused, Blocked."""
+    async def _same_folder(
+        self, change: Change, target: Place, error: NameTaken, *, may_be_made: bool
+    ) -> Document:
+        """The folder that is there already, of ours or a colleague's making. Raises Refused, Blocked.
+
+        `may_be_made`: an earlier call of ours was not answered.
+        """
         namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+        if not may_be_made:
+            change.asked = None
+            self._edits.note(change)
         if namesake is None:
             raise error
-        self._namesakes.check_joinable(change, target, namesake, error)
+        if not (may_be_made and is_no_older(namesake.document, change)):
+            self._namesakes.check_joinable(change, target, namesake, error)
         return namesake.document
 
     async def _check_name_taken(self, change: Change, target: Place, error: ProcoreError) -> None:
@@ -336,7 +356,7 @@ class Carrier:
         elif change.wishes.tags is not msgspec.UNSET:
             await self._tags(change)
         elif known is not None:
-            self._settling.settle(change)
+            self._settling.is_in_place(change)
         else:
             raise Refused("its bytes are not there any more: write it anew")
 
@@ -426,13 +446,14 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
+                folder_id = self._folder_id(target.folder)
+                self._edits.will_ask(change, target, file.size_bytes, upload.sha256)
                 with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_file(
-                        self._folder_id(target.folder), target.name, upload.uuid, fields
-                    )
+                    document = await self._changes.create_file(folder_id, target.name, upload.uuid, fields)
                 self._settling.is_bare(document)
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
-                upload.is_used = is_repeat  # else it was not: the name is taken, or the folder is gone
+                if not is_repeat:
+                    upload.is_used, change.asked = False, None  # the name is taken, or the folder is gone
                 self._edits.note(change)
                 if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
                     await self._look_at_folder(target.folder, error)
@@ -521,7 +542,8 @@ class Carrier:
                     if wishes:
                         raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                     await self._refused_move(change, known, target, error)
-                document, wishes = found, Wishes()  # the earlier call may have carried others
+                # The earlier call may have carried other wishes, or have been meant for another place.
+                document, wishes, target = found, Wishes(), None
             if sent is not None:
                 document = await self._with_version(document)
             parent = self._now_in(document, target, known)

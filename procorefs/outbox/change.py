@@ -105,6 +105,16 @@ class Upload(msgspec.Struct, omit_defaults=True):
         return upload.uuid if upload is not None else ""
 
 
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call that makes a document, as long as nobody knows whether it was done."""
+
+    place: Place
+    at_s: float
+    """Wall time."""
+    size_bytes: int = 0
+    sha256: bytes = b""
+
+
 class Change(msgspec.Struct, omit_defaults=True):
     """What is wanted of one inode; one row of the journal."""
 
@@ -124,6 +134,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     """GONE: the version that was removed; a newer one is not taken along."""
     lends_to: Inode | None = None
     """GONE: whose bytes must be fetched before this document may go."""
+    asked: Asked | None = None
+    """What our call may have made without our knowing. GONE and without a document: nobody wants it (strays.py)."""
     stage: Stage = Stage.PENDING
     upload: Upload | None = None
     created_at_s: float = 0.0

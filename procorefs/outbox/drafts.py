@@ -201,10 +201,8 @@ class Drafts:
         draft = self._drafts.get(inode)
         if draft is None and record.number not in self._parked:
             draft = self.find(inode, record)
-        if draft is not None and draft.file.number == record.number:
-            file = draft.file
-        else:
-            file = self._parked[record.number]
+        is_newest = draft is not None and draft.file.number == record.number
+        file = draft.file if draft is not None and is_newest else self._parked[record.number]
         file.hold()
         file.is_frozen = True
         return file

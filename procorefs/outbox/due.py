@@ -12,6 +12,9 @@ DEPARTURE_S = 2.0
 """Deletes and renames wait at least this long: what is written anew under the name meanwhile keeps its document, and a
 backup that was made by renaming is mostly removed again."""
 
+FOLDER_S = 0.5
+"""A new folder goes ahead of what is in it, but not at once: many a program makes one and removes it again."""
+
 LOOK_AGAIN_S = 1.0
 """What waits for something that nobody tells of is looked at again after so long."""
 
@@ -62,7 +65,7 @@ def _wait_s(change: Change, facts: Facts) -> float:
     if is_departure(change) or change.borrowed is not None:
         return max(DEPARTURE_S, facts.write_back_s)
     if change.is_folder and not change.wishes:
-        return 0.0
+        return min(FOLDER_S, facts.write_back_s)
     return facts.write_back_s
 
 

@@ -84,8 +84,10 @@ class Durability:
         """One round: bytes, journal, and then what is superfluous now."""
         changed, self._changed = self._changed, {}
         sequence, trash = self._sequence(), self._drafts.take_trash()
+        superfluous = {file.number for file in trash}
+        wanted = [file for file in changed.values() if not file.is_deleted and file.number not in superfluous]
         try:
-            await self._staging.sync([file for file in changed.values() if not file.is_deleted])
+            await self._staging.sync(wanted)
             self._journal.remember("synced", sequence)
             await trio.to_thread.run_sync(self._journal.sync)
         except BaseException:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from procorefs.content.staging import StagedFile, StagedRecord
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
+from procorefs.outbox.change import FOLLOW, GONE, Asked, Change, Place, Stage, Wishes
 from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.errors import (
     Exists,
@@ -77,6 +77,9 @@ class Edits:
         self._next, self._end = 0, 0
         self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
         self._in_moment = False
+        self._traces = {
+            change.asked.place: change.inode for change in view.changes() if change.asked and is_trace(change)
+        }
         self.sequence = max(
             [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
         )
@@ -213,6 +216,7 @@ class Edits:
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
+        self._shed(change)
         self._journal.attributed.drop_all(change.inode)
         if self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
@@ -337,11 +341,54 @@ class Edits:
         self._write(lender)
 
     def _inherit_document(self, change: Change, document: DocumentId) -> None:
+        self._shed(change)
         with self._store.transaction():
             self._own.claim(document, change.inode)
         change.document = document
         if change.upload is not None and change.upload.is_used:
             change.upload = None  # the storage's bytes may be used once, for any document
+
+    # What a lost answer may have left behind
+
+    def will_ask(self, change: Change, place: Place, size_bytes: int = 0, sha256: bytes = b"") -> None:
+        """Before the call that makes the change's document: its answer may be lost."""
+        change.asked = Asked(place, time.time(), size_bytes, sha256)
+        self._put(change)
+
+    def is_answered(self, place: Place) -> None:
+        """What lies there in Procore is known: no call of ours has left anything else there."""
+        trace = self._view.change(self._traces.pop(place, ROOT))
+        if trace is not None and is_trace(trace):
+            trace.asked = None
+            self.dismiss(trace)
+
+    def take_trace(self, trace: Change, node: Node) -> None:
+        """The trace has led to a document of ours: it is to go, if nobody was made under its name meanwhile."""
+        assert node.document_id is not None
+        assert trace.asked is not None
+        self._traces.pop(trace.asked.place, None)
+        with self._store.transaction():
+            self._own.claim(node.document_id, trace.inode)
+        trace.document, trace.asked, trace.seen = node.document_id, None, node.version
+        self._write(trace)
+        self.pass_on(trace)
+
+    def _shed(self, change: Change) -> None:
+        """Leave behind what our call may have made under a name that the change has no more, as a change of its own."""
+        asked, change.asked = change.asked, None
+        if asked is None or change.document is not None:
+            return
+        if change.upload is not None and change.upload.is_used:
+            change.upload = None
+        if is_trace(change):
+            return  # it is given up itself
+        now_s = time.time()
+        trace = Change(
+            self._reserve(), change.kind, GONE, asked=asked, created_at_s=now_s, touched_at_s=now_s
+        )
+        self._traces[asked.place] = trace.inode
+        self._view.lay(trace)
+        self._write(trace)
 
     def _move(self, change: Change, place: Place) -> None:
         self._replace(change, place)
@@ -666,6 +713,8 @@ class Edits:
 
     def _replace(self, change: Change, place: Place | object) -> None:
         """Give a laid change another place."""
+        if change.asked is not None and change.document is None and place != change.asked.place:
+            self._shed(change)
         self._view.lift(change)
         change.place = place  # type: ignore[assignment]  # Place or Whereabouts: mypy loses the union in a parameter
         self._view.lay(change)
@@ -684,7 +733,8 @@ class Edits:
         if isinstance(change.place, Place):
             self._note_folder(change.place.folder)
         self._journal.put(change)
-        draft = self._drafts.get(change.inode) if change.staged is not None else None
+        is_flushed = change.staged is not None and change.stage is not Stage.OPEN
+        draft = self._drafts.get(change.inode) if is_flushed else None
         self.journaled(change.inode, draft.file if draft is not None else None)
 
     def _note_folder(self, folder: Inode) -> None:
@@ -737,6 +787,18 @@ class Edits:
         self._view.lay(change)
         self._write(change)
 
+    def succeed(self, inode: Inode, successor: Inode) -> None:
+        """A document goes on as another inode: what is wanted of it is wanted there."""
+        change = self._view.change(inode)
+        if change is None or change.document is None:
+            return
+        self._view.lift(change)
+        self._journal.drop(inode)
+        change.inode = successor
+        self._view.lay(change)
+        self._write(change)
+        self._neighbours.touched(inode)
+
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it."""
         self._replace(change, FOLLOW)
@@ -763,6 +825,11 @@ class Edits:
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
         self._journal.drop(change.inode)
         self._neighbours.touched(change.inode)
+
+
+def is_trace(change: Change) -> bool:
+    """Whether it stands for nothing but what a lost call may have made."""
+    return change.place is GONE and change.document is None and change.asked is not None
 
 
 def _check_own(folder: Inode, name: bytes) -> None:

@@ -64,6 +64,7 @@ class Journal:
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
             raise
         self._folders: dict[Inode, DocumentId] = self.folders()
+        self._inodes = {document: inode for inode, document in self._folders.items()}
         self.attributed = Attributed(self._db, self.note_folder)
         self.attributed.known_documents(self._folders)
         self.unreadable = 0
@@ -145,10 +146,11 @@ class Journal:
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
         """Remember which document an inode is; costs nothing when it is known."""
         if self._folders.get(inode) != document:
-            self._db.execute(
-                "DELETE FROM folder WHERE document = ?", (document,)
-            )  # it was another inode before
-            self._folders = {other: known for other, known in self._folders.items() if known != document}
+            before = self._inodes.get(document)
+            if before is not None and self._folders.get(before) == document:
+                self._db.execute("DELETE FROM folder WHERE inode = ?", (before,))
+                del self._folders[before]
+            self._inodes[document] = inode
             self._db.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (inode, document))
             self._folders[inode] = document
 

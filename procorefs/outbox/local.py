@@ -19,6 +19,8 @@ class LocalWork:
         """Edits.pin: the edits are built later, on top of what asks here."""
         self.note: Callable[[Change], None] = _nobody_notes
         """Edits.note, likewise."""
+        self.succeeded: Callable[[Inode, Inode], None] = _nobody_succeeds
+        """Edits.succeed."""
 
     def is_open(self, inode: Inode) -> bool:
         return self._drafts.is_open(inode)
@@ -44,17 +46,35 @@ class LocalWork:
         They are made anew. The store still has the node in its place.
         """
         pinned: set[Inode] = set()
-        for inode in list(self._precious()):
+        precious = self._precious_below(node.inode) if node.is_folder else self._precious_itself(node.inode)
+        for inode in list(precious):
             way = list(self._way(inode, node.inode))
             for step, place in way:
                 if step not in pinned:
                     pinned.add(step)
                     self._pin(step, place)
 
+    def _precious_below(self, top: Inode) -> Iterator[Inode]:
+        """All that wait in a folder, or somewhere below it; each folder's way up is gone once."""
+        is_within: dict[Inode, bool] = {}
+        for inode in self._precious():
+            step = self._view.parent(inode)
+            if step is None:
+                continue
+            folder = step[0]
+            if folder not in is_within:
+                is_within[folder] = self._view.is_within(folder, top)
+            if is_within[folder] or inode == top:
+                yield inode
+
+    def _precious_itself(self, inode: Inode) -> Iterator[Inode]:
+        change = self._view.change(inode)
+        if self._drafts.is_written(inode) or (change is not None and _is_precious(change)):
+            yield inode
+
     def _precious(self) -> Iterator[Inode]:
         for change in self._view.changes():
-            wants_more = change.has_bytes or change.document is None
-            if wants_more and (change.is_placed or change.place is FOLLOW):
+            if _is_precious(change):
                 yield change.inode
         yield from self._drafts.written
 
@@ -82,6 +102,15 @@ class LocalWork:
 
 
 def _nobody_notes(_change: Change) -> None:
+    """As long as nothing can be written."""
+
+
+def _is_precious(change: Change) -> bool:
+    wants_more = change.has_bytes or change.document is None
+    return wants_more and (change.is_placed or change.place is FOLLOW)
+
+
+def _nobody_succeeds(_inode: Inode, _successor: Inode) -> None:
     """As long as nothing can be written."""
 
 

@@ -73,9 +73,7 @@ class Namesakes:
         is_new_here = known is None or not self._shows_elsewhere(known, target)
         if namesake.likeness is Likeness.SAME:
             return
-        if namesake.likeness is Likeness.COMPOSED and (is_new_here or _is_ours(change, document)):
-            return
-        if change.attempts and change.is_folder and _is_ours(change, document):
+        if namesake.likeness is Likeness.COMPOSED and is_new_here:
             return
         raise Refused(
             f"Procore takes {target.name!r} for the same name as {document.name!r}, which it has: rename one of the two"
@@ -115,7 +113,6 @@ def _folded(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def _is_ours(change: Change, document: Document) -> bool:
-    """Whether a folder may be the one that an earlier call of the change has made: it is no older than the change."""
-    made_s = document.created_at_s or document.updated_at_s
-    return change.is_folder and made_s >= change.created_at_s - CLOCKS_S
+def is_no_older(folder: Document, change: Change) -> bool:
+    """Whether a folder may be the one that an earlier call of the change has made."""
+    return (folder.created_at_s or folder.updated_at_s) >= change.created_at_s - CLOCKS_S

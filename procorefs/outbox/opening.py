@@ -18,12 +18,14 @@ from procorefs.outbox.edits import Edits, Neighbours
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal, open_journal
 from procorefs.outbox.local import LocalWork
+from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.outbox import Outbox
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.recovery import Recovery
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import DocumentTags, Settling
+from procorefs.outbox.strays import Strays
 from procorefs.outbox.tally import Tally
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verifying import Verifier
@@ -118,6 +120,7 @@ def open_writing(
     tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
     is_listed: Callable[[], bool],
+    looked_since: LookedSince,
     forget: Callable[[Sequence[Forget]], None],
     refused: Callable[[str, str], None],
 ) -> Writing:
@@ -133,18 +136,20 @@ def open_writing(
         base.naming,
         Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
-    base.local.pin, base.local.note = edits.pin, edits.note
+    base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
     own.me = me
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)
+    verifier = Verifier(content, me)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
         uploader,
         settling,
-        Verifier(content, me),
-        Remover(store, own, view, client, changes, settling, flights),
+        verifier,
+        Remover(store, own, view, client, changes, settling, flights, looked_since),
         flights,
+        Strays(store, view, edits, settling, verifier, flights, me, looked_since),
     )
     outbox = Outbox(
         store=store,

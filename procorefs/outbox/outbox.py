@@ -17,8 +17,8 @@ from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
-from procorefs.outbox.edits import Edits
-from procorefs.outbox.face import Counts, Item, is_at_or_below
+from procorefs.outbox.edits import Edits, is_trace
+from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.queue import Queue
@@ -46,6 +46,12 @@ WORKERS = 8
 
 CHECKED_OUT_S = 15.0
 """Somebody else's check-out is looked at no more often than this."""
+
+AT_ONCE = 256
+"""Changes that are looked at before everybody else gets a turn: a hundred thousand may wait."""
+
+BUSY_EVERY = 20
+"""Looking for busy folders takes no more than one part in so many of the time."""
 
 LONGEST_PAUSE_S = 30.0
 PATIENCE_S = 60.0
@@ -107,12 +113,15 @@ class Outbox:
         self._is_budget_closed = is_budget_closed
         self._is_ending = False
         self._refused = refused
-        self._hurried: set[Inode] = set()
+        self._hurried: dict[
+            Inode, float
+        ] = {}  # with the change's touched_at_s: later changes wait their time again
         self._not_before: dict[Inode, float] = {}  # wall time
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
         self._transfers: dict[Inode, Transfer] = {}
-        self._busy: tuple[float, frozenset[Inode]] = (-1.0, frozenset())
+        self._busy: frozenset[Inode] = frozenset()
+        self._busy_until_s = -1.0  # trio's time: then it is looked for anew
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
         self._troubles = 0  # in a row
         drafts.staging.room.can_free = self._can_free
@@ -122,12 +131,16 @@ class Outbox:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         for change in self._view.changes():
             self._queue.touched(change.inode)
+            self._recount(change.inode)
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
                 self._sort_in()
-                self._dispatch(nursery)
-                await self._queue.something_new(self._next_look_s())
+                is_more_due = self._dispatch(nursery)
+                if is_more_due or self._queue.fresh:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._queue.something_new(self._next_look_s())
 
     async def finish(self) -> None:
         """Begin nothing more, and wait for the calls under way: what is answered need not be looked into again."""
@@ -145,7 +158,7 @@ class Outbox:
         return len(self._queue.sending) < WORKERS and not self._is_ending
 
     def _sort_in(self) -> None:
-        for inode in self._queue.take_fresh():
+        for inode in self._queue.take_fresh(AT_ONCE):
             change = self._view.change(inode)
             self._tally.count(inode, self._item_state(change), self._bytes_of(change))
             if change is not None and change.stage is Stage.OPEN:
@@ -168,7 +181,7 @@ class Outbox:
     def _let_go(self, inode: Inode) -> None:
         """There is no change any more."""
         self._queue.put(inode, None)
-        self._hurried.discard(inode)
+        self._hurried.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
 
@@ -182,7 +195,7 @@ class Outbox:
         The last call, which makes the version, is never taken back.
         """
         running = self._transfers.get(inode)
-        if running is None or self._flights.has(inode):
+        if running is None or running.scope.cancel_called or self._flights.has(inode):
             return
         if change is not running.change or not change.has_bytes:
             running.scope.cancel()
@@ -203,7 +216,7 @@ class Outbox:
             is_written=self._drafts.is_written(change.inode),
             is_read=self._drafts.is_open(change.inode) and not (is_place and change.is_folder),
             is_folder_busy=is_departure(change) and self._is_folder_busy(change),
-            is_hurried=change.inode in self._hurried,
+            is_hurried=self._hurried.get(change.inode, -1.0) >= change.touched_at_s,
             not_before_s=self._not_before.get(change.inode, 0.0),
         )
 
@@ -219,30 +232,44 @@ class Outbox:
         if known is None or known.node.parent is None:
             return False
         now_s = trio.current_time()
-        if now_s - self._busy[0] > DEPARTURE_S / 4:
-            self._busy = (now_s, frozenset(self._busy_folders()))
-        return known.node.parent in self._busy[1]
+        if now_s > self._busy_until_s:
+            began_s = time.perf_counter()
+            self._busy = frozenset(self._busy_folders())
+            took_s = time.perf_counter() - began_s
+            self._busy_until_s = now_s + max(DEPARTURE_S / 4, BUSY_EVERY * took_s)
+        return known.node.parent in self._busy
 
     def _busy_folders(self) -> Iterator[Inode]:
-        """Folders in which a file is open for writing, or waits its time; of temporary folders also the one above."""
+        """Folders in which a file is open for writing, or waits its time, and those above: they may be temporary."""
+        folders = set(filter(None, map(self._folder_of, self._drafts.written)))
         now_s = time.time()
-        files = set(self._drafts.written)
         for change in self._view.changes():
             age_s = now_s - change.touched_at_s
             is_waiting = change.has_bytes and change.stage is Stage.PENDING and age_s < BUSY_FOR_S
             if is_waiting and (age_s < self._write_back_s or self.fate(change) is Fate.HELD):
-                files.add(change.inode)
-        for inode in files:
-            for folder, _ in (self._view.place(inode) or ())[:2]:
-                yield folder
+                folder = self._folder_of(change.inode)
+                if folder is not None:
+                    folders.add(folder)
+        for folder in folders:
+            yield folder
+            above = self._folder_of(folder)
+            if above is not None:
+                yield above
+
+    def _folder_of(self, inode: Inode) -> Inode | None:
+        step = self._view.parent(inode)
+        return step[0] if step is not None else None
 
     # Carrying out
 
-    def _dispatch(self, nursery: trio.Nursery) -> None:
-        while self._has_worker and trio.current_time() >= self._paused_until_s:
+    def _dispatch(self, nursery: trio.Nursery) -> bool:
+        """Give work to the workers; True: there may be more that is due."""
+        for _ in range(AT_ONCE):
+            if not self._has_worker or trio.current_time() < self._paused_until_s:
+                return False
             inode = self._queue.take_due(trio.current_time())
             if inode is None:
-                return
+                return False
             change = self._view.change(inode)
             if change is None or inode in self._queue.sending:
                 continue
@@ -258,9 +285,12 @@ class Outbox:
                 self._block(inode, blocker, "something else goes first", nursery)
                 continue
             self._start(nursery, inode, self._carrier.carry_out)
+        return True
 
     def _must_wait_for_listing(self, change: Change) -> bool:
-        """After the tree was lost: what it does not know yet is not gone."""
+        """After the tree was lost: what it does not know yet is not gone. And looks come after the first listing."""
+        if is_trace(change):
+            return not self._is_listed()
         if change.document is None or self._is_listed():
             return False
         known = self._store.known(change.document)
@@ -274,7 +304,7 @@ class Outbox:
         self._queue.block(inode, by, why)
         self._recount(inode)
         if change is not None and is_departure(change) and by not in self._queue.sending:
-            self._hurried.add(by)  # somebody needs the name
+            self._hurried[by] = change.touched_at_s  # somebody needs the name
             self._queue.touched(by)
             self._queue.block(inode, by, why)
         if self._queue.goes_in_circles(inode):
@@ -312,7 +342,11 @@ class Outbox:
             self._troubles, self._paused_until_s = 0, 0.0
             self._not_before.pop(inode, None)
         else:
-            self._note_failure(inode, change, error)
+            try:
+                self._note_failure(inode, change, error)
+            except sqlite3.Error as refused:  # a full disk: it is in memory, and must not end the mount
+                log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
         if self._view.change(inode) is not change:
@@ -393,9 +427,10 @@ class Outbox:
         self._settling.fail(change, str(error))
 
     def _tell_of(self, change: Change, error: Exception) -> None:
-        path = self._view.path(change.inode)
+        path = self._path(change)
         log.warning("%s was refused: %s", path, error)
-        self._outcomes[change.inode] = error
+        cause = error.__cause__ if isinstance(error, Refused) else None
+        self._outcomes[change.inode] = cause if isinstance(cause, Exception) else error
         self._refused(path, str(error))
 
     def _can_free(self) -> bool:
@@ -464,25 +499,40 @@ class Outbox:
         return change.error or change.refused or (waiting.why if waiting is not None else "")
 
     def counts(self) -> Counts:
+        self._count_new()
         return self._tally.counts()
+
+    def _count_new(self) -> None:
+        """Count what was not looked at yet."""
+        for inode in self._queue.fresh:
+            if not self._tally.has(inode):
+                change = self._view.change(inode)
+                self._tally.count(inode, self._item_state(change), self._bytes_of(change))
 
     def _items(self) -> Iterator[tuple[Change, Item]]:
         for change in self._view.changes():
-            state = self._item_state(change)
-            if state is not None:
-                since_s = change.failed_at_s if state == "failed" else change.touched_at_s
-                yield change, Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
+            item = self._item(change)
+            if item is not None:
+                yield change, item
+
+    def _item(self, change: Change | None) -> Item | None:
+        state = self._item_state(change)
+        if change is None or state is None:
+            return None
+        since_s = change.failed_at_s if state == "failed" else change.touched_at_s
+        return Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
 
     def _path(self, change: Change) -> str:
         """Where it shows; of what is to go, where it was."""
+        if is_trace(change) and change.asked is not None:
+            return f"{self._view.path(change.asked.place.folder)}/{change.asked.place.name}".lstrip("/")
         if change.place is GONE:
             return self._store.path(change.inode)
         return self._view.path(change.inode)
 
     def stuck(self) -> list[Item]:
-        stuck = [
-            item for _, item in self._items() if item.state in ("held", "checked_out", "failed", "incomplete")
-        ]
+        items = (self._item(self._view.change(inode)) for inode in self._tally.inodes(STUCK))
+        stuck = [item for item in items if item is not None and item.state in STUCK]
         return sorted(stuck, key=lambda item: item.since)
 
     def waiting(self, below: Sequence[str]) -> list[Item]:
@@ -491,30 +541,47 @@ class Outbox:
     # What people want
 
     def hurry(self, below: Sequence[str]) -> None:
-        for change, item in self._items():
-            if is_at_or_below(item.path, below) and item.state in ("pending", "checked_out"):
-                self.hurry_one(change.inode)
+        self._count_new()
+        is_all = any(not folder for folder in below)
+        for inode in self._tally.inodes(("pending", "checked_out")):
+            change = self._view.change(inode)
+            is_hurried = inode in self._hurried and inode not in self._not_before
+            if (
+                change is not None
+                and not is_hurried
+                and (is_all or is_at_or_below(self._path(change), below))
+            ):
+                self.hurry_one(inode)
 
     def hurry_one(self, inode: Inode) -> None:
         """Let a change go without waiting its time."""
-        self._hurried.add(inode)
+        change = self._view.change(inode)
+        if change is not None:
+            self._hurried[inode] = change.touched_at_s
         self._not_before.pop(inode, None)
+        self._outcomes.pop(inode, None)  # who has it checked out may have checked it in
         self._queue.touched(inode)
 
     async def settled(self, below: Sequence[str]) -> list[Item]:
         for inode in self._drafts.written:
             if is_at_or_below(self._view.path(inode), below):
                 self._edits.flushed(inode)
-        wanted = [change.inode for change, item in self._items() if is_at_or_below(item.path, below)]
-        self.hurry(below)
+        wanted = []
+        for number, (change, item) in enumerate(self._items()):
+            if is_at_or_below(item.path, below):
+                wanted.append(change.inode)
+                if item.state in ("pending", "checked_out"):
+                    self.hurry_one(change.inode)
+            if number % AT_ONCE == AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
         for inode in wanted:
             await self._quiet(inode)
         strays, self._edits.strays = self._edits.strays, []
         for inode in strays:
             self.hurry_one(inode)
             await self._quiet(inode)
-        left = {*wanted, *strays}
-        return [item for change, item in self._items() if change.inode in left]
+        left = (self._item(self._view.change(inode)) for inode in {*wanted, *strays})
+        return [item for item in left if item is not None]
 
     async def _quiet(self, inode: Inode) -> None:
         while self._moves(inode):

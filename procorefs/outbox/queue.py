@@ -49,7 +49,10 @@ class Queue:
     def is_sending(self, inode: Inode) -> bool:
         return inode in self.sending
 
-    def take_fresh(self) -> set[Inode]:
+    def take_fresh(self, most: int) -> set[Inode]:
+        """At most so many of them, in no order."""
+        if len(self.fresh) > most:
+            return {self.fresh.pop() for _ in range(most)}
         fresh, self.fresh = self.fresh, set()
         return fresh
 

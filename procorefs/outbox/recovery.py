@@ -6,6 +6,7 @@
 | between the tree and the journal          | a document under another inode       | it is given the change's         |
 | by a power cut, before the group commit   | a row beyond `synced`, another boot  | INCOMPLETE: it may hold zeros    |
 | after an answer, before it was noted      | Upload.is_used                       | the carrier looks, then repeats  |
+| … and then it was renamed or removed      | a trace: Change.asked                | what it leads to is looked for   |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
 | and the journal was lost                  | staged files and a new journal       | they are moved aside             |
@@ -57,10 +58,11 @@ class Recovery:
         self._meet_tree(changes)
         boot = BOOT_ID.read_text().strip()
         was_power_cut = self._journal.fact("boot") not in (None, boot)
-        for change in changes:
-            self._reconcile(change)
-            self._mend_bytes(change, doubted=was_power_cut)
-            self._view.lay(change)
+        with self._store.transaction(), self._journal.transaction():
+            for change in changes:
+                self._reconcile(change)
+                self._mend_bytes(change, doubted=was_power_cut)
+                self._view.lay(change)
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
@@ -109,13 +111,10 @@ class Recovery:
 
     def _reconcile(self, change: Change) -> None:
         """The document lies under the change's inode, and no other document does."""
-        with self._store.transaction():
-            if change.document is not None:
-                self._own.claim(change.document, change.inode)
-                return
-            node = self._store.by_inode(change.inode)
-            if node is not None:
-                self._store.move_row(change.inode, self._store.reserve(1))
+        if change.document is not None:
+            self._own.claim(change.document, change.inode)
+        elif self._store.by_inode(change.inode) is not None:
+            self._store.move_row(change.inode, self._store.reserve(1))
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
         if change.staged is None:
@@ -159,7 +158,7 @@ class Recovery:
     def _useless(self) -> Iterator[Change]:
         """What lived only as long as the mount, and what wants nothing."""
         for change in self._view.changes():
-            if (change.place is GONE and change.document is None) or (
+            if (change.place is GONE and change.document is None and change.asked is None) or (
                 isinstance(change.place, Place) and self._is_junk(change, change.place)
             ):
                 yield change

@@ -5,19 +5,24 @@ was not removed here too, or has a newer version, keeps the folder, which shows 
 """
 
 import logging
+import time
+
+import trio
 
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change
+from procorefs.outbox.errors import NotEmpty
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.settling import Settling
-from procorefs.outbox.verdicts import Blocked
+from procorefs.outbox.verdicts import Blocked, Refused
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.errors import CheckedOut, Conflict, Forbidden, Invalid, NotFound
-from procorefs.procore.models import Document
+from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.tree.detail import same_bytes
-from procorefs.tree.nodes import Inode
+from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.store import DEEPEST, TreeStore
@@ -28,7 +33,7 @@ MOST_NAMED = 3
 
 
 class Remover:
-    """Carries out removals; raises Blocked and ProcoreError."""
+    """Carries out removals; raises Blocked, Refused and ProcoreError."""
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class Remover:
         changes: ProjectChanges,
         settling: Settling,
         flights: Flights,
+        looked_since: LookedSince,
     ) -> None:
         self._store = store
         self._own = own
@@ -47,6 +53,7 @@ class Remover:
         self._changes = changes
         self._settling = settling
         self._flights = flights
+        self._looked_since = looked_since
 
     def check(self, change: Change, known: Known | None) -> None:
         """Raises Blocked when it goes with its folder, or something must be done before."""
@@ -85,13 +92,48 @@ class Remover:
         if change.is_folder:
             if not await self._may_remove_folder(change):
                 return
-        elif not same_bytes(known.node.version, change.seen):
-            self._settling.give_back(
-                change,
-                "somebody made a newer version of it: it was not deleted; look at it and delete it again",
-            )
+        elif not await self._may_remove_file(change):
             return
         await self._delete(change)
+
+    async def _may_remove_file(self, change: Change) -> bool:
+        """Whether Procore's newest version is the one that was removed here; one look tells it of many files."""
+        document_id = change.document
+        assert document_id is not None
+        age_s = max(time.time() - change.touched_at_s, 0.0)
+        if await self._looked_since(trio.current_time() - age_s):
+            known = self._store.known(document_id)
+            version = known.node.version if known is not None and known.node.in_tree else change.seen
+        else:
+            version = await self._newest_version(change, document_id)
+        if not self._is_wanted(change, document_id):
+            return False
+        if not same_bytes(version, change.seen):
+            raise Refused(
+                "somebody made a newer version of it: it was not deleted; look at it and delete it again",
+                take_back=True,
+            )
+        return True
+
+    async def _newest_version(self, change: Change, document_id: DocumentId) -> Version | None:
+        """As Procore has it now; the tree has it so, too."""
+        with self._own.call() as asked:
+            try:
+                document = await self._client.file(document_id, priority=Priority.WRITING)
+            except NotFound:
+                return change.seen  # the DELETE will hear the same
+            known = self._store.known(document_id)
+            if (
+                known is not None
+                and known.node.in_tree
+                and not same_bytes(document.version, known.node.version)
+            ):
+                self._own.put(document, known.node.inode, known.node.parent or ROOT, None, asked=asked)
+            return document.version
+
+    def _is_wanted(self, change: Change, document_id: DocumentId) -> bool:
+        """Whether it is still to go: its name may have been written anew meanwhile."""
+        return self._settling.is_current(change) and change.place is GONE and change.document == document_id
 
     async def _delete(self, change: Change) -> None:
         document_id = change.document
@@ -109,8 +151,7 @@ class Remover:
                 raise
             except (Forbidden, Invalid, Conflict) as error:
                 if await self._is_there(change):
-                    self._settling.give_back(change, str(error))
-                    return
+                    raise Refused(str(error), take_back=True) from error
             self._own.removed(document_id, asked=asked)
         if change.place is GONE:
             self._settling.dismiss(change)
@@ -130,17 +171,21 @@ class Remover:
 
     async def _may_remove_folder(self, change: Change) -> bool:
         """Whether all that Procore has below was removed here as well. Raises Blocked for what is on its way out."""
-        assert change.document is not None
+        document_id = change.document
+        assert document_id is not None
         try:
-            below = await self._client.below(change.document, priority=Priority.WRITING)
+            below = await self._client.below(document_id, priority=Priority.WRITING)
         except NotFound:
             below = []
-        if change.place is not GONE:
+        if not self._is_wanted(change, document_id):
             return False
         unseen = [document for document in below if not self._is_removed(document)]
         if unseen:
-            self._settling.give_back(change, _sentence(unseen))
-            return False
+            await self._looked_since(trio.current_time())  # so that it shows, and counts for what lies below
+            if not self._is_wanted(change, document_id):
+                return False
+            self._settling.doubt(change.inode)
+            raise Refused(_sentence(unseen), take_back=True) from NotEmpty()
         return True
 
     def _is_removed(self, document: Document) -> bool:

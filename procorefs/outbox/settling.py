@@ -96,7 +96,7 @@ class Settling:
                 change.kept, version_id=document.version.id, sha256=sent[0].sha256
             )
         self._own.put(document, change.inode, parent, change.kept, asked=asked, shown=shown)
-        change.document = document.id
+        self._is_answered(change, document.id, target or Place(parent, document.name))
         if change.place is GONE and (sent is not None or change.seen is None):
             change.seen = document.version  # removed here while it was sent
         if sent is not None and document.version is not None:
@@ -117,6 +117,10 @@ class Settling:
         if now != before:
             self._forget([EntryGone(*place) for place in places])
             self._forget([ListingChanged(folder) for folder, _ in places])
+
+    def _is_answered(self, change: Change, document_id: DocumentId, place: Place) -> None:
+        change.document, change.asked = document_id, None
+        self._edits.is_answered(place)
 
     def is_current(self, change: Change) -> bool:
         """Whether it was not given up meanwhile."""
@@ -178,7 +182,7 @@ class Settling:
             raise Superseded
         known = self._store.known(document.id)
         self._own.put(document, change.inode, parent, known.node.kept if known else None, asked=asked)
-        change.document = document.id
+        self._is_answered(change, document.id, Place(parent, document.name))
         self._edits.follow_if_there(change)
         self._edits.note(change, touched=True)
 
@@ -186,7 +190,8 @@ class Settling:
         """The same for one that the tree has."""
         with self._store.transaction():
             self._own.claim(document_id, change.inode)
-        change.document = document_id
+        if isinstance(change.place, Place):
+            self._is_answered(change, document_id, change.place)
         self._edits.follow_if_there(change)
         self.settle(change)
 
@@ -220,6 +225,14 @@ class Settling:
         self._edits.dismiss(change)
         self._moved(change.inode, before)
 
+    def is_in_place(self, change: Change) -> None:
+        """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
+        before = self._view.parent(change.inode)
+        if change.is_placed:
+            self._edits.follow_again(change)
+        self.settle(change)
+        self._moved(change.inode, before)  # a twin of its name may have been there before it
+
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
@@ -232,6 +245,13 @@ class Settling:
         self._forget([EntryGone(*place) for place in places])
         self._forget([ListingChanged(folder) for folder, _ in places])
         self._forget([InodeChanged(change.inode, data=False)])
+
+    def doubt(self, folder: Inode) -> None:
+        """The folder holds what the tree does not know: it, and what is below, is listed when somebody looks."""
+        with self._store.transaction():
+            self._store.set_listed(folder, False)
+            self._store.unlist_below(folder)
+        self._forget([ListingChanged(folder)])
 
     def give_up_wishes(self, change: Change, wishes: Wishes, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""
@@ -306,7 +326,7 @@ class Settling:
 
     def begin_anew(self, change: Change) -> None:
         """The upload can't be used: its bytes are sent again."""
-        change.upload = None
+        change.upload = change.asked = None
         self._edits.note(change, touched=True)
 
     def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:

@@ -1,6 +1,7 @@
 """How many changes stand where, and how fast they go: kept up with every change, so that asking costs nothing."""
 
 from collections import Counter, deque
+from collections.abc import Collection
 
 import trio
 
@@ -39,6 +40,16 @@ class Tally:
             self._states[inode] = (state, size_bytes)
             self._counted[state] += 1
             self._bytes += size_bytes
+
+    def has(self, inode: Inode) -> bool:
+        """Whether it is counted."""
+        return inode in self._states
+
+    def inodes(self, states: Collection[str]) -> list[Inode]:
+        """Those that stand so."""
+        if not any(self._counted[state] for state in states):
+            return []
+        return [inode for inode, (state, _) in self._states.items() if state in states]
 
     def got_through(self) -> None:
         """One more was carried out."""

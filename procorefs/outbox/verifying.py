@@ -29,9 +29,10 @@ class Verifier:
             return False
         if version.created_by is not None and version.created_by.id != self._me:
             return False
-        return await self._digest(version) == upload.sha256
+        return await self.digest(version) == upload.sha256
 
-    async def _digest(self, version: Version) -> bytes:
+    async def digest(self, version: Version) -> bytes:
+        """The SHA-256 of a version, downloaded. Raises ProcoreError."""
         digest = hashlib.sha256()
         reader = self._content.open(version)
         try:

@@ -71,6 +71,8 @@ def _text(value: Any) -> str:  # noqa: ANN401 - JSON
 def _number(value: Any) -> int | float:  # noqa: ANN401 - JSON
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
+    if isinstance(value, int):
+        return value
     number = float(value)
     return int(number) if number.is_integer() else number
 

@@ -305,6 +305,7 @@ class _Absorption:
         known = known or self._store.known(document.id)  # something that moved into it may expect it by now
         detail = known.detail if known is not None else None
         old = self._store.by_inode(known.node.inode) if known is not None else None  # as _let_go left it
+        predecessor: Inode | None = None
         self.result.changed.add(document.id)
         if old is not None and old.is_folder and document.kind is Kind.FILE:
             self._store.release_children(old.inode)
@@ -312,7 +313,7 @@ class _Absorption:
             self._let_go(old)
             self._store.orphan(old.inode)
             self.result.forget.append(InodeChanged(old.inode, data=False))  # it has no link any more
-            old = None
+            predecessor, old = old.inode, None
         stays = old is not None and old.parent == folder
         shown = old.shown if old is not None and stays else self._free_entry(document, folder)
         row = self._row(document, folder, shown, State.LIVE, detail)
@@ -320,6 +321,8 @@ class _Absorption:
             self._listing_changed(folder)
         if old is None:
             inode = self._store.insert(row)
+            if predecessor is not None:
+                self._local.succeeded(predecessor, inode)
         else:
             inode = old.inode
             self._store.update(inode, row)

@@ -90,7 +90,7 @@ class Follower:
         self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
         self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
         self._looked_at_s: float | None = None
-        self._look_began_s = float("-inf")
+        self._look_began_s = self._seen_s = float("-inf")
         self._tried_at_s: float | None = None
         self._behind = False
         self._used = False
@@ -128,6 +128,13 @@ class Follower:
         if patience.cancelled_caught:
             # The look goes on; whoever opens the next file does not wait for the same slow server again.
             self._tried_at_s = trio.current_time()
+
+    async def looked_since(self, since_s: float) -> bool:
+        """Wait for a look that began after that moment (trio's time); False: none could be made."""
+        for _ in range(2):  # the one under way may have asked too early
+            if self.complete and self._seen_s < since_s:
+                await self._join("look", lambda: self._look(Priority.WRITING))
+        return self._seen_s >= since_s
 
     def look_is_due(self) -> bool:
         """Whether `freshen` would wait now. Asking counts as use of the mount."""
@@ -251,6 +258,7 @@ class Follower:
         finally:
             self._tried_at_s = trio.current_time()
         self._looked_at_s = trio.current_time()
+        self._seen_s = self._look_began_s
         self._behind = False
         if not reconciled and not self._relist.due:
             log.info("The project's total is not explained by its latest changes; it is to be listed anew.")

@@ -20,3 +20,6 @@ class Local(Protocol):
 
     def removing(self, node: Node) -> None:
         """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""
+
+    def succeeded(self, inode: Inode, successor: Inode) -> None:
+        """The document goes on as another inode, for somebody is inside of this one; what waits goes with it."""

@@ -76,10 +76,33 @@ class Mount:
 
     def resident_bytes(self) -> int:
         """VmRSS of the daemon."""
+        return self._memory("VmRSS")
+
+    def most_resident_bytes(self) -> int:
+        """The most that it ever had, VmHWM."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-        raise BenchFailed(f"the daemon {self.pid} has no VmRSS")
+        raise BenchFailed(f"the daemon {self.pid} has no {name}")
+
+    def sync(self) -> None:
+        """Return when all that was written is in Procore."""
+        self._command("sync", str(self.path))
+
+    def stop(self) -> None:
+        """End the daemon, whatever waits."""
+        _signal(self.pid, signal.SIGTERM)
+        if not _has_ended(self.pid, END_S):
+            raise BenchFailed(f"the daemon {self.pid} did not end")
+        self.pid = 0
+
+    def cpu_s(self) -> float:
+        """What the daemon has used of the processors."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def take_down(self) -> None:
         """The end in any case: whatever is left of the mount and its daemon goes."""
@@ -119,8 +142,10 @@ def our_mount(folder: Path, sandbox: Sandbox) -> Iterator[Mount]:
 
 
 @contextlib.contextmanager
-def rclone_mount(folder: Path, source: Path) -> Iterator[Path]:
-    """`rclone mount --vfs-cache-mode full` of a directory, its other settings rclone's own. Raises BenchFailed.
+def rclone_mount(folder: Path, source: Path, *options: str) -> Iterator[Path]:
+    """`rclone mount --vfs-cache-mode full` of a directory, but for `options` with rclone's own settings.
+
+    Raises BenchFailed.
 
     rclone has no Procore backend. It reads the files by its local backend: no server is between, and none shares the
     cores with it, so nothing could be faster for it.
@@ -132,7 +157,7 @@ def rclone_mount(folder: Path, source: Path) -> Iterator[Path]:
     command = ["rclone", "mount", "--vfs-cache-mode", "full", "--cache-dir", str(folder / "cache")]
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(
-            [*command, str(source), str(path)],
+            [*command, *options, str(source), str(path)],
             env=clean_environment() | {"RCLONE_CONFIG": str(config)},
             stdout=log,
             stderr=log,

@@ -16,6 +16,9 @@ FOLDER_FILES = 99
 BIG_FILE = "Large/federated-model.bin"
 """What the sandbox calls the file of its option --big-file."""
 
+WRITE_BACK_S = 3600
+"""How long both sides keep what is written while writing is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -29,6 +32,11 @@ class Sizes:
     opened_files: int = 2_000
     big_file_bytes: int = 512 * MIB
     rounds: int = 5
+    written_bytes: int = 256 * MIB
+    written_in_small_bytes: int = 32 * MIB
+    copied_files: int = 1_000
+    uploaded_bytes: int = 1024 * MIB
+    waiting_files: int = 100_000
     budget_calls: int = 10_000
     budget_hours: int = 2
 
@@ -40,6 +48,11 @@ QUICK = Sizes(
     opened_files=500,
     big_file_bytes=64 * MIB,
     rounds=3,
+    written_bytes=64 * MIB,
+    written_in_small_bytes=8 * MIB,
+    copied_files=200,
+    uploaded_bytes=64 * MIB,
+    waiting_files=5_000,
     budget_calls=7_500,
     budget_hours=1,
 )
@@ -56,6 +69,14 @@ class Pair:
 
     def paths(self, root: Path) -> list[str]:
         return [f"{root}/{name}" for name in self.small_files]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPair:
+    """Our mount and rclone's, both empty and in no hurry to send what is written to them."""
+
+    ours: Mount
+    rclone: Path
 
 
 class Place:
@@ -118,6 +139,17 @@ class Place:
         ours.wait_until_listed()
         theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone", self._source))
         return Pair(ours, theirs, self._names[: self.sizes.opened_files], "big.bin")
+
+    @cached_property
+    def written_pair(self) -> WrittenPair:
+        """Mounts to write to; what is removed within an hour is never sent, by either."""
+        ours = self.new_mount("written", self.new_sandbox("written"))
+        ours.mount(f"write_back={WRITE_BACK_S}")
+        ours.wait_until_listed()
+        source = self.new_folder("rclone-written-source")
+        options = ("--vfs-write-back", f"{WRITE_BACK_S}s")
+        theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone-written", source, *options))
+        return WrittenPair(ours, theirs)
 
 
 def make_tree(root: Path, sizes: Sizes) -> tuple[str, ...]:

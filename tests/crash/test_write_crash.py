@@ -6,16 +6,19 @@ Whatever the moment: what was closed arrives byte for byte, once, and nothing el
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.mounting import Home, Mounted, wait_until
+import pytest
+
+from tests.mounting import Home, Mounted, ThreadOf, wait_until
 from tests.sandbox import SandboxHandle
-from tests.writing import sha256
+from tests.writing import Desk, sha256
 
 KILLS = 50
 LONGEST_S = 0.6
@@ -70,7 +73,7 @@ def killed(home: Home, sandbox: SandboxHandle, place: Path, log: Path) -> Iterat
         finally:
             daemon.kill()
             daemon.wait()
-    wait_until(lambda: not os.path.ismount(place), "the mount to go")
+    wait_until(lambda: not is_mounted(place), "the mount to go")
 
 
 def test_killed_at_any_moment_while_rsync_runs(
@@ -100,6 +103,11 @@ def test_killed_at_any_moment_while_rsync_runs(
     mounted.unmount()
 
 
+def is_mounted(place: Path) -> bool:
+    """Also of a mount whose daemon is dead, which answers no stat."""
+    return f" {place} " in Path("/proc/self/mountinfo").read_text()
+
+
 def rsync(source: Path, target: Path) -> "subprocess.Popen[bytes]":
     nowhere = subprocess.DEVNULL
     return subprocess.Popen(["rsync", "-a", f"{source}/", f"{target}/"], stdout=nowhere, stderr=nowhere)
@@ -107,7 +115,7 @@ def rsync(source: Path, target: Path) -> "subprocess.Popen[bytes]":
 
 def empty(place: Path) -> None:
     """A copy that began after the end has written to the bare mount point."""
-    assert not os.path.ismount(place)
+    assert not is_mounted(place)
     for entry in place.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -141,3 +149,228 @@ def assert_arrived(sandbox: SandboxHandle, mounted: Mounted, source: Source) -> 
     folders = {f"/{p.relative_to(source.root)}" for p in source.root.rglob("*") if p.is_dir()}
     assert set(inventory["folders"]) == folders
     assert inventory["binned"] == []
+
+
+# Each step, held by the sandbox
+
+
+class Step:
+    """Where the daemon is held, and whether Procore has done by then what was asked."""
+
+    def __init__(self, name: str, route: str, when: str, *, size_bytes: int = 5000) -> None:
+        self.name, self.route, self.when, self.size_bytes = name, route, when, size_bytes
+
+    def __str__(self) -> str:
+        return f"{self.when} {self.name}"
+
+
+LARGE = 33 << 20
+STEPS = [
+    *(Step("begin", "POST *uploads", when) for when in ("before", "after")),
+    *(Step("the bytes", "storage POST", when) for when in ("before", "after")),
+    *(Step("the last call", "POST /rest/v1.0/files", when) for when in ("before", "after")),
+    *(Step("putting together", "PATCH *uploads/*", when, size_bytes=LARGE) for when in ("before", "after")),
+    Step("a segment", "storage PUT", "after", size_bytes=LARGE),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_killed_at_a_step_of_a_new_file(write_desk: Callable[..., Desk], step: Step) -> None:
+    desk = write_desk("write_back=0")
+    data = random.Random(1).randbytes(step.size_bytes)
+    hold(desk, step)
+    (desk.path / "plan.dwg").write_bytes(data)
+    desk.sandbox.wait_for_silent_calls()
+    crash(desk)
+    with desk.counted() as calls:
+        desk.sync()
+    assert desk.file("plan.dwg").sizes == [len(data)]
+    desk.assert_saved("plan.dwg", None, data)
+    assert desk.binned() == []
+    if step.size_bytes == LARGE:
+        assert calls.other.get("storage PUT", 0) < 3, "segments that had arrived were sent again"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["storage POST", "PATCH /rest/v1.0/files/{id}"])
+def test_killed_at_a_step_of_a_new_version(write_desk: Callable[..., Desk], what: str, when: str) -> None:
+    desk = write_desk("write_back=0")
+    (desk.path / "plan.dwg").write_bytes(b"first")
+    desk.sync()
+    before = desk.file("plan.dwg")
+    hold(desk, Step("", what, when))
+    (desk.path / "plan.dwg").write_bytes(b"second state")
+    desk.sandbox.wait_for_silent_calls()
+    crash(desk)
+    desk.sync()
+    desk.assert_saved("plan.dwg", before, b"second state")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["mkdir", "rename", "move", "unlink", "rmdir"])
+def test_killed_at_a_change_of_the_tree(write_desk: Callable[..., Desk], what: str, when: str) -> None:
+    desk = write_desk("write_back=0")
+    place = desk.path
+    (place / "folder").mkdir()
+    (place / "empty").mkdir()
+    (place / "plan.dwg").write_bytes(b"bytes")
+    desk.sync()
+    before = desk.file("plan.dwg")
+    route = {
+        "mkdir": "POST /rest/v1.0/folders",
+        "rmdir": "DELETE /rest/v1.0/folders/{id}",
+        "unlink": "DELETE /rest/v1.0/files/{id}",
+    }.get(what, "PATCH /rest/v1.0/files/{id}")
+    hold(desk, Step(what, route, when))
+    match what:
+        case "mkdir":
+            (place / "new").mkdir()
+            (place / "new" / "inside.txt").write_bytes(b"inside")
+        case "rename":
+            (place / "plan.dwg").rename(place / "renamed.dwg")
+        case "move":
+            (place / "plan.dwg").rename(place / "folder" / "moved.dwg")
+        case "unlink":
+            (place / "plan.dwg").unlink()
+        case "rmdir":
+            (place / "empty").rmdir()
+    with ThreadOf(desk.settle):
+        desk.sandbox.wait_for_silent_calls()
+        crash(desk)
+    desk.sync()
+    names = {"rename": "renamed.dwg", "move": "folder/moved.dwg"}
+    files, folders = desk.files(), desk.folders()
+    assert folders == {
+        "folder",
+        *(["empty"] if what != "rmdir" else []),
+        *(["new"] if what == "mkdir" else []),
+    }
+    assert desk.binned() == {"unlink": ["plan.dwg"], "rmdir": ["empty"]}.get(what, [])
+    if what == "unlink":
+        assert not files
+    else:
+        assert files.pop(names.get(what, "plan.dwg")) == before
+        assert set(files) == ({"new/inside.txt"} if what == "mkdir" else set())
+
+
+def hold(desk: Desk, step: Step) -> None:
+    """The next such call gets no answer until the release."""
+    desk.sandbox.faults(rules=[{"kind": "silence", "route": step.route, "when": step.when, "count": 1}])
+
+
+def crash(desk: Desk) -> None:
+    """kill -9, and a mount in the same place; whoever was held may go on meanwhile."""
+    desk.mounted.expect_warning(LEFT_BY_CRASHES)
+    desk.mounted.kill()
+    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
+    desk.sandbox.release()
+    desk.mounted = desk._mount(at=desk.path)
+    desk.mounted.expect_warning(LEFT_BY_CRASHES)
+
+
+# What lies on disk
+
+
+def test_what_was_never_closed_is_shown_and_not_sent(write_desk: Callable[..., Desk]) -> None:
+    desk = write_desk("write_back=0")
+    with open_and_write(desk.path / "half.dwg", b"half a pl"):
+        crash(desk)
+    [item] = desk.settle()
+    assert (item.path, item.state) == ("half.dwg", "incomplete")
+    assert (desk.path / "half.dwg").read_bytes() == b"half a pl"
+    assert desk.files() == {}
+    assert desk.mounted.home.procorefs("retry", desk.path / "half.dwg").returncode == 0
+    desk.sync()
+    desk.assert_saved("half.dwg", None, b"half a pl")
+
+
+def test_what_was_closed_and_is_written_anew_when_the_daemon_dies(write_desk: Callable[..., Desk]) -> None:
+    """`cp` over a file that still waits: neither an empty version nor half a one."""
+    desk = write_desk("write_back=600")
+    (desk.path / "plan.dwg").write_bytes(b"the state that was closed")
+    with open_and_write(desk.path / "plan.dwg", b"the new st"):
+        crash(desk)
+    [item] = desk.settle()
+    assert item.state == "incomplete"
+    assert (desk.path / "plan.dwg").read_bytes() == b"the new st"
+    assert desk.files() == {}
+
+
+@contextmanager
+def open_and_write(path: Path, data: bytes) -> Iterator[None]:
+    """Open for writing anew while the daemon dies; the close can only fail."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(descriptor, data)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_tree_knows_the_answer_and_the_journal_does_not(
+    write_desk: Callable[..., Desk], tmp_path: Path, is_new: bool
+) -> None:
+    """Killed between the two: the journal and the staged bytes are as they were before the upload."""
+    desk = write_desk("write_back=600")
+    before = None
+    if not is_new:
+        (desk.path / "plan.dwg").write_bytes(b"first")
+        desk.sync()
+        before = desk.file("plan.dwg")
+    (desk.path / "plan.dwg").write_bytes(b"the plan")
+    [journal] = desk.mounted.home.state.rglob("journal.sqlite")
+    earlier = tmp_path / "earlier"
+    os.kill(desk.mounted.pid, signal.SIGSTOP)
+    shutil.copytree(journal.parent, earlier)
+    os.kill(desk.mounted.pid, signal.SIGCONT)
+    desk.sync()
+    desk.mounted.expect_warning(LEFT_BY_CRASHES)
+    desk.mounted.kill()
+    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
+    shutil.rmtree(journal.parent / "staging")
+    shutil.copytree(earlier / "staging", journal.parent / "staging")
+    for file in journal.parent.glob("journal.sqlite*"):
+        file.unlink()
+    for file in earlier.glob("journal.sqlite*"):
+        shutil.copy(file, journal.parent)
+    desk.mounted = desk._mount(at=desk.path)
+    desk.sync()
+    desk.assert_saved("plan.dwg", before, b"the plan")
+    assert len(desk.files()) == 1
+
+
+@pytest.mark.parametrize("which", ["tree.sqlite", "journal.sqlite"])
+def test_a_damaged_database(write_desk: Callable[..., Desk], which: str) -> None:
+    """Without the tree the journal goes on; without the journal all staged files are kept, and the log says where."""
+    desk = write_desk("write_back=600")
+    (desk.path / "folder").mkdir()
+    (desk.path / "folder" / "old.dwg").write_bytes(b"old")
+    desk.sync()
+    old = desk.file("folder/old.dwg")
+    (desk.path / "folder" / "old.dwg").write_bytes(b"newer")
+    (desk.path / "folder" / "new.dwg").write_bytes(b"brand new")
+    desk.mounted.expect_warning(
+        f"{LEFT_BY_CRASHES}|damaged|journal of what was written is lost|wait until it is"
+    )
+    desk.mounted.kill()
+    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
+    [database] = desk.mounted.home.state.rglob(which)
+    for side in ("-wal", "-shm"):
+        database.with_name(which + side).unlink(missing_ok=True)
+    database.write_bytes(b"no database" * 1000)
+    desk.mounted = desk._mount(at=desk.path)
+    desk.mounted.expect_warning("damaged|journal of what was written is lost|wait until it is")
+    if which == "tree.sqlite":
+        desk.sync()
+        desk.assert_saved("folder/old.dwg", old, b"newer")
+        desk.assert_saved("folder/new.dwg", None, b"brand new")
+        assert desk.folders() == {"folder"}
+        return
+    desk.remount()
+    desk.mounted.expect_warning("damaged|journal of what was written is lost")
+    kept = [file.read_bytes() for area in database.parent.glob("staging.kept-*") for file in area.iterdir()]
+    assert {b"brand new", b"newer"} <= set(kept)
+    assert "staging.kept-" in desk.mounted.log
+    assert desk.file("folder/old.dwg") == old

@@ -1,4 +1,4 @@
-"""One story of changes, whatever Procore answers where its documentation leaves a choice: nothing is lost or doubled."""
+"""One story of changes, whatever Procore answers where its documentation leaves a choice: nothing lost or doubled."""
 
 import fcntl
 import os
@@ -13,7 +13,6 @@ from tests.sandbox import SandboxHandle
 from tests.writing import Desk, errno_name, run, sha256
 
 DIALECTS: dict[str, dict[str, Any]] = {
-    "default": {},
     "names composed, versions anew": {
         "stored_names": "nfc",
         "patch_makes_version": True,
@@ -141,7 +140,9 @@ def test_the_same_story(
     sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, dialect: str
 ) -> None:
     speaks, settings = DIALECTS[dialect], SETTINGS.get(dialect, {})
-    desk = write_desk("freshness=0", prepare=lambda: sandbox.faults(dialect=speaks, settings=settings))
+    desk = write_desk(
+        "freshness=0", prepare=lambda sandbox: sandbox.faults(dialect=speaks, settings=settings)
+    )
     teller = Teller(desk, tmp_path / "source")
     plans = f"{DECOMPOSED} {SPACED}"
 
@@ -255,7 +256,7 @@ def _lose_answers(sandbox: SandboxHandle, teller: Teller, plans: str) -> None:
 def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Callable[..., Desk]) -> None:
     """Ours never becomes a version of what is there under the other name; its bytes stay, and it says why."""
 
-    def prepare() -> None:
+    def prepare(_sandbox: SandboxHandle) -> None:
         sandbox.faults(dialect={"case_sensitive_names": False, "stored_names": "nfc"})
         for path in ("/a.txt", "/b.txt", "/Plane/c.txt"):
             if path.count("/") > 1:
@@ -314,7 +315,8 @@ def test_a_check_out_is_no_newer_version(
 ) -> None:
     """Neither for who has the file open, nor for its times, nor for a removal that waits; a colleague's is one."""
     desk = write_desk(
-        "freshness=3600", prepare=lambda: sandbox.faults(dialect={"patch_makes_version": makes_version})
+        "freshness=3600",
+        prepare=lambda sandbox: sandbox.faults(dialect={"patch_makes_version": makes_version}),
     )
     path = desk.path / "plan.txt"
     for name in ("plan.txt", "theirs.txt"):
@@ -345,7 +347,7 @@ def test_a_check_out_is_no_newer_version(
 def test_a_tag_that_procore_writes_in_other_case(
     sandbox: SandboxHandle, write_desk: Callable[..., Desk]
 ) -> None:
-    desk = write_desk("freshness=0", prepare=lambda: sandbox.faults(dialect={"tags_fold_case": True}))
+    desk = write_desk("freshness=0", prepare=lambda sandbox: sandbox.faults(dialect={"tags_fold_case": True}))
     path = desk.path / "plan.txt"
     path.write_text("x")
     for tags in (b"draft\nold", b"Draft\nnew"):
@@ -371,3 +373,33 @@ def test_moving_into_a_folder_that_somebody_deleted(
     assert os.listdir(desk.path) == ["plan.txt"]
     assert (desk.path / "plan.txt").read_text() == "x"
     assert errno_name((desk.path / "folder").rmdir) == "ENOENT"
+
+
+@pytest.mark.parametrize("stored_names", ["as_sent", "nfc", "tidied"])
+def test_killed_while_answers_were_awaited(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, stored_names: str
+) -> None:
+    """What was made and never answered for is found again, whatever it is called there."""
+    desk = write_desk(
+        "freshness=0,write_back=0",
+        prepare=lambda sandbox: sandbox.faults(dialect={"stored_names": stored_names}),
+    )
+    teller = Teller(desk, tmp_path / "source")
+    sandbox.faults(
+        rules=[
+            {"kind": "silence", "when": "after", "route": f"POST */{kind}"} for kind in ("files", "folders")
+        ]
+    )
+    teller.both(lambda root: (root / f"{DECOMPOSED} {SPACED}").mkdir())
+    teller.put(f"{DECOMPOSED} {SPACED}.txt", "made, and nobody said so")
+    sandbox.wait_for_silent_calls(2)
+    desk.mounted.kill()
+    sandbox.release()
+    desk.mounted = desk._mount(at=desk.path)
+    assert set(os.listdir(desk.path)) >= {
+        f"{DECOMPOSED} {SPACED}",
+        f"{DECOMPOSED} {SPACED}.txt",
+    }
+    teller.put(f"{DECOMPOSED} {SPACED}/inside.txt", "x")
+    teller.agree()
+    assert all(file.numbers == [1] for file in desk.files().values())

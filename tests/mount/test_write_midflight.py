@@ -7,12 +7,14 @@ which makes the version.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
 import pytest
 
 from tests.mounting import wait_until
 from tests.writing import Desk
 
+BEGINNING = "POST */uploads"
 TRANSFER = "storage POST"
 CREATION = "POST */files*"
 UPDATE = "PATCH */files/*"
@@ -160,14 +162,21 @@ def test_a_file_is_written_again_while_it_is_sent(desk: Desk, route: str, reopen
 def test_a_file_that_is_written_all_the_time_is_sent_now_and_then(desk: Desk) -> None:
     """An upload gives way to newer bytes three times in a row, then it is let through."""
     before = desk.file("plan.txt")
-    desk.sandbox.faults(rules=[{"kind": "silence", "route": TRANSFER}])
-    for turn in range(4):
-        (desk.path / "plan.txt").write_bytes(b"%d" % turn * 1000)
-        desk.sandbox.wait_for_silent_calls(turn + 1)
-    (desk.path / "plan.txt").write_bytes(b"x" * 1000)
-    desk.sandbox.release()
-    desk.sync()
+    with desk.counted() as calls:
+        desk.sandbox.faults(rules=[{"kind": "silence", "route": BEGINNING}])
+        for turn in range(4):
+            (desk.path / "plan.txt").write_bytes(b"%d" % turn * 1000)
+            wait_until(lambda turn=turn: begun(desk) == turn + 1, "the upload to begin")  # type: ignore[misc]
+        (desk.path / "plan.txt").write_bytes(b"x" * 1000)
+        desk.sandbox.release()
+        desk.sync()
+    assert calls.uploads == 2
     desk.assert_saved("plan.txt", before, b"x" * 1000, versions=2)
+
+
+def begun(desk: Desk) -> int:
+    routes: dict[str, int] = desk.sandbox.calls()["by_route"]
+    return sum(count for route, count in routes.items() if fnmatchcase(route, BEGINNING))
 
 
 def test_what_was_removed_while_it_was_refused_leaves_nothing(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.mounting import wait_until
 from tests.sandbox import SandboxHandle
-from tests.writing import Desk, errno_name
+from tests.writing import Desk, errno_name, run
 from tests.xattrs import (
     CUSTOM,
     DESCRIPTION,
@@ -333,3 +334,74 @@ def test_somebody_elses_tags_show_when_they_are_asked_for(
     wait_until(lambda: attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}, "the tag")
     sandbox.act("describe", path="/plan.pdf", text="theirs")
     wait_until(lambda: attributes(plan).get(DESCRIPTION) == "theirs", "the description")
+
+
+def test_the_readme(desk: Desk, plan: Path) -> None:
+    setfattr(plan, TAGS, "Urgent\nLevel 2")
+    setfattr(plan, DESCRIPTION, "Ground floor, as built")
+    assert run("getfattr", "-d", "--absolute-names", plan).splitlines()[1:-1] == [
+        'user.procore.description="Ground floor, as built"',
+        r'user.procore.tags="Urgent\012Level 2"',
+        'user.xdg.comment="Ground floor, as built"',
+        'user.xdg.tags="Level 2,Urgent"',
+    ]
+    unsetfattr(plan, TAGS)
+    assert sorted(attributes(plan)) == [DESCRIPTION, XDG_COMMENT]
+
+
+def test_a_mount_that_only_reads(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    sandbox.act("tag", path="/plan.pdf", tag="theirs")
+    desk.remount("ro")
+    assert attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}
+    for name in (TAGS, DESCRIPTION, "user.mine"):
+        assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EROFS"
+
+
+def test_without_procore(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    """What nobody knows is an error, and never an empty list: a copy tool would take it for one."""
+    desk.mounted.expect_warning("xattr of plan.pdf|can't be seen")
+    sandbox.faults(rules=[{"kind": "error", "route": "GET */document_custom_tags*", "status": 400}])
+    assert errno_name(lambda: os.listxattr(plan)) == "EINVAL"
+    setfattr(plan, TAGS, "a")
+    assert getfattr(plan, TAGS) == "a"
+    sandbox.faults(clear=True)
+    desk.sync()
+    sandbox.faults(rules=[{"kind": "error", "route": "GET */document_custom_tags*", "status": 403}])
+    desk.remount("freshness=0")
+    desk.mounted.expect_warning("xattr of plan.pdf|can't be seen")
+    assert attributes(plan) == {}
+
+
+def test_a_document_that_somebody_else_holds(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    sandbox.act("check_out", path="/plan.pdf", seconds=600)
+    desk.remount("freshness=0")
+    wait_until(lambda: desk.mounted.status()["tree"]["state"] == "complete", "the listing")
+    assert errno_name(lambda: os.setxattr(plan, DESCRIPTION, b"x")) == "EBUSY"
+    sandbox.act("check_in", path="/plan.pdf")
+    assert plan.read_text() == "plan"
+    setfattr(plan, DESCRIPTION, "now")
+    desk.sync()
+
+
+def test_who_sets_something_of_a_folder_hardly_waits(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+    """He holds the lock that everybody needs who looks into it."""
+    folder = desk.path / "folder"
+    sandbox.faults(rules=[{"kind": "silence", "route": "GET */custom_field_metadata*"}])
+    began_s = time.monotonic()
+    assert errno_name(lambda: os.setxattr(folder, CUSTOM + "Area m²", b"7")) == "ETIMEDOUT"
+    assert time.monotonic() - began_s < 10
+    sandbox.release()
+    sandbox.faults(clear=True)
+    wait_until(
+        lambda: errno_name(lambda: os.setxattr(folder, CUSTOM + "Area m²", b"7")) == "",
+        "the fields to be known",
+    )
+    sandbox.faults(rules=[{"kind": "silence", "route": "GET */document_custom_tags*"}])
+    began_s = time.monotonic()
+    os.setxattr(folder, TAGS, b"a")
+    os.removexattr(folder, TAGS)
+    assert errno_name(lambda: os.setxattr(folder, XDG_TAGS, b"a", os.XATTR_CREATE)) in ("", "ETIMEDOUT")
+    assert time.monotonic() - began_s < 2
+    sandbox.release()
+    sandbox.faults(clear=True)
+    desk.sync()

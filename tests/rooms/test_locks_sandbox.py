@@ -40,6 +40,9 @@ class Quiet:
     def removing(self, _node: Node) -> None:
         pass
 
+    def succeeded(self, _inode: Inode, _successor: Inode) -> None:
+        pass
+
 
 class User:
     """One user's mount, without the mount."""

@@ -1,4 +1,4 @@
-"""Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash would find there."""
+"""Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash finds there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ class Room:
             base.naming,
             Neighbours(self.flights, lambda _inode: None, lambda _inode: None),
         )
-        base.local.pin = self.edits.pin
+        base.local.pin, base.local.succeeded = self.edits.pin, self.edits.succeed
 
     @property
     def staging(self) -> Staging:
@@ -86,8 +86,7 @@ class Room:
         return inode
 
     def draft(self, inode: Inode) -> Draft:
-        draft = self.edits.open_draft(inode, truncates=False)
-        return draft
+        return self.edits.open_draft(inode, truncates=False)
 
     def list_root(self, *children: Document) -> None:
         """Procore has these in the root."""
@@ -95,6 +94,13 @@ class Room:
         number = turnstile.enter()
         listing = FolderListing(folder(ROOT_ID, "Documents", None), list(children), 0)
         self.base.absorber.absorb_folder(listing, ROOT, asked=number, listing_pass=1)
+        turnstile.leave(number)
+
+    def look(self, *documents: Document) -> None:
+        """A look shows these."""
+        turnstile = self.base.absorber.turnstile
+        number = turnstile.enter()
+        self.base.absorber.absorb(documents, asked=number, listing_pass=1)
         turnstile.leave(number)
 
 

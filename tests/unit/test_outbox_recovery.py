@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,10 +175,9 @@ async def test_killed_in_the_recovery_from_a_power_cut(
     def die(_self: Journal, _change: object) -> None:
         raise OSError("killed")
 
-    with monkeypatch.context() as dying, pytest.raises(OSError, match="killed"):
+    with monkeypatch.context() as dying, pytest.raises(OSError, match="killed"), ExitStack() as stack:
         dying.setattr(Journal, "put", die)
-        with room_in(tmp_path):
-            pass
+        stack.enter_context(room_in(tmp_path))
     with room_in(tmp_path) as room:
         assert [room.change(inode).stage for inode in inodes] == [Stage.INCOMPLETE] * 2
 

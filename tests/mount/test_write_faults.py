@@ -1,0 +1,415 @@
+"""What goes wrong between a write and Procore: nothing is lost, nothing is doubled, and whoever must act is told."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.mounting import Home, wait_until
+from tests.writing import Desk, errno_name, run, sha256
+
+GOES_AGAIN = r"goes again in|can't be seen|was made by somebody else"
+
+
+def listed(desk: Desk) -> Desk:
+    """From now on looks tell what others do."""
+    wait_until(lambda: desk.mounted.status()["tree"]["state"] == "complete", "the first listing")
+    return desk
+
+
+def drop_answers(desk: Desk, route: str, count: int = 1) -> None:
+    """The work is done, and nobody hears of it."""
+    desk.sandbox.faults(rules=[{"kind": "drop", "route": route, "when": "after", "count": count}])
+
+
+# Answers that are lost after the work was done
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "route", ["POST *uploads", "storage POST", "POST /rest/v1.0/files", "POST /rest/v1.0/folders"]
+)
+def test_a_lost_answer_about_something_new(write_desk: Callable[..., Desk], route: str, count: int) -> None:
+    desk = write_desk("write_back=0")
+    drop_answers(desk, route, count)
+    (desk.path / "folder").mkdir()
+    (desk.path / "folder" / "plan.dwg").write_bytes(b"the plan")
+    desk.sync()
+    desk.assert_saved("folder/plan.dwg", None, b"the plan")
+    assert desk.folders() == {"folder"}
+    assert len(desk.files()) == 1
+    assert desk.binned() == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lost_answer_about_a_new_version(write_desk: Callable[..., Desk], count: int) -> None:
+    desk = write_desk("write_back=0")
+    (desk.path / "plan.dwg").write_bytes(b"first")
+    desk.sync()
+    before = desk.file("plan.dwg")
+    drop_answers(desk, "PATCH /rest/v1.0/files/{id}", count)
+    (desk.path / "plan.dwg").write_bytes(b"second state")
+    desk.sync()
+    desk.assert_saved("plan.dwg", before, b"second state")
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "large file"])
+def test_a_lost_answer_about_other_things(write_desk: Callable[..., Desk], what: str) -> None:
+    """Removals, and the call that puts segments together."""
+    desk = write_desk("write_back=0")
+    if what == "large file":
+        data = os.urandom(33 << 20)
+        drop_answers(desk, "PATCH *uploads/*")
+        (desk.path / "large.dwg").write_bytes(data)
+        desk.sync()
+        desk.assert_saved("large.dwg", None, data)
+        return
+    (desk.path / "folder").mkdir()
+    (desk.path / "plan.dwg").write_bytes(b"the plan")
+    desk.sync()
+    drop_answers(desk, f"DELETE /rest/v1.0/{what}s/*")
+    if what == "file":
+        (desk.path / "plan.dwg").unlink()
+    else:
+        (desk.path / "folder").rmdir()
+    desk.sync()
+    assert (set(desk.files()), desk.folders()) == (
+        (set(), {"folder"}) if what == "file" else ({"plan.dwg"}, set())
+    )
+    assert len(desk.binned()) == 1
+
+
+@pytest.mark.parametrize("then", ["renamed", "moved", "removed", "replaced", "renamed over another"])
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_changed_here_while_the_answer_about_its_making_was_lost(
+    write_desk: Callable[..., Desk], what: str, then: str
+) -> None:
+    """Procore has it under a name that nobody wants any more: no stray document is left there."""
+    desk = write_desk("write_back=0")
+    place = desk.path
+    (place / "other").mkdir()
+    (place / "old.dwg").write_bytes(b"old")
+    desk.sync()
+    old = desk.file("old.dwg")
+    rules = [
+        {"kind": "drop", "route": f"POST /rest/v1.0/{what}s", "when": "after", "count": 1},
+        {"kind": "error", "route": f"POST /rest/v1.0/{what}s", "status": 503, "skip": 1},
+    ]
+    desk.sandbox.faults(rules=rules)
+    make(place / "new", what)
+    wait_until(
+        lambda: desk.sandbox.calls()["by_route"].get(f"POST /rest/v1.0/{what}s", 0) >= 2, "the second try"
+    )
+    kept = {"other", "old.dwg"}
+    match then:
+        case "renamed":
+            (place / "new").rename(place / "renamed")
+            kept |= {"renamed"}
+        case "moved":
+            (place / "new").rename(place / "other" / "moved")
+            kept |= {"other/moved"}
+        case "removed":
+            (place / "new").unlink() if what == "file" else (place / "new").rmdir()
+        case "replaced":
+            (place / "new").unlink() if what == "file" else (place / "new").rmdir()
+            make(place / "new", what)
+            kept |= {"new"}
+        case _:
+            if what == "folder":
+                return
+            (place / "new").rename(place / "old.dwg")
+    desk.mounted.expect_warning(GOES_AGAIN)
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert {*desk.files(), *desk.folders()} == kept
+    assert {str(path.relative_to(place)) for path in place.rglob("*")} == kept
+    if then == "renamed over another":
+        desk.assert_saved("old.dwg", old, b"made new")
+
+
+def make(path: Path, what: str) -> None:
+    if what == "file":
+        path.write_bytes(b"made new")
+    else:
+        path.mkdir()
+
+
+def test_a_colleagues_file_of_the_same_size_where_an_answer_was_lost(write_desk: Callable[..., Desk]) -> None:
+    """Theirs has the name by the time ours is sent again: both survive, as two versions."""
+    desk = write_desk("write_back=0")
+    desk.sandbox.faults(
+        rules=[
+            {"kind": "drop", "route": "POST /rest/v1.0/files", "when": "before", "count": 1},
+            {"kind": "silence", "route": "POST /rest/v1.0/files", "count": 1, "skip": 1},
+        ]
+    )
+    desk.mounted.expect_warning(GOES_AGAIN)
+    (desk.path / "plan.dwg").write_bytes(b"ours...")
+    desk.sandbox.wait_for_silent_calls()
+    desk.sandbox.act("put", path="/plan.dwg", text="theirs.")
+    desk.sandbox.release()
+    desk.sync()
+    found = desk.file("plan.dwg")
+    assert found.sizes == [7, 7]
+    assert found.sha256 == sha256(b"ours...")
+
+
+# Procore refuses for a while
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"kind": "error", "status": 429, "retry_after": 1},
+        {"kind": "error", "status": 503, "retry_after": 1},
+        {"kind": "error", "status": 503},
+        {"kind": "error", "status": 500, "when": "after"},
+        {"kind": "not_json"},
+        {"kind": "drop"},
+        {"kind": "cut", "after_bytes": 10},
+    ],
+    ids=lambda rule: "-".join(str(value) for value in rule.values()),
+)
+def test_trouble_for_a_while(write_desk: Callable[..., Desk], rule: dict[str, object]) -> None:
+    """Every changing call of the first try meets it."""
+    desk = write_desk("write_back=0")
+    for method in ("POST /rest/*", "PATCH /rest/*", "storage P*"):
+        desk.sandbox.faults(rules=[{"route": method, "count": 1, **rule}])
+    desk.mounted.expect_warning(GOES_AGAIN)
+    (desk.path / "folder").mkdir()
+    (desk.path / "folder" / "plan.dwg").write_bytes(b"the plan")
+    desk.sync()
+    (desk.path / "folder" / "plan.dwg").write_bytes(b"the next plan")
+    desk.sync()
+    found = desk.file("folder/plan.dwg")
+    assert (found.sizes, found.sha256) == ([13, 8], sha256(b"the next plan"))
+    assert desk.folders() == {"folder"}
+    assert desk.binned() == []
+
+
+def test_the_network_is_gone_for_a_while(write_desk: Callable[..., Desk]) -> None:
+    """Programs go on; status says what is wrong; everything arrives afterwards."""
+    desk = write_desk("write_back=0")
+    desk.mounted.expect_warning(GOES_AGAIN)
+    (desk.path / "old.dwg").write_bytes(b"old")
+    desk.sync()
+    old = desk.file("old.dwg")
+    desk.sandbox.faults(rules=[{"kind": "drop", "route": "*"}])
+    (desk.path / "folder").mkdir()
+    for number in range(10):
+        (desk.path / "folder" / f"{number}.txt").write_bytes(b"%d" % number)
+    (desk.path / "old.dwg").write_bytes(b"newer")
+    (desk.path / "folder" / "9.txt").rename(desk.path / "nine.txt")
+    wait_until(lambda: desk.mounted.status()["outbox"]["trouble"] != "", "the trouble to be told")
+    assert (desk.path / "nine.txt").read_bytes() == b"9"
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    desk.assert_saved("old.dwg", old, b"newer")
+    assert set(desk.files()) == {"old.dwg", "nine.txt", *(f"folder/{number}.txt" for number in range(9))}
+
+
+def test_tokens_and_uploads_expire_in_mid_flight(write_desk: Callable[..., Desk]) -> None:
+    desk = write_desk("write_back=0")
+    desk.sandbox.faults(rules=[{"kind": "silence", "route": "storage POST", "count": 1}])
+    (desk.path / "plan.dwg").write_bytes(b"the plan")
+    desk.sandbox.wait_for_silent_calls()
+    desk.sandbox.faults(
+        expire_tokens=True,
+        rules=[{"kind": "error", "route": "storage POST", "status": 403, "count": 1}],
+    )
+    desk.sandbox.faults(clock_shift_s=2 * 3600.0)  # what was begun may not be sent any more
+    desk.sandbox.release()
+    desk.sync()
+    desk.assert_saved("plan.dwg", None, b"the plan")
+
+
+def test_no_permission_to_write_any_more(write_desk: Callable[..., Desk]) -> None:
+    """The bytes stay, whoever looks is told, and `retry` sends them when it is there again."""
+    desk = write_desk("write_back=0")
+    (desk.path / "plan.dwg").write_bytes(b"first")
+    desk.sync()
+    before = desk.file("plan.dwg")
+    desk.mounted.expect_warning("was refused|goes again|permit")
+    desk.sandbox.act("membership", user="first", level="read")
+    (desk.path / "new.dwg").write_bytes(b"new")
+    (desk.path / "plan.dwg").write_bytes(b"second")
+    left = {item.path: item for item in desk.settle()}
+    assert {item.state for item in left.values()} == {"failed"}
+    assert set(left) == {"new.dwg", "plan.dwg"}
+    status = desk.mounted.status()["outbox"]
+    assert {failure["path"] for failure in status["failures"]} == {"new.dwg", "plan.dwg"}
+    assert (desk.path / "new.dwg").read_bytes() == b"new"
+    assert (desk.path / "plan.dwg").read_bytes() == b"second"
+    desk.sandbox.act("membership", user="first", level="admin")
+    answer = desk.mounted.home.procorefs("retry", desk.path)
+    assert answer.returncode == 0, answer.stderr
+    desk.sync()
+    desk.assert_saved("new.dwg", None, b"new")
+    desk.assert_saved("plan.dwg", before, b"second")
+
+
+# Somebody else
+
+
+@pytest.mark.parametrize("deed", ["put", "delete", "rename", "check_out", "folder deleted", "folder renamed"])
+def test_somebody_else_meanwhile(write_desk: Callable[..., Desk], deed: str) -> None:
+    """Ours waits, theirs is done: ours comes on top, or is made anew, or waits for them."""
+    desk = listed(write_desk("write_back=600", "freshness=0"))
+    (desk.path / "folder").mkdir()
+    (desk.path / "folder" / "plan.dwg").write_bytes(b"first")
+    desk.sync()
+    before = desk.file("folder/plan.dwg")
+    (desk.path / "folder" / "plan.dwg").write_bytes(b"ours, the second")
+    desk.mounted.expect_warning("goes again|checked out")
+    act = desk.sandbox.act
+    path = "/folder/plan.dwg"
+    match deed:
+        case "put":
+            act("put", path=path, text="theirs")
+        case "delete":
+            act("delete", path=path)
+        case "rename":
+            act("rename", path=path, name="theirs.dwg")
+        case "check_out":
+            act("check_out", path=path)
+        case "folder deleted":
+            act("delete", path="/folder")
+        case _:
+            act("rename", path="/folder", name="theirs")
+    left = desk.settle()
+    if deed == "check_out":
+        assert [item.state for item in left] == ["checked_out"]
+        act("check_in", path=path)
+        desk.sync()
+    else:
+        assert not left
+    [(place, found)] = desk.files().items()
+    assert found.sha256 == sha256(b"ours, the second")
+    assert (desk.path / place).read_bytes() == b"ours, the second"
+    match deed:
+        case "put":
+            assert (found.id, found.sizes) == (before.id, [16, 6, 5])
+        case "delete" | "folder deleted":
+            assert (place, found.sizes) == ("folder/plan.dwg", [16])
+        case "rename":
+            assert (place, found.id) == ("folder/theirs.dwg", before.id)
+        case "check_out":
+            assert (found.id, found.sizes) == (before.id, [16, 5])
+        case _:
+            assert (place, found.id) == ("theirs/plan.dwg", before.id)
+
+
+@pytest.mark.parametrize("deed", ["new file", "newer version", "new file deep below"])
+@pytest.mark.parametrize("how", ["rm -rf", "rsync --delete"])
+def test_a_colleagues_work_in_a_folder_that_is_removed_here(
+    write_desk: Callable[..., Desk], tmp_path: Path, deed: str, how: str
+) -> None:
+    """It survives, and whoever removed the folder is told."""
+    desk = listed(write_desk("write_back=0", "freshness=3600"))
+    (desk.path / "folder" / "deep").mkdir(parents=True)
+    (desk.path / "folder" / "deep" / "plan.dwg").write_bytes(b"plan")
+    (desk.path / "folder" / "list.txt").write_bytes(b"list")
+    desk.sync()
+    match deed:
+        case "new file":
+            theirs = "folder/theirs.txt"
+        case "newer version":
+            theirs = "folder/deep/plan.dwg"
+        case _:
+            theirs = "folder/deep/theirs.txt"
+    desk.sandbox.act("put", path=f"/{theirs}", text="theirs")
+    desk.mounted.expect_warning("not deleted|was refused")
+    if how == "rm -rf":
+        run("rm", "-rf", desk.path / "folder")
+    else:
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        run("rsync", "-a", "--delete", f"{empty}/", f"{desk.path}/")
+    left = desk.settle()
+    assert [item.state for item in left] == ["failed"] * len(left)
+    assert left
+    assert any("not deleted" in item.reason for item in left), left
+    files = desk.files()
+    assert set(files) == {theirs}
+    assert files[theirs].sha256 == sha256(b"theirs")
+    assert (desk.path / theirs).read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_newer_version_of_a_file_that_is_removed_here(
+    write_desk: Callable[..., Desk], is_listed: bool
+) -> None:
+    """Its folder stays, and nobody has looked since, or nobody could."""
+    desk = write_desk("write_back=0", "freshness=3600")
+    if is_listed:
+        listed(desk)
+    (desk.path / "plan.dwg").write_bytes(b"plan")
+    desk.sync()
+    desk.sandbox.act("put", path="/plan.dwg", text="theirs")
+    desk.mounted.expect_warning("not deleted|was refused")
+    (desk.path / "plan.dwg").unlink()
+    [item] = desk.settle()
+    assert item.state == "failed"
+    assert desk.file("plan.dwg").sha256 == sha256(b"theirs")
+    assert (desk.path / "plan.dwg").read_bytes() == b"theirs"
+
+
+# The disk of the staging area
+
+
+@pytest.fixture
+def small_disk(home: Home) -> Iterator[Path]:
+    """The state directory lies on a disk of 24 MiB."""
+    state = Path(home.environment["XDG_STATE_HOME"])
+    state.mkdir(parents=True, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", state)
+    yield state
+    subprocess.run(["umount", "--lazy", state], check=True)
+
+
+def test_the_disk_of_the_staging_area_is_full(small_disk: Path, write_desk: Callable[..., Desk]) -> None:
+    """Whoever writes is told; what was closed before arrives; and there is room again afterwards."""
+    desk = write_desk("write_back=600")
+    desk.mounted.expect_warning("disk|room|full")
+    written = 0
+    while (
+        told := errno_name(partial((desk.path / f"{written}.bin").write_bytes, os.urandom(4 << 20)))
+    ) == "":
+        written += 1
+    assert told == "ENOSPC"
+    assert 2 <= written < 6
+    (desk.path / f"{written}.bin").unlink()
+    desk.sync()
+    assert {file.sizes[0] for file in desk.files().values()} == {4 << 20}
+    assert len(desk.files()) == written
+    (desk.path / "after.bin").write_bytes(b"there is room again")
+    desk.sync()
+    desk.assert_saved("after.bin", None, b"there is room again")
+
+
+def test_not_even_the_journal_has_room(small_disk: Path, write_desk: Callable[..., Desk]) -> None:
+    """Somebody else fills the disk to the last byte: changes are refused, the mount lives, nothing closed is lost."""
+    desk = write_desk("write_back=600")
+    desk.mounted.expect_warning("disk|room|full|can't be")
+    (desk.path / "closed.dwg").write_bytes(b"closed")
+    (desk.path / "other.dwg").write_bytes(b"other")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        while errno_name(lambda: file.write(bytes(1024))) == "":
+            pass
+    names = (desk.path / "closed.dwg", desk.path / "renamed.dwg")
+    told = set()
+    for turn in range(40):  # the pages that the database's log has already hold some
+        told.add(errno_name((desk.path / f"folder {turn}").mkdir))
+        old, new = names if names[0].exists() else reversed(names)
+        told.add(errno_name(partial(old.rename, new)))
+    assert told in ({"", "ENOSPC"}, {"ENOSPC"}, {"", "EIO"}, {"EIO"}, {"", "EIO", "ENOSPC"})
+    wait_until(lambda: desk.mounted.status()["pid"] == desk.mounted.pid, "the daemon to answer")
+    filler.unlink()
+    name = "closed.dwg" if (desk.path / "closed.dwg").exists() else "renamed.dwg"
+    desk.sync()
+    desk.assert_saved(name, None, b"closed")
+    desk.assert_saved("other.dwg", None, b"other")

@@ -1,0 +1,65 @@
+"""Taking the kernel's requests: right after one another without the loop, and never one that is not there."""
+
+from collections.abc import Callable
+
+import trio
+
+from procorefs.kernel.turns import SOON_NS, TURN_S, Turns
+
+
+class Kernel:
+    """Says of each question whether there is a request, and what pyfuse3's own waiting returns."""
+
+    def __init__(self, there: list[bool], waits: list[bool]) -> None:
+        self.there = there
+        self.waits = waits
+        self.asked_ns: list[int] = []
+        self.now_s = 5.0
+
+    def request_comes(self, within_ns: int) -> bool:
+        self.asked_ns.append(within_ns)
+        return self.there.pop(0)
+
+    async def wait(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self.waits.pop(0)
+
+
+def turns_of(kernel: Kernel) -> Callable[[], bool]:
+    turns = Turns(kernel.request_comes, kernel.wait, lambda: kernel.now_s)
+    return lambda: trio.run(turns.wait)
+
+
+def test_the_first_request_is_waited_for() -> None:
+    kernel = Kernel(there=[True], waits=[True])
+    assert turns_of(kernel)()
+    assert kernel.asked_ns == [0]
+
+
+def test_a_request_that_follows_at_once_needs_no_waiting() -> None:
+    kernel = Kernel(there=[True, True], waits=[True])
+    turns = turns_of(kernel)
+    assert turns()
+    assert turns()
+    assert kernel.asked_ns == [0, SOON_NS]
+    assert not kernel.waits
+
+
+def test_when_its_turn_is_over_everybody_else_gets_one() -> None:
+    kernel = Kernel(there=[True, True], waits=[True, True])
+    turns = turns_of(kernel)
+    turns()
+    kernel.now_s += TURN_S
+    turns()
+    assert kernel.asked_ns == [0, 0]
+    assert not kernel.waits
+
+
+def test_a_request_that_another_worker_took_is_not_returned() -> None:
+    kernel = Kernel(there=[False, True], waits=[True, True])
+    assert turns_of(kernel)()
+    assert not kernel.waits
+
+
+def test_the_end_is_told() -> None:
+    assert not turns_of(Kernel(there=[], waits=[False]))()

@@ -1,0 +1,65 @@
+"""What a step at one of two names means after a step at the other."""
+
+import pytest
+from trio.testing import MockClock
+
+from procorefs.metadata.names import DESCRIPTION, TAGS, XDG_COMMENT, XDG_TAGS
+from procorefs.metadata.twins import ONE_COPY_S, TwinSteps
+from procorefs.tree.nodes import Inode
+
+FILE, OTHER = Inode(7), Inode(8)
+
+
+@pytest.fixture
+def clock() -> MockClock:
+    return MockClock()
+
+
+@pytest.fixture
+def steps(clock: MockClock) -> TwinSteps:
+    return TwinSteps(clock.current_time)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(TAGS, XDG_TAGS), (DESCRIPTION, XDG_COMMENT)])
+def test_ours_wins(steps: TwinSteps, ours: str, theirs: str) -> None:
+    steps.did(1, FILE, ours, is_set=True)
+    assert steps.is_superseded(1, FILE, theirs)
+    assert not steps.is_superseded(1, FILE, ours)
+    steps.did(1, OTHER, theirs, is_set=True)
+    assert not steps.is_superseded(1, OTHER, ours)
+
+
+def test_only_in_one_copy(steps: TwinSteps, clock: MockClock) -> None:
+    steps.did(1, FILE, TAGS, is_set=True)
+    assert not steps.is_superseded(2, FILE, XDG_TAGS)
+    assert not steps.is_superseded(1, OTHER, XDG_TAGS)
+    assert not steps.is_superseded(1, FILE, XDG_COMMENT)
+    clock.jump(ONE_COPY_S + 1)
+    assert not steps.is_superseded(1, FILE, XDG_TAGS)
+
+
+def test_who_looks_in_between_means_each(steps: TwinSteps) -> None:
+    steps.did(1, FILE, TAGS, is_set=True)
+    steps.looked(2, FILE, TAGS)
+    assert steps.is_superseded(1, FILE, XDG_TAGS)
+    steps.looked(1, FILE, XDG_TAGS)
+    assert not steps.is_superseded(1, FILE, XDG_TAGS)
+
+
+def test_removing_what_the_source_lacks_takes_nothing_away(steps: TwinSteps) -> None:
+    steps.did(1, FILE, XDG_TAGS, is_set=True)
+    assert steps.is_only_beyond_the_source(1, FILE, TAGS)
+    assert not steps.is_only_beyond_the_source(1, FILE, XDG_TAGS)
+
+
+def test_removing_both(steps: TwinSteps) -> None:
+    steps.did(1, FILE, TAGS, is_set=False)
+    assert steps.is_removed_with_its_twin(1, FILE, XDG_TAGS)
+    assert not steps.is_removed_with_its_twin(1, FILE, TAGS)
+    assert not steps.is_only_beyond_the_source(1, FILE, XDG_TAGS)
+
+
+def test_names_without_a_twin(steps: TwinSteps) -> None:
+    steps.did(1, FILE, "user.procore.private", is_set=True)
+    assert not steps.is_superseded(1, FILE, "user.procore.private")
+    steps.looked(1, FILE, "user.other")

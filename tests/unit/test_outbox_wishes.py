@@ -1,0 +1,255 @@
+"""Metadata that is wanted: what folds to nothing, what a call under way changes, whom it follows, what is kept here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+from outbox_room import Room, room_in
+from tree_documents import file, folder, version
+
+from procorefs.outbox.change import GONE, Place, Wishes
+from procorefs.outbox.errors import NoSuchEntry, NotPermitted
+from procorefs.outbox.wishing import lacking, over, without
+from procorefs.procore.models import DocumentId
+from procorefs.tree.detail import Detail
+from procorefs.tree.nodes import ROOT, Inode, Kept
+
+SHOWN = {"custom_field_7": {"data_type": "decimal", "value": "12.50"}}
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    """A project with plan.txt (10), old.txt (11), locked.txt (12) and folder (20)."""
+    with room_in(tmp_path) as room:
+        room.list_root(
+            file(10, "plan.txt", description="as it is", custom_fields=SHOWN),
+            file(11, "old.txt"),
+            file(12, "locked.txt", read_only=True),
+            folder(20, "folder"),
+        )
+        yield room
+
+
+def inode_of(room: Room, name: str) -> Inode:
+    node = room.view.child(ROOT, name.encode())
+    assert node is not None
+    return node.inode
+
+
+# Differences
+
+
+def test_what_procore_has_is_no_wish(room: Room) -> None:
+    plan = inode_of(room, "plan.txt")
+    same = Wishes(description="as it is", tracked=False, custom_fields={7: 12.5, 8: None}, tags=["b", "a"])
+    assert not room.edits.wish(plan, same, tags=["a", "b"])
+    assert room.view.change(plan) is None
+    assert room.edits.wish(plan, Wishes(description="otherwise"))
+    assert not room.edits.wish(plan, Wishes(description="otherwise"))
+    assert room.change(plan).wishes == Wishes(description="otherwise")
+    assert room.edits.wish(plan, Wishes(description="as it is"))
+    assert room.view.change(plan) is None
+
+
+def test_tags_that_nobody_knows_are_wished_for(room: Room) -> None:
+    plan = inode_of(room, "plan.txt")
+    assert room.edits.wish(plan, Wishes(tags=[]))
+    assert room.change(plan).wishes.tags == []
+
+
+def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
+    wishes = Wishes(description="", private=True, custom_fields={7: [1, 2], 8: None, 9: "x"}, tags=["a\nb"])
+    with room_in(tmp_path) as room:
+        room.list_root(file(10, "plan.txt", description="as it is", custom_fields=SHOWN))
+        plan = inode_of(room, "plan.txt")
+        room.edits.wish(plan, wishes)
+    with room_in(tmp_path) as room:
+        found = room.change(plan).wishes
+        assert found == Wishes(description="", private=True, custom_fields={7: [1, 2], 9: "x"}, tags=["a\nb"])
+
+
+def test_while_a_call_is_under_way_its_contrary_is_a_wish(room: Room) -> None:
+    """Procore is about to have something else than the tree says."""
+    plan = inode_of(room, "plan.txt")
+    room.edits.wish(plan, Wishes(description="sent"))
+    with room.flights.of(plan, DocumentId(10)):
+        assert room.edits.wish(plan, Wishes(description="as it is"))
+    assert room.change(plan).wishes.description == "as it is"
+
+
+def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(room: Room) -> None:
+    """Its old name is not where it will be once the call is answered."""
+    plan = inode_of(room, "plan.txt")
+    room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
+    with room.flights.of(plan, DocumentId(10), Place(ROOT, "new.txt")):
+        room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+        assert room.change(plan).place == Place(ROOT, "plan.txt")
+    room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
+    room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+    assert room.view.change(plan) is None
+
+
+def test_what_may_not_be_changed(room: Room) -> None:
+    with pytest.raises(NotPermitted):
+        room.edits.wish(inode_of(room, "locked.txt"), Wishes(tags=["a"]))
+    with pytest.raises(NotPermitted):
+        room.edits.wish(ROOT, Wishes(tags=["a"]))
+    plan = inode_of(room, "plan.txt")
+    room.drafts.enter(plan, writes=False)
+    room.edits.unlink(ROOT, b"plan.txt")
+    with pytest.raises(NoSuchEntry):
+        room.edits.wish(plan, Wishes(tags=["a"]))
+    assert room.change(plan).place is GONE
+    assert not room.change(plan).wishes
+
+
+# Identity
+
+
+def test_wishes_stay_with_the_document_that_a_file_takes_over(room: Room) -> None:
+    plan = inode_of(room, "plan.txt")
+    room.edits.wish(plan, Wishes(description="waits", tags=["a"]))
+    new = room.put("new.txt", b"newer")
+    room.edits.wish(new, Wishes(tags=["b"]))
+    room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+    change = room.change(new)
+    assert change.document == 10
+    assert change.wishes == Wishes(description="waits", tags=["b"])
+
+
+def test_wishes_stay_with_the_name_of_a_backup(room: Room) -> None:
+    """Office renames the document away before it gives its name to the new bytes."""
+    plan = inode_of(room, "plan.txt")
+    room.edits.wish(plan, Wishes(description="waits"))
+    room.edits.rename(ROOT, b"plan.txt", ROOT, b"plan.bak")
+    new = room.put("plan.txt", b"newer")
+    assert room.change(new).document == 10
+    assert room.change(new).wishes.description == "waits"
+
+
+def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_reader(room: Room) -> None:
+    plan, old = inode_of(room, "plan.txt"), inode_of(room, "old.txt")
+    room.edits.wish(plan, Wishes(description="waits"))
+    room.edits.rename(ROOT, b"old.txt", ROOT, b"new.txt")
+    for inode in (plan, old):
+        room.drafts.enter(inode, writes=False)
+    room.look(file(10, "plan.txt", version=version(500)), file(11, "old.txt", version=version(501)))
+    newer, moved = inode_of(room, "plan.txt"), inode_of(room, "new.txt")
+    assert newer not in (plan, old)
+    assert room.change(newer).wishes.description == "waits"
+    assert room.view.child(ROOT, b"old.txt") is None
+    assert room.change(moved).document == 11
+    for reader, of in ((plan, version(10)), (old, version(11))):
+        node = room.view.by_inode(reader)
+        assert node is not None
+        assert node.version == of
+        assert room.view.change(reader) is None
+
+
+# What is kept here
+
+
+def test_attributes_go_with_who_is_removed_or_replaced(room: Room) -> None:
+    rows = room.journal.attributed
+    plan, old = inode_of(room, "plan.txt"), inode_of(room, "old.txt")
+    new = room.put("new.txt", b"newer")
+    for inode in (plan, old, new):
+        rows.put(inode, b"user.mine", b"%d" % inode)
+    room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+    assert rows.of(new) == {b"user.mine": b"%d" % new}
+    assert rows.of(plan) == {}
+    short = room.put("short.txt", b"x")
+    rows.put(short, b"user.mine", b"x")
+    room.edits.unlink(ROOT, b"short.txt")
+    assert rows.of(short) == {}
+    assert rows.of(old) == {b"user.mine": b"%d" % old}
+
+
+def test_attributes_are_found_again_under_the_documents_new_number(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        room.list_root(file(10, "plan.txt"))
+        plan = inode_of(room, "plan.txt")
+        rows = room.journal.attributed
+        rows.put(plan, b"user.mine", b"x")
+        rows.bind(plan, DocumentId(10))
+    with room_in(tmp_path) as room:
+        rows = room.journal.attributed
+        other = Inode(plan + 100)
+        rows.follow(DocumentId(11), other)
+        assert rows.of(other) == {}
+        rows.follow(DocumentId(10), other)
+        assert rows.of(other) == {b"user.mine": b"x"}
+        assert not rows.has_any(plan)
+
+
+def test_attributes_of_what_is_no_more_are_swept(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        room.list_root(file(10, "plan.txt"))
+        rows = room.journal.attributed
+        for inode in (inode_of(room, "plan.txt"), Inode(999_999)):
+            rows.put(inode, b"user.mine", b"x")
+    with room_in(tmp_path) as room:
+        assert room.journal.attributed.has_any(inode_of(room, "plan.txt"))
+        assert not room.journal.attributed.has_any(Inode(999_999))
+
+
+def test_one_document_is_one_inode_for_a_new_tree(room: Room) -> None:
+    room.journal.note_folder(Inode(5000), DocumentId(10))
+    room.journal.note_folder(Inode(6000), DocumentId(10))
+    assert room.journal.folders() == {Inode(6000): DocumentId(10)}
+
+
+# Pure
+
+MAYBE_TEXT = st.sampled_from(["", "a", "b"]) | st.just(UNSET)
+MAYBE_TRUTH = st.booleans() | st.just(UNSET)
+WISHES = st.builds(
+    Wishes,
+    description=MAYBE_TEXT,
+    tracked=MAYBE_TRUTH,
+    private=MAYBE_TRUTH,
+    custom_fields=st.dictionaries(st.integers(1, 3), st.sampled_from([None, "a", "b"]), max_size=3),
+    tags=st.lists(st.sampled_from("ab"), unique=True) | st.just(UNSET),
+)
+
+
+@given(WISHES, WISHES)
+def test_wishes_over_others(newer: Wishes, older: Wishes) -> None:
+    both = over(newer, older)
+    assert not without(newer, both)
+    assert over(both, older) == both
+    assert over(newer, Wishes()) == newer
+
+
+@given(WISHES)
+def test_what_was_done_is_no_wish_any_more(wishes: Wishes) -> None:
+    assert not without(wishes, wishes)
+    assert without(wishes, Wishes()) == wishes
+
+
+@given(WISHES, WISHES)
+def test_only_what_procore_lacks_is_left(wishes: Wishes, there: Wishes) -> None:
+    fields = {
+        f"custom_field_{number}": {"data_type": "string", "value": value}
+        for number, value in there.custom_fields.items()
+    }
+    detail = Detail(
+        description="" if there.description is UNSET else there.description,
+        tracked=None if there.tracked is UNSET else there.tracked,
+        private=None if there.private is UNSET else there.private,
+        custom_fields=fields,
+    )
+    left = lacking(wishes, detail, None if there.tags is UNSET else there.tags)
+    assert over(left, wishes) == wishes
+    assert lacking(left, detail) == left
+    assert not lacking(there, detail, None if there.tags is UNSET else there.tags)
+
+
+def test_a_folder_keeps_its_mode_when_metadata_arrives(room: Room) -> None:
+    at = inode_of(room, "folder")
+    room.edits.keep(at, Kept(mode=0o700))
+    room.edits.wish(at, Wishes(tracked=True))
+    assert room.change(at).kept.mode == 0o700
