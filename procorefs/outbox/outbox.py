@@ -30,6 +30,7 @@ from procorefs.procore.errors import (
     CheckedOut,
     LoginRefused,
     Malformed,
+    NameTaken,
     NotAuthorized,
     ProcoreError,
     UploadExpired,
@@ -58,6 +59,9 @@ PATIENCE_S = 60.0
 
 MOST_TRIES = 8
 """So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
+
+TRIES_FOR_NAME = 2
+"""A name that was refused as taken, and that nobody has when it is looked for, was just given up."""
 
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
@@ -372,6 +376,8 @@ class Outbox:
                 self._note_refusal(change, error)
             case StagedIncomplete():
                 self._fail(change, error)
+            case NameTaken() if change.attempts < TRIES_FOR_NAME:
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):
@@ -399,6 +405,8 @@ class Outbox:
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""
         self._tally.trouble = str(error)
+        if trio.current_time() < self._paused_until_s:
+            return  # it was under way already when the others found that out
         self._troubles += 1
         wait_s = min(retry_pause_s(self._troubles, random.random()), LONGEST_PAUSE_S)
         self._paused_until_s = trio.current_time() + wait_s
