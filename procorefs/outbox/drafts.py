@@ -59,6 +59,7 @@ class Drafts:
         self._writers: Counter[Inode] = Counter()
         self._parked: dict[int, StagedFile] = {}  # by number: the journal's, whom nobody is inside of
         self._trash: list[StagedFile] = []
+        self._taken = 0  # files of the trash that are just being deleted
         self.generation_ended: Callable[[], None] = lambda: None
         """Called when there is something in the trash."""
         self.will_overwrite: Callable[[Draft], None] = lambda _draft: None
@@ -260,7 +261,17 @@ class Drafts:
     def take_trash(self) -> list[StagedFile]:
         """Files to be deleted, once what made them superfluous is on disk."""
         trash, self._trash = self._trash, []
+        self._taken = len(trash)
         return trash
+
+    def trash_is_gone(self) -> None:
+        """What was taken last is deleted, or back."""
+        self._taken = 0
+
+    @property
+    def frees_soon(self) -> bool:
+        """Whether there is room that only waits for the disk to have the journal."""
+        return bool(self._trash) or self._taken > 0
 
 
 def _less(counter: Counter[Inode], inode: Inode) -> None:

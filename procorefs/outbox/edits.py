@@ -495,10 +495,15 @@ class Edits:
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
-        if (known.node.parent, known.name) == (change.place.folder, change.place.name) and (
-            known.node.shown == change.place.shown
-        ):
+        if change.place.has(known):
             self._replace(change, FOLLOW)
+
+    def reached(self, change: Change, place: Place | None) -> None:
+        """The document was put to that place: if it is still wanted there, that is done, whatever Procore calls it."""
+        if place is not None and change.place == place:
+            self._replace(change, FOLLOW)
+        else:
+            self.follow_if_there(change)
 
     # Bytes
 

@@ -136,7 +136,8 @@ def open_writing(
         base.naming,
         Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
-    base.local.pin, base.local.succeeded = edits.pin, edits.succeed
+    base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
+    own.me = me
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)
