@@ -106,13 +106,16 @@ class Drafts:
         return inode in self._drafts
 
     def begin(self, inode: Inode, base: Version | None) -> Draft:
-        """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull."""
-        draft = Draft(inode, self.staging.create(base))
+        """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull.
+
+        It is kept open, for somebody is about to enter; if nobody does, it is to be parked.
+        """
+        draft = Draft(inode, self.staging.create(base, held=True))
+        draft.is_held = True
         if base is not None:
             draft.flushed = draft.file.changed
             draft.clean = base.id
         self._drafts[inode] = draft
-        self._hold(draft)
         return draft
 
     def find(self, inode: Inode, record: StagedRecord | None) -> Draft | None:
@@ -129,7 +132,10 @@ class Drafts:
     def park(self, inode: Inode) -> None:
         """Forget a draft that nobody is inside of: the journal knows it, or its bytes are Procore's."""
         draft = self._drafts.get(inode)
-        if draft is None or draft.is_frozen or draft.is_changed or inode in self._inside:
+        if draft is None or inode in self._inside:
+            return
+        self._hold(draft)
+        if draft.is_frozen or draft.is_changed:
             return
         if draft.clean is not None:
             self.drop(inode)
