@@ -19,8 +19,9 @@ from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.edits import Edits, is_trace
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.keeper import is_trace
 from procorefs.outbox.namesakes import Likeness, Namesakes, is_no_older
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling

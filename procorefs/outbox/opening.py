@@ -14,9 +14,10 @@ from procorefs.limiter import Priority
 from procorefs.outbox.carrier import Carrier, Rooms
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
-from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal, open_journal
+from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.naming import Naming

@@ -17,9 +17,10 @@ from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
-from procorefs.outbox.edits import Edits, is_trace
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.keeper import is_trace
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
