@@ -2,6 +2,7 @@
 
 from collections.abc import Container
 
+from procorefs.procore.models import Version
 from procorefs.tree.nodes import Inode, Node
 
 
@@ -16,6 +17,9 @@ class Inside:
 
     def has_bytes(self, _inode: Inode) -> bool:
         return False
+
+    def same_bytes(self, _inode: Inode, _old: Version, _new: Version) -> None:
+        """Nothing is bound to a version."""
 
     def removing(self, _node: Node) -> None:
         """Nothing waits."""

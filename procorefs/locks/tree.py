@@ -93,7 +93,7 @@ class TreeDocuments:
             self._take_up(error.file)
             file = error.file
             raise HeldByAnother(_holder(file.checked_out_by, file.checked_out_until_s)) from error
-        self._take_up(answer)
+        self._take_up(self._absorber.own.unchanged_bytes(answer, "check-out"))
 
     def _take_up(self, answer: Document) -> None:
         """It is newer than all that was asked for before it came: a listing under way may have been read before."""

@@ -230,7 +230,9 @@ class Tags:
         there = {tag.name: tag for tag in await self.of(document)}
         for name in wanted:
             if name not in there:
-                there[name] = await self._calls.add_tag(document, name)
+                added = await self._calls.add_tag(document, name)
+                # Procore may take it for one that is there under another name, which is not to go then.
+                there = {other: tag for other, tag in there.items() if tag.id != added.id} | {name: added}
                 self._changed(document, there)
         for name in [name for name in there if name not in wanted]:
             try:

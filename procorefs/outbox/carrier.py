@@ -10,6 +10,7 @@ was sent, and what differs still is sent next. A call whose answer was lost is l
 
 import logging
 from dataclasses import dataclass
+from typing import NoReturn
 
 import msgspec
 import trio
@@ -18,8 +19,10 @@ from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.edits import Edits, is_trace
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.keeper import is_trace
+from procorefs.outbox.namesakes import Likeness, Namesakes, is_no_older
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.strays import Strays
@@ -30,8 +33,18 @@ from procorefs.outbox.view import View
 from procorefs.outbox.wishing import fields_only
 from procorefs.procore.changes import FieldValue, FileChange, FolderChange, ProjectChanges
 from procorefs.procore.client import Client
-from procorefs.procore.errors import Forbidden, Invalid, NameTaken, NotFound, ProcoreError, UploadRefused
-from procorefs.procore.models import Document, DocumentId, Kind
+from procorefs.procore.errors import (
+    CheckedOut,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NameTaken,
+    NotFound,
+    ProcoreError,
+    UploadRefused,
+)
+from procorefs.procore.models import Document, DocumentId
 from procorefs.tree.names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own import OwnChanges
@@ -79,6 +92,7 @@ class Carrier:
         self._verifier = verifier
         self._remover = remover
         self._flights = flights
+        self._namesakes = Namesakes(rooms.store, rooms.view, rooms.client)
         self._strays = strays
         self._apart: set[Inode] = set()
         """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
@@ -127,7 +141,7 @@ class Carrier:
         """Where the document must be moved or made; None: it is where it is wanted."""
         if not isinstance(change.place, Place):
             return None
-        if known is not None and (known.node.parent, known.name) == (change.place.folder, change.place.name):
+        if known is not None and change.place.has(known):
             return None
         return change.place
 
@@ -207,19 +221,24 @@ class Carrier:
         )
         with self._own.call() as asked:
             try:
-                folder_id = self._folder_id(target.folder)
+                folder_id, may_be_made = self._folder_id(target.folder), change.asked is not None
                 self._edits.will_ask(change, target)
                 with self._flights.of(change.inode, None, target):
                     document = await self._changes.create_folder(folder_id, target.name, fields)
                 self._settling.is_bare(document)
             except NameTaken as error:
-                document, wishes = await self._named(change, target, error), Wishes()
+                document, wishes = (
+                    await self._same_folder(change, target, error, may_be_made=may_be_made),
+                    Wishes(),
+                )
             except (NotFound, Forbidden, Invalid) as error:
                 change.asked = None
                 if not isinstance(error, Forbidden):
                     await self._look_at_folder(target.folder, error)
                 raise self._refusal(change, error, wishes, is_alone=False) from error
-            self._settling.arrived(change, document, target.folder, asked=asked, wishes=wishes, is_new=True)
+            self._settling.arrived(
+                change, document, target.folder, asked=asked, wishes=wishes, target=target, is_new=True
+            )
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
         is_alone = target is None
@@ -238,26 +257,69 @@ class Carrier:
                     document = await self._changes.update_folder(
                         known.node.document_id or DocumentId(0), fields
                     )
-            except NotFound:
-                self._settling.removed_in_procore(known.node, asked=asked)
-                return
-            except (Forbidden, Invalid) as error:
-                if wishes or target is None:
+            except NotFound as error:
+                if await self._look(known) is None:
+                    self._settling.removed_in_procore(known.node, asked=asked)
+                    return
+                await self._refused_move(change, known, target, error)
+            except (Forbidden, Invalid, Conflict) as error:
+                if wishes:
                     raise self._refusal(change, error, wishes, is_alone=is_alone) from error
-                raise Refused(str(error), take_back=True) from error
-            parent = target.folder if target is not None else known.node.parent or ROOT
-            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes)
+                await self._refused_move(change, known, target, error)
+            parent = self._now_in(document, target, known)
+            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, target=target)
 
-    async def _named(self, change: Change, target: Place, error: ProcoreError) -> Document:
-        """The document that has the name which was refused as taken; it must be of the same kind."""
-        listing = await self._client.folder(self._folder_id(target.folder), priority=Priority.WRITING)
-        for document in listing.children:
-            if document.name == target.name and not document.deleted:
-                if document.kind is change.kind:
-                    return document
-                what = "folder" if document.kind is Kind.FOLDER else "file"
-                raise Refused(f"Procore has a {what} of that name: rename one of the two") from error
-        raise error
+    async def _same_folder(
+        self, change: Change, target: Place, error: NameTaken, *, may_be_made: bool
+    ) -> Document:
+        """The folder that is there already, of ours or a colleague's making. Raises Refused, Blocked.
+
+        `may_be_made`: an earlier call of ours was not answered.
+        """
+        namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+        if not may_be_made:
+            change.asked = None
+            self._edits.note(change)
+        if namesake is None:
+            raise error
+        if not (may_be_made and is_no_older(namesake.document, change)):
+            self._namesakes.check_joinable(change, target, namesake, error)
+        return namesake.document
+
+    async def _check_name_taken(self, change: Change, target: Place, error: ProcoreError) -> None:
+        """After a refused rename: raises Blocked when who has the name is about to leave it."""
+        if isinstance(error, NameTaken):
+            namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+            if namesake is not None:
+                self._namesakes.check_leaving(change, namesake)
+
+    async def _refused_move(
+        self, change: Change, known: Known, target: Place | None, error: ProcoreError
+    ) -> NoReturn:
+        """Raises what follows from a refused rename or move."""
+        if target is None:
+            raise error
+        await self._check_name_taken(change, target, error)
+        if target.folder != known.node.parent and not isinstance(error, NameTaken | Forbidden):
+            try:
+                await self._look_at_folder(target.folder, error)
+            except Blocked:
+                if self._view.change(target.folder) is not None:
+                    raise  # it is made anew
+        raise Refused(str(error), take_back=True) from error
+
+    async def _look(self, known: Known) -> Document | None:
+        """The document as it is now; None: it is really gone, and not something else that a call named."""
+        document_id = known.node.document_id
+        assert document_id is not None
+        try:
+            if known.node.is_folder:
+                document = (await self._client.folder(document_id, priority=Priority.WRITING)).folder
+            else:
+                document = await self._client.file(document_id, priority=Priority.WRITING)
+        except NotFound:
+            return None
+        return None if document.deleted else document
 
     async def _look_at_folder(self, folder: Inode, error: ProcoreError) -> None:
         """After a refusal that may be about the folder: is it still there? If not, it is made anew first."""
@@ -390,24 +452,26 @@ class Carrier:
                 with self._flights.of(change.inode, None, target):
                     document = await self._changes.create_file(folder_id, target.name, upload.uuid, fields)
                 self._settling.is_bare(document)
-            except (NameTaken, UploadRefused) as error:
+            except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
+                if not is_repeat:
+                    upload.is_used, change.asked = False, None  # the name is taken, or the folder is gone
+                self._edits.note(change)
+                if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                if not is_repeat and not isinstance(error, NameTaken | UploadRefused | Gone):
+                    raise self._refusal(change, error, wishes, is_alone=False) from error
                 found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
                 if found is None:
                     return
                 document, wishes = found, Wishes()
-            except (NotFound, Forbidden, Invalid) as error:
-                upload.is_used = False  # it was not: nothing has that name, or the folder is gone
-                change.asked = None
-                self._edits.note(change)
-                if not isinstance(error, Forbidden):
-                    await self._look_at_folder(target.folder, error)
-                raise self._refusal(change, error, wishes, is_alone=False) from error
+            document = await self._with_version(document)
             self._settling.arrived(
                 change,
                 document,
                 target.folder,
                 asked=asked,
                 wishes=wishes,
+                target=target,
                 sent=(upload, file),
                 is_new=True,
             )
@@ -416,22 +480,30 @@ class Carrier:
         self, change: Change, target: Place, upload: Upload, error: ProcoreError, *, is_repeat: bool
     ) -> Document | None:
         """What to make of a refused creation: our own earlier one, or a colleague's document, or a used upload."""
-        try:
-            theirs = await self._named(change, target, error)
-        except UploadRefused:
-            self._settling.begin_anew(change)
-            return None
-        if is_repeat and await self._verifier.is_ours(theirs, upload, change):
-            return theirs
+        namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+        if is_repeat and namesake is not None:
+            theirs = await self._with_version(namesake.document)
+            if await self._verifier.is_ours(theirs, upload, change):
+                return theirs
+        upload.is_used = False
+        self._edits.note(change)
+        is_theirs = namesake is not None and namesake.likeness is Likeness.SAME
+        if not isinstance(error, NameTaken | Forbidden) and not is_theirs:
+            self._settling.begin_anew(
+                change
+            )  # should something else have been refused, that is said next time
+            raise _upload_refused(error)
+        if namesake is None or isinstance(error, Forbidden):
+            raise error
+        self._namesakes.check_joinable(change, target, namesake, error)
         log.warning(
             "%s was made by somebody else while ours waited: ours becomes its next version.",
             self._view.path(change.inode),
         )
-        upload.is_used = False
-        if isinstance(error, UploadRefused):
+        if not isinstance(error, NameTaken):
             self._settling.begin_anew(change)
         with self._own.call() as asked:
-            self._settling.found(theirs, target.folder, change, asked=asked)
+            self._settling.found(namesake.document, target.folder, change, asked=asked)
         return None
 
     async def _update(
@@ -463,32 +535,67 @@ class Carrier:
             try:
                 with self._flights.of(change.inode, document_id, target):
                     document = await self._changes.update_file(document_id, fields)
-            except NotFound:
-                self._settling.removed_in_procore(known.node, asked=asked)
-                return
-            except UploadRefused:
-                document = await self._client.file(document_id, priority=Priority.WRITING)
-                if not (is_repeat and sent and await self._verifier.is_ours(document, sent[0], change)):
-                    self._settling.begin_anew(change)
-                    return
+            except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
+                found = await self._look_after(change, known, sent, error, asked=asked, is_repeat=is_repeat)
+                if found is None:
+                    if sent is not None:
+                        sent[0].is_used = False
+                    if wishes:
+                        raise self._refusal(change, error, wishes, is_alone=is_alone) from error
+                    await self._refused_move(change, known, target, error)
                 # The earlier call may have carried other wishes, or have been meant for another place.
-                wishes = Wishes()
-                target = Place(self._folder_of(document, known), document.name)
-            except (Forbidden, Invalid) as error:
-                if sent is not None:
-                    sent[0].is_used = False
-                if wishes:
-                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
-                if target is not None:
-                    raise Refused(str(error), take_back=True) from error
-                raise
-            parent = target.folder if target is not None else known.node.parent or ROOT
-            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, sent=sent)
+                document, wishes, target = found, Wishes(), None
+            if sent is not None:
+                document = await self._with_version(document)
+            parent = self._now_in(document, target, known)
+            self._settling.arrived(
+                change, document, parent, asked=asked, wishes=wishes, target=target, sent=sent
+            )
 
-    def _folder_of(self, document: Document, known: Known) -> Inode:
-        """Where Procore says that the document lies."""
-        parent = self._store.known(document.parent_id) if document.parent_id is not None else None
-        return parent.node.inode if parent is not None else known.node.parent or ROOT
+    async def _look_after(
+        self,
+        change: Change,
+        known: Known,
+        sent: tuple[Upload, StagedFile] | None,
+        error: ProcoreError,
+        *,
+        asked: int,
+        is_repeat: bool,
+    ) -> Document | None:
+        """After a refused PATCH: the document, if an earlier call had brought its bytes; None: the refusal stands.
+
+        Raises Superseded when the document is gone, and UploadRefused when the bytes are to be sent anew.
+        """
+        if isinstance(error, CheckedOut):
+            raise error
+        is_about_bytes = sent is not None and isinstance(error, UploadRefused | NotFound | Gone)
+        if not (is_repeat or is_about_bytes or isinstance(error, NotFound)):
+            return None
+        document = await self._look(known)
+        if document is None:
+            self._settling.removed_in_procore(known.node, asked=asked)
+            raise Superseded
+        if sent is None:
+            return None
+        if is_repeat and await self._verifier.is_ours(document, sent[0], change):
+            return document
+        if isinstance(error, NameTaken | Forbidden):
+            return None
+        self._settling.begin_anew(change)
+        raise _upload_refused(error)
+
+    async def _with_version(self, document: Document) -> Document:
+        """The same; an answer need not say which version it has."""
+        if document.version is not None:
+            return document
+        return await self._client.file(document.id, priority=Priority.WRITING)
+
+    def _now_in(self, document: Document, target: Place | None, known: Known) -> Inode:
+        """The folder that an answer says a document is in: a colleague may have moved it meanwhile."""
+        named = self._store.known(document.parent_id) if document.parent_id is not None else None
+        if named is not None and named.node.is_folder and self._store.reachable(named.node.inode):
+            return named.node.inode
+        return target.folder if target is not None else known.node.parent or ROOT
 
     # Metadata
 
@@ -533,6 +640,10 @@ class Carrier:
 def _goes_out_of_sight(change: Change) -> bool:
     """Whether tags are to be sent first: a document that was made private may be hidden from who did it."""
     return change.wishes.private is True and change.wishes.tags is not msgspec.UNSET
+
+
+def _upload_refused(error: ProcoreError) -> UploadRefused:
+    return UploadRefused(str(error), status=error.status, answer=error.answer)
 
 
 def _given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:

@@ -15,6 +15,7 @@ from procorefs.procore.changes import FieldValue
 from procorefs.procore.models import DocumentId, Kind, Version, VersionId
 from procorefs.procore.wire_uploads import SegmentedUpload, WholeUpload
 from procorefs.tree.nodes import Inode, Kept
+from procorefs.tree.rows import Known
 
 MOST_DROPPED = 3
 """Uploads in a row that give way to newer bytes; the next one is let through."""
@@ -29,6 +30,12 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> bytes:
         return self.name.encode("utf-8", "replace")
+
+    def has(self, known: Known) -> bool:
+        """Whether Procore has the document here, be it under another form of the name (composed, for instance)."""
+        return known.node.parent == self.folder and (
+            known.name == self.name or known.node.shown == self.shown
+        )
 
 
 class Whereabouts(enum.Enum):

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from procorefs.outbox.change import FOLLOW, Change, Place
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.view import View
-from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.procore.models import Version
+from procorefs.tree.nodes import ROOT, Inode, Node, bound_to
 
 
 class LocalWork:
@@ -16,6 +17,8 @@ class LocalWork:
         self._drafts = drafts
         self.pin: Callable[[Node, Place], None] = _nobody_pins
         """Edits.pin: the edits are built later, on top of what asks here."""
+        self.note: Callable[[Change], None] = _nobody_notes
+        """Edits.note, likewise."""
         self.succeeded: Callable[[Inode, Inode], None] = _nobody_succeeds
         """Edits.succeed."""
 
@@ -25,6 +28,17 @@ class LocalWork:
     def has_bytes(self, inode: Inode) -> bool:
         change = self._view.change(inode)
         return self._drafts.has(inode) or (change is not None and change.has_bytes)
+
+    def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
+        """Kept times go on, and so does a removal: what was seen of the old version is all of the new one."""
+        change = self._view.change(inode)
+        if change is None:
+            return
+        if change.kept.version_id == old.id:
+            change.kept = bound_to(change.kept, new)
+        if change.seen is not None and change.seen.id == old.id:
+            change.seen = new
+        self.note(change)
 
     def removing(self, node: Node) -> None:
         """Keep the places of files with bytes at or below the node, and of the folders between.
@@ -85,6 +99,10 @@ class LocalWork:
         node = self._view.by_inode(inode)
         if node is not None:
             self.pin(node, place)
+
+
+def _nobody_notes(_change: Change) -> None:
+    """As long as nothing can be written."""
 
 
 def _is_precious(change: Change) -> bool:

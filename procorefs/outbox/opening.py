@@ -14,9 +14,10 @@ from procorefs.limiter import Priority
 from procorefs.outbox.carrier import Carrier, Rooms
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
-from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal, open_journal
+from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.naming import Naming
@@ -136,7 +137,8 @@ def open_writing(
         base.naming,
         Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
-    base.local.pin, base.local.succeeded = edits.pin, edits.succeed
+    base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
+    own.me = me
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)

@@ -17,9 +17,10 @@ from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
-from procorefs.outbox.edits import Edits, is_trace
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.keeper import is_trace
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
@@ -30,6 +31,7 @@ from procorefs.procore.errors import (
     CheckedOut,
     LoginRefused,
     Malformed,
+    NameTaken,
     NotAuthorized,
     ProcoreError,
     UploadExpired,
@@ -58,6 +60,9 @@ PATIENCE_S = 60.0
 
 MOST_TRIES = 8
 """So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
+
+TRIES_FOR_NAME = 2
+"""A name that was refused as taken, and that nobody has when it is looked for, was just given up."""
 
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
@@ -116,6 +121,8 @@ class Outbox:
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
         self._transfers: dict[Inode, Transfer] = {}
+        self._begun = 0  # counts what was begun to be carried out
+        self._done: dict[Inode, int] = {}  # which of them was done last
         self._busy: frozenset[Inode] = frozenset()
         self._busy_until_s = -1.0  # trio's time: then it is looked for anew
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
@@ -178,6 +185,7 @@ class Outbox:
         """There is no change any more."""
         self._queue.put(inode, None)
         self._hurried.pop(inode, None)
+        self._done.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
 
@@ -314,6 +322,8 @@ class Outbox:
 
     async def _carry_out(self, inode: Inode, work: Callable[[Inode], Awaitable[None]]) -> None:
         change = self._view.change(inode)
+        self._begun += 1
+        begun = self._begun
         error: Exception | None = None
         scope = trio.CancelScope()
         try:
@@ -335,6 +345,7 @@ class Outbox:
             error = Superseded()
         if error is None:
             self._tally.got_through()
+            self._done[inode] = begun
             self._troubles, self._paused_until_s = 0, 0.0
             self._not_before.pop(inode, None)
         else:
@@ -366,6 +377,8 @@ class Outbox:
                 self._note_refusal(change, error)
             case StagedIncomplete():
                 self._fail(change, error)
+            case NameTaken() if change.attempts < TRIES_FOR_NAME:
+                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):
@@ -393,6 +406,8 @@ class Outbox:
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""
         self._tally.trouble = str(error)
+        if trio.current_time() < self._paused_until_s:
+            return  # it was under way already when the others found that out
         self._troubles += 1
         wait_s = min(retry_pause_s(self._troubles, random.random()), LONGEST_PAUSE_S)
         self._paused_until_s = trio.current_time() + wait_s
@@ -430,7 +445,7 @@ class Outbox:
         if self._queue.sending and self._is_budget_closed():
             self._drafts.staging.room.progress()  # calls are paced over the hour: waiting for one is no standstill
         soon_s = trio.current_time() + PATIENCE_S
-        return bool(self._queue.sending) or self._queue.next_due_s() < soon_s
+        return self._drafts.frees_soon or bool(self._queue.sending) or self._queue.next_due_s() < soon_s
 
     # How things stand
 
@@ -558,6 +573,7 @@ class Outbox:
         for inode in self._drafts.written:
             if is_at_or_below(self._view.path(inode), below):
                 self._edits.flushed(inode)
+        asked, asked_at_s = self._begun, time.time()
         wanted = []
         for number, (change, item) in enumerate(self._items()):
             if is_at_or_below(item.path, below):
@@ -566,18 +582,27 @@ class Outbox:
                     self.hurry_one(change.inode)
             if number % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-        for inode in wanted:
-            await self._quiet(inode)
+        wanted = [inode for inode in wanted if not await self._arrived(inode, asked, asked_at_s)]
         strays, self._edits.strays = self._edits.strays, []
         for inode in strays:
             self.hurry_one(inode)
-            await self._quiet(inode)
+            await self._arrived(inode, asked, asked_at_s)
         left = (self._item(self._view.change(inode)) for inode in {*wanted, *strays})
         return [item for item in left if item is not None]
 
-    async def _quiet(self, inode: Inode) -> None:
+    async def _arrived(self, inode: Inode, asked: int, asked_at_s: float) -> bool:
+        """Wait until an inode does not move any more, or what was wanted of it when it was asked for is in Procore.
+
+        False: something of that may be left. Who writes to a file on and on keeps nobody waiting.
+        """
         while self._moves(inode):
+            change = self._view.change(inode)
+            if change is not None and change.touched_at_s > asked_at_s:
+                if self._done.get(inode, 0) > asked:
+                    return True
+                self.hurry_one(inode)
             await self._news_of(inode)
+        return False
 
     def _moves(self, inode: Inode) -> bool:
         """Whether it gets on by itself."""
@@ -602,7 +627,7 @@ class Outbox:
         while self._moves(inode):
             await self._news_of(inode)
         change = self._view.change(inode)
-        if change is None or change.is_idle:
+        if change is None:
             return
         error = self._outcomes.get(inode)
         if error is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
@@ -629,11 +654,22 @@ class Outbox:
 
     def discard(self, below: Sequence[str]) -> list[Item]:
         found = []
-        for change, item in list(self._items()):
-            is_free = item.state in ("failed", "incomplete", "held") and not self._drafts.is_open(
-                change.inode
-            )
-            if is_free and is_at_or_below(item.path, below):
-                found.append(item)
-                self._settling.dismiss(change)
+        items = {change.inode: item for change, item in self._items()}
+        for inode, item in items.items():
+            change = self._view.change(inode)
+            if change is None or not is_at_or_below(item.path, below):
+                continue
+            going = [change, *self._lying_in(change)]
+            is_free = not any(self._drafts.is_open(one.inode) for one in going)
+            if is_free and item.state in ("failed", "incomplete", "held"):
+                found += [items[one.inode] for one in going if one.inode in items]
+                for one in reversed(going):
+                    self._settling.dismiss(one)
         return found
+
+    def _lying_in(self, change: Change) -> list[Change]:
+        """What has no place any more when a folder goes that never was in Procore; folders before what is in them."""
+        if not change.is_folder or change.document is not None:
+            return []
+        below = (self._view.change(node.inode) for node in self._view.descendants(change.inode))
+        return [one for one in below if one is not None]

@@ -19,7 +19,7 @@ from procorefs.outbox.verdicts import Blocked, Refused
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
-from procorefs.procore.errors import Forbidden, Invalid, NotFound
+from procorefs.procore.errors import CheckedOut, Conflict, Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.tree.detail import same_bytes
 from procorefs.tree.nodes import ROOT, Inode
@@ -147,13 +147,27 @@ class Remover:
                         await self._changes.delete_file(document_id)
             except NotFound:
                 log.debug("Document %d was deleted in Procore already.", document_id)
-            except (Forbidden, Invalid) as error:
-                raise Refused(str(error), take_back=True) from error
+            except CheckedOut:
+                raise
+            except (Forbidden, Invalid, Conflict) as error:
+                if await self._is_there(change):
+                    raise Refused(str(error), take_back=True) from error
             self._own.removed(document_id, asked=asked)
         if change.place is GONE:
             self._settling.dismiss(change)
         else:
             self._settling.vanished(change)  # somebody made it anew meanwhile
+
+    async def _is_there(self, change: Change) -> bool:
+        """Whether what could not be deleted is not in the bin already: by a call whose answer was lost, perhaps."""
+        assert change.document is not None
+        try:
+            if change.is_folder:
+                listing = await self._client.folder(change.document, priority=Priority.WRITING)
+                return not listing.folder.deleted
+            return not (await self._client.file(change.document, priority=Priority.WRITING)).deleted
+        except NotFound:
+            return False
 
     async def _may_remove_folder(self, change: Change) -> bool:
         """Whether all that Procore has below was removed here as well. Raises Blocked for what is on its way out."""

@@ -69,35 +69,54 @@ class Settling:
         *,
         asked: int,
         wishes: Wishes,
+        target: Place | None = None,
         sent: tuple[Upload, StagedFile] | None = None,
         is_new: bool = False,
     ) -> None:
         """Procore has done what was sent: the document is the change's, and what arrived is not wanted any more.
 
-        Raises Refused when Procore has other bytes than were sent. `is_new`: the call was to make the document.
+        Raises Refused when Procore has other bytes than were sent. `target`: where the call put the document, which
+        lies in `parent` in any case; `is_new`: it was to make it.
         """
+        shown = target.shown if target is not None else None
+        if sent is None and not is_new:
+            document = self._own.unchanged_bytes(document, "change")
         if not self.is_current(change) or change.document not in (None, document.id):
-            self._arrived_late(document, parent, asked=asked, is_new=is_new)
+            self._arrived_late(
+                document, parent, asked=asked, shown=shown, has_new_bytes=sent is not None, is_new=is_new
+            )
             return
+        if target is not None and document.name != target.name:
+            log.info("%s is called %r in Procore.", self._view.path(change.inode), document.name)
+        before = self._view.parent(change.inode)
         if sent is not None:
             self._check_size(document, sent[1])
             assert document.version is not None
             change.kept = msgspec.structs.replace(
                 change.kept, version_id=document.version.id, sha256=sent[0].sha256
             )
-        self._own.put(document, change.inode, parent, change.kept, asked=asked)
-        self._is_answered(change, document.id, Place(parent, document.name))
-        if change.place is GONE:
+        self._own.put(document, change.inode, parent, change.kept, asked=asked, shown=shown)
+        self._is_answered(change, document.id, target or Place(parent, document.name))
+        if change.place is GONE and (sent is not None or change.seen is None):
             change.seen = document.version  # removed here while it was sent
         if sent is not None and document.version is not None:
             self._bytes_arrived(change, sent[1])
             self._drafts.uploaded(change.inode, sent[1], document.version.id)
         change.attempts, change.error = 0, ""
         change.wishes = without(change.wishes, wishes)
-        self._edits.follow_if_there(change)
+        self._edits.reached(change, target)
         self.settle(change)
+        self._moved(change.inode, before)
         if change.place is GONE:
             self._edits.pass_on(change)
+
+    def _moved(self, inode: Inode, before: tuple[Inode, bytes] | None) -> None:
+        """Tell the kernel where an inode shows now, if that is elsewhere."""
+        now = self._view.parent(inode)
+        places = [place for place in (before, now) if place is not None]
+        if now != before:
+            self._forget([EntryGone(*place) for place in places])
+            self._forget([ListingChanged(folder) for folder, _ in places])
 
     def _is_answered(self, change: Change, document_id: DocumentId, place: Place) -> None:
         change.document, change.asked = document_id, None
@@ -107,7 +126,16 @@ class Settling:
         """Whether it was not given up meanwhile."""
         return self._view.change(change.inode) is change
 
-    def _arrived_late(self, document: Document, parent: Inode, *, asked: int, is_new: bool) -> None:
+    def _arrived_late(
+        self,
+        document: Document,
+        parent: Inode,
+        *,
+        asked: int,
+        shown: bytes | None,
+        has_new_bytes: bool,
+        is_new: bool,
+    ) -> None:
         """The document has changed hands while the call was under way: the answer is for whoever has it now."""
         known = self._store.known(document.id)
         if is_new or known is None:
@@ -115,10 +143,10 @@ class Settling:
             return
         owner = self._view.change(known.node.inode)
         kept = owner.kept if owner is not None else known.node.kept
-        self._own.put(document, known.node.inode, parent, kept, asked=asked)
+        self._own.put(document, known.node.inode, parent, kept, asked=asked, shown=shown)
         if owner is None:
             return
-        if owner.place is GONE:
+        if owner.place is GONE and has_new_bytes:
             owner.seen = document.version  # the newer version is ours
         self._edits.follow_if_there(owner)
         self.settle(owner)
@@ -193,25 +221,17 @@ class Settling:
 
     def dismiss(self, change: Change) -> None:
         """Give a change up: the tree shows what Procore has."""
-        shown = self._view.parent(change.inode)
+        before = self._view.parent(change.inode)
         self._edits.dismiss(change)
-        now = self._view.parent(change.inode)
-        if now != shown:
-            places = [place for place in (shown, now) if place is not None]
-            self._forget([EntryGone(*place) for place in places])
-            self._forget([ListingChanged(folder) for folder, _ in places])
+        self._moved(change.inode, before)
 
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
-        shown = self._view.parent(change.inode)
+        before = self._view.parent(change.inode)
         if change.is_placed:
             self._edits.follow_again(change)
         self.settle(change)
-        now = self._view.parent(change.inode)
-        if now != shown:  # a twin of its name was there before it
-            places = [place for place in (shown, now) if place is not None]
-            self._forget([EntryGone(*place) for place in places])
-            self._forget([ListingChanged(folder) for folder, _ in places])
+        self._moved(change.inode, before)  # a twin of its name may have been there before it
 
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""

@@ -6,12 +6,15 @@ Asking again would settle it, if the name were still wanted. As it is not, whate
 we made it, nobody here has it, and a file has the very bytes that were sent; then it is removed as all else is.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
-from procorefs.outbox.change import Change
+from procorefs.outbox.change import Change, Place
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.looking import LookedSince, look_now
+from procorefs.outbox.namesakes import Likeness, likeness_of
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.verdicts import Blocked
 from procorefs.outbox.verifying import Verifier
@@ -74,10 +77,17 @@ class Strays:
         asked = trace.asked
         if asked is None:
             return None
-        node = self._store.child(asked.place.folder, asked.place.shown)
-        if node is None or node.document_id is None or node.kind is not trace.kind:
-            return None
-        return node if self._view.change(node.inode) is None else None
+        exact = self._store.child(asked.place.folder, asked.place.shown)
+        for node in [exact] if exact is not None else self._composed(asked.place):
+            if node.document_id is not None and node.kind is trace.kind:
+                return node if self._view.change(node.inode) is None else None
+        return None
+
+    def _composed(self, place: Place) -> Iterator[Node]:
+        """What lies there under the same name, with its letters written in another way: Procore may have done that."""
+        for node in self._store.children(place.folder):
+            if likeness_of(node.shown.decode("utf-8", "replace"), place.name) is Likeness.COMPOSED:
+                yield node
 
     async def _is_ours(self, trace: Change, node: Node) -> bool:
         known = self._store.known(node.document_id) if node.document_id is not None else None

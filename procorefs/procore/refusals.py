@@ -33,7 +33,8 @@ NOT_WAITED_FOR = 408  # the server gave up on the request, or on its own work
 REFUSING = frozenset({400, 404, 409, 410, 422})  # statuses whose words are worth reading
 
 _TAKEN = re.compile(
-    r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b",
+    r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b"
+    r"|\bis not unique\b|\bduplicate (file |folder )?name\b|\bname[ _](already[ _])?taken\b",
     re.IGNORECASE,
 )
 _ABOUT_UPLOAD = re.compile(

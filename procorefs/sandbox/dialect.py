@@ -57,7 +57,7 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Versions name who made them."""
     used_upload: Literal["field", "words", "unnamed", "missing", "conflict"] = "field"
     """How an upload is refused that was used before: 400 by its field, or in words; 400 without a word about uploads;
-    404; 409."""
+    404; 409 where a file has been changed by it."""
     invalid_status: Literal[400, 422] = 400
     """Of changes that cannot be."""
     upload_status: Literal["non_segmented", "ready", "receiving", "complete", ""] = ""

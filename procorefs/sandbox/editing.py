@@ -8,9 +8,10 @@ from msgspec import UNSET, UnsetType
 
 from .changes import Changes
 from .contract import Call
-from .failures import ApiError, CheckedOut, forbidden, invalid, not_found
+from .failures import ApiError, FileConflict, checked_out, forbidden, invalid, not_found
 from .names import check_name, check_path_length, name_taken, stored
 from .records import Document, Json, Value
+from .uploads import Uploads
 
 _CUSTOM_FIELD = re.compile(r"custom_field_([0-9]+)\Z")
 
@@ -25,6 +26,7 @@ class Edit:
         self.level = call.level(self.project)
         if self.level == "read":
             raise forbidden("You have read only access to the documents of this project")
+        self._dialect = call.sandbox.dialect
         self.changes = Changes(call.sandbox, call.caller.user.id)
 
     def document(self, *, is_file: bool) -> Document:
@@ -37,7 +39,7 @@ class Edit:
     def changeable(self, document: Document) -> Document:
         """Raises ApiError: in the bin, read-only, the root or the bin itself."""
         if document.deleted or document.buried:
-            status = self.call.sandbox.dialect.delete_again
+            status = self._dialect.delete_again
             if self.call.request.method == "DELETE" and status != 404:
                 raise ApiError(status, "This document was deleted already")
             raise not_found("Document")
@@ -46,17 +48,27 @@ class Edit:
         return document
 
     def not_held_by_other(self, document: Document) -> None:
-        """Raises CheckedOut."""
+        """Raises FileConflict."""
         holder = document.holder_at(self.call.sandbox.clock.now_s())
         if holder is not None and holder != self.call.caller.user.id:
-            shown = self.call.renderer(self.project).file(document, self.store.versions(document.id))
-            raise CheckedOut(shown, self.store.user(holder).name)
+            raise checked_out(self._shown(document), self.store.user(holder).name)
+
+    def use_upload(self, uuid: str, document: Document | None) -> tuple[int, str]:
+        """(size, source) of an upload's bytes, for a new file or the next version of one. Raises ApiError."""
+        uploads = Uploads(self.call.sandbox)
+        if document is not None and uploads.is_used(uuid) and self._dialect.used_upload == "conflict":
+            words = "This is in conflict with an earlier request"
+            raise FileConflict(self._shown(document), words, "conflict")
+        return uploads.use(self.call.caller, self.project.id, uuid)
+
+    def _shown(self, document: Document) -> Json:
+        return self.call.renderer(self.project).file(document, self.store.versions(document.id))
 
     def parent_of_new(self, parent_id: int | None) -> int:
         """The folder that something is made in; None: the root. Raises ApiError 400."""
         if parent_id is None:
             return self.project.root_id
-        if parent_id == self.project.root_id and not self.call.sandbox.dialect.root_id_as_parent:
+        if parent_id == self.project.root_id and not self._dialect.root_id_as_parent:
             raise invalid("parent_id", "is the root's, which is not named")
         return self.parent(parent_id)
 
@@ -74,7 +86,7 @@ class Edit:
 
     def named(self, name: str) -> str:
         """The name that a document gets when it was sent under this one."""
-        return stored(name, self.call.sandbox.dialect)
+        return stored(name, self._dialect)
 
     def check_place(
         self, parent_id: int, name: str, *, is_file: bool, moving: Document | None = None
@@ -93,7 +105,7 @@ class Edit:
 
     def taken(self, parent_id: int, name: str, *, is_file: bool) -> set[int]:
         """Who bears the name in that folder."""
-        dialect = self.call.sandbox.dialect
+        dialect = self._dialect
         if dialect.case_sensitive_names and not dialect.kinds_share_names:
             found = self.store.child_named(parent_id, name)
             return {found} if found is not None else set()
@@ -165,7 +177,7 @@ class Edit:
         if value is None or value == []:
             return None
         if value == "":
-            if not self.call.sandbox.dialect.empty_text_clears:
+            if not self._dialect.empty_text_clears:
                 raise invalid(name, "can't be blank")
             return None
         if data_type == "lov_entry" and type(value) is int:

@@ -27,15 +27,21 @@ class ApiError(Exception):
         return {"error": {"code": str(self.status), "message": text, "details": []}}
 
 
-class CheckedOut(ApiError):
-    """409: somebody else holds the file; the body shows the file as it is now."""
+class FileConflict(ApiError):
+    """409; the body shows the file as it is now."""
 
-    def __init__(self, file: dict[str, Any], holder: str) -> None:
-        super().__init__(409, {"base": [f"File is checked out by {holder}"]})
+    def __init__(self, file: dict[str, Any], words: str, kind: str) -> None:
+        super().__init__(409, {"base": [words]})
         self.file = file
+        self.kind = kind
 
     def body(self, dialect: Dialect) -> dict[str, Any]:  # noqa: ARG002 - this body has one shape only
-        return {"errors": self.errors, "error_type": "file_checked_out", "file": self.file}
+        return {"errors": self.errors, "error_type": self.kind, "file": self.file}
+
+
+def checked_out(file: dict[str, Any], holder: str) -> FileConflict:
+    """409: somebody else holds the file."""
+    return FileConflict(file, f"File is checked out by {holder}", "file_checked_out")
 
 
 def invalid(field: str, message: str) -> ApiError:

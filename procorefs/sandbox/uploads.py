@@ -136,6 +136,10 @@ class Uploads:
         upload.received, upload.state = upload.size, "complete"
         self._write(upload)
 
+    def is_used(self, uuid: str) -> bool:
+        upload = self.find(uuid)
+        return upload is not None and upload.state == "used"
+
     def use(self, caller: Caller, project_id: int, uuid: str) -> tuple[int, str]:
         """(size, source) of the bytes; the upload is used up. Raises ApiError."""
         upload = self.find(uuid)
@@ -195,7 +199,7 @@ def segment_headers(sandbox: Sandbox, upload: Upload, index: int) -> dict[str, s
 
 def _used(dialect: Dialect) -> ApiError:
     match dialect.used_upload:
-        case "field":
+        case "field" | "conflict":
             return invalid("upload_uuid", "has already been used")
         case "words":
             return ApiError(400, {"base": ["The upload was used before"]})
@@ -203,8 +207,6 @@ def _used(dialect: Dialect) -> ApiError:
             return ApiError(400, "Something is wrong with this request")
         case "missing":
             return not_found("Resource")
-        case "conflict":
-            return ApiError(409, {"base": ["This is in conflict with an earlier request"]})
 
 
 def _status(upload: Upload, at_first: str) -> str:

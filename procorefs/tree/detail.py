@@ -2,7 +2,7 @@
 
 import msgspec
 
-from procorefs.procore.models import Document, Person, Version
+from procorefs.procore.models import Document, Person, UserId, Version
 
 
 class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,6 +27,24 @@ def same_bytes(one: Version | None, other: Version | None) -> bool:
     if one is None or other is None:
         return one is other
     return (one.id, one.size_bytes, one.created_at_s) == (other.id, other.size_bytes, other.created_at_s)
+
+
+def is_echo(known: Version, document: Document, me: UserId | None) -> bool:
+    """Whether an answer to a call of ours that sent no bytes names a version that the call itself has made.
+
+    It is ours, as long as the one we knew, and was made at the moment of the document's last change. A colleague's
+    newer version is not; in doubt it is theirs.
+    """
+    version = document.version
+    return (
+        version is not None
+        and me is not None
+        and version.created_by is not None
+        and version.created_by.id == me
+        and version.size_bytes == known.size_bytes
+        and version.number > known.number
+        and abs(version.created_at_s - document.updated_at_s) <= 1
+    )
 
 
 def decode_detail(detail: bytes) -> Detail:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from procorefs.procore.models import Version
 from procorefs.tree.nodes import Inode, Node
 
 
@@ -13,6 +14,9 @@ class Local(Protocol):
 
     def has_bytes(self, inode: Inode) -> bool:
         """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
+
+    def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
+        """Procore has given the node's bytes another version: what is bound to the old one belongs to the new one."""
 
     def removing(self, node: Node) -> None:
         """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""

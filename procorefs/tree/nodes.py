@@ -47,6 +47,11 @@ class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like
     sha256: bytes = b""
 
 
+def bound_to(kept: Kept, version: Version) -> Kept:
+    """What was kept, for a version that Procore made of the same bytes by itself; the hash rests on more than that."""
+    return msgspec.structs.replace(kept, version_id=version.id, sha256=b"")
+
+
 class Node(msgspec.Struct, frozen=True, gc=False):
     """One row of the tree, checked and typed."""
 

@@ -7,12 +7,14 @@ have brought the document already, under an inode of its own (see Turnstile).
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from procorefs.procore.models import Document, DocumentId, Kind
-from procorefs.tree.detail import encode_detail
+import msgspec
+
+from procorefs.procore.models import Document, DocumentId, Kind, UserId, Version
+from procorefs.tree.detail import encode_detail, is_echo
 from procorefs.tree.local import Local
 from procorefs.tree.names import shown_name
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, is_own_entry
-from procorefs.tree.rows import Row
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, bound_to, is_own_entry
+from procorefs.tree.rows import Known, Row
 from procorefs.tree.store import TreeStore
 from procorefs.tree.turnstile import Turnstile
 
@@ -26,6 +28,10 @@ class OwnChanges:
         self._turnstile = turnstile
         self._begun = 0
         self._under_way = 0
+        self.me: UserId | None = None
+        """Who makes the calls; None: nobody does."""
+        self._makes_none: set[str] = set()
+        """Calls that are known not to make versions."""
 
     @contextmanager
     def call(self) -> Iterator[int]:
@@ -47,8 +53,46 @@ class OwnChanges:
     def is_under_way(self) -> bool:
         return self._under_way > 0
 
-    def put(self, document: Document, inode: Inode, parent: Inode, kept: Kept | None, *, asked: int) -> None:
-        """The document is what `inode` is from now on; `parent` is the folder that it was put into."""
+    def unchanged_bytes(self, document: Document, call: str) -> Document:
+        """An answer to a call that sent no bytes, before it is taken up: what it may leave out, or call otherwise.
+
+        It need not name a version, and some servers make one of the same bytes: that is no news of a colleague's. One
+        that did not at such a `call` never does.
+        """
+        known = self._store.known(document.id)
+        if document.kind is Kind.FOLDER or known is None or known.node.version is None:
+            return document
+        old, new = known.node.version, document.version
+        if new is None:
+            return msgspec.structs.replace(document, version=old, defect="")
+        if new.id == old.id:
+            self._makes_none.add(call)
+        elif call not in self._makes_none and is_echo(old, document, self.me):
+            self._go_on_as(known, old, new)
+        return document
+
+    def _go_on_as(self, known: Known, old: Version, new: Version) -> None:
+        node = known.node
+        with self._store.transaction():
+            self._store.set_version(node.inode, new)
+            if node.kept is not None and node.kept.version_id == old.id:
+                self._store.keep(node.inode, bound_to(node.kept, new))
+        self._local.same_bytes(node.inode, old, new)
+
+    def put(
+        self,
+        document: Document,
+        inode: Inode,
+        parent: Inode,
+        kept: Kept | None,
+        *,
+        asked: int,
+        shown: bytes | None = None,
+    ) -> None:
+        """The document is what `inode` is from now on; `parent` is the folder that it was put into.
+
+        `shown`: the name that it was sent under, which is its entry also where Procore has made another one of it.
+        """
         is_newest = self._turnstile.admit(document.id, asked)
         with self._store.transaction():
             self.claim(document.id, inode)
@@ -56,7 +100,7 @@ class OwnChanges:
             if known is not None and not is_newest:
                 self._store.keep(inode, kept)  # a later answer has told more already
                 return
-            row = self._row(document, inode, parent, known.detail if known else None)
+            row = self._row(document, inode, parent, shown, known)
             if known is None:
                 self._store.insert_as(inode, row)
             else:
@@ -94,11 +138,13 @@ class OwnChanges:
             self._store.move_row(known.node.inode, inode)
         return known.node
 
-    def _row(self, document: Document, inode: Inode, parent: Inode, detail: bytes | None) -> Row:
+    def _row(
+        self, document: Document, inode: Inode, parent: Inode, shown: bytes | None, known: Known | None
+    ) -> Row:
         node = self._store.by_inode(inode)
         return Row(
             parent=parent,
-            shown=shown_name(document.name, document.id, self._taken_by_another(parent, inode)),
+            shown=self._entry(document, inode, parent, shown, known),
             name=document.name,
             document_id=document.id,
             kind=document.kind,
@@ -110,9 +156,24 @@ class OwnChanges:
             updated_at_s=document.updated_at_s or (node.updated_at_s if node else 0),
             version=document.version,
             defect=document.defect,
-            detail=encode_detail(document, detail),
+            detail=encode_detail(document, known.detail if known else None),
             listing_pass=int(self._store.fact("pass") or 0),
         )
+
+    def _entry(
+        self, document: Document, inode: Inode, parent: Inode, shown: bytes | None, known: Known | None
+    ) -> bytes:
+        taken = self._taken_by_another(parent, inode)
+        if (
+            shown is None
+            and known is not None
+            and known.node.parent == parent
+            and known.name == document.name
+        ):
+            shown = known.node.shown
+        if shown and not taken(shown):
+            return shown
+        return shown_name(document.name, document.id, taken)
 
     def _taken_by_another(self, parent: Inode, inode: Inode) -> Callable[[bytes], bool]:
         def taken(entry: bytes) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.models import DocumentId, Kind, Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.rows import (
     APART,
@@ -335,6 +335,13 @@ class TreeStore:
         """Note that a listing saw the node unchanged; only the URL of its bytes may differ each time."""
         self._db.execute(
             "UPDATE node SET pass = max(pass, ?), url = ? WHERE inode = ?", (listing_pass, url, inode)
+        )
+
+    def set_version(self, inode: Inode, version: Version) -> None:
+        """The same bytes under another version."""
+        self._db.execute(
+            "UPDATE node SET version_id = ?, version_number = ?, version_created_at = ?, url = ? WHERE inode = ?",
+            (version.id, version.number, version.created_at_s, version.url, inode),
         )
 
     def touch(self, inode: Inode, updated_at_s: int) -> None:

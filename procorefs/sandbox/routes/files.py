@@ -12,7 +12,6 @@ from ..failures import ApiError, invalid, not_found
 from ..names import free_name
 from ..query import boolean, integer
 from ..records import Document, Project
-from ..uploads import Uploads
 
 
 class NewFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,7 +72,7 @@ def create_file(call: Call) -> Answer:
         name = free_name(name, {child.name for child in edit.store.children(parent_id)})
     edit.check_place(parent_id, name, is_file=True)
     fields = edit.custom_fields(custom, "{}")
-    size, source = Uploads(call.sandbox).use(call.caller, edit.project.id, wish.upload_uuid)
+    size, source = edit.use_upload(wish.upload_uuid, None)
     document_id = edit.changes.create_file(
         edit.project.id,
         parent_id,
@@ -125,7 +124,7 @@ def create_file_version(call: Call) -> Answer:
         raise invalid("file_version", "takes no custom fields")
     edit.not_held_by_other(document)
     edit.rename_and_move(document, wish.name, UNSET)
-    size, source = Uploads(call.sandbox).use(call.caller, edit.project.id, wish.upload_uuid)
+    size, source = edit.use_upload(wish.upload_uuid, document)
     name = document.name if wish.name is UNSET else wish.name
     version_id = edit.changes.add_version(document.id, name, size=size, source=source, notes=wish.notes)
     version = edit.store.version(version_id)
@@ -178,8 +177,8 @@ def _until(call: Call, text: str | None) -> int | None:
 
 def _add_version(edit: Edit, document: Document, wish: FileFields) -> None:
     name = document.name if wish.name is UNSET else wish.name
-    if wish.upload_uuid is not UNSET:
-        size, source = Uploads(edit.call.sandbox).use(edit.call.caller, edit.project.id, wish.upload_uuid)
+    if not isinstance(wish.upload_uuid, UnsetType):
+        size, source = edit.use_upload(wish.upload_uuid, document)
         edit.changes.add_version(document.id, name, size=size, source=source)
     elif edit.call.sandbox.dialect.patch_makes_version:
         newest = edit.store.versions(document.id)[0]

@@ -1,0 +1,405 @@
+"""One story of changes, whatever Procore answers where its documentation leaves a choice: nothing lost or doubled."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mounting import wait_until
+from tests.sandbox import SandboxHandle
+from tests.writing import Desk, errno_name, run, sha256
+
+DIALECTS: dict[str, dict[str, Any]] = {
+    "names composed, versions anew": {
+        "stored_names": "nfc",
+        "patch_makes_version": True,
+        "answered_lists": False,
+        "versions_order": "oldest",
+        "error_shape": "message",
+        "delete_status": 200,
+        "used_upload": "words",
+        "stored_status": 201,
+    },
+    "names tidied, versions renumbered": {
+        "stored_names": "tidied",
+        "patch_renumbers": True,
+        "answered_versions": "none",
+        "root_id_as_parent": False,
+        "case_sensitive_names": False,
+        "deleted_get": "404",
+        "error_shape": "error",
+        "invalid_status": 422,
+        "used_upload": "unnamed",
+        "delete_again": 422,
+        "etag_quotes": "refused",
+        "segment_size_as_text": True,
+        "version_urls": "storage",
+    },
+    "nothing moves": {
+        "rename_touches": False,
+        "check_out_touches": False,
+        "delete_touches": False,
+        "version_authors": False,
+        "root_in_list": False,
+        "bin_folder_in_list": False,
+        "deleted_parent": "old",
+        "descendants": "living",
+        "error_shape": "list",
+        "used_upload": "missing",
+        "delete_again": 204,
+        "stored_status": 200,
+    },
+    "everything moves": {
+        "tagging_touches": True,
+        "child_touches_parent": True,
+        "descendants_touched": True,
+        "bin_in_list": True,
+        "descendants": "hidden",
+        "kinds_share_names": True,
+        "tags_fold_case": True,
+        "null_clears_description": False,
+        "upload_status": "receiving",
+        "error_shape": "text",
+        "used_upload": "conflict",
+        "version_urls": "api_bytes",
+        "default_per_page_v2": 3,
+    },
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "names composed, versions anew": {"per_page_cap": 3},
+    "names tidied, versions renumbered": {"no_v2": True, "per_page_cap": 10},
+    "nothing moves": {"no_v2_with_company": True},
+}
+
+DECOMPOSED = "Pla\u0308ne"  # as macOS writes it
+SPACED = "two  blanks"
+LOST = (
+    "POST */folders",
+    "PATCH */folders/*",
+    "DELETE */folders/*",
+    "POST */files",
+    "PATCH */files/*",
+    "DELETE */files/*",
+)
+
+
+class Teller:
+    """Does the same on the mount and in a local directory, and compares."""
+
+    def __init__(self, desk: Desk, source: Path) -> None:
+        self.desk = desk
+        self.source = source
+        source.mkdir()
+        self.uploads: dict[str, int] = {}
+
+    def both(self, deed: Callable[[Path], object]) -> None:
+        for root in (self.source, self.desk.path):
+            deed(root)
+
+    def put(self, path: str, text: str, moment_s: int = 1_700_000_000) -> None:
+        def write(root: Path) -> None:
+            (root / path).write_text(text)
+            os.utime(root / path, (moment_s, moment_s + 0.25))
+
+        self.both(write)
+
+    def agree(self) -> None:
+        """Everything is in Procore; the mount and the local directory are the same, for rsync as well."""
+        self.desk.sync()
+        self.agree_here()
+
+    def agree_here(self) -> None:
+        root = self.desk.path
+        assert _shown(root) == _shown(self.source)
+        with self.desk.counted() as calls:
+            told = run("rsync", "-ain", "--no-perms", "--omit-dir-times", "--delete", f"{self.source}/", root)
+            self.desk.sync()
+        assert told == ""
+        assert calls.writes == 0, calls.by_route
+        files = self.desk.files()
+        ours = {p: f for p, f in _shown(self.source).items() if f is not None}
+        assert sorted(file.sha256 for file in files.values()) == sorted(
+            sha256(data) for data in ours.values()
+        )
+        folders = [p for p, f in _shown(self.source).items() if f is None]
+        assert len(self.desk.folders()) == len(folders), self.desk.folders()
+
+
+def _shown(root: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(root)): None if path.is_dir() else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_same_story(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, dialect: str
+) -> None:
+    speaks, settings = DIALECTS[dialect], SETTINGS.get(dialect, {})
+    desk = write_desk(
+        "freshness=0", prepare=lambda sandbox: sandbox.faults(dialect=speaks, settings=settings)
+    )
+    teller = Teller(desk, tmp_path / "source")
+    plans = f"{DECOMPOSED} {SPACED}"
+
+    with desk.counted() as calls:
+        teller.both(lambda root: (root / plans / "old").mkdir(parents=True))
+        teller.put(f"{plans}/{DECOMPOSED}.txt", "first")
+        teller.put(f"{plans}/old/{SPACED}.txt", "another")
+        teller.put("top.txt", "a third")
+        desk.sync()
+    assert calls.writes == 2 + 2 * 3, calls.by_route
+    teller.agree_here()
+    made = desk.files()
+    inodes = {path: path.stat().st_ino for path in desk.path.rglob("*")}
+
+    with desk.counted() as calls:
+        teller.put(f"{plans}/{DECOMPOSED}.txt", "second")
+        desk.sync()
+    assert calls.writes == 2, calls.by_route
+    teller.agree_here()
+    assert {path: file.id for path, file in desk.files().items()} == {
+        path: file.id for path, file in made.items()
+    }
+
+    with desk.counted() as calls:
+        teller.both(lambda root: (root / "top.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
+        teller.both(lambda root: (root / plans / "old" / f"{SPACED}.txt").rename(root / f"{SPACED}.txt"))
+        teller.both(lambda root: (root / plans / "old").rename(root / plans / f"{DECOMPOSED} {SPACED} new"))
+        desk.sync()
+    assert calls.writes == 3, calls.by_route
+    teller.agree_here()
+    assert (desk.path / f"{SPACED}.txt").stat().st_ino == inodes[desk.path / plans / "old" / f"{SPACED}.txt"]
+    assert {file.id for file in desk.files().values()} == {file.id for file in made.values()}
+
+    onto = next(file for path, file in desk.files().items() if path.endswith(" 2.txt"))
+    with desk.counted() as calls:
+        teller.put("fresh.txt", "third")
+        teller.both(lambda root: (root / "fresh.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
+        desk.sync()
+    assert calls.writes == 2, calls.by_route
+    teller.agree_here()
+    assert onto.id in {file.id for file in desk.files().values()}
+
+    _lock(desk, desk.path / f"{SPACED}.txt")
+    teller.agree_here()
+
+    _lose_answers(sandbox, teller, plans)
+
+    desk.remount()
+    teller.agree_here()
+    with desk.counted() as calls:
+        teller.both(lambda root: run("rm", "-r", root / plans, root / f"{SPACED}.txt"))
+        desk.sync()
+    assert calls.writes == 2, calls.by_route
+    teller.agree_here()
+    for _ in range(2):  # looks bring nothing back
+        os.listdir(desk.path)
+        teller.agree_here()
+
+
+def _lock(desk: Desk, path: Path) -> None:
+    """A check-out from the lock on, which leaves the file what it is for whoever has it open."""
+    inode = path.stat().st_ino
+
+    def holders() -> list[object]:
+        with desk.sandbox.session() as session:
+            query = {"project_id": desk.sandbox.project_id}
+            listed = session.get("/rest/v1.0/folders", params=query).json()["files"]
+            return [file["checked_out_by"] for file in listed if file["checked_out_by"]]
+
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(holders()) == 1
+        assert os.fstat(file.fileno()).st_nlink == 1
+        assert (os.fstat(file.fileno()).st_ino, path.stat().st_ino) == (inode, inode)
+        assert file.read() == path.read_bytes()
+    wait_until(lambda: not holders(), "the check-in")
+    assert path.stat().st_ino == inode
+
+
+def _lose_answers(sandbox: SandboxHandle, teller: Teller, plans: str) -> None:
+    """Every kind of change once, with its first answer lost."""
+    desk, before = teller.desk, teller.desk.files()
+    teller.put(f"{plans}/gone {SPACED}.txt", "goes")
+    teller.both(lambda root: (root / plans / f"gone {DECOMPOSED}").mkdir())
+    teller.agree()
+    sandbox.faults(rules=[{"kind": "drop", "when": "after", "route": route, "count": 1} for route in LOST])
+    teller.both(lambda root: (root / f"{DECOMPOSED} lost").mkdir())
+    teller.put(f"lost {DECOMPOSED} {SPACED}.txt", "made, and nobody said so")
+    teller.put(f"{SPACED}.txt", "changed, and nobody said so")
+    teller.both(lambda root: (root / plans / f"gone {SPACED}.txt").unlink())
+    teller.both(lambda root: (root / plans / f"gone {DECOMPOSED}").rmdir())
+    teller.both(
+        lambda root: (root / plans / f"{DECOMPOSED} {SPACED} new").rename(
+            root / plans / f"{DECOMPOSED} {SPACED}"
+        )
+    )
+    teller.agree()
+    assert sandbox.faults()["rules"] == []
+    sandbox.faults(rules=[{"kind": "drop", "when": "after", "route": "PATCH */files/*", "count": 1}])
+    teller.both(lambda root: (root / f"{SPACED}.txt").rename(root / f"{SPACED} {DECOMPOSED}.txt"))
+    teller.agree()
+    teller.both(lambda root: (root / f"{SPACED} {DECOMPOSED}.txt").rename(root / f"{SPACED}.txt"))
+    teller.agree()
+    after = {file.id: file for file in desk.files().values()}
+    assert len(after) == len(before) + 1
+    for file in before.values():
+        is_changed = after[file.id].sha256 != file.sha256
+        assert len(set(after[file.id].sizes)) <= len(set(file.sizes)) + is_changed
+
+
+def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Callable[..., Desk]) -> None:
+    """Ours never becomes a version of what is there under the other name; its bytes stay, and it says why."""
+
+    def prepare(_sandbox: SandboxHandle) -> None:
+        sandbox.faults(dialect={"case_sensitive_names": False, "stored_names": "nfc"})
+        for path in ("/a.txt", "/b.txt", "/Plane/c.txt"):
+            if path.count("/") > 1:
+                sandbox.act("create_folder", path="/Plane")
+            sandbox.act("put", path=path, text="theirs")
+        sandbox.act("put", path="/Pl\u00e4ne.txt", text="theirs")
+
+    desk = write_desk("freshness=0", prepare=prepare)
+    desk.mounted.expect_warning("was refused")
+    theirs = desk.files()
+    listed = set(os.listdir(desk.path))
+    for name in ("A.txt", f"{DECOMPOSED}.txt"):
+        (desk.path / name).write_text("ours")
+    (desk.path / "PLANE").mkdir()
+    left = {item.path: item for item in desk.settle()}
+    assert {item.state for item in left.values()} == {"failed"}
+    assert left.keys() == {"A.txt", f"{DECOMPOSED}.txt", "PLANE"}
+    assert all("for the same name as" in item.reason for item in left.values()), left
+    assert desk.files() == theirs
+    assert set(os.listdir(desk.path)) == listed | left.keys()
+    assert [(desk.path / name).read_text() for name in ("A.txt", "a.txt", f"{DECOMPOSED}.txt")] == [
+        "ours",
+        "theirs",
+        "ours",
+    ]
+
+    # What leaves the name makes room for it, in whatever order they are sent.
+    (desk.path / "a.txt").unlink()
+    assert desk.mounted.home.procorefs("retry", desk.path / "A.txt").returncode == 0
+    (desk.path / "b.txt").rename(desk.path / "d.txt")
+    (desk.path / "B.txt").write_text("ours")
+    (desk.path / "Plane" / "c.txt").rename(desk.path / "Plane" / "C.txt")
+    left = desk.settle()
+    assert {item.path for item in left} == {f"{DECOMPOSED}.txt", "PLANE"}, left
+    texts = {path: file.sha256 for path, file in desk.files().items()}
+    assert texts == {
+        "A.txt": sha256(b"ours"),
+        "B.txt": sha256(b"ours"),
+        "d.txt": sha256(b"theirs"),
+        "Plane/C.txt": sha256(b"theirs"),
+        "Pl\u00e4ne.txt": sha256(b"theirs"),
+    }
+    assert desk.file("d.txt").id == theirs["b.txt"].id
+    assert desk.file("Plane/C.txt").id == theirs["Plane/c.txt"].id
+
+    # A rename to such a name is taken back.
+    (desk.path / "d.txt").rename(desk.path / "a.txt")
+    desk.settle()
+    assert (desk.path / "d.txt").read_text() == "theirs"
+    assert not (desk.path / "a.txt").exists()
+
+
+@pytest.mark.parametrize("makes_version", [False, True])
+def test_a_check_out_is_no_newer_version(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk], *, makes_version: bool
+) -> None:
+    """Neither for who has the file open, nor for its times, nor for a removal that waits; a colleague's is one."""
+    desk = write_desk(
+        "freshness=3600",
+        prepare=lambda sandbox: sandbox.faults(dialect={"patch_makes_version": makes_version}),
+    )
+    path = desk.path / "plan.txt"
+    for name in ("plan.txt", "theirs.txt"):
+        (desk.path / name).write_text("ours, of some size")
+        os.utime(desk.path / name, (1_600_000_000, 1_600_000_000))
+    desk.sync()
+    inode = path.stat().st_ino
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert (os.fstat(file.fileno()).st_ino, os.fstat(file.fileno()).st_nlink) == (inode, 1)
+        assert (path.stat().st_ino, path.stat().st_mtime) == (inode, 1_600_000_000)
+        path.unlink()
+        fcntl.flock(file, fcntl.LOCK_UN)
+    desk.sync()
+    assert list(desk.files()) == ["theirs.txt"]
+
+    desk.mounted.expect_warning("newer version")
+    with (desk.path / "theirs.txt").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sandbox.act("put", path="/theirs.txt", text="a colleague's of it!")
+        (desk.path / "theirs.txt").unlink()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        # The check-in, which tells of it, comes before the removal has waited its time.
+        wait_until((desk.path / "theirs.txt").exists, "the file to be shown again")
+    assert desk.file("theirs.txt").sha256 == sha256(b"a colleague's of it!")
+
+
+def test_a_tag_that_procore_writes_in_other_case(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk]
+) -> None:
+    desk = write_desk("freshness=0", prepare=lambda sandbox: sandbox.faults(dialect={"tags_fold_case": True}))
+    path = desk.path / "plan.txt"
+    path.write_text("x")
+    for tags in (b"draft\nold", b"Draft\nnew"):
+        os.setxattr(path, "user.procore.tags", tags)
+        desk.sync()
+    desk.remount()
+    assert sorted(os.getxattr(path, "user.procore.tags").split(b"\n")) == [b"draft", b"new"]
+
+
+def test_moving_into_a_folder_that_somebody_deleted(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk]
+) -> None:
+    """It is the folder that is not there: the file is, and shows where it was."""
+    desk = write_desk("freshness=3600")
+    (desk.path / "folder").mkdir()
+    (desk.path / "plan.txt").write_text("x")
+    desk.sync()
+    desk.mounted.expect_warning("was refused")
+    sandbox.act("delete", path="/folder")
+    (desk.path / "plan.txt").rename(desk.path / "folder" / "plan.txt")
+    desk.settle()
+    assert list(desk.files()) == ["plan.txt"]
+    assert os.listdir(desk.path) == ["plan.txt"]
+    assert (desk.path / "plan.txt").read_text() == "x"
+    assert errno_name((desk.path / "folder").rmdir) == "ENOENT"
+
+
+@pytest.mark.parametrize("stored_names", ["as_sent", "nfc", "tidied"])
+def test_killed_while_answers_were_awaited(
+    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, stored_names: str
+) -> None:
+    """What was made and never answered for is found again, whatever it is called there."""
+    desk = write_desk(
+        "freshness=0,write_back=0",
+        prepare=lambda sandbox: sandbox.faults(dialect={"stored_names": stored_names}),
+    )
+    teller = Teller(desk, tmp_path / "source")
+    sandbox.faults(
+        rules=[
+            {"kind": "silence", "when": "after", "route": f"POST */{kind}"} for kind in ("files", "folders")
+        ]
+    )
+    teller.both(lambda root: (root / f"{DECOMPOSED} {SPACED}").mkdir())
+    teller.put(f"{DECOMPOSED} {SPACED}.txt", "made, and nobody said so")
+    sandbox.wait_for_silent_calls(2)
+    desk.mounted.kill()
+    sandbox.release()
+    desk.mounted = desk._mount(at=desk.path)
+    assert set(os.listdir(desk.path)) >= {
+        f"{DECOMPOSED} {SPACED}",
+        f"{DECOMPOSED} {SPACED}.txt",
+    }
+    teller.put(f"{DECOMPOSED} {SPACED}/inside.txt", "x")
+    teller.agree()
+    assert all(file.numbers == [1] for file in desk.files().values())
