@@ -356,12 +356,10 @@ class Outbox:
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
-        if self._view.change(inode) is not change:
+        if self._view.change(inode) is not change or isinstance(error, Superseded):
             log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             return
         match error:
-            case Superseded():
-                return
             case Blocked():
                 self._queue.fresh.discard(inode)
                 if self._view.change(error.by) is None and error.by not in self._queue.sending:
