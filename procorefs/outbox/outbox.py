@@ -265,7 +265,7 @@ class Outbox(Orders):
             return
         match reaction_to(error, change.attempts):
             case Reaction.LOOK_ANEW:
-                return
+                log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             case Reaction.WAIT_FOR_OTHER:
                 self._wait_for_other(change, error)
             case Reaction.WAIT_FOR_CHECK_IN:
