@@ -362,14 +362,7 @@ class Outbox:
             case Superseded():
                 return
             case Blocked():
-                self._queue.fresh.discard(inode)
-                if self._view.change(error.by) is None and error.by not in self._queue.sending:
-                    self._later(change, error, 1.0)
-                    self._queue.touched(inode)
-                else:
-                    self._queue.put(inode, None)
-                    self._queue.block(inode, error.by, str(error))
-                    self._recount(inode)
+                self._wait_behind(change, error)
             case CheckedOut():
                 self._later(change, error, CHECKED_OUT_S)
             case Refused():
@@ -401,6 +394,15 @@ class Outbox:
             self._settling.give_up_wishes(change, error.wishes, str(error))
         else:
             self._fail(change, error)
+
+    def _wait_behind(self, change: Change, error: Blocked) -> None:
+        self._queue.fresh.discard(change.inode)
+        if self._view.change(error.by) is None and error.by not in self._queue.sending:
+            self._later(change, error, 1.0)
+        else:
+            self._queue.put(change.inode, None)
+            self._queue.block(change.inode, error.by, str(error))
+            self._recount(change.inode)
 
     def _pause(self, error: ProcoreError) -> None:
         """It is nothing about this change: nobody else would get through either."""
