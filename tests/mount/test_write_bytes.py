@@ -168,7 +168,7 @@ def test_the_same_bytes_again_are_no_version(desk: Desk) -> None:
 
 def test_nothing_is_sent_while_somebody_writes(write_desk: Callable[..., Desk]) -> None:
     desk = write_desk("write_back=0")
-    with desk.counted() as calls, (desk.path / "log.txt").open("wb", buffering=0) as file:
+    with (desk.path / "log.txt").open("wb", buffering=0) as file, desk.counted() as calls:
         for number in range(3):
             file.write(b"line %d\n" % number)
             assert (desk.path / "log.txt").read_bytes().endswith(b"line %d\n" % number)
