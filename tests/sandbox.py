@@ -34,7 +34,7 @@ import trio
 from tests.openapi import description_path
 
 START_TIMEOUT_S = 30
-CONTROL_TIMEOUT_S = 15
+CONTROL_TIMEOUT_S = 60
 ROOT = Path(__file__).resolve().parent.parent
 
 

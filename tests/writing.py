@@ -28,7 +28,7 @@ from tests.sandbox import SandboxHandle
 COMMAND_TIMEOUT_S = 120.0
 AT_FDCWD = -100
 NOREPLACE, EXCHANGE = 1, 2
-SYNC_TIMEOUT_S = 20.0
+SYNC_TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)
