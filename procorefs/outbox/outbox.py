@@ -370,9 +370,9 @@ class Outbox:
                 self._note_refusal(change, error)
             case StagedIncomplete():
                 self._fail(change, error)
-            case NameTaken() if change.attempts < TRIES_FOR_NAME:
-                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
-            case UploadExpired() | UploadRefused() | Malformed() if change.attempts < MOST_TRIES:
+            case NameTaken() | UploadExpired() | UploadRefused() | Malformed() if (
+                change.attempts < _most_tries(error)
+            ):
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):
                 self._pause(error)
@@ -645,3 +645,7 @@ class Outbox:
                 found.append(item)
                 self._settling.dismiss(change)
         return found
+
+
+def _most_tries(error: Exception) -> int:
+    return TRIES_FOR_NAME if isinstance(error, NameTaken) else MOST_TRIES
