@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
-DEBIAN_TEST := redis-server
+DEBIAN_TEST := git libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 
 .PHONY: help setup demo test lint types unit bench install uninstall clean

@@ -83,6 +83,10 @@ class Mounted:
         """Announce a warning or error that the daemon may log."""
         self._expected.append(pattern)
 
+    def expect_warnings_of(self, other: "Mounted") -> None:
+        """Those that another mount of the same home announced."""
+        self._expected += other._expected
+
     @property
     def log(self) -> str:
         return "".join(file.read_text() for file in sorted((self.home.state / "logs").glob("*.log")))

@@ -6,6 +6,7 @@ desk.sync()                               everything is in Procore, without wait
 desk.assert_same(source)                  Procore has these folders and files, byte for byte, and nothing else
 """
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -25,6 +26,8 @@ from tests.mounting import Mounted
 from tests.sandbox import SandboxHandle
 
 COMMAND_TIMEOUT_S = 120.0
+AT_FDCWD = -100
+NOREPLACE, EXCHANGE = 1, 2
 SYNC_TIMEOUT_S = 20.0
 
 
@@ -84,8 +87,10 @@ class Desk:
         self.mount_again(*options)
 
     def mount_again(self, *options: str) -> None:
-        """Where it was."""
-        self.mounted = self._mount(*options, at=self.path)
+        """Where it was; what may stand in the log may stand there still."""
+        before = self.mounted
+        self.mounted = self._mount(*options, at=before.path)
+        self.mounted.expect_warnings_of(before)
 
     @property
     def path(self) -> Path:
@@ -211,6 +216,13 @@ def errno_name(attempt: Callable[[], object]) -> str:
     except OSError as error:
         return errno.errorcode[error.errno or 0]
     return ""
+
+
+def renameat2(source: Path, target: Path, flags: int) -> None:
+    """renameat2(2), with NOREPLACE or EXCHANGE."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags):
+        raise OSError(ctypes.get_errno(), "renameat2")
 
 
 def make_tree(root: Path, *, files: int, folders: int, largest_bytes: int = 200 << 10, seed: int = 1) -> Path:

@@ -184,6 +184,11 @@ class StagedFile:
                 raise StagedIncomplete(self.number, "is not on the disk any more") from None
         self._holders += 1
 
+    def hold_by(self, descriptor: int) -> None:
+        """The first `hold`, by a descriptor that is open already and belongs to the file from now on."""
+        self._fd = self._write_fd = descriptor
+        self._holders = 1
+
     def release(self) -> None:
         """Undo one `hold`."""
         self._holders -= 1

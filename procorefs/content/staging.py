@@ -70,8 +70,8 @@ class Staging:
         """What the files' sizes add up to, less what is still missing."""
         return self.room.used_bytes
 
-    def create(self, base: Version | None = None) -> StagedFile:
-        """A new file, empty or with the bytes of `base`, which are not fetched; nobody holds it.
+    def create(self, base: Version | None = None, *, held: bool = False) -> StagedFile:
+        """A new file, empty or with the bytes of `base`, which are not fetched; nobody holds it but, if so, the caller.
 
         Raises StagingFull, OSError.
         """
@@ -86,9 +86,12 @@ class Staging:
                 os.ftruncate(descriptor, base.size_bytes)
                 file.lay_over(base, base.size_bytes, ((0, base.size_bytes),))
         except OSError as error:
+            os.close(descriptor)
             file.delete()
             refuse(error)
-        finally:
+        if held:
+            file.hold_by(descriptor)
+        else:
             os.close(descriptor)
         return file
 

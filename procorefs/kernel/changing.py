@@ -85,6 +85,7 @@ class ChangingOperations(Operations):
             raise NotSupported("Procore has files and folders only")
         node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         self._edits.flushed(node.inode)
+        self._edits.left(node.inode)
         await self._went_through(node.inode, THROUGH_S)
         return attributes(self._node(node.inode), self._ownership)
 

@@ -59,6 +59,7 @@ class Drafts:
         self._writers: Counter[Inode] = Counter()
         self._parked: dict[int, StagedFile] = {}  # by number: the journal's, whom nobody is inside of
         self._trash: list[StagedFile] = []
+        self._taken = 0  # files of the trash that are just being deleted
         self.generation_ended: Callable[[], None] = lambda: None
         """Called when there is something in the trash."""
         self.will_overwrite: Callable[[Draft], None] = lambda _draft: None
@@ -105,13 +106,16 @@ class Drafts:
         return inode in self._drafts
 
     def begin(self, inode: Inode, base: Version | None) -> Draft:
-        """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull."""
-        draft = Draft(inode, self.staging.create(base))
+        """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull.
+
+        It is kept open, for somebody is about to enter; if nobody does, it is to be parked.
+        """
+        draft = Draft(inode, self.staging.create(base, held=True))
+        draft.is_held = True
         if base is not None:
             draft.flushed = draft.file.changed
             draft.clean = base.id
         self._drafts[inode] = draft
-        self._hold(draft)
         return draft
 
     def find(self, inode: Inode, record: StagedRecord | None) -> Draft | None:
@@ -128,7 +132,10 @@ class Drafts:
     def park(self, inode: Inode) -> None:
         """Forget a draft that nobody is inside of: the journal knows it, or its bytes are Procore's."""
         draft = self._drafts.get(inode)
-        if draft is None or draft.is_frozen or draft.is_changed or inode in self._inside:
+        if draft is None or inode in self._inside:
+            return
+        self._hold(draft)
+        if draft.is_frozen or draft.is_changed:
             return
         if draft.clean is not None:
             self.drop(inode)
@@ -260,7 +267,17 @@ class Drafts:
     def take_trash(self) -> list[StagedFile]:
         """Files to be deleted, once what made them superfluous is on disk."""
         trash, self._trash = self._trash, []
+        self._taken = len(trash)
         return trash
+
+    def trash_is_gone(self) -> None:
+        """What was taken last is deleted, or back."""
+        self._taken = 0
+
+    @property
+    def frees_soon(self) -> bool:
+        """Whether there is room that only waits for the disk to have the journal."""
+        return bool(self._trash) or self._taken > 0
 
 
 def _less(counter: Counter[Inode], inode: Inode) -> None:

@@ -94,6 +94,8 @@ class Durability:
             self._changed = changed | self._changed
             for file in trash:
                 self._drafts.discard(file)
+            self._drafts.trash_is_gone()
             raise
         for file in trash:
             file.delete()
+        self._drafts.trash_is_gone()

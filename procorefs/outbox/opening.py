@@ -11,12 +11,13 @@ from procorefs.config.options import MountOptions
 from procorefs.content.reader import ContentReader
 from procorefs.content.staging import Staging
 from procorefs.limiter import Priority
-from procorefs.outbox.carrier import Carrier, Rooms
+from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
-from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal, open_journal
+from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.naming import Naming
@@ -30,6 +31,7 @@ from procorefs.outbox.tally import Tally
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
+from procorefs.outbox.ways import Rooms
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.models import UserId

@@ -7,37 +7,22 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
-from procorefs.content.staging import StagedIncomplete, StagingFull
-from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.change import GONE, Change, Place, Stage
-from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
-from procorefs.outbox.edits import Edits, is_trace
-from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
-from procorefs.outbox.flights import Flights
-from procorefs.outbox.naming import Fate, Naming
-from procorefs.outbox.queue import Queue
-from procorefs.outbox.settling import Settling
-from procorefs.outbox.tally import Tally
+from procorefs.outbox.keeper import is_trace
+from procorefs.outbox.naming import Fate
+from procorefs.outbox.orders import AT_ONCE, Orders
+from procorefs.outbox.reactions import Reaction, is_foreseen, reaction_to
+from procorefs.outbox.standing import Transfer
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
-from procorefs.outbox.view import View
 from procorefs.procore.errors import (
-    CheckedOut,
-    LoginRefused,
-    Malformed,
-    NameTaken,
-    NotAuthorized,
     ProcoreError,
-    UploadExpired,
-    UploadRefused,
 )
 from procorefs.tree.nodes import Inode
-from procorefs.tree.store import DEEPEST, TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +32,6 @@ WORKERS = 8
 CHECKED_OUT_S = 15.0
 """Somebody else's check-out is looked at no more often than this."""
 
-AT_ONCE = 256
-"""Changes that are looked at before everybody else gets a turn: a hundred thousand may wait."""
-
 BUSY_EVERY = 20
 """Looking for busy folders takes no more than one part in so many of the time."""
 
@@ -57,78 +39,15 @@ LONGEST_PAUSE_S = 30.0
 PATIENCE_S = 60.0
 """A writer waits for room that something frees within this time."""
 
-MOST_TRIES = 8
-"""So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
-
-TRIES_FOR_NAME = 2
-"""A name that was refused as taken, and that nobody has when it is looked for, was just given up."""
-
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Bytes on their way, which may give way to others."""
-
-    change: Change
-    number: int | None
-    """Of the generation; None: they are fetched from another document first."""
-    scope: trio.CancelScope
-
-
-class Outbox:
+class Outbox(Orders):
     """Runs the workers; `run` must run. Answers face.Outbox."""
 
-    def __init__(
-        self,
-        *,
-        store: TreeStore,
-        view: View,
-        drafts: Drafts,
-        edits: Edits,
-        naming: Naming,
-        queue: Queue,
-        flights: Flights,
-        carrier: Carrier,
-        settling: Settling,
-        tally: Tally,
-        write_back_s: float,
-        is_listed: Callable[[], bool],
-        is_budget_closed: Callable[[], bool],
-        refused: Callable[[str, str], None],
-    ) -> None:
-        self._store = store
-        self._view = view
-        self._drafts = drafts
-        self._edits = edits
-        self._naming = naming
-        self._queue = queue
-        self._flights = flights
-        self._carrier = carrier
-        self._settling = settling
-        self._tally = tally
-        self._write_back_s = write_back_s
-        self._is_listed = is_listed
-        self._is_budget_closed = is_budget_closed
-        self._is_ending = False
-        self._refused = refused
-        self._hurried: dict[
-            Inode, float
-        ] = {}  # with the change's touched_at_s: later changes wait their time again
-        self._not_before: dict[Inode, float] = {}  # wall time
-        self._waiters: dict[Inode, list[trio.Event]] = {}
-        self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
-        self._transfers: dict[Inode, Transfer] = {}
-        self._busy: frozenset[Inode] = frozenset()
-        self._busy_until_s = -1.0  # trio's time: then it is looked for anew
-        self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
-        self._troubles = 0  # in a row
-        drafts.staging.room.can_free = self._can_free
-
-    # Running
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self._drafts.staging.room.can_free = self._can_free
         for change in self._view.changes():
             self._queue.touched(change.inode)
             self._recount(change.inode)
@@ -182,12 +101,9 @@ class Outbox:
         """There is no change any more."""
         self._queue.put(inode, None)
         self._hurried.pop(inode, None)
+        self._done.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
-
-    def _tell(self, inode: Inode) -> None:
-        for event in self._waiters.pop(inode, ()):
-            event.set()
 
     def _give_way(self, inode: Inode, change: Change | None) -> None:
         """Drop a transfer that nobody wants any more, or for newer bytes, unless that happened too often.
@@ -219,12 +135,6 @@ class Outbox:
             is_hurried=self._hurried.get(change.inode, -1.0) >= change.touched_at_s,
             not_before_s=self._not_before.get(change.inode, 0.0),
         )
-
-    def fate(self, change: Change) -> Fate:
-        """What becomes of a change by its names."""
-        if isinstance(change.place, Place):
-            return self._naming.fate(change.place, is_folder=change.is_folder)
-        return Fate.SENT
 
     def _is_folder_busy(self, change: Change) -> bool:
         """Whether something is being written in the folder that the document is to leave."""
@@ -259,8 +169,6 @@ class Outbox:
     def _folder_of(self, inode: Inode) -> Inode | None:
         step = self._view.parent(inode)
         return step[0] if step is not None else None
-
-    # Carrying out
 
     def _dispatch(self, nursery: trio.Nursery) -> bool:
         """Give work to the workers; True: there may be more that is due."""
@@ -318,6 +226,8 @@ class Outbox:
 
     async def _carry_out(self, inode: Inode, work: Callable[[Inode], Awaitable[None]]) -> None:
         change = self._view.change(inode)
+        self._begun += 1
+        begun = self._begun
         error: Exception | None = None
         scope = trio.CancelScope()
         try:
@@ -339,6 +249,7 @@ class Outbox:
             error = Superseded()
         if error is None:
             self._tally.got_through()
+            self._done[inode] = begun
             self._troubles, self._paused_until_s = 0, 0.0
             self._not_before.pop(inode, None)
         else:
@@ -352,41 +263,42 @@ class Outbox:
         if self._view.change(inode) is not change:
             log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             return
-        match error:
-            case Superseded():
-                return
-            case Blocked():
-                self._queue.fresh.discard(inode)
-                if self._view.change(error.by) is None and error.by not in self._queue.sending:
-                    self._later(change, error, 1.0)
-                    self._queue.touched(inode)
-                else:
-                    self._queue.put(inode, None)
-                    self._queue.block(inode, error.by, str(error))
-                    self._recount(inode)
-            case CheckedOut():
+        match reaction_to(error, change.attempts):
+            case Reaction.LOOK_ANEW:
+                log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
+            case Reaction.WAIT_FOR_OTHER:
+                self._wait_for_other(change, error)
+            case Reaction.WAIT_FOR_CHECK_IN:
                 self._later(change, error, CHECKED_OUT_S)
-            case Refused():
-                self._note_refusal(change, error)
-            case StagedIncomplete():
-                self._fail(change, error)
-            case NameTaken() | UploadExpired() | UploadRefused() | Malformed() if (
-                change.attempts < _most_tries(error)
-            ):
-                self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
-            case ProcoreError() if error.passing or isinstance(error, NotAuthorized | LoginRefused):
+            case Reaction.TAKE_BACK:
+                self._take_back(change, error)
+            case Reaction.PAUSE:
                 self._pause(error)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
-            case ProcoreError():
-                self._fail(change, error)
-            case StagingFull() | OSError() | sqlite3.Error():
-                log.error("%s waits: %s", self._view.path(inode), error)
+            case Reaction.TRY_AGAIN:
+                if not isinstance(error, ProcoreError):
+                    log.error("%s waits: %s", self._view.path(inode), error)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
-            case _:
-                log.error("%s can't be sent, in an unforeseen way", self._view.path(inode), exc_info=error)
+            case Reaction.FAIL:
+                if not is_foreseen(error):
+                    path = self._view.path(inode)
+                    log.error("%s can't be sent, in an unforeseen way", path, exc_info=error)
                 self._fail(change, error)
 
-    def _note_refusal(self, change: Change, error: Refused) -> None:
+    def _wait_for_other(self, change: Change, error: Exception) -> None:
+        assert isinstance(error, Blocked)
+        inode = change.inode
+        self._queue.fresh.discard(inode)
+        if self._view.change(error.by) is None and error.by not in self._queue.sending:
+            self._later(change, error, 1.0)
+            self._queue.touched(inode)
+        else:
+            self._queue.put(inode, None)
+            self._queue.block(inode, error.by, str(error))
+            self._recount(inode)
+
+    def _take_back(self, change: Change, error: Exception) -> None:
+        assert isinstance(error, Refused)
         if error.take_back and change.document is not None:
             self._tell_of(change, error)
             self._settling.give_back(change, str(error))
@@ -396,7 +308,7 @@ class Outbox:
         else:
             self._fail(change, error)
 
-    def _pause(self, error: ProcoreError) -> None:
+    def _pause(self, error: Exception) -> None:
         """It is nothing about this change: nobody else would get through either."""
         self._tally.trouble = str(error)
         if trio.current_time() < self._paused_until_s:
@@ -438,214 +350,4 @@ class Outbox:
         if self._queue.sending and self._is_budget_closed():
             self._drafts.staging.room.progress()  # calls are paced over the hour: waiting for one is no standstill
         soon_s = trio.current_time() + PATIENCE_S
-        return bool(self._queue.sending) or self._queue.next_due_s() < soon_s
-
-    # How things stand
-
-    def _bytes_of(self, change: Change | None) -> int:
-        return change.staged.size_bytes if change is not None and change.staged is not None else 0
-
-    def _item_state(self, change: Change | None) -> str | None:
-        """The state of face.py; None: it does not count."""
-        fate = self.fate(change) if change is not None else Fate.LOCAL
-        if change is None or fate is Fate.LOCAL:
-            return None
-        if change.inode in self._queue.sending:
-            return "uploading"
-        if change.stage is Stage.FAILED:
-            return "failed"
-        if change.stage is Stage.INCOMPLETE:
-            return "incomplete"
-        if self._is_stuck_behind(change.inode):
-            return "failed"
-        if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
-            return "checked_out"
-        if change.place is not GONE and fate is Fate.HELD:
-            return "held"
-        if change.is_idle:
-            return None
-        return "pending"
-
-    def _is_stuck_behind(self, inode: Inode) -> bool:
-        """Whether it waits for something that was refused for good."""
-        at, steps = inode, 0
-        while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
-            at, steps = waiting.by, steps + 1
-        change = self._view.change(at) if at != inode else None
-        return change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE)
-
-    def _recount(self, inode: Inode) -> None:
-        change = self._view.change(inode)
-        self._tally.count(inode, self._item_state(change), self._bytes_of(change))
-        self._tell(inode)
-
-    def state_of(self, inode: Inode) -> tuple[str, str]:
-        """The state of a file for people, and why; `clean` when nothing waits."""
-        change = self._view.change(inode)
-        draft = self._drafts.get(inode)
-        if draft is not None and draft.is_changed:
-            return "dirty", ""
-        state = self._item_state(change)
-        if change is None or state is None:
-            return "clean", ""
-        if change.stage is Stage.OPEN:
-            return "dirty", ""
-        return state, self._reason(change)
-
-    def _reason(self, change: Change) -> str:
-        waiting = self._queue.blocked.get(change.inode)
-        if change.stage is Stage.INCOMPLETE:
-            return change.error or "its writer was cut off before it had closed the file"
-        return change.error or change.refused or (waiting.why if waiting is not None else "")
-
-    def counts(self) -> Counts:
-        self._count_new()
-        return self._tally.counts()
-
-    def _count_new(self) -> None:
-        """Count what was not looked at yet."""
-        for inode in self._queue.fresh:
-            if not self._tally.has(inode):
-                change = self._view.change(inode)
-                self._tally.count(inode, self._item_state(change), self._bytes_of(change))
-
-    def _items(self) -> Iterator[tuple[Change, Item]]:
-        for change in self._view.changes():
-            item = self._item(change)
-            if item is not None:
-                yield change, item
-
-    def _item(self, change: Change | None) -> Item | None:
-        state = self._item_state(change)
-        if change is None or state is None:
-            return None
-        since_s = change.failed_at_s if state == "failed" else change.touched_at_s
-        return Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
-
-    def _path(self, change: Change) -> str:
-        """Where it shows; of what is to go, where it was."""
-        if is_trace(change) and change.asked is not None:
-            return f"{self._view.path(change.asked.place.folder)}/{change.asked.place.name}".lstrip("/")
-        if change.place is GONE:
-            return self._store.path(change.inode)
-        return self._view.path(change.inode)
-
-    def stuck(self) -> list[Item]:
-        items = (self._item(self._view.change(inode)) for inode in self._tally.inodes(STUCK))
-        stuck = [item for item in items if item is not None and item.state in STUCK]
-        return sorted(stuck, key=lambda item: item.since)
-
-    def waiting(self, below: Sequence[str]) -> list[Item]:
-        return [item for _, item in self._items() if is_at_or_below(item.path, below)]
-
-    # What people want
-
-    def hurry(self, below: Sequence[str]) -> None:
-        self._count_new()
-        is_all = any(not folder for folder in below)
-        for inode in self._tally.inodes(("pending", "checked_out")):
-            change = self._view.change(inode)
-            is_hurried = inode in self._hurried and inode not in self._not_before
-            if (
-                change is not None
-                and not is_hurried
-                and (is_all or is_at_or_below(self._path(change), below))
-            ):
-                self.hurry_one(inode)
-
-    def hurry_one(self, inode: Inode) -> None:
-        """Let a change go without waiting its time."""
-        change = self._view.change(inode)
-        if change is not None:
-            self._hurried[inode] = change.touched_at_s
-        self._not_before.pop(inode, None)
-        self._outcomes.pop(inode, None)  # who has it checked out may have checked it in
-        self._queue.touched(inode)
-
-    async def settled(self, below: Sequence[str]) -> list[Item]:
-        for inode in self._drafts.written:
-            if is_at_or_below(self._view.path(inode), below):
-                self._edits.flushed(inode)
-        wanted = []
-        for number, (change, item) in enumerate(self._items()):
-            if is_at_or_below(item.path, below):
-                wanted.append(change.inode)
-                if item.state in ("pending", "checked_out"):
-                    self.hurry_one(change.inode)
-            if number % AT_ONCE == AT_ONCE - 1:
-                await trio.lowlevel.checkpoint()
-        for inode in wanted:
-            await self._quiet(inode)
-        strays, self._edits.strays = self._edits.strays, []
-        for inode in strays:
-            self.hurry_one(inode)
-            await self._quiet(inode)
-        left = (self._item(self._view.change(inode)) for inode in {*wanted, *strays})
-        return [item for item in left if item is not None]
-
-    async def _quiet(self, inode: Inode) -> None:
-        while self._moves(inode):
-            await self._news_of(inode)
-
-    def _moves(self, inode: Inode) -> bool:
-        """Whether it gets on by itself."""
-        change = self._view.change(inode)
-        if change is None or change.stage is Stage.OPEN:
-            return False
-        waiting = self._queue.blocked.get(inode)
-        if waiting is not None and waiting.by != inode and self._view.change(waiting.by) is not None:
-            return self._moves(waiting.by)
-        return self._item_state(change) in ("pending", "uploading")
-
-    async def _news_of(self, inode: Inode) -> None:
-        event = trio.Event()
-        self._waiters.setdefault(inode, []).append(event)
-        with trio.move_on_after(1.0):
-            await event.wait()
-
-    async def reached(self, inode: Inode) -> None:
-        """Wait until what is wanted of an inode now is in Procore; raises why it is not, once that is known."""
-        self._outcomes.pop(inode, None)
-        self.hurry_one(inode)
-        while self._moves(inode):
-            await self._news_of(inode)
-        change = self._view.change(inode)
-        if change is None or change.is_idle:
-            return
-        error = self._outcomes.get(inode)
-        if error is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
-            raise error
-
-    def retry(self, below: Sequence[str]) -> list[Item]:
-        found = []
-        for change, item in list(self._items()):
-            if item.state in ("failed", "incomplete", "checked_out") and is_at_or_below(item.path, below):
-                found.append(item)
-                self._retry(change)
-        return found
-
-    def _retry(self, change: Change) -> None:
-        if change.is_idle:  # a refused removal that was taken back: there is nothing left to do
-            self._edits.settle(change)
-            return
-        change.stage = Stage.PENDING
-        change.touch()
-        if change.upload is not None and not change.upload.is_used:
-            change.upload = None
-        self._edits.note(change)
-        self.hurry_one(change.inode)
-
-    def discard(self, below: Sequence[str]) -> list[Item]:
-        found = []
-        for change, item in list(self._items()):
-            is_free = item.state in ("failed", "incomplete", "held") and not self._drafts.is_open(
-                change.inode
-            )
-            if is_free and is_at_or_below(item.path, below):
-                found.append(item)
-                self._settling.dismiss(change)
-        return found
-
-
-def _most_tries(error: Exception) -> int:
-    return TRIES_FOR_NAME if isinstance(error, NameTaken) else MOST_TRIES
+        return self._drafts.frees_soon or bool(self._queue.sending) or self._queue.next_due_s() < soon_s

@@ -302,8 +302,15 @@ def test_somebody_else_meanwhile(write_desk: Callable[..., Desk], deed: str) -> 
             assert (place, found.id) == ("theirs/plan.dwg", before.id)
 
 
-@pytest.mark.parametrize("deed", ["new file", "newer version", "new file deep below"])
-@pytest.mark.parametrize("how", ["rm -rf", "rsync --delete"])
+@pytest.mark.parametrize(
+    ("how", "deed"),
+    [
+        ("rm -rf", "new file"),
+        ("rm -rf", "newer version"),
+        ("rm -rf", "new file deep below"),
+        ("rsync --delete", "newer version"),
+    ],
+)
 def test_a_colleagues_work_in_a_folder_that_is_removed_here(
     write_desk: Callable[..., Desk], tmp_path: Path, deed: str, how: str
 ) -> None:

@@ -1,24 +1,14 @@
 """Renaming, removing and names that stay here: what programs see at once, and what it costs in Procore."""
 
-import ctypes
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.mounting import wait_until
 from tests.sandbox import SandboxHandle
-from tests.writing import Desk, InProcore, errno_name, run, sha256
-
-NOREPLACE, EXCHANGE = 1, 2
-
-
-def renameat2(source: Path, target: Path, flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), flags):
-        raise OSError(ctypes.get_errno(), "renameat2")
+from tests.writing import EXCHANGE, NOREPLACE, Desk, InProcore, errno_name, renameat2, run, sha256
 
 
 def fill(sandbox: SandboxHandle) -> None:

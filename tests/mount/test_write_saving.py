@@ -109,7 +109,8 @@ def gio_with_backup(file: Path, new: Path) -> None:
 
 def vim(*options: str) -> Save:
     def save(file: Path, new: Path) -> None:
-        words = [word for option in options for word in ("--cmd", f"set {option}")]
+        given = (*options, "backupskip=")  # which has /tmp in it
+        words = [word for option in given for word in ("--cmd", f"set {option}")]
         substitute = "%s/old content/new content, and longer/"
         run("vim", "-u", "NONE", "-N", "-es", *words, "-c", substitute, "-c", "wq", file)
 
@@ -250,6 +251,7 @@ def test_every_way_to_save_is_one_version(
         except AssertionError as error:
             wrong[name] = str(error).splitlines()[0]
     assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
-    assert desk.binned() == []
+    # Without any waiting the copy that vim makes for a backup is sent, and then deleted, like any other file.
+    assert set(desk.binned()) <= ({"plan.txt~"} if write_back == "0" else set())
     if write_back != "0":
         assert calls.uploads == len(SAVES), calls.other  # flock(2) of some programs costs calls as well

@@ -11,8 +11,9 @@ from procorefs.config.options import MountOptions
 from procorefs.content.staging import Staging
 from procorefs.outbox.change import Change
 from procorefs.outbox.drafts import Draft
-from procorefs.outbox.edits import Edits, Neighbours
+from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
+from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.opening import JOURNAL, STAGING, Base, open_base
 from procorefs.procore.models import Document, FolderListing
 from procorefs.tree.nodes import ROOT, Inode, Kept

@@ -1,4 +1,4 @@
-"""Custom fields are asked for when somebody needs them, remembered over mounts, and asked for anew when they are old."""
+"""Custom fields: asked for when somebody needs them, remembered over mounts, asked for anew when they are old."""
 
 from collections import Counter
 from collections.abc import AsyncIterator

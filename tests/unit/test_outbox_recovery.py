@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,12 +127,17 @@ class Boots:
     """The machine's boot id, as a test sets it."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._path = path
+        self.path = path
         monkeypatch.setattr(recovery, "BOOT_ID", path)
         self.boot("first")
 
     def boot(self, number: str) -> None:
-        self._path.write_text(f"{number}\n")
+        self.path.write_text(f"{number}\n")
+
+
+def start_and_end(directory: Path) -> None:
+    with room_in(directory):
+        pass
 
 
 @pytest.fixture
@@ -175,9 +180,11 @@ async def test_killed_in_the_recovery_from_a_power_cut(
     def die(_self: Journal, _change: object) -> None:
         raise OSError("killed")
 
-    with monkeypatch.context() as dying, pytest.raises(OSError, match="killed"), ExitStack() as stack:
-        dying.setattr(Journal, "put", die)
-        stack.enter_context(room_in(tmp_path))
+    monkeypatch.setattr(Journal, "put", die)
+    with pytest.raises(OSError, match="killed"):
+        start_and_end(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(recovery, "BOOT_ID", boots.path)
     with room_in(tmp_path) as room:
         assert [room.change(inode).stage for inode in inodes] == [Stage.INCOMPLETE] * 2
 

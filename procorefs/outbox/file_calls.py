@@ -1,0 +1,280 @@
+"""The calls for files: bytes to the storage first, then one call with all that becomes different.
+
+An answer that was lost is looked into before anything is repeated: nothing is doubled, and no colleague's is taken.
+"""
+
+import logging
+
+import msgspec
+import trio
+
+from procorefs.content.staging import StagedFile
+from procorefs.limiter import Priority
+from procorefs.outbox.change import GONE, Change, Place, Upload, Wishes
+from procorefs.outbox.namesakes import Likeness
+from procorefs.outbox.verdicts import Refused, Superseded
+from procorefs.outbox.ways import Ways, given, goes_out_of_sight
+from procorefs.procore.changes import FileChange
+from procorefs.procore.errors import (
+    CheckedOut,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NameTaken,
+    NotFound,
+    ProcoreError,
+    UploadRefused,
+)
+from procorefs.procore.models import Document
+from procorefs.tree.rows import Known
+
+log = logging.getLogger(__name__)
+
+
+class FileCalls(Ways):
+    """Makes and changes files, and their versions."""
+
+    async def _file(self, change: Change, known: Known | None) -> None:
+        if change.document is not None and known is None:
+            self._settling.vanished(change)
+            return
+        target = self._target(change, known)
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
+        if known is not None:
+            self._settling.forgo(change, known)
+        if known is not None and goes_out_of_sight(change):
+            await self._tags(change)
+        if change.has_bytes:
+            await self._bytes(change)
+        elif known is not None and (target is not None or change.wishes.has_fields):
+            await self._update(change, known, None)
+        elif change.wishes.tags is not msgspec.UNSET:
+            await self._tags(change)
+        elif known is not None:
+            self._settling.is_in_place(change)
+        else:
+            raise Refused("its bytes are not there any more: write it anew")
+
+    async def _bytes(self, change: Change) -> None:
+        """Bring the bytes to the storage and make a version of them."""
+        if change.borrowed is not None:
+            await self._settling.fetch_borrowed(change)
+        file = self._settling.freeze(change)
+        if file is None:
+            return
+        try:
+            await file.still()
+            await file.complete()
+            is_known = await self._settling.is_known(change, file)
+            self._check_wanted(change, file)
+            if is_known:
+                self._settling.nothing_new(change, file)
+                return
+            upload = await self._uploader.store(change, file, self._name(change))
+            await trio.lowlevel.checkpoint_if_cancelled()  # no cancellation is left for the last call
+            self._check_wanted(change, file)
+            if change.upload is not upload:
+                raise Superseded  # it changed hands
+            known = self._known(change)
+            if change.document is not None and known is None:
+                self._settling.vanished(change)
+                return
+            if change.place is GONE:
+                return
+            await self._make_version(change, known, upload, file)
+        finally:
+            self._settling.thaw(change, file)
+
+    def _check_wanted(self, change: Change, file: StagedFile) -> None:
+        """Raises Superseded when none are wanted any more, or newer ones, unless it gave way to such too often."""
+        if not self._settling.is_current(change) or change.staged is None:
+            raise Superseded
+        if change.staged.number != file.number and change.gives_way:
+            raise Superseded
+
+    def _name(self, change: Change) -> str:
+        if isinstance(change.place, Place):
+            return change.place.name
+        known = self._known(change)
+        return known.name if known is not None else "file"
+
+    async def _make_version(
+        self, change: Change, known: Known | None, upload: Upload, file: StagedFile
+    ) -> None:
+        target = self._target(change, known)
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
+        if not upload.is_used:
+            upload.is_used = True
+            upload.before = known.node.version.id if known is not None and known.node.version else None
+            self._edits.note(change)
+            is_repeat = False
+        else:
+            is_repeat = True
+        if known is None and target is not None:
+            await self._create(change, target, upload, file, is_repeat=is_repeat)
+        elif known is not None:
+            await self._update(change, known, (upload, file), is_repeat=is_repeat)
+
+    async def _create(
+        self, change: Change, target: Place, upload: Upload, file: StagedFile, *, is_repeat: bool
+    ) -> None:
+        wishes = self._taken_along(change, is_alone=False)
+        fields = FileChange(
+            description=wishes.description,
+            tracked=wishes.tracked,
+            private=wishes.private,
+            custom_fields=given(wishes.custom_fields),
+        )
+        with self._own.call() as asked:
+            try:
+                folder_id = self._folder_id(target.folder)
+                self._edits.will_ask(change, target, file.size_bytes, upload.sha256)
+                with self._flights.of(change.inode, None, target):
+                    document = await self._changes.create_file(folder_id, target.name, upload.uuid, fields)
+                self._settling.is_bare(document)
+            except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
+                if not is_repeat:
+                    upload.is_used, change.asked = False, None  # the name is taken, or the folder is gone
+                self._edits.note(change)
+                if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                if not is_repeat and not isinstance(error, NameTaken | UploadRefused | Gone):
+                    raise self._refusal(change, error, wishes, is_alone=False) from error
+                found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
+                if found is None:
+                    return
+                document, wishes = found, Wishes()
+            document = await self._with_version(document)
+            self._settling.arrived(
+                change,
+                document,
+                target.folder,
+                asked=asked,
+                wishes=wishes,
+                target=target,
+                sent=(upload, file),
+                is_new=True,
+            )
+
+    async def _after_refusal(
+        self, change: Change, target: Place, upload: Upload, error: ProcoreError, *, is_repeat: bool
+    ) -> Document | None:
+        """What to make of a refused creation: our own earlier one, or a colleague's document, or a used upload."""
+        namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+        if is_repeat and namesake is not None:
+            theirs = await self._with_version(namesake.document)
+            if await self._verifier.is_ours(theirs, upload, change):
+                return theirs
+        upload.is_used = False
+        self._edits.note(change)
+        is_theirs = namesake is not None and namesake.likeness is Likeness.SAME
+        if not isinstance(error, NameTaken | Forbidden) and not is_theirs:
+            self._settling.begin_anew(
+                change
+            )  # should something else have been refused, that is said next time
+            raise _upload_refused(error)
+        if namesake is None or isinstance(error, Forbidden):
+            raise error
+        self._namesakes.check_joinable(change, target, namesake, error)
+        log.warning(
+            "%s was made by somebody else while ours waited: ours becomes its next version.",
+            self._view.path(change.inode),
+        )
+        if not isinstance(error, NameTaken):
+            self._settling.begin_anew(change)
+        with self._own.call() as asked:
+            self._settling.found(namesake.document, target.folder, change, asked=asked)
+        return None
+
+    async def _update(
+        self,
+        change: Change,
+        known: Known,
+        sent: tuple[Upload, StagedFile] | None,
+        *,
+        is_repeat: bool = False,
+    ) -> None:
+        document_id = change.document
+        assert document_id is not None
+        target = self._target(change, known)
+        is_alone = target is None and sent is None
+        wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
+        fields = FileChange(
+            parent_id=parent_id,
+            name=name,
+            upload_uuid=sent[0].uuid if sent is not None else msgspec.UNSET,
+            description=wishes.description,
+            tracked=wishes.tracked,
+            private=wishes.private,
+            custom_fields=given(wishes.custom_fields),
+        )
+        if sent is not None:
+            self._settling.note_colleague(change, known, sent[1])
+        with self._own.call() as asked:
+            try:
+                with self._flights.of(change.inode, document_id, target):
+                    document = await self._changes.update_file(document_id, fields)
+            except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
+                found = await self._look_after(change, known, sent, error, asked=asked, is_repeat=is_repeat)
+                if found is None:
+                    if sent is not None:
+                        sent[0].is_used = False
+                    if wishes:
+                        raise self._refusal(change, error, wishes, is_alone=is_alone) from error
+                    await self._refused_move(change, known, target, error)
+                # The earlier call may have carried other wishes, or have been meant for another place.
+                document, wishes, target = found, Wishes(), None
+            if sent is not None:
+                document = await self._with_version(document)
+            parent = self._now_in(document, target, known)
+            self._settling.arrived(
+                change, document, parent, asked=asked, wishes=wishes, target=target, sent=sent
+            )
+
+    async def _look_after(
+        self,
+        change: Change,
+        known: Known,
+        sent: tuple[Upload, StagedFile] | None,
+        error: ProcoreError,
+        *,
+        asked: int,
+        is_repeat: bool,
+    ) -> Document | None:
+        """After a refused PATCH: the document, if an earlier call had brought its bytes; None: the refusal stands.
+
+        Raises Superseded when the document is gone, and UploadRefused when the bytes are to be sent anew.
+        """
+        if isinstance(error, CheckedOut):
+            raise error
+        is_about_bytes = sent is not None and isinstance(error, UploadRefused | NotFound | Gone)
+        if not (is_repeat or is_about_bytes or isinstance(error, NotFound)):
+            return None
+        document = await self._look(known)
+        if document is None:
+            self._settling.removed_in_procore(known.node, asked=asked)
+            raise Superseded
+        if sent is None:
+            return None
+        if is_repeat and await self._verifier.is_ours(document, sent[0], change):
+            return document
+        if isinstance(error, NameTaken | Forbidden):
+            return None
+        self._settling.begin_anew(change)
+        raise _upload_refused(error)
+
+    async def _with_version(self, document: Document) -> Document:
+        """The same; an answer need not say which version it has."""
+        if document.version is not None:
+            return document
+        return await self._client.file(document.id, priority=Priority.WRITING)
+
+
+def _upload_refused(error: ProcoreError) -> UploadRefused:
+    return UploadRefused(str(error), status=error.status, answer=error.answer)

@@ -1,0 +1,114 @@
+"""The calls for folders: one to make it, one for all that becomes different."""
+
+import msgspec
+
+from procorefs.outbox.change import Change, Place, Wishes
+from procorefs.outbox.namesakes import is_no_older
+from procorefs.outbox.ways import Ways, given, goes_out_of_sight
+from procorefs.procore.changes import FolderChange
+from procorefs.procore.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NameTaken,
+    NotFound,
+)
+from procorefs.procore.models import Document, DocumentId
+from procorefs.tree.rows import Known
+
+
+class FolderCalls(Ways):
+    """Makes and changes folders."""
+
+    async def _folder(self, change: Change, known: Known | None) -> None:
+        if change.document is not None and known is None:
+            self._settling.vanished(change)
+            return
+        target = self._target(change, known)
+        self._check_way(change, target)
+        if target is not None and known is None and self._join_colleague(change, target):
+            return
+        if known is not None:
+            self._settling.forgo(change, known)
+        if known is not None and goes_out_of_sight(change):
+            await self._tags(change)
+        if known is None and target is not None:
+            await self._make_folder(change, target)
+        elif known is not None and (target is not None or change.wishes.has_fields):
+            await self._change_folder(change, known, target)
+        elif change.wishes.tags is not msgspec.UNSET:
+            await self._tags(change)
+        else:
+            self._settling.is_in_place(change)
+
+    async def _make_folder(self, change: Change, target: Place) -> None:
+        wishes = self._taken_along(change, is_alone=False)
+        fields = FolderChange(
+            tracked=wishes.tracked, private=wishes.private, custom_fields=given(wishes.custom_fields)
+        )
+        with self._own.call() as asked:
+            try:
+                folder_id, may_be_made = self._folder_id(target.folder), change.asked is not None
+                self._edits.will_ask(change, target)
+                with self._flights.of(change.inode, None, target):
+                    document = await self._changes.create_folder(folder_id, target.name, fields)
+                self._settling.is_bare(document)
+            except NameTaken as error:
+                document, wishes = (
+                    await self._same_folder(change, target, error, may_be_made=may_be_made),
+                    Wishes(),
+                )
+            except (NotFound, Forbidden, Invalid) as error:
+                change.asked = None
+                if not isinstance(error, Forbidden):
+                    await self._look_at_folder(target.folder, error)
+                raise self._refusal(change, error, wishes, is_alone=False) from error
+            self._settling.arrived(
+                change, document, target.folder, asked=asked, wishes=wishes, target=target, is_new=True
+            )
+
+    async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
+        is_alone = target is None
+        wishes = self._taken_along(change, is_alone=is_alone)
+        parent_id, name = self._moved(known, target)
+        fields = FolderChange(
+            parent_id=parent_id,
+            name=name,
+            tracked=wishes.tracked,
+            private=wishes.private,
+            custom_fields=given(wishes.custom_fields),
+        )
+        with self._own.call() as asked:
+            try:
+                with self._flights.of(change.inode, change.document, target):
+                    document = await self._changes.update_folder(
+                        known.node.document_id or DocumentId(0), fields
+                    )
+            except NotFound as error:
+                if await self._look(known) is None:
+                    self._settling.removed_in_procore(known.node, asked=asked)
+                    return
+                await self._refused_move(change, known, target, error)
+            except (Forbidden, Invalid, Conflict) as error:
+                if wishes:
+                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
+                await self._refused_move(change, known, target, error)
+            parent = self._now_in(document, target, known)
+            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, target=target)
+
+    async def _same_folder(
+        self, change: Change, target: Place, error: NameTaken, *, may_be_made: bool
+    ) -> Document:
+        """The folder that is there already, of ours or a colleague's making. Raises Refused, Blocked.
+
+        `may_be_made`: an earlier call of ours was not answered.
+        """
+        namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+        if not may_be_made:
+            change.asked = None
+            self._edits.note(change)
+        if namesake is None:
+            raise error
+        if not (may_be_made and is_no_older(namesake.document, change)):
+            self._namesakes.check_joinable(change, target, namesake, error)
+        return namesake.document

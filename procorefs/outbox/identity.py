@@ -1,0 +1,215 @@
+"""Which document of Procore's an inode is: identity follows the name.
+
+A file that is renamed onto another takes over that one's document, and one that is made under a name whose document has
+just been removed or renamed away does the same: what copy tools and programs do when they save becomes a new version,
+and the document's id, tags, history and permissions stay.
+"""
+
+import time
+
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
+from procorefs.outbox.keeper import Keeper
+from procorefs.outbox.wishing import over
+from procorefs.procore.models import Document, DocumentId
+from procorefs.tree.nodes import ROOT, Inode, Node
+
+
+class Identity(Keeper):
+    """Hands documents on."""
+
+    def _inherit(self, change: Change) -> None:
+        """A file without a document takes over that of its name, if it was just removed or renamed away here."""
+        if change.document is not None:
+            return
+        departed = self._departed(change)
+        if departed is None or departed.document is None:
+            return
+        document, lent = departed.document, self._store.by_inode(departed.inode)
+        if departed.place is GONE:
+            if departed.lends_to is not None:
+                return  # its bytes are on their way to another name; it goes after that
+            self._forget(departed)
+        else:
+            if not departed.has_bytes and lent is not None:
+                departed.borrowed = lent.version
+            change.wishes = over(change.wishes, departed.wishes)
+            departed.document, departed.upload = None, None
+            self._write(departed)
+        self._inherit_document(change, document)
+
+    def _departed(self, change: Change) -> Change | None:
+        """The change of the document that Procore has at the place, and that is to leave it."""
+        if not isinstance(change.place, Place):
+            return None
+        node = self._store.child(change.place.folder, change.place.shown)
+        if node is None or node.kind is not change.kind or node.inode == change.inode:
+            return None
+        departed = self._view.change(node.inode)
+        if departed is None or departed.place is FOLLOW or self._neighbours.flights.moves(node.inode):
+            return None
+        return departed if departed.place is GONE or not change.is_folder else None
+
+    def _take_over(self, change: Change, source: Node, target: Node) -> None:
+        """The source becomes what the target was in Procore; the target goes, but for those inside."""
+        theirs = self._view.change(target.inode)
+        document = theirs.document if theirs is not None else target.document_id
+        if source.is_folder or document is None:
+            self._remove(target)
+            return
+        self._give_up_document(change, source)
+        self._journal.attributed.drop_all(target.inode)
+        if theirs is not None:
+            change.wishes = over(change.wishes, theirs.wishes)
+            self._forget(theirs)
+        else:
+            self._let_bytes_go(target.inode, None)
+        self._inherit_document(change, document)
+
+    def _give_up_document(self, change: Change, source: Node) -> None:
+        """The source's own document, if it has one, is to go, once its bytes were fetched from it."""
+        if change.document is None:
+            return
+        lender = Change(
+            self._reserve(),
+            change.kind,
+            GONE,
+            document=change.document,
+            seen=source.version,
+            created_at_s=time.time(),
+            touched_at_s=time.time(),
+        )
+        if not change.has_bytes:
+            change.borrowed = source.version
+            lender.lends_to = change.inode
+        with self._store.transaction():
+            self._own.claim(change.document, lender.inode)
+        change.document, change.upload = None, None
+        self._view.lay(lender)
+        self._write(lender)
+
+    def _inherit_document(self, change: Change, document: DocumentId) -> None:
+        self._shed(change)
+        with self._store.transaction():
+            self._own.claim(document, change.inode)
+        change.document = document
+        if change.upload is not None and change.upload.is_used:
+            change.upload = None  # the storage's bytes may be used once, for any document
+
+    def _become_gone(self, change: Change) -> None:
+        """The document is to go; what was written to it here is not wanted any more."""
+        self._replace(change, GONE)
+        staged = change.staged
+        change.staged, change.borrowed, change.upload = None, None, None
+        change.wishes = Wishes()
+        change.stage = Stage.PENDING
+        change.touch()
+        self._write(change)
+        self._let_bytes_go(change.inode, staged)
+
+    def _remove(self, node: Node) -> None:
+        change = self._engage(node)
+        with self._moment():
+            if change.document is None and not self._neighbours.flights.makes(node.inode):
+                self._forget(change)
+            else:
+                change.seen = node.version
+                self._become_gone(change)
+
+    def pass_on(self, change: Change) -> bool:
+        """Give the document of a removed file to who has been made under its name meanwhile; False: nobody was."""
+        known = self._store.known(change.document) if change.document is not None else None
+        if known is None or known.node.parent is None:
+            return False
+        newcomer = self._view.child(known.node.parent, known.node.shown)
+        theirs = self._view.change(newcomer.inode) if newcomer is not None else None
+        if theirs is None or theirs.document is not None or theirs.kind is not change.kind:
+            return False
+        with self._moment():
+            self._inherit(theirs)
+            self.follow_if_there(theirs)
+            self._write(theirs)
+        return theirs.document is not None
+
+    def take_trace(self, trace: Change, node: Node) -> None:
+        """The trace has led to a document of ours: it is to go, if nobody was made under its name meanwhile."""
+        assert node.document_id is not None
+        assert trace.asked is not None
+        self._traces.pop(trace.asked.place, None)
+        with self._store.transaction():
+            self._own.claim(node.document_id, trace.inode)
+        trace.document, trace.asked, trace.seen = node.document_id, None, node.version
+        self._write(trace)
+        self.pass_on(trace)
+
+    def take_stray(self, document: Document, parent: Inode, *, asked: int) -> None:
+        """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
+        now_s = time.time()
+        change = Change(
+            self._reserve(),
+            document.kind,
+            GONE,
+            document=document.id,
+            seen=document.version,
+            created_at_s=now_s,
+            touched_at_s=now_s,
+        )
+        self._own.put(document, change.inode, parent, None, asked=asked)
+        self._view.lay(change)
+        self._write(change)
+        if not self.pass_on(change):
+            self.strays.append(change.inode)
+
+    def follow_if_there(self, change: Change) -> None:
+        """A change whose place is where Procore has the document needs none of its own."""
+        if change.document is None or not isinstance(change.place, Place):
+            return
+        if self._neighbours.flights.moves(change.inode):
+            return  # it is about to leave it
+        known = self._store.known(change.document)
+        if known is None or not known.node.in_tree:
+            return
+        if change.place.has(known):
+            self._replace(change, FOLLOW)
+
+    def reached(self, change: Change, place: Place | None) -> None:
+        """The document was put to that place: if it is still wanted there, that is done, whatever Procore calls it."""
+        if place is not None and change.place == place:
+            self._replace(change, FOLLOW)
+        else:
+            self.follow_if_there(change)
+
+    def lose_document(self, change: Change) -> None:
+        """Procore does not have the document any more; what is wanted of it becomes a new one where it shows."""
+        place = change.place
+        if not isinstance(place, Place):
+            at = self._view.parent(change.inode)
+            name = self._shown(change.inode).shown.decode("utf-8", "replace") or "recovered"
+            place = Place(at[0] if at is not None else ROOT, name)
+        self._view.lift(change)
+        change.place, change.document, change.upload = place, None, None
+        self._view.lay(change)
+        self._write(change)
+
+    def pin(self, node: Node, place: Place) -> None:
+        """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
+        change = self._engage(node)
+        self._view.lift(change)
+        if change.place is FOLLOW:
+            change.place = place
+        change.document, change.upload = None, None
+        if not change.has_bytes and not change.is_folder:
+            change.stage = Stage.OPEN
+        self._view.lay(change)
+        self._write(change)
+
+    def succeed(self, inode: Inode, successor: Inode) -> None:
+        """A document goes on as another inode: what is wanted of it is wanted there."""
+        change = self._view.change(inode)
+        if change is None or change.document is None:
+            return
+        self._view.lift(change)
+        self._journal.drop(inode)
+        change.inode = successor
+        self._view.lay(change)
+        self._write(change)
+        self._neighbours.touched(inode)

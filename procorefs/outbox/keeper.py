@@ -1,0 +1,272 @@
+"""Keeps changes: in memory where the tree is seen through them, and in the journal, in one moment.
+
+Whoever changes a change (identity.py, written.py, edits.py, settling.py) does it by these calls: nothing shows that was
+not written down, and nothing is written down that does not show.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from procorefs.content.staging import StagedFile, StagedRecord
+from procorefs.outbox.change import FOLLOW, GONE, Asked, Change, Place, Stage
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.errors import (
+    HeldByOther,
+    NoSuchEntry,
+    NotPermitted,
+)
+from procorefs.outbox.flights import Flights
+from procorefs.outbox.journal import Journal
+from procorefs.outbox.naming import Naming
+from procorefs.outbox.view import View
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import TreeStore
+
+INODES_AT_ONCE = 256
+"""Numbers reserved in one go; those left over at the end of a run are never used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Whom edits ask and tell."""
+
+    flights: Flights
+    """The calls under way: their answers are taken up for whoever has the document by then (`take_late`)."""
+    touched: Callable[[Inode], None]
+    """Something about its change is new, or it has none any more."""
+    holder_of: Callable[[Inode], str | None]
+    """Who else has the document checked out."""
+
+
+class Keeper:
+    """The journal's keeper, and the first of four layers that together are the edits of a mount."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: Drafts,
+        journal: Journal,
+        naming: Naming,
+        neighbours: Neighbours,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._drafts = drafts
+        self._journal = journal
+        self._naming = naming
+        self._neighbours = neighbours
+        self._next, self._end = 0, 0
+        self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
+        self._in_moment = False
+        self._traces = {
+            change.asked.place: change.inode for change in view.changes() if change.asked and is_trace(change)
+        }
+        self.sequence = max(
+            [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
+        )
+        """Of the last entry of bytes in the journal; see Change.sequence."""
+        self.strays: list[Inode] = []
+        """Documents that nobody wanted any more when they had been made: who waits for all to be done waits for them,
+        too, and takes them off."""
+        self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
+        """Told of everything that was written down (durability.py)."""
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """All of it is written down, or nothing has happened: what a full disk refused is not shown either."""
+        if self._in_moment:
+            yield  # a part of that one
+            return
+        self._in_moment, self._superfluous = True, []
+        try:
+            with self._journal.transaction():
+                yield
+        except Exception:
+            self._view.lay_anew(self._journal.load())
+            raise
+        finally:
+            self._in_moment = False
+        for let_go in self._superfluous:
+            let_go()
+
+    def _shown(self, inode: Inode) -> Node:
+        node = self._view.by_inode(inode)
+        if node is None:
+            raise NoSuchEntry
+        return node
+
+    def _check_changeable(self, node: Node) -> None:
+        if node.read_only or node.inode == ROOT:
+            raise NotPermitted(f"Procore has {self._view.path(node.inode)!r} read-only")
+        holder = self._neighbours.holder_of(node.inode)
+        if holder is not None:
+            raise HeldByOther(f"{self._view.path(node.inode)!r} is checked out by {holder}")
+
+    def _engage(self, node: Node) -> Change:
+        """The change of a node, laid; a new one wants nothing yet."""
+        change = self._view.change(node.inode)
+        if change is None:
+            now_s = time.time()
+            change = Change(
+                node.inode,
+                node.kind,
+                document=node.document_id,
+                kept=node.kept or Kept(),
+                created_at_s=now_s,
+                touched_at_s=now_s,
+            )
+            self._view.lay(change)
+        return change
+
+    def _reserve(self) -> Inode:
+        if self._next >= self._end:
+            with self._store.transaction():
+                self._next = int(self._store.reserve(INODES_AT_ONCE))
+            self._end = self._next + INODES_AT_ONCE
+        self._next += 1
+        return Inode(self._next - 1)
+
+    def _replace(self, change: Change, place: Place | object) -> None:
+        """Give a laid change another place."""
+        if change.asked is not None and change.document is None and place != change.asked.place:
+            self._shed(change)
+        self._view.lift(change)
+        change.place = place  # type: ignore[assignment]  # Place or Whereabouts: mypy loses the union in a parameter
+        self._view.lay(change)
+
+    def _lay(self, change: Change) -> None:
+        self._view.lay(change)
+        self._write(change)
+        if isinstance(change.place, Place):
+            self._view.entries_changed(change.place.folder)
+
+    def _write(self, change: Change) -> None:
+        self._put(change)
+        self._neighbours.touched(change.inode)
+
+    def _put(self, change: Change) -> None:
+        if isinstance(change.place, Place):
+            self._note_folder(change.place.folder)
+        self._journal.put(change)
+        is_flushed = change.staged is not None and change.stage is not Stage.OPEN
+        draft = self._drafts.get(change.inode) if is_flushed else None
+        self.journaled(change.inode, draft.file if draft is not None else None)
+
+    def _note_folder(self, folder: Inode) -> None:
+        node = self._store.by_inode(folder)
+        if node is not None and node.document_id is not None:
+            self._journal.note_folder(folder, node.document_id)
+
+    def _settle_or_lay(self, change: Change, *, laid: bool = False) -> None:
+        """Keep a change, or let it go when it wants nothing."""
+        if not laid:
+            self._view.lay(change)
+        if change.is_idle and not self._drafts.is_written(change.inode):
+            self.settle(change)
+        else:
+            self._write(change)
+
+    def note(self, change: Change, *, touched: bool = False) -> None:
+        """Write down how far a change has come; one that was given up meanwhile has nothing to write."""
+        if self._view.change(change.inode) is not change:
+            return
+        self._put(change)
+        if touched:
+            self._neighbours.touched(change.inode)
+
+    def touch(self, inode: Inode) -> None:
+        """Have a change looked at anew."""
+        self._neighbours.touched(inode)
+
+    def settle(self, change: Change) -> None:
+        """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row."""
+        if change.document is not None:
+            self._journal.attributed.bind(change.inode, change.document)
+        self._view.lift(change)
+        with self._store.transaction():
+            self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
+        self._journal.drop(change.inode)
+        self._neighbours.touched(change.inode)
+
+    def dismiss(self, change: Change) -> None:
+        """Give a change up, with all that is wanted by it."""
+        if change.document is None:
+            self._forget(change)
+            return
+        staged = change.staged
+        self._view.lift(change)
+        self._journal.drop(change.inode)
+        self._let_bytes_go(change.inode, staged)
+        self._neighbours.touched(change.inode)
+
+    def _forget(self, change: Change) -> None:
+        """What never was in Procore is gone at once; those inside keep its bytes."""
+        self._shed(change)
+        self._journal.attributed.drop_all(change.inode)
+        if self._drafts.is_open(change.inode):
+            self._view.detach(change.inode)
+        staged = change.staged
+        self._view.lift(change)
+        self._journal.drop(change.inode)
+        self._let_bytes_go(change.inode, staged)
+        self._neighbours.touched(change.inode)
+
+    def _let_bytes_go(self, inode: Inode, staged: StagedRecord | None) -> None:
+        """Those of a draft only when nobody is inside; and within a moment only when it has come to be."""
+
+        def let_go() -> None:
+            if not self._drafts.is_open(inode):
+                self._drafts.drop(inode)
+            if staged is not None:
+                self._drafts.drop_parked(staged)
+
+        if self._in_moment:
+            self._superfluous.append(let_go)
+        else:
+            let_go()
+
+    def _shed(self, change: Change) -> None:
+        """Leave behind what our call may have made under a name that the change has no more, as a change of its own."""
+        asked, change.asked = change.asked, None
+        if asked is None or change.document is not None:
+            return
+        if change.upload is not None and change.upload.is_used:
+            change.upload = None
+        if is_trace(change):
+            return  # it is given up itself
+        now_s = time.time()
+        trace = Change(
+            self._reserve(), change.kind, GONE, asked=asked, created_at_s=now_s, touched_at_s=now_s
+        )
+        self._traces[asked.place] = trace.inode
+        self._view.lay(trace)
+        self._write(trace)
+
+    def will_ask(self, change: Change, place: Place, size_bytes: int = 0, sha256: bytes = b"") -> None:
+        """Before the call that makes the change's document: its answer may be lost."""
+        change.asked = Asked(place, time.time(), size_bytes, sha256)
+        self._put(change)
+
+    def is_answered(self, place: Place) -> None:
+        """What lies there in Procore is known: no call of ours has left anything else there."""
+        trace = self._view.change(self._traces.pop(place, ROOT))
+        if trace is not None and is_trace(trace):
+            trace.asked = None
+            self.dismiss(trace)
+
+    def follow_again(self, change: Change) -> None:
+        """Give up the wanted place: the document shows where Procore has it."""
+        self._replace(change, FOLLOW)
+        change.seen, change.lends_to = None, None
+        self._write(change)
+
+
+def is_trace(change: Change) -> bool:
+    """Whether it stands for nothing but what a lost call may have made."""
+    return change.place is GONE and change.document is None and change.asked is not None

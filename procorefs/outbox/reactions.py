@@ -1,0 +1,71 @@
+"""What to do after carrying out a change has failed: a decision about the error alone."""
+
+import enum
+import sqlite3
+
+from procorefs.content.staging import StagedIncomplete, StagingFull
+from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.procore.errors import (
+    CheckedOut,
+    LoginRefused,
+    Malformed,
+    NameTaken,
+    NotAuthorized,
+    ProcoreError,
+    UploadExpired,
+    UploadRefused,
+)
+
+MOST_TRIES = 8
+"""So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
+
+TRIES_FOR_NAME = 2
+"""A name that was refused as taken, and that nobody has when it is looked for, was just given up."""
+
+
+class Reaction(enum.Enum):
+    """What becomes of the change."""
+
+    LOOK_ANEW = enum.auto()
+    WAIT_FOR_OTHER = enum.auto()
+    """Another change goes first."""
+    WAIT_FOR_CHECK_IN = enum.auto()
+    TRY_AGAIN = enum.auto()
+    """It may work later; it is about this change alone."""
+    PAUSE = enum.auto()
+    """It may work later, and nobody else would get through now either."""
+    TAKE_BACK = enum.auto()
+    """A part of it is given up, as the Refused says."""
+    FAIL = enum.auto()
+
+
+def reaction_to(error: Exception, attempts: int) -> Reaction:
+    """`attempts`: passing failures in a row before this one. What is unforeseen fails."""
+    match error:
+        case Superseded():
+            return Reaction.LOOK_ANEW
+        case Blocked():
+            return Reaction.WAIT_FOR_OTHER
+        case CheckedOut():
+            return Reaction.WAIT_FOR_CHECK_IN
+        case Refused() if error.take_back or error.wishes is not None:
+            return Reaction.TAKE_BACK
+        case NameTaken() if attempts < TRIES_FOR_NAME:
+            return Reaction.TRY_AGAIN
+        case UploadExpired() | UploadRefused() | Malformed() if attempts < MOST_TRIES:
+            return Reaction.TRY_AGAIN
+        case NotAuthorized() | LoginRefused():
+            return Reaction.PAUSE
+        case ProcoreError() if error.passing:
+            return Reaction.PAUSE
+        case StagingFull() | OSError() | sqlite3.Error():
+            return Reaction.TRY_AGAIN
+        case _:
+            return Reaction.FAIL
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Whether somebody thought of it; else the log has a traceback."""
+    return isinstance(
+        error, ProcoreError | Refused | StagedIncomplete | StagingFull | OSError | sqlite3.Error
+    )

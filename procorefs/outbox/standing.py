@@ -1,0 +1,191 @@
+"""How changes stand, for people and programs: what waits, what is stuck and why, what has failed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from procorefs.outbox.carrier import Carrier
+from procorefs.outbox.change import GONE, Change, Place, Stage
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.edits import Edits
+from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
+from procorefs.outbox.flights import Flights
+from procorefs.outbox.keeper import is_trace
+from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.queue import Queue
+from procorefs.outbox.settling import Settling
+from procorefs.outbox.tally import Tally
+from procorefs.outbox.view import View
+from procorefs.procore.errors import (
+    CheckedOut,
+)
+from procorefs.tree.nodes import Inode
+from procorefs.tree.store import DEEPEST, TreeStore
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Bytes on their way, which may give way to others."""
+
+    change: Change
+    number: int | None
+    """Of the generation; None: they are fetched from another document first."""
+    scope: trio.CancelScope
+
+
+class Standing:
+    """The first of three layers of the outbox: it looks, and changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        store: TreeStore,
+        view: View,
+        drafts: Drafts,
+        edits: Edits,
+        naming: Naming,
+        queue: Queue,
+        flights: Flights,
+        carrier: Carrier,
+        settling: Settling,
+        tally: Tally,
+        write_back_s: float,
+        is_listed: Callable[[], bool],
+        is_budget_closed: Callable[[], bool],
+        refused: Callable[[str, str], None],
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._drafts = drafts
+        self._edits = edits
+        self._naming = naming
+        self._queue = queue
+        self._flights = flights
+        self._carrier = carrier
+        self._settling = settling
+        self._tally = tally
+        self._write_back_s = write_back_s
+        self._is_listed = is_listed
+        self._is_budget_closed = is_budget_closed
+        self._is_ending = False
+        self._refused = refused
+        self._hurried: dict[
+            Inode, float
+        ] = {}  # with the change's touched_at_s: later changes wait their time again
+        self._not_before: dict[Inode, float] = {}  # wall time
+        self._waiters: dict[Inode, list[trio.Event]] = {}
+        self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
+        self._transfers: dict[Inode, Transfer] = {}
+        self._begun = 0  # counts what was begun to be carried out
+        self._done: dict[Inode, int] = {}  # which of them was done last
+        self._busy: frozenset[Inode] = frozenset()
+        self._busy_until_s = -1.0  # trio's time: then it is looked for anew
+        self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
+        self._troubles = 0  # in a row
+
+    def fate(self, change: Change) -> Fate:
+        """What becomes of a change by its names."""
+        if isinstance(change.place, Place):
+            return self._naming.fate(change.place, is_folder=change.is_folder)
+        return Fate.SENT
+
+    def _bytes_of(self, change: Change | None) -> int:
+        return change.staged.size_bytes if change is not None and change.staged is not None else 0
+
+    def _item_state(self, change: Change | None) -> str | None:
+        """The state of face.py; None: it does not count."""
+        fate = self.fate(change) if change is not None else Fate.LOCAL
+        if change is None or fate is Fate.LOCAL:
+            return None
+        if change.inode in self._queue.sending:
+            return "uploading"
+        if change.stage is Stage.FAILED:
+            return "failed"
+        if change.stage is Stage.INCOMPLETE:
+            return "incomplete"
+        if self._is_stuck_behind(change.inode):
+            return "failed"
+        if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
+            return "checked_out"
+        if change.place is not GONE and fate is Fate.HELD:
+            return "held"
+        if change.is_idle:
+            return None
+        return "pending"
+
+    def _is_stuck_behind(self, inode: Inode) -> bool:
+        """Whether it waits for something that was refused for good."""
+        at, steps = inode, 0
+        while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
+            at, steps = waiting.by, steps + 1
+        change = self._view.change(at) if at != inode else None
+        return change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE)
+
+    def _recount(self, inode: Inode) -> None:
+        change = self._view.change(inode)
+        self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+        self._tell(inode)
+
+    def _tell(self, inode: Inode) -> None:
+        for event in self._waiters.pop(inode, ()):
+            event.set()
+
+    def state_of(self, inode: Inode) -> tuple[str, str]:
+        """The state of a file for people, and why; `clean` when nothing waits."""
+        change = self._view.change(inode)
+        draft = self._drafts.get(inode)
+        if draft is not None and draft.is_changed:
+            return "dirty", ""
+        state = self._item_state(change)
+        if change is None or state is None:
+            return "clean", ""
+        if change.stage is Stage.OPEN:
+            return "dirty", ""
+        return state, self._reason(change)
+
+    def _reason(self, change: Change) -> str:
+        waiting = self._queue.blocked.get(change.inode)
+        if change.stage is Stage.INCOMPLETE:
+            return change.error or "its writer was cut off before it had closed the file"
+        return change.error or change.refused or (waiting.why if waiting is not None else "")
+
+    def counts(self) -> Counts:
+        self._count_new()
+        return self._tally.counts()
+
+    def _count_new(self) -> None:
+        """Count what was not looked at yet."""
+        for inode in self._queue.fresh:
+            if not self._tally.has(inode):
+                change = self._view.change(inode)
+                self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+
+    def _items(self) -> Iterator[tuple[Change, Item]]:
+        for change in self._view.changes():
+            item = self._item(change)
+            if item is not None:
+                yield change, item
+
+    def _item(self, change: Change | None) -> Item | None:
+        state = self._item_state(change)
+        if change is None or state is None:
+            return None
+        since_s = change.failed_at_s if state == "failed" else change.touched_at_s
+        return Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
+
+    def _path(self, change: Change) -> str:
+        """Where it shows; of what is to go, where it was."""
+        if is_trace(change) and change.asked is not None:
+            return f"{self._view.path(change.asked.place.folder)}/{change.asked.place.name}".lstrip("/")
+        if change.place is GONE:
+            return self._store.path(change.inode)
+        return self._view.path(change.inode)
+
+    def stuck(self) -> list[Item]:
+        items = (self._item(self._view.change(inode)) for inode in self._tally.inodes(STUCK))
+        stuck = [item for item in items if item is not None and item.state in STUCK]
+        return sorted(stuck, key=lambda item: item.since)
+
+    def waiting(self, below: Sequence[str]) -> list[Item]:
+        return [item for _, item in self._items() if is_at_or_below(item.path, below)]

@@ -1,0 +1,239 @@
+"""Ways of a document to where it is wanted: what Procore has, what lies in between, and what a refusal means."""
+
+import logging
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+
+from procorefs.limiter import Priority
+from procorefs.outbox.change import FOLLOW, Change, Place, Wishes
+from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.edits import Edits
+from procorefs.outbox.flights import Flights
+from procorefs.outbox.namesakes import Namesakes
+from procorefs.outbox.removing import Remover
+from procorefs.outbox.settling import Settling
+from procorefs.outbox.strays import Strays
+from procorefs.outbox.uploading import Uploader
+from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.outbox.verifying import Verifier
+from procorefs.outbox.view import View
+from procorefs.outbox.wishing import fields_only
+from procorefs.procore.changes import FieldValue, ProjectChanges
+from procorefs.procore.client import Client
+from procorefs.procore.errors import (
+    Forbidden,
+    NameTaken,
+    NotFound,
+    ProcoreError,
+)
+from procorefs.procore.models import Document, DocumentId
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.rows import Known
+from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What carrying out needs of the others."""
+
+    store: TreeStore
+    own: OwnChanges
+    view: View
+    drafts: Drafts
+    edits: Edits
+    client: Client
+    changes: ProjectChanges
+
+
+class Ways:
+    """What the calls for folders and files share."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        uploader: Uploader,
+        settling: Settling,
+        verifier: Verifier,
+        remover: Remover,
+        flights: Flights,
+        strays: Strays,
+    ) -> None:
+        self._store = rooms.store
+        self._own = rooms.own
+        self._view = rooms.view
+        self._drafts = rooms.drafts
+        self._edits = rooms.edits
+        self._client = rooms.client
+        self._changes = rooms.changes
+        self._uploader = uploader
+        self._settling = settling
+        self._verifier = verifier
+        self._remover = remover
+        self._flights = flights
+        self._namesakes = Namesakes(rooms.store, rooms.view, rooms.client)
+        self._strays = strays
+        self._apart: set[Inode] = set()
+        """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
+
+    def _known(self, change: Change) -> Known | None:
+        """What Procore has of the change's document; None: nothing (any more)."""
+        if change.document is None:
+            return None
+        known = self._store.known(change.document)
+        return known if known is not None and self._store.reachable(known.node.inode) else None
+
+    def _target(self, change: Change, known: Known | None) -> Place | None:
+        """Where the document must be moved or made; None: it is where it is wanted."""
+        if not isinstance(change.place, Place):
+            return None
+        if known is not None and change.place.has(known):
+            return None
+        return change.place
+
+    def _check_way(self, change: Change, target: Place | None) -> None:
+        """Raises Blocked when a call about the document is under way, or `target` is not free for it yet."""
+        other = self._flights.in_the_way(change.inode, change.document, target)
+        if other is not None:
+            raise Blocked(other, "another call about it is under way")
+        if target is not None:
+            self._check_target(change, target)
+
+    def _check_target(self, change: Change, target: Place) -> None:
+        """Raises Blocked when the folder has no document yet, or the name is still somebody else's who leaves it."""
+        folder = self._view.change(target.folder)
+        if folder is not None and folder.document is None:
+            raise Blocked(target.folder, "its folder is not in Procore yet")
+        occupant = self._occupant(change, target)
+        theirs = self._view.change(occupant.inode) if occupant is not None else None
+        if theirs is not None and theirs.place is not FOLLOW:
+            raise Blocked(theirs.inode, "another document still has the name in Procore")
+
+    def _occupant(self, change: Change, target: Place) -> Node | None:
+        """Who else has the name in Procore."""
+        node = self._store.child(target.folder, target.shown)
+        return node if node is not None and node.inode != change.inode else None
+
+    def _folder_id(self, folder: Inode) -> DocumentId | None:
+        """A folder's document, to make something in it; None: the root, which is not named."""
+        return None if folder == ROOT else self._parent_id(folder)
+
+    def _parent_id(self, folder: Inode) -> DocumentId | None:
+        """A folder's document, to move something to it; None: the root, whose id need not be known."""
+        node = self._store.by_inode(folder)
+        if node is None or (node.document_id is None and folder != ROOT):
+            raise Blocked(folder, "its folder is not in Procore yet")
+        return node.document_id
+
+    def _moved(
+        self, known: Known, target: Place | None
+    ) -> tuple[DocumentId | msgspec.UnsetType | None, str | msgspec.UnsetType]:
+        """(folder's document, name) as a PATCH names them: what stays as it is need not be said."""
+        if target is None:
+            return msgspec.UNSET, msgspec.UNSET
+        is_elsewhere, is_renamed = known.node.parent != target.folder, known.name != target.name
+        return (
+            self._parent_id(target.folder) if is_elsewhere else msgspec.UNSET,
+            target.name if is_renamed else msgspec.UNSET,
+        )
+
+    async def _check_name_taken(self, change: Change, target: Place, error: ProcoreError) -> None:
+        """After a refused rename: raises Blocked when who has the name is about to leave it."""
+        if isinstance(error, NameTaken):
+            namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+            if namesake is not None:
+                self._namesakes.check_leaving(change, namesake)
+
+    async def _refused_move(
+        self, change: Change, known: Known, target: Place | None, error: ProcoreError
+    ) -> NoReturn:
+        """Raises what follows from a refused rename or move."""
+        if target is None:
+            raise error
+        await self._check_name_taken(change, target, error)
+        if target.folder != known.node.parent and not isinstance(error, NameTaken | Forbidden):
+            try:
+                await self._look_at_folder(target.folder, error)
+            except Blocked:
+                if self._view.change(target.folder) is not None:
+                    raise  # it is made anew
+        raise Refused(str(error), take_back=True) from error
+
+    async def _look(self, known: Known) -> Document | None:
+        """The document as it is now; None: it is really gone, and not something else that a call named."""
+        document_id = known.node.document_id
+        assert document_id is not None
+        try:
+            if known.node.is_folder:
+                document = (await self._client.folder(document_id, priority=Priority.WRITING)).folder
+            else:
+                document = await self._client.file(document_id, priority=Priority.WRITING)
+        except NotFound:
+            return None
+        return None if document.deleted else document
+
+    async def _look_at_folder(self, folder: Inode, error: ProcoreError) -> None:
+        """After a refusal that may be about the folder: is it still there? If not, it is made anew first."""
+        node = self._store.by_inode(folder)
+        if node is None or node.document_id is None:
+            return
+        with self._own.call() as asked:
+            try:
+                listing = await self._client.folder(node.document_id, priority=Priority.WRITING)
+                is_gone = listing.folder.deleted
+            except NotFound:
+                is_gone = True
+            if is_gone:
+                self._settling.removed_in_procore(node, asked=asked)
+                raise Blocked(folder, "its folder was removed in Procore and is made anew") from error
+
+    def _join_colleague(self, change: Change, target: Place) -> bool:
+        """Somebody else has made a document of that name meanwhile: ours becomes its next version."""
+        occupant = self._occupant(change, target)
+        if occupant is None or occupant.document_id is None:
+            return False
+        if occupant.kind is not change.kind:
+            what = "folder" if occupant.is_folder else "file"
+            raise Refused(f"Procore has a {what} of that name: rename one of the two")
+        log.info("%s was made by somebody else as well: ours joins it.", self._view.path(change.inode))
+        self._settling.join(change, occupant.document_id)
+        return True
+
+    def _now_in(self, document: Document, target: Place | None, known: Known) -> Inode:
+        """The folder that an answer says a document is in: a colleague may have moved it meanwhile."""
+        named = self._store.known(document.parent_id) if document.parent_id is not None else None
+        if named is not None and named.node.is_folder and self._store.reachable(named.node.inode):
+            return named.node.inode
+        return target.folder if target is not None else known.node.parent or ROOT
+
+    def _taken_along(self, change: Change, *, is_alone: bool) -> Wishes:
+        """The metadata that the next call carries; `is_alone`: it carries nothing else."""
+        if is_alone:
+            self._apart.discard(change.inode)
+        return Wishes() if change.inode in self._apart else fields_only(change.wishes)
+
+    def _refusal(self, change: Change, error: ProcoreError, wishes: Wishes, *, is_alone: bool) -> Exception:
+        """What follows from a refused call; with metadata and more in it, that is tried without the metadata first."""
+        if not wishes:
+            return error
+        if is_alone:
+            return Refused(str(error), wishes=wishes)
+        self._apart.add(change.inode)
+        return Superseded()
+
+    async def _tags(self, change: Change) -> None:
+        with self._flights.of(change.inode, change.document):
+            await self._settling.send_tags(change)
+
+
+def given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:
+    return fields or msgspec.UNSET
+
+
+def goes_out_of_sight(change: Change) -> bool:
+    """Whether tags are to be sent first: a document that was made private may be hidden from who did it."""
+    return change.wishes.private is True and change.wishes.tags is not msgspec.UNSET

@@ -1,0 +1,132 @@
+"""Bytes that programs write: from the first open for writing to the journal's row that names them."""
+
+import time
+
+import msgspec
+
+from procorefs.outbox.change import GONE, Change, Stage
+from procorefs.outbox.drafts import Draft, Drafts
+from procorefs.outbox.errors import (
+    IsAFolder,
+    NotPermitted,
+)
+from procorefs.outbox.identity import Identity
+from procorefs.outbox.journal import Journal
+from procorefs.outbox.keeper import Neighbours
+from procorefs.outbox.naming import Naming
+from procorefs.outbox.view import View
+from procorefs.tree.nodes import Inode
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.store import TreeStore
+
+
+class Written(Identity):
+    """Opens drafts and wants what was written to them."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: Drafts,
+        journal: Journal,
+        naming: Naming,
+        neighbours: Neighbours,
+    ) -> None:
+        super().__init__(store, own, view, drafts, journal, naming, neighbours)
+        drafts.will_overwrite = self.will_overwrite
+
+    def open_draft(self, inode: Inode, *, truncates: bool) -> Draft:
+        """The draft to write to, begun if need be over the version that the file shows.
+
+        Raises ChangeRefused, StagingFull, StagedIncomplete.
+        """
+        node = self._shown(inode)
+        if node.is_folder:
+            raise IsAFolder
+        self._check_changeable(node)
+        change = self._view.change(inode)
+        draft = self._drafts.find(inode, change.staged if change is not None else None)
+        if draft is not None:
+            return draft
+        if node.version is None and not truncates:
+            raise NotPermitted(node.defect or "Procore names no version of it: it can only be written anew")
+        draft = self._drafts.begin(inode, None if truncates else node.version)
+        if truncates and node.version is not None and not node.version.size_bytes:
+            draft.flushed, draft.clean = draft.file.changed, node.version.id  # it is empty already
+        return draft
+
+    def flushed(self, inode: Inode) -> None:
+        """Journal the bytes of a draft as they are now, if they are not yet."""
+        draft = self._drafts.get(inode)
+        node = self._view.by_inode(inode)
+        if draft is None or node is None or node.parent is None:
+            return  # what was unlinked is seen only by those inside
+        change = self._view.change(inode)
+        is_first = change is not None and change.stage is Stage.OPEN
+        if draft.is_changed or (is_first and draft.clean is None):
+            self.take_bytes(change or self._engage(node), draft)
+
+    def take_bytes(self, change: Change, draft: Draft) -> None:
+        """Want the draft's bytes as they are now."""
+        before = change.staged
+        if draft.mtime_ns is not None:
+            change.kept = msgspec.structs.replace(
+                change.kept, mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns, sha256=b""
+            )
+            draft.mtime_ns = None
+        change.staged, change.borrowed = draft.file.record(), None
+        change.stage = Stage.PENDING
+        self.sequence += 1
+        change.sequence = self.sequence
+        change.touch()
+        self._write(change)
+        draft.flushed, draft.clean = draft.file.changed, None
+        draft.promised_bytes = change.staged.size_bytes
+        if before is not None and before.number != change.staged.number:
+            self._drafts.drop_parked(before)
+
+    def will_shrink(self, draft: Draft, size_bytes: int) -> None:
+        """Before a journaled file is cut: the journal may not promise more than there will be."""
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None or change.staged.number != draft.file.number:
+            return
+        if change.staged.size_bytes > size_bytes:
+            change.staged = draft.file.record(size_bytes)
+            self.will_overwrite(draft)
+
+    def will_overwrite(self, draft: Draft) -> None:
+        """Before bytes change that were closed: until they are closed again, nobody sends what a crash leaves of them.
+
+        What is only added behind them does no harm: after a crash the journal's size counts.
+        """
+        draft.promised_bytes = 0
+        change = self._view.change(draft.inode)
+        if change is None or change.staged is None:
+            return
+        if change.stage is not Stage.INCOMPLETE:
+            change.stage = Stage.OPEN
+        self._write(change)
+
+    def released(self, inode: Inode) -> None:
+        """The last writer has gone: what was written waits its time from now on."""
+        change, draft = self._view.change(inode), self._drafts.get(inode)
+        if change is not None:
+            was_only_open = change.stage is Stage.OPEN and change.document is None
+            if was_only_open and draft is not None and draft.clean is not None and not draft.is_changed:
+                self.dismiss(change)  # removed in Procore while it was open, and nothing was written
+            elif change.is_idle:
+                self.settle(change)
+            else:
+                change.touched_at_s = time.time()
+                self._neighbours.touched(inode)
+
+    def left(self, inode: Inode) -> None:
+        """Nobody is inside any more."""
+        change = self._view.change(inode)
+        self._view.forget_detached(inode)
+        node_is_gone = change is None or change.place is GONE
+        if node_is_gone and not self._view.reachable(inode):
+            self._drafts.drop(inode)
+        else:
+            self._drafts.park(inode)
