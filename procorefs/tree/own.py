@@ -97,10 +97,13 @@ class OwnChanges:
         with self._store.transaction():
             self.claim(document.id, inode)
             known = self._store.known(document.id)
-            if known is not None and not is_newest:
-                self._store.keep(inode, kept)  # a later answer has told more already
+            entry = self._entry(document, inode, parent, shown, known)
+            if known is not None and not is_newest and _tells_more(known.node, document):
+                self._store.keep(inode, kept)
+                if known.node.parent == parent and known.name == document.name:
+                    self._store.show(inode, entry)
                 return
-            row = self._row(document, inode, parent, shown, known)
+            row = self._row(document, inode, parent, entry, known)
             if known is None:
                 self._store.insert_as(inode, row)
             else:
@@ -138,13 +141,11 @@ class OwnChanges:
             self._store.move_row(known.node.inode, inode)
         return known.node
 
-    def _row(
-        self, document: Document, inode: Inode, parent: Inode, shown: bytes | None, known: Known | None
-    ) -> Row:
+    def _row(self, document: Document, inode: Inode, parent: Inode, entry: bytes, known: Known | None) -> Row:
         node = self._store.by_inode(inode)
         return Row(
             parent=parent,
-            shown=self._entry(document, inode, parent, shown, known),
+            shown=entry,
             name=document.name,
             document_id=document.id,
             kind=document.kind,
@@ -181,3 +182,16 @@ class OwnChanges:
             return is_own_entry(parent, entry) or (node is not None and node.inode != inode)
 
         return taken
+
+
+def _tells_more(node: Node, document: Document) -> bool:
+    """Whether a listing that was asked for after a call of ours, and came first, was made after the call was done.
+
+    Procore may have read it before: then the answer to the call is the newer one.
+    """
+    has_newer_version = (
+        node.version is not None
+        and document.version is not None
+        and node.version.number > document.version.number
+    )
+    return has_newer_version or node.updated_at_s > document.updated_at_s

@@ -289,8 +289,8 @@ def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Ca
     (desk.path / "b.txt").rename(desk.path / "d.txt")
     (desk.path / "B.txt").write_text("ours")
     (desk.path / "Plane" / "c.txt").rename(desk.path / "Plane" / "C.txt")
-    left = desk.settle()
-    assert {item.path for item in left} == {f"{DECOMPOSED}.txt", "PLANE"}, left
+    still = desk.settle()
+    assert {item.path for item in still} == {f"{DECOMPOSED}.txt", "PLANE"}, still
     texts = {path: file.sha256 for path, file in desk.files().items()}
     assert texts == {
         "A.txt": sha256(b"ours"),

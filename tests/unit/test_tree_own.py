@@ -1,0 +1,117 @@
+"""What the answers to our own calls make of the tree, whatever Procore made of what was sent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from procorefs.procore.models import Document, Person, UserId, Version
+from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.tree.store import TreeStore
+from tests.unit.tree_documents import SOMEBODY, Garden, file, version
+
+ME = Person(UserId(9), "Me", "me@example.com")
+COMPOSED, DECOMPOSED = "Pl\u00e4ne.pdf", "Pla\u0308ne.pdf"
+DONE_S = 5000
+
+
+@pytest.fixture
+def garden(tmp_path: Path) -> Iterator[Garden]:
+    made = Garden(tmp_path / "tree")
+    made.absorber.own.me = ME.id
+    yield made
+    made.store.close()
+    TreeStore(tmp_path / "tree").close()  # its own check
+
+
+def put(garden: Garden, document: Document, shown: str | None = None, kept: Kept | None = None) -> Inode:
+    """Our call is answered."""
+    known = garden.store.known(document.id)
+    inode = known.node.inode if known is not None else garden.store.reserve(1)
+    with garden.absorber.own.call() as asked:
+        garden.absorber.own.put(
+            document, inode, ROOT, kept, asked=asked, shown=shown.encode() if shown is not None else None
+        )
+    return inode
+
+
+def test_an_entry_stays_what_it_was_made_as(garden: Garden) -> None:
+    inode = put(garden, file(10, COMPOSED), DECOMPOSED)
+    assert garden.paths() == {DECOMPOSED: 10}
+    put(garden, file(10, COMPOSED, version=version(11), updated_at_s=DONE_S))
+    garden.take(file(10, COMPOSED, version=version(12), updated_at_s=DONE_S + 1))
+    assert garden.paths() == {DECOMPOSED: 10}
+    assert garden.of(10).inode == inode
+    garden.take(file(10, "other.pdf", updated_at_s=DONE_S + 2))
+    assert garden.paths() == {"other.pdf": 10}
+
+
+def test_an_entry_that_another_document_has_is_marked(garden: Garden) -> None:
+    garden.take(file(20, DECOMPOSED))
+    put(garden, file(10, COMPOSED), DECOMPOSED)
+    assert garden.paths() == {DECOMPOSED: 20, COMPOSED: 10}
+
+
+@pytest.mark.parametrize("is_read_before", [True, False])
+def test_a_listing_that_overtakes_our_answer(garden: Garden, *, is_read_before: bool) -> None:
+    """It was asked for later; whether it was read before or after the call was done shows in what it says."""
+    garden.take(file(10, "plan.pdf"))
+    inode = garden.of(10).inode
+    ours = msgspec.structs.replace(version(11, size_bytes=20), number=2)
+    theirs = version(10) if is_read_before else msgspec.structs.replace(version(12), number=3)
+    with garden.absorber.own.call() as asked:
+        garden.take(file(10, "plan.pdf", version=theirs, updated_at_s=2000 if is_read_before else DONE_S + 1))
+        answer = file(10, "plan.pdf", version=ours, updated_at_s=DONE_S)
+        garden.absorber.own.put(answer, inode, ROOT, None, asked=asked)
+    shown = garden.of(10).version
+    assert shown is not None
+    assert shown.id == (ours.id if is_read_before else theirs.id)
+
+
+def test_an_answer_that_names_no_version(garden: Garden) -> None:
+    garden.take(file(10, "plan.pdf"))
+    answer = garden.absorber.own.unchanged_bytes(file(10, "new.pdf", version=None, defect="none"), "change")
+    assert (answer.version, answer.defect) == (garden.of(10).version, "")
+    assert garden.absorber.own.unchanged_bytes(file(11, "x", version=None), "change").version is None
+
+
+def echo(**changes: object) -> Version:
+    """What a server makes of the same bytes when it is asked for something else."""
+    made = Version(version(77).id, 2, 10, DONE_S, "https://store.example/77", ME)
+    return msgspec.structs.replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("answered", "is_same"),
+    [
+        (echo(), True),
+        (echo(created_at_s=DONE_S - 1), True),
+        (echo(number=1), False),
+        (echo(size_bytes=11), False),
+        (echo(created_by=SOMEBODY), False),
+        (echo(created_by=None), False),
+        (echo(created_at_s=DONE_S - 60), False),
+    ],
+)
+def test_a_version_that_our_call_made_of_the_same_bytes(
+    garden: Garden, answered: Version, *, is_same: bool
+) -> None:
+    kept = Kept(version_id=10, mtime_ns=7, sha256=b"x")
+    inode = put(garden, file(10, "plan.pdf"), kept=kept)
+    garden.open.add(inode)
+    answer = file(10, "plan.pdf", version=answered, updated_at_s=DONE_S)
+    garden.take(garden.absorber.own.unchanged_bytes(answer, "check-out"))
+    assert (garden.of(10).inode == inode) is is_same
+    if is_same:
+        assert garden.of(10).kept == Kept(version_id=77, mtime_ns=7)
+
+
+def test_a_server_that_makes_none_never_does(garden: Garden) -> None:
+    """Then another host of the same user has made a newer version."""
+    own = garden.absorber.own
+    inode = put(garden, file(10, "plan.pdf"))
+    own.unchanged_bytes(file(10, "plan.pdf", updated_at_s=DONE_S), "check-out")
+    garden.open.add(inode)
+    garden.take(own.unchanged_bytes(file(10, "plan.pdf", version=echo(), updated_at_s=DONE_S), "check-out"))
+    assert garden.of(10).inode != inode
