@@ -38,7 +38,7 @@ types: $(READY)
 
 unit: $(READY)
 	scripts/debian-packages $(DEBIAN_TEST)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: $(READY) ## figures beside rclone mount; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)

@@ -246,10 +246,14 @@ def make_tree(root: Path, *, files: int, folders: int, largest_bytes: int = 200 
 
 @pytest.fixture
 def write_desk(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> Callable[..., Desk]:
-    """`write_desk("fsync=remote", prepare=…)`: a mount of a project that is empty but for what `prepare` puts in."""
+    """`write_desk("fsync=remote", prepare=…)`: a mount of a project with that many `documents`, and what it prepares."""
 
-    def make(*options: str, prepare: Callable[[SandboxHandle], object] = lambda _sandbox: None) -> Desk:
-        sandbox.reset(0)
+    def make(
+        *options: str,
+        documents: int = 0,
+        prepare: Callable[[SandboxHandle], object] = lambda _sandbox: None,
+    ) -> Desk:
+        sandbox.reset(documents)
         prepare(sandbox)
 
         def make_mount(*others: str, **places: Any) -> Mounted:

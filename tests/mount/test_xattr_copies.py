@@ -286,7 +286,7 @@ def test_a_refused_field_does_not_undo_a_rename(desk: Desk, truth: Truth) -> Non
 
 
 def test_two_thousand_files_cost_few_calls(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> None:
-    def prepare() -> None:
+    def prepare(_sandbox: SandboxHandle) -> None:
         for number in range(6):
             sandbox.act("create_file", path=f"/tagged {number}.txt", text="x")
             sandbox.act("tag", path=f"/tagged {number}.txt", tag=f"tag {number % 3}")

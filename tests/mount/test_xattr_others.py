@@ -28,7 +28,7 @@ RATING, ODD = "user.baloo.rating", "user.odd name\n=\udcff"
 def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
     """`plan.pdf` and `folder/`, of somebody else's making."""
 
-    def prepare() -> None:
+    def prepare(_sandbox: SandboxHandle) -> None:
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 

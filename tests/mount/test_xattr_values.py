@@ -40,7 +40,7 @@ def truth(sandbox: SandboxHandle) -> Truth:
 def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
     """`plan.pdf` and `folder/`, of somebody else's making."""
 
-    def prepare() -> None:
+    def prepare(_sandbox: SandboxHandle) -> None:
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 
