@@ -246,7 +246,7 @@ def make_tree(root: Path, *, files: int, folders: int, largest_bytes: int = 200 
 
 @pytest.fixture
 def write_desk(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> Callable[..., Desk]:
-    """`write_desk("fsync=remote", prepare=…)`: a mount of a project with that many `documents`, and what it prepares."""
+    """`write_desk("fsync=remote", prepare=…)`: a mount of a project of so many `documents`, and what it prepares."""
 
     def make(
         *options: str,
