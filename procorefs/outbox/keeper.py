@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox.change import FOLLOW, GONE, Asked, Change, Place, Stage
@@ -29,13 +30,19 @@ INODES_AT_ONCE = 256
 """Numbers reserved in one go; those left over at the end of a run are never used."""
 
 
+class Touched(Protocol):
+    """Hears of changes (queue.py)."""
+
+    def __call__(self, inode: Inode, *, soon: bool = True) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """Whom edits ask and tell."""
 
     flights: Flights
     """The calls under way: their answers are taken up for whoever has the document by then (`take_late`)."""
-    touched: Callable[[Inode], None]
+    touched: Touched
     """Something about its change is new, or it has none any more."""
     holder_of: Callable[[Inode], str | None]
     """Who else has the document checked out."""
@@ -148,7 +155,8 @@ class Keeper:
 
     def _write(self, change: Change) -> None:
         self._put(change)
-        self._neighbours.touched(change.inode)
+        is_being_written = change.stage is Stage.OPEN or self._drafts.is_written(change.inode)
+        self._neighbours.touched(change.inode, soon=not is_being_written)
 
     def _put(self, change: Change) -> None:
         if isinstance(change.place, Place):

@@ -35,13 +35,17 @@ class Queue:
     _count: int = 0
     _wake: trio.Event = field(default_factory=trio.Event)
 
-    def touched(self, inode: Inode) -> None:
-        """Something about the change is new, or it is gone: look at it, and at what waited for it."""
+    def touched(self, inode: Inode, *, soon: bool = True) -> None:
+        """Something about the change is new, or it is gone: look at it, and at what waited for it.
+
+        Not `soon`: it can't go yet, so it may be looked at together with whatever comes next.
+        """
         self.fresh.add(inode)
         for other in self._behind.pop(inode, ()):
             self.blocked.pop(other, None)
             self.fresh.add(other)
-        self._wake.set()
+        if soon:
+            self._wake.set()
 
     def wake(self) -> None:
         self._wake.set()

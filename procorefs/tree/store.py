@@ -74,7 +74,7 @@ class TreeStore:
         self._checkpointed_changes = 0
         self._moves = 0  # counts what may change who lies below whom
         self._hidden: tuple[int, int] | None = None  # the count at that number of moves
-        self._hot: dict[Inode, Node | None] = {}  # looked up since the last transaction
+        self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}  # looked up since the last transaction
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._prepare()
@@ -157,11 +157,13 @@ class TreeStore:
         if not self._db.in_transaction and inode in self._hot:
             return self._hot[inode]
         row = self._db.execute(f"SELECT {COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
-        node = node_of(row) if row else None
+        return self._remember(node_of(row) if row else None, inode)
+
+    def _remember(self, node: Node | None, by: Inode | tuple[Inode, bytes]) -> Node | None:
         if not self._db.in_transaction:
             if len(self._hot) >= HOT_NODES:
                 self._hot.clear()
-            self._hot[inode] = node
+            self._hot[by] = node
         return node
 
     def known(self, document_id: DocumentId) -> Known | None:
@@ -172,10 +174,13 @@ class TreeStore:
         return Known(node_of(row), row[17], row[18], row[19]) if row else None
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
+        """The entry's row; whoever makes a file asks several times whether there is one."""
+        if not self._db.in_transaction and (folder, shown) in self._hot:
+            return self._hot[folder, shown]
         row = self._db.execute(
             f"SELECT {COLUMNS} FROM node WHERE parent = ? AND shown = ?", (folder, shown)
         ).fetchone()
-        return node_of(row) if row else None
+        return self._remember(node_of(row) if row else None, (folder, shown))
 
     def has_entry(self, folder: Inode, shown: bytes) -> bool:
         found = self._db.execute("SELECT 1 FROM node WHERE parent = ? AND shown = ?", (folder, shown))

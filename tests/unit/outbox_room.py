@@ -15,6 +15,7 @@ from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.opening import JOURNAL, STAGING, Base, open_base
+from procorefs.outbox.queue import Queue
 from procorefs.procore.models import Document, FolderListing
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.tree.store import TreeStore
@@ -37,7 +38,7 @@ class Room:
             base.drafts,
             base.journal,
             base.naming,
-            Neighbours(self.flights, lambda _inode: None, lambda _inode: None),
+            Neighbours(self.flights, Queue().touched, lambda _inode: None),
         )
         base.local.pin, base.local.succeeded = self.edits.pin, self.edits.succeed
 
