@@ -254,6 +254,7 @@ class _Daemon:
             ownership=_ownership(self._mount),
             refusals=self._refusals,
             virtual=virtual,
+            thumbnails=options.thumbnails,
         )
         if options.ro:
             return Operations(rooms)

@@ -45,6 +45,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     fsync: Literal["local", "remote"] = "local"
     #: whether the lock file of an office program checks its document out
     office_locks: bool = True
+    #: False: the thumbnailers of file managers are refused, so that browsing a folder of photos fetches none
+    thumbnails: bool = True
     #: restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid
     restrictions: frozenset[str] = frozenset()
 
@@ -194,6 +196,14 @@ OPTIONS: tuple[Option, ...] = (
         "on",
         "on|off",
         "Whether a document is checked out in Procore while an office program has it open.",
+    ),
+    Option(
+        "thumbnails",
+        "thumbnails",
+        _one_of(on=True, off=False),
+        "on",
+        "on|off",
+        "Whether the thumbnailers of file managers may read files: each photo of a folder, once.",
     ),
 )
 

@@ -69,6 +69,10 @@ class Unreadable(Exception):
     """The file is listed, but Procore names no usable version of it; the text says why."""
 
 
+class NoThumbnails(Exception):
+    """The mount was told not to fetch bytes for thumbnails."""
+
+
 class Answer(NamedTuple):
     """What the program gets and the log's level."""
 
@@ -86,6 +90,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
     (WouldBlock, Answer(errno.EWOULDBLOCK, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
+    (NoThumbnails, Answer(errno.EACCES, logging.DEBUG)),
     (NoSuchEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (Exists, Answer(errno.EEXIST, logging.DEBUG)),
     (NotEmpty, Answer(errno.ENOTEMPTY, logging.DEBUG)),

@@ -17,13 +17,23 @@ from procorefs.content.reader import Reader
 from procorefs.content.staging import StagedFile
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
-from procorefs.kernel.errors import Interrupted, NameTooLong, NoEntry, ReadOnly, Stale, Unreadable, answer_of
+from procorefs.kernel.errors import (
+    Interrupted,
+    NameTooLong,
+    NoEntry,
+    NoThumbnails,
+    ReadOnly,
+    Stale,
+    Unreadable,
+    answer_of,
+)
 from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders, Text
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.lockfiles import LockFiles
 from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
+from procorefs.kernel.thumbnailers import asks_for_thumbnail
 from procorefs.kernel.virtual import Virtual
 from procorefs.metadata.attributes import Attributes, Caller
 from procorefs.outbox.drafts import Drafts
@@ -135,6 +145,8 @@ class Rooms:
     ownership: Ownership
     refusals: Refusals
     virtual: Virtual
+    thumbnails: bool = True
+    """False: who reads only to make thumbnails is refused."""
 
 
 class Operations(pyfuse3.Operations):
@@ -143,6 +155,7 @@ class Operations(pyfuse3.Operations):
     def __init__(self, rooms: Rooms) -> None:
         super().__init__()
         self.bridge = rooms.bridge
+        self._thumbnails = rooms.thumbnails
         self.files = rooms.files
         self._xattrs = rooms.xattrs
         self._lock_files = rooms.lock_files
@@ -324,6 +337,8 @@ class Operations(pyfuse3.Operations):
 
     async def _current(self, inode: Inode, tid: int) -> Node:
         """The node of a file that is being opened; no await from its return to the handle."""
+        if not self._thumbnails and asks_for_thumbnail(tid):
+            raise NoThumbnails
         is_second_try = await self._freshen_place(inode, tid)
         await self._notifier.settled(inode)
         # No await from here on: the version must not be replaced between looking it up and counting as open.

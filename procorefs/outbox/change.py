@@ -151,6 +151,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     refused: str = ""
     """Why metadata was given up: what else is wanted goes first, then the change fails with this."""
     failed_at_s: float = 0.0
+    is_on_slow_line: bool = False
+    """An upload in segments expired before the last ones had begun: now all begin at once."""
     dropped_uploads: int = 0
     """Uploads in a row that gave way to newer bytes."""
 

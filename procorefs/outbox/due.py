@@ -15,6 +15,9 @@ backup that was made by renaming is mostly removed again."""
 FOLDER_S = 0.5
 """A new folder goes ahead of what is in it, but not at once: many a program makes one and removes it again."""
 
+LONGEST_WAIT_S = 60.0
+"""Who closes a file again and again, as a log does, puts its upload off no longer than this (or ten write_backs)."""
+
 LOOK_AGAIN_S = 1.0
 """What waits for something that nobody tells of is looked at again after so long."""
 
@@ -50,7 +53,7 @@ def pause_s(change: Change, facts: Facts) -> float | None:
     retry_s = max(facts.not_before_s - facts.now_s, 0.0)
     if facts.is_hurried:
         return retry_s
-    pause = max(_left(change, _wait_s(change, facts), facts), retry_s)
+    pause = max(min(_left(change, _wait_s(change, facts), facts), _longest_s(change, facts)), retry_s)
     if not pause and is_departure(change) and (facts.is_folder_busy or facts.is_read):
         return LOOK_AGAIN_S
     return pause
@@ -67,6 +70,14 @@ def _wait_s(change: Change, facts: Facts) -> float:
     if change.is_folder and not change.wishes:
         return min(FOLDER_S, facts.write_back_s)
     return facts.write_back_s
+
+
+def _longest_s(change: Change, facts: Facts) -> float:
+    """How much longer it may be put off, however often it is touched."""
+    if is_departure(change):
+        return float("inf")
+    longest_s = max(LONGEST_WAIT_S, 10 * facts.write_back_s)
+    return max(change.created_at_s + longest_s - facts.now_s, 0.0)
 
 
 def _left(change: Change, wait_s: float, facts: Facts) -> float:

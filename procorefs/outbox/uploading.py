@@ -15,7 +15,7 @@ import trio
 from procorefs.content.staging import StagedFile
 from procorefs.outbox.change import Change, Upload
 from procorefs.procore.errors import UploadExpired, UploadRefused
-from procorefs.procore.uploads import Uploads
+from procorefs.procore.uploads import MAX_SEGMENT_BYTES, Uploads
 from procorefs.procore.wire_uploads import SegmentedUpload, SegmentPlan
 
 WHOLE_BYTES = 32 << 20
@@ -54,7 +54,8 @@ class Uploader:
             self.sent_bytes[file.number] = 0
             with file.held():
                 await self._send(change, upload, file, name)
-        except (UploadExpired, UploadRefused):
+        except (UploadExpired, UploadRefused) as error:
+            change.is_on_slow_line |= isinstance(error, UploadExpired) and bool(upload.etags)
             change.upload = None
             self._note(change)
             raise
@@ -73,7 +74,8 @@ class Uploader:
             await self._uploads.send_whole(upload.whole, file, self._progress(file.number))
             return
         if upload.segmented is None:
-            upload.segmented = await self._uploads.begin_segments(name, content_type, await _plans(file))
+            plans = await _plans(file, all_at_once=change.is_on_slow_line)
+            upload.segmented = await self._uploads.begin_segments(name, content_type, plans)
             self._note(change)
         await self._send_segments(change, upload, upload.segmented, file)
         etags = [upload.etags[index] for index in range(len(upload.segmented.segments))]
@@ -107,8 +109,9 @@ class Uploader:
                 self.sent_bytes[file.number] += segmented.segments[index].size_bytes
                 self._note(change)
 
+        at_once = len(missing) if change.is_on_slow_line else SEGMENTS_AT_ONCE
         async with trio.open_nursery() as nursery:
-            for _ in range(SEGMENTS_AT_ONCE):
+            for _ in range(at_once):
                 nursery.start_soon(send_some, nursery)
         if failures:
             raise failures[0]
@@ -123,9 +126,19 @@ def _is_fresh(upload: Upload) -> bool:
     return -UPLOAD_S < age_s < (UNUSED_S if upload.is_stored else UPLOAD_S)
 
 
-async def _plans(file: StagedFile) -> list[SegmentPlan]:
-    """The segments of a file; of a very large one they are larger, so that they stay countable."""
-    segment_bytes = max(SEGMENT_BYTES, -(-file.size_bytes // MOST_SEGMENTS))
+def segment_size(size_bytes: int, *, all_at_once: bool) -> int:
+    """Bytes of a segment; of a very large file they are larger, so that they stay countable.
+
+    A transfer must begin within an hour of the upload's first step (procore-api.md, Uploading bytes). Where a line is
+    so slow that the later segments can't, there are as few as are sent at a time.
+    """
+    if all_at_once:
+        return min(max(SEGMENT_BYTES, -(-size_bytes // SEGMENTS_AT_ONCE)), MAX_SEGMENT_BYTES)
+    return max(SEGMENT_BYTES, -(-size_bytes // MOST_SEGMENTS))
+
+
+async def _plans(file: StagedFile, *, all_at_once: bool) -> list[SegmentPlan]:
+    segment_bytes = segment_size(file.size_bytes, all_at_once=all_at_once)
     digests = await file.segment_digests(segment_bytes)
     return [SegmentPlan(size_bytes=size_bytes, sha256=sha256) for size_bytes, sha256 in digests]
 

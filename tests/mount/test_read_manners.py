@@ -5,6 +5,7 @@ import errno
 import mmap
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -471,3 +472,17 @@ def test_names_race_with_changes(sandbox: SandboxHandle, mount: Callable[..., Mo
             over.set()
         for one in looking:
             one.result(10)
+
+
+def test_thumbnailers_are_refused_when_told_so(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    sandbox.reset(0)
+    sandbox.act("put", path="/photo.jpg", text="a photo")
+    thumbnailer = tmp_path / "gdk-pixbuf-thumbnailer"
+    shutil.copy("/bin/cat", thumbnailer)
+    mounted = mount(sandbox, "thumbnails=off")
+    refused = subprocess.run([thumbnailer, mounted.path / "photo.jpg"], capture_output=True, check=False)
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"Permission denied" in refused.stderr
+    assert run("cat", mounted.path / "photo.jpg") == "a photo"

@@ -35,6 +35,7 @@ def test_every_word_of_writing_lands_in_its_field() -> None:
     defaults = "write_mode=back,write_back=2,staging_size=50G", "invalid_names=reject,junk=skip,fsync=local"
     assert parse_options([*defaults, "office_locks=on"]) == MountOptions()
     assert parse_options(["office_locks=off"]) == MountOptions(office_locks=False)
+    assert parse_options(["thumbnails=off"]) == MountOptions(thumbnails=False)
 
 
 def test_of_ro_and_rw_the_last_wins() -> None:

@@ -1,0 +1,72 @@
+"""How large files are cut up, and what is tried otherwise on a line that is too slow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from procorefs.content.staging import Staging
+from procorefs.outbox.change import Change
+from procorefs.outbox.uploading import SEGMENT_BYTES, SEGMENTS_AT_ONCE, WHOLE_BYTES, Uploader, segment_size
+from procorefs.procore.errors import UploadExpired
+from procorefs.procore.models import Kind
+from procorefs.procore.uploads import MAX_SEGMENT_BYTES
+from procorefs.procore.wire_uploads import Segment, SegmentedUpload, SegmentPlan
+from procorefs.tree.nodes import Inode
+
+GIB = 1 << 30
+
+
+def test_segments_stay_countable_and_within_what_procore_takes() -> None:
+    assert segment_size(WHOLE_BYTES + 1, all_at_once=False) == SEGMENT_BYTES
+    for size_bytes in (GIB, 100 * GIB, 4000 * GIB):
+        segment_bytes = segment_size(size_bytes, all_at_once=False)
+        assert -(-size_bytes // segment_bytes) <= 1000
+        assert segment_bytes <= MAX_SEGMENT_BYTES
+    assert -(-GIB // segment_size(GIB, all_at_once=True)) == SEGMENTS_AT_ONCE
+    assert segment_size(400 * GIB, all_at_once=True) == MAX_SEGMENT_BYTES
+
+
+class SlowStorage:
+    """Takes one segment, and then an hour has gone by; the second upload is taken whole."""
+
+    def __init__(self) -> None:
+        self.plans: list[int] = []
+        self.sent = 0
+
+    async def begin_segments(self, _name: str, _kind: str, plans: list[SegmentPlan]) -> SegmentedUpload:
+        self.plans.append(len(plans))
+        segments = [
+            Segment(size_bytes=p.size_bytes, sha256=p.sha256, url="https://store.example/", headers={})
+            for p in plans
+        ]
+        return SegmentedUpload(f"uuid-{len(self.plans)}", segments, 2**40)
+
+    async def send_segment(self, upload: SegmentedUpload, index: int, *_: object) -> str:
+        self.sent += 1
+        if upload.uuid == "uuid-1" and self.sent > 1:
+            raise UploadExpired("Could not send: it has expired")
+        return f"etag-{index}"
+
+    async def complete(self, upload: SegmentedUpload, etags: list[str]) -> None:
+        assert len(etags) == len(upload.segments)
+
+
+async def test_an_upload_that_took_longer_than_an_hour_sends_all_segments_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("procorefs.outbox.uploading.WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("procorefs.outbox.uploading.SEGMENT_BYTES", 64 << 10)
+    storage: Any = SlowStorage()
+    noted: list[Change] = []
+    uploader = Uploader(storage, noted.append)
+    file = Staging(tmp_path / "staging", 1 << 30, lambda _version: pytest.fail("there is no base")).create()
+    with file.held():
+        await file.write(0, bytes(2 << 20))
+    change = Change(Inode(5), Kind.FILE, staged=file.record())
+    with pytest.raises(UploadExpired):
+        await uploader.store(change, file, "slow.bin")
+    assert change.upload is None
+    upload = await uploader.store(change, file, "slow.bin")
+    assert upload.is_stored
+    assert storage.plans == [32, SEGMENTS_AT_ONCE]
