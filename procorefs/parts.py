@@ -43,6 +43,8 @@ from procorefs.versions.below import Below
 from procorefs.versions.histories import Histories
 from procorefs.versions.numbers import FIRST_VIRTUAL
 
+DEFAULT_UMASK = 0o022
+
 _UNSENT = ("pending", "uploading")
 """States of a file whose bytes will be sent without anybody's help: a check-in waits for them."""
 
@@ -255,5 +257,6 @@ def _ownership(mount: ResolvedMount) -> Ownership:
     return Ownership(
         uid=os.getuid() if options.uid is None else options.uid,
         gid=os.getgid() if options.gid is None else options.gid,
-        umask=options.umask,
+        umask=DEFAULT_UMASK if options.umask is None else options.umask,
+        masks_kept=options.umask is not None,
     )

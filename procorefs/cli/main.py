@@ -1,5 +1,6 @@
 """`procorefs`: a group of commands, each imported only when it is called."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -82,8 +83,18 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
         return INTERRUPTED
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is None:
+            return complain_of(group)
+        complain("interrupted")  # trio was waiting for something
+        return INTERRUPTED
     except BrokenPipeError:
         return _reader_went_away()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return complain_of(error)
+        complain(f"the output can't be written ({error.strerror})")
+        return 1
     except Exception as error:
         return complain_of(error)
     return status if isinstance(status, int) else 0

@@ -25,7 +25,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     uid: int | None = None
     gid: int | None = None
     #: permission bits taken away from every document
-    umask: int = 0o022
+    #: None: 022, and modes that were set here are shown as they were set
+    umask: int | None = None
     #: age at which opening something first looks for changes at Procore
     freshness_s: float = 30.0
     cache_size_bytes: int = 10 << 30
@@ -115,7 +116,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("allow_other", "allow_other", None, "off", "", "Let other users of this machine in as well."),
     Option("uid", "uid", parse_number, "you", "ID", "Owner shown for every file and folder."),
     Option("gid", "gid", parse_number, "your group", "ID", "Group shown for every file and folder."),
-    Option("umask", "umask", parse_octal, "022", "OCTAL", "Permission bits taken away everywhere."),
+    Option(
+        "umask",
+        "umask",
+        parse_octal,
+        "022",
+        "OCTAL",
+        "Permission bits taken away, if given also where a mode was set.",
+    ),
     Option("default_permissions", None, None, "always", "", "The kernel checks owner, group and mode."),
     Option(
         "freshness",

@@ -27,6 +27,8 @@ class Ownership:
     uid: int
     gid: int
     umask: int
+    masks_kept: bool = False
+    """Also of modes that were set here: whoever mounts has said so."""
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
@@ -57,6 +59,8 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
     if node.kept is not None:
         _show_kept(entry, node, node.kept)
+        if ownership.masks_kept:
+            entry.st_mode &= ~ownership.umask
     return entry
 
 

@@ -56,6 +56,8 @@ FIRST_ENTRIES, MORE_ENTRIES = 32, 192
 
 STATFS_BLOCK_BYTES = 4096
 SIZES_VALID_S = 60.0
+FREE_INODES = 1 << 31
+"""There is no limit that we know of, and a filesystem without free inodes counts as full."""
 
 SENT_BACK, SECOND_TRY_S = 4096, 1.0
 
@@ -189,7 +191,7 @@ class Operations(pyfuse3.Operations):
         if answer.level >= logging.INFO:
             path = self._path(inode)
             log.log(answer.level, "%s of %s: %s", operation, path or "the root", error)
-            self._refusals.add(path, str(error))
+            self._refusals.add(path or "the root", str(error))
         if answer.level >= logging.CRITICAL:
             log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
         if damaged(error):
@@ -419,7 +421,8 @@ class Operations(pyfuse3.Operations):
         room_bytes = self._room_bytes()
         answer.f_blocks = -(-(sizes.size_bytes + room_bytes) // STATFS_BLOCK_BYTES)
         answer.f_bfree = answer.f_bavail = room_bytes // STATFS_BLOCK_BYTES
-        answer.f_files = sizes.documents
+        answer.f_files = sizes.documents + FREE_INODES
+        answer.f_ffree = answer.f_favail = FREE_INODES
         answer.f_namemax = MAX_COMPONENT_BYTES
         return answer
 

@@ -157,7 +157,8 @@ class Edits(Written):
         has_document = source.document_id is not None or (change is not None and change.document is not None)
         if fate is Fate.LOCAL and has_document:
             raise NotPermitted(
-                f"{new_name.decode()!r} is a name for what stays on this machine; this is in Procore"
+                f"what is in Procore can't get a place that stays on this machine ({new_name.decode()!r}, or its "
+                "folder, is junk): remove it instead, and it goes to Procore's recycle bin"
             )
 
     def _check_replaceable(self, source: Node, target: Node) -> None:
