@@ -42,10 +42,10 @@ log = logging.getLogger(__name__)
 _TREE = "tree.sqlite"
 _CHUNKS = "chunks"
 
-LAST_CALLS_S = 6.0
+LAST_CALLS_S = 3.0
 """How long calls under way may take to end; what is cut off is looked into at the next mount."""
 
-LAST_SYNC_S = 3.0
+LAST_SYNC_S = 2.0
 """How long bringing the last changes to disk may take at the end."""
 
 

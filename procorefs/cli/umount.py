@@ -31,6 +31,8 @@ from procorefs.outbox.face import Counts
 
 #: a daemon ends within 10 s
 _END_S = 10.0
+#: the least that it gets, however short the timeout: it ends its running calls and closes its stores
+_LEAST_END_S = 6.0
 #: how often it is asked how far it is
 _LOOK_S = 0.25
 #: without progress, while Procore can't be reached
@@ -79,7 +81,7 @@ def unmount_project(path: Path, paths: Paths, timeout_s: float) -> None:
     if mount is not None:
         left = _take_away(mount, entry, mounts, deadline)
     if entry is not None:
-        _end(entry, timeout_s=_END_S)
+        _end(entry, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
         _tell(entry, left)
 
 
