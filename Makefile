@@ -2,8 +2,6 @@
 
 PYTHON ?= python3
 VENV := .venv
-# Tests wait more than they reckon: three for two cores.
-WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
@@ -40,7 +38,7 @@ types: $(READY)
 
 unit: $(READY)
 	scripts/debian-packages $(DEBIAN_TEST)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: $(READY) ## figures beside rclone mount; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)

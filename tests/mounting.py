@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -283,7 +283,8 @@ def mount(home: Home, tmp_path: Path) -> Iterator[Callable[..., Mounted]]:
             second_user: bool = False,
         ) -> Mounted:
             path = at or tmp_path / f"mnt{len(list(tmp_path.glob('mnt*')))}"
-            path.mkdir(exist_ok=True)
+            with suppress(FileExistsError):  # and no look at it: it may be a dead mount's
+                os.mkdir(path)
             env = sandbox.env(second_user=second_user)
             words = ["-o", ",".join(options)] if options else []
             answer = home.procorefs("mount", *words, path, env=env)

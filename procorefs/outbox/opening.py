@@ -169,7 +169,6 @@ def open_writing(
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
     )
-    outbox.take_stock()
     durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
     edits.journaled = durability.journaled
     return Writing(edits, outbox, durability, settling)

@@ -50,6 +50,7 @@ class Outbox(Orders):
         self._drafts.staging.room.can_free = self._can_free
         for change in self._view.changes():
             self._queue.touched(change.inode)
+            self._recount(change.inode)
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:

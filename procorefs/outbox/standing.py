@@ -150,11 +150,6 @@ class Standing:
             return change.error or "its writer was cut off before it had closed the file"
         return change.error or change.refused or (waiting.why if waiting is not None else "")
 
-    def take_stock(self) -> None:
-        """Count what an earlier run has left."""
-        for change in self._view.changes():
-            self._recount(change.inode)
-
     def counts(self) -> Counts:
         self._count_new()
         return self._tally.counts()
