@@ -29,7 +29,9 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 _FETCH_BYTES = MIB
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+"""Of every staged file that is opened, and was made before."""
+
 _LONG_CUT_BYTES = 16 * MIB  # to cut off more takes the disk too long for the loop
 
 
@@ -179,7 +181,7 @@ class StagedFile:
             if self._deleted:
                 raise StagedIncomplete(self.number, "is deleted")
             try:
-                self._fd = self._write_fd = os.open(self.path, _FLAGS)
+                self._fd = self._write_fd = os.open(self.path, FLAGS)
             except FileNotFoundError:
                 raise StagedIncomplete(self.number, "is not on the disk any more") from None
         self._holders += 1

@@ -17,6 +17,7 @@ from procorefs.content import stagedbytes
 from procorefs.content.room import Room, StagingFull, refuse
 from procorefs.content.stagedbytes import Disk, Remover
 from procorefs.content.stagedfile import (
+    FLAGS,
     BaseReader,
     Ground,
     StagedFile,
@@ -24,6 +25,7 @@ from procorefs.content.stagedfile import (
     StagedIncomplete,
     StagedRecord,
 )
+from procorefs.content.stock import Stock, make_file
 from procorefs.procore.models import Version
 
 __all__ = [
@@ -39,7 +41,6 @@ __all__ = [
 
 _THREADS = 8
 _SYNCED_ALONE = 16  # more files are on disk sooner when their whole filesystem is synced
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Staging:
@@ -58,7 +59,9 @@ class Staging:
         threads = trio.CapacityLimiter(_THREADS)
         self._ground = Ground(path, self.room, open_version, Disk(), self._remover, threads, self.create)
         self._first = self._next = 1 + max(self._numbers(), default=0)
-        self._named_below = 0  # of the files with smaller numbers the names are on disk
+        self._stock = Stock(path, self._reserve)
+        self._given = 0  # files
+        self._named = 0  # of those given first, so many have their names on disk
 
     @property
     def limit_bytes(self) -> int:
@@ -75,12 +78,9 @@ class Staging:
 
         Raises StagingFull, OSError.
         """
-        file = StagedFile(self._ground, self._next)
-        try:
-            descriptor = os.open(file.path, _FLAGS, 0o600)
-        except OSError as error:
-            refuse(error)
-        self._next += 1
+        file, descriptor = self._new_file()
+        self._stock.replenish()
+        self._given += 1
         try:
             if base is not None and base.size_bytes:
                 os.ftruncate(descriptor, base.size_bytes)
@@ -94,6 +94,22 @@ class Staging:
         else:
             os.close(descriptor)
         return file
+
+    def _new_file(self) -> tuple[StagedFile, int]:
+        """An empty file, opened."""
+        number = self._stock.take()
+        try:
+            if number is not None:
+                file = StagedFile(self._ground, number)
+                return file, os.open(file.path, FLAGS)
+            file = StagedFile(self._ground, self._reserve(1))
+            return file, make_file(file.path)
+        except OSError as error:
+            refuse(error)
+
+    def _reserve(self, count: int) -> int:
+        self._next += count
+        return self._next - count
 
     def adopt(self, record: StagedRecord, *, grown: bool = False) -> StagedFile:
         """The file of a record after a restart, in the record's size: what was written behind its end later is cut off.
@@ -125,17 +141,18 @@ class Staging:
 
     async def sync(self, files: Collection[StagedFile]) -> None:
         """Return when all that was written to the files is on disk. Raises StagingFull, OSError."""
-        named_below = self._next
+        given = self._given
         if len(files) > _SYNCED_ALONE:
             await self._in_thread(stagedbytes.sync_filesystem, self._fd)
         else:
             await self._sync_alone(files)
-            if named_below > self._named_below:
+            if given > self._named:
                 await self._in_thread(os.fsync, self._fd)
-        self._named_below = max(self._named_below, named_below)
+        self._named = max(self._named, given)
 
     def close(self) -> None:
-        """No more files are opened here; blocks until those deleted are gone."""
+        """No more files are opened here; blocks until those deleted, and the spare ones, are gone."""
+        self._stock.close()
         self._remover.finish()
         os.close(self._fd)
 

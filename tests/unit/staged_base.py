@@ -76,9 +76,17 @@ def staging_in(
 
 
 def left_in(staging: Staging) -> list[int]:
-    """The numbers of the files that are there, once what was deleted is gone."""
+    """The numbers of the files that are there, but for spare ones, once what was deleted is gone."""
     staging._remover.finish()
-    return sorted(staging._numbers())
+    return sorted(set(staging._numbers()) - set(spares_of(staging)))
+
+
+def spares_of(staging: Staging) -> list[int]:
+    """The numbers of the files made ahead, once as many are there as wanted."""
+    stock = staging._stock
+    with stock._moved:
+        stock._moved.wait_for(lambda: not stock._is_filling)
+    return list(stock._spares)
 
 
 async def bytes_of(file: StagedFile) -> bytes:

@@ -18,10 +18,11 @@ import trio
 import trio.lowlevel
 import trio.testing
 from content_source import MemorySource, content_of, running
-from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, staging_in
+from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, spares_of, staging_in
 
 from procorefs.content import stagedbytes, stagedfile
 from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
+from procorefs.content.stock import SPARE_FILES
 from procorefs.procore.errors import Malformed, Unavailable
 
 # --- the directory
@@ -37,17 +38,57 @@ async def test_only_the_user_can_look_into_it(tmp_path: Path) -> None:
 
 def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
     with staging_in(tmp_path) as staging:
-        first = staging.create()
-        last = staging.create()
-        first.delete()
-        assert staging.create().number > last.number > first.number
+        files = [staging.create() for _ in range(2 * SPARE_FILES)]
+        for file in files:
+            file.delete()
+        files += [staging.create() for _ in range(2 * SPARE_FILES)]
+        assert len({file.number for file in files}) == len(files)
+        for file in files:
+            file.delete()
     (tmp_path / "17").touch()
     (tmp_path / "lost+found").touch()
     with staging_in(tmp_path) as staging:
         assert staging.create().number == 18
+    with staging_in(tmp_path) as staging:
         with pytest.raises(StagedIncomplete):
-            staging.adopt(StagedRecord(40, 0, None, ()))
-        assert staging.create().number == 41  # the journal still has a row about 40
+            staging.adopt(StagedRecord(1040, 0, None, ()))
+        assert staging.create().number == 1041  # the journal still has a row about 1040
+
+
+async def test_spare_files_are_made_ahead_and_are_as_new_ones(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        staging.create()
+        spares = spares_of(staging)
+        assert len(spares) == SPARE_FILES
+        file = staging.create()
+        assert file.number == spares[0]
+        await file.write(0, b"some")
+        assert os.stat(file.path).st_size == 4
+        assert stat.S_IMODE(os.stat(file.path).st_mode) == 0o600
+        assert left_in(staging) == sorted(set(left_in(staging)) - set(spares[1:]))
+
+
+def test_no_spare_file_is_left_behind(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        kept = [staging.create().number for _ in range(3)]
+    assert sorted(int(file.name) for file in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_spare_files_of_a_killed_daemon_are_swept(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as killed:
+        file = killed.create()
+        spares_of(killed)
+        with staging_in(tmp_path) as staging:
+            staging.sweep({file.number})
+            assert left_in(staging) == [file.number]
+
+
+def test_when_no_file_can_be_made_ahead_one_can_still_be_made(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        (tmp_path / "4").touch()  # in the way of the thread
+        staging.create()
+        assert spares_of(staging) == [2, 3]
+        assert len({staging.create().number for _ in range(SPARE_FILES)}) == SPARE_FILES
 
 
 def test_what_no_row_names_is_swept(tmp_path: Path) -> None:
@@ -655,13 +696,13 @@ def test_less_than_the_record_says_is_incomplete(tmp_path: Path) -> None:
         for record in (
             StagedRecord(number, 1, None, ()),
             StagedRecord(number, 0, None, ((0, 1),)),
-            StagedRecord(number + 5, 0, None, ()),
+            StagedRecord(number + 2 * SPARE_FILES, 0, None, ()),
         ):
             with pytest.raises(StagedIncomplete):
                 staging.adopt(record)
-        (tmp_path / "99").symlink_to("/etc/passwd")
+        (tmp_path / "9999").symlink_to("/etc/passwd")
         with pytest.raises(StagedIncomplete):
-            staging.adopt(StagedRecord(99, 1, None, ()))
+            staging.adopt(StagedRecord(9999, 1, None, ()))
         assert staging.used_bytes == 0
 
 
