@@ -41,6 +41,8 @@ class Identity(Keeper):
         """The change of the document that Procore has at the place, and that is to leave it."""
         if not isinstance(change.place, Place):
             return None
+        if not self._view.lists_store(change.place.folder):
+            return None  # Procore has no such folder
         node = self._store.child(change.place.folder, change.place.shown)
         if node is None or node.kind is not change.kind or node.inode == change.inode:
             return None

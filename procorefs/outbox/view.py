@@ -171,7 +171,7 @@ class View:
         laid = self._laid.get(folder)
         if laid is not None and (inode := laid.names.get(shown)) is not None:
             return self.by_inode(inode)
-        if not self._lists_store(folder):
+        if not self.lists_store(folder):
             return None
         node = self.store.child(folder, shown)
         if node is None:
@@ -188,7 +188,7 @@ class View:
             return None if laid_over is None else self._with_local(laid_over)
         return self._with_local(node)
 
-    def _lists_store(self, folder: Inode) -> bool:
+    def lists_store(self, folder: Inode) -> bool:
         """Whether what the store has in the folder is there: not so when Procore removed it and only ours remains."""
         change = self._changes.get(folder)
         return change is None or change.document is not None
@@ -222,7 +222,7 @@ class View:
             yield node
 
     def _stored(self, folder: Inode, laid: _Laid | None, after: int, limit: int) -> Iterator[Node]:
-        if not self._lists_store(folder):
+        if not self.lists_store(folder):
             return
         while batch := self.store.children(folder, after=after, limit=limit):
             for node in batch:
@@ -266,7 +266,7 @@ class View:
     def _hides_entry(self, step: tuple[Inode, bytes], inode: Inode) -> bool:
         """Whether what follows Procore lies in a folder that shows nothing of Procore's any more."""
         change = self._changes.get(inode)
-        return (change is None or change.place is FOLLOW) and not self._lists_store(step[0])
+        return (change is None or change.place is FOLLOW) and not self.lists_store(step[0])
 
     def reachable(self, inode: Inode) -> bool:
         return self.place(inode) is not None
