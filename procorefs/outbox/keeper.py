@@ -155,8 +155,7 @@ class Keeper:
 
     def _write(self, change: Change) -> None:
         self._put(change)
-        is_being_written = change.stage is Stage.OPEN or self._drafts.is_written(change.inode)
-        self._neighbours.touched(change.inode, soon=not is_being_written)
+        self._neighbours.touched(change.inode, soon=False)
 
     def _put(self, change: Change) -> None:
         if isinstance(change.place, Place):

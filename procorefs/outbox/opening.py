@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 JOURNAL = "journal.sqlite"
 STAGING = "staging"
 
+GATHER_S = 0.05
+"""What programs change is looked at together after this time: far less than it waits for its way to Procore."""
+
 
 @dataclass(slots=True)
 class Base:
@@ -101,8 +104,11 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
 
 
 def _keep_strays(staging: Path) -> None:
-    """Staged files without a journal are somebody's bytes: out of the way, for nothing may sweep them."""
-    if not staging.is_dir() or not any(staging.iterdir()):
+    """Staged files without a journal are somebody's bytes: out of the way, for nothing may sweep them.
+
+    Empty ones, as those that were made ahead, are nobody's.
+    """
+    if not staging.is_dir() or not any(file.stat().st_size for file in staging.iterdir()):
         return
     aside = staging.with_name(f"{STAGING}.kept-{time.strftime('%Y%m%dT%H%M%S')}")
     staging.rename(aside)
@@ -128,7 +134,7 @@ def open_writing(
 ) -> Writing:
     """The rooms that change things, on top of the base."""
     store, own, view, drafts = base.store, base.absorber.own, base.view, base.drafts
-    queue, flights = Queue(), Flights()
+    queue, flights = Queue(gather_s=min(GATHER_S, options.write_back_s)), Flights()
     edits = Edits(
         store,
         own,

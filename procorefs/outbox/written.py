@@ -119,7 +119,7 @@ class Written(Identity):
                 self.settle(change)
             else:
                 change.touched_at_s = time.time()
-                self._neighbours.touched(inode)
+                self._neighbours.touched(inode, soon=False)
 
     def left(self, inode: Inode) -> None:
         """Nobody is inside any more."""
