@@ -31,6 +31,7 @@ class Facts:
     write_back_s: float
     fate: Fate = Fate.SENT
     is_sendable: bool = True
+    """Whether Procore would take what is held by its name, as it is called now."""
     is_written: bool = False
     """Somebody has it open for writing."""
     is_read: bool = False

@@ -88,8 +88,8 @@ class Durability:
         wanted = [file for file in changed.values() if not file.is_deleted and file.number not in superfluous]
         try:
             await self._staging.sync(wanted)
-            self._journal.remember("synced", sequence)
-            await trio.to_thread.run_sync(self._journal.sync)
+            spent = self._journal.begin_sync(sequence)
+            await trio.to_thread.run_sync(self._journal.sync, spent)
         except BaseException:
             self._changed = changed | self._changed
             for file in trash:

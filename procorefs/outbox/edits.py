@@ -39,9 +39,12 @@ class Edits(Written):
         change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
         change.stage = Stage.OPEN
         change.staged = draft.file.record()
-        with self._moment():
-            self._inherit(change)
+        if self._departed(change) is None:
             self._lay(change)
+        else:
+            with self._moment():
+                self._inherit(change)
+                self._lay(change)
         return self._shown(inode)
 
     def make_folder(self, folder: Inode, name: bytes, kept: Kept) -> Node:

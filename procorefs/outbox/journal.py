@@ -1,6 +1,9 @@
 """The journal: one row an inode with what is wanted of it, in a database of its own.
 
-A row is committed before the program has its answer, so it survives kill -9; `sync` brings it to the disk, so that it
+    a row by itself ─▶ appended (rowlog.py) ─▶ taken over with the next moment, or with the next sync
+    rows of one moment, all or none ─────────▶ the database ─▶ sync ─▶ the disk
+
+A row is written before the program has its answer, so it survives kill -9; `sync` brings it to the disk, so that it
 survives a power cut (at most a second later, see durability.py). It is a database of its own so that a damaged tree
 never takes it along, and it holds all that is needed to go on without the tree.
 """
@@ -10,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,19 @@ import msgspec
 
 from procorefs.outbox.attributed import Attributed
 from procorefs.outbox.change import Change
+from procorefs.outbox.rowlog import SUFFIXES, RowLog, clear
 from procorefs.procore.models import DocumentId
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+_OLDER_FORMATS = (1,)  # which had no row log
 CHECKPOINT_BYTES = 16 << 20
 """A longer log is written back, by `sync`."""
+
+MOST_APPENDED = 4096
+"""Rows that nobody took over by `begin_sync` are taken over then."""
 
 EMERGENCY_PAGES = 65_536
 """The loop itself writes the log back only when nobody called `sync` for 256 MiB."""
@@ -50,7 +58,7 @@ class JournalDamaged(Exception):
 class Journal:
     """Rows of changes. Synchronous, on the loop's thread, but for `sync`, which may run in a thread.
 
-    Raises JournalDamaged at opening, sqlite3.Error when the disk refuses.
+    Raises JournalDamaged at opening, sqlite3.Error or OSError when the disk refuses.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +77,9 @@ class Journal:
         self.attributed.known_documents(self._folders)
         self.unreadable = 0
         """Rows that the last `load` could not read."""
+        self._takes_over = False  # in the transaction that is open
+        self._appended = RowLog(path)
+        self._take_up_appended()
 
     def _prepare(self) -> None:
         run = self._db.execute
@@ -76,7 +87,7 @@ class Journal:
         run("PRAGMA synchronous = NORMAL")
         run(f"PRAGMA wal_autocheckpoint = {EMERGENCY_PAGES}")
         found = run("PRAGMA user_version").fetchone()[0]
-        if found not in (0, FORMAT):
+        if found not in (0, FORMAT, *_OLDER_FORMATS):
             raise JournalDamaged(
                 f"The journal {self._path} has the format {found}, this version reads {FORMAT}: use the version of "
                 "ProcoreFS that wrote it until nothing waits any more."
@@ -87,7 +98,18 @@ class Journal:
             self._db.executescript(_SCHEMA)
         else:
             self._check()
+            run(f"PRAGMA user_version = {FORMAT}")
         self._path.chmod(0o600)
+
+    def _take_up_appended(self) -> None:
+        """What an earlier run appended comes into the database, and on disk with it."""
+        self._appended.begin(int(self.fact("generation") or 0), is_new=self.is_new)
+        if self._appended.is_clear:
+            return
+        with self.transaction():
+            self._take_over()
+        self.sync()
+        self._appended.clear_all()
 
     def _check(self) -> None:
         """Whether SQLite can read all pages: what it stumbles over later would end the mount, each time."""
@@ -96,6 +118,9 @@ class Journal:
             raise JournalDamaged(f"The journal {self._path} can't be read ({verdict}).")
 
     def close(self) -> None:
+        with suppress(sqlite3.Error), self.transaction():  # else the next run does it
+            self._take_over()
+        self._appended.close()
         self._db.close()
 
     @contextmanager
@@ -108,16 +133,29 @@ class Journal:
         try:
             yield
             self._db.execute("COMMIT")
+            if self._takes_over:
+                self._appended.taken_over()
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            self._takes_over = False
+
+    def _take_over(self) -> None:
+        """Within a transaction: the rows that were only appended come before what is written now."""
+        if self._takes_over or not self._appended.rows:
+            return
+        self._db.executemany("INSERT OR REPLACE INTO change VALUES (?, ?)", self._appended.rows.items())
+        self.remember("generation", self._appended.generation + 1)
+        self._takes_over = True
 
     def load(self) -> list[Change]:
         """All rows; one that can't be read is left where it is and told of."""
         found = []
         self.unreadable = 0
-        for inode, body in self._db.execute("SELECT inode, body FROM change ORDER BY inode"):
+        rows = dict(self._db.execute("SELECT inode, body FROM change")) | self._appended.rows
+        for inode, body in sorted(rows.items()):
             try:
                 found.append(_decode(body))
             except msgspec.MsgspecError as error:
@@ -131,7 +169,14 @@ class Journal:
         return [Inode(inode) for (inode,) in rows]
 
     def put(self, change: Change) -> None:
-        self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, _encode(change)))
+        """Write a row: within a transaction as a part of that."""
+        body = _encode(change)
+        if self._db.in_transaction or len(self._appended.rows) >= MOST_APPENDED:
+            with self.transaction():
+                self._take_over()
+                self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, body))
+        else:
+            self._appended.append(change.inode, body)
         if change.document is not None:
             self.attributed.bind(change.inode, change.document)
 
@@ -155,7 +200,9 @@ class Journal:
             self._folders[inode] = document
 
     def drop(self, inode: Inode) -> None:
-        self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
+        with self.transaction():
+            self._take_over()
+            self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
 
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
         row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
@@ -164,7 +211,17 @@ class Journal:
     def remember(self, name: str, value: int | str | None) -> None:
         self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
-    def sync(self) -> None:
+    def begin_sync(self, sequence: int) -> int | None:
+        """Before `sync`, on the loop: all rows are in the database, and bytes up to that entry are on disk.
+
+        Returns what `sync` is to be told.
+        """
+        with self.transaction():
+            self._take_over()
+            self.remember("synced", sequence)
+        return self._appended.turn()
+
+    def sync(self, spent: int | None = None) -> None:
         """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
 
         A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too; and
@@ -183,6 +240,8 @@ class Journal:
             if is_long:
                 with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
                     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if spent is not None:
+            clear(spent)
 
 
 def open_journal(path: Path) -> Journal:
@@ -190,10 +249,10 @@ def open_journal(path: Path) -> Journal:
     try:
         return Journal(path)
     except JournalDamaged:
-        if _format_of(path) not in (None, FORMAT):
+        if _format_of(path) not in (None, FORMAT, *_OLDER_FORMATS):
             raise
         aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", *SUFFIXES):
             side = path.with_name(path.name + suffix)
             if side.exists():
                 side.rename(aside.with_name(aside.name + suffix))

@@ -148,8 +148,8 @@ class Keeper:
         self._view.lay(change)
 
     def _lay(self, change: Change) -> None:
+        self._write(change)  # first: what a full disk refuses is not shown
         self._view.lay(change)
-        self._write(change)
         if isinstance(change.place, Place):
             self._view.entries_changed(change.place.folder)
 

@@ -9,6 +9,8 @@ from procorefs.tree.nodes import Inode
 from procorefs.tree.rules import MAX_PATH_CHARACTERS, Refusal, is_junk, name_refusal, path_refusal
 from procorefs.tree.temporary import is_temporary, is_temporary_folder
 
+_REMEMBERED_NAMES = 4096
+
 
 class Fate(enum.IntEnum):
     """What becomes of something with that name; in a folder the larger of both holds."""
@@ -34,6 +36,7 @@ class Naming:
     def __init__(self, view: View, *, keeps_junk: bool) -> None:
         self._view = view
         self._keeps_junk = keeps_junk
+        self._fates: dict[tuple[str, bool], Fate] = {}  # a new file is asked about again and again
         self._known: dict[Inode, _Above] = {}  # as long as no folder moves
         self._known_at = view.moves
 
@@ -42,6 +45,14 @@ class Naming:
         return max(self._own_fate(place.name, is_folder=is_folder), self._above(place.folder).fate)
 
     def _own_fate(self, name: str, *, is_folder: bool) -> Fate:
+        fate = self._fates.get((name, is_folder))
+        if fate is None:
+            if len(self._fates) >= _REMEMBERED_NAMES:
+                self._fates.clear()
+            fate = self._fates[name, is_folder] = self._look_at_name(name, is_folder=is_folder)
+        return fate
+
+    def _look_at_name(self, name: str, *, is_folder: bool) -> Fate:
         if not self._keeps_junk and is_junk(name):
             return Fate.LOCAL
         temporary = is_temporary_folder if is_folder else is_temporary

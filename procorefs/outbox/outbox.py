@@ -123,14 +123,17 @@ class Outbox(Orders):
 
     def _facts(self, change: Change) -> Facts:
         place = change.place
-        is_place = isinstance(place, Place)
+        fate = self.fate(change)
+        is_sendable = True
+        if fate is Fate.HELD and isinstance(place, Place):
+            is_sendable = self._naming.is_sendable(place)
         return Facts(
             now_s=time.time(),
             write_back_s=self._write_back_s,
-            fate=self.fate(change),
-            is_sendable=self._naming.is_sendable(place) if isinstance(place, Place) else True,
+            fate=fate,
+            is_sendable=is_sendable,
             is_written=self._drafts.is_written(change.inode),
-            is_read=self._drafts.is_open(change.inode) and not (is_place and change.is_folder),
+            is_read=self._drafts.is_open(change.inode) and not (change.is_placed and change.is_folder),
             is_folder_busy=is_departure(change) and self._is_folder_busy(change),
             is_hurried=self._hurried.get(change.inode, -1.0) >= change.touched_at_s,
             not_before_s=self._not_before.get(change.inode, 0.0),
@@ -255,7 +258,10 @@ class Outbox(Orders):
         else:
             try:
                 self._note_failure(inode, change, error)
-            except sqlite3.Error as refused:  # a full disk: it is in memory, and must not end the mount
+            except (
+                sqlite3.Error,
+                OSError,
+            ) as refused:  # a full disk: it is in memory, and must not end the mount
                 log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
