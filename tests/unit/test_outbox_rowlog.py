@@ -13,7 +13,7 @@ import pytest
 from procorefs.outbox.change import Change, Place
 from procorefs.outbox.journal import Journal, JournalDamaged, open_journal
 from procorefs.outbox.rowlog import SUFFIXES
-from procorefs.procore.models import Kind
+from procorefs.procore.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode
 
 
@@ -111,6 +111,32 @@ def test_after_a_sync_the_files_are_empty_in_turns(tmp_path: Path) -> None:
             with journal_at(killed(path)) as found:
                 assert names(found)[2] == f"while {turn}"
                 assert len(names(found)) == turn + 1
+
+
+def test_a_moment_without_rows_takes_nothing_over(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        journal.put(row(2, "a"))
+        with journal.transaction():
+            journal.note_folder(ROOT, DocumentId(7))
+        assert names(journal) == {2: "a"}
+        journal.sync(journal.begin_sync(1))
+        with journal_at(killed(path)) as found:
+            assert names(found) == {2: "a"}
+
+
+def test_a_sync_clears_nothing_that_came_after_it_began(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        journal.put(row(2, "a"))
+        first = journal.begin_sync(1)
+        journal.put(row(3, "b"))
+        second = journal.begin_sync(2)
+        journal.put(row(4, "c"))
+        journal.sync(first)
+        with journal_at(killed(path)) as found:
+            assert names(found) == {2: "a", 3: "b", 4: "c"}
+        assert second is None  # the file of the first one is still needed
 
 
 def test_what_was_taken_over_stays_until_the_database_is_on_disk(tmp_path: Path) -> None:
