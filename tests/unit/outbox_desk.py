@@ -121,7 +121,11 @@ class Served:
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         status = MountStatus(str(self.place), Named(2, "Tower"), Named(1, "Acme"))
-        answers = Answers(lambda: status, self.stopped.set, self.outbox)
+
+        async def answered() -> MountStatus:
+            return status
+
+        answers = Answers(answered, self.stopped.set, self.outbox)
         with self._scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(_serve, self._socket, answers))
