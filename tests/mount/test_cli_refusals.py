@@ -67,7 +67,7 @@ def test_what_programs_are_refused(plans: Mounted) -> None:
     with refused_with(errno.EINVAL):
         os.setxattr(folder / "a.txt", "user.procore.tags", b"\xff")
     said = [
-        "Plans/a.txt: user.procore.tags was not set: it is no UTF-8",
+        "Plans/a.txt: user.procore.tags was not set: it is not UTF-8",
         "Plans/a.txt: user.procore.private was not set: it must be true or false",
         "Plans/fixed.txt: Procore has it read-only",
         "Plans/theirs.txt: Robin Keller has it checked out",
