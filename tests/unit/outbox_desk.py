@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from procorefs.answers import Answers
-from procorefs.cli import places, umount
+from procorefs.cli import places, status, umount
 from procorefs.cli.mountinfo import Mount
 from procorefs.cli.register import registered
 from procorefs.config import MountOptions, ResolvedMount, find_paths
@@ -150,6 +150,7 @@ def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]
     mounts: list[Mount] = [Mount(Path("/"), "ext4", "/dev/sda1")]
     monkeypatch.setattr(places, "read_mounts", lambda: list(mounts))
     monkeypatch.setattr(umount, "read_mounts", lambda: list(mounts))
+    monkeypatch.setattr(status, "read_mounts", lambda: list(mounts))
     paths = find_paths(os.environ)
     with ExitStack() as stack:
 

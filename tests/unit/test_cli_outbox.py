@@ -398,6 +398,34 @@ def test_status_of_an_empty_outbox(capsys: pytest.CaptureFixture[str]) -> None:
     assert "empty: all is in Procore" in capsys.readouterr().out
 
 
+def test_status_of_a_path_in_a_mount(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether something is there or not: the daemon is asked, and nobody looks into its mount."""
+    served = start("m")
+    for path in ("", "a/b.pdf", "no such/file"):
+        assert run(procorefs, ["status", str(served.place / path)]) == 0
+        assert capsys.readouterr().out.startswith(f"{served.place}\n")
+    assert run(procorefs, ["status", str(served.place.parent)]) == 1
+    assert "is not a ProcoreFS mount, and lies in none" in capsys.readouterr().err
+
+
+def test_umount_of_a_path_in_a_mount_names_the_mount(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = start("m")
+    assert run(procorefs, ["umount", str(served.place / "a")]) == 1
+    said = f"{served.place}/a lies in the mount {served.place}; run `procorefs umount {served.place}` to"
+    assert said in capsys.readouterr().err
+    assert not served.stopped.is_set()
+
+
+@pytest.mark.parametrize("command", [["sync"], ["umount", "/m"]])
+def test_a_wrong_timeout_is_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(procorefs, [*command, "--timeout", "abc"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "'--timeout': 'abc' is not a duration; write seconds such as" in said
+
+
 def test_what_lies_below_what() -> None:
     assert is_at_or_below("a/b", ["a"])
     assert is_at_or_below("a/b", ["x", "a/b"])
