@@ -95,7 +95,10 @@ class Outbox(Protocol):
         """
 
     def retry(self, below: Sequence[str]) -> list[Item]:
-        """Send what is failed, incomplete or checked out at or below these paths; returns what it was."""
+        """Send what is failed, incomplete or checked out at or below these paths; returns what it was.
+
+        What these wait for, wherever it is, is sent as well.
+        """
 
     def discard(self, below: Sequence[str]) -> list[Item]:
         """Throw away what is failed, incomplete or held at or below these paths; returns what it was.

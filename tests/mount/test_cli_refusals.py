@@ -136,3 +136,20 @@ def test_trouble_of_changes_is_told_between_their_tries(plans: Mounted, sandbox:
     sandbox.faults(clear=True)
     assert plans.home.procorefs("sync", plans.path).returncode == 0
     assert plans.status()["trouble"] is None
+
+
+def test_what_waits_for_something_refused_says_so_and_takes_it_along(
+    plans: Mounted, sandbox: SandboxHandle
+) -> None:
+    plans.expect_warning("was refused")
+    rule = {"route": "POST /rest/v1.0/folders", "count": 1}
+    sandbox.faults(rules=[{"kind": "silence", **rule}, {"kind": "error", "status": 422, **rule}])
+    (plans.path / "Plans/new").mkdir()
+    sandbox.wait_for_silent_calls()
+    (plans.path / "Plans/new/a.txt").write_text("a")
+    sandbox.release()
+    wait_until(lambda: plans.status()["outbox"]["failed"] == 2, "the refusal")
+    assert "Plans/new/a.txt: it waits for Plans/new, which was refused" in shown(plans, "failed")
+    assert plans.home.procorefs("retry", plans.path / "Plans/new/a.txt").returncode == 0
+    assert plans.home.procorefs("sync", plans.path).returncode == 0
+    assert "/Plans/new/a.txt" in sandbox.inventory()["files"]
