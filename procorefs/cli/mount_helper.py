@@ -7,7 +7,6 @@ import getopt
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -55,8 +54,9 @@ def run(arguments: list[str]) -> int:
         call = parse_call(arguments)
         if not call.fake:
             from procorefs.cli.mount import mount_project
+            from procorefs.cli.places import named
 
-            mount_project(call.spec, Path(call.mountpoint), call.words, foreground=False)
+            mount_project(call.spec, named(call.mountpoint), call.words, foreground=False)
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED

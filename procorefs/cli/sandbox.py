@@ -110,8 +110,9 @@ def sandbox(big_file_mib: int, **options: Any) -> None:  # noqa: ANN401 - click'
     try:
         parts = Sandbox(config)
     except (OSError, sqlite3.DatabaseError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise click.ClickException(
-            f"The data directory {config.data_dir} cannot be used: {error}. Name another one."
+            f"the data directory {config.data_dir} cannot be used ({reason}); name another one"
         ) from error
     try:
         trio.run(_run_until_signal, parts, checker)

@@ -9,7 +9,7 @@ import msgspec
 
 from procorefs.cli import register
 from procorefs.cli.mountinfo import locate, mount_at, read_mounts
-from procorefs.cli.places import split_path
+from procorefs.cli.places import named, split_path
 from procorefs.cli.register import Entry
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.control import ControlError, NobodyThere, StatusRequest, ask
@@ -62,7 +62,7 @@ def status_of(path: Path, paths: Paths) -> MountStatus:
 
 def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:
     if mountpoint is not None:
-        found = [status_of(Path(mountpoint), paths)]
+        found = [status_of(named(mountpoint), paths)]
         answer: object = found[0]
     else:
         answer = found = [_status_or_silence(entry) for entry in register.running(paths)]

@@ -20,7 +20,7 @@ from procorefs.cli.complaints import complain
 from procorefs.cli.duration import seconds_of
 from procorefs.cli.limited import errno_of
 from procorefs.cli.mountinfo import Mount, locate, mount_at, read_mounts
-from procorefs.cli.places import split_path
+from procorefs.cli.places import named, split_path
 from procorefs.cli.processes import holders, wait_for_end
 from procorefs.cli.progress import Progress
 from procorefs.cli.register import Entry
@@ -70,7 +70,7 @@ def umount(timeout_s: float | None, mountpoint: str) -> None:
     longer than the timeout is listed, and goes on at the next mount; then the exit status is 1.
     """
     within_s = math.inf if timeout_s is None else timeout_s
-    unmount_project(Path(mountpoint), find_paths(os.environ), within_s)
+    unmount_project(named(mountpoint), find_paths(os.environ), within_s)
 
 
 def unmount_project(path: Path, paths: Paths, timeout_s: float) -> None:

@@ -418,6 +418,20 @@ def test_umount_of_a_path_in_a_mount_names_the_mount(
     assert not served.stopped.is_set()
 
 
+@pytest.mark.parametrize("command", ["mount", "umount", "status", "sync", "retry", "discard"])
+def test_an_empty_path_is_not_where_one_stands(
+    start: Start, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's variable is not set; of all places it is not this mount that is to lose what failed."""
+    served = start("m")
+    served.outbox.items = [FAILED]
+    monkeypatch.chdir(served.place)
+    assert run(procorefs, [command, ""]) == 1
+    assert capsys.readouterr().err.startswith("procorefs: an empty path names nothing; write '.'")
+    assert served.outbox.items == [FAILED]
+    assert not served.stopped.is_set()
+
+
 @pytest.mark.parametrize("command", [["sync"], ["umount", "/m"]])
 def test_a_wrong_timeout_is_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(procorefs, [*command, "--timeout", "abc"]) == 2
