@@ -22,7 +22,9 @@ def show(mounts: list[MountStatus]) -> None:
     console = wide_console()
     if not mounts:
         console.print("Nothing is mounted.")
-    for mount in mounts:
+    for number, mount in enumerate(mounts):
+        if number:
+            console.print()
         _print(console, Text(printable(mount.mountpoint), style="bold"))
         for label, value in _rows(mount):
             _print_row(console, label, value)

@@ -3,6 +3,7 @@
 import errno
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -391,6 +392,28 @@ def test_status_of_an_outbox(start: Start, capsys: pytest.CaptureFixture[str]) -
     assert "trouble" in said
     assert "c.dwg: Jane Doe has it checked out" in said
     assert "12 more; --json lists 32" in said
+
+
+def test_no_line_of_status_is_longer_than_its_text(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Piped, each has one line; on a terminal what does not fit goes on below itself."""
+    box = start("m").outbox
+    box.items = [Item("a.pdf", "failed", "it was refused " * 12, 1.7e9)]
+    mounts = [MountStatus("/m", Named(2), Named(1), outbox=outbox_status(box))]
+    show(mounts)
+    piped = capsys.readouterr().out.splitlines()
+    assert len(next(line for line in piped if "a.pdf" in line)) > 190
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    show(mounts)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, shown)) <= 60
+    assert shown[shown.index(next(line for line in shown if "a.pdf" in line)) + 1].startswith(
+        " " * 17 + "it was"
+    )
+    assert not [line for line in (*piped, *shown) if line != line.rstrip()]
 
 
 def test_status_of_an_empty_outbox(capsys: pytest.CaptureFixture[str]) -> None:
