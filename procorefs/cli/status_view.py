@@ -15,6 +15,7 @@ _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
 _LABEL_CELLS = 17  # of the column before the values, with the space around it
 _LEAST_VALUE_CELLS = 20  # however narrow the terminal is
+_TREE_STATES = {"behind": "as last known, for the latest look failed"}
 
 
 def show(mounts: list[MountStatus]) -> None:
@@ -58,7 +59,8 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     looked = (
         "not looked yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
     )
-    yield "documents", f"{mount.tree.documents:,}, {mount.tree.state}; last look at Procore: {looked}"
+    state = _TREE_STATES.get(mount.tree.state, mount.tree.state)
+    yield "documents", f"{mount.tree.documents:,}, {state}; last look at Procore: {looked}"
     trouble = mount.trouble or (Trouble(mount.outbox.trouble) if mount.outbox.trouble else None)
     if trouble is not None:
         yield "trouble", _trouble(trouble)
@@ -130,7 +132,7 @@ def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
 def _shared(limiter: LimiterStatus) -> str:
     if not limiter.shared_by:
         return ""
-    part = f", with {limiter.share * 100:.0f} % of it" if limiter.share < 1 else ""
+    part = f", with a careful share of {limiter.share * 100:.0f} %" if limiter.share < 1 else ""
     return f"  shared by {limiter.shared_by}{part}"
 
 
