@@ -1,6 +1,6 @@
 """What the daemon answers to the other commands: each request becomes one call into a room."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from procorefs import control
@@ -12,7 +12,7 @@ from procorefs.status import MountStatus
 class Answers:
     """The handler of one mount's control socket."""
 
-    status: Callable[[], MountStatus]
+    status: Callable[[], Awaitable[MountStatus]]
     stop: Callable[[], None]
     #: None: a mount that has nothing to send
     outbox: Outbox | None
@@ -20,7 +20,7 @@ class Answers:
     async def __call__(self, request: control.Request) -> MountStatus | Counts | control.Remaining | None:
         match request:
             case control.StatusRequest():
-                return self.status()
+                return await self.status()
             case control.StopRequest():
                 self.stop()
                 return None

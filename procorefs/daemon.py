@@ -147,7 +147,7 @@ class _Daemon:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
             answers = Answers(
-                status=lambda: self._status(reporter),
+                status=partial(self._status_now, reporter),
                 stop=self._stop.set,
                 outbox=reporter.outbox,
             )
@@ -162,6 +162,10 @@ class _Daemon:
             await session.ended()
             self._stop.set()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
+
+    async def _status_now(self, reporter: Reporter) -> MountStatus:
+        await reporter.look()
+        return self._status(reporter)
 
     def _status(self, reporter: Reporter) -> MountStatus:
         return reporter.status(closing=self._stop.is_set())

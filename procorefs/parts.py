@@ -128,6 +128,7 @@ class Assembly:
             Below(reading.base.view, reading.follower, histories),
             reading.content,
             lambda: as_file(self._outer.status(reporter)),
+            reporter.look,
             names,
             _ownership(self._mount),
         )

@@ -13,6 +13,7 @@ from procorefs.kernel.refusals import Refusals
 from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.outbox.face import Item, Outbox
 from procorefs.procore.client import Client
+from procorefs.status import Trouble
 from procorefs.titles import Titles
 from procorefs.tree.follow import Follower
 
@@ -32,8 +33,12 @@ class Reporter:
     #: None: a mount that has nothing to send
     outbox: Outbox | None = None
 
+    async def look(self) -> None:
+        """See to it that `status` tells of this moment, where that takes waiting: a second or two, no longer."""
+        await self.client.limiter.look()
+
     def status(self, *, closing: bool) -> status.MountStatus:
-        """All numbers of one moment; costs no call."""
+        """All numbers as they are known; costs no call."""
         standing = self.follower.standing()
         cache = self.cache.stats()
         calls = self.client.stats
@@ -49,8 +54,17 @@ class Reporter:
             cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
             limiter=_limiter(self.client.limiter.snapshot()),
             api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
-            refusals=[status.Refusal(r.path, r.reason, _iso(r.at_s)) for r in self.refusals],
+            refusals=[status.Refusal(r.path, r.sentence, _iso(r.at_s)) for r in self.refusals],
+            trouble=self._trouble(),
         )
+
+    def _trouble(self) -> Trouble | None:
+        """Known from the first call that failed; and of changes, between their tries as well."""
+        reach = self.client.reach
+        reason = reach.trouble or (self.outbox.counts().trouble if self.outbox is not None else "")
+        if not reason:
+            return None
+        return Trouble(reason, "" if reach.since_s is None else _iso(reach.since_s))
 
 
 def outbox_status(outbox: Outbox | None) -> status.OutboxStatus:
@@ -73,7 +87,7 @@ def outbox_status(outbox: Outbox | None) -> status.OutboxStatus:
 
 def _items(items: Iterable[Item]) -> list[status.OutboxItem]:
     shown = islice(items, _MOST_ITEMS)
-    return [status.OutboxItem(item.path, item.reason, _iso(item.since)) for item in shown]
+    return [status.OutboxItem(item.path, item.why, _iso(item.since)) for item in shown]
 
 
 def _limiter(known: LimiterStatus) -> status.LimiterStatus:
@@ -85,6 +99,7 @@ def _limiter(known: LimiterStatus) -> status.LimiterStatus:
         waiting_by_class=known.waiting_by_class,
         next_at=known.next_at,
         shared_by=known.shared_by,
+        share=known.share,
     )
 
 

@@ -14,7 +14,7 @@ class TreeStatus(msgspec.Struct, frozen=True):
     """What is known of the project's documents."""
 
     documents: int = 0
-    #: `listing` until the first listing is whole, then `ready`; `offline` while Procore does not answer
+    #: `listing` until the first listing is whole, then `complete`; `behind` when the last look at Procore failed
     state: str = "listing"
     #: since the last look at Procore; None: there was none yet
     age_seconds: float | None = None
@@ -79,8 +79,10 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     waiting_by_class: dict[str, int] = {}
     #: Unix seconds when the first of them may go; None: nobody waits, or only an answer to another call can tell
     next_at: float | None = None
-    #: `user`: all mounts and commands of this user; `redis`: all that use the same Redis; and when that is away
+    #: `user`: all mounts and commands of this user; `redis`: all that use the same Redis; `user (redis is away)`
     shared_by: str = ""
+    #: the part of the budget that is used: less than 1 while those it is shared with can't be asked
+    share: float = 1.0
 
 
 class ApiCalls(msgspec.Struct, frozen=True):
@@ -92,10 +94,20 @@ class ApiCalls(msgspec.Struct, frozen=True):
     throttled: int = 0
 
 
+class Trouble(msgspec.Struct, frozen=True):
+    """Calls do not get through just now, and are tried again."""
+
+    #: a sentence, without the full stop
+    reason: str
+    #: ISO 8601, UTC: when the first of them failed; empty: nobody knows
+    since: str = ""
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """Something that was refused to a program, with the reason."""
 
     path: str
+    #: one sentence that begins with the path
     reason: str
     #: ISO 8601, UTC
     at: str
@@ -118,6 +130,8 @@ class MountStatus(msgspec.Struct, frozen=True):
     api_calls: ApiCalls = ApiCalls()
     #: the last 20, newest first
     refusals: list[Refusal] = []
+    #: None: whatever is asked of Procore gets an answer
+    trouble: Trouble | None = None
 
 
 def as_file(status: MountStatus) -> bytes:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from procorefs.cli.resolve import UnknownProject, check_reachable
 from procorefs.config import (
     Config,
     ConfigError,
@@ -87,17 +88,20 @@ def login(
 
     Without --browser or --paste the credentials are those of a service account (client credentials).
     """
+    if browser and paste:
+        raise click.UsageError("--browser and --paste are two ways to log in; give one of them")
     asked = Asked(
         profile, client_id, secret_file, browser, paste, redirect_uri, api_url, login_url, company, project
     )
     paths = find_paths(os.environ)
     config = read_config(paths.config_file)
-    name = asked.profile or config.chosen(None) or "default"
+    name = asked.profile if asked.profile is not None else config.chosen(None) or "default"
     if not PROFILE_NAME.fullmatch(name):
         raise ConfigError(f"'{name}' cannot name a profile; use letters, digits, - _ .")
     made = make_profile(asked, config.profiles.get(name, Profile()))
     secret = _secret(asked, paths, name, made, config.profiles.get(name))
-    who = _try(made, secret, name, paths)
+    is_project_said = asked.company is not None or asked.project is not None
+    who = _try(made, secret, name, paths, checks_project=is_project_said)
     _keep(paths, config, name, made, secret)
     click.echo(f"Logged in as {who}. The profile '{name}' is in {paths.config_file}.")
     click.echo("`procorefs projects` lists what it reaches.")
@@ -106,6 +110,8 @@ def login(
 def make_profile(asked: Asked, old: Profile) -> Profile:
     """The profile that was asked for: options, else the environment, else what it was. Raises ConfigError."""
     by_person = asked.browser or asked.paste
+    if asked.project and not (asked.company or old.company):
+        raise ConfigError("a project belongs to a company; give --company as well as --project")
     redirect_uri = _redirect_uri(asked) if by_person else OUT_OF_BAND
     client_id = asked.client_id or os.environ.get("PROCOREFS_CLIENT_ID") or old.client_id or _ask("Client id")
     api_url = asked.api_url or os.environ.get("PROCOREFS_API_URL") or old.api_url
@@ -163,8 +169,8 @@ def _ask(what: str, *, hidden: bool = False) -> str:
     return line
 
 
-def _try(made: Profile, secret: str, name: str, paths: Paths) -> str:
-    """Log in and ask Procore who that is. Raises ProcoreError, LoginNotFinished."""
+def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project: bool) -> str:
+    """Log in and ask Procore who that is. Raises ProcoreError, LoginNotFinished, UnknownProject."""
     import trio
 
     by_person = made.grant is Grant.AUTHORIZATION_CODE
@@ -180,11 +186,11 @@ def _try(made: Profile, secret: str, name: str, paths: Paths) -> str:
         budget_dir=paths.budgets_dir,
     )
     private_dir(paths.tokens_dir)
-    me = trio.run(_log_in, api)
+    me = trio.run(_log_in, api, made.company if checks_project else None, made.project)
     return me.name or me.login or f"user {me.id}"
 
 
-async def _log_in(api: ApiSettings) -> "Me":
+async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "Me":
     from procorefs.cli.redirect import LoginNotFinished
     from procorefs.procore.client import open_client
     from procorefs.procore.errors import LoginRefused
@@ -196,7 +202,18 @@ async def _log_in(api: ApiSettings) -> "Me":
                 await client.auth.login_by_code(code)
             except LoginRefused as error:
                 raise LoginNotFinished(f"{error}; run procorefs login again for another code") from error
-        return await client.me()
+        me = await client.me()
+        if company:
+            await _check(client, company, project)
+        return me
+
+
+async def _check(client: "Client", company: str, project: str | None) -> None:
+    """Only what the account sees can be mounted with it. Raises UnknownProject."""
+    try:
+        await check_reachable(client, company, project)
+    except UnknownProject as error:
+        raise UnknownProject(f"{error}, once you have logged in without that") from error
 
 
 async def _code(client: "Client", redirect_uri: str) -> str:

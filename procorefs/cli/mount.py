@@ -10,6 +10,7 @@ import msgspec
 
 from procorefs.cli import daemonize
 from procorefs.cli.mountpoint import check_fuse, ready_mountpoint, wait_for_closing_owner
+from procorefs.cli.places import named
 from procorefs.cli.register import registered
 from procorefs.cli.resolve import find_ids, wanted
 from procorefs.config import (
@@ -69,7 +70,7 @@ def mount(words: tuple[str, ...], foreground: bool, places: tuple[str, ...]) -> 
     """
     if len(places) > 2:
         raise click.UsageError(f"'{places[2]}' is one argument too many: write [SPEC] MOUNTPOINT")
-    mount_project(places[0] if len(places) == 2 else None, Path(places[-1]), words, foreground=foreground)
+    mount_project(places[0] if len(places) == 2 else None, named(places[-1]), words, foreground=foreground)
 
 
 def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, foreground: bool) -> None:

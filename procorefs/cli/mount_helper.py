@@ -7,14 +7,26 @@ import getopt
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
 from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
 from procorefs.config import ConfigError
 
+USAGE = """\
+Usage: mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT[,OPT...]] [-t TYPE]
+
+  What mount(8) and /etc/fstab call for the type fuse.procorefs. SPEC is
+  [PROFILE:]COMPANY/PROJECT, ids or names; `procorefs mount --help` lists the
+  options of -o.
+
+  -f  Check the call and mount nothing.
+  -s, -n, -v, -t TYPE  Taken and not used.
+"""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+_THE_CALL = "the call is mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]"
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -35,12 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Mount as told and return the exit status."""
     os.environ.setdefault("PATH", _PATH)
+    if set(arguments) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return 0
     try:
         call = parse_call(arguments)
         if not call.fake:
             from procorefs.cli.mount import mount_project
+            from procorefs.cli.places import named
 
-            mount_project(call.spec, Path(call.mountpoint), call.words, foreground=False)
+            mount_project(call.spec, named(call.mountpoint), call.words, foreground=False)
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -55,9 +71,9 @@ def parse_call(arguments: list[str]) -> Call:
     try:
         options, places = getopt.gnu_getopt(arguments, "sfnvN:o:t:")
     except getopt.GetoptError as error:
-        raise ConfigError(f"{error.msg}; the call is SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]") from error
+        raise ConfigError(f"{error.msg}; {_THE_CALL}") from error
     if len(places) != 2:
-        raise ConfigError("the call is SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]")
+        raise ConfigError(_THE_CALL)
     return Call(
         spec=places[0],
         mountpoint=places[1],

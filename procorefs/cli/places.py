@@ -42,8 +42,16 @@ class Place(msgspec.Struct, frozen=True):
         return errno_of(lambda: os.lstat(self.path), _LOOK_S) not in (errno.ENOENT, errno.ENOTDIR)
 
 
+def named(text: str) -> Path:
+    """The path as it was written. Raises NoPlace for an empty one: somebody's variable is not set."""
+    if not text:
+        raise NoPlace("an empty path names nothing; write '.' for the directory you are in")
+    return Path(text)
+
+
 def find_place(text: str, paths: Paths) -> Place:
     """The mount and the path in it that is meant. Raises NoPlace, NowhereToBegin."""
+    named(text)
     mounts = read_mounts()
     mountpoint, below = split_path(text, mounts)
     mount = mount_at(mountpoint, mounts)

@@ -25,6 +25,8 @@ class _Named(Protocol):
 
 N = TypeVar("N", bound=_Named)
 
+_LISTED = "`procorefs projects` lists what you can reach"
+
 
 def wanted(spec: Spec | None, account: Account) -> tuple[str, str]:
     """Company and project, id or name, from SPEC or else the account. Raises ConfigError when neither says."""
@@ -69,6 +71,29 @@ async def _company_id(client: "Client", company: str) -> CompanyId:
     return one_named(company, names, "company").id
 
 
+async def check_reachable(client: "Client", company: str, project: str | None) -> None:
+    """Ask Procore for a company and its project, ids or names. Raises UnknownProject, ProcoreError."""
+    companies = [(candidate, (candidate.name,)) for candidate in await client.companies()]
+    company_id = _one_meant(company, companies, "company").id
+    if project is not None:
+        projects = [
+            (candidate, (candidate.name, candidate.display_name))
+            for candidate in await client.projects(company_id)
+        ]
+        _one_meant(project, projects, f"project of company {company}")
+
+
+def _one_meant(text: str, candidates: Sequence[tuple[N, Iterable[str]]], what: str) -> N:
+    """The candidate of this id, or else of this name. Raises UnknownProject."""
+    known = as_id(text)
+    if known is None:
+        return one_named(text, candidates, what)
+    for item, _ in candidates:
+        if item.id == known:
+            return item
+    raise UnknownProject(f"you can reach no {what} with the id {known}; {_LISTED}")
+
+
 def one_named(name: str, candidates: Sequence[tuple[N, Iterable[str]]], what: str) -> N:
     """The candidate of this name; without regard to case only if none is spelled so. Raises UnknownProject."""
     for fold in (_as_written, _folded):
@@ -78,7 +103,7 @@ def one_named(name: str, candidates: Sequence[tuple[N, Iterable[str]]], what: st
         if found:
             ids = ", ".join(str(item.id) for item in found)
             raise UnknownProject(f"there is more than one {what} called '{name}'; give one of the ids {ids}")
-    raise UnknownProject(f"there is no {what} called '{name}'; `procorefs projects` lists what you can reach")
+    raise UnknownProject(f"there is no {what} called '{name}'; {_LISTED}")
 
 
 def _as_written(text: str) -> str:

@@ -11,6 +11,7 @@ import click
 import trio
 
 from procorefs.sandbox.config import PUBLISHED_HOURLY_CALLS, PUBLISHED_SPIKE_CALLS, SandboxConfig
+from procorefs.sandbox.conformance import Checker, NotTheDescription
 from procorefs.sandbox.failures import ApiError
 from procorefs.sandbox.fill import announcement_line
 from procorefs.sandbox.server import Hosts, prepare, serve_prepared
@@ -105,23 +106,38 @@ COUNT = click.IntRange(min=0)
 def sandbox(big_file_mib: int, **options: Any) -> None:  # noqa: ANN401 - click's values, one a field of SandboxConfig
     """Run an embedded Procore until Ctrl-C; prints one JSON line when it is ready."""
     config = SandboxConfig(big_file_bytes=big_file_mib * 1024 * 1024, **options)
+    checker = None if config.openapi_path is None else _checker(config.openapi_path)
     try:
         parts = Sandbox(config)
     except (OSError, sqlite3.DatabaseError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise click.ClickException(
-            f"The data directory {config.data_dir} cannot be used: {error}. Name another one."
+            f"the data directory {config.data_dir} cannot be used ({reason}); name another one"
         ) from error
     try:
-        trio.run(_run_until_signal, parts)
+        trio.run(_run_until_signal, parts, checker)
     finally:
         parts.close()
 
 
-async def _run_until_signal(parts: Sandbox) -> None:
+def _checker(description: Path) -> Checker:
+    if find_spec("openapi_core") is None:
+        raise click.ClickException(
+            "--openapi needs the Python package openapi-core; run: pip install openapi-core"
+        )
+    try:
+        return Checker(description)
+    except NotTheDescription as error:
+        raise click.BadParameter(
+            f"{description} can't be used, for {error}", param_hint="--openapi"
+        ) from error
+
+
+async def _run_until_signal(parts: Sandbox, checker: Checker | None) -> None:
     hosts = await _prepared(parts)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_prepared, parts, hosts)
+            nursery.start_soon(serve_prepared, parts, hosts, checker)
             sys.stdout.write(announcement_line(parts) + "\n")
             sys.stdout.flush()
             async for _signal in signals:
@@ -131,10 +147,6 @@ async def _run_until_signal(parts: Sandbox) -> None:
 
 async def _prepared(parts: Sandbox) -> Hosts:
     config = parts.config
-    if config.openapi_path is not None and find_spec("openapi_core") is None:
-        raise click.ClickException(
-            "--openapi needs the Python package openapi-core; run: pip install openapi-core"
-        )
     try:
         return await prepare(parts)
     except OSError as error:

@@ -9,6 +9,7 @@ import msgspec
 
 from procorefs.cli import register
 from procorefs.cli.mountinfo import locate, mount_at, read_mounts
+from procorefs.cli.places import named, split_path
 from procorefs.cli.register import Entry
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.control import ControlError, NobodyThere, StatusRequest, ask
@@ -28,7 +29,10 @@ class NoMount(Failure):
 @click.option("--watch", is_flag=True, help="Again every two seconds until Ctrl-C.")
 @click.argument("mountpoint", required=False)
 def status(as_json: bool, watch: bool, mountpoint: str | None) -> None:
-    """Say what MOUNTPOINT, or every mount of yours, is doing."""
+    """Say what MOUNTPOINT, or every mount of yours, is doing.
+
+    Any path below MOUNTPOINT will do as well.
+    """
     paths = find_paths(os.environ)
     while True:
         if watch and not as_json:
@@ -39,24 +43,26 @@ def status(as_json: bool, watch: bool, mountpoint: str | None) -> None:
         time.sleep(_WATCH_S)
 
 
-def status_of(mountpoint: Path, paths: Paths) -> MountStatus:
-    """Ask the daemon of this mount. Raises NoMount, ControlError."""
+def status_of(path: Path, paths: Paths) -> MountStatus:
+    """Ask the daemon of the mount that is there, or that the path lies in. Raises NoMount, ControlError."""
     mounts = read_mounts()
-    place = locate(mountpoint, mounts)
+    place, _ = split_path(str(path), mounts)
+    mount = mount_at(place, mounts)
+    if mount is None or not mount.is_ours:
+        place = locate(path, mounts)  # where a daemon may just be starting or closing
     entry = register.find(place, paths)
     if entry is not None:
         return ask(Path(entry.socket), StatusRequest(), MountStatus)
-    mount = mount_at(place, mounts)
     if mount is not None and mount.is_ours:
         raise NoMount(
             f"the daemon of {place} does not run any more, or not for you; `procorefs mount` cleans up and mounts anew"
         )
-    raise NoMount(f"{place} is not a ProcoreFS mount; `procorefs status` lists the mounts")
+    raise NoMount(f"{place} is not a ProcoreFS mount, and lies in none; `procorefs status` lists the mounts")
 
 
 def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:
     if mountpoint is not None:
-        found = [status_of(Path(mountpoint), paths)]
+        found = [status_of(named(mountpoint), paths)]
         answer: object = found[0]
     else:
         answer = found = [_status_or_silence(entry) for entry in register.running(paths)]

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from procorefs.cli.wording import printable
+from procorefs.cli.wording import clause, counted, printable
 from procorefs.config.units import show_duration, show_size
-from procorefs.status import LimiterStatus, MountStatus, Named, OutboxItem, WindowStatus
+from procorefs.status import LimiterStatus, MountStatus, Named, OutboxItem, Trouble, WindowStatus
 
 _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
+_LABEL_CELLS = 17  # of the column before the values, with the space around it
+_LEAST_VALUE_CELLS = 20  # however narrow the terminal is
+_TREE_STATES = {"behind": "as last known, for the latest look failed"}
 
 
 def show(mounts: list[MountStatus]) -> None:
@@ -21,8 +23,12 @@ def show(mounts: list[MountStatus]) -> None:
     console = wide_console()
     if not mounts:
         console.print("Nothing is mounted.")
-    for mount in mounts:
-        console.print(_block(mount))
+    for number, mount in enumerate(mounts):
+        if number:
+            console.print()
+        _print(console, Text(printable(mount.mountpoint), style="bold"))
+        for label, value in _rows(mount):
+            _print_row(console, label, value)
 
 
 def wide_console() -> Console:
@@ -31,20 +37,20 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=1000)
 
 
-def _block(mount: MountStatus) -> Table:
-    table = Table(
-        title=Text(mount.mountpoint, style="bold"),
-        title_justify="left",
-        show_header=False,
-        box=None,
-        padding=(0, 2),
-    )
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in _rows(mount):
-        # names from Procore may hold what rich would take for markup
-        table.add_row(label, Text(value))
-    return table
+def _print_row(console: Console, label: str, value: str) -> None:
+    """A value may take several lines on a terminal, one below the other; no line is longer than what stands in it."""
+    lines = [Text(value)]
+    if console.is_terminal:
+        width = max(console.width - _LABEL_CELLS, _LEAST_VALUE_CELLS)
+        lines = list(Text(value, overflow="fold").wrap(console, width))
+    for line in lines:
+        line.rstrip()
+        _print(console, Text.assemble((f"  {label}".ljust(_LABEL_CELLS), "dim"), line))
+        label = ""
+
+
+def _print(console: Console, line: Text) -> None:
+    console.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 
 def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
@@ -53,19 +59,33 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     looked = (
         "not looked yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
     )
-    yield "documents", f"{mount.tree.documents:,}, {mount.tree.state}; last look at Procore: {looked}"
+    state = _TREE_STATES.get(mount.tree.state, mount.tree.state)
+    yield "documents", f"{mount.tree.documents:,}, {state}; last look at Procore: {looked}"
+    trouble = mount.trouble or (Trouble(mount.outbox.trouble) if mount.outbox.trouble else None)
+    if trouble is not None:
+        yield "trouble", _trouble(trouble)
     yield from _outbox(mount)
     cache = mount.cache
-    yield (
-        "cache",
-        f"{show_size(cache.bytes)} of {show_size(cache.limit)}; {cache.hits:,} hits, {cache.misses:,} misses",
-    )
+    used = f"{show_size(cache.bytes)} of {show_size(cache.limit)}"
+    yield "cache", f"{used}; {counted(cache.hits, 'hit')}, {counted(cache.misses, 'miss', 'misses')}"
     calls = mount.api_calls
     yield "API calls", f"{calls.total:,}" + (f", {calls.throttled:,} throttled" if calls.throttled else "")
     yield from _budget(mount.limiter)
-    yield "log", mount.log or "stderr"
+    yield "log", printable(mount.log) or "stderr"
+    yield from _refusals(mount)
+
+
+def _trouble(trouble: Trouble) -> str:
+    since = f"since {_when(trouble.since)}: " if trouble.since else ""
+    return f"{since}{clause(trouble.reason)}; trying again"
+
+
+def _refusals(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    """Those that are not said already, because the change waits for somebody to decide."""
+    said = {_about(item) for item in mount.outbox.failures[:_ITEMS_SHOWN]}
     for refusal in mount.refusals:
-        yield "refused", f"{refusal.at}  {refusal.path}: {refusal.reason}"
+        if refusal.reason not in said:
+            yield "refused", _happened(refusal.at, refusal.reason)
 
 
 def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
@@ -78,8 +98,6 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
         at = _clock(time.time() + box.eta_seconds)
         said.append(f"empty in {show_duration(box.eta_seconds)}, at {at}")
     yield "outbox", ", ".join(said) or "empty: all is in Procore"
-    if box.trouble:
-        yield "trouble", box.trouble
     yield from _stuck("failed", box.failures, box.failed)
     yield from _stuck("held", box.held_items, box.held)
 
@@ -87,21 +105,35 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
 def _stuck(label: str, items: list[OutboxItem], total: int) -> Iterator[tuple[str, str]]:
     shown = items[:_ITEMS_SHOWN]
     for item in shown:
-        yield label, f"{item.since}  {printable(item.path)}: {item.reason}"
+        yield label, _happened(item.since, _about(item))
     if total > len(shown):
         yield label, f"{total - len(shown):,} more; --json lists {len(items):,}"
 
 
+def _about(item: OutboxItem) -> str:
+    return f"{item.path}: {item.reason}"
+
+
+def _happened(at: str, sentence: str) -> str:
+    return f"{_when(at)}  {printable(sentence)}"
+
+
 def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
-    shared = f"  shared by {limiter.shared_by}" if limiter.shared_by else ""
-    yield "calls, hour", _window(limiter.hourly) + shared
+    yield "calls, hour", _window(limiter.hourly) + _shared(limiter)
     yield "calls, 10 s", _window(limiter.spike)
     if limiter.waiting:
         classes = ", ".join(f"{count:,} {name}" for name, count in limiter.waiting_by_class.items() if count)
         until = f", the next goes at {_clock(limiter.next_at)}" if limiter.next_at is not None else ""
-        yield "waiting", f"{limiter.waiting:,} calls ({classes}){until}"
+        yield "waiting", f"{counted(limiter.waiting, 'call')} ({classes}){until}"
     if limiter.paused_until is not None:
         yield "paused", f"until {_clock(limiter.paused_until)}"
+
+
+def _shared(limiter: LimiterStatus) -> str:
+    if not limiter.shared_by:
+        return ""
+    part = f", with a careful share of {limiter.share * 100:.0f} %" if limiter.share < 1 else ""
+    return f"  shared by {limiter.shared_by}{part}"
 
 
 def _window(window: WindowStatus) -> str:
@@ -113,9 +145,15 @@ def _window(window: WindowStatus) -> str:
     return f"{bar} {window.remaining:,} of {window.limit:,} left{until}"
 
 
+def _when(iso: str) -> str:
+    """A moment by the clock on the wall, as all others here; with its day unless that is today."""
+    at = datetime.fromisoformat(iso).astimezone()
+    return f"{at:%H:%M:%S}" if at.date() == date.today() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
 def _clock(unix_s: float) -> str:
     return f"{datetime.fromtimestamp(unix_s):%H:%M:%S}"
 
 
 def _named(thing: Named) -> str:
-    return f"{thing.name} ({thing.id})" if thing.name else str(thing.id)
+    return f"{printable(thing.name)} ({thing.id})" if thing.name else str(thing.id)

@@ -11,12 +11,12 @@ import click
 
 from procorefs.cli import register
 from procorefs.cli.complaints import complain
+from procorefs.cli.duration import seconds_of
 from procorefs.cli.places import NoPlace, by_mount, find_place
 from procorefs.cli.progress import Progress
 from procorefs.cli.register import Entry
 from procorefs.cli.wording import printable, sentences
 from procorefs.config import Failure, Paths, find_paths
-from procorefs.config.units import parse_duration_s
 from procorefs.control import (
     ControlError,
     DrainRequest,
@@ -39,15 +39,19 @@ class NotSynced(Failure):
 
 @click.command(short_help="Wait until what was written is in Procore.")
 @click.option(
-    "--timeout", "timeout", metavar="S", help="Wait no longer than this. Default: as long as it takes."
+    "--timeout",
+    "timeout_s",
+    callback=seconds_of,
+    metavar="S",
+    help="Wait no longer than this. Default: as long as it takes.",
 )
 @click.argument("paths", nargs=-1, metavar="[PATH…]")
-def sync(timeout: str | None, paths: tuple[str, ...]) -> int:
+def sync(timeout_s: float | None, paths: tuple[str, ...]) -> int:
     """Wait until everything at or below PATH…, or in all mounts of yours, is in Procore.
 
     What would wait its time is sent at once. Exit status 0 when all is there; else 1, and what is missing and why.
     """
-    deadline = time.monotonic() + (math.inf if timeout is None else parse_duration_s(timeout))
+    deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
     wanted = _wanted(paths, find_paths(os.environ))
     # all of them at once, for a mount that is slow must not hold up the others
     waits = [_Wait(daemon, below, deadline) for daemon, below in wanted.items()]

@@ -100,8 +100,9 @@ class Guide:
 
     def _ask(self, name: str, body: bytes | None = None) -> Any:  # noqa: ANN401 - whatever JSON it answers
         headers = {"Content-Type": "application/json"}
-        url = f"{self._control_url}/{name}"  # http, as our own child announced it
-        with self._http.open(urllib.request.Request(url, body, headers), timeout=10) as answer:  # noqa: S310
+        url = f"{self._control_url}/{name}"
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - http, as our own child announced it
+        with self._http.open(request, timeout=10) as answer:
             return json.load(answer)
 
 

@@ -17,15 +17,16 @@ import click
 
 from procorefs.cli import register
 from procorefs.cli.complaints import complain
+from procorefs.cli.duration import seconds_of
 from procorefs.cli.limited import errno_of
 from procorefs.cli.mountinfo import Mount, locate, mount_at, read_mounts
+from procorefs.cli.places import named, split_path
 from procorefs.cli.processes import holders, wait_for_end
 from procorefs.cli.progress import Progress
 from procorefs.cli.register import Entry
 from procorefs.cli.unmounting import unmount
-from procorefs.cli.wording import counted, listed
+from procorefs.cli.wording import counted, listed, printable
 from procorefs.config import Failure, Paths, find_paths
-from procorefs.config.units import parse_duration_s
 from procorefs.control import ControlError, DrainRequest, Remaining, StopRequest, WaitingRequest, ask
 from procorefs.outbox.face import Counts
 
@@ -55,23 +56,28 @@ class NotAllSent(Failure):
 
 @click.command(short_help="Take a mount away and end its daemon.")
 @click.option(
-    "--timeout", "timeout", metavar="S", help="Wait no longer than this. Default: while anything moves."
+    "--timeout",
+    "timeout_s",
+    callback=seconds_of,
+    metavar="S",
+    help="Wait no longer than this. Default: while anything moves.",
 )
 @click.argument("mountpoint")
-def umount(timeout: str | None, mountpoint: str) -> None:
+def umount(timeout_s: float | None, mountpoint: str) -> None:
     """Send what MOUNTPOINT has yet to send, unmount it and wait for the end of its daemon.
 
     When something below MOUNTPOINT is in use, it says what by whom, and nothing changes. What fails, is held, or takes
     longer than the timeout is listed, and goes on at the next mount; then the exit status is 1.
     """
-    timeout_s = math.inf if timeout is None else parse_duration_s(timeout)
-    unmount_project(Path(mountpoint), find_paths(os.environ), timeout_s)
+    within_s = math.inf if timeout_s is None else timeout_s
+    unmount_project(named(mountpoint), find_paths(os.environ), within_s)
 
 
 def unmount_project(path: Path, paths: Paths, timeout_s: float) -> None:
     """Take the mount at `path` away. Raises Busy, NotUnmounted, NotAllSent."""
     deadline = time.monotonic() + timeout_s
     mounts = read_mounts()
+    _refuse_inside(path, mounts)
     mountpoint = locate(path, mounts)
     entry = register.find(mountpoint, paths)
     mount = mount_at(mountpoint, mounts)
@@ -83,6 +89,16 @@ def unmount_project(path: Path, paths: Paths, timeout_s: float) -> None:
     if entry is not None:
         _end(entry, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
         _tell(entry, left)
+
+
+def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
+    """A mount is taken away by its own name alone. Raises NotUnmounted."""
+    place, below = split_path(str(path), mounts)
+    mount = mount_at(place, mounts)
+    if below and mount is not None and mount.is_ours:
+        raise NotUnmounted(
+            f"{printable(str(path))} lies in the mount {place}; run `procorefs umount {place}` to take that away"
+        )
 
 
 def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float) -> Remaining:

@@ -5,16 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from procorefs.config.units import show_duration, show_size
-from procorefs.outbox.face import STUCK, Counts, Item, ItemState
+from procorefs.outbox.face import STUCK, Counts, Item
 
 _MOVING_LISTED = 20
-#: where the outbox gives no reason of its own
-_WHY: dict[ItemState, str] = {
-    "held": "its name is a temporary one",
-    "checked_out": "somebody else has it checked out",
-    "incomplete": "the program that wrote it was cut off",
-    "failed": "it was refused",
-}
 
 
 def printable(path: str) -> str:
@@ -40,7 +33,7 @@ def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]
     said = 0
     for item in items:
         if item.state in STUCK:
-            yield f"{_subject(item, mountpoint)} is not in Procore: {_why(item)}"
+            yield f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}"
         elif moving:
             moving -= 1
             yield f"{_subject(item, mountpoint)} is not in Procore yet"
@@ -55,15 +48,15 @@ def shown_counts(counts: Counts) -> str:
     """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
     parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
     if counts.trouble:
-        parts.append(f"waiting, because {_reason(counts.trouble)}")
+        parts.append(f"waiting, because {clause(counts.trouble)}")
     elif counts.eta_seconds is not None:
         parts.append(f"done in {show_duration(counts.eta_seconds)}")
     return ", ".join(parts)
 
 
-def counted(number: int, what: str) -> str:
-    """`1 change`, `2,000 changes`."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def counted(number: int, what: str, several: str = "") -> str:
+    """`1 change`, `2,000 changes`; `several`: the plural that is not made by an s."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def full_path(item: Item, mountpoint: Path) -> str:
@@ -83,7 +76,7 @@ def _stuck(item: Item, mountpoint: Path) -> str:
             remedy = f"write it anew, send it as it is with {retry}, or throw it away with {discard}"
         case _:
             remedy = f"when that is mended run {retry}, or throw the change away with {discard}"
-    return f"{_subject(item, mountpoint)} is not in Procore: {_why(item)}; {remedy}"
+    return f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}; {remedy}"
 
 
 def _moving(items: list[Item], mountpoint: Path) -> str:
@@ -99,10 +92,7 @@ def _subject(item: Item, mountpoint: Path) -> str:
     return f"the change to {full_path(item, mountpoint)}"
 
 
-def _why(item: Item) -> str:
-    return _reason(item.reason) or _WHY[item.state]
-
-
-def _reason(text: str) -> str:
-    """As the middle of a sentence, on one line."""
-    return printable(" ".join(text.split()).rstrip(".;"))
+def clause(text: str) -> str:
+    """A reason as the middle of a sentence, on one line."""
+    text = printable(" ".join(text.split()).rstrip(".;"))
+    return text.replace("Could not", "could not", 1) if text.startswith("Could not") else text

@@ -5,6 +5,7 @@ what the mount allows reach libfuse, the others mean nothing here.
 """
 
 import difflib
+import textwrap
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -13,6 +14,8 @@ import msgspec
 
 from procorefs.config.failure import ConfigError
 from procorefs.config.units import parse_duration_s, parse_number, parse_octal, parse_size_bytes
+
+_HELP_COLUMN = 24
 
 
 class MountOptions(msgspec.Struct, frozen=True):
@@ -238,11 +241,21 @@ def parse_options(texts: Iterable[str]) -> MountOptions:
     return MountOptions(**fields, restrictions=frozenset(restrictions))
 
 
-def options_help() -> str:
-    """The table as text, one paragraph an option."""
-    rows = [(row.name + (f"={row.unit}" if row.unit else ""), row) for row in OPTIONS]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {row.help} Default: {row.default}." for name, row in rows)
+def options_help(width: int = 78) -> str:
+    """The table as text, one paragraph an option; no line is longer than `width`."""
+    return "\n".join(line for row in OPTIONS for line in _paragraph(row, width))
+
+
+def _paragraph(row: Option, width: int) -> list[str]:
+    name = row.name + (f"={row.unit}" if row.unit else "")
+    text = f"{row.help} Default: {row.default}."
+    column = " " * _HELP_COLUMN
+    lines = textwrap.wrap(
+        text, width, initial_indent=column, subsequent_indent=column, break_on_hyphens=False
+    )
+    if len(name) + 2 > _HELP_COLUMN:
+        return [name, *lines]
+    return [name.ljust(_HELP_COLUMN) + lines[0].lstrip(), *lines[1:]]
 
 
 def _parse_word(word: str) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class ChangingOperations(Operations):
     async def unlink(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
         folder, name = Inode(parent_inode), self._names.to_procore(name)
         if self._view.child(folder, name) is None and self._lock_files.shows(folder, name):
-            raise NotPermitted("it is the lock file of another user")
+            path = f"{self._view.path(folder)}/{name.decode()}".lstrip("/")
+            raise NotPermitted("it is the lock file of another user", path=path)
         inode = self._edits.unlink(folder, name)
         self._lock_files.removed(folder, name)
         self._entries_changed(parent_inode)

@@ -76,6 +76,13 @@ class LockFiles:
                 return next((node for node in found if node.inode == inode), None)
         return None
 
+    def path(self, inode: Inode) -> str:
+        """Where it shows, for people; '' when it does not."""
+        node = self.node(inode)
+        if node is None or node.parent is None:
+            return ""
+        return f"{self._view.path(node.parent)}/{node.shown.decode('utf-8', 'replace')}".lstrip("/")
+
     def content(self, inode: Inode) -> bytes | None:
         """What stands in it."""
         node = self.node(inode)

@@ -37,7 +37,7 @@ from procorefs.kernel.thumbnailers import asks_for_thumbnail
 from procorefs.kernel.virtual import Virtual
 from procorefs.metadata.attributes import Attributes, Caller
 from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.errors import NotPermitted
+from procorefs.outbox.errors import ChangeRefused, NotPermitted
 from procorefs.outbox.finding import find_child
 from procorefs.outbox.view import View
 from procorefs.tree.follow import Follower
@@ -189,9 +189,10 @@ class Operations(pyfuse3.Operations):
             return error
         answer = answer_of(error)
         if answer.level >= logging.INFO:
-            path = self._path(inode)
-            log.log(answer.level, "%s of %s: %s", operation, path or "the root", error)
-            self._refusals.add(path or "the root", str(error))
+            named = error.path if isinstance(error, ChangeRefused) else ""
+            path = named or self._path(inode) or "the root"
+            log.log(answer.level, "%s of %s: %s", operation, path, error)
+            self._refusals.add(path, str(error))
         if answer.level >= logging.CRITICAL:
             log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
         if damaged(error):
@@ -206,7 +207,9 @@ class Operations(pyfuse3.Operations):
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""
         try:
-            return self._view.path(inode) if inode < FIRST_VIRTUAL else self._virtual.path(inode)
+            if inode >= FIRST_VIRTUAL:
+                return self._virtual.path(inode)
+            return self._lock_files.path(inode) if inode >= FIRST_SHOWN_ONLY else self._view.path(inode)
         except sqlite3.Error:
             return f"inode {inode}"
 

@@ -17,6 +17,11 @@ class Refused:
     at_s: float
     """Wall time, Unix seconds."""
 
+    @property
+    def sentence(self) -> str:
+        """What was refused, and why."""
+        return f"{self.path}: {self.reason}"
+
 
 class Refusals:
     """The last twenty, newest first; the same reason for the same path again only moves to the front."""

@@ -55,12 +55,14 @@ class Virtual:
         below: Below,
         content: ContentReader,
         status: Callable[[], bytes],
+        look: Callable[[], Awaitable[None]],
         names: Names,
         ownership: Ownership,
     ) -> None:
         self._below = below
         self._content = content
         self._status = status
+        self._look = look
         self._names = names
         self._ownership = ownership
         self._handles: dict[int, _Open] = {}
@@ -210,6 +212,7 @@ class Virtual:
         if entry.version is not None:
             reader = self._content.open(entry.version)
             return pyfuse3.FileInfo(fh=self._open(_Open(entry, reader=reader)), keep_cache=True)
+        await self._look()
         handle = self._open(_Open(entry, snapshot=self._snapshot()))
         return pyfuse3.FileInfo(fh=handle, direct_io=True, keep_cache=False)
 

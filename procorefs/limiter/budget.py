@@ -37,6 +37,8 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     next_at: float | None = None
     #: with whom the budget is shared: `process`, `user`, `redis`, or `user` with "(redis is away)"
     shared_by: str = "process"
+    #: the part of the budget that is used: all of it, or less while those it is shared with can't be asked
+    share: float = 1.0
 
 
 class Limiter(Protocol):
@@ -50,6 +52,9 @@ class Limiter(Protocol):
 
     def would_wait(self, priority: Priority) -> bool:
         """Would `acquire` have to wait now?"""
+
+    async def look(self) -> None:
+        """See to it that `snapshot` tells of this moment; waits a second or two where it is shared, no longer."""
 
     def snapshot(self) -> LimiterStatus:
         """What is known now."""

@@ -119,6 +119,12 @@ class Gate:
             return True
         return wait_s(_settled(state, now_s), priority, now_s) > 0
 
+    async def look(self) -> None:
+        """See to it that `snapshot` tells of this moment, and who is away; waits a second or two, no longer."""
+        if not self._store.is_current():
+            with suppress(StoreAway):
+                await self._bring_reports()
+
     def snapshot(self) -> LimiterStatus:
         """What is known now; times as Unix seconds."""
         state, now_s = self._look()
@@ -137,6 +143,7 @@ class Gate:
             waiting_by_class={c.name.lower(): n for c, n in zip(Priority, waiting, strict=True)},
             next_at=_next_at(state, waiting, now_s, to_unix_s),
             shared_by=self._store.shared_by,
+            share=state.share,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -146,8 +153,7 @@ class Gate:
             await self._unreported.wait()
             self._unreported = trio.Event()
             try:
-                with self._taking_reports() as reports:
-                    await self._store.change(partial(_report_all, self.owner, reports, self._jitter))
+                await self._bring_reports()
             except StoreAway:
                 await trio.sleep(RETRY_S)
             self._wake_first()
@@ -173,6 +179,10 @@ class Gate:
                 return await self._store.change(partial(_report_and_ask, asking, reports, self._jitter))
         except StoreAway:
             return RETRY_S
+
+    async def _bring_reports(self) -> None:
+        with self._taking_reports() as reports:
+            await self._store.change(partial(_report_all, self.owner, reports, self._jitter))
 
     def _report_now(self) -> bool:
         try:

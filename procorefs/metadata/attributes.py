@@ -8,7 +8,8 @@ Who sets or removes something of a folder holds the kernel's lock on it, and eve
 for him: so there nothing waits for Procore longer than a moment, and hardly ever at all.
 """
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from procorefs.metadata.errors import (
     NoSuchKind,
     NotKnownYet,
     NotSettable,
+    TooMuch,
 )
 from procorefs.metadata.facts import Facts
 from procorefs.metadata.fields import field_id_of, field_key, parsed_value, shown_json, shown_value
@@ -228,6 +230,10 @@ class Attributes:
     # Setting
 
     async def set(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
+        with _about(name, "set"):
+            await self._set(inode, name, value, caller)
+
+    async def _set(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
         subject, text = self._changeable(inode), _known(name)
         if not is_ours(text):
             self._check_flags(self._others.get(subject.node, name) is not None, caller)
@@ -334,6 +340,10 @@ class Attributes:
     # Removing
 
     async def remove(self, inode: Inode, name: bytes, caller: Caller) -> None:
+        with _about(name, "removed"):
+            await self._remove(inode, name, caller)
+
+    async def _remove(self, inode: Inode, name: bytes, caller: Caller) -> None:
         subject, text = self._changeable(inode), _known(name)
         if not is_ours(text):
             _check_writable(subject)
@@ -375,6 +385,15 @@ class Attributes:
         with trio.move_on_after(UNDER_LOCK_S):
             return await work
         raise NotKnownYet("Procore has to be asked first")
+
+
+@contextmanager
+def _about(name: bytes, done: str) -> Iterator[None]:
+    """Reasons that people are told say which attribute they are about."""
+    try:
+        yield
+    except (BadValue, NotKnownYet, TooMuch) as error:
+        raise type(error)(f"{name.decode('utf-8', 'replace')} was not {done}: {error}") from error
 
 
 def _text(name: bytes) -> str:

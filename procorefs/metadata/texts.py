@@ -19,7 +19,7 @@ def decoded(value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        raise BadValue("it is no UTF-8") from error
+        raise BadValue("it is not UTF-8") from error
     if "\0" in text:
         raise BadValue("it holds a NUL")
     return text

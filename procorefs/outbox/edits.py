@@ -81,17 +81,21 @@ class Edits(Written):
         if not node.is_folder:
             raise NotAFolder
         if node.read_only:
-            raise NotPermitted("Procore has this folder read-only")
+            raise NotPermitted("Procore has this folder read-only", path=self._view.path(folder))
         change = self._view.change(folder)
         if change is not None and change.document is None and change.stage is Stage.FAILED:
-            raise NotPermitted(f"Procore refused the folder {self._view.path(folder)!r}: {change.error}")
+            raise NotPermitted(
+                f"Procore refused this folder itself: {change.error}", path=self._view.path(folder)
+            )
 
     def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
         _check_own(folder, name)
         refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
         if refusal is not None:
-            above = self._view.path(folder)
-            raise NameRefused(f"{above}/{name.decode('utf-8', 'replace')}".lstrip("/"), refusal)
+            raise NameRefused(self._path_of(folder, name), refusal)
+
+    def _path_of(self, folder: Inode, name: bytes) -> str:
+        return f"{self._view.path(folder)}/{name.decode('utf-8', 'replace')}".lstrip("/")
 
     def _new(self, inode: Inode, kind: Kind, place: Place, kept: Kept) -> Change:
         now_ns = time.time_ns()
@@ -161,7 +165,8 @@ class Edits(Written):
         if fate is Fate.LOCAL and has_document:
             raise NotPermitted(
                 f"what is in Procore can't get a place that stays on this machine ({new_name.decode()!r}, or its "
-                "folder, is junk): remove it instead, and it goes to Procore's recycle bin"
+                "folder, is junk): remove it instead, and it goes to Procore's recycle bin",
+                path=self._view.path(source.inode),
             )
 
     def _check_replaceable(self, source: Node, target: Node) -> None:
@@ -275,4 +280,4 @@ class Edits(Written):
 def _check_own(folder: Inode, name: bytes) -> None:
     """Raises Reserved when the entry is no document's."""
     if is_own_entry(folder, name):
-        raise Reserved(f"{name.decode()!r} is the mount's own in its root")
+        raise Reserved("it is the mount's own entry", path=name.decode())

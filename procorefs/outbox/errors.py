@@ -4,14 +4,21 @@ from procorefs.tree.rules import Refusal
 
 
 class ChangeRefused(Exception):
-    """A change that can't be; nothing was changed."""
+    """A change that can't be; nothing was changed. The text says why, and does not repeat the path.
+
+    `path`: what it is about, where that is not what the request named; empty: it is.
+    """
+
+    def __init__(self, why: str = "", *, path: str = "") -> None:
+        super().__init__(why)
+        self.path = path
 
 
 class NameRefused(ChangeRefused):
     """Procore, or Linux, does not take the name."""
 
     def __init__(self, path: str, refusal: Refusal) -> None:
-        super().__init__(f"{path!r} is not taken by Procore: {refusal}")
+        super().__init__(str(refusal), path=path)
         self.rule = refusal.rule
 
 

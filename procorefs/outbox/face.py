@@ -24,6 +24,14 @@ STUCK: frozenset[ItemState] = frozenset({"held", "checked_out", "failed", "incom
 """What does not reach Procore by waiting a little, however hard the outbox tries."""
 
 
+_WHY: dict[ItemState, str] = {
+    "held": "its name is a temporary one",
+    "checked_out": "somebody else has it checked out",
+    "incomplete": "the program that wrote it was cut off",
+    "failed": "it was refused",
+}
+
+
 class Item(msgspec.Struct, frozen=True):
     """One file or folder of which something is not in Procore yet."""
 
@@ -33,6 +41,11 @@ class Item(msgspec.Struct, frozen=True):
     reason: str = ""
     #: Unix seconds since when it is in this state
     since: float = 0.0
+
+    @property
+    def why(self) -> str:
+        """The reason, or what the state alone says."""
+        return self.reason or _WHY.get(self.state, "")
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -82,7 +95,10 @@ class Outbox(Protocol):
         """
 
     def retry(self, below: Sequence[str]) -> list[Item]:
-        """Send what is failed, incomplete or checked out at or below these paths; returns what it was."""
+        """Send what is failed, incomplete or checked out at or below these paths; returns what it was.
+
+        What these wait for, wherever it is, is sent as well.
+        """
 
     def discard(self, below: Sequence[str]) -> list[Item]:
         """Throw away what is failed, incomplete or held at or below these paths; returns what it was.

@@ -110,10 +110,10 @@ class Keeper:
 
     def _check_changeable(self, node: Node) -> None:
         if node.read_only or node.inode == ROOT:
-            raise NotPermitted(f"Procore has {self._view.path(node.inode)!r} read-only")
+            raise NotPermitted("Procore has it read-only", path=self._view.path(node.inode))
         holder = self._neighbours.holder_of(node.inode)
         if holder is not None:
-            raise HeldByOther(f"{self._view.path(node.inode)!r} is checked out by {holder}")
+            raise HeldByOther(f"{holder} has it checked out", path=self._view.path(node.inode))
 
     def _engage(self, node: Node) -> Change:
         """The change of a node, laid; a new one wants nothing yet."""

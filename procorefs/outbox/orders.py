@@ -108,7 +108,10 @@ class Orders(Standing):
         for change, item in list(self._items()):
             if item.state in ("failed", "incomplete", "checked_out") and is_at_or_below(item.path, below):
                 found.append(item)
+                before = self._refused_before(change.inode)
                 self._retry(change)
+                if before is not None:
+                    self._retry(before)
         return found
 
     def _retry(self, change: Change) -> None:

@@ -14,7 +14,7 @@ from procorefs.content.staging import StagedFile
 from procorefs.outbox.change import GONE, Change, Place, Stage, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.verdicts import Refused, Superseded
+from procorefs.outbox.verdicts import Refused, Superseded, refused_wishes
 from procorefs.outbox.view import View
 from procorefs.outbox.wishing import lacking, without
 from procorefs.procore.errors import Forbidden, Invalid, NotFound
@@ -348,6 +348,6 @@ class Settling:
         try:
             await self._tags.make(document_id, wanted)
         except (Forbidden, Invalid, NotFound) as error:
-            raise Refused(str(error), wishes=Wishes(tags=wanted)) from error
+            raise refused_wishes(Wishes(tags=wanted), error) from error
         change.wishes = without(change.wishes, Wishes(tags=wanted))
         self.settle(change)

@@ -104,7 +104,7 @@ class Standing:
             return "failed"
         if change.stage is Stage.INCOMPLETE:
             return "incomplete"
-        if self._is_stuck_behind(change.inode):
+        if self._refused_before(change.inode) is not None:
             return "failed"
         if change.attempts and isinstance(self._outcomes.get(change.inode), CheckedOut):
             return "checked_out"
@@ -114,13 +114,13 @@ class Standing:
             return None
         return "pending"
 
-    def _is_stuck_behind(self, inode: Inode) -> bool:
-        """Whether it waits for something that was refused for good."""
+    def _refused_before(self, inode: Inode) -> Change | None:
+        """What it waits for, at the end, when that was refused for good."""
         at, steps = inode, 0
         while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
             at, steps = waiting.by, steps + 1
         change = self._view.change(at) if at != inode else None
-        return change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE)
+        return change if change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE) else None
 
     def _recount(self, inode: Inode) -> None:
         change = self._view.change(inode)
@@ -148,6 +148,10 @@ class Standing:
         waiting = self._queue.blocked.get(change.inode)
         if change.stage is Stage.INCOMPLETE:
             return change.error or "its writer was cut off before it had closed the file"
+        before = self._refused_before(change.inode) if change.stage is not Stage.FAILED else None
+        if before is not None:
+            what = "was refused" if before.stage is Stage.FAILED else "is incomplete"
+            return f"it waits for {self._path(before)}, which {what}"
         return change.error or change.refused or (waiting.why if waiting is not None else "")
 
     def counts(self) -> Counts:
@@ -171,7 +175,7 @@ class Standing:
         state = self._item_state(change)
         if change is None or state is None:
             return None
-        since_s = change.failed_at_s if state == "failed" else change.touched_at_s
+        since_s = change.failed_at_s if change.stage is Stage.FAILED else change.touched_at_s
         return Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
 
     def _path(self, change: Change) -> str:

@@ -1,6 +1,7 @@
 """Why carrying out a change ended without doing it, other than Procore's own errors."""
 
 from procorefs.outbox.change import Wishes
+from procorefs.outbox.wishing import attribute_names
 from procorefs.tree.nodes import Inode
 
 
@@ -22,6 +23,14 @@ class Refused(Exception):
         super().__init__(why)
         self.take_back = take_back
         self.wishes = wishes
+
+
+def refused_wishes(wishes: Wishes, error: Exception) -> Refused:
+    """Procore did not take this metadata."""
+    names = attribute_names(wishes)
+    verb = "was" if len(names) == 1 else "were"
+    why = str(error).replace("Could not", "could not", 1)
+    return Refused(f"{' and '.join(names)} {verb} refused: {why}", wishes=wishes)
 
 
 class Superseded(Exception):

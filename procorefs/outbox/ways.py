@@ -16,7 +16,7 @@ from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.strays import Strays
 from procorefs.outbox.uploading import Uploader
-from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.outbox.verdicts import Blocked, Refused, Superseded, refused_wishes
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
 from procorefs.outbox.wishing import fields_only
@@ -221,7 +221,7 @@ class Ways:
         if not wishes:
             return error
         if is_alone:
-            return Refused(str(error), wishes=wishes)
+            return refused_wishes(wishes, error)
         self._apart.add(change.inode)
         return Superseded()
 

@@ -48,6 +48,13 @@ def over(newer: Wishes, older: Wishes) -> Wishes:
     return Wishes(**plain, custom_fields=older.custom_fields | newer.custom_fields)
 
 
+def attribute_names(wishes: Wishes) -> list[str]:
+    """What they are called as extended attributes; custom fields without their labels."""
+    plain = ("description", "tracked", "private", "tags")
+    named = [f"user.procore.{name}" for name in plain if getattr(wishes, name) is not UNSET]
+    return named + (["user.procore.custom.*"] if wishes.custom_fields else [])
+
+
 def fields_only(wishes: Wishes) -> Wishes:
     """What a PATCH of the document carries."""
     return msgspec.structs.replace(wishes, tags=UNSET)

@@ -28,6 +28,7 @@ from procorefs.procore.errors import (
 from procorefs.procore.http import Headers, Http, Response, whole_body
 from procorefs.procore.models import CompanyId, Page
 from procorefs.procore.paging import Answer, page_of
+from procorefs.procore.reach import Reach, Tries
 from procorefs.procore.refusals import change_error, unanswered
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings
@@ -91,10 +92,18 @@ class _Outcome(msgspec.Struct):
 class Api:
     """One account's way to one Procore."""
 
-    def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        http: Http,
+        auth: Auth,
+        limiter: Limiter,
+        reach: Reach | None = None,
+    ) -> None:
         self.settings = settings
         self.http = http
         self.auth = auth
+        self.reach = reach or Reach()
         self.limiter = limiter
         self.stats = ApiCalls()
         self._base = settings.api_url.rstrip("/")
@@ -127,6 +136,10 @@ class Api:
 
         A change raises Unanswered when it may or may not have been done; every other error says that it was not.
         """
+        with self.reach.tries() as tries:
+            return await self._patiently(call, tries)
+
+    async def _patiently(self, call: Call, tries: Tries) -> Answer:
         patience = Patience(self.settings.patience_s, trio.current_time(), random.random)
         await self.auth.token()  # a login that fails takes no call
         renewed = False
@@ -143,10 +156,11 @@ class Api:
                 renewed = True
                 await self.auth.renew(token)
             except ProcoreError as error:
+                tries.failed(error)
                 pause_s = patience.pause_s(error, trio.current_time())
                 if pause_s is None:
                     raise
-                log.info("%s: trying again in %.1f s", error, pause_s)
+                log.info("%s: trying again in %.1f s (%s %s)", error, pause_s, call.method, call.path)
                 await trio.sleep(pause_s)
 
     def project_query(self) -> dict[str, str]:

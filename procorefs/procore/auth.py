@@ -19,6 +19,7 @@ import trio
 from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, Silent, error_of_login
 from procorefs.procore.http import Http
+from procorefs.procore.reach import Reach
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings, Grant
 from procorefs.procore.tokens import Token, TokenStore, lineage_of
@@ -39,11 +40,12 @@ class _TokenAnswer(msgspec.Struct):
 class Auth:
     """Who we are: `token` before a call, `renew` after a 401."""
 
-    def __init__(self, settings: ApiSettings, http: Http, store: TokenStore) -> None:
+    def __init__(self, settings: ApiSettings, http: Http, store: TokenStore, reach: Reach) -> None:
         self._settings = settings
         self._http = http
         self._store = store
         self._token: Token | None = None
+        self._reach = reach
 
     async def token(self) -> str:
         """A token that should be valid. Raises LoginRefused, Unavailable, Malformed."""
@@ -120,14 +122,16 @@ class Auth:
     ) -> Token:
         """Ask again after a passing failure: a refresh token that was not spent still works then."""
         patience = Patience(self._settings.patience_s, trio.current_time(), random.random)
-        while True:
-            try:
-                return await ask(form, "get an access token")
-            except ProcoreError as error:
-                pause_s = patience.pause_s(error, trio.current_time())
-                if pause_s is None:
-                    raise _with_advice(error, self._settings.grant) from None
-                await trio.sleep(max(pause_s, 0.5))
+        with self._reach.tries() as tries:
+            while True:
+                try:
+                    return await ask(form, "get an access token")
+                except ProcoreError as error:
+                    tries.failed(error)
+                    pause_s = patience.pause_s(error, trio.current_time())
+                    if pause_s is None:
+                        raise _with_advice(error, self._settings.grant) from None
+                    await trio.sleep(max(pause_s, 0.5))
 
     async def _exchanged(self, form: dict[str, str], action: str, old: Token | None = None) -> Token:
         """A token for something that works once, stored: whoever waits for it may go, but it is not torn."""

@@ -72,19 +72,19 @@ class ProjectChanges:
     ) -> Document:
         """A new folder (parent None: in the root). Raises NameTaken, Unanswered and the like."""
         fields = {**_of_new(change), **_place(parent_id), "name": name}
-        call = self._call("folders", FOLDERS, f"create folder {name!r}", priority)
+        call = self._call("folders", FOLDERS, "create the folder", priority)
         return await self._client.change(call.sending("POST", {"folder": fields}), wire.folder)
 
     async def update_folder(
         self, folder_id: DocumentId, change: FolderChange, *, priority: Priority = Priority.WRITING
     ) -> Document:
         """Rename, move, set fields. Raises NameTaken, Unanswered and the like; ValueError when nothing changes."""
-        call = self._call("folders", f"{FOLDERS}/{folder_id}", f"change folder {folder_id}", priority)
+        call = self._call("folders", f"{FOLDERS}/{folder_id}", "change the folder", priority)
         return await self._update(call, "folder", change, _same(folder_id, wire.folder))
 
     async def delete_folder(self, folder_id: DocumentId, *, priority: Priority = Priority.WRITING) -> None:
         """Into the recycle bin, with all below. Raises NotFound when it is not there any more."""
-        call = self._call("folders", f"{FOLDERS}/{folder_id}", f"delete folder {folder_id}", priority)
+        call = self._call("folders", f"{FOLDERS}/{folder_id}", "delete the folder", priority)
         await self._client.ask(call.sending("DELETE"))
 
     async def create_file(
@@ -104,7 +104,7 @@ class ProjectChanges:
             raise ValueError("a new file cannot be checked out by the call that creates it")
         bytes_and_name = {"name": name, "upload_uuid": upload_uuid, "unique_name": False}
         fields = {**_of_new(change), **_place(parent_id), **bytes_and_name}
-        call = self._call("files", FILES, f"create file {name!r}", priority)
+        call = self._call("files", FILES, "create the file", priority)
         return await self._client.change(call.sending("POST", {"file": fields}), wire.file)
 
     async def update_file(
@@ -114,19 +114,19 @@ class ProjectChanges:
 
         Raises CheckedOut, NameTaken, UploadRefused, Unanswered; ValueError when nothing changes.
         """
-        call = self._call("files", f"{FILES}/{file_id}", f"change file {file_id}", priority)
+        call = self._call("files", f"{FILES}/{file_id}", "change the file", priority)
         return await self._update(call, "file", change, _same(file_id, wire.file))
 
     async def delete_file(self, file_id: DocumentId, *, priority: Priority = Priority.WRITING) -> None:
         """Into the recycle bin. Raises CheckedOut; NotFound when it is not there any more."""
-        call = self._call("files", f"{FILES}/{file_id}", f"delete file {file_id}", priority)
+        call = self._call("files", f"{FILES}/{file_id}", "delete the file", priority)
         await self._client.ask(call.sending("DELETE"))
 
     async def check_out(
         self, file_id: DocumentId, until_s: int | None, *, priority: Priority = Priority.WRITING
     ) -> Document:
         """Check a file out to us until then (Unix seconds); None checks it in. Raises CheckedOut."""
-        action = f"check file {file_id} {'in' if until_s is None else 'out'}"
+        action = f"check the file {'in' if until_s is None else 'out'}"
         call = self._call("files", f"{FILES}/{file_id}", action, priority)
         change = FileChange(checked_out_until_s=until_s)
         return await self._update(call, "file", change, _same(file_id, wire.file))

@@ -30,6 +30,7 @@ from procorefs.procore.models import (
     VersionId,
 )
 from procorefs.procore.paging import Answer, page_of
+from procorefs.procore.reach import Reach
 from procorefs.procore.salvage import untyped
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.tokens import open_store
@@ -52,8 +53,15 @@ class Client(Api):
     Calls raise ProcoreError. Those about documents need `company_id` and `project_id` in the settings.
     """
 
-    def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
-        super().__init__(settings, http, auth, limiter)
+    def __init__(
+        self,
+        settings: ApiSettings,
+        http: Http,
+        auth: Auth,
+        limiter: Limiter,
+        reach: Reach | None = None,
+    ) -> None:
+        super().__init__(settings, http, auth, limiter, reach)
         self.index_route = 0
         """Which of the index's three routes answers, those before it were 404; worth remembering, each costs a call."""
         self._per_page_cap = MANY  # lowered when the server says that a list is too large
@@ -121,7 +129,7 @@ class Client(Api):
 
     async def folder(self, folder_id: DocumentId | None, *, priority: Priority) -> FolderListing:
         """A folder (None: the root) and what lies directly in it."""
-        action = "list the root folder" if folder_id is None else f"list folder {folder_id}"
+        action = "list the root folder" if folder_id is None else "list the folder"
         path = "/rest/v1.0/folders" + ("" if folder_id is None else f"/{folder_id}")
         query = self.project_query() | {"show_latest_file_version_only": "true"}
         answer = await self.ask(Call("folders", path, query, action, priority))
@@ -129,21 +137,21 @@ class Client(Api):
 
     async def file(self, file_id: DocumentId, *, priority: Priority) -> Document:
         """A file with its newest version."""
-        action = f"look up file {file_id}"
+        action = "look up the file"
         query = self.project_query() | {"show_latest_version_only": "true"}
         answer = await self.ask(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
         return wire.file(answer.body, action)
 
     async def file_version(self, version_id: VersionId, *, priority: Priority) -> Version:
         """A version, with an address that is fresh."""
-        action = f"look up version {version_id}"
+        action = "look up the version"
         path = f"/rest/v1.0/file_versions/{version_id}"
         answer = await self.ask(Call("file_versions", path, self.project_query(), action, priority))
         return wire.file_version(answer.body, action)
 
     async def versions(self, file_id: DocumentId, *, priority: Priority) -> list[Version]:
         """Every version of a file, oldest first; those that cannot be read are left out."""
-        action = f"list the versions of file {file_id}"
+        action = "list the versions of the file"
         query = self.project_query() | {"show_latest_version_only": "false"}
         answer = await self.ask(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
         return wire.versions(answer.body, action)
@@ -151,10 +159,10 @@ class Client(Api):
     async def document_json(self, document_id: DocumentId, *, is_folder: bool, priority: Priority) -> Any:  # noqa: ANN401
         """What Procore says of a document, unchecked; of a folder without what lies in it."""
         if is_folder:
-            path, action = f"/rest/v1.0/folders/{document_id}", f"look up folder {document_id}"
+            path, action = f"/rest/v1.0/folders/{document_id}", "look up the folder"
             query = self.project_query() | {"exclude_folders": "true", "exclude_files": "true"}
         else:
-            path, action = f"/rest/v1.0/files/{document_id}", f"look up file {document_id}"
+            path, action = f"/rest/v1.0/files/{document_id}", "look up the file"
             query = self.project_query() | {"show_latest_version_only": "true"}
         answer = await self.ask(Call("folders" if is_folder else "files", path, query, action, priority))
         return untyped(answer.body, action)
@@ -292,5 +300,6 @@ async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) 
             key = budget_key(settings.api_url, settings.client_id)
             limiter = await stack.enter_async_context(open_limiter(settings.budget_dir, key))
         http = await stack.enter_async_context(open_http(settings.api_url))
-        auth = Auth(settings, http, open_store(settings))
-        yield Client(settings, http, auth, limiter)
+        reach = Reach()
+        auth = Auth(settings, http, open_store(settings), reach)
+        yield Client(settings, http, auth, limiter, reach)

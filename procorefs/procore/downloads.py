@@ -112,7 +112,7 @@ class _Stream:
         self._client = client
         self._version = version
         self._place = place
-        self._action = f"read version {version.id}"
+        self._action = "read the file"
         self._silence_s = client.settings.silence_s
         self._last_byte_s = trio.current_time()  # moved on as well while the consumer takes its time
         self._failures = 0
@@ -218,7 +218,7 @@ class _Stream:
         silent_s = trio.current_time() + pause_s - self._last_byte_s
         if isinstance(error, Silent) or self._failures >= TRIES or silent_s > self._silence_s:
             raise error
-        log.info("%s: going on in %.1f s", error, pause_s)
+        log.info("%s: going on with version %d in %.1f s", error, self._version.id, pause_s)
         await trio.sleep(pause_s)
 
 

@@ -100,12 +100,15 @@ class UploadExpired(ProcoreError):
 
 
 class CheckedOut(Conflict):
-    """409: somebody else holds the file; `holder` is their name (empty: not said), `file` the file as it is now."""
+    """409: somebody else holds the file; `holder` is their name (empty: not said), `file` the file as it is now.
+
+    Whatever was to be done, its text says who holds the file: that is all that can be done about it.
+    """
 
     def __init__(
-        self, message: str, *, status: int, answer: object, holder: str = "", file: Document | None = None
+        self, *, status: int, answer: object, holder: str = "", file: Document | None = None
     ) -> None:
-        super().__init__(message, status=status, answer=answer)
+        super().__init__(f"{holder or 'somebody else'} has it checked out", status=status, answer=answer)
         self.holder = holder
         self.file = file
 
@@ -135,7 +138,6 @@ _SAYS: dict[type[ProcoreError], str] = {
     NotFound: "Procore does not have it, or hides it from this user",
     TooLarge: "Procore says that the list is too large",
     Conflict: "it is in conflict with what Procore has",
-    CheckedOut: "somebody else has checked it out",
     NameTaken: "the name is taken there",
     UploadRefused: "Procore does not take the bytes that were sent",
     UploadExpired: "the upload has expired",

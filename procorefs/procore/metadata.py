@@ -35,7 +35,7 @@ class ProjectMetadata:
         self, document_id: DocumentId, name: str, *, priority: Priority = Priority.WRITING
     ) -> Tag:
         """Put a tag on a file or folder; it is made when there is none of that name. Raises Unanswered."""
-        call = self._tags(f"tag document {document_id}", priority)
+        call = self._tags("tag the document", priority)
         body = {"document_id": document_id, "document_custom_tag": {"name": name}}
         return await self._client.change(call.sending("POST", body), wire.tag)
 
@@ -44,7 +44,7 @@ class ProjectMetadata:
     ) -> None:
         """Take a tag off a file or folder. Raises NotFound when it does not bear it, Unanswered."""
         query = {"document_id": str(document_id)}
-        call = self._tags(f"take a tag off document {document_id}", priority, f"/{tag_id}", query)
+        call = self._tags("take a tag off the document", priority, f"/{tag_id}", query)
         await self._client.ask(call.sending("DELETE"))
 
     async def custom_field_definitions(
@@ -66,7 +66,7 @@ class ProjectMetadata:
         """The choices of a field, in their order."""
         company_id, _ = self._client.company_and_project()
         path = f"/rest/v1.0/custom_field_definitions/{field_id}/custom_field_lov_entries"
-        query, action = {"company_id": str(company_id)}, f"list the choices of custom field {field_id}"
+        query, action = {"company_id": str(company_id)}, "list the choices of the custom field"
         call = Call("custom_field_lov_entries", path, query, action, priority)
         return await self._client.all_pages(call, MANY, wire.lov_entries)
 

@@ -88,7 +88,7 @@ def _refined(error: ProcoreError, action: str, status: int, body: bytes) -> Proc
     if kind is not None:
         return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
     if isinstance(error, Conflict):
-        return _conflict(error, action, status, answer, said)
+        return _conflict(error, status, answer, said)
     return error
 
 
@@ -97,7 +97,7 @@ def _is_taken_name(words: str) -> bool:
     return bool(_TAKEN.search(words) and not _ABOUT_UPLOAD.search(words) and not _OTHER_FIELD.search(words))
 
 
-def _conflict(error: ProcoreError, action: str, status: int, answer: object, said: list[str]) -> ProcoreError:
+def _conflict(error: ProcoreError, status: int, answer: object, said: list[str]) -> ProcoreError:
     """Checked out by somebody else, unless the answer speaks of something else."""
     file = _file_in(answer)
     held = file is not None and file.checked_out_by is not None
@@ -106,10 +106,7 @@ def _conflict(error: ProcoreError, action: str, status: int, answer: object, sai
         return error
     holder = file.checked_out_by.name if file is not None and file.checked_out_by is not None else ""
     holder = holder or next((match[1] for words in said if (match := _HOLDER.search(words))), "")
-    words = server_words(answer)
-    return CheckedOut(
-        sentence(CheckedOut, action, status, words), status=status, answer=answer, holder=holder, file=file
-    )
+    return CheckedOut(status=status, answer=answer, holder=holder, file=file)
 
 
 def _error_type(answer: object) -> Iterator[str]:

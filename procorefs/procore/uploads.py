@@ -143,7 +143,7 @@ class Uploads:
         Raises UploadExpired, UploadRefused (a segment is missing or wrong: begin again); Unavailable when it has not
         been done yet.
         """
-        call = self._call(f"/{upload.uuid}", f"finish upload {upload.uuid}", priority)
+        call = self._call(f"/{upload.uuid}", "finish the upload", priority)
         done = [
             {**_planned(segment), "etag": etag} for segment, etag in zip(upload.segments, etags, strict=True)
         ]
@@ -162,7 +162,7 @@ class Uploads:
 
     async def look(self, uuid: str, *, priority: Priority = Priority.WRITING) -> UploadLook:
         """What Procore has of an upload. Raises UploadExpired when it does not know it any more."""
-        call = self._call(f"/{uuid}", f"look at upload {uuid}", priority)
+        call = self._call(f"/{uuid}", "look at the upload", priority)
         try:
             answer = await self._client.ask(call)
         except (Gone, NotFound) as error:
@@ -208,15 +208,17 @@ class Uploads:
 
     async def _patiently(self, send: Callable[[], Awaitable[T]]) -> T:
         patience = Patience(self._client.settings.patience_s, trio.current_time(), random.random)
-        while True:
-            try:
-                return await send()
-            except ProcoreError as error:
-                pause_s = patience.pause_s(error, trio.current_time())
-                if pause_s is None:
-                    raise
-                log.info("%s: trying again in %.1f s", error, pause_s)
-                await trio.sleep(pause_s)
+        with self._client.reach.tries() as tries:
+            while True:
+                try:
+                    return await send()
+                except ProcoreError as error:
+                    tries.failed(error)
+                    pause_s = patience.pause_s(error, trio.current_time())
+                    if pause_s is None:
+                        raise
+                    log.info("%s: trying again in %.1f s", error, pause_s)
+                    await trio.sleep(pause_s)
 
 
 def _refusal(action: str, status: int, said: bytes) -> ProcoreError:

@@ -20,6 +20,8 @@ from .records import Json, Value
 _WHOLE_UP_TO = 40
 _SAMPLE = 12
 _MAX_VIOLATIONS = 200
+_A_PATH = "/rest/v1.0/me"
+"""Every description of Procore's API has it."""
 
 
 class _Sent:
@@ -32,14 +34,24 @@ class _Sent:
         self.headers = response.headers
 
 
+class NotTheDescription(Exception):
+    """The file can't be used as the description of Procore's API; the text says why, as the end of a sentence."""
+
+
 class Checker:
     """Optional: `--openapi PATH`; violations are read at /sandbox/violations."""
 
     def __init__(self, path: Path) -> None:
+        """Raises NotTheDescription, OSError; ModuleNotFoundError without openapi-core."""
         from openapi_core import OpenAPI
 
-        self._description = OpenAPI.from_file_path(str(path))
-        self._document: Json = msgspec.json.decode(path.read_bytes())
+        self._document = _description_in(path)
+        try:
+            # Not from_file_path, which takes JSON for YAML, and five times as long.
+            self._description = OpenAPI.from_dict(self._document)
+        except Exception as error:  # of its validators, which have no class in common
+            reason = str(error).partition("\n")[0]
+            raise NotTheDescription(f"it is no valid OpenAPI description ({reason})") from error
         self._choose = random.Random(1)
         self.violations: list[str] = []
 
@@ -126,3 +138,16 @@ def _reasons(error: BaseException) -> str:
     if error.__cause__ is not None:
         texts.append(_reasons(error.__cause__))
     return ": ".join(texts)
+
+
+def _description_in(path: Path) -> Json:
+    """Raises NotTheDescription, OSError."""
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotTheDescription("it is not JSON") from error
+    paths = document.get("paths") if isinstance(document, dict) else None
+    if not isinstance(paths, dict) or _A_PATH not in paths:
+        raise NotTheDescription(f"it does not describe Procore's API: it has no path {_A_PATH}")
+    described: Json = document
+    return described

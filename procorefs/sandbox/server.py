@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import trio
 
 from .app import create_app, create_storage_app
-from .config import SandboxConfig
 from .conformance import Checker
 from .fill import fill
 from .state import Sandbox
@@ -18,20 +17,6 @@ class Hosts:
 
     api: list[trio.SocketListener]
     storage: list[trio.SocketListener]
-
-
-async def serve(
-    config: SandboxConfig, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve until cancelled; `task_status.started(url)` when both ports answer."""
-    sandbox = Sandbox(config)
-    try:
-        hosts = await prepare(sandbox)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_prepared, sandbox, hosts)
-            task_status.started(sandbox.urls.api)
-    finally:
-        sandbox.close()
 
 
 async def prepare(sandbox: Sandbox) -> Hosts:
@@ -48,9 +33,8 @@ async def prepare(sandbox: Sandbox) -> Hosts:
     return hosts
 
 
-async def serve_prepared(sandbox: Sandbox, hosts: Hosts) -> None:
-    """Serve until cancelled. Raises ModuleNotFoundError: checking was asked for without openapi-core."""
-    checker = Checker(sandbox.config.openapi_path) if sandbox.config.openapi_path else None
+async def serve_prepared(sandbox: Sandbox, hosts: Hosts, checker: Checker | None) -> None:
+    """Serve until cancelled."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_http, create_app(sandbox, checker), hosts.api)
         nursery.start_soon(serve_http, create_storage_app(sandbox), hosts.storage)

@@ -114,10 +114,13 @@ def allow(url: str) -> str:
 
 
 def test_a_service_account_logs_in_lists_and_logs_out(desk: Desk) -> None:
-    said = fine(desk.login("--secret-file", str(desk.secret_file), "--company", "1", "--project", "2"))
+    company, project = str(desk.sandbox.company_id), str(desk.sandbox.project_id)
+    said = fine(
+        desk.login("--secret-file", str(desk.secret_file), "--company", company, "--project", project)
+    )
     assert "Logged in as ProcoreFS Service" in said
     profile = read_config(desk.paths.config_file).profiles["default"]
-    assert (profile.client_id, profile.company, profile.project) == (desk.sandbox.client_id, "1", "2")
+    assert (profile.client_id, profile.company, profile.project) == (desk.sandbox.client_id, company, project)
     assert desk.sandbox.client_secret not in desk.paths.config_file.read_text()
 
     companies = json.loads(fine(desk.run("projects", "--json")))
@@ -191,6 +194,9 @@ def read_all(terminal: int) -> bytes:
         (["--secret-file", "/nowhere/secret"], "", "cannot be read"),
         (["--secret-file", "/etc/passwd"], "", "open to other users"),
         (["-p", "a b"], "", "cannot name a profile"),
+        (["-p", ""], "", "cannot name a profile"),
+        (["--browser", "--paste"], "x\n", "two ways to log in"),
+        (["--project", "7"], "x\n", "give --company as well"),
         (["--browser", "--redirect-uri", "https://example.org/cb"], "x\n", "does not lead to this machine"),
         (["--browser", "--redirect-uri", "http://example.org/cb"], "x\n", "does not lead to this machine"),
     ],
@@ -200,6 +206,27 @@ def test_a_login_that_fails_stores_nothing(desk: Desk, words: list[str], typed: 
     assert not desk.paths.config_file.exists()
     assert not desk.paths.secrets_dir.exists()
     assert desk.tokens() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--company", "99"], "you can reach no company with the id 99; "),
+        (["--company", "No Such Ltd"], "there is no company called 'No Such Ltd'; "),
+        (
+            ["--company", "8801", "--project", "99"],
+            "you can reach no project of company 8801 with the id 99; ",
+        ),
+        (
+            ["--company", "Northwind Builders", "--project", "x"],
+            "project of company Northwind Builders called 'x'",
+        ),
+    ],
+)
+def test_a_profile_leads_to_a_project_that_is_there(desk: Desk, words: list[str], says: str) -> None:
+    refused(desk.login("--secret-file", str(desk.secret_file), *words), says)
+    assert not desk.paths.config_file.exists()
+    assert not desk.paths.secrets_dir.exists()
 
 
 @contextlib.contextmanager

@@ -140,7 +140,7 @@ async def test_a_list_that_is_too_large_is_asked_for_in_smaller_pages(sandbox: S
 async def test_refusals_in_every_shape(sandbox: SandboxHandle, shape: str) -> None:
     sandbox.faults(dialect={"error_shape": shape})
     async with client_of(sandbox) as client:
-        with pytest.raises(NotFound, match="Could not look up file 999: "):
+        with pytest.raises(NotFound, match="Could not look up the file: "):
             await client.file(DocumentId(999), priority=NOW)
     sandbox.act("membership", user="first", level="none")
     async with client_of(sandbox) as client:

@@ -1,5 +1,6 @@
 """Two daemons on one Procore with small windows share what it allows: no answer is 429, and both get on."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from procorefs.sandbox.seed import QUIET_PROJECT_ID
-from tests.mounting import Home, Mounted, ThreadOf
+from tests.mounting import Home, Mounted, ThreadOf, wait_until
 from tests.redis_server import RedisServer, started_redis
 from tests.sandbox import SandboxHandle
 
@@ -92,3 +93,40 @@ def test_two_hosts_share_one_budget_through_redis(
         redis.stop()
         assert walked(one) == FOLDERS  # what is known needs no call
         assert walked(other) == FOLDERS
+
+
+def test_status_says_whether_redis_is_away(sandbox: SandboxHandle, redis: RedisServer, home: Home) -> None:
+    """Its first answer already, of a mount that had nothing to ask Procore; and a second after it comes or goes."""
+    place = home.directory / "one"
+    place.mkdir()
+
+    def ran(*words: str) -> str:
+        answer = home.procorefs(*words, place, env=sandbox.env())
+        assert (answer.returncode, answer.stderr) == (0, "")
+        return answer.stdout
+
+    mount = ("mount", "-o", f"limiter={redis.url}")
+    ran(*mount)
+    assert list(place.iterdir())
+    ran("umount")
+    redis.stop()
+    ran(*mount)
+    first = ran("status")
+    mounted = Mounted(home, place, sandbox.env())
+    mounted.expect_warning("Redis .* does not answer")
+    try:
+        assert "shared by user (redis is away), with a careful share of 50 %" in first
+        redis.start()
+        wait_until(lambda: "shared by redis\n" in ran("status"), "Redis to be found again")
+        redis.stop()
+        wait_until(lambda: mounted.status()["limiter"]["share"] == 0.5, "Redis to be missed")
+        redis.start()
+        wait_until(lambda: mounted.status()["limiter"]["share"] == 1, "Redis once more")
+        redis.stop()
+        file = place / ".procore/status"
+        away = "user (redis is away)"
+        wait_until(
+            lambda: json.loads(file.read_text())["limiter"]["shared_by"] == away, "the same in the file"
+        )
+    finally:
+        mounted.end()

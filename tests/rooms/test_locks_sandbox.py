@@ -218,7 +218,7 @@ async def test_a_lost_answer_leaves_no_check_out(
 ) -> None:
     async with user(sandbox, tmp_path / "one") as one:
         sandbox.faults(rules=[{"kind": "drop", "route": "PATCH */files/*", "when": "after", "count": 1}])
-        with pytest.raises(Exception, match="Could not check file"):
+        with pytest.raises(Exception, match="Could not check the file"):
             await one.lock(A)
         await becomes(lambda: holder(sandbox, document) is None)
         await one.lock(A)

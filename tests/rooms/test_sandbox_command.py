@@ -101,6 +101,33 @@ def test_damaged_data_directory_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "it is not JSON"),
+        (b"\xff\xfe", "it is not JSON"),
+        (b"[]", "no path /rest/v1.0/me"),
+        (
+            b'{"openapi": "3.0.0", "info": {"title": "Pets", "version": "1"}, "paths": {}}',
+            "no path /rest/v1.0/me",
+        ),
+        (b'{"openapi": "3.0.0", "paths": {"/rest/v1.0/me": {}}}', "no valid OpenAPI description"),
+    ],
+    ids=["empty", "binary", "list", "another", "wrong"],
+)
+def test_a_wrong_description_is_one_sentence_before_anything_is_ready(
+    tmp_path: Path, text: bytes, says: str
+) -> None:
+    pytest.importorskip("openapi_core")
+    description = tmp_path / "description.json"
+    description.write_bytes(text)
+    command = [sys.executable, "-m", "procorefs.cli", "sandbox", "--openapi", str(description)]
+    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1)
+    assert f"{description} can't be used, for " in failed.stderr
+    assert says in failed.stderr
+
+
 def _raw(url: str, sent: bytes) -> bytes:
     target = urlsplit(url)
     with socket.create_connection((target.hostname, target.port), timeout=10) as connection:

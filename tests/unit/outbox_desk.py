@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from procorefs.answers import Answers
-from procorefs.cli import places, umount
+from procorefs.cli import places, status, umount
 from procorefs.cli.mountinfo import Mount
 from procorefs.cli.register import registered
 from procorefs.config import MountOptions, ResolvedMount, find_paths
@@ -121,7 +121,11 @@ class Served:
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         status = MountStatus(str(self.place), Named(2, "Tower"), Named(1, "Acme"))
-        answers = Answers(lambda: status, self.stopped.set, self.outbox)
+
+        async def answered() -> MountStatus:
+            return status
+
+        answers = Answers(answered, self.stopped.set, self.outbox)
         with self._scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(_serve, self._socket, answers))
@@ -146,6 +150,7 @@ def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]
     mounts: list[Mount] = [Mount(Path("/"), "ext4", "/dev/sda1")]
     monkeypatch.setattr(places, "read_mounts", lambda: list(mounts))
     monkeypatch.setattr(umount, "read_mounts", lambda: list(mounts))
+    monkeypatch.setattr(status, "read_mounts", lambda: list(mounts))
     paths = find_paths(os.environ)
     with ExitStack() as stack:
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -393,9 +394,73 @@ def test_status_of_an_outbox(start: Start, capsys: pytest.CaptureFixture[str]) -
     assert "12 more; --json lists 32" in said
 
 
+def test_no_line_of_status_is_longer_than_its_text(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Piped, each has one line; on a terminal what does not fit goes on below itself."""
+    box = start("m").outbox
+    box.items = [Item("a.pdf", "failed", "it was refused " * 12, 1.7e9)]
+    mounts = [MountStatus("/m", Named(2), Named(1), outbox=outbox_status(box))]
+    show(mounts)
+    piped = capsys.readouterr().out.splitlines()
+    assert len(next(line for line in piped if "a.pdf" in line)) > 190
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    show(mounts)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, shown)) <= 60
+    assert shown[shown.index(next(line for line in shown if "a.pdf" in line)) + 1].startswith(
+        " " * 17 + "it was"
+    )
+    assert not [line for line in (*piped, *shown) if line != line.rstrip()]
+
+
 def test_status_of_an_empty_outbox(capsys: pytest.CaptureFixture[str]) -> None:
     show([MountStatus("/m", Named(2), Named(1))])
     assert "empty: all is in Procore" in capsys.readouterr().out
+
+
+def test_status_of_a_path_in_a_mount(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether something is there or not: the daemon is asked, and nobody looks into its mount."""
+    served = start("m")
+    for path in ("", "a/b.pdf", "no such/file"):
+        assert run(procorefs, ["status", str(served.place / path)]) == 0
+        assert capsys.readouterr().out.startswith(f"{served.place}\n")
+    assert run(procorefs, ["status", str(served.place.parent)]) == 1
+    assert "is not a ProcoreFS mount, and lies in none" in capsys.readouterr().err
+
+
+def test_umount_of_a_path_in_a_mount_names_the_mount(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = start("m")
+    assert run(procorefs, ["umount", str(served.place / "a")]) == 1
+    said = f"{served.place}/a lies in the mount {served.place}; run `procorefs umount {served.place}` to"
+    assert said in capsys.readouterr().err
+    assert not served.stopped.is_set()
+
+
+@pytest.mark.parametrize("command", ["mount", "umount", "status", "sync", "retry", "discard"])
+def test_an_empty_path_is_not_where_one_stands(
+    start: Start, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's variable is not set; of all places it is not this mount that is to lose what failed."""
+    served = start("m")
+    served.outbox.items = [FAILED]
+    monkeypatch.chdir(served.place)
+    assert run(procorefs, [command, ""]) == 1
+    assert capsys.readouterr().err.startswith("procorefs: an empty path names nothing; write '.'")
+    assert served.outbox.items == [FAILED]
+    assert not served.stopped.is_set()
+
+
+@pytest.mark.parametrize("command", [["sync"], ["umount", "/m"]])
+def test_a_wrong_timeout_is_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(procorefs, [*command, "--timeout", "abc"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "'--timeout': 'abc' is not a duration; write seconds such as" in said
 
 
 def test_what_lies_below_what() -> None:

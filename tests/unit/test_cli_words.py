@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from procorefs.cli import daemonize
+from procorefs.cli import daemonize, mount_helper
 from procorefs.cli.complaints import sentence_of
 from procorefs.cli.daemonize import NotStarted
 from procorefs.cli.main import COMMANDS, procorefs, run
@@ -35,6 +35,14 @@ def test_mount8_call() -> None:
 def test_a_wrong_mount8_call_is_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match="SPEC MOUNTPOINT"):
         parse_call(words)
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_of_the_mount8_helper(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mount_helper.run([word]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("Usage: mount.fuse.procorefs SPEC MOUNTPOINT")
+    assert said.err == ""
 
 
 def test_spec_beats_the_account() -> None:

@@ -86,6 +86,7 @@ def test_a_wrong_word_is_named_in_one_sentence(text: str, says: str) -> None:
 def test_help_lists_every_option() -> None:
     for option in OPTIONS:
         assert option.name in options_help()
+    assert max(len(line) for line in options_help(60).splitlines()) == 60
 
 
 @pytest.mark.parametrize(
