@@ -1,5 +1,6 @@
 """A Redis of Debian on a Unix socket, for one test: nothing is saved, nothing listens on the network."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -31,6 +32,15 @@ class RedisServer:
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"redis-server did not start in {START_S:.0f} s"
             time.sleep(0.01)
+
+    def pause(self) -> None:
+        """It takes connections and commands, and says nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -64,10 +64,10 @@ class _BytesOnly(diskcache.Disk):
             raise TypeError("a chunk key in the database is text")
         return key, True
 
-    def get(self, key: object, raw: bool) -> object:  # noqa: ARG002
+    def get(self, key: object, _raw: bool) -> object:
         return key
 
-    def store(self, value: Data, read: bool, key: object = None) -> tuple[int, int, str, None]:  # noqa: ARG002
+    def store(self, value: Data, _read: bool, key: object = None) -> tuple[int, int, str, None]:
         name = chunk_path(_key_of(str(key)))
         write_chunk(Path(self._directory, name), value)
         return len(value), MODE_BINARY, name, None
@@ -181,7 +181,7 @@ class ChunkStore:
     def _open_database(self, clean: bool, same_boot: bool) -> OrderedDict[ChunkKey, int]:
         database = self._directory / "cache.db"
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would make it 0644
-        self._cache = diskcache.Cache(  # type: ignore[no-untyped-call]
+        self._cache = diskcache.Cache(  # type: ignore[no-untyped-call]  # diskcache has no types
             str(self._directory),
             timeout=5,
             disk=_BytesOnly,

@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from time import perf_counter
 
 import trio
@@ -204,4 +205,4 @@ class Remover:
                     return
                 path = self._paths.popleft()
             with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108
+                Path(path).unlink()

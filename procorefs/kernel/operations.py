@@ -213,6 +213,7 @@ class Operations(pyfuse3.Operations):
         except sqlite3.Error:
             return f"inode {inode}"
 
+    # Any: each operation has its own arguments and its own reply
     async def answer_virtual(self, operation: str, number: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """A request about what lies below `.procore`, named by inode or handle; it may have to wait."""
         with interruptible(self.bridge.take_request()):

@@ -47,7 +47,7 @@ def observe(state: State, owner: str, report: Report, now_s: float, jitter: Call
     if report.status == 429:
         _pause_for_429(state, report, window, now_s, jitter)
         return
-    state.hourly.sure = -1
+    state.hourly.sure = _proved(state, report.reading, window, overlap)
     state.throttled_in_a_row = 0
     if report.status == 503:
         _pause(state, report.retry_after_s, now_s, jitter)
@@ -174,9 +174,21 @@ def _learn_other(state: State, told: Window, reading: Reading, overlap: int, now
         spike.remaining = max(spike.remaining, float(head))
 
 
+def _proved(state: State, reading: Reading | None, window: Window | None, overlap: int) -> int:
+    """How many calls the hour has at least; -1 where our count of it holds, since an answer told its limit."""
+    if state.hourly.told or reading is None or window is not state.spike:
+        return -1
+    return max(0, int(_least_of_hour(state, reading, overlap)))
+
+
+def _least_of_hour(state: State, reading: Reading, overlap: int) -> float:
+    """By an answer that told the spike window, because the hour has more calls or a greater share of them left."""
+    return min(reading.remaining, state.hourly.limit * reading.remaining / reading.limit) - overlap
+
+
 def _trust_hour(state: State, reading: Reading, overlap: int, now_s: float) -> None:
     hourly = state.hourly
-    least = min(reading.remaining, hourly.limit * reading.remaining / reading.limit) - overlap
+    least = _least_of_hour(state, reading, overlap)
     if hourly.remaining >= least - SLACK:
         return
     # By our count the hour was so near its end that the answer would have told it: the count is wrong.

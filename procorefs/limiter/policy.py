@@ -201,7 +201,10 @@ def _kept_of_spike(state: State, person: bool, limit: int, now_s: float) -> int:
 
 
 def _proof_wait_s(state: State, now_s: float) -> float:
-    """At the start, and when the hour began anew by our reckoning: a few calls, until an answer proves it."""
+    """At the start, when the hour began anew by our reckoning, and while its limit is not told.
+
+    Then so many calls go as are surely left, until the next answer proves more.
+    """
     hourly = state.hourly
     if hourly.sure != 0 or not state.permits:
         return 0.0

@@ -18,7 +18,8 @@ from procorefs.limiter.store import Step, StoreAway, T
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 1.0  # for one change: a Redis that is slower is no help
+SILENT_S = 1.5  # without a word Redis is away; of a lost packet it hears again within a second
+TIMEOUT_S = 5.0  # for one change, with what holds up ourselves: no processor, other changes of this process
 CURRENT_S = 1.0
 KEPT_MS = 7 * 86_400_000  # a budget that nobody used for so long is forgotten
 
@@ -100,7 +101,7 @@ class RedisStore:
 
     async def _swap(self, number: bytes, record: bytes) -> tuple[bool, bytes, bytes, float]:
         if self._connection is None:
-            self._connection = await connect(self._address)
+            self._connection = await connect(self._address, SILENT_S)
         arguments = (1, self._key, number, record, KEPT_MS)
         try:
             reply = await self._connection.command("EVALSHA", SWAP_SHA, *arguments)

@@ -91,7 +91,7 @@ class Connection:
         self._connection = connection
 
     async def command(self, *words: bytes | str | int) -> Reply:
-        """Send one command and return its reply, undecoded. Raises RedisError, trio.BrokenResourceError."""
+        """Send one command and return its reply, undecoded. Raises as `connect`."""
         reply: Reply = await _in_thread(self._exchange, words)
         return reply
 
@@ -104,9 +104,13 @@ class Connection:
         return connection.read_response()
 
 
-async def connect(address: RedisAddress) -> Connection:
-    """A connection that has logged in. Raises RedisError, trio.BrokenResourceError."""
-    connection = _connection(address)
+async def connect(address: RedisAddress, answer_s: float = ANSWER_S) -> Connection:
+    """A connection that has logged in, for commands that are answered in that time.
+
+    The time is taken where the answer is waited for, in the thread: a process that gets no processor for a while finds
+    the answer there, however late. Raises RedisError, trio.BrokenResourceError, TimeoutError.
+    """
+    connection = _connection(address, answer_s)
     try:
         await _in_thread(connection.connect)
     except BaseException:
@@ -116,7 +120,7 @@ async def connect(address: RedisAddress) -> Connection:
     return Connection(connection)
 
 
-def _connection(address: RedisAddress) -> "AbstractConnection":
+def _connection(address: RedisAddress, answer_s: float) -> "AbstractConnection":
     from redis.backoff import NoBackoff  # here: it takes its time to import, and few need it
     from redis.connection import Connection as TcpConnection
     from redis.connection import SSLConnection, UnixDomainSocketConnection
@@ -126,7 +130,7 @@ def _connection(address: RedisAddress) -> "AbstractConnection":
         "db": address.database,
         "username": address.user or None,
         "password": address.password or None,
-        "socket_timeout": ANSWER_S,
+        "socket_timeout": answer_s,
         "retry": Retry(NoBackoff(), 0),  # when to try again is the store's to say
     }
     if address.path:
@@ -134,7 +138,7 @@ def _connection(address: RedisAddress) -> "AbstractConnection":
         found: AbstractConnection = local(path=address.path, **common)
         return found
     kind = SSLConnection if address.tls else TcpConnection
-    return kind(host=address.host, port=address.port, socket_connect_timeout=ANSWER_S, **common)
+    return kind(host=address.host, port=address.port, socket_connect_timeout=answer_s, **common)
 
 
 async def _in_thread(call: Any, *arguments: Any) -> Any:  # noqa: ANN401 - the package types it loosely
@@ -147,5 +151,7 @@ async def _in_thread(call: Any, *arguments: Any) -> Any:  # noqa: ANN401 - the p
         raise RedisError(f"NOSCRIPT {error}") from error
     except (exceptions.ResponseError, exceptions.AuthenticationError) as error:
         raise RedisError(str(error)) from error
+    except exceptions.TimeoutError as error:
+        raise TimeoutError("it says nothing") from error
     except exceptions.RedisError as error:
         raise trio.BrokenResourceError(str(error)) from error

@@ -31,7 +31,8 @@ class Window(msgspec.Struct, array_like=True):
     kind: int = UNKNOWN
     #: the limit comes from an answer
     told: bool = False
-    #: calls that may go before an answer proves that the window began anew; negative: proved
+    #: calls that may go before an answer proves that the window began anew, or how many calls are left of an hour
+    #: whose limit nobody has told; negative: proved, or told
     sure: int = -1
 
 

@@ -287,7 +287,9 @@ for line in sys.stdin:
     if line == "save\\n":
         document.Text.setString("written by the office")
         document.store()
-        print("saved", flush=True)
+    else:
+        document.storeAsURL(document.URL, (PropertyValue("FilterName", 0, line.rstrip(), 0),))
+    print("saved", flush=True)
 document.close(True)
 print("closed", flush=True)
 desktop.terminate()
@@ -329,8 +331,15 @@ class Office:
         return self._editor.stdout.readline().rstrip()
 
     def save(self) -> None:
+        self._tell("save")
+
+    def convert(self, filter_name: str) -> None:
+        """Save it in place in another format."""
+        self._tell(filter_name)
+
+    def _tell(self, word: str) -> None:
         assert self._editor.stdin is not None
-        self._editor.stdin.write("save\n")
+        self._editor.stdin.write(f"{word}\n")
         self._editor.stdin.flush()
         assert self.says() == "saved"
 
@@ -388,8 +397,14 @@ def test_libreoffice_edits_in_the_mount_and_another_one_sees_who(
     first.save()
     after = shared.mine.read_bytes()
     assert after != before
+    first.convert("MS Word 2007 XML")
+    converted = shared.mine.read_bytes()
+    assert b"word/document.xml" in converted
+    assert b"word/document.xml" not in after
     assert shared.holder() is not None
     first.close()
     shared.await_free()
-    wait_until(lambda: shared.theirs.read_bytes() == after, "the upload", 1)  # the check-in came after it
+    wait_until(lambda: shared.theirs.read_bytes() == converted, "the upload", 1)  # the check-in came after it
+    file = shared.sandbox.inventory()["files"][f"/{NAME}"]
+    assert (file["id"], file["numbers"]) == (shared.document, [3, 2, 1])
     assert listed(shared.mine.parent) == []

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from procorefs.limiter import Priority, open_limiter
+from procorefs.limiter import Priority, open_limiter, redis_store
 from procorefs.limiter.gate import Gate
 from procorefs.limiter.redis_store import RedisStore
 from procorefs.limiter.redis_wire import parse_address, with_password
@@ -26,6 +26,7 @@ from tests.rooms.test_client_login import code_of, logins
 from tests.sandbox import SandboxHandle
 
 INTERACTIVE, WRITING, REFRESH = Priority
+NO_PROCESSOR_S = 0.5
 
 
 @pytest.fixture
@@ -128,6 +129,36 @@ async def test_without_redis_a_host_goes_on_with_a_share_and_comes_back(
         state, _ = RedisProbe(redis).state
         assert state.spike.limit == 20
         assert state.spike.remaining <= 18 - granted + 1
+
+
+async def test_a_silent_redis_is_away(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(redis_store, "SILENT_S", 0.2)
+    async with AsyncExitStack() as stack:
+        gate = await host(stack, redis, tmp_path, 1)
+        await gate.acquire(INTERACTIVE)
+        redis.pause()
+        with trio.fail_after(redis_store.TIMEOUT_S / 2):
+            await gate.acquire(INTERACTIVE)
+        assert gate.snapshot().shared_by == "user (redis is away)"
+        assert "says nothing" in caplog.text
+
+
+async def test_who_gets_no_processor_does_not_take_redis_for_silent(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "SILENT_S", 0.2)
+    async with AsyncExitStack() as stack:
+        gate = await host(stack, redis, tmp_path, 1)
+        await gate.acquire(INTERACTIVE)
+        redis.pause()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gate.acquire, INTERACTIVE)
+            await trio.testing.wait_all_tasks_blocked()
+            redis.resume()
+            time.sleep(NO_PROCESSOR_S)  # noqa: ASYNC251 - nothing of ours runs
+        assert gate.snapshot().shared_by == "redis"
 
 
 class RedisProbe:
