@@ -26,6 +26,9 @@ _MOST_RANGES = 1024
 _SLOW_WRITE_S = 0.1  # a throttled writer waits up to 0.2 s; a busy machine alone seldom makes it so long
 _SLOW_FOR_S = 2.0
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, fallocate(2)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.fallocate64.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM)
 
 
@@ -63,6 +66,14 @@ def clone(source: int, target: int) -> bool:
             return False
         raise
     return True
+
+
+def set_aside(descriptor: int, offset: int, size_bytes: int) -> None:
+    """Have the disk keep blocks beyond the file's end, for what is written soon.
+
+    A disk that can't, or is full, does not matter: the write itself is told.
+    """
+    _LIBC.fallocate64(descriptor, _KEEP_SIZE, offset, size_bytes)
 
 
 class Disk:
@@ -166,8 +177,7 @@ class Hash:
 
 def sync_filesystem(descriptor: int) -> None:
     """syncfs(2): everything written to the descriptor's filesystem is on disk. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor) != 0:
+    if _LIBC.syncfs(descriptor) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 

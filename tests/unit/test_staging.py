@@ -100,6 +100,36 @@ def test_what_no_row_names_is_swept(tmp_path: Path) -> None:
         assert left_in(staging) == [old[1].number, new.number]
 
 
+def blocks_bytes(file: StagedFile) -> int:
+    return os.stat(file.path).st_blocks * 512
+
+
+async def test_a_large_file_that_grows_has_blocks_ahead_only_while_it_is_held(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        file = staging.create(held=True)
+        for number in range(12):
+            assert file.write_now(number * MIB, b"x" * MIB)
+        assert blocks_bytes(file) >= 13 * MIB
+        assert os.stat(file.path).st_size == file.size_bytes == staging.used_bytes == 12 * MIB
+        file.release()
+        os.sync()  # blocks that are not given yet are not counted
+        assert 12 * MIB <= blocks_bytes(file) <= 12 * MIB + 64 * KIB
+        file.hold()
+        await file.truncate(9 * MIB)
+        assert file.write_now(9 * MIB, b"y" * MIB)
+        file.release()
+        assert os.stat(file.path).st_size == 10 * MIB
+        assert await bytes_of(file) == b"x" * (9 * MIB) + b"y" * MIB
+
+
+def test_a_hole_in_a_large_file_stays_one(tmp_path: Path) -> None:
+    with staging_in(tmp_path) as staging:
+        file = staging.create(held=True)
+        assert file.write_now(64 * MIB, b"x")
+        assert blocks_bytes(file) < MIB
+        file.release()
+
+
 async def test_waiting_files_have_no_descriptors(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, limits[1]), limits[1]))
