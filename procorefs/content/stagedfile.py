@@ -33,9 +33,7 @@ FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 """Of every staged file that is opened, and was made before."""
 
 _LARGE_BYTES = 4 * MIB
-_AHEAD_BYTES = (
-    8 * MIB
-)  # a large file that grows is given blocks in such pieces: a third of a write's time was spent on them
+_AHEAD_BYTES = 8 * MIB  # the disk keeps blocks for what comes next: else a third of a write's time goes there
 _LONG_CUT_BYTES = 16 * MIB  # to cut off more takes the disk too long for the loop
 
 
