@@ -20,13 +20,13 @@ from typing import Any, Generic, Self, TypeVar, cast
 import pytest
 
 from procorefs.tree.store import TreeStore
+from tests.forked import forks
 from tests.sandbox import ROOT, SandboxHandle
 
 T = TypeVar("T")
 
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 15.0
-_START = "import sys; from procorefs.cli.main import main; sys.exit(main())"
 
 
 class Home:
@@ -52,14 +52,7 @@ class Home:
         self, *arguments: str | Path, env: dict[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line as a person would."""
-        return subprocess.run(
-            [sys.executable, "-c", _START, *map(os.fspath, arguments)],
-            env=self.environment | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return forks().run(*arguments, env=self.environment | (env or {}), timeout_s=timeout_s)
 
 
 class Mounted:
