@@ -123,13 +123,26 @@ class Mounted:
         assert not unannounced, "\n".join(unannounced)
 
 
-def mount_followed(sandbox: SandboxHandle, mount: Callable[..., Mounted], *options: str) -> Mounted:
-    """A mount that lists the whole project at once: a program that walks makes it, and from then on looks happen."""
-    for name in ("walked 1", "walked 2"):
+UNLISTED = ("walked 1", "walked 2")
+
+
+def make_unlisted(sandbox: SandboxHandle) -> None:
+    """Folders for `list_all`."""
+    for name in UNLISTED:
         sandbox.act("create_folder", path=f"/{name}")
+
+
+def list_all(place: Path) -> None:
+    """Let a mount, made after `make_unlisted`, list the whole project at once: a program that walks makes it."""
+    for name in UNLISTED:
+        assert not list((place / name).iterdir())
+
+
+def mount_followed(sandbox: SandboxHandle, mount: Callable[..., Mounted], *options: str) -> Mounted:
+    """A mount that has listed the whole project: from now on looks happen."""
+    make_unlisted(sandbox)
     mounted = mount(sandbox, *options)
-    for name in ("walked 1", "walked 2"):
-        assert not list((mounted.path / name).iterdir())
+    list_all(mounted.path)
     return mounted
 
 
