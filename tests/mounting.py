@@ -20,13 +20,13 @@ from typing import Any, Generic, Self, TypeVar, cast
 import pytest
 
 from procorefs.tree.store import TreeStore
+from tests.forked import forks
 from tests.sandbox import ROOT, SandboxHandle
 
 T = TypeVar("T")
 
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 15.0
-_START = "import sys; from procorefs.cli.main import main; sys.exit(main())"
 
 
 class Home:
@@ -52,14 +52,7 @@ class Home:
         self, *arguments: str | Path, env: dict[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line as a person would."""
-        return subprocess.run(
-            [sys.executable, "-c", _START, *map(os.fspath, arguments)],
-            env=self.environment | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return forks().run(*arguments, env=self.environment | (env or {}), timeout_s=timeout_s)
 
 
 class Mounted:
@@ -130,13 +123,26 @@ class Mounted:
         assert not unannounced, "\n".join(unannounced)
 
 
-def mount_followed(sandbox: SandboxHandle, mount: Callable[..., Mounted], *options: str) -> Mounted:
-    """A mount that lists the whole project at once: a program that walks makes it, and from then on looks happen."""
-    for name in ("walked 1", "walked 2"):
+UNLISTED = ("walked 1", "walked 2")
+
+
+def make_unlisted(sandbox: SandboxHandle) -> None:
+    """Folders for `list_all`."""
+    for name in UNLISTED:
         sandbox.act("create_folder", path=f"/{name}")
+
+
+def list_all(place: Path) -> None:
+    """Let a mount, made after `make_unlisted`, list the whole project at once: a program that walks makes it."""
+    for name in UNLISTED:
+        assert not list((place / name).iterdir())
+
+
+def mount_followed(sandbox: SandboxHandle, mount: Callable[..., Mounted], *options: str) -> Mounted:
+    """A mount that has listed the whole project: from now on looks happen."""
+    make_unlisted(sandbox)
     mounted = mount(sandbox, *options)
-    for name in ("walked 1", "walked 2"):
-        assert not list((mounted.path / name).iterdir())
+    list_all(mounted.path)
     return mounted
 
 

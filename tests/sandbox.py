@@ -88,7 +88,9 @@ class SandboxHandle:
             "Authorization": f"Bearer {self.token(second_user=second_user)}",
             "Procore-Company-Id": str(self.company_id),
         }
-        with httpx.Client(base_url=self.url, headers=headers, trust_env=False, verify=False) as client:
+        with httpx.Client(
+            base_url=self.url, headers=headers, trust_env=False, verify=False, timeout=CONTROL_TIMEOUT_S
+        ) as client:
             yield client
 
     @property
@@ -169,7 +171,7 @@ class SandboxHandle:
 
 def plain(method: str, url: str, **options: Any) -> httpx.Response:
     """One request without token; http only, so no time goes into reading certificates."""
-    with httpx.Client(trust_env=False, verify=False) as client:
+    with httpx.Client(trust_env=False, verify=False, timeout=CONTROL_TIMEOUT_S) as client:
         return client.request(method, url, **options)
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from procorefs.control import Remaining, SyncRequest, WaitingRequest, ask
 from procorefs.outbox.face import Item
-from tests.mounting import Mounted
+from tests.mounting import UNLISTED, Mounted, list_all, wait_until
 from tests.sandbox import SandboxHandle
 
 COMMAND_TIMEOUT_S = 120.0
@@ -122,6 +122,21 @@ class Desk:
 
     def waiting(self, *paths: str) -> list[Item]:
         return ask(self._socket, WaitingRequest(paths or ("",)), Remaining).items
+
+    def list_all(self) -> None:
+        """From now on looks tell what others do. Only after `make_unlisted`, whose folders are gone then."""
+        list_all(self.path)
+        assert self.mounted.status()["tree"]["state"] == "complete"
+        for name in UNLISTED:
+            (self.path / name).rmdir()
+        self.sync()
+
+    def await_nothing_staged(self) -> None:
+        """What is superfluous goes with the next group commit: fsync makes it come now."""
+        folder = os.open(self.path, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        wait_until(lambda: not self.staged(), "the staged files to go")
 
     def staged(self) -> list[Path]:
         """The files in the staging folder: bytes that are not, or not yet known to be, in Procore."""

@@ -95,23 +95,26 @@ def _is_closing(entry: Entry) -> bool:
 
 def _clean_up_dead(mount: Mount) -> None:
     """Take a dead mount of ours away. Raises MountRefused for one that lives or is not ours."""
+    obstacle = _take_away_dead(mount)
+    # the dead daemon's guard cleans up as well, and may have done it at any moment
+    if obstacle and mount_at(mount.mountpoint, read_mounts()) is not None:
+        raise MountRefused(obstacle)
+
+
+def _take_away_dead(mount: Mount) -> str:
+    """Why it cannot be done, or ''."""
     place = mount.mountpoint
     result = errno_of(lambda: os.statvfs(place), _PROBE_S)  # the kernel may answer stat from its memory
     if result == errno.ETIMEDOUT:
-        raise MountRefused(
-            f"{place} is a mount that does not answer ({mount.source}); run: umount -l '{place}'"
-        )
+        return f"{place} is a mount that does not answer ({mount.source}); run: umount -l '{place}'"
     if result not in _DEAD:
-        raise MountRefused(
-            f"{place} is already mounted ({mount.source}, {mount.fstype}); choose another directory"
-        )
+        return f"{place} is already mounted ({mount.source}, {mount.fstype}); choose another directory"
     if not mount.is_ours:
-        raise MountRefused(f"{place} is a dead mount of {mount.fstype}; run: umount -l '{place}'")
+        return f"{place} is a dead mount of {mount.fstype}; run: umount -l '{place}'"
     result = unmount(place, lazy=True)
     if result:
-        raise MountRefused(
-            f"{place} is a dead mount and cannot be cleaned up ({os.strerror(result)}); run: umount -l '{place}'"
-        )
+        return f"{place} is a dead mount and cannot be cleaned up ({os.strerror(result)}); run: umount -l '{place}'"
+    return ""
 
 
 def _check_directory(mountpoint: Path) -> None:

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import forks
 from tests.mounting import Home, Mounted, ThreadOf, wait_until
 from tests.sandbox import SandboxHandle
 from tests.writing import Desk, sha256
@@ -25,7 +25,6 @@ LONGEST_S = 0.6
 """A round of rsync and what it starts takes about so long; kills come at any moment of it."""
 
 LEFT_BY_CRASHES = r"was being written when the daemon ended|can't be reached|guard"
-MAIN = "import sys; from procorefs.cli.main import main; sys.exit(main())"
 
 
 class Source:
@@ -61,10 +60,8 @@ def killed(home: Home, sandbox: SandboxHandle, place: Path, log: Path) -> Iterat
     """A mount in the foreground that answers within, and is killed at the end."""
     with (
         log.open("ab") as told,
-        subprocess.Popen(
-            [sys.executable, "-c", MAIN, "mount", "-f", "-o", "write_back=0", str(place)],
-            env=home.environment | sandbox.env(),
-            stderr=told,
+        forks().start(
+            "mount", "-f", "-o", "write_back=0", place, env=home.environment | sandbox.env(), stderr=told
         ) as daemon,
     ):
         wait_until(lambda: os.path.ismount(place) or daemon.poll() is not None, "the mount")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from procorefs.cli import register
+from procorefs.cli import mountpoint, register
 from procorefs.cli.mountinfo import mount_at, read_mounts
 from procorefs.cli.processes import birth, wait_for_end
 from procorefs.cli.unmounting import unmount
@@ -248,6 +248,22 @@ def test_a_dead_mount_is_cleaned_up_by_the_next(desk: Desk) -> None:
     desk.mount()
     assert any(desk.place.iterdir())
     assert sum(mount.mountpoint == desk.place for mount in read_mounts()) == 1
+
+
+@pytest.mark.parametrize("moment", ["statvfs", "unmount"])
+def test_a_dead_mount_that_its_guard_takes_away_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    leave_dead_mount(desk.place)
+    module = os if moment == "statvfs" else mountpoint
+    look = getattr(module, moment)
+
+    def late(*words: Any, **named: Any) -> Any:
+        assert unmount(desk.place, lazy=True) == 0
+        return look(*words, **named)
+
+    monkeypatch.setattr(module, moment, late)
+    assert mountpoint.ready_mountpoint(desk.place, desk.paths) == desk.place
 
 
 def test_a_dead_mount_can_be_unmounted(desk: Desk) -> None:

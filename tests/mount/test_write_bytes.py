@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
 from tests.patterns import pattern
 from tests.writing import Desk, run
 
@@ -152,7 +151,7 @@ def test_opening_for_writing_alone_changes_nothing(desk: Desk) -> None:
     assert calls.writes == 0
     assert calls.bytes_read == 0
     assert desk.file("plan.bin") == before
-    wait_until(lambda: not desk.staged(), "the staged files to go")
+    desk.await_nothing_staged()
 
 
 def test_the_same_bytes_again_are_no_version(desk: Desk) -> None:

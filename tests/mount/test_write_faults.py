@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Home, wait_until
+from tests.mounting import Home, make_unlisted, wait_until
 from tests.writing import Desk, errno_name, run, sha256
 
 GOES_AGAIN = r"goes again in|can't be seen|was made by somebody else"
 
 
-def listed(desk: Desk) -> Desk:
-    """From now on looks tell what others do."""
-    wait_until(lambda: desk.mounted.status()["tree"]["state"] == "complete", "the first listing")
+def listed(write_desk: Callable[..., Desk], *options: str) -> Desk:
+    """From the beginning looks tell what others do."""
+    desk = write_desk(*options, prepare=make_unlisted)
+    desk.list_all()
     return desk
 
 
@@ -257,7 +258,7 @@ def test_no_permission_to_write_any_more(write_desk: Callable[..., Desk]) -> Non
 @pytest.mark.parametrize("deed", ["put", "delete", "rename", "check_out", "folder deleted", "folder renamed"])
 def test_somebody_else_meanwhile(write_desk: Callable[..., Desk], deed: str) -> None:
     """Ours waits, theirs is done: ours comes on top, or is made anew, or waits for them."""
-    desk = listed(write_desk("write_back=600", "freshness=0"))
+    desk = listed(write_desk, "write_back=600", "freshness=0")
     (desk.path / "folder").mkdir()
     (desk.path / "folder" / "plan.dwg").write_bytes(b"first")
     desk.sync()
@@ -315,7 +316,7 @@ def test_a_colleagues_work_in_a_folder_that_is_removed_here(
     write_desk: Callable[..., Desk], tmp_path: Path, deed: str, how: str
 ) -> None:
     """It survives, and whoever removed the folder is told."""
-    desk = listed(write_desk("write_back=0", "freshness=3600"))
+    desk = listed(write_desk, "write_back=0", "freshness=3600")
     (desk.path / "folder" / "deep").mkdir(parents=True)
     (desk.path / "folder" / "deep" / "plan.dwg").write_bytes(b"plan")
     (desk.path / "folder" / "list.txt").write_bytes(b"list")
@@ -350,9 +351,8 @@ def test_a_newer_version_of_a_file_that_is_removed_here(
     write_desk: Callable[..., Desk], is_listed: bool
 ) -> None:
     """Its folder stays, and nobody has looked since, or nobody could."""
-    desk = write_desk("write_back=0", "freshness=3600")
-    if is_listed:
-        listed(desk)
+    options = ("write_back=0", "freshness=3600")
+    desk = listed(write_desk, *options) if is_listed else write_desk(*options)
     (desk.path / "plan.dwg").write_bytes(b"plan")
     desk.sync()
     desk.sandbox.act("put", path="/plan.dwg", text="theirs")

@@ -233,7 +233,7 @@ def test_discarding_a_folder_leaves_nothing_behind(write_desk: Callable[..., Des
     (desk.path / "folder").mkdir()
     assert os.listdir(desk.path / "folder") == []
     desk.sync()
-    wait_until(lambda: not desk.staged(), "the staged files to go")
+    wait_until(lambda: not desk.staged(), "the staged files to go")  # by themselves
 
 
 def test_sync_ends_while_a_file_is_written_on_and_on(write_desk: Callable[..., Desk]) -> None:

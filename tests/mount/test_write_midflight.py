@@ -42,7 +42,7 @@ def silent(desk: Desk, route: str, when: str = "before") -> Iterator[Callable[[]
 def assert_alone(desk: Desk, *names: str) -> None:
     """Nothing else is there, in Procore, in the mount, or in the staging folder."""
     assert set(desk.files()) == set(os.listdir(desk.path)) == set(names)
-    wait_until(lambda: not desk.staged(), "the staged files to go")
+    desk.await_nothing_staged()
 
 
 @pytest.mark.parametrize("route", [TRANSFER, CREATION])

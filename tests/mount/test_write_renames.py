@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mounting import wait_until
 from tests.sandbox import SandboxHandle
 from tests.writing import EXCHANGE, NOREPLACE, Desk, InProcore, errno_name, renameat2, run, sha256
 
@@ -181,7 +180,7 @@ def test_what_comes_and_goes_costs_nothing(desk: Desk) -> None:
         (desk.path / "~WRD0001.tmp").unlink()
         desk.sync()
     assert calls.total == 0, calls.by_route
-    wait_until(lambda: not desk.staged(), "the staged files to go")
+    desk.await_nothing_staged()
 
 
 def test_a_folder_that_comes_and_goes_costs_nothing(write_desk: Callable[..., Desk]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
+from tests.mounting import make_unlisted
 from tests.sandbox import SandboxHandle
 from tests.writing import Desk, errno_name, run
 from tests.xattrs import (
@@ -135,8 +135,9 @@ def test_they_survive_a_lost_tree(desk: Desk) -> None:
 def test_they_stay_with_a_document_that_somebody_replaces_while_it_is_read(
     desk: Desk, sandbox: SandboxHandle
 ) -> None:
+    make_unlisted(sandbox)
     desk.remount("freshness=0")
-    wait_until(lambda: desk.mounted.status()["tree"]["state"] == "complete", "the listing")
+    desk.list_all()
     plan = desk.path / "plan.pdf"
     rate(plan)
     with plan.open("rb") as handle:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
+from tests.mounting import make_unlisted, wait_until
 from tests.sandbox import SandboxHandle
 from tests.writing import Desk, errno_name, run
 from tests.xattrs import (
@@ -319,7 +319,9 @@ def test_a_refusal_shows_and_the_view_goes_back(
 
 def test_read_only_documents(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
     sandbox.act("read_only", path="/plan.pdf")
+    make_unlisted(sandbox)
     desk.remount("freshness=0")
+    desk.list_all()
     wait_until(lambda: not os.stat(plan).st_mode & 0o222, "the look")
     for name in (TAGS, DESCRIPTION, "user.mine"):
         assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EACCES"
@@ -328,7 +330,9 @@ def test_read_only_documents(desk: Desk, plan: Path, sandbox: SandboxHandle) -> 
 def test_somebody_elses_tags_show_when_they_are_asked_for(
     desk: Desk, plan: Path, sandbox: SandboxHandle
 ) -> None:
+    make_unlisted(sandbox)
     desk.remount("freshness=0")
+    desk.list_all()
     assert attributes(plan) == {}
     sandbox.act("tag", path="/plan.pdf", tag="theirs")
     wait_until(lambda: attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}, "the tag")
@@ -374,8 +378,9 @@ def test_without_procore(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None
 
 def test_a_document_that_somebody_else_holds(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
     sandbox.act("check_out", path="/plan.pdf", seconds=600)
+    make_unlisted(sandbox)
     desk.remount("freshness=0")
-    wait_until(lambda: desk.mounted.status()["tree"]["state"] == "complete", "the listing")
+    desk.list_all()
     assert errno_name(lambda: os.setxattr(plan, DESCRIPTION, b"x")) == "EBUSY"
     sandbox.act("check_in", path="/plan.pdf")
     assert plan.read_text() == "plan"

@@ -25,11 +25,11 @@ STORAGE = "storage GET"
 
 @asynccontextmanager
 async def content_room(
-    sandbox: SandboxHandle, directory: Path, content: bytes = BYTES
+    sandbox: SandboxHandle, directory: Path, content: bytes = BYTES, silence_s: float = 30.0
 ) -> AsyncIterator[tuple[ContentReader, Version]]:
     """A content reader over the real downloads, and a version in the sandbox."""
     file_id = put_file(sandbox, content)
-    async with client_of(sandbox, silence_s=2.0) as client:
+    async with client_of(sandbox, silence_s=silence_s) as client:
         one = await version_of(client, file_id)
         room = ContentReader(ChunkCache(directory, 256 * MIB), Downloads(client))
         sandbox.reset_calls()
@@ -111,7 +111,7 @@ async def test_silence_is_an_error_for_who_waits_and_the_next_read_works(
     sandbox: SandboxHandle, tmp_path: Path
 ) -> None:
     sandbox.faults(rules=[{"kind": "silence", "route": STORAGE, "count": 1}])
-    async with content_room(sandbox, tmp_path) as (room, one):
+    async with content_room(sandbox, tmp_path, silence_s=2.0) as (room, one):
         reader, failed = room.open(one), 0
 
         async def attempt() -> None:
@@ -150,7 +150,7 @@ async def test_a_storage_that_stays_broken_is_an_error_and_never_short(
     sandbox: SandboxHandle, tmp_path: Path
 ) -> None:
     sandbox.faults(rules=[{"kind": "cut", "after_bytes": 1000, "route": STORAGE}])
-    async with content_room(sandbox, tmp_path) as (room, one):
+    async with content_room(sandbox, tmp_path, silence_s=2.0) as (room, one):
         reader = room.open(one)
         with trio.fail_after(30), pytest.raises(Unavailable):
             await whole(reader)

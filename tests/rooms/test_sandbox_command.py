@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.openapi import description_path
-from tests.sandbox import ROOT, SandboxHandle, plain, running_sandbox
+from tests.sandbox import CONTROL_TIMEOUT_S, ROOT, SandboxHandle, plain, running_sandbox
 
 
 def _documents(handle: SandboxHandle) -> dict[str, int]:
@@ -59,7 +59,7 @@ def test_big_file_streams_with_ranges(start_sandbox: Callable[..., SandboxHandle
         query = {"filters[search]": "federated"}
         version = client.get(handle.documents_path, params=query).json()["data"][0]["file"]["current_version"]
     assert version["size"] == 8 * 1024 * 1024
-    with httpx.Client() as client:
+    with httpx.Client(timeout=CONTROL_TIMEOUT_S) as client:
         whole = client.get(version["url"]).content
         assert len(whole) == version["size"]
         assert whole[5 * 1024 * 1024 :][:16] == b"%016d" % 5
