@@ -62,7 +62,7 @@ class Identity(Keeper):
             change.wishes = over(change.wishes, theirs.wishes)
             self._forget(theirs)
         else:
-            self._let_bytes_go(target.inode, None)
+            self._let_bytes_go(target.inode, ())
         self._inherit_document(change, document)
 
     def _give_up_document(self, change: Change, source: Node) -> None:
@@ -98,13 +98,13 @@ class Identity(Keeper):
     def _become_gone(self, change: Change) -> None:
         """The document is to go; what was written to it here is not wanted any more."""
         self._replace(change, GONE)
-        staged = change.staged
-        change.staged, change.borrowed, change.upload = None, None, None
+        records = change.records
+        change.staged = change.unclosed = change.borrowed = change.upload = None
         change.wishes = Wishes()
         change.stage = Stage.PENDING
         change.touch()
         self._write(change)
-        self._let_bytes_go(change.inode, staged)
+        self._let_bytes_go(change.inode, records)
 
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
@@ -188,7 +188,13 @@ class Identity(Keeper):
         self._view.lift(change)
         change.place, change.document, change.upload = place, None, None
         self._view.lay(change)
+        self._keep_unclosed(change)
         self._write(change)
+
+    def _keep_unclosed(self, change: Change) -> None:
+        """The document is gone, and with it all that was to go ahead of what was cut off by a crash."""
+        if change.unclosed is not None and not change.has_bytes and not self._drafts.is_written(change.inode):
+            change.be_incomplete()
 
     def pin(self, node: Node, place: Place) -> None:
         """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
@@ -197,6 +203,7 @@ class Identity(Keeper):
         if change.place is FOLLOW:
             change.place = place
         change.document, change.upload = None, None
+        self._keep_unclosed(change)
         if not change.has_bytes and not change.is_folder:
             change.stage = Stage.OPEN
         self._view.lay(change)

@@ -213,7 +213,8 @@ class Settling:
 
     def vanished(self, change: Change) -> None:
         """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
-        if change.place is GONE or not (change.has_bytes or (change.is_folder and change.is_placed)):
+        has_bytes = change.has_bytes or change.shown is not None
+        if change.place is GONE or not (has_bytes or (change.is_folder and change.is_placed)):
             self.dismiss(change)
             return
         log.info("%s was removed in Procore and is made anew.", self._view.path(change.inode))
@@ -268,7 +269,9 @@ class Settling:
 
     def fail(self, change: Change, why: str) -> None:
         """Refused for good: it stays as it is until somebody says what to do."""
-        change.stage, change.error, change.failed_at_s = Stage.FAILED, why, time.time()
+        change.error = why
+        if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
+            change.stage, change.failed_at_s = Stage.FAILED, time.time()
         self._edits.note(change, touched=True)
 
     # Bytes
@@ -276,15 +279,18 @@ class Settling:
     async def fetch_borrowed(self, change: Change) -> None:
         """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
         borrowed = change.borrowed
-        draft = self._drafts.get(change.inode) or self._drafts.begin(change.inode, borrowed)
+        file = self._drafts.staging.create(borrowed)
         try:
-            await draft.file.complete()
+            await file.complete()
+            await self._drafts.staging.sync(
+                [file]
+            )  # who lends them may go as soon as the row says that they are here
             if not self.is_current(change) or change.borrowed is not borrowed:
                 raise Superseded
-            draft.clean = None
-            self._edits.take_bytes(change, draft)
-        finally:
-            self._drafts.park(change.inode)
+            self._edits.take_fetched(change, file)
+        except BaseException:
+            file.delete()
+            raise
 
     def freeze(self, change: Change) -> StagedFile | None:
         """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""

@@ -159,9 +159,9 @@ class View:
         draft = self._drafts.get(node.inode)
         if draft is None:
             change = self._changes.get(node.inode)
-            if change is None or change.staged is None:
+            if change is None or change.shown is None:
                 return node
-            return msgspec.structs.replace(node, local_size_bytes=change.staged.size_bytes)
+            return msgspec.structs.replace(node, local_size_bytes=change.shown.size_bytes)
         if draft.mtime_ns is None:
             return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes)
         kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns)
