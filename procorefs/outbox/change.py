@@ -130,13 +130,14 @@ class Change(msgspec.Struct, omit_defaults=True):
     waits for them. What a crash leaves of them is INCOMPLETE as soon as nothing else is left to send."""
     borrowed: Version | None = None
     """Another document's bytes that are wanted here: a file of Procore was renamed onto another, or its name was
-    taken over. Whoever lends them is not deleted before they are fetched."""
+    taken over."""
+    lender: DocumentId | None = None
+    """The document that this was before, and that has what is borrowed or still missing in the staged files: it is not
+    deleted before all of that is here. Set while the change is not laid."""
     kept: Kept = Kept()
     wishes: Wishes = msgspec.field(default_factory=Wishes)
     seen: Version | None = None
     """GONE: the version that was removed; a newer one is not taken along."""
-    lends_to: Inode | None = None
-    """GONE: whose bytes must be fetched before this document may go."""
     asked: Asked | None = None
     """What our call may have made without our knowing. GONE and without a document: nobody wants it (strays.py)."""
     stage: Stage = Stage.PENDING

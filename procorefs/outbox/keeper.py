@@ -277,7 +277,7 @@ class Keeper:
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it."""
         self._replace(change, FOLLOW)
-        change.seen, change.lends_to = None, None
+        change.seen = None
         self._write(change)
 
 

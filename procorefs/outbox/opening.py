@@ -149,7 +149,9 @@ def open_writing(
         uploader,
         settling,
         verifier,
-        Remover(store, own, view, client, changes, settling, flights, looked_since),
+        Remover(
+            store, own, view, client, changes, settling, flights, looked_since, lambda: durability.reached()
+        ),
         flights,
         Strays(store, view, edits, settling, verifier, flights, me, looked_since),
     )

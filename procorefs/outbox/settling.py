@@ -161,6 +161,7 @@ class Settling:
         change.upload, change.dropped_uploads = None, 0
         if change.staged is not None and change.staged.number == file.number:
             change.staged = None
+        self._edits.give_back_loan(change)
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
