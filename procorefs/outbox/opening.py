@@ -143,7 +143,7 @@ def open_writing(
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)
-    verifier = Verifier(content, me)
+    verifier = Verifier(content, client, me)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
         uploader,
