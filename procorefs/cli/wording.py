@@ -12,6 +12,7 @@ _MOVING_LISTED = 20
 _WHY: dict[ItemState, str] = {
     "held": "its name is a temporary one",
     "checked_out": "somebody else has it checked out",
+    "read_only": "the mount is read-only",
     "incomplete": "the program that wrote it was cut off",
     "failed": "it was refused",
 }
@@ -79,6 +80,8 @@ def _stuck(item: Item, mountpoint: Path) -> str:
             remedy = "rename the file, or leave it alone for an hour"
         case "checked_out":
             remedy = "it is sent when that ends"
+        case "read_only":
+            remedy = "it is sent when the project is mounted without `ro`"
         case "incomplete":
             remedy = f"write it anew, send it as it is with {retry}, or throw it away with {discard}"
         case _:

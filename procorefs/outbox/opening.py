@@ -167,6 +167,7 @@ def open_writing(
         settling=settling,
         tally=Tally(uploader),
         write_back_s=options.write_back_s,
+        sends=not options.ro,
         is_listed=is_listed,
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
