@@ -117,6 +117,10 @@ class Recovery:
             self._store.move_row(change.inode, self._store.reserve(1))
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
+        if change.stage is Stage.OPEN and change.document is not None and change.unclosed is None:
+            # Its new name, for one, must not wait for somebody to look at the bytes: others may want the old one.
+            change.unclosed, change.staged, change.upload = change.staged, None, None
+            change.stage = Stage.PENDING
         try:
             if change.staged is not None and change.stage in (Stage.OPEN, Stage.INCOMPLETE):
                 change.staged = self._take_up_open(change.staged)
@@ -169,7 +173,7 @@ class Recovery:
                 "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
                 change.inode,
             )
-        change.stage = Stage.INCOMPLETE
+        change.stage, change.upload = Stage.INCOMPLETE, None
         self._journal.put(change)
 
     def _lose(self, change: Change, error: Exception) -> None:
