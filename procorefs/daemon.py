@@ -140,7 +140,9 @@ class _Daemon:
         for part in parts.running:
             await rooms.start(part)
         rooms.start_soon(parts.titles.complete, parts.follower.listed)
-        if not self._mount.options.ro:
+        if self._mount.options.ro:
+            parts.writing.outbox.take_stock()
+        else:
             await rooms.start(parts.writing.outbox.run)
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:

@@ -110,7 +110,7 @@ class Assembly:
             self._client,
             reading.base.journal.attributed,
             state_of=writing.outbox.state_of,
-            written=lambda inode: writing.durability.journaled(inode, None),
+            written=lambda _inode: writing.durability.journaled(None),
         )
         titles = Titles(self._client, self._store)
         reporter = Reporter(

@@ -80,7 +80,7 @@ def outbox_status(outbox: Outbox | None) -> status.OutboxStatus:
         bytes_pending=counts.bytes_pending,
         eta_seconds=counts.eta_seconds,
         failures=_items(item for item in stuck if item.state in ("failed", "incomplete")),
-        held_items=_items(item for item in stuck if item.state in ("held", "checked_out")),
+        held_items=_items(item for item in stuck if item.state in ("held", "checked_out", "read_only")),
         trouble=counts.trouble,
     )
 

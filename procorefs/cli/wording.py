@@ -72,6 +72,8 @@ def _stuck(item: Item, mountpoint: Path) -> str:
             remedy = "rename the file, or leave it alone for an hour"
         case "checked_out":
             remedy = "it is sent when that ends"
+        case "read_only":
+            remedy = "it is sent when the project is mounted without `ro`"
         case "incomplete":
             remedy = f"write it anew, send it as it is with {retry}, or throw it away with {discard}"
         case _:

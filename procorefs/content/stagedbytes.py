@@ -124,6 +124,13 @@ def copy(source: int, target: int, ranges: Iterable[Range]) -> None:
         _copy_range(source, target, low, high)
 
 
+def copy_all(source: int, target: int, size_bytes: int) -> None:
+    """Let an empty file have the first bytes of another one, shared if may be, and be as long. Raises OSError."""
+    if not clone(source, target):
+        copy(source, target, [(0, size_bytes)])
+    os.ftruncate(target, size_bytes)
+
+
 def _copy_range(source: int, target: int, low: int, high: int) -> None:
     while low < high:
         try:

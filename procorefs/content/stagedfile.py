@@ -18,6 +18,7 @@ import trio
 
 from procorefs.content import stagedbytes
 from procorefs.content.cache import Chunk
+from procorefs.content.extentlog import SUFFIX, ExtentLog
 from procorefs.content.extents import Extents, Range
 from procorefs.content.grid import MIB
 from procorefs.content.room import Room, refuse
@@ -95,6 +96,7 @@ class StagedFile:
         "_ground",
         "_holders",
         "_missing",
+        "_noted",
         "_reader",
         "_room",
         "_set_aside",
@@ -118,6 +120,7 @@ class StagedFile:
         self._disk = ground.disk
         self._base: Version | None = None
         self._missing: Extents | None = None  # None: all bytes are here, and the common path is short
+        self._noted: ExtentLog | None = None  # where it is noted that less is missing
         self._reader: BaseReader | None = None  # of the base; kept while somebody holds the file
         self._holders = 0
         self._fd = -1  # open while there are holders
@@ -127,12 +130,18 @@ class StagedFile:
         self._deleted = False
         self._digest: tuple[int, bytes] | None = None  # `changed`, and the SHA-256 then
 
-    def lay_over(self, base: Version | None, size_bytes: int, missing: tuple[Range, ...]) -> None:
-        """Begin with the base's bytes in the missing ranges; for who makes the file, before anybody writes."""
+    def lay_over(
+        self, base: Version | None, size_bytes: int, missing: tuple[Range, ...], *, noted_bytes: int = 0
+    ) -> None:
+        """Begin with the base's bytes in the missing ranges; for who makes the file, before anybody writes.
+
+        `noted_bytes`: the size of the list of what was missing once, when that is to be gone on with.
+        """
         self.size_bytes = size_bytes
         if missing:
             self._base = base
             self._missing = Extents(missing)
+            self._noted = ExtentLog(self.path + SUFFIX, noted_bytes)
 
     # --- what it is
 
@@ -204,6 +213,8 @@ class StagedFile:
             self._reader.close()
             self._reader = None
         self._give_blocks_back()
+        if self._noted is not None:
+            self._noted.close()
         os.close(self._fd)
         self._fd = self._write_fd = -1
         if self._deleted:
@@ -227,6 +238,8 @@ class StagedFile:
             self._remove()
 
     def _remove(self) -> None:
+        if self._noted is not None:
+            self._ground.remover.remove(self._noted.path)
         self._ground.remover.remove(self.path)
         self._room.freed(self.stored_bytes)
 
@@ -300,6 +313,8 @@ class StagedFile:
             self._grow_ahead(offset + len(data))
         done, error = self._disk.write(descriptor, offset, data)
         self._written(offset, done, cost)
+        if self._noted is not None and self._noted.waits:
+            self._noted.bring()
         if error is not None:
             refuse(error)
         return True
@@ -316,32 +331,48 @@ class StagedFile:
                 os.ftruncate(self._fd, self.size_bytes)
         self._set_aside = 0
 
-    async def write(self, offset: int, data: Chunk) -> None:
-        """Write all of `data`; waits for room. Raises StagedFrozen, StagingFull, StagedIncomplete, OSError."""
+    async def write(self, offset: int, data: Chunk, before: Callable[[], None] = lambda: None) -> None:
+        """Write all of `data`; waits for room, and calls `before` just before it changes a byte.
+
+        Raises StagedFrozen, StagingFull, StagedIncomplete, OSError, and what `before` raises.
+        """
         with self.held():
             taken = await self._take(lambda: self._cost(offset, offset + len(data)))
-            self._check_not_frozen(taken)
+            self._begin_change(taken, before)
             done = 0
             with self._standing_still():
                 try:
                     done, error = await self._write(offset, data)
                 finally:
                     self._written(offset, done, taken)
+            await self._bring_notes()
         if error is not None:
             refuse(error)
 
-    async def truncate(self, size_bytes: int) -> None:
+    async def truncate(self, size_bytes: int, before: Callable[[], None] = lambda: None) -> None:
         """Grow with zeros, or shrink; growing waits for room. Raises as `write`."""
         with self.held():
             taken = await self._take(lambda: max(size_bytes - self.size_bytes, 0))
-            self._check_not_frozen(taken)
-            before = self.stored_bytes
+            self._begin_change(taken, before)
+            stored = self.stored_bytes
             try:
                 await self._resize(size_bytes)
             except OSError as error:
                 refuse(error)
             finally:
-                self._give_back(taken - (self.stored_bytes - before))
+                self._give_back(taken - (self.stored_bytes - stored))
+            await self._bring_notes()
+
+    async def _bring_notes(self) -> None:
+        """Have it written down what is not missing any more, and not by the loop while the disk is slow."""
+        if self._noted is None or not self._noted.waits:
+            return
+        await self._moving()
+        if self._disk.is_slow:
+            with self._standing_still():
+                await self._in_thread(self._noted.bring)
+        else:
+            self._noted.bring()
 
     def _cost(self, low: int, high: int) -> int:
         """The room that writing [low, high) takes."""
@@ -365,11 +396,15 @@ class StagedFile:
             self._give_back(taken)
             raise
 
-    def _check_not_frozen(self, taken: int) -> None:
-        """After a wait, in which an upload may have begun."""
-        if self.is_frozen:
+    def _begin_change(self, taken: int, before: Callable[[], None]) -> None:
+        """After a wait, in which an upload may have begun, and up to the change without another one."""
+        try:
+            if self.is_frozen:
+                raise StagedFrozen
+            before()
+        except BaseException:
             self._give_back(taken)
-            raise StagedFrozen
+            raise
 
     async def still(self) -> None:
         """Return when no write is under way; of a frozen file none begins after that."""
@@ -416,7 +451,10 @@ class StagedFile:
 
     def _have(self, missing: Extents, low: int, high: int) -> None:
         """Nothing of [low, high) is missing any more."""
+        before = missing.total
         missing.cut(low, high)
+        if missing.total != before and self._noted is not None:
+            self._noted.add(low, high)
         if not missing.total:
             self._missing = self._base = None
 

@@ -6,6 +6,7 @@ Each has a number that is never given twice; the journal's rows name their files
 at the start. What a write returned for is in the kernel's hands and survives the daemon; `sync` brings it to disk.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Container
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from procorefs.content import stagedbytes
+from procorefs.content import extentlog, stagedbytes
 from procorefs.content.room import Room, StagingFull, refuse
 from procorefs.content.stagedbytes import Disk, Remover
 from procorefs.content.stagedfile import (
@@ -111,33 +112,69 @@ class Staging:
         self._next += count
         return self._next - count
 
-    def adopt(self, record: StagedRecord, *, grown: bool = False) -> StagedFile:
+    def pass_over(self, number: int) -> None:
+        """Give neither this number nor a smaller one to any new file: the journal has rows with them."""
+        self._next = max(self._next, number + 1)
+
+    def adopt(self, record: StagedRecord, *, is_open: bool = False) -> StagedFile:
         """The file of a record after a restart, in the record's size: what was written behind its end later is cut off.
 
-        With `grown` that stays. Raises StagedIncomplete when there is less than the record says; OSError.
+        With `is_open` it is as whoever was writing it had left it. Raises StagedIncomplete when there is less than the
+        record of a closed file says; OSError.
         """
-        self._next = max(self._next, record.number + 1)
         file = StagedFile(self._ground, record.number)
         try:
             found = os.lstat(file.path)
         except FileNotFoundError:
             raise StagedIncomplete(record.number, "is not there") from None
-        if not stat.S_ISREG(found.st_mode) or found.st_size < record.size_bytes:
+        if not stat.S_ISREG(found.st_mode) or (found.st_size < record.size_bytes and not is_open):
             raise StagedIncomplete(record.number, f"has {found.st_size} bytes and not {record.size_bytes}")
         if record.missing and record.base is None:
             raise StagedIncomplete(record.number, "misses bytes, and nobody knows of which version")
-        file.lay_over(record.base, found.st_size if grown else record.size_bytes, record.missing)
+        if is_open:
+            noted = extentlog.read(file.path + extentlog.SUFFIX)
+            missing = extentlog.still_missing(record.missing, noted, found.st_size)
+            file.lay_over(record.base, found.st_size, missing, noted_bytes=len(noted) * extentlog.ENTRY_BYTES)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file.path + extentlog.SUFFIX)  # noqa: PTH108
+            file.lay_over(record.base, record.size_bytes, record.missing)
         if found.st_size > file.size_bytes:
             with file.held():
                 os.ftruncate(file.fd, file.size_bytes)
         self.room.put_back(file.stored_bytes)
         return file
 
+    def salvage(self, record: StagedRecord) -> StagedFile | None:
+        """After a crash: a closed file with what was written behind its end as well, as a file of its own; blocks.
+
+        None: nothing was. Raises StagingFull, OSError.
+        """
+        source = StagedFile(self._ground, record.number)
+        try:
+            size_bytes = os.lstat(source.path).st_size
+        except FileNotFoundError:
+            return None
+        if size_bytes <= record.size_bytes:
+            return None
+        copy = self.create()
+        try:
+            with source.held(), copy.held():
+                stagedbytes.copy_all(source.fd, copy.fd, size_bytes)
+        except OSError as error:
+            copy.delete()
+            refuse(error)
+        copy.lay_over(record.base, size_bytes, record.missing)
+        self.room.put_back(copy.stored_bytes)
+        return copy
+
     def sweep(self, keep: Container[int]) -> None:
         """At the start: delete the files that are not to be kept, but none made since. Raises OSError."""
         for number in self._numbers():
             if number < self._first and number not in keep:
-                self._remover.remove(f"{self._ground.directory}/{number}")
+                path = f"{self._ground.directory}/{number}"
+                self._remover.remove(path + extentlog.SUFFIX)
+                self._remover.remove(path)
 
     async def sync(self, files: Collection[StagedFile]) -> None:
         """Return when all that was written to the files is on disk. Raises StagingFull, OSError."""

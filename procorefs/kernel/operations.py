@@ -359,7 +359,7 @@ class Operations(pyfuse3.Operations):
     def open_to_read(self, node: Node) -> int:
         """A handle: bytes that are here go before those of a version."""
         change = self._view.change(node.inode)
-        draft = self._drafts.find(node.inode, change.staged if change is not None else None)
+        draft = self._drafts.find(node.inode, change.shown if change is not None else None)
         if draft is None and node.version is None:
             raise Unreadable(node.defect or "Procore names no version of it.")
         return self.files.open(node)

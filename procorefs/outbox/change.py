@@ -125,15 +125,19 @@ class Change(msgspec.Struct, omit_defaults=True):
     """The document in Procore that this inode is; None: it has yet to be made."""
     staged: StagedRecord | None = None
     """The newest bytes that were flushed; None: the bytes are as in Procore, or borrowed."""
+    unclosed: StagedRecord | None = None
+    """Bytes that are newer and were never flushed, of a document or on top of others that are being sent; nothing else
+    waits for them. What a crash leaves of them is INCOMPLETE as soon as nothing else is left to send."""
     borrowed: Version | None = None
     """Another document's bytes that are wanted here: a file of Procore was renamed onto another, or its name was
-    taken over. Whoever lends them is not deleted before they are fetched."""
+    taken over."""
+    lender: DocumentId | None = None
+    """The document that this was before, and that has what is borrowed or still missing in the staged files: it is not
+    deleted before all of that is here. Set while the change is not laid."""
     kept: Kept = Kept()
     wishes: Wishes = msgspec.field(default_factory=Wishes)
     seen: Version | None = None
     """GONE: the version that was removed; a newer one is not taken along."""
-    lends_to: Inode | None = None
-    """GONE: whose bytes must be fetched before this document may go."""
     asked: Asked | None = None
     """What our call may have made without our knowing. GONE and without a document: nobody wants it (strays.py)."""
     stage: Stage = Stage.PENDING
@@ -171,6 +175,21 @@ class Change(msgspec.Struct, omit_defaults=True):
         return self.staged is not None or self.borrowed is not None
 
     @property
+    def shown(self) -> StagedRecord | None:
+        """The bytes that programs see; None: those of a version."""
+        return self.unclosed or self.staged
+
+    @property
+    def records(self) -> list[StagedRecord]:
+        """All staged files that hold bytes of it."""
+        return [record for record in (self.staged, self.unclosed) if record is not None]
+
+    @property
+    def needs_version(self) -> bool:
+        """Whether bytes are wanted that are in Procore alone so far: the document that has them must stay."""
+        return self.borrowed is not None or any(record.missing for record in self.records)
+
+    @property
     def is_placed(self) -> bool:
         return isinstance(self.place, Place)
 
@@ -178,6 +197,16 @@ class Change(msgspec.Struct, omit_defaults=True):
     def is_idle(self) -> bool:
         """Whether nothing is wanted that Procore could lack."""
         return self.document is not None and self.place is FOLLOW and not self.has_bytes and not self.wishes
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it stands for nothing that is in Procore, may be there, or could be made there."""
+        return self.document is None and self.asked is None and not self.has_bytes and not self.is_folder
+
+    def be_incomplete(self) -> None:
+        """Nothing is left but bytes that were never flushed: they stay until somebody says what to do with them."""
+        self.staged, self.unclosed, self.upload = self.unclosed, None, None
+        self.stage = Stage.INCOMPLETE
 
     def touch(self) -> None:
         """Note that somebody changed something: earlier failures no longer count."""

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -17,6 +18,9 @@ from procorefs.content.cache import Chunk
 from procorefs.content.staging import StagedFile, StagedFrozen, StagedIncomplete, StagedRecord, Staging
 from procorefs.procore.models import Version, VersionId
 from procorefs.tree.nodes import Inode
+
+EVERYTHING = 1 << 63
+"""More than any file has."""
 
 
 @dataclass(slots=True)
@@ -27,8 +31,8 @@ class Draft:
     file: StagedFile
     flushed: int = -1
     """`file.changed` when the journal last heard of it; -1: never."""
-    promised_bytes: int = 0
-    """So much of the file, from its beginning, the journal has as closed; 0 once some of it was written over."""
+    promised_bytes: int = EVERYTHING
+    """Who writes below this tells the journal first: it has these bytes as closed, or (EVERYTHING) no row at all."""
     clean: VersionId | None = None
     """The version of Procore's that has just these bytes, as long as `flushed` says that nothing was written since."""
     is_held: bool = False
@@ -63,7 +67,7 @@ class Drafts:
         self.generation_ended: Callable[[], None] = lambda: None
         """Called when there is something in the trash."""
         self.will_overwrite: Callable[[Draft], None] = lambda _draft: None
-        """Called before bytes change that the journal has as closed (edits.py)."""
+        """Called before bytes change below Draft.promised_bytes (written.py)."""
 
     # Who is inside
 
@@ -155,13 +159,13 @@ class Drafts:
     def begin_empty(self, draft: Draft) -> None:
         """Go on with a new, empty generation: a frozen one need not be copied to be cut to nothing."""
         self._exchange(draft, self.staging.create())
-        draft.flushed = -1
 
     def _exchange(self, draft: Draft, file: StagedFile) -> None:
         if draft.is_held:
             file.hold()
             draft.file.release()
-        draft.file, draft.clean, draft.promised_bytes = file, None, 0
+        draft.file, draft.clean, draft.promised_bytes = file, None, EVERYTHING
+        draft.flushed = -1
 
     async def writable(self, draft: Draft) -> StagedFile:
         """The file to write to: the draft's own, or a copy while an upload reads that one. Raises StagingFull."""
@@ -175,29 +179,29 @@ class Drafts:
                     copy.delete()
                     continue
                 self._exchange(draft, copy)
-                draft.flushed = copy.changed  # the journal knows these bytes, as the frozen file's
         return draft.file
 
     async def write(self, draft: Draft, offset: int, data: Chunk) -> None:
         """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull."""
         while True:
             file = await self.writable(draft)
-            if offset < draft.promised_bytes:
-                self.will_overwrite(draft)
             try:
-                await file.write(offset, data)
+                await file.write(offset, data, partial(self._before_write, draft, offset))
             except StagedFrozen:
                 continue
             draft.mtime_ns = time.time_ns()
             return
 
+    def _before_write(self, draft: Draft, offset: int) -> None:
+        if offset < draft.promised_bytes:
+            self.will_overwrite(draft)
+
     async def truncate(self, draft: Draft, size_bytes: int, before: Callable[[], None]) -> None:
-        """The same for another size; `before` is called before the file is cut, perhaps more than once."""
+        """The same for another size; `before` is called just before the file is cut."""
         while True:
             file = await self.writable(draft)
-            before()
             try:
-                await file.truncate(size_bytes)
+                await file.truncate(size_bytes, before)
             except StagedFrozen:
                 continue
             draft.mtime_ns = time.time_ns()
@@ -233,7 +237,7 @@ class Drafts:
         if draft is not None and draft.file is file:
             draft.clean = version
             draft.flushed = file.changed
-            draft.promised_bytes = 0
+            draft.promised_bytes = EVERYTHING
 
     def drop(self, inode: Inode) -> None:
         """Forget a draft whose bytes are not wanted any more; its file goes when the journal is on disk."""

@@ -15,7 +15,6 @@ import trio
 from procorefs.content.staging import StagedFile, Staging, StagingFull
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
-from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class Durability:
         self._drafts = drafts
         self._journal = journal
         self._sequence = sequence
-        self._changed: dict[Inode, StagedFile] = {}
+        self._changed: dict[int, StagedFile] = {}  # by number: of one inode it may be several
         self._wake = trio.Event()
         self._urgent = trio.Event()
         self._round_done = trio.Event()
@@ -41,10 +40,10 @@ class Durability:
         self._failure: Exception | None = None  # of the last one
         drafts.generation_ended = self._wake.set
 
-    def journaled(self, inode: Inode, file: StagedFile | None) -> None:
+    def journaled(self, file: StagedFile | None) -> None:
         """The journal has something new, of that file's bytes."""
         if file is not None:
-            self._changed[inode] = file
+            self._changed[file.number] = file
         self._wake.set()
 
     async def reached(self) -> None:

@@ -36,6 +36,7 @@ class Edits(Written):
         self._check_new(folder, name, is_folder=False)
         inode = self._reserve()
         draft = self._drafts.begin(inode, None)
+        draft.promised_bytes = 0  # its row says that it is open
         change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
         change.stage = Stage.OPEN
         change.staged = draft.file.record()

@@ -9,24 +9,25 @@ from typing import Literal, Protocol
 
 import msgspec
 
-ItemState = Literal["pending", "uploading", "held", "checked_out", "failed", "incomplete"]
+ItemState = Literal["pending", "uploading", "held", "checked_out", "read_only", "failed", "incomplete"]
 """Where a change stands:
 
 - `pending`: it waits for its time, its turn, its folder or the network, and goes by itself
 - `uploading`: a call for it is under way
 - `held`: its name is a temporary one; it goes when it is renamed, or after an hour untouched
 - `checked_out`: somebody else has the document checked out; it goes when that ends
+- `read_only`: the mount sends nothing; it goes with the next one that does
 - `failed`: Procore refused it for good; it waits for `retry` or `discard`
 - `incomplete`: its writer was cut off before the first flush; it waits for `retry` or `discard`
 """
 
-STUCK: frozenset[ItemState] = frozenset({"held", "checked_out", "failed", "incomplete"})
+STUCK: frozenset[ItemState] = frozenset({"held", "checked_out", "read_only", "failed", "incomplete"})
 """What does not reach Procore by waiting a little, however hard the outbox tries."""
-
 
 _WHY: dict[ItemState, str] = {
     "held": "its name is a temporary one",
     "checked_out": "somebody else has it checked out",
+    "read_only": "the mount is read-only",
     "incomplete": "the program that wrote it was cut off",
     "failed": "it was refused",
 }
@@ -53,7 +54,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     pending: int = 0
     uploading: int = 0
-    #: `held` and `checked_out`
+    #: `held`, `checked_out` and `read_only`
     held: int = 0
     #: `failed` and `incomplete`
     failed: int = 0

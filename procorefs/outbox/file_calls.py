@@ -4,6 +4,7 @@ An answer that was lost is looked into before anything is repeated: nothing is d
 """
 
 import logging
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -12,6 +13,7 @@ from procorefs.content.staging import StagedFile
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change, Place, Upload, Wishes
 from procorefs.outbox.namesakes import Likeness
+from procorefs.outbox.settling import Sent
 from procorefs.outbox.verdicts import Refused, Superseded
 from procorefs.outbox.ways import Ways, given, goes_out_of_sight
 from procorefs.procore.changes import FileChange
@@ -26,10 +28,18 @@ from procorefs.procore.errors import (
     ProcoreError,
     UploadRefused,
 )
-from procorefs.procore.models import Document
+from procorefs.procore.models import Document, Version
 from procorefs.tree.rows import Known
 
 log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """What an earlier call has done, as it is now."""
+
+    document: Document
+    version: Version
+    """Ours, which may have others on top."""
 
 
 class FileCalls(Ways):
@@ -130,6 +140,7 @@ class FileCalls(Ways):
             private=wishes.private,
             custom_fields=given(wishes.custom_fields),
         )
+        ours: Version | None = None
         with self._own.call() as asked:
             try:
                 folder_id = self._folder_id(target.folder)
@@ -145,10 +156,10 @@ class FileCalls(Ways):
                     await self._look_at_folder(target.folder, error)
                 if not is_repeat and not isinstance(error, NameTaken | UploadRefused | Gone):
                     raise self._refusal(change, error, wishes, is_alone=False) from error
-                found = await self._after_refusal(change, target, upload, error, is_repeat=is_repeat)
+                found = await self._after_refusal(change, target, upload, file, error, is_repeat=is_repeat)
                 if found is None:
                     return
-                document, wishes = found, Wishes()
+                document, ours, wishes = found.document, found.version, Wishes()
             document = await self._with_version(document)
             self._settling.arrived(
                 change,
@@ -157,19 +168,27 @@ class FileCalls(Ways):
                 asked=asked,
                 wishes=wishes,
                 target=target,
-                sent=(upload, file),
+                sent=Sent(upload, file, ours or document.version),
                 is_new=True,
             )
 
     async def _after_refusal(
-        self, change: Change, target: Place, upload: Upload, error: ProcoreError, *, is_repeat: bool
-    ) -> Document | None:
+        self,
+        change: Change,
+        target: Place,
+        upload: Upload,
+        file: StagedFile,
+        error: ProcoreError,
+        *,
+        is_repeat: bool,
+    ) -> Found | None:
         """What to make of a refused creation: our own earlier one, or a colleague's document, or a used upload."""
         namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
         if is_repeat and namesake is not None:
             theirs = await self._with_version(namesake.document)
-            if await self._verifier.is_ours(theirs, upload, change):
-                return theirs
+            ours = await self._verifier.find_ours(theirs, upload, file.size_bytes)
+            if ours is not None:
+                return Found(theirs, ours)
         upload.is_used = False
         self._edits.note(change)
         is_theirs = namesake is not None and namesake.likeness is Likeness.SAME
@@ -216,6 +235,7 @@ class FileCalls(Ways):
         )
         if sent is not None:
             self._settling.note_colleague(change, known, sent[1])
+        ours: Version | None = None
         with self._own.call() as asked:
             try:
                 with self._flights.of(change.inode, document_id, target):
@@ -229,12 +249,14 @@ class FileCalls(Ways):
                         raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                     await self._refused_move(change, known, target, error)
                 # The earlier call may have carried other wishes, or have been meant for another place.
-                document, wishes, target = found, Wishes(), None
+                document, ours, wishes, target = found.document, found.version, Wishes(), None
+            arrived = None
             if sent is not None:
                 document = await self._with_version(document)
+                arrived = Sent(*sent, ours or document.version)
             parent = self._now_in(document, target, known)
             self._settling.arrived(
-                change, document, parent, asked=asked, wishes=wishes, target=target, sent=sent
+                change, document, parent, asked=asked, wishes=wishes, target=target, sent=arrived
             )
 
     async def _look_after(
@@ -246,7 +268,7 @@ class FileCalls(Ways):
         *,
         asked: int,
         is_repeat: bool,
-    ) -> Document | None:
+    ) -> Found | None:
         """After a refused PATCH: the document, if an earlier call had brought its bytes; None: the refusal stands.
 
         Raises Superseded when the document is gone, and UploadRefused when the bytes are to be sent anew.
@@ -262,8 +284,10 @@ class FileCalls(Ways):
             raise Superseded
         if sent is None:
             return None
-        if is_repeat and await self._verifier.is_ours(document, sent[0], change):
-            return document
+        if is_repeat:
+            ours = await self._verifier.find_ours(document, sent[0], sent[1].size_bytes)
+            if ours is not None:
+                return Found(document, ours)
         if isinstance(error, NameTaken | Forbidden):
             return None
         self._settling.begin_anew(change)

@@ -10,7 +10,7 @@ import time
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.keeper import Keeper
 from procorefs.outbox.wishing import over
-from procorefs.procore.models import Document, DocumentId
+from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.tree.nodes import ROOT, Inode, Node
 
 
@@ -26,12 +26,11 @@ class Identity(Keeper):
             return
         document, lent = departed.document, self._store.by_inode(departed.inode)
         if departed.place is GONE:
-            if departed.lends_to is not None:
+            if self._view.borrower(document) is not None:
                 return  # its bytes are on their way to another name; it goes after that
             self._forget(departed)
         else:
-            if not departed.has_bytes and lent is not None:
-                departed.borrowed = lent.version
+            self._borrow(departed, document, lent.version if lent is not None else None)
             change.wishes = over(change.wishes, departed.wishes)
             departed.document, departed.upload = None, None
             self._write(departed)
@@ -64,7 +63,7 @@ class Identity(Keeper):
             change.wishes = over(change.wishes, theirs.wishes)
             self._forget(theirs)
         else:
-            self._let_bytes_go(target.inode, None)
+            self._let_bytes_go(target.inode, ())
         self._inherit_document(change, document)
 
     def _give_up_document(self, change: Change, source: Node) -> None:
@@ -80,14 +79,29 @@ class Identity(Keeper):
             created_at_s=time.time(),
             touched_at_s=time.time(),
         )
-        if not change.has_bytes:
-            change.borrowed = source.version
-            lender.lends_to = change.inode
+        self._borrow(change, change.document, source.version)
         with self._store.transaction():
             self._own.claim(change.document, lender.inode)
         change.document, change.upload = None, None
         self._view.lay(lender)
         self._write(lender)
+
+    def _borrow(self, change: Change, document: DocumentId, version: Version | None) -> None:
+        """The change leaves its document: what is not here of its bytes must still be fetched from there."""
+        if change.lender is None or not change.needs_version:  # else it is fetched from the one before
+            self._set_lender(change, document)
+        if not change.has_bytes:
+            change.borrowed = version
+
+    def _set_lender(self, change: Change, document: DocumentId | None) -> None:
+        self._view.lift(change)
+        change.lender = document
+        self._view.lay(change)
+
+    def give_back_loan(self, change: Change) -> None:
+        """Bytes have arrived: unless some are missing still, whoever lent them may go."""
+        if change.lender is not None and not change.needs_version:
+            self._set_lender(change, None)
 
     def _inherit_document(self, change: Change, document: DocumentId) -> None:
         self._shed(change)
@@ -100,13 +114,13 @@ class Identity(Keeper):
     def _become_gone(self, change: Change) -> None:
         """The document is to go; what was written to it here is not wanted any more."""
         self._replace(change, GONE)
-        staged = change.staged
-        change.staged, change.borrowed, change.upload = None, None, None
+        records = change.records
+        change.staged = change.unclosed = change.borrowed = change.upload = None
         change.wishes = Wishes()
         change.stage = Stage.PENDING
         change.touch()
         self._write(change)
-        self._let_bytes_go(change.inode, staged)
+        self._let_bytes_go(change.inode, records)
 
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
@@ -190,7 +204,13 @@ class Identity(Keeper):
         self._view.lift(change)
         change.place, change.document, change.upload = place, None, None
         self._view.lay(change)
+        self._keep_unclosed(change)
         self._write(change)
+
+    def _keep_unclosed(self, change: Change) -> None:
+        """The document is gone, and with it all that was to go ahead of what was cut off by a crash."""
+        if change.unclosed is not None and not change.has_bytes and not self._drafts.is_written(change.inode):
+            change.be_incomplete()
 
     def pin(self, node: Node, place: Place) -> None:
         """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
@@ -199,6 +219,7 @@ class Identity(Keeper):
         if change.place is FOLLOW:
             change.place = place
         change.document, change.upload = None, None
+        self._keep_unclosed(change)
         if not change.has_bytes and not change.is_folder:
             change.stage = Stage.OPEN
         self._view.lay(change)

@@ -5,7 +5,7 @@ not written down, and nothing is written down that does not show.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,7 +81,7 @@ class Keeper:
         self.strays: list[Inode] = []
         """Documents that nobody wanted any more when they had been made: who waits for all to be done waits for them,
         too, and takes them off."""
-        self.journaled: Callable[[Inode, StagedFile | None], None] = lambda _inode, _file: None
+        self.journaled: Callable[[StagedFile | None], None] = lambda _file: None
         """Told of everything that was written down (durability.py)."""
 
     @contextmanager
@@ -161,9 +161,10 @@ class Keeper:
         if isinstance(change.place, Place):
             self._note_folder(change.place.folder)
         self._journal.put(change)
-        is_flushed = change.staged is not None and change.stage is not Stage.OPEN
-        draft = self._drafts.get(change.inode) if is_flushed else None
-        self.journaled(change.inode, draft.file if draft is not None else None)
+        staged = change.staged if change.stage is not Stage.OPEN else None
+        draft = self._drafts.get(change.inode) if staged is not None else None
+        is_its = draft is not None and staged is not None and draft.file.number == staged.number
+        self.journaled(draft.file if draft is not None and is_its else None)
 
     def _note_folder(self, folder: Inode) -> None:
         node = self._store.by_inode(folder)
@@ -192,7 +193,14 @@ class Keeper:
         self._neighbours.touched(inode)
 
     def settle(self, change: Change) -> None:
-        """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row."""
+        """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row.
+
+        But for what was cut off by a crash: that has waited for all else to be sent.
+        """
+        if change.unclosed is not None:
+            change.be_incomplete()
+            self._write(change)
+            return
         if change.document is not None:
             self._journal.attributed.bind(change.inode, change.document)
         self._view.lift(change)
@@ -206,10 +214,9 @@ class Keeper:
         if change.document is None:
             self._forget(change)
             return
-        staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._let_bytes_go(change.inode, staged)
+        self._let_bytes_go(change.inode, change.records)
         self._neighbours.touched(change.inode)
 
     def _forget(self, change: Change) -> None:
@@ -218,20 +225,19 @@ class Keeper:
         self._journal.attributed.drop_all(change.inode)
         if self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
-        staged = change.staged
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self._let_bytes_go(change.inode, staged)
+        self._let_bytes_go(change.inode, change.records)
         self._neighbours.touched(change.inode)
 
-    def _let_bytes_go(self, inode: Inode, staged: StagedRecord | None) -> None:
+    def _let_bytes_go(self, inode: Inode, records: Sequence[StagedRecord]) -> None:
         """Those of a draft only when nobody is inside; and within a moment only when it has come to be."""
 
         def let_go() -> None:
             if not self._drafts.is_open(inode):
                 self._drafts.drop(inode)
-            if staged is not None:
-                self._drafts.drop_parked(staged)
+            for record in records:
+                self._drafts.drop_parked(record)
 
         if self._in_moment:
             self._superfluous.append(let_go)
@@ -270,7 +276,7 @@ class Keeper:
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it."""
         self._replace(change, FOLLOW)
-        change.seen, change.lends_to = None, None
+        change.seen = None
         self._write(change)
 
 

@@ -27,7 +27,9 @@ class LocalWork:
 
     def has_bytes(self, inode: Inode) -> bool:
         change = self._view.change(inode)
-        return self._drafts.has(inode) or (change is not None and change.has_bytes)
+        return self._drafts.has(inode) or (
+            change is not None and (change.has_bytes or change.shown is not None)
+        )
 
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
         """Kept times go on, and so does a removal: what was seen of the old version is all of the new one."""
@@ -106,7 +108,7 @@ def _nobody_notes(_change: Change) -> None:
 
 
 def _is_precious(change: Change) -> bool:
-    wants_more = change.has_bytes or change.document is None
+    wants_more = change.has_bytes or change.shown is not None or change.document is None
     return wants_more and (change.is_placed or change.place is FOLLOW)
 
 

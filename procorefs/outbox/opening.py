@@ -149,13 +149,15 @@ def open_writing(
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
     settling = Settling(store, own, view, drafts, edits, tags, forget)
-    verifier = Verifier(content, me)
+    verifier = Verifier(content, client, me)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
         uploader,
         settling,
         verifier,
-        Remover(store, own, view, client, changes, settling, flights, looked_since),
+        Remover(
+            store, own, view, client, changes, settling, flights, looked_since, lambda: durability.reached()
+        ),
         flights,
         Strays(store, view, edits, settling, verifier, flights, me, looked_since),
     )
@@ -171,6 +173,7 @@ def open_writing(
         settling=settling,
         tally=Tally(uploader),
         write_back_s=options.write_back_s,
+        sends=not options.ro,
         is_listed=is_listed,
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,

@@ -48,9 +48,7 @@ class Outbox(Orders):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._drafts.staging.room.can_free = self._can_free
-        for change in self._view.changes():
-            self._queue.touched(change.inode)
-            self._recount(change.inode)
+        self.take_stock()
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:

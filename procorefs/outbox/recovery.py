@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from procorefs.content.staging import StagedIncomplete, Staging
+from procorefs.content.staging import StagedIncomplete, StagedRecord, Staging
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
@@ -55,6 +55,8 @@ class Recovery:
 
     def run(self) -> None:
         changes = self._journal.load()
+        numbers = (record.number for change in changes for record in change.records)
+        self._staging.pass_over(max(numbers, default=0))
         self._meet_tree(changes)
         boot = BOOT_ID.read_text().strip()
         was_power_cut = self._journal.fact("boot") not in (None, boot)
@@ -66,12 +68,12 @@ class Recovery:
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
-            if change.staged is not None:
-                self._drafts.drop_parked(change.staged)
+            for record in change.records:
+                self._drafts.drop_parked(record)
         # Not before every doubtful row is marked as such: who dies in between must doubt them again.
         self._journal.remember("boot", boot)
         if not self._journal.unreadable:  # such a row may name any of the files
-            named = {change.staged.number for change in self._view.changes() if change.staged is not None}
+            named = {record.number for change in self._view.changes() for record in change.records}
             self._staging.sweep(named)
 
     def _meet_tree(self, changes: list[Change]) -> None:
@@ -117,32 +119,63 @@ class Recovery:
             self._store.move_row(change.inode, self._store.reserve(1))
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
-        if change.staged is None:
-            return
+        if change.stage is Stage.OPEN and change.document is not None and change.unclosed is None:
+            # Its new name, for one, must not wait for somebody to look at the bytes: others may want the old one.
+            change.unclosed, change.staged, change.upload = change.staged, None, None
+            change.stage = Stage.PENDING
         try:
-            if change.stage is Stage.OPEN:
-                self._mend_open(change)
-                return
-            self._drafts.take_up(change.staged)
+            if change.staged is not None and change.stage in (Stage.OPEN, Stage.INCOMPLETE):
+                change.staged = self._take_up_open(change.staged)
+                self._be_incomplete(change, doubted=doubted)
+            elif change.staged is not None:
+                self._mend_closed(change, change.staged, doubted=doubted)
         except (StagedIncomplete, OSError) as error:
             self._lose(change, error)
-            return
+        if change.unclosed is not None:
+            self._mend_unclosed(change, change.unclosed, doubted=doubted)
+
+    def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
+        """Raises StagedIncomplete, OSError."""
+        tail = self._staging.salvage(staged) if change.unclosed is None else None
+        if tail is not None:  # kept beside the closed bytes, before it is cut off behind them
+            change.unclosed = tail.record()
+            self._journal.put(change)
+        self._drafts.take_up(staged)
         if doubted and change.sequence > int(self._journal.fact("synced") or 0):
-            change.stage = Stage.INCOMPLETE
-            change.error = "the machine went down before it was on disk"
+            self._be_incomplete(change, doubted=True)
+
+    def _take_up_open(self, record: StagedRecord) -> StagedRecord:
+        """Park a file that was being written: what is there of it is all there is."""
+        file = self._staging.adopt(record, is_open=True)
+        self._drafts.park_file(file)
+        return file.record()
+
+    def _mend_unclosed(self, change: Change, unclosed: StagedRecord, *, doubted: bool) -> None:
+        """A document that was being written: the bytes wait until all else that is wanted of it has been sent."""
+        try:
+            change.unclosed = self._take_up_open(unclosed)
+        except (StagedIncomplete, OSError) as error:
+            log.error("What was being written of inode %d can't be found: %s", change.inode, error)
+            change.unclosed = None
+        if change.unclosed is not None and _is_untouched(change.unclosed):
+            self._drafts.drop_parked(change.unclosed)
+            change.unclosed = None
+        if change.unclosed is not None and (change.is_idle or change.is_bare):
+            change.be_incomplete()
+            change.stage = Stage.OPEN  # until it is told of
+            self._be_incomplete(change, doubted=doubted)
+        else:
             self._journal.put(change)
 
-    def _mend_open(self, change: Change) -> None:
-        """A file that was made and never flushed: what was written of it is all there is."""
-        assert change.staged is not None
-        file = self._staging.adopt(change.staged, grown=True)
-        change.staged = file.record()
-        self._drafts.park_file(file)
-        change.stage = Stage.INCOMPLETE
-        log.warning(
-            "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
-            change.inode,
-        )
+    def _be_incomplete(self, change: Change, *, doubted: bool) -> None:
+        if doubted:
+            change.error = "the machine went down before it was on disk"
+        elif change.stage is not Stage.INCOMPLETE:
+            log.warning(
+                "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
+                change.inode,
+            )
+        change.stage, change.upload = Stage.INCOMPLETE, None
         self._journal.put(change)
 
     def _lose(self, change: Change, error: Exception) -> None:
@@ -158,10 +191,19 @@ class Recovery:
     def _useless(self) -> Iterator[Change]:
         """What lived only as long as the mount, and what wants nothing."""
         for change in self._view.changes():
-            if (change.place is GONE and change.document is None and change.asked is None) or (
-                isinstance(change.place, Place) and self._is_junk(change, change.place)
-            ):
+            is_nowhere = change.place is GONE and change.document is None and change.asked is None
+            was_only_open = (
+                change.stage is Stage.OPEN and change.is_bare
+            )  # and was removed in Procore meanwhile
+            is_junk = isinstance(change.place, Place) and self._is_junk(change, change.place)
+            if is_nowhere or was_only_open or is_junk:
                 yield change
 
     def _is_junk(self, change: Change, place: Place) -> bool:
         return self._naming.fate(place, is_folder=change.is_folder) is Fate.LOCAL
+
+
+def _is_untouched(record: StagedRecord) -> bool:
+    """Whether nothing was written to a file after all."""
+    begun = record.base.size_bytes if record.base is not None else 0
+    return record.size_bytes == begun and sum(high - low for low, high in record.missing) == begun

@@ -6,6 +6,7 @@ was not removed here too, or has a newer version, keeps the folder, which shows 
 
 import logging
 import time
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
@@ -45,6 +46,7 @@ class Remover:
         settling: Settling,
         flights: Flights,
         looked_since: LookedSince,
+        is_on_disk: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._own = own
@@ -54,6 +56,7 @@ class Remover:
         self._settling = settling
         self._flights = flights
         self._looked_since = looked_since
+        self._is_on_disk = is_on_disk
 
     def check(self, change: Change, known: Known | None) -> None:
         """Raises Blocked when it goes with its folder, or something must be done before."""
@@ -65,10 +68,12 @@ class Remover:
         above = self._removed_above(known)
         if above is not None:
             raise Blocked(above, "it goes with its folder")
-        if change.lends_to is not None:
-            borrower = self._view.change(change.lends_to)
-            if borrower is not None and borrower.borrowed is not None:
-                raise Blocked(change.lends_to, "its bytes are on their way to another name")
+        self._check_lends_nothing(change)
+
+    def _check_lends_nothing(self, change: Change) -> None:
+        borrower = self._view.borrower(change.document) if change.document is not None else None
+        if borrower is not None:
+            raise Blocked(borrower, "its bytes are on their way to another name")
 
     def _removed_above(self, known: Known) -> Inode | None:
         """The nearest folder above that is to be removed as well."""
@@ -89,12 +94,18 @@ class Remover:
             self._settling.dismiss(change)
             return
         self.check(change, known)
+        await self._keep_fetched([change.document])
         if change.is_folder:
             if not await self._may_remove_folder(change):
                 return
         elif not await self._may_remove_file(change):
             return
         await self._delete(change)
+
+    async def _keep_fetched(self, documents: Iterable[DocumentId]) -> None:
+        """Before documents go: a power cut may not take what was fetched from them a moment ago."""
+        if any(map(self._view.lends, documents)):
+            await self._is_on_disk()
 
     async def _may_remove_file(self, change: Change) -> bool:
         """Whether Procore's newest version is the one that was removed here; one look tells it of many files."""
@@ -186,7 +197,8 @@ class Remover:
                 return False
             self._settling.doubt(change.inode)
             raise Refused(_sentence(unseen), take_back=True) from NotEmpty()
-        return True
+        await self._keep_fetched(document.id for document in below)
+        return self._is_wanted(change, document_id)
 
     def _is_removed(self, document: Document) -> bool:
         """Whether it was removed here, in this version. Raises Blocked when it was moved elsewhere here."""
@@ -198,6 +210,7 @@ class Remover:
             raise Blocked(change.inode, "something is still to be moved out of it")
         if change.place is not GONE:
             return False
+        self._check_lends_nothing(change)
         return document.version is None or same_bytes(document.version, change.seen)
 
 

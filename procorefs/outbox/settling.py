@@ -6,7 +6,7 @@ Nothing here waits but for bytes: an answer is taken up in one moment, so that n
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,7 +18,7 @@ from procorefs.outbox.verdicts import Refused, Superseded, refused_wishes
 from procorefs.outbox.view import View
 from procorefs.outbox.wishing import lacking, without
 from procorefs.procore.errors import Forbidden, Invalid, NotFound
-from procorefs.procore.models import Document, DocumentId
+from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
@@ -36,6 +36,15 @@ class DocumentTags(Protocol):
 
     def made(self, document: DocumentId) -> None:
         """The document is new: it bears none."""
+
+
+class Sent(NamedTuple):
+    """Bytes that a call, or an earlier one whose answer was lost, has brought."""
+
+    upload: Upload
+    file: StagedFile
+    version: Version | None
+    """What they are in Procore now: the newest, or one that others have put theirs on top of."""
 
 
 class Settling:
@@ -70,7 +79,7 @@ class Settling:
         asked: int,
         wishes: Wishes,
         target: Place | None = None,
-        sent: tuple[Upload, StagedFile] | None = None,
+        sent: Sent | None = None,
         is_new: bool = False,
     ) -> None:
         """Procore has done what was sent: the document is the change's, and what arrived is not wanted any more.
@@ -82,26 +91,25 @@ class Settling:
         if sent is None and not is_new:
             document = self._own.unchanged_bytes(document, "change")
         if not self.is_current(change) or change.document not in (None, document.id):
-            self._arrived_late(
-                document, parent, asked=asked, shown=shown, has_new_bytes=sent is not None, is_new=is_new
-            )
+            self._arrived_late(document, parent, asked=asked, shown=shown, sent=sent, is_new=is_new)
             return
         if target is not None and document.name != target.name:
             log.info("%s is called %r in Procore.", self._view.path(change.inode), document.name)
         before = self._view.parent(change.inode)
         if sent is not None:
-            self._check_size(document, sent[1])
-            assert document.version is not None
+            self._check_size(sent)
+            assert sent.version is not None
             change.kept = msgspec.structs.replace(
-                change.kept, version_id=document.version.id, sha256=sent[0].sha256
+                change.kept, version_id=sent.version.id, sha256=sent.upload.sha256
             )
         self._own.put(document, change.inode, parent, change.kept, asked=asked, shown=shown)
         self._is_answered(change, document.id, target or Place(parent, document.name))
         if change.place is GONE and (sent is not None or change.seen is None):
-            change.seen = document.version  # removed here while it was sent
-        if sent is not None and document.version is not None:
-            self._bytes_arrived(change, sent[1])
-            self._drafts.uploaded(change.inode, sent[1], document.version.id)
+            # removed here while it was sent
+            change.seen = sent.version if sent is not None else document.version
+        if sent is not None and sent.version is not None:
+            self._bytes_arrived(change, sent.file)
+            self._drafts.uploaded(change.inode, sent.file, sent.version.id)
         change.attempts, change.error = 0, ""
         change.wishes = without(change.wishes, wishes)
         self._edits.reached(change, target)
@@ -133,7 +141,7 @@ class Settling:
         *,
         asked: int,
         shown: bytes | None,
-        has_new_bytes: bool,
+        sent: Sent | None,
         is_new: bool,
     ) -> None:
         """The document has changed hands while the call was under way: the answer is for whoever has it now."""
@@ -146,13 +154,13 @@ class Settling:
         self._own.put(document, known.node.inode, parent, kept, asked=asked, shown=shown)
         if owner is None:
             return
-        if owner.place is GONE and has_new_bytes:
-            owner.seen = document.version  # the newer version is ours
+        if owner.place is GONE and sent is not None:
+            owner.seen = sent.version  # the newer version is ours
         self._edits.follow_if_there(owner)
         self.settle(owner)
 
-    def _check_size(self, document: Document, file: StagedFile) -> None:
-        version = document.version
+    def _check_size(self, sent: Sent) -> None:
+        version, file = sent.version, sent.file
         if version is None or version.size_bytes != file.size_bytes:
             has = "no usable version" if version is None else f"{version.size_bytes} bytes"
             raise Refused(f"Procore has {has} of it instead of the {file.size_bytes} bytes that were sent")
@@ -161,6 +169,7 @@ class Settling:
         change.upload, change.dropped_uploads = None, 0
         if change.staged is not None and change.staged.number == file.number:
             change.staged = None
+        self._edits.give_back_loan(change)
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
@@ -213,7 +222,8 @@ class Settling:
 
     def vanished(self, change: Change) -> None:
         """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
-        if change.place is GONE or not (change.has_bytes or (change.is_folder and change.is_placed)):
+        has_bytes = change.has_bytes or change.shown is not None
+        if change.place is GONE or not (has_bytes or (change.is_folder and change.is_placed)):
             self.dismiss(change)
             return
         log.info("%s was removed in Procore and is made anew.", self._view.path(change.inode))
@@ -268,7 +278,9 @@ class Settling:
 
     def fail(self, change: Change, why: str) -> None:
         """Refused for good: it stays as it is until somebody says what to do."""
-        change.stage, change.error, change.failed_at_s = Stage.FAILED, why, time.time()
+        change.error = why
+        if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
+            change.stage, change.failed_at_s = Stage.FAILED, time.time()
         self._edits.note(change, touched=True)
 
     # Bytes
@@ -276,15 +288,18 @@ class Settling:
     async def fetch_borrowed(self, change: Change) -> None:
         """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
         borrowed = change.borrowed
-        draft = self._drafts.get(change.inode) or self._drafts.begin(change.inode, borrowed)
+        file = self._drafts.staging.create(borrowed)
         try:
-            await draft.file.complete()
+            await file.complete()
+            await self._drafts.staging.sync(
+                [file]
+            )  # who lends them may go as soon as the row says that they are here
             if not self.is_current(change) or change.borrowed is not borrowed:
                 raise Superseded
-            draft.clean = None
-            self._edits.take_bytes(change, draft)
-        finally:
-            self._drafts.park(change.inode)
+            self._edits.take_fetched(change, file)
+        except BaseException:
+            file.delete()
+            raise
 
     def freeze(self, change: Change) -> StagedFile | None:
         """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""

@@ -51,6 +51,7 @@ class Standing:
         settling: Settling,
         tally: Tally,
         write_back_s: float,
+        sends: bool,
         is_listed: Callable[[], bool],
         is_budget_closed: Callable[[], bool],
         refused: Callable[[str, str], None],
@@ -66,6 +67,7 @@ class Standing:
         self._settling = settling
         self._tally = tally
         self._write_back_s = write_back_s
+        self._sends = sends
         self._is_listed = is_listed
         self._is_budget_closed = is_budget_closed
         self._is_ending = False
@@ -112,7 +114,7 @@ class Standing:
             return "held"
         if change.is_idle:
             return None
-        return "pending"
+        return "pending" if self._sends else "read_only"
 
     def _refused_before(self, inode: Inode) -> Change | None:
         """What it waits for, at the end, when that was refused for good."""
@@ -121,6 +123,12 @@ class Standing:
             at, steps = waiting.by, steps + 1
         change = self._view.change(at) if at != inode else None
         return change if change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE) else None
+
+    def take_stock(self) -> None:
+        """Count all changes that there are; once, before any is carried out."""
+        for change in self._view.changes():
+            self._queue.touched(change.inode)
+            self._recount(change.inode)
 
     def _recount(self, inode: Inode) -> None:
         change = self._view.change(inode)
@@ -142,7 +150,7 @@ class Standing:
             return "clean", ""
         if change.stage is Stage.OPEN:
             return "dirty", ""
-        return state, self._reason(change)
+        return "pending" if state == "read_only" else state, self._reason(change)
 
     def _reason(self, change: Change) -> str:
         waiting = self._queue.blocked.get(change.inode)
@@ -152,6 +160,8 @@ class Standing:
         if before is not None:
             what = "was refused" if before.stage is Stage.FAILED else "is incomplete"
             return f"it waits for {self._path(before)}, which {what}"
+        if not self._sends and change.stage is not Stage.FAILED:
+            return "the mount is read-only"
         return change.error or change.refused or (waiting.why if waiting is not None else "")
 
     def counts(self) -> Counts:

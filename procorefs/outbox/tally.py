@@ -13,7 +13,7 @@ MEASURED = 50
 """Changes that got through lately, by which the pace is measured."""
 
 _MOVING = ("pending", "uploading")
-_HELD = ("held", "checked_out")
+_HELD = ("held", "checked_out", "read_only")
 _FAILED = ("failed", "incomplete")
 
 

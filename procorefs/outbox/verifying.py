@@ -1,31 +1,53 @@
 """Whether a version in Procore is the one that a lost answer was about: nothing is doubled, and nobody else's is taken.
 
 It is ours when it was made by us, has our size, was unknown before we asked, and its bytes have our SHA-256. Size and
-author alone prove nothing: a colleague's file of the same size must not pass for ours.
+author alone prove nothing: a colleague's file of the same size must not pass for ours. It need not be the newest: who
+was faster than our second try has put theirs on top.
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 
 from procorefs.content.reader import ContentReader
-from procorefs.outbox.change import Change, Upload
+from procorefs.limiter import Priority
+from procorefs.outbox.change import Upload
+from procorefs.procore.client import Client
 from procorefs.procore.models import Document, UserId, Version
 
 _PIECE_BYTES = 1 << 20
 
+CLOCKS_S = 600
+"""So far Procore's clock may be behind ours."""
+
 
 class Verifier:
-    """Compares by downloading; costs no API call, and is needed only after an answer was lost."""
+    """Compares by downloading, which costs no API call; all of it is needed only after an answer was lost."""
 
-    def __init__(self, content: ContentReader, me: UserId) -> None:
+    def __init__(self, content: ContentReader, client: Client, me: UserId) -> None:
         self._content = content
+        self._client = client
         self._me = me
 
-    async def is_ours(self, document: Document, upload: Upload, change: Change) -> bool:
-        """Raises ProcoreError when the bytes can't be read now: then nothing is known yet."""
-        version = document.version
-        if version is None or change.staged is None:
-            return False
-        if version.id == upload.before or version.size_bytes != change.staged.size_bytes:
+    async def find_ours(self, document: Document, upload: Upload, size_bytes: int) -> Version | None:
+        """The version that an earlier call has made of the upload; None: it has made none.
+
+        Costs a call if the newest one is another's. Raises ProcoreError when it can't be known now.
+        """
+        newest = document.version
+        if newest is None or newest.id == upload.before:
+            return None
+        if await self._is_ours(newest, upload, size_bytes):
+            return newest
+        if newest.number == 1:
+            return None
+        versions = await self._client.versions(document.id, priority=Priority.WRITING)
+        for version in _made_since(versions, upload):
+            if version.id != newest.id and await self._is_ours(version, upload, size_bytes):
+                return version
+        return None
+
+    async def _is_ours(self, version: Version, upload: Upload, size_bytes: int) -> bool:
+        if version.size_bytes != size_bytes:
             return False
         if version.created_by is not None and version.created_by.id != self._me:
             return False
@@ -41,3 +63,13 @@ class Verifier:
         finally:
             reader.close()
         return digest.digest()
+
+
+def _made_since(versions: Sequence[Version], upload: Upload) -> Iterable[Version]:
+    """Those that were made after the upload had begun, newest first."""
+    begun = upload.whole or upload.segmented
+    for version in reversed(versions):
+        if version.id == upload.before:
+            return
+        if begun is not None and version.created_at_s >= begun.created_at_s - CLOCKS_S:
+            yield version

@@ -17,7 +17,7 @@ import msgspec
 
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
-from procorefs.procore.models import Version
+from procorefs.procore.models import DocumentId, Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.store import DEEPEST, TreeStore
 
@@ -42,6 +42,7 @@ class View:
         self._drafts = drafts
         self._changes: dict[Inode, Change] = {}
         self._laid: dict[Inode, _Laid] = {}
+        self._borrowers: dict[DocumentId, set[Inode]] = {}
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
         self._moves = 0
         self._folder_times: cachetools.LRUCache[Inode, int] = cachetools.LRUCache(REMEMBERED_FOLDERS)
@@ -63,8 +64,10 @@ class View:
         return self._moves, self.store.moves
 
     def lay(self, change: Change) -> None:
-        """Show a change that is not laid; nothing of its place may be changed while it is."""
+        """Show a change that is not laid; neither its place nor its lender may be changed while it is."""
         self._changes[change.inode] = change
+        if change.lender is not None:
+            self._borrowers.setdefault(change.lender, set()).add(change.inode)
         self._moves += change.is_folder
         if isinstance(change.place, Place):
             laid = self._laid.setdefault(change.place.folder, _Laid())
@@ -75,6 +78,10 @@ class View:
         """Take a change away again."""
         self._moves += change.is_folder
         del self._changes[change.inode]
+        if change.lender is not None:
+            self._borrowers[change.lender].discard(change.inode)
+            if not self._borrowers[change.lender]:
+                del self._borrowers[change.lender]
         if isinstance(change.place, Place):
             laid = self._laid[change.place.folder]
             if laid.names.get(change.place.shown) == change.inode:
@@ -85,10 +92,19 @@ class View:
 
     def lay_anew(self, changes: list[Change]) -> None:
         """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out."""
-        before, self._changes, self._laid = self._changes, {}, {}
+        before, self._changes, self._laid, self._borrowers = self._changes, {}, {}, {}
         for change in changes:
             old = before.get(change.inode)
             self.lay(old if old == change else change)
+
+    def lends(self, document: DocumentId) -> bool:
+        """Whether there are changes that had the document's bytes, or need them still."""
+        return document in self._borrowers
+
+    def borrower(self, document: DocumentId) -> Inode | None:
+        """Somebody who still needs bytes of the document's versions."""
+        needing = (inode for inode in self._borrowers.get(document, ()) if self._changes[inode].needs_version)
+        return next(needing, None)
 
     def laid_in(self, folder: Inode) -> list[Inode]:
         """The inodes that changes put into a folder."""
@@ -159,9 +175,9 @@ class View:
         draft = self._drafts.get(node.inode)
         if draft is None:
             change = self._changes.get(node.inode)
-            if change is None or change.staged is None:
+            if change is None or change.shown is None:
                 return node
-            return msgspec.structs.replace(node, local_size_bytes=change.staged.size_bytes)
+            return msgspec.structs.replace(node, local_size_bytes=change.shown.size_bytes)
         if draft.mtime_ns is None:
             return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes)
         kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns)

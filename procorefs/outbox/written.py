@@ -4,6 +4,7 @@ import time
 
 import msgspec
 
+from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox.change import GONE, Change, Stage
 from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.errors import (
@@ -46,7 +47,7 @@ class Written(Identity):
             raise IsAFolder
         self._check_changeable(node)
         change = self._view.change(inode)
-        draft = self._drafts.find(inode, change.staged if change is not None else None)
+        draft = self._drafts.find(inode, change.shown if change is not None else None)
         if draft is not None:
             return draft
         if node.version is None and not truncates:
@@ -66,6 +67,9 @@ class Written(Identity):
         is_first = change is not None and change.stage is Stage.OPEN
         if draft.is_changed or (is_first and draft.clean is None):
             self.take_bytes(change or self._engage(node), draft)
+        elif change is not None and change.unclosed is not None and draft.clean is not None:
+            change.unclosed = None  # it was to be written to, and that was refused
+            self._put(change)
 
     def take_bytes(self, change: Change, draft: Draft) -> None:
         """Want the draft's bytes as they are now."""
@@ -75,7 +79,9 @@ class Written(Identity):
                 change.kept, mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns, sha256=b""
             )
             draft.mtime_ns = None
-        change.staged, change.borrowed = draft.file.record(), None
+        change.staged, change.unclosed, change.borrowed = draft.file.record(), None, None
+        if change.upload is not None and change.upload.generation == draft.file.number:
+            change.upload = None  # it was cut off, and the file has other bytes by now
         change.stage = Stage.PENDING
         self.sequence += 1
         change.sequence = self.sequence
@@ -86,27 +92,45 @@ class Written(Identity):
         if before is not None and before.number != change.staged.number:
             self._drafts.drop_parked(before)
 
+    def take_fetched(self, change: Change, file: StagedFile) -> None:
+        """Want bytes that were borrowed, and are on this disk now."""
+        change.staged, change.borrowed = file.record(), None
+        self.sequence += 1
+        change.sequence = self.sequence
+        self._drafts.park_file(file)
+        self._write(change)
+
     def will_shrink(self, draft: Draft, size_bytes: int) -> None:
-        """Before a journaled file is cut: the journal may not promise more than there will be."""
-        change = self._view.change(draft.inode)
-        if change is None or change.staged is None or change.staged.number != draft.file.number:
-            return
-        if change.staged.size_bytes > size_bytes:
-            change.staged = draft.file.record(size_bytes)
+        """Before a file is cut: the journal may not promise more than there will be."""
+        if draft.promised_bytes > size_bytes:
+            change = self._view.change(draft.inode)
+            if change is not None and _is_of(change.staged, draft):
+                change.staged = draft.file.record(size_bytes)
             self.will_overwrite(draft)
 
     def will_overwrite(self, draft: Draft) -> None:
-        """Before bytes change that were closed: until they are closed again, nobody sends what a crash leaves of them.
+        """Before bytes change that were closed, or that no row names: nobody sends what a crash leaves of them.
 
-        What is only added behind them does no harm: after a crash the journal's size counts.
+        What is only added behind closed ones does no harm: after a crash the journal's size counts.
         """
-        draft.promised_bytes = 0
         change = self._view.change(draft.inode)
-        if change is None or change.staged is None:
-            return
-        if change.stage is not Stage.INCOMPLETE:
-            change.stage = Stage.OPEN
-        self._write(change)
+        if change is not None and _is_of(change.staged, draft):
+            if change.stage is not Stage.INCOMPLETE:
+                change.stage = Stage.OPEN
+            self._write(change)
+        elif change is None or not _is_of(change.unclosed, draft):
+            self._note_unclosed(draft)
+        draft.promised_bytes = 0
+
+    def _note_unclosed(self, draft: Draft) -> None:
+        """Have a row name a draft over a document, or over bytes that are being sent, from its first write on."""
+        node = self._view.by_inode(draft.inode)
+        if node is None or node.parent is None:
+            return  # what was unlinked is seen only by those inside
+        with self._moment():
+            change = self._engage(node)
+            change.unclosed = draft.file.record()
+            self._put(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""
@@ -130,3 +154,8 @@ class Written(Identity):
             self._drafts.drop(inode)
         else:
             self._drafts.park(inode)
+
+
+def _is_of(record: StagedRecord | None, draft: Draft) -> bool:
+    """Whether a row's record is of the draft's file."""
+    return record is not None and record.number == draft.file.number

@@ -203,6 +203,30 @@ def test_killed_at_a_step_of_a_new_version(write_desk: Callable[..., Desk], what
     desk.assert_saved("plan.dwg", before, b"second state")
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_killed_after_the_last_call_and_a_colleague_was_faster(
+    write_desk: Callable[..., Desk], is_new: bool
+) -> None:
+    """Ours is in the history, beneath the colleague's: it is found there and not sent once more."""
+    desk = write_desk("write_back=0")
+    if not is_new:
+        (desk.path / "plan.dwg").write_bytes(b"first")
+        desk.sync()
+    route = "POST /rest/v1.0/files" if is_new else "PATCH /rest/v1.0/files/{id}"
+    hold(desk, Step("", route, "after"))
+    (desk.path / "plan.dwg").write_bytes(b"second state")
+    desk.sandbox.wait_for_silent_calls()
+    desk.sandbox.act("put", path="/plan.dwg", text="a colleague's on top of it")
+    desk.sandbox.act("put", path="/plan.dwg", text="a colleague's second")
+    crash(desk)
+    desk.mounted.expect_warning("was made by somebody else")
+    desk.sync()
+    sizes = [20, 26, 12] if is_new else [20, 26, 12, 5]
+    assert desk.file("plan.dwg").sizes == sizes
+    assert (desk.path / "plan.dwg").read_bytes() == b"a colleague's second"
+    wait_until(lambda: desk.staged() == [], "the staged file to go")
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["mkdir", "rename", "move", "unlink", "rmdir"])
 def test_killed_at_a_change_of_the_tree(write_desk: Callable[..., Desk], what: str, when: str) -> None:

@@ -57,6 +57,41 @@ def test_a_lost_answer_about_a_new_version(write_desk: Callable[..., Desk], coun
     desk.assert_saved("plan.dwg", before, b"second state")
 
 
+@pytest.mark.parametrize("how", ["in place", "anew", "behind"])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_written_again_while_an_answer_was_lost(
+    write_desk: Callable[..., Desk], how: str, is_new: bool
+) -> None:
+    """What the storage has by then are the bytes of before: the same call again must not bring those for the new."""
+    desk = write_desk("write_back=0")
+    path, name = desk.path / "plan.dwg", "/rest/v1.0/files"
+    if not is_new:
+        path.write_bytes(b"first")
+        desk.sync()
+    route = f"POST {name}" if is_new else f"PATCH {name}/{{id}}"
+    rules: list[dict[str, object]] = [{"kind": "drop", "route": route, "when": "after", "count": 1}]
+    desk.sandbox.faults(rules=[*rules, {"kind": "error", "route": route, "status": 503, "skip": 1}])
+    desk.mounted.expect_warning(GOES_AGAIN)
+    desk.sandbox.reset_calls()
+    path.write_bytes(b"second state")
+    wait_until(lambda: desk.sandbox.calls()["by_route"].get(route, 0) >= 2, "the second try")
+    match how:
+        case "in place":
+            with path.open("r+b") as file:
+                file.write(b"SECOND")
+        case "anew":
+            path.write_bytes(b"a third one!")
+        case "behind":
+            with path.open("ab") as file:
+                file.write(b", and more")
+    expected = path.read_bytes()
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert path.read_bytes() == expected
+    assert desk.file("plan.dwg").sha256 == sha256(expected)
+    assert desk.file("plan.dwg").sizes[1:] == ([12] if is_new else [12, 5])
+
+
 @pytest.mark.parametrize("what", ["file", "folder", "large file"])
 def test_a_lost_answer_about_other_things(write_desk: Callable[..., Desk], what: str) -> None:
     """Removals, and the call that puts segments together."""

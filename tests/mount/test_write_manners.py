@@ -194,6 +194,31 @@ def test_what_could_not_be_sent_waits_for_the_next_mount(write_desk: Callable[..
     assert desk.file("old.txt").sizes == [5, 3]
 
 
+def test_a_read_only_mount_says_what_it_does_not_send(write_desk: Callable[..., Desk]) -> None:
+    """And nobody waits for that: neither sync nor umount."""
+    desk = write_desk("write_back=600")
+    for name in ("one.txt", "other.txt"):
+        (desk.path / name).write_bytes(b"waits")
+    desk.mounted.expect_warning("guard")
+    desk.mounted.kill()
+    desk.mount_again("ro")
+    status = desk.mounted.status()["outbox"]
+    assert (status["pending"], status["uploading"], status["held"], status["failed"]) == (0, 0, 2, 0)
+    assert {(item["path"], item["reason"]) for item in status["held_items"]} == {
+        (name, "the mount is read-only") for name in ("one.txt", "other.txt")
+    }
+    assert os.getxattr(desk.path / "one.txt", "user.procore.state") == b"pending"
+    with desk.counted() as calls:
+        told = desk.mounted.home.procorefs("sync", desk.path)
+        assert told.returncode == 1
+        assert "one.txt is not in Procore: the mount is read-only" in told.stderr
+        assert "other.txt" in desk.mounted.unmount(leaves=True)
+    assert calls.writes == 0
+    desk.mount_again()
+    desk.sync()
+    assert set(desk.files()) == {"one.txt", "other.txt"}
+
+
 def test_discard_shows_what_procore_has(write_desk: Callable[..., Desk]) -> None:
     desk = write_desk("write_back=0")
     (desk.path / "old.txt").write_bytes(b"old")

@@ -49,13 +49,18 @@ async def test_what_was_never_closed_is_incomplete(tmp_path: Path) -> None:
 
 
 async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
-    """What was closed is there as it was; what came behind it was never closed."""
+    """What was closed is there as it was; what came behind it was never closed, and is kept beside it."""
     with room_in(tmp_path) as room:
         inode = room.put("log.txt", b"first line\n")
         await room.drafts.write(room.reopen(inode), 11, b"sec")
-    with room_in(tmp_path) as room:
-        assert room.change(inode).stage is Stage.PENDING
-        assert list(room.staged.values()) == [b"first line\n"]
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            change = room.change(inode)
+            assert change.stage is Stage.PENDING
+            assert change.staged is not None
+            assert room.staged[str(change.staged.number)] == b"first line\n"
+            assert room.drafts.find(inode, change.shown).file.size_bytes == 14
+            assert sorted(room.staged.values()) == [b"first line\n", b"first line\nsec"]
 
 
 async def test_what_was_closed_and_is_being_written_over(tmp_path: Path) -> None:

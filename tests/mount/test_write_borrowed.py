@@ -1,0 +1,97 @@
+"""Bytes that are wanted under one name and lie in Procore under another: who has them stays until they are here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.mounting import ThreadOf, wait_until
+from tests.sandbox import SandboxHandle
+from tests.writing import Desk
+
+OLD = b"what the document has in Procore\n" * 5000
+
+
+def rename_over(place: Path) -> bytes:
+    (place / "a.dwg").rename(place / "b.dwg")
+    return OLD
+
+
+def write_and_rename_over(place: Path) -> bytes:
+    """Only the first bytes are here: the others are still those of the document that is to go."""
+    with (place / "a.dwg").open("r+b") as file:
+        file.write(b"WHAT")
+    (place / "a.dwg").rename(place / "b.dwg")
+    return b"WHAT" + OLD[4:]
+
+
+def rename_over_and_write(place: Path) -> bytes:
+    (place / "a.dwg").rename(place / "b.dwg")
+    with (place / "b.dwg").open("r+b") as file:
+        file.write(b"WHAT")
+    return b"WHAT" + OLD[4:]
+
+
+def rename_write_anew_and_remove(place: Path) -> bytes:
+    """The document stays with the name, and then the name is removed."""
+    (place / "b.dwg").unlink()
+    (place / "a.dwg").rename(place / "b.dwg")
+    (place / "a.dwg").write_bytes(b"anew")
+    (place / "a.dwg").unlink()
+    return OLD
+
+
+def rename_twice_and_remove(place: Path) -> bytes:
+    """The same by way of a third: two names want bytes of one document, which is to go."""
+    (place / "a.dwg").rename(place / "c.dwg")
+    (place / "a.dwg").write_bytes(b"anew")
+    (place / "a.dwg").rename(place / "b.dwg")
+    (place / "a.dwg").write_bytes(b"anew again")
+    (place / "a.dwg").unlink()
+    (place / "c.dwg").rename(place / "b.dwg")
+    return OLD
+
+
+WAYS = [
+    rename_over,
+    write_and_rename_over,
+    rename_over_and_write,
+    rename_write_anew_and_remove,
+    rename_twice_and_remove,
+]
+
+
+@pytest.mark.parametrize("change", WAYS, ids=lambda change: change.__name__)
+def test_a_lender_stays(
+    write_desk: Callable[..., Desk], tmp_path: Path, change: Callable[[Path], bytes]
+) -> None:
+    source = tmp_path / "documents"
+    source.mkdir()
+    (source / "a.dwg").write_bytes(OLD)
+    (source / "b.dwg").write_bytes(b"another document")
+
+    def prepare(sandbox: SandboxHandle) -> None:
+        sandbox.import_tree(source)
+
+    desk = write_desk("write_back=600", prepare=prepare)
+    lender = desk.file("a.dwg").id
+    expected = change(desk.path)
+    desk.sandbox.faults(rules=[{"kind": "silence", "route": "storage GET"}])
+    with ThreadOf(desk.settle) as settling:
+        try:
+            desk.sandbox.wait_for_silent_calls()
+            wait_until(lambda: is_gone(desk, lender) or is_blocked(desk), "the lender to go or to wait")
+            assert not is_gone(desk, lender)
+        finally:
+            desk.sandbox.faults(clear=True, release=True)
+        assert settling.result() == []
+    assert (desk.path / "b.dwg").read_bytes() == expected
+    assert {path: file.sizes[0] for path, file in desk.files().items()} == {"b.dwg": len(expected)}
+
+
+def is_gone(desk: Desk, document: int) -> bool:
+    return document not in {file.id for file in desk.files().values()}
+
+
+def is_blocked(desk: Desk) -> bool:
+    return any(item.path == "a.dwg" and "goes first" in item.reason for item in desk.waiting())
