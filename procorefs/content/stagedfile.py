@@ -313,8 +313,8 @@ class StagedFile:
             self._grow_ahead(offset + len(data))
         done, error = self._disk.write(descriptor, offset, data)
         self._written(offset, done, cost)
-        if self._noted is not None and self._noted.waits:
-            self._noted.bring()
+        if self._noted is not None and self._noted.waits and not self._disk.is_slow:
+            self._noted.bring()  # else the next write's thread does it: the loop has waited long enough
         if error is not None:
             refuse(error)
         return True
