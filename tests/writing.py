@@ -72,6 +72,14 @@ class InProcore:
         return self.numbers[0]
 
 
+def _size_bytes(path: Path) -> int:
+    """Nothing for one that has just gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class Desk:
     """One mount and its project."""
 
@@ -139,9 +147,12 @@ class Desk:
         wait_until(lambda: not self.staged(), "the staged files to go")
 
     def staged(self) -> list[Path]:
-        """The files in the staging folder: bytes that are not, or not yet known to be, in Procore."""
+        """The files in the staging folder: bytes that are not, or not yet known to be, in Procore.
+
+        Empty ones are not told from those made ahead.
+        """
         folders = self.mounted.home.state.rglob("staging")
-        return [path for folder in folders for path in folder.iterdir()]
+        return [path for folder in folders for path in folder.iterdir() if _size_bytes(path)]
 
     def files(self) -> dict[str, InProcore]:
         """By path from the project's root, without the first slash."""
