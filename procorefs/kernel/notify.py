@@ -26,8 +26,9 @@ STUCK_S = 0.1
 """A batch whose current job takes longer gets another thread for the rest."""
 
 _LOOK_S = 0.05
-_EXPECTED = {0, errno.ENOENT}
-"""ENOENT: the kernel did not know it, so there is nothing to forget."""
+_EXPECTED = {0, errno.ENOENT, errno.ENOSYS}
+"""ENOENT: the kernel did not know it, so there is nothing to forget. ENOSYS: it has not asked for anything yet, for
+libfuse says so until the kernel's INIT has been answered (a kernel without notifications can't mount)."""
 _GOING = {errno.ENOTCONN, errno.ENODEV}
 """The mount is being taken down: nothing is left that could be stale."""
 

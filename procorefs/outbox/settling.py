@@ -95,7 +95,7 @@ class Settling:
             return
         if target is not None and document.name != target.name:
             log.info("%s is called %r in Procore.", self._view.path(change.inode), document.name)
-        before = self._view.parent(change.inode)
+        before, known = self._view.parent(change.inode), self._store.known(document.id)
         if sent is not None:
             self._check_size(sent)
             assert sent.version is not None
@@ -115,6 +115,7 @@ class Settling:
         self._edits.reached(change, target)
         self.settle(change)
         self._moved(change.inode, before)
+        self.left(known.node if known is not None else None)
         if change.place is GONE:
             self._edits.pass_on(change)
 
@@ -125,6 +126,17 @@ class Settling:
         if now != before:
             self._forget([EntryGone(*place) for place in places])
             self._forget([ListingChanged(folder) for folder, _ in places])
+
+    def left(self, node: Node | None) -> None:
+        """Tell the kernel of an entry that is no more, if it is none.
+
+        A look may have shown a document by itself before it was known to be one of ours that shows already.
+        """
+        if node is None or not node.in_tree or node.parent is None:
+            return
+        there = self._view.child(node.parent, node.shown)
+        if there is None or there.inode != node.inode:
+            self._forget([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
 
     def _is_answered(self, change: Change, document_id: DocumentId, place: Place) -> None:
         change.document, change.asked = document_id, None
@@ -194,15 +206,17 @@ class Settling:
         self._is_answered(change, document.id, Place(parent, document.name))
         self._edits.follow_if_there(change)
         self._edits.note(change, touched=True)
+        self.left(known.node if known is not None else None)
 
     def join(self, change: Change, document_id: DocumentId) -> None:
         """The same for one that the tree has."""
         with self._store.transaction():
-            self._own.claim(document_id, change.inode)
+            node = self._own.claim(document_id, change.inode)
         if isinstance(change.place, Place):
             self._is_answered(change, document_id, change.place)
         self._edits.follow_if_there(change)
         self.settle(change)
+        self.left(node)
 
     # What is not there any more
 
