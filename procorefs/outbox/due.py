@@ -46,6 +46,8 @@ def pause_s(change: Change, facts: Facts) -> float | None:
     """How long a change has to wait; 0: it may go, None: until something about it changes."""
     if change.stage is not Stage.PENDING or facts.fate is Fate.LOCAL:
         return None
+    if change.is_idle and facts.is_written:
+        return None  # it has arrived, and its last writer's close lets it go
     if change.place is not GONE and change.has_bytes and facts.is_written and not facts.is_hurried:
         return None
     if facts.fate is Fate.HELD and change.place is not GONE:
