@@ -72,6 +72,11 @@ class Mounted:
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
 
+    def cpu_s(self) -> float:
+        """What the daemon has reckoned so far."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def expect_warning(self, pattern: str) -> None:
         """Announce a warning or error that the daemon may log."""
         self._expected.append(pattern)

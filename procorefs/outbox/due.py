@@ -48,7 +48,7 @@ def pause_s(change: Change, facts: Facts) -> float | None:
     if change.stage is not Stage.PENDING or facts.fate is Fate.LOCAL:
         return None
     if change.is_idle and facts.is_written:
-        return None  # it is let go when they have closed it
+        return None  # it has arrived, and its last writer's close lets it go
     if change.place is not GONE and change.has_bytes and facts.is_written and not facts.is_hurried:
         return None
     if facts.fate is Fate.HELD and change.place is not GONE:

@@ -8,6 +8,7 @@ import trio
 from procorefs.outbox.change import Change, Stage
 from procorefs.outbox.face import Item, is_at_or_below
 from procorefs.outbox.standing import Standing
+from procorefs.outbox.verdicts import Refused
 from procorefs.tree.nodes import Inode
 
 AT_ONCE = 256
@@ -92,16 +93,14 @@ class Orders(Standing):
 
     async def reached(self, inode: Inode) -> None:
         """Wait until what is wanted of an inode now is in Procore; raises why it is not, once that is known."""
-        self._outcomes.pop(inode, None)
-        self.hurry_one(inode)
+        change = self._view.change(inode)
+        if change is None or change.stage is not Stage.FAILED:  # nobody tries that again before a `retry`
+            self.hurry_one(inode)
         while self._moves(inode):
             await self._news_of(inode)
         change = self._view.change(inode)
-        if change is None:
-            return
-        error = self._outcomes.get(inode)
-        if error is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
-            raise error
+        if change is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
+            raise self._outcomes.get(inode) or Refused(self._reason(change))
 
     def retry(self, below: Sequence[str]) -> list[Item]:
         found = []

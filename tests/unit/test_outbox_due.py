@@ -56,6 +56,14 @@ def test_nothing_goes_while_it_is_written_unless_somebody_is_in_a_hurry() -> Non
     assert pause_s(written(touched_s=10), facts(is_written=True, is_hurried=True)) == 0.0
 
 
+def test_what_has_arrived_and_is_open_still_waits_for_its_writer() -> None:
+    """Even in a hurry: there is nothing to send, and the last close lets it go."""
+    arrived = written(document=DocumentId(7), place=FOLLOW, staged=None)
+    for hurried in (False, True):
+        assert pause_s(arrived, facts(is_written=True, is_hurried=hurried)) is None
+        assert pause_s(arrived, facts(is_hurried=hurried)) is not None
+
+
 @pytest.mark.parametrize("stage", [Stage.OPEN, Stage.FAILED, Stage.INCOMPLETE])
 def test_what_is_not_pending_waits_for_somebody(stage: Stage) -> None:
     assert pause_s(written(touched_s=99, stage=stage), facts(is_hurried=True)) is None
