@@ -206,6 +206,11 @@ class Settling:
 
     # What is not there any more
 
+    def is_hidden(self, node: Node) -> None:
+        """What the kernel may know of shows no more, without anybody here having removed it."""
+        if node.parent is not None:
+            self._forget([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
+
     def removed_in_procore(self, node: Node, *, asked: int) -> None:
         """Procore does not have a document that the tree has; what waits in or below it is made anew."""
         if node.document_id is None:

@@ -71,6 +71,7 @@ class Strays:
             self._settling.dismiss(trace)
         else:
             self._edits.take_trace(trace, node)
+            self._settling.is_hidden(node)
 
     def _there(self, trace: Change) -> Node | None:
         """What lies where the trace leads, if nobody here wants anything of it."""
