@@ -100,6 +100,13 @@ class Upload(msgspec.Struct, omit_defaults=True):
     sha256: bytes = b""
 
     @property
+    def size_bytes(self) -> int:
+        """Of the file; 0 before it has begun."""
+        if self.segmented is not None:
+            return sum(segment.size_bytes for segment in self.segmented.segments)
+        return self.whole.size_bytes if self.whole is not None else 0
+
+    @property
     def uuid(self) -> str:
         upload = self.whole or self.segmented
         return upload.uuid if upload is not None else ""
@@ -142,6 +149,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     """What our call may have made without our knowing. GONE and without a document: nobody wants it (strays.py)."""
     stage: Stage = Stage.PENDING
     upload: Upload | None = None
+    """GONE: one whose answer was lost, for the version that it may have made was not made by somebody else."""
     created_at_s: float = 0.0
     """Wall time, as the others: they must outlive the daemon."""
     touched_at_s: float = 0.0
@@ -178,6 +186,11 @@ class Change(msgspec.Struct, omit_defaults=True):
     def shown(self) -> StagedRecord | None:
         """The bytes that programs see; None: those of a version."""
         return self.unclosed or self.staged
+
+    @property
+    def used_upload(self) -> Upload | None:
+        """The upload, if its last call may have been sent."""
+        return self.upload if self.upload is not None and self.upload.is_used else None
 
     @property
     def records(self) -> list[StagedRecord]:

@@ -198,7 +198,8 @@ class Edits(Written):
         self.follow_if_there(change)
         change.touch()
         if change.stage is Stage.INCOMPLETE:
-            change.stage = Stage.PENDING  # somebody looked at it and gave it a name
+            # Somebody looked at it and gave it a name; but what is just being written is not closed by that.
+            change.stage = Stage.OPEN if self._drafts.is_written(change.inode) else Stage.PENDING
         self._settle_or_lay(change, laid=True)
 
     def exchange(self, folder: Inode, name: bytes, other_folder: Inode, other_name: bytes) -> None:

@@ -76,6 +76,7 @@ class Identity(Keeper):
             GONE,
             document=change.document,
             seen=source.version,
+            upload=change.used_upload,
             created_at_s=time.time(),
             touched_at_s=time.time(),
         )
@@ -115,7 +116,8 @@ class Identity(Keeper):
         """The document is to go; what was written to it here is not wanted any more."""
         self._replace(change, GONE)
         records = change.records
-        change.staged = change.unclosed = change.borrowed = change.upload = None
+        change.staged = change.unclosed = change.borrowed = None
+        change.upload = change.used_upload
         change.wishes = Wishes()
         change.stage = Stage.PENDING
         change.touch()

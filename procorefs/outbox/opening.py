@@ -156,7 +156,16 @@ def open_writing(
         settling,
         verifier,
         Remover(
-            store, own, view, client, changes, settling, flights, looked_since, lambda: durability.reached()
+            store,
+            own,
+            view,
+            client,
+            changes,
+            settling,
+            flights,
+            looked_since,
+            verifier,
+            lambda: durability.reached(),
         ),
         flights,
         Strays(store, view, edits, settling, verifier, flights, me, looked_since),

@@ -17,6 +17,7 @@ from procorefs.outbox.flights import Flights
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.verdicts import Blocked, Refused
+from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
@@ -46,6 +47,7 @@ class Remover:
         settling: Settling,
         flights: Flights,
         looked_since: LookedSince,
+        verifier: Verifier,
         is_on_disk: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -56,6 +58,7 @@ class Remover:
         self._settling = settling
         self._flights = flights
         self._looked_since = looked_since
+        self._verifier = verifier
         self._is_on_disk = is_on_disk
 
     def check(self, change: Change, known: Known | None) -> None:
@@ -117,14 +120,25 @@ class Remover:
             version = known.node.version if known is not None and known.node.in_tree else change.seen
         else:
             version = await self._newest_version(change, document_id)
+        is_ours = await self._is_ours(change, version)
         if not self._is_wanted(change, document_id):
             return False
-        if not same_bytes(version, change.seen):
+        if not is_ours:
             raise Refused(
                 "somebody made a newer version of it: it was not deleted; look at it and delete it again",
                 take_back=True,
             )
         return True
+
+    async def _is_ours(self, change: Change, version: Version | None) -> bool:
+        """Whether it is what was removed here, or what a call of ours has made of it whose answer was lost."""
+        if same_bytes(version, change.seen):
+            return True
+        return (
+            version is not None
+            and change.upload is not None
+            and await self._verifier.has_made(change.upload, version)
+        )
 
     async def _newest_version(self, change: Change, document_id: DocumentId) -> Version | None:
         """As Procore has it now; the tree has it so, too."""

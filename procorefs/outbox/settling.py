@@ -130,7 +130,8 @@ class Settling:
     def left(self, node: Node | None) -> None:
         """Tell the kernel of an entry that is no more, if it is none.
 
-        A look may have shown a document by itself before it was known to be one of ours that shows already.
+        A look may have shown a document by itself before it was known to be one of ours: one that shows already, or one
+        that nobody wants any more.
         """
         if node is None or not node.in_tree or node.parent is None:
             return

@@ -46,6 +46,10 @@ class Verifier:
                 return version
         return None
 
+    async def has_made(self, upload: Upload, version: Version) -> bool:
+        """Whether that is the version of the upload. Raises ProcoreError when it can't be known now."""
+        return version.id != upload.before and await self._is_ours(version, upload, upload.size_bytes)
+
     async def _is_ours(self, version: Version, upload: Upload, size_bytes: int) -> bool:
         if version.size_bytes != size_bytes:
             return False

@@ -118,6 +118,7 @@ class Written(Identity):
             if change.stage is not Stage.INCOMPLETE:
                 change.stage = Stage.OPEN
             self._write(change)
+            draft.flushed = -1
         elif change is None or not _is_of(change.unclosed, draft):
             self._note_unclosed(draft)
         draft.promised_bytes = 0

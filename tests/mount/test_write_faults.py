@@ -92,6 +92,30 @@ def test_written_again_while_an_answer_was_lost(
     assert desk.file("plan.dwg").sizes[1:] == ([12] if is_new else [12, 5])
 
 
+@pytest.mark.parametrize("how", ["removed", "renamed over another"])
+def test_gone_while_the_answer_about_its_version_was_lost(write_desk: Callable[..., Desk], how: str) -> None:
+    """The version that nobody has heard of is ours: it does not look like somebody else's and keep the document."""
+    desk = write_desk("write_back=0")
+    for name in ("plan.dwg", "other.dwg"):
+        (desk.path / name).write_bytes(b"first")
+    desk.sync()
+    route = "PATCH /rest/v1.0/files/{id}"
+    rules: list[dict[str, object]] = [{"kind": "drop", "route": route, "when": "after", "count": 1}]
+    desk.sandbox.faults(rules=[*rules, {"kind": "error", "route": route, "status": 503, "skip": 1}])
+    desk.mounted.expect_warning(GOES_AGAIN)
+    desk.sandbox.reset_calls()
+    (desk.path / "plan.dwg").write_bytes(b"second state")
+    wait_until(lambda: desk.sandbox.calls()["by_route"].get(route, 0) >= 2, "the second try")
+    if how == "removed":
+        (desk.path / "plan.dwg").unlink()
+    else:
+        (desk.path / "plan.dwg").rename(desk.path / "other.dwg")
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert desk.file("other.dwg").sizes == ([5] if how == "removed" else [12, 5])
+    assert set(desk.files()) == {"other.dwg"}
+
+
 @pytest.mark.parametrize("what", ["file", "folder", "large file"])
 def test_a_lost_answer_about_other_things(write_desk: Callable[..., Desk], what: str) -> None:
     """Removals, and the call that puts segments together."""

@@ -99,6 +99,22 @@ async def test_what_was_written_over_and_closed_goes(tmp_path: Path) -> None:
         assert list(room.staged.values()) == [b"one other"]
 
 
+async def test_what_a_crash_left_is_renamed_while_somebody_writes_to_it(tmp_path: Path) -> None:
+    """A name makes it a file that is sent, but not before it is closed: until then its bytes are promised to nobody."""
+    with room_in(tmp_path) as room:
+        inode = room.create("half.dwg", b"half a pl")
+    with room_in(tmp_path) as room:
+        draft = room.reopen(inode)
+        await room.drafts.write(draft, 0, b"HALF")
+        room.edits.rename(ROOT, b"half.dwg", ROOT, b"whole.dwg")
+        await room.drafts.truncate(draft, 4, partial(room.edits.will_shrink, draft, 4))
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.INCOMPLETE
+        assert list(room.staged.values()) == [b"HALF"]
+        room.edits.rename(ROOT, b"whole.dwg", ROOT, b"half.dwg")
+        assert room.change(inode).stage is Stage.PENDING
+
+
 # Bytes that are being uploaded
 
 
