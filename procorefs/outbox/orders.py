@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import trio
 
@@ -13,6 +14,17 @@ from procorefs.tree.nodes import Inode
 
 AT_ONCE = 256
 """Changes that are looked at before everybody else gets a turn: a hundred thousand may wait."""
+
+
+class Moment(NamedTuple):
+    """When somebody asked for something."""
+
+    begun: int
+    """So many changes had begun to be carried out."""
+    at_s: float
+    """Wall time."""
+    sequence: int
+    """Of the last entry of bytes in the journal."""
 
 
 class Orders(Standing):
@@ -44,7 +56,7 @@ class Orders(Standing):
         for inode in self._drafts.written:
             if is_at_or_below(self._view.path(inode), below):
                 self._edits.flushed(inode)
-        asked, asked_at_s = self._begun, time.time()
+        asked = Moment(self._begun, time.time(), self._edits.sequence)
         wanted = []
         for number, (change, item) in enumerate(self._items()):
             if is_at_or_below(item.path, below):
@@ -53,23 +65,24 @@ class Orders(Standing):
                     self.hurry_one(change.inode)
             if number % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-        wanted = [inode for inode in wanted if not await self._arrived(inode, asked, asked_at_s)]
+        wanted = [inode for inode in wanted if not await self._arrived(inode, asked)]
         strays, self._edits.strays = self._edits.strays, []
         for inode in strays:
             self.hurry_one(inode)
-            await self._arrived(inode, asked, asked_at_s)
+            await self._arrived(inode, asked)
         left = (self._item(self._view.change(inode)) for inode in {*wanted, *strays})
         return [item for item in left if item is not None]
 
-    async def _arrived(self, inode: Inode, asked: int, asked_at_s: float) -> bool:
+    async def _arrived(self, inode: Inode, asked: Moment) -> bool:
         """Wait until an inode does not move any more, or what was wanted of it when it was asked for is in Procore.
 
-        False: something of that may be left. Who writes to a file on and on keeps nobody waiting.
+        False: something of that may be left. Who writes to a file on and on keeps nobody waiting; that a handle was
+        released late, for the kernel waits for nothing there, is no writing.
         """
         while self._moves(inode):
             change = self._view.change(inode)
-            if change is not None and change.touched_at_s > asked_at_s:
-                if self._done.get(inode, 0) > asked:
+            if change is not None and change.touched_at_s > asked.at_s:
+                if change.sequence > asked.sequence and self._done.get(inode, 0) > asked.begun:
                     return True
                 self.hurry_one(inode)
             await self._news_of(inode)

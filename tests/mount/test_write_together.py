@@ -72,7 +72,7 @@ def test_large_files_go_in_segments(desk: Desk) -> None:
         (desk.path / "large.bin").write_bytes(data)
         desk.sync()
     assert desk.file("large.bin").sha256 == sha256(data)
-    assert calls.total <= 3, calls.by_route
+    assert calls.writes == 3, calls.by_route  # beside them the mount may just be listing the project
     assert calls.uploads == 3  # of 16 MiB
 
 

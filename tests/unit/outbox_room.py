@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from staged_base import MIB, Bases
+from staged_base import MIB, Bases, spares_of
 from tree_documents import ROOT_ID, folder
 
 from procorefs.config.options import MountOptions
@@ -48,8 +48,13 @@ class Room:
 
     @property
     def staged(self) -> dict[str, bytes]:
-        """The files of the staging area, as they lie on disk."""
-        return {path.name: path.read_bytes() for path in (self.directory / STAGING).iterdir()}
+        """The files of the staging area, as they lie on disk, but for those made ahead."""
+        spares = {str(number) for number in spares_of(self.staging)}
+        return {
+            path.name: path.read_bytes()
+            for path in (self.directory / STAGING).iterdir()
+            if path.name not in spares
+        }
 
     def change(self, inode: Inode) -> Change:
         found = self.view.change(inode)
