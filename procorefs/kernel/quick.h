@@ -57,6 +57,29 @@ static PyObject *set_writer(PyObject *module, PyObject *callee) {
 
 static int session_fd = -1; /* of the mounted session */
 
+#define SPIN_NS 20000L /* to fall asleep and to be woken takes longer than most programs need for their next request */
+
+static long long now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Look again and again for a while, then sleep; what poll(2) returns. */
+static int await_request(struct pollfd *device, long long wait_ns) {
+    struct timespec at_once = {0, 0};
+    long long began = now_ns(), passed = 0;
+    for (; passed < wait_ns && passed < SPIN_NS; passed = now_ns() - began) {
+        int ready = ppoll(device, 1, &at_once, NULL);
+        if (ready != 0)
+            return ready;
+        sched_yield(); /* where there is one processor, the program needs it */
+    }
+    long long left = passed < wait_ns ? wait_ns - passed : 0;
+    struct timespec wait = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    return ppoll(device, 1, &wait, NULL);
+}
+
 /* Whether the kernel has a request for us, now or within so many nanoseconds; an error of the descriptor is one,
  * too, for reading it says which. */
 static PyObject *request_comes(PyObject *module, PyObject *within_ns) {
@@ -65,13 +88,9 @@ static PyObject *request_comes(PyObject *module, PyObject *within_ns) {
     if (wait_ns == -1 && PyErr_Occurred())
         return NULL;
     struct pollfd device = {.fd = session_fd, .events = POLLIN};
-    struct timespec at_once = {0, 0};
-    int ready = ppoll(&device, 1, &at_once, NULL);
-    if (ready == 0 && wait_ns > 0) {
-        struct timespec wait = {.tv_sec = wait_ns / 1000000000, .tv_nsec = wait_ns % 1000000000};
-        Py_BEGIN_ALLOW_THREADS
-        ready = ppoll(&device, 1, &wait, NULL);
-        Py_END_ALLOW_THREADS
-    }
+    int ready;
+    Py_BEGIN_ALLOW_THREADS
+    ready = await_request(&device, wait_ns);
+    Py_END_ALLOW_THREADS
     return PyBool_FromLong(ready > 0);
 }
