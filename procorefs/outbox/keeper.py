@@ -246,13 +246,15 @@ class Keeper:
 
     def _shed(self, change: Change) -> None:
         """Leave behind what our call may have made under a name that the change has no more, as a change of its own."""
+        was_trace = is_trace(change)
         asked, change.asked = change.asked, None
         if asked is None or change.document is not None:
             return
         if change.upload is not None and change.upload.is_used:
             change.upload = None
-        if is_trace(change):
-            return  # it is given up itself
+        if was_trace:
+            self._traces.pop(asked.place, None)  # it is given up itself
+            return
         now_s = time.time()
         trace = Change(
             self._reserve(), change.kind, GONE, asked=asked, created_at_s=now_s, touched_at_s=now_s

@@ -14,9 +14,10 @@ from outbox_room import JOURNAL, STAGING, Room, room_in
 from tree_documents import file
 
 from procorefs.outbox import recovery
-from procorefs.outbox.change import Stage
+from procorefs.outbox.change import Place, Stage
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.journal import Journal
+from procorefs.outbox.keeper import is_trace
 from procorefs.tree.nodes import ROOT
 
 
@@ -345,3 +346,20 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             assert room.view.child(ROOT, name.encode()).inode == inode
     with room_in(tmp_path) as room:
         assert {room.change(inode).stage for inode in inodes.values()} == {Stage.PENDING}
+
+
+# What a lost call may have made
+
+
+async def test_a_trace_that_leads_nowhere_ends(tmp_path: Path) -> None:
+    """Else it is looked for again and again, and each look costs calls."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+        change = room.change(inode)
+        assert isinstance(change.place, Place)
+        room.edits.will_ask(change, change.place, 8, b"its hash")
+        room.edits.unlink(ROOT, b"plan.dwg")
+        [trace] = room.view.changes()
+        assert is_trace(trace)
+        room.edits.dismiss(trace)
+        assert room.view.changes() == []
