@@ -94,6 +94,9 @@ def test_what_procore_refuses_later(plans: Mounted, sandbox: SandboxHandle) -> N
     refuse = {"kind": "error", "status": 403, "count": 1}
     sandbox.faults(rules=[{**refuse, "route": "POST /rest/v1.0/files*"}])
     (folder / "new.txt").write_text("new")
+    wait_until(
+        lambda: plans.status()["outbox"]["failed"] == 1, "the first refusal, before its rule is replaced"
+    )
     sandbox.faults(rules=[{**refuse, "status": 422, "route": "PATCH /rest/v1.0/files/*"}])
     os.setxattr(folder / "a.txt", "user.procore.description", b"x")
     wait_until(lambda: (box := plans.status()["outbox"])["failed"] == 2 and box["held"] == 1, "the refusals")
