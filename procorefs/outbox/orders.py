@@ -61,7 +61,8 @@ class Orders(Standing):
         for number, (change, item) in enumerate(self._items()):
             if is_at_or_below(item.path, below):
                 wanted.append(change.inode)
-                if item.state in ("pending", "checked_out"):
+                # also what is just being sent: newer bytes, of somebody who goes on writing, come after it
+                if item.state in ("pending", "checked_out", "uploading"):
                     self.hurry_one(change.inode)
             if number % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()

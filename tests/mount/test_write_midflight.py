@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.mounting import wait_until
+from tests.mounting import ThreadOf, wait_until
 from tests.writing import Desk
 
 BEGINNING = "POST */uploads"
@@ -87,6 +87,22 @@ def test_a_new_file_that_is_sent_is_replaced_by_another_new_one(desk: Desk, rout
     assert (desk.path / "fresh.txt").read_bytes() == NEWER
     assert_alone(desk, "fresh.txt", "plan.txt")
     assert desk.binned() == []
+
+
+def test_sync_of_a_file_that_is_open_again_while_it_is_sent(desk: Desk) -> None:
+    """It waits for the bytes of that moment, and not for the writer to close it."""
+    path = desk.path / "fresh.txt"
+    with silent(desk, CREATION) as waits:
+        path.write_bytes(NEW)
+        waits()
+        with path.open("r+b", buffering=0) as writer:
+            writer.write(NEWER)
+            with ThreadOf(desk.settle) as syncing:
+                state = "user.procore.state"
+                wait_until(lambda: os.getxattr(path, state) == b"uploading", "sync to take the bytes")
+                desk.sandbox.release()
+                assert syncing.result() == []
+            assert desk.file("fresh.txt").sizes == [len(NEWER), len(NEW)]
 
 
 @pytest.mark.parametrize("route", [TRANSFER, CREATION])
