@@ -9,6 +9,7 @@ bytes, so what it names is there; after a power cut it may not be, and such a fi
 import logging
 import os
 import struct
+from pathlib import Path
 
 from procorefs.content.extents import Extents, Range
 
@@ -72,8 +73,7 @@ class ExtentLog:
 def read(path: str) -> list[Range]:
     """What was noted, none when there is no such list. Raises OSError."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            data = file.read()
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         return []
     return list(_ENTRY.iter_unpack(data[: len(data) // _ENTRY.size * _ENTRY.size]))

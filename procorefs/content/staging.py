@@ -6,7 +6,6 @@ Each has a number that is never given twice; the journal's rows name their files
 at the start. What a write returned for is in the kernel's hands and survives the daemon; `sync` brings it to disk.
 """
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable, Collection, Container
@@ -136,8 +135,7 @@ class Staging:
             missing = extentlog.still_missing(record.missing, noted, found.st_size)
             file.lay_over(record.base, found.st_size, missing, noted_bytes=len(noted) * extentlog.ENTRY_BYTES)
         else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(file.path + extentlog.SUFFIX)  # noqa: PTH108
+            Path(file.path + extentlog.SUFFIX).unlink(missing_ok=True)
             file.lay_over(record.base, record.size_bytes, record.missing)
         if found.st_size > file.size_bytes:
             with file.held():
@@ -145,8 +143,8 @@ class Staging:
         self.room.put_back(file.stored_bytes)
         return file
 
-    def salvage(self, record: StagedRecord) -> StagedFile | None:
-        """After a crash: a closed file with what was written behind its end as well, as a file of its own; blocks.
+    def salvage(self, record: StagedRecord) -> StagedRecord | None:
+        """After a crash: a closed file with what was written behind its end as well, as a file to be adopted; blocks.
 
         None: nothing was. Raises StagingFull, OSError.
         """
@@ -165,8 +163,7 @@ class Staging:
             copy.delete()
             refuse(error)
         copy.lay_over(record.base, size_bytes, record.missing)
-        self.room.put_back(copy.stored_bytes)
-        return copy
+        return copy.record()
 
     def sweep(self, keep: Container[int]) -> None:
         """At the start: delete the files that are not to be kept, but none made since. Raises OSError."""

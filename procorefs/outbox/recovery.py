@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from procorefs.content.staging import StagedIncomplete, StagedRecord, Staging
+from procorefs.content.staging import StagedIncomplete, StagedRecord, Staging, StagingFull
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
@@ -60,6 +60,11 @@ class Recovery:
         self._meet_tree(changes)
         boot = BOOT_ID.read_text().strip()
         was_power_cut = self._journal.fact("boot") not in (None, boot)
+        with (
+            self._journal.transaction()
+        ):  # by itself: taking a file up cuts off what was copied from behind its end
+            for change in changes:
+                self._save_tail(change)
         with self._store.transaction(), self._journal.transaction():
             for change in changes:
                 self._reconcile(change)
@@ -118,6 +123,23 @@ class Recovery:
         elif self._store.by_inode(change.inode) is not None:
             self._store.move_row(change.inode, self._store.reserve(1))
 
+    def _save_tail(self, change: Change) -> None:
+        """Keep what was written behind the end of a closed file beside it, before anything is cut off."""
+        if (
+            change.staged is None
+            or change.unclosed is not None
+            or change.stage in (Stage.OPEN, Stage.INCOMPLETE)
+        ):
+            return
+        try:
+            tail = self._staging.salvage(change.staged)
+        except (StagingFull, OSError) as error:
+            log.error("What was written behind the end of inode %d can't be kept: %s", change.inode, error)
+            return
+        if tail is not None:
+            change.unclosed = tail
+            self._journal.put(change)
+
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
         if change.stage is Stage.OPEN and change.document is not None and change.unclosed is None:
             # Its new name, for one, must not wait for somebody to look at the bytes: others may want the old one.
@@ -136,10 +158,6 @@ class Recovery:
 
     def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
         """Raises StagedIncomplete, OSError."""
-        tail = self._staging.salvage(staged) if change.unclosed is None else None
-        if tail is not None:  # kept beside the closed bytes, before it is cut off behind them
-            change.unclosed = tail.record()
-            self._journal.put(change)
         self._drafts.take_up(staged)
         if doubted and change.sequence > int(self._journal.fact("synced") or 0):
             self._be_incomplete(change, doubted=True)
@@ -192,9 +210,8 @@ class Recovery:
         """What lived only as long as the mount, and what wants nothing."""
         for change in self._view.changes():
             is_nowhere = change.place is GONE and change.document is None and change.asked is None
-            was_only_open = (
-                change.stage is Stage.OPEN and change.is_bare
-            )  # and was removed in Procore meanwhile
+            # It was only open, and was removed in Procore meanwhile.
+            was_only_open = change.stage is Stage.OPEN and change.is_bare
             is_junk = isinstance(change.place, Place) and self._is_junk(change, change.place)
             if is_nowhere or was_only_open or is_junk:
                 yield change

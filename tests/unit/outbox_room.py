@@ -48,7 +48,8 @@ class Room:
 
     @property
     def staged(self) -> dict[str, bytes]:
-        """The files of the staging area, as they lie on disk, but for those made ahead."""
+        """The files of the staging area, as they lie on disk, but for those made ahead and those that just go."""
+        self.staging._remover.finish()
         spares = {str(number) for number in spares_of(self.staging)}
         return {
             path.name: path.read_bytes()

@@ -13,8 +13,10 @@ import trio.testing
 from outbox_room import JOURNAL, STAGING, Room, room_in
 from tree_documents import file
 
+from procorefs.content.staging import StagedRecord
 from procorefs.outbox import recovery
 from procorefs.outbox.change import Place, Stage
+from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.keeper import is_trace
@@ -62,6 +64,31 @@ async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
             assert room.staged[str(change.staged.number)] == b"first line\n"
             assert room.drafts.find(inode, change.shown).file.size_bytes == 14
             assert sorted(room.staged.values()) == [b"first line\n", b"first line\nsec"]
+            assert room.staging.used_bytes == 11 + 14
+
+
+async def test_what_was_added_outlives_a_start_that_is_cut_off_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.put("log.txt", b"first line\n")
+        await room.drafts.write(room.reopen(inode), 11, b"sec")
+    take_up = Drafts.take_up
+
+    def take_up_and_die(drafts: Drafts, record: StagedRecord) -> None:
+        take_up(drafts, record)
+        raise MemoryError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Drafts, "take_up", take_up_and_die)
+        with pytest.raises(MemoryError), room_in(tmp_path):
+            pass
+    with room_in(tmp_path) as room:
+        staged = filter(
+            None, room.staged.values()
+        )  # the thread of the start that died makes spare files still
+        assert sorted(staged) == [b"first line\n", b"first line\nsec"]
+        assert room.change(inode).unclosed is not None
 
 
 async def test_what_was_closed_and_is_being_written_over(tmp_path: Path) -> None:
