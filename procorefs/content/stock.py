@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import trio
 
@@ -38,7 +39,7 @@ class Stock:
         self._spares: deque[int] = deque()
         self._moved = threading.Condition()
         self._is_filling = False
-        self._is_closed = False
+        self._is_over = False  # closed, or the disk has none to give
 
     def take(self) -> int | None:
         """The number of a spare file, the caller's from now on; None: there is none, and he makes one himself."""
@@ -46,7 +47,7 @@ class Stock:
 
     def replenish(self) -> None:
         """Have more made when there are few."""
-        if len(self._spares) > _FEW or self._is_filling or self._is_closed:
+        if len(self._spares) > _FEW or self._is_filling or self._is_over:
             return
         self._is_filling = True
         count = SPARE_FILES - len(self._spares)
@@ -55,22 +56,25 @@ class Stock:
 
     def close(self) -> None:
         """Nothing is made any more; blocks until the spare files are gone."""
-        self._is_closed = True
+        self._is_over = True
         with self._moved:
             self._moved.wait_for(lambda: not self._is_filling)
         while self._spares:
             with contextlib.suppress(OSError):  # it is swept at the next start
-                os.unlink(self._path(self._spares.popleft()))  # noqa: PTH108 - a Path costs more than the unlinking
+                Path(self._path(self._spares.popleft())).unlink()
 
     def _fill(self, first: int, count: int) -> None:
+        made = 0
         with contextlib.suppress(OSError):  # who finds no spare file meets the same error, and reports it
             if self._has_plenty_of_inodes():
                 for number in range(first, first + count):
-                    if self._is_closed:
+                    if self._is_over:
                         break
                     os.close(make_file(self._path(number)))
                     self._spares.append(number)
+                    made += 1
         with self._moved:
+            self._is_over = self._is_over or not made  # else each new file would try it again
             self._is_filling = False
             self._moved.notify_all()
 
