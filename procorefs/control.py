@@ -213,8 +213,9 @@ async def _answer(request: Request, handler: Handler) -> _Reply:
         return _Reply(VERSION, result=msgspec.Raw(msgspec.json.encode(await handler(request))))
     except Failure as error:
         return _Reply(VERSION, error=str(error))
-    except Exception:
-        # a command must not end the mount: it hears of it, and the log has the rest
+    except (
+        Exception
+    ):  # whatever it is: a command must not end the mount, it hears of it, and the log has the rest
         log.exception("a control request failed")
         return _Reply(VERSION, error="the daemon failed on this request; its log says why")
 

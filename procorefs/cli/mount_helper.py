@@ -24,8 +24,6 @@ Usage: mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT[,OPT...]] [-t TYPE]
   -s, -n, -v, -t TYPE  Taken and not used.
 """
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
 _THE_CALL = "the call is mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]"
 
 

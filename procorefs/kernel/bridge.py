@@ -46,8 +46,8 @@ _load_bridge()
 
 import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own functions)
 
-from procorefs.kernel import _bridge  # noqa: E402
-from procorefs.kernel._bridge import (  # noqa: E402
+from procorefs.kernel import _bridge  # noqa: E402  (loaded by now, as the bridge)
+from procorefs.kernel._bridge import (  # noqa: E402  (the same)
     Flock,
     Notices,
     Request,

@@ -213,8 +213,13 @@ class Operations(pyfuse3.Operations):
         except sqlite3.Error:
             return f"inode {inode}"
 
-    # Any: each operation has its own arguments and its own reply
-    async def answer_virtual(self, operation: str, number: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def answer_virtual(  # each operation has its own arguments and its own reply
+        self,
+        operation: str,
+        number: Any,  # noqa: ANN401 - the same
+        *args: Any,  # noqa: ANN401 - the same
+        **kwargs: Any,  # noqa: ANN401 - the same
+    ) -> Any:  # noqa: ANN401 - the same
         """A request about what lies below `.procore`, named by inode or handle; it may have to wait."""
         with interruptible(self.bridge.take_request()):
             return await self._virtual.handler(operation)(number, *args, **kwargs)

@@ -144,6 +144,8 @@ def open_writing(
         base.naming,
         Neighbours(flights, touched=queue.touched, holder_of=holder_of),
     )
+    durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
+    edits.journaled = durability.journaled
     base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
     own.me = me
     changes = ProjectChanges(client)
@@ -165,7 +167,7 @@ def open_writing(
             flights,
             looked_since,
             verifier,
-            lambda: durability.reached(),
+            durability.reached,
         ),
         flights,
         Strays(store, view, edits, settling, verifier, flights, me, looked_since),
@@ -187,6 +189,4 @@ def open_writing(
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
     )
-    durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
-    edits.journaled = durability.journaled
     return Writing(edits, outbox, durability, settling)

@@ -256,10 +256,8 @@ class Outbox(Orders):
         else:
             try:
                 self._note_failure(inode, change, error)
-            except (
-                sqlite3.Error,
-                OSError,
-            ) as refused:  # a full disk: it is in memory, and must not end the mount
+            except (sqlite3.Error, OSError) as refused:
+                # a full disk: it is in memory, and must not end the mount
                 log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 

@@ -306,9 +306,8 @@ class Settling:
         file = self._drafts.staging.create(borrowed)
         try:
             await file.complete()
-            await self._drafts.staging.sync(
-                [file]
-            )  # who lends them may go as soon as the row says that they are here
+            # Who lends them may go as soon as the row says that they are here.
+            await self._drafts.staging.sync([file])
             if not self.is_current(change) or change.borrowed is not borrowed:
                 raise Superseded
             self._edits.take_fetched(change, file)

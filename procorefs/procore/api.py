@@ -28,7 +28,7 @@ from procorefs.procore.errors import (
 from procorefs.procore.http import Headers, Http, Response, whole_body
 from procorefs.procore.models import CompanyId, Page
 from procorefs.procore.paging import Answer, page_of
-from procorefs.procore.reach import Reach, Tries
+from procorefs.procore.reach import Tries
 from procorefs.procore.refusals import change_error, unanswered
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings
@@ -92,18 +92,11 @@ class _Outcome(msgspec.Struct):
 class Api:
     """One account's way to one Procore."""
 
-    def __init__(
-        self,
-        settings: ApiSettings,
-        http: Http,
-        auth: Auth,
-        limiter: Limiter,
-        reach: Reach | None = None,
-    ) -> None:
+    def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
         self.settings = settings
         self.http = http
         self.auth = auth
-        self.reach = reach or Reach()
+        self.reach = auth.reach
         self.limiter = limiter
         self.stats = ApiCalls()
         self._base = settings.api_url.rstrip("/")

@@ -40,12 +40,13 @@ class _TokenAnswer(msgspec.Struct):
 class Auth:
     """Who we are: `token` before a call, `renew` after a 401."""
 
-    def __init__(self, settings: ApiSettings, http: Http, store: TokenStore, reach: Reach) -> None:
+    def __init__(self, settings: ApiSettings, http: Http, store: TokenStore) -> None:
         self._settings = settings
         self._http = http
         self._store = store
         self._token: Token | None = None
-        self._reach = reach
+        self.reach = Reach()
+        """Of all calls of the account, its logins among them."""
 
     async def token(self) -> str:
         """A token that should be valid. Raises LoginRefused, Unavailable, Malformed."""
@@ -122,7 +123,7 @@ class Auth:
     ) -> Token:
         """Ask again after a passing failure: a refresh token that was not spent still works then."""
         patience = Patience(self._settings.patience_s, trio.current_time(), random.random)
-        with self._reach.tries() as tries:
+        with self.reach.tries() as tries:
             while True:
                 try:
                     return await ask(form, "get an access token")

@@ -30,7 +30,6 @@ from procorefs.procore.models import (
     VersionId,
 )
 from procorefs.procore.paging import Answer, page_of
-from procorefs.procore.reach import Reach
 from procorefs.procore.salvage import untyped
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.tokens import open_store
@@ -53,15 +52,8 @@ class Client(Api):
     Calls raise ProcoreError. Those about documents need `company_id` and `project_id` in the settings.
     """
 
-    def __init__(
-        self,
-        settings: ApiSettings,
-        http: Http,
-        auth: Auth,
-        limiter: Limiter,
-        reach: Reach | None = None,
-    ) -> None:
-        super().__init__(settings, http, auth, limiter, reach)
+    def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
+        super().__init__(settings, http, auth, limiter)
         self.index_route = 0
         """Which of the index's three routes answers, those before it were 404; worth remembering, each costs a call."""
         self._per_page_cap = MANY  # lowered when the server says that a list is too large
@@ -300,6 +292,4 @@ async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) 
             key = budget_key(settings.api_url, settings.client_id)
             limiter = await stack.enter_async_context(open_limiter(settings.budget_dir, key))
         http = await stack.enter_async_context(open_http(settings.api_url))
-        reach = Reach()
-        auth = Auth(settings, http, open_store(settings), reach)
-        yield Client(settings, http, auth, limiter, reach)
+        yield Client(settings, http, Auth(settings, http, open_store(settings)), limiter)

@@ -12,6 +12,7 @@ from procorefs.procore.api import Api, Call
 from procorefs.procore.auth import Auth
 from procorefs.procore.errors import NotAuthorized, Unanswered, Unavailable, Unreachable
 from procorefs.procore.http import Http, Response
+from procorefs.procore.reach import Reach
 from procorefs.procore.settings import ApiSettings
 
 DONE = b'{"id": 5, "name": "New"}'
@@ -41,6 +42,7 @@ class Login:
 
     def __init__(self) -> None:
         self.renewals = 0
+        self.reach = Reach()
 
     async def token(self) -> str:
         return f"token {self.renewals}"
