@@ -133,8 +133,8 @@ def _adopt(state: State, known: State, shift_s: float) -> None:
     state.recent = sorted(state.recent + copy.recent)
     state.paused_until_s = max(state.paused_until_s, copy.paused_until_s)
     state.limits_told, state.unlimited = copy.limits_told, copy.unlimited
-    state.strangers_per_s, state.strangers_at_s = copy.strangers_per_s, copy.strangers_at_s
-    state.strangers_burst = copy.strangers_burst
+    state.strangers_per_s, state.strangers_burst = copy.strangers_per_s, copy.strangers_burst
+    state.strangers_seen_s = copy.strangers_seen_s
 
 
 def _learnt_s(*windows: Window) -> float:

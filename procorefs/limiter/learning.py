@@ -12,18 +12,20 @@ import math
 from collections.abc import Callable
 
 from procorefs.limiter.headers import LONGEST_S, Reading, Report
-from procorefs.limiter.policy import RESET_MARGIN_S
+from procorefs.limiter.policy import LEASE_S, RESET_MARGIN_S
 from procorefs.limiter.state import FIXED, SLIDES, UNKNOWN, Permit, State, Window
 
 SAME_RESET_S = 1.5  # Resets that differ by less are the same one
 TELLING_S = 2.0  # of a Reset this close the time left does not tell which window is meant
 HEADROOM = 8  # calls beyond those made that an unknown spike limit is trusted to take
-STRANGERS_SPAN_S = 300.0  # over which the calls of other programs are averaged
-UNSEEN = 1.1  # calls of others before our first in a spike window are not seen: about so many more there are
+FIRST_SPAN_S = 300.0
+STRANGERS_SPAN_S = 1800.0  # over which the calls of other programs are averaged
+UNSEEN = 1.05  # calls of others before our first in a spike window are not seen: about so many more there are
 BURST_SPAN_S = 3600.0  # over which the most of them at once is forgotten
 MOST_BURST = 5  # calls of others at once that room is kept for
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+LATE_S = LEASE_S  # so much later than it was sent a call may have been counted
 SLACK = 3  # calls by which two counts may differ without meaning anything
 
 
@@ -69,14 +71,17 @@ def _learn(
     if window.told_reset_s - reset_s > SAME_RESET_S and taken_s < window.told_reset_s - window.length_s:
         return None  # a late word about the window before
     _learn_kind(state, window, reading, reset_s, taken_s, now_s)
-    found = _clamp(window, reading, reset_s, overlap)
+    found, seen_s = _clamp(window, reading, reset_s, overlap, now_s)
     if window is state.spike:
-        found = _strangers_in_spike(state, reading, found, now_s)
-        state.hourly.remaining -= found
+        if window.kind == SLIDES:
+            found, seen_s = _strangers_in_sliding_spike(state, reading, now_s)
+        else:
+            found *= UNSEEN
+        if state.hourly.kind != SLIDES:  # there as many of theirs fall out
+            state.hourly.remaining -= found
     elif window.kind == SLIDES:
-        found = 0.0  # how many fell out is known too roughly
-        _leave_fallen_out(state, now_s)
-    _count_strangers(state, found, now_s)
+        _leave_fallen_out(state, reset_s, now_s)
+    _count_strangers(state, found, seen_s)
     window.told, window.told_reset_s, window.told_at_s = True, reset_s, now_s
     window.reset_at_s = reset_s + RESET_MARGIN_S
     _learn_other(state, window, reading, overlap, now_s)
@@ -100,67 +105,87 @@ def _window_meant(state: State, reading: Reading, now_s: float) -> Window:
 def _learn_kind(
     state: State, window: Window, reading: Reading, reset_s: float, taken_s: float, now_s: float
 ) -> None:
-    """A Reset that moves on by less than a window: it slides. More left than could be if it slid: it does not."""
+    """A Reset that moves on by less than a window: it slides. More left than could be if it slid: it does not.
+
+    Nor does it when Reset, the time at which the oldest call falls out, is later than that of one of ours would be.
+    """
     if window.told_reset_s and SAME_RESET_S < reset_s - window.told_reset_s < window.length_s - SAME_RESET_S:
         window.kind = SLIDES
-    elif window.kind == SLIDES and window is state.hourly:
-        if reading.remaining > window.limit * 0.9 and window.remaining < window.limit * 0.5:
-            window.kind = UNKNOWN
-    elif window is state.hourly and window.kind == UNKNOWN and now_s >= state.doubtful_until_s:
+    elif reading.limit != window.limit or now_s < state.doubtful_until_s or window.kind == FIXED:
+        return
+    elif window is state.hourly and _would_fall_out(state, reset_s, now_s) > SLACK:
+        window.kind = FIXED
+    elif window is state.hourly and window.kind == UNKNOWN:
         surely_in = sum(sent.calls for sent in state.sent[1:]) - len(state.permits) - 1
-        if reading.limit == window.limit and reading.remaining > window.limit - surely_in + SLACK:
+        if reading.remaining > window.limit - surely_in + SLACK:
             window.kind = FIXED
-    elif window is state.spike and window.kind == UNKNOWN and now_s >= state.doubtful_until_s:
+    elif window is state.spike and window.kind == UNKNOWN:
         horizon_s = now_s - window.length_s + SAME_RESET_S
         surely_in = sum(horizon_s < answered_s <= taken_s for answered_s in state.recent)
-        if reading.limit == window.limit and reading.remaining > window.limit - 1 - surely_in + SLACK:
+        if reading.remaining > window.limit - 1 - surely_in + SLACK:
             window.kind = FIXED
 
 
-def _clamp(window: Window, reading: Reading, reset_s: float, overlap: int) -> float:
-    """Move our count into what the answer allows; returns how many calls of others that revealed.
+def _would_fall_out(state: State, reset_s: float, now_s: float) -> float:
+    """Of our calls, how many would fall out of a sliding hour before Reset."""
+    from_s, to_s = now_s - state.hourly.length_s, reset_s - state.hourly.length_s - LATE_S
+    if to_s <= from_s:
+        return 0.0
+    return sum(sent.calls for sent in state.sent if from_s < sent.first_s and sent.last_s < to_s)
 
-    None where the answer comes so late that by our count the window has begun anew.
+
+def _clamp(
+    window: Window, reading: Reading, reset_s: float, overlap: int, now_s: float
+) -> tuple[float, float]:
+    """Move our count into what the answer allows; returns calls of others that it revealed, and of how many seconds.
+
+    It reveals none of them where the window has another Reset than the answer before: it began anew, or calls fell
+    out of it; nor where the answer comes so late that by our count the window has begun anew.
     """
-    found = 0.0
     begun_anew = not 0 < window.reset_at_s <= window.told_reset_s + RESET_MARGIN_S
-    same = window.told and not begun_anew and abs(reset_s - window.told_reset_s) < SAME_RESET_S
+    same = window.told and (window.kind == SLIDES or not begun_anew)
+    same = same and abs(reset_s - window.told_reset_s) < SAME_RESET_S
     if reading.limit != window.limit:
         window.remaining += reading.limit - window.limit
         window.limit, same = reading.limit, False
-    if window.remaining > reading.remaining:
-        found = window.remaining - reading.remaining if same else 0.0
-        window.remaining = float(reading.remaining)
+    found = max(0.0, window.remaining - window.unsure - reading.remaining)
+    window.remaining = min(window.remaining, float(reading.remaining))
     window.remaining = max(window.remaining, float(reading.remaining - overlap))
-    return found
+    unsure = window.remaining - (reading.remaining - overlap)
+    window.unsure = min(unsure, window.unsure) if same else unsure
+    return (found, now_s - window.told_at_s) if same else (0.0, 0.0)
 
 
-def _leave_fallen_out(state: State, now_s: float) -> None:
-    """What fell out of the sliding hour so far is in the answer's count: it must not be added once more."""
-    horizon_s = now_s - state.hourly.length_s
-    if state.sent and state.sent[0].first_s < horizon_s < state.sent[0].last_s:
+def _leave_fallen_out(state: State, reset_s: float, now_s: float) -> None:
+    """What fell out of the sliding hour is in the answer's count: it must not be added once more.
+
+    Reset is when the oldest call falls out, so none that was sent before is in the window any more.
+    """
+    horizon_s = max(now_s, reset_s - SAME_RESET_S) - state.hourly.length_s
+    while state.sent and state.sent[0].last_s <= horizon_s:
+        del state.sent[0]
+    if state.sent and state.sent[0].first_s < horizon_s:
         oldest = state.sent[0]
         oldest.calls *= (oldest.last_s - horizon_s) / (oldest.last_s - oldest.first_s)
         oldest.first_s = horizon_s
 
 
-def _strangers_in_spike(state: State, reading: Reading, found: float, now_s: float) -> float:
-    """Calls of others since the last answer: where the window slides, by rate; else what the count revealed."""
+def _strangers_in_sliding_spike(state: State, reading: Reading, now_s: float) -> tuple[float, float]:
+    """Calls of others since the answer before, and how long that is: as many as their rate in the window makes."""
     spike = state.spike
-    if spike.kind != SLIDES:
-        return found * UNSEEN
     own = len(state.permits) + len(state.recent) + 1
     strange = max(0.0, spike.limit - reading.remaining - own)
     since_s = min(now_s - spike.told_at_s, spike.length_s)
-    return strange * since_s / spike.length_s
+    return strange * since_s / spike.length_s, since_s
 
 
-def _count_strangers(state: State, found: float, now_s: float) -> None:
-    fading = math.exp(-(now_s - state.strangers_at_s) / STRANGERS_SPAN_S)
-    state.strangers_per_s = state.strangers_per_s * fading + found / STRANGERS_SPAN_S
-    memory = math.exp(-(now_s - state.strangers_at_s) / BURST_SPAN_S)
-    state.strangers_burst = max(state.strangers_burst * memory, min(found, MOST_BURST))
-    state.strangers_at_s = now_s
+def _count_strangers(state: State, found: float, seen_s: float) -> None:
+    """So many calls of others were found in so many seconds; time in which none could be seen proves nothing."""
+    state.strangers_seen_s = min(state.strangers_seen_s + seen_s, STRANGERS_SPAN_S)
+    span_s = max(state.strangers_seen_s, FIRST_SPAN_S)
+    state.strangers_per_s += (found - state.strangers_per_s * min(seen_s, span_s)) / span_s
+    state.strangers_burst *= math.exp(-seen_s / BURST_SPAN_S)
+    state.strangers_burst = max(state.strangers_burst, min(found, MOST_BURST))
 
 
 def _learn_other(state: State, told: Window, reading: Reading, overlap: int, now_s: float) -> None:

@@ -34,6 +34,8 @@ class Window(msgspec.Struct, array_like=True):
     #: calls that may go before an answer proves that the window began anew, or how many calls are left of an hour
     #: whose limit nobody has told; negative: proved, or told
     sure: int = -1
+    #: so many fewer may be left: calls that fell out by our count since an answer told, or were under way when it did
+    unsure: float = 0.0
 
 
 class Permit(msgspec.Struct, array_like=True):
@@ -65,8 +67,8 @@ class Waiter(msgspec.Struct, array_like=True):
     waiting: tuple[int, int, int]
 
 
-class State(msgspec.Struct, array_like=True):
-    """One budget."""
+class State(msgspec.Struct, array_like=True, tag=2):
+    """One budget. The tag is the form of the record: another one is not understood."""
 
     hourly: Window
     spike: Window
@@ -91,7 +93,8 @@ class State(msgspec.Struct, array_like=True):
     served_s: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
     #: calls of other programs with our client id, a second, smoothed
     strangers_per_s: float = 0.0
-    strangers_at_s: float = 0.0
+    #: over how many seconds they were looked for, as far as that matters
+    strangers_seen_s: float = 0.0
     #: the most of them that one answer lately revealed, fading
     strangers_burst: float = 0.0
     waiters: list[Waiter] = []
@@ -108,7 +111,7 @@ class State(msgspec.Struct, array_like=True):
             window.reset_at_s = _moved(window.reset_at_s, seconds)
             window.told_reset_s = _moved(window.told_reset_s, seconds)
             window.told_at_s = _moved(window.told_at_s, seconds)
-        for name in ("clock_s", "doubtful_until_s", "paused_until_s", "last_spread_s", "strangers_at_s"):
+        for name in ("clock_s", "doubtful_until_s", "paused_until_s", "last_spread_s"):
             setattr(self, name, _moved(getattr(self, name), seconds))
         self.served_s = [_moved(time_s, seconds) for time_s in self.served_s]
         self.recent = [time_s + seconds for time_s in self.recent]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from procorefs.limiter import Priority, learning, policy
 from procorefs.limiter.headers import Report, ServerClock, read_report
-from procorefs.limiter.state import FIXED, SLIDES, State, Window, decode, encode, fresh
+from procorefs.limiter.shared_file import PLACE_BYTES
+from procorefs.limiter.state import FIXED, HOURLY_LIMIT, SLIDES, State, Window, decode, encode, fresh
 
 INTERACTIVE, WRITING, REFRESH = Priority
 UNIX_S = 1_800_000_000.0  # Unix time at second 0 of the store's clock
@@ -329,6 +330,123 @@ def test_what_an_answer_told_of_a_sliding_hour_is_not_added_again(budget: Budget
     budget.call(3600 + 270.0, told(5000, 4994, 30, 3600 + 270.0))  # five of ten have fallen out
     policy.settle(budget.state, 3600 + 541.0)
     assert budget.state.hourly.remaining <= 4994 + 5 + 1 + 270 / policy.SLIDING_LOOK_S
+
+
+def test_the_memory_of_other_programs_fades_only_while_they_could_be_seen(budget: Budget) -> None:
+    budget.call(0.0, told(25, 24, 9, 0.0))
+    budget.call(1.0, told(25, 19, 8, 1.0))  # one is ours
+    burst = budget.state.strangers_burst
+    assert burst > 3
+    for number in range(1, 300):  # of the hour is told, now and then, and each time calls have fallen out
+        now_s = number * 60.0
+        budget.call(now_s, told(3600, 1000, 10 + number % 2 * 5, now_s))
+    assert budget.state.strangers_burst == burst
+
+
+def test_others_are_seen_in_a_sliding_hour_while_no_call_falls_out(sliding: Budget) -> None:
+    sliding.call(3604.0, told(100, 4, 30, 3604.0))
+    sliding.call(3605.0, told(100, 1, 29, 3605.0))  # one is ours
+    assert sliding.state.strangers_burst >= 2
+
+
+def test_calls_of_others_leave_a_sliding_hour_as_it_is_because_as_many_of_theirs_fall_out(
+    sliding: Budget,
+) -> None:
+    sliding.call(3604.0, told(25, 24, 9, 3604.0))
+    before = sliding.state.hourly.remaining
+    sliding.call(3605.0, told(25, 19, 8, 3605.0))  # one is ours
+    assert sliding.state.strangers_burst > 3
+    assert sliding.state.hourly.remaining == pytest.approx(before - 1, abs=1)
+
+
+def test_calls_that_were_under_way_when_an_answer_told_are_no_sign_of_others(budget: Budget) -> None:
+    budget.call(0.0, told(16, 15, 10, 0.0))
+    budget.take(INTERACTIVE, 10.2)  # by our count still of that window, by the server's of the next
+    budget.answer(10.4, {})
+    budget.take(INTERACTIVE, 11.2)
+    budget.take(INTERACTIVE, 11.2)
+    budget.answer(11.3, told(16, 14, 8.8, 11.3))  # the other one is not in it yet
+    budget.answer(11.4, told(16, 13, 8.7, 11.4))
+    assert budget.state.strangers_burst == 0
+
+
+def test_room_for_others_grows_with_the_time_since_they_were_last_seen(budget: Budget) -> None:
+    budget.state.strangers_burst, budget.state.strangers_per_s = 4.0, 0.1
+    room = [policy.strangers_since(budget.state, 0.0, HOURLY_S, now_s) for now_s in (1.0, 10.0, 90.0)]
+    assert room == [5, 5, 21]  # 90 s: nine on average, and three times what chance adds in ten
+
+
+def test_a_reset_after_our_own_calls_would_have_fallen_out_tells_that_the_hour_does_not_slide(
+    sliding: Budget,
+) -> None:
+    sliding.call(3800.0, told(100, 60, 3420, 3800.0))
+    assert sliding.state.hourly.kind == FIXED
+
+
+def test_an_hour_of_which_nothing_is_told_slides_as_the_spike_window_does(budget: Budget) -> None:
+    for number in range(400):
+        now_s = number * 10.0
+        budget.call(now_s, told(25, 24, 1 + number % 2 * 4, now_s))
+    assert budget.state.spike.kind == SLIDES
+    assert budget.state.hourly.kind == SLIDES
+    assert budget.state.hourly.remaining == pytest.approx(
+        HOURLY_LIMIT - 360, abs=20
+    )  # those of the last hour
+
+
+def test_a_sliding_hour_is_not_spent_before_a_gap_in_which_nothing_falls_out(budget: Budget) -> None:
+    """An hour ago there was a gap of 200 s: calls go on through it, from what was spared before."""
+    now_s = 0.0
+    while now_s < HOURLY_S + 4:
+        if not 1000 < now_s < 1200:
+            budget.take(WRITING, now_s)
+            budget.answer(now_s, told(3600, max(1, 3500 - int(now_s)), HOURLY_S - now_s, now_s))
+        now_s += 1.0
+    budget.call(now_s, told(3600, 20, 3.0, now_s))
+    assert budget.state.hourly.kind == SLIDES
+    sent_s = list(sending(budget, WRITING, now_s, 1200))
+    in_gap = [at_s for at_s in sent_s if 4600 < at_s < 4800]
+    assert len(in_gap) > 60
+    assert max(after - before for before, after in itertools.pairwise(in_gap)) < 10
+
+
+def test_a_spike_window_that_forgets_all_at_once_is_trusted_only_while_it_is_told(budget: Budget) -> None:
+    for number in range(10):
+        budget.call(float(number), told(25, 24 - number, 10 - number, number))
+    budget.call(10.5, told(25, 24, 10, 10.5))
+    assert budget.state.spike.kind == FIXED
+    arrived_s = []
+    for number in range(3000):  # only the hour is told from here on: one call, a pause, as many as may go
+        now_s = 100.0 + number * 0.1
+        if number % 300 in range(1, 80) or budget.wait_s(INTERACTIVE, now_s) > 0:
+            continue
+        budget.call(now_s, told(3600, 3000 - len(arrived_s), 1800 - now_s, now_s))
+        arrived_s.append(now_s)
+    assert len(arrived_s) > 100
+    for index, moment_s in enumerate(arrived_s):
+        assert sum(moment_s <= other < moment_s + SPIKE_S for other in arrived_s[index:]) <= 25
+
+
+def test_where_the_hour_is_what_runs_out_a_spike_window_has_room_for_several_calls_of_a_person(
+    budget: Budget,
+) -> None:
+    budget.call(0.0, told(3600, 3000, 3000, 0.0))
+    budget.call(0.1, told(25, 24, 10, 0.1))
+    now_s = 0.1
+    while budget.wait_s(WRITING, now_s) <= 2.0:
+        now_s += budget.wait_s(WRITING, now_s)
+        budget.take(WRITING, now_s)
+    assert now_s < 10
+    for _ in range(6):
+        assert budget.wait_s(INTERACTIVE, now_s) == 0
+        budget.take(INTERACTIVE, now_s)
+
+
+def test_the_record_stays_small_where_no_limit_is_told(budget: Budget) -> None:
+    for number in range(20_000):
+        budget.call(number * 0.1, {})
+    assert sum(sent.calls for sent in budget.state.sent) == 20_000
+    assert len(encode(budget.state)) < PLACE_BYTES / 2
 
 
 def test_when_the_hour_began_anew_one_call_goes_until_an_answer_proves_it(budget: Budget) -> None:

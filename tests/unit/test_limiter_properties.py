@@ -1,10 +1,12 @@
 """Whole hours against the sandbox's own account of the windows: never above either, all used, nobody waits long."""
 
 import math
+import random
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Literal, NamedTuple
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +20,10 @@ from procorefs.sandbox.rates import ClientBudget, Reading
 INTERACTIVE, WRITING, REFRESH = Priority
 UNIX_S = 1_800_000_000.0
 HOUR_S = 3600.0
+ROUNDING_S = 1e-6
 PERSON_WAITS_S = 2.0  # at most, while the hour is not spent
 DOUBTED = 1  # call at the end of an hour that another program may have used, where an answer made it seem there is one
+STRANGER_BEGAN_S = 900.0  # before us: the first hour is not ours to begin
 ENOUGH_SPIKE = 10  # calls of a spike window that have room for a person's beside all the others
 
 
@@ -45,9 +49,12 @@ class Play:
     starts_s: float
     ahead_s: float
     person_every_s: float
+    stranger_per_s: float = 0.0  # calls of another program, now and then two or three at once
+    dice: random.Random = field(default_factory=lambda: random.Random(1))
     state: State = field(default_factory=fresh)
     throttled: int = 0
     granted_s: list[float] = field(default_factory=list)
+    stolen_s: list[float] = field(default_factory=list)
     served_s: dict[Priority, list[float]] = field(default_factory=lambda: {p: [] for p in Priority})
     person_waits: list[Wait] = field(default_factory=list)
 
@@ -58,8 +65,12 @@ class Play:
         since_s = dict(wakes_s)
         left = 0
         answers: list[tuple[float, float, Priority, int, dict[str, str]]] = []
+        stranger_s = now_s - STRANGER_BEGAN_S + self.stranger_pause_s()
         while now_s < until_s:
             now_s = min([*wakes_s.values(), *(answer[0] for answer in answers)])
+            while stranger_s < now_s:
+                self.steal(server, stranger_s)
+                stranger_s += self.stranger_pause_s()
             for answer in [answer for answer in answers if answer[0] <= now_s]:
                 answers.remove(answer)
                 _, sent_s, priority, status, headers = answer
@@ -86,7 +97,21 @@ class Play:
 
     def pause_s(self, priority: Priority) -> float:
         """Between a call and the wish for the next one."""
-        return self.person_every_s if priority is INTERACTIVE else 0.0
+        if priority is not INTERACTIVE:
+            return 0.0
+        if self.stranger_per_s:
+            return self.dice.expovariate(1 / self.person_every_s)
+        return self.person_every_s
+
+    def stranger_pause_s(self) -> float:
+        if not self.stranger_per_s:
+            return math.inf
+        return self.dice.expovariate(self.stranger_per_s / 1.6)
+
+    def steal(self, server: ClientBudget, now_s: float) -> None:
+        for _ in range(self.dice.choice([1, 1, 1, 2, 3])):
+            if server.take(UNIX_S + now_s + self.ahead_s, self.hourly, self.spike):
+                self.stolen_s.append(now_s)
 
     def left(self, server: ClientBudget, now_s: float) -> int:
         """Calls of the hour; those on their way are taken off already."""
@@ -133,6 +158,9 @@ plays = st.builds(
 @example(  # answers that come when the window has begun anew are no sign of other programs
     Play(100, 9, "fixed", "fewest", latency_s=2.0, starts_s=1.0, ahead_s=-1.0, person_every_s=math.inf)
 )
+@example(  # nor are calls that were under way when the window began anew
+    Play(100, 16, "fixed", "share", latency_s=1.0, starts_s=1.0, ahead_s=0.0, person_every_s=13.0)
+)
 @example(  # many calls at the end of some that are remembered together
     Play(100, 17, "rolling", "fewest", latency_s=1.0, starts_s=1.0, ahead_s=0.0, person_every_s=math.inf)
 )
@@ -151,7 +179,7 @@ def test_two_hours_are_used_and_neither_window_is_overshot(play: Play) -> None:
     for served_s in (play.served_s[WRITING], play.served_s[REFRESH]):
         assert served_s, "a class was never served"
     if play.windows == "fixed" and play.spike >= ENOUGH_SPIKE:
-        long = [wait for wait in play.person_waits if wait.seconds > PERSON_WAITS_S]
+        long = [wait for wait in play.person_waits if wait.seconds > PERSON_WAITS_S + ROUNDING_S]
         assert [wait for wait in long if wait.left > DOUBTED] == []
 
 
@@ -167,3 +195,35 @@ def test_no_class_starves_while_there_are_calls(play: Play) -> None:
         gaps_s = [b - a for a, b in zip(play.served_s[priority], play.served_s[priority][1:], strict=False)]
         assert gaps_s
         assert max(gaps_s) < 3 * STARVED_S
+
+
+@pytest.mark.parametrize("tells", ["fewest", "share"])
+@pytest.mark.parametrize("windows", ["fixed", "rolling"])
+def test_beside_another_program_hours_are_used_and_no_person_waits(
+    windows: Literal["fixed", "rolling"], tells: Literal["fewest", "share"]
+) -> None:
+    """It takes a tenth of the hour, in bursts, and nothing tells of it but what is left."""
+    play = Play(
+        3600, 25, windows, tells, 0.2, starts_s=1000.0, ahead_s=0.0, person_every_s=8.0, stranger_per_s=0.1
+    )
+    play.run(play.starts_s + 3.1 * HOUR_S)
+    assert play.throttled == 0
+    waits_s = sorted(wait.seconds for wait in play.person_waits)
+    assert waits_s[int(len(waits_s) * 0.99)] <= PERSON_WAITS_S
+    # the server's first hour that fixed windows count began with the other program
+    begun_s = play.granted_s[0] if windows == "rolling" else _fixed_hour_after(play)
+    for start_s in (begun_s, begun_s + HOUR_S):
+        granted, stolen = (
+            sum(start_s <= at_s < start_s + HOUR_S for at_s in calls)
+            for calls in (play.granted_s, play.stolen_s)
+        )
+        assert granted >= 0.98 * (play.hourly - stolen)
+
+
+def _fixed_hour_after(play: Play) -> float:
+    """The first of the server's hours that began after our first call, on a whole second."""
+    calls_s = sorted(play.granted_s + play.stolen_s)
+    begun_s = math.floor(calls_s[0])
+    while begun_s < play.granted_s[0]:
+        begun_s = math.floor(next(at_s for at_s in calls_s if at_s >= begun_s + HOUR_S))
+    return begun_s
