@@ -26,9 +26,8 @@ KEPT_OF_SLIDING_HOUR = (
 )
 KEPT_SPIKES = 0.6  # but at most this share of a spike window: an hour with more calls left may never be told
 SENT_SHARE = 0.005  # of an hour's calls are remembered together: they fall out with the last of them
-KEPT_TO_THE_END = (
-    0.01  # share of the hour that is kept for them till Reset: less than that is never worth a wait
-)
+KEPT_TO_THE_END = 0.018  # share of the hour that is kept for them besides: by so much our count may be wrong
+TO_THE_END = 1 / 30  # of the hour before Reset: then that goes, too, by and by
 BURST_SHARE = 0.5  # up to this share of a window goes at once, what follows is spread over it
 EARLY_SHARE = (
     0.03  # the even spread aims at this much before the hour's end: only a window near its end is told
@@ -285,7 +284,7 @@ def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
         kept = max(margin, min(hourly.limit * KEPT_OF_SLIDING_HOUR, state.spike.limit * KEPT_SPIKES))
         return _sliding_wait_s(state, hourly.remaining - kept, now_s)
     left_s = max(left_s, _may_slide_until_s(state) - now_s)
-    free -= state.strangers_per_s * left_s + _kept_to_the_end(state, told=told)
+    free -= state.strangers_per_s * left_s + _kept_to_the_end(state, left_s, told=told)
     if free < 1:
         return left_s if state.strangers_per_s == 0 else min(left_s, LOOK_S)
     # Kept now: limit * KEPT_OF_HOUR * left_s / length_s. Wait until that has shrunk below what is free.
@@ -345,10 +344,13 @@ def _may_slide_until_s(state: State) -> float:
     return state.sent[0].first_s + hourly.length_s if hourly.kind != FIXED and state.sent else 0.0
 
 
-def _kept_to_the_end(state: State, *, told: bool) -> float:
-    """Where nobody told the limit and nobody else spends calls, so few that a count that is wrong comes to light."""
+def _kept_to_the_end(state: State, left_s: float, *, told: bool) -> float:
+    """For people till the end is near, when a count that is wrong comes to light.
+
+    Where nobody told the limit and nobody else spends calls, so few that it does before.
+    """
     hourly = state.hourly
-    kept = hourly.limit * KEPT_TO_THE_END
+    kept = hourly.limit * KEPT_TO_THE_END * min(1.0, left_s / (hourly.length_s * TO_THE_END))
     return kept if told or hourly.told or state.strangers_burst else min(kept, state.spike.limit / 4)
 
 

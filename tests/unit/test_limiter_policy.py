@@ -149,9 +149,9 @@ def test_the_hour_near_its_end_is_known_by_its_limit(budget: Budget) -> None:
 
 
 def test_a_part_of_the_hour_is_kept_and_shrinks(budget: Budget) -> None:
-    budget.call(0.0, told(1000, 99, 3599, 0.0))
+    budget.call(0.0, told(1000, 107, 3599, 0.0))
     assert budget.wait_s(INTERACTIVE, 0.0) == 0
-    assert budget.wait_s(REFRESH, 0.0) > 300  # a tenth of the hour, and the last ten calls
+    assert budget.wait_s(REFRESH, 0.0) > 300  # a tenth of the hour, and 18 calls till the end is near
     assert budget.wait_s(REFRESH, 600.0) == 0
     other = Budget()
     other.call(700.0, told(1000, 11, 2899, 700.0))
