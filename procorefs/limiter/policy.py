@@ -240,6 +240,8 @@ def _kept_of_spike(state: State, person: bool, limit: int, now_s: float) -> int:
     Where the hour is what runs out, hurrying gains nothing: then there is room for several calls of a person at once.
     """
     spike = state.spike
+    if not spike.told:
+        return 0 if person else min(KEPT_OF_SPIKE, limit - 1)
     told_s = max(spike.told_at_s, now_s - 2 * spike.length_s)
     kept = strangers_since(state, told_s, spike.length_s, now_s)
     if state.strangers_seen_s < LONG_LOOKED_S:

@@ -261,6 +261,15 @@ def test_a_spike_limit_that_is_never_reported_does_not_slow_down(budget: Budget)
         budget.call(0.0, told(100_000, 99_999 - number, 3600, 0.0))
 
 
+def test_nor_does_it_when_many_calls_are_under_way_as_time_goes_by(budget: Budget) -> None:
+    for number in range(2000):
+        now_s = number * 0.01
+        assert budget.wait_s(REFRESH, now_s) == 0, number
+        budget.take(REFRESH, now_s)
+        if number >= 2:
+            budget.answer(now_s, told(10_000_000, 10_000_000, 3600, now_s))
+
+
 def test_a_larger_hour_than_the_published_one_is_found_out(budget: Budget) -> None:
     """Only the spike window is told: the hour has more calls than we count."""
     budget.state.hourly.remaining = 5
