@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.sandbox", "tests.mounting", "tests.writing"]
@@ -11,8 +10,3 @@ pytest_plugins = ["tests.sandbox", "tests.mounting", "tests.writing"]
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "trio"

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -66,6 +67,15 @@ def desk(tmp_path: Path, sandbox: SandboxHandle) -> Iterator[Desk]:
     yield Desk(tmp_path, sandbox)
     for file in tmp_path.rglob("procorefs/**/*"):
         assert file.stat().st_mode & 0o077 == 0, f"{file} is open to others"
+
+
+@pytest.fixture
+def free_tcp_port() -> int:
+    """A port of the loopback address on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def fine(done: ENDED) -> str:

@@ -21,18 +21,6 @@ from procorefs.kernel.interrupts import (
 )
 
 
-@pytest.fixture
-def autojump_clock() -> MockClock:
-    return MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
-    if "autojump_clock" not in request.fixturenames:
-        return "trio", {}
-    return "trio", {"clock": request.getfixturevalue("autojump_clock")}
-
-
 def status(thread: int = 0, process: int = 0, blocked: int = 0) -> bytes:
     return (
         f"Name:\tcat\nPid:\t17\nSigQ:\t1/31000\nSigPnd:\t{thread:016x}\nShdPnd:\t{process:016x}\n"

@@ -42,16 +42,6 @@ DOWN = Unreachable("Could not check it out: no route")
 
 
 @pytest.fixture
-def autojump_clock() -> MockClock:
-    return MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
-def anyio_backend(autojump_clock: MockClock) -> tuple[str, dict[str, object]]:
-    return "trio", {"clock": autojump_clock}
-
-
-@pytest.fixture
 def project() -> Project:
     return Project()
 
@@ -79,7 +69,9 @@ class Waiter:
             self.got_at_s = trio.current_time()
 
 
-async def test_a_lock_is_one_check_out_and_one_check_in(project: Project, mount: Mount) -> None:
+async def test_a_lock_is_one_check_out_and_one_check_in(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     journal = Journal()
     async with locking(mount, journal) as locks:
         await lock(locks, A)
@@ -97,7 +89,7 @@ async def test_a_lock_is_one_check_out_and_one_check_in(project: Project, mount:
         assert journal.kept == {}
 
 
-async def test_a_shared_lock_costs_a_look(project: Project, mount: Mount) -> None:
+async def test_a_shared_lock_costs_a_look(project: Project, mount: Mount, autojump_clock: MockClock) -> None:
     async with locking(mount) as locks:
         await lock(locks, A, SHARED)
         await lock(locks, B, SHARED)
@@ -111,7 +103,9 @@ async def test_a_shared_lock_costs_a_look(project: Project, mount: Mount) -> Non
         assert (project.sent, project.looks) == ([], 2)
 
 
-async def test_of_what_we_have_checked_out_nobody_is_asked(project: Project, mount: Mount) -> None:
+async def test_of_what_we_have_checked_out_nobody_is_asked(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         await trio.sleep(60)
@@ -119,7 +113,9 @@ async def test_of_what_we_have_checked_out_nobody_is_asked(project: Project, mou
         assert project.looks == 1
 
 
-async def test_without_a_network_readers_go_by_what_is_known(project: Project, mount: Mount) -> None:
+async def test_without_a_network_readers_go_by_what_is_known(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         mount.look_error = DOWN
         await lock(locks, A, SHARED)
@@ -130,7 +126,9 @@ async def test_without_a_network_readers_go_by_what_is_known(project: Project, m
             await lock(locks, A, SHARED)
 
 
-async def test_between_processes_of_the_mount_it_is_handed_over(project: Project, mount: Mount) -> None:
+async def test_between_processes_of_the_mount_it_is_handed_over(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks, trio.open_nursery() as nursery:
         await lock(locks, A)
         waiter = Waiter(locks, nursery, B)
@@ -146,7 +144,7 @@ async def test_between_processes_of_the_mount_it_is_handed_over(project: Project
         await ends(lambda: len(project.sent) == 2)
 
 
-async def test_ten_locks_in_a_row_are_one(project: Project, mount: Mount) -> None:
+async def test_ten_locks_in_a_row_are_one(project: Project, mount: Mount, autojump_clock: MockClock) -> None:
     async with locking(mount) as locks:
         for _ in range(10):
             await lock(locks, A)
@@ -155,7 +153,9 @@ async def test_ten_locks_in_a_row_are_one(project: Project, mount: Mount) -> Non
     assert [until_s is None for _, until_s in project.sent] == [False, True]
 
 
-async def test_it_is_renewed_while_it_is_held(project: Project, mount: Mount) -> None:
+async def test_it_is_renewed_while_it_is_held(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         await trio.sleep(LASTS_S - RENEWED_BEFORE_S + 1)
@@ -167,7 +167,7 @@ async def test_it_is_renewed_while_it_is_held(project: Project, mount: Mount) ->
         await ends(lambda: project.holder(DOCUMENT) is None)
 
 
-async def test_during_a_renewal_it_is_ours(project: Project, mount: Mount) -> None:
+async def test_during_a_renewal_it_is_ours(project: Project, mount: Mount, autojump_clock: MockClock) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.call_s = 100
@@ -178,7 +178,9 @@ async def test_during_a_renewal_it_is_ours(project: Project, mount: Mount) -> No
         mount.call_s = 0.1
 
 
-async def test_what_another_user_has_is_refused_without_a_patch(project: Project, mount: Mount) -> None:
+async def test_what_another_user_has_is_refused_without_a_patch(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     project.other_checks_out(600)
     async with locking(mount) as locks:
         for mode in (EXCLUSIVE, SHARED):
@@ -194,7 +196,9 @@ async def test_what_another_user_has_is_refused_without_a_patch(project: Project
     assert project.looks <= 8
 
 
-async def test_a_409_says_it_when_the_look_did_not(project: Project, mount: Mount) -> None:
+async def test_a_409_says_it_when_the_look_did_not(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks, trio.open_nursery() as nursery:
         mount.call_s = 5
         waiter = Waiter(locks, nursery, A)
@@ -208,7 +212,9 @@ async def test_a_409_says_it_when_the_look_did_not(project: Project, mount: Moun
         assert project.holder(DOCUMENT) == Holder(ME, NAMES[ME], project.sent[0][1])
 
 
-async def test_a_waiter_looks_every_15_s_and_at_the_end(project: Project, mount: Mount) -> None:
+async def test_a_waiter_looks_every_15_s_and_at_the_end(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     project.other_checks_out(50)
     async with locking(mount) as locks, trio.open_nursery() as nursery:
         waiter = Waiter(locks, nursery, A)
@@ -219,7 +225,9 @@ async def test_a_waiter_looks_every_15_s_and_at_the_end(project: Project, mount:
         assert len(project.sent) == 1
 
 
-async def test_a_reader_waits_too_and_changes_nothing(project: Project, mount: Mount) -> None:
+async def test_a_reader_waits_too_and_changes_nothing(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     project.other_checks_out(20)
     mount.learn(DOCUMENT)
     async with locking(mount) as locks, trio.open_nursery() as nursery:
@@ -230,7 +238,9 @@ async def test_a_reader_waits_too_and_changes_nothing(project: Project, mount: M
     assert project.looks <= 4
 
 
-async def test_an_early_check_in_of_the_other_is_seen(project: Project, mount: Mount) -> None:
+async def test_an_early_check_in_of_the_other_is_seen(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     project.other_checks_out(900)
     async with locking(mount) as locks, trio.open_nursery() as nursery:
         waiter = Waiter(locks, nursery, A)
@@ -242,7 +252,7 @@ async def test_an_early_check_in_of_the_other_is_seen(project: Project, mount: M
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 16.0])
 @pytest.mark.parametrize("other_has_it", [False, True])
 async def test_a_cancelled_waiter_leaves_nothing(
-    project: Project, mount: Mount, after_s: float, other_has_it: bool
+    project: Project, mount: Mount, after_s: float, other_has_it: bool, autojump_clock: MockClock
 ) -> None:
     if other_has_it:
         project.other_checks_out(3600)
@@ -263,7 +273,9 @@ async def test_a_cancelled_waiter_leaves_nothing(
             await lock(locks, B)
 
 
-async def test_another_host_of_our_own_user_counts_as_somebody_else(project: Project, mount: Mount) -> None:
+async def test_another_host_of_our_own_user_counts_as_somebody_else(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     until_s = int(wall_s()) + 100
     project.holders[DOCUMENT] = Holder(ME, NAMES[ME], until_s)
     async with locking(mount) as locks:
@@ -274,7 +286,9 @@ async def test_another_host_of_our_own_user_counts_as_somebody_else(project: Pro
     assert project.holders[DOCUMENT].until_s == until_s
 
 
-async def test_errors_reach_the_caller_and_leave_no_lock(project: Project, mount: Mount) -> None:
+async def test_errors_reach_the_caller_and_leave_no_lock(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     mount.before = Forbidden("Could not check it out: no permission", status=403)
     async with locking(mount) as locks:
         for wait in (True, False):
@@ -290,7 +304,9 @@ async def test_errors_reach_the_caller_and_leave_no_lock(project: Project, mount
     assert project.sent == []
 
 
-async def test_a_check_out_whose_answer_was_lost_is_taken_back(project: Project, mount: Mount) -> None:
+async def test_a_check_out_whose_answer_was_lost_is_taken_back(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     mount.after = LOST
     journal = Journal()
     async with locking(mount, journal) as locks:
@@ -303,7 +319,9 @@ async def test_a_check_out_whose_answer_was_lost_is_taken_back(project: Project,
         await ends(lambda: not journal.kept)
 
 
-async def test_in_doubt_nothing_of_another_is_taken_back(project: Project, mount: Mount) -> None:
+async def test_in_doubt_nothing_of_another_is_taken_back(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     """The check-out never arrived, and another user made one: an administrator's check-in would end it."""
     mount.before = LOST
     async with locking(mount) as locks:
@@ -317,7 +335,9 @@ async def test_in_doubt_nothing_of_another_is_taken_back(project: Project, mount
             await lock(locks, A)
 
 
-async def test_in_doubt_what_nobody_has_is_not_taken_back(project: Project, mount: Mount) -> None:
+async def test_in_doubt_what_nobody_has_is_not_taken_back(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     mount.before = LOST
     journal = Journal()
     async with locking(mount, journal) as locks:
@@ -328,7 +348,9 @@ async def test_in_doubt_what_nobody_has_is_not_taken_back(project: Project, moun
     assert project.sent == []
 
 
-async def test_unlocking_succeeds_without_a_network_and_is_sent_later(project: Project, mount: Mount) -> None:
+async def test_unlocking_succeeds_without_a_network_and_is_sent_later(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.before = DOWN
@@ -341,7 +363,7 @@ async def test_unlocking_succeeds_without_a_network_and_is_sent_later(project: P
 
 
 async def test_what_could_not_be_checked_in_before_its_end_is_left_alone(
-    project: Project, mount: Mount
+    project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
     journal = Journal()
     async with locking(mount, journal) as locks:
@@ -356,7 +378,9 @@ async def test_what_could_not_be_checked_in_before_its_end_is_left_alone(
         assert len(project.sent) == 1
 
 
-async def test_a_renewal_that_fails_for_a_while_keeps_the_lock(project: Project, mount: Mount) -> None:
+async def test_a_renewal_that_fails_for_a_while_keeps_the_lock(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.before = DOWN
@@ -369,7 +393,9 @@ async def test_a_renewal_that_fails_for_a_while_keeps_the_lock(project: Project,
         assert project.holder(DOCUMENT) is not None
 
 
-async def test_a_lock_that_was_lost_is_taken_again_when_it_is_free(project: Project, mount: Mount) -> None:
+async def test_a_lock_that_was_lost_is_taken_again_when_it_is_free(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     """An administrator checked it in, and somebody else took it."""
     async with locking(mount) as locks:
         await lock(locks, A)
@@ -381,7 +407,9 @@ async def test_a_lock_that_was_lost_is_taken_again_when_it_is_free(project: Proj
         assert locks.held_by_other(FILE) is None
 
 
-async def test_a_file_without_a_document_is_locked_here(project: Project, mount: Mount) -> None:
+async def test_a_file_without_a_document_is_locked_here(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await locks.lock(LOCAL, A, EXCLUSIVE, wait=False)
         with pytest.raises(WouldBlock):
@@ -396,7 +424,9 @@ async def test_a_file_without_a_document_is_locked_here(project: Project, mount:
         await ends(lambda: project.holder(DOCUMENT) is None)
 
 
-async def test_a_lock_outlives_that_another_file_is_renamed_over_it(project: Project, mount: Mount) -> None:
+async def test_a_lock_outlives_that_another_file_is_renamed_over_it(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     """The file that came instead is the document from then on; the old one's holder still has it."""
     async with locking(mount) as locks:
         await lock(locks, A)
@@ -416,7 +446,7 @@ async def test_a_lock_outlives_that_another_file_is_renamed_over_it(project: Pro
 
 
 async def test_a_wish_that_moves_to_the_file_that_came_instead_sends_nothing(
-    project: Project, mount: Mount
+    project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
     async with locking(mount) as locks:
         locks.check_outs.hold(FILE, "office")
@@ -430,7 +460,9 @@ async def test_a_wish_that_moves_to_the_file_that_came_instead_sends_nothing(
         await ends(lambda: project.holder(DOCUMENT) is None)
 
 
-async def test_a_check_in_waits_for_the_bytes_written_under_the_lock(project: Project, mount: Mount) -> None:
+async def test_a_check_in_waits_for_the_bytes_written_under_the_lock(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.unsent.add(FILE)
@@ -442,7 +474,9 @@ async def test_a_check_in_waits_for_the_bytes_written_under_the_lock(project: Pr
         assert await ends(lambda: project.holder(DOCUMENT) is None) < 1
 
 
-async def test_bytes_that_never_go_do_not_keep_it(project: Project, mount: Mount) -> None:
+async def test_bytes_that_never_go_do_not_keep_it(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.unsent.add(FILE)
@@ -453,7 +487,7 @@ async def test_bytes_that_never_go_do_not_keep_it(project: Project, mount: Mount
 
 
 async def test_down_to_shared_checks_in_and_up_to_exclusive_checks_out(
-    project: Project, mount: Mount
+    project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
     async with locking(mount) as locks:
         await lock(locks, A, SHARED)
@@ -469,7 +503,7 @@ async def test_down_to_shared_checks_in_and_up_to_exclusive_checks_out(
         assert len(project.sent) == 3
 
 
-async def test_ending_checks_in_at_once(project: Project, mount: Mount) -> None:
+async def test_ending_checks_in_at_once(project: Project, mount: Mount, autojump_clock: MockClock) -> None:
     journal = Journal()
     async with locking(mount, journal) as locks:
         await lock(locks, A)
@@ -477,7 +511,9 @@ async def test_ending_checks_in_at_once(project: Project, mount: Mount) -> None:
     assert journal.kept == {}
 
 
-async def test_ending_in_the_middle_of_a_check_out_takes_it_back(project: Project, mount: Mount) -> None:
+async def test_ending_in_the_middle_of_a_check_out_takes_it_back(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     journal = Journal()
     async with locking(mount, journal) as locks, trio.open_nursery() as nursery:
         Waiter(locks, nursery, A)
@@ -495,7 +531,9 @@ async def killed(mount: Mount, journal: Journal) -> None:
     mount.before = mount.look_error = None
 
 
-async def test_the_next_daemon_takes_a_check_out_up_again(project: Project, mount: Mount) -> None:
+async def test_the_next_daemon_takes_a_check_out_up_again(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     journal = Journal()
     await killed(mount, journal)
     assert project.holder(DOCUMENT) is not None
@@ -507,7 +545,9 @@ async def test_the_next_daemon_takes_a_check_out_up_again(project: Project, moun
         await ends(lambda: project.holder(DOCUMENT) is None)
 
 
-async def test_the_next_daemon_takes_back_what_nobody_wants(project: Project, mount: Mount) -> None:
+async def test_the_next_daemon_takes_back_what_nobody_wants(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     journal = Journal()
     await killed(mount, journal)
     async with locking(mount, journal):
@@ -515,7 +555,9 @@ async def test_the_next_daemon_takes_back_what_nobody_wants(project: Project, mo
         await ends(lambda: not journal.kept)
 
 
-async def test_the_next_daemon_leaves_alone_what_another_host_took(project: Project, mount: Mount) -> None:
+async def test_the_next_daemon_leaves_alone_what_another_host_took(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     journal = Journal()
     await killed(mount, journal)
     until_s = int(wall_s()) + 1234
@@ -528,7 +570,9 @@ async def test_the_next_daemon_leaves_alone_what_another_host_took(project: Proj
     assert project.holders[DOCUMENT].until_s == until_s
 
 
-async def test_a_mount_that_changes_nothing_looks_only(project: Project, mount: Mount) -> None:
+async def test_a_mount_that_changes_nothing_looks_only(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     async with trio.open_nursery() as nursery:
         check_outs = CheckOuts(ME, mount, None, Journal(), wall_s=wall_s)
         await nursery.start(check_outs.run)
@@ -543,7 +587,9 @@ async def test_a_mount_that_changes_nothing_looks_only(project: Project, mount: 
         nursery.cancel_scope.cancel()
 
 
-async def test_two_mounts_of_two_users_exclude_each_other(project: Project, mount: Mount) -> None:
+async def test_two_mounts_of_two_users_exclude_each_other(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
     theirs = Mount(project, OTHER)
     async with locking(mount) as ours, locking(theirs) as others, trio.open_nursery() as nursery:
         await lock(ours, A)

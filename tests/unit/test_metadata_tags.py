@@ -15,12 +15,6 @@ from procorefs.procore.models import DocumentId, Tag, TagId
 AGE_S = 300.0
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that jumps to the next moment at which something is due."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
 class Project:
     """Procore's side."""
 
@@ -81,7 +75,7 @@ async def names(tags: Tags, document: int) -> list[str]:
     return sorted(tag.name for tag in await tags.of(DocumentId(document)))
 
 
-async def test_a_project_without_tags_costs_one_call() -> None:
+async def test_a_project_without_tags_costs_one_call(autojump_clock: MockClock) -> None:
     project = Project(0)
     async with asking(project) as tags:
         for document in range(2000):
@@ -89,7 +83,7 @@ async def test_a_project_without_tags_costs_one_call() -> None:
     assert project.calls == {"project": 1}
 
 
-async def test_one_document_costs_two_calls_at_most() -> None:
+async def test_one_document_costs_two_calls_at_most(autojump_clock: MockClock) -> None:
     project = Project(30, {7: {5}})
     async with asking(project) as tags:
         assert await names(tags, 5) == ["tag 7"]
@@ -98,7 +92,9 @@ async def test_one_document_costs_two_calls_at_most() -> None:
 
 
 @pytest.mark.parametrize("tag_count", [1, 2, 12, 100])
-async def test_many_documents_cost_no_more_than_twice_the_tags(tag_count: int) -> None:
+async def test_many_documents_cost_no_more_than_twice_the_tags(
+    tag_count: int, autojump_clock: MockClock
+) -> None:
     bearers = {number: {number, 500 + number} for number in range(1, tag_count + 1)}
     project = Project(tag_count, bearers)
     async with asking(project) as tags:
@@ -108,7 +104,7 @@ async def test_many_documents_cost_no_more_than_twice_the_tags(tag_count: int) -
     assert project.calls.total() <= 2 * tag_count + 1
 
 
-async def test_many_who_ask_at_once_share_the_calls() -> None:
+async def test_many_who_ask_at_once_share_the_calls(autojump_clock: MockClock) -> None:
     project = Project(5, {1: {3}})
     project.call_s = 0.1
     async with asking(project) as tags, trio.open_nursery() as nursery:
@@ -117,7 +113,7 @@ async def test_many_who_ask_at_once_share_the_calls() -> None:
     assert project.calls.total() <= 11
 
 
-async def test_answers_age() -> None:
+async def test_answers_age(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     async with asking(project) as tags:
         assert await names(tags, 5) == ["tag 1"]
@@ -127,7 +123,9 @@ async def test_answers_age() -> None:
         assert await names(tags, 5) == ["tag 1", "tag 2"]
 
 
-async def test_answers_that_take_longer_than_they_are_believed_are_answers_all_the_same() -> None:
+async def test_answers_that_take_longer_than_they_are_believed_are_answers_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
     project = Project(3, {1: {5}})
     project.call_s = 10.0
     async with asking(project, age_s=1.0) as tags:
@@ -136,7 +134,9 @@ async def test_answers_that_take_longer_than_they_are_believed_are_answers_all_t
 
 
 @pytest.mark.parametrize("tag_count", [0, 1, 3])
-async def test_a_document_of_which_a_look_tells_is_asked_about_anew(tag_count: int) -> None:
+async def test_a_document_of_which_a_look_tells_is_asked_about_anew(
+    tag_count: int, autojump_clock: MockClock
+) -> None:
     project = Project(tag_count)
     async with asking(project) as tags:
         for document in range(10):
@@ -150,7 +150,7 @@ async def test_a_document_of_which_a_look_tells_is_asked_about_anew(tag_count: i
         assert project.calls.total() - before <= 1 + tag_count + 1
 
 
-async def test_what_we_changed_is_known_without_asking() -> None:
+async def test_what_we_changed_is_known_without_asking(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     async with asking(project) as tags:
         await tags.make(DocumentId(5), ["tag 2", "own"])
@@ -163,7 +163,7 @@ async def test_what_we_changed_is_known_without_asking() -> None:
         assert project.calls.total() == 6
 
 
-async def test_an_answer_asked_for_before_our_change_does_not_undo_it() -> None:
+async def test_an_answer_asked_for_before_our_change_does_not_undo_it(autojump_clock: MockClock) -> None:
     project = Project(9, {1: {5}})
     project.call_s = 1.0
     async with asking(project) as tags, trio.open_nursery() as nursery:
@@ -175,7 +175,7 @@ async def test_an_answer_asked_for_before_our_change_does_not_undo_it() -> None:
         assert await names(tags, 5) == []
 
 
-async def test_a_tag_that_somebody_else_took_off() -> None:
+async def test_a_tag_that_somebody_else_took_off(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     async with asking(project) as tags:
         assert await names(tags, 5) == ["tag 1"]
@@ -184,7 +184,7 @@ async def test_a_tag_that_somebody_else_took_off() -> None:
         assert await names(tags, 5) == []
 
 
-async def test_tags_that_are_not_to_be_had_are_none() -> None:
+async def test_tags_that_are_not_to_be_had_are_none(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     project.fails = Forbidden("no permission")
     async with asking(project) as tags:
@@ -193,7 +193,7 @@ async def test_tags_that_are_not_to_be_had_are_none() -> None:
     assert project.calls.total() == 1
 
 
-async def test_without_procore_the_last_known_are_served() -> None:
+async def test_without_procore_the_last_known_are_served(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     async with asking(project) as tags:
         assert await names(tags, 5) == ["tag 1"]
@@ -204,7 +204,7 @@ async def test_without_procore_the_last_known_are_served() -> None:
             await names(tags, 6)
 
 
-async def test_a_closed_budget_makes_nobody_wait_who_can_be_answered() -> None:
+async def test_a_closed_budget_makes_nobody_wait_who_can_be_answered(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     closed = False
     async with trio.open_nursery() as nursery:
@@ -218,7 +218,7 @@ async def test_a_closed_budget_makes_nobody_wait_who_can_be_answered() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_somebody_who_can_not_wait_has_them_asked_for() -> None:
+async def test_somebody_who_can_not_wait_has_them_asked_for(autojump_clock: MockClock) -> None:
     project = Project(3, {1: {5}})
     async with asking(project) as tags:
         assert tags.known(DocumentId(5)) is None

@@ -25,19 +25,15 @@ HOUR_S = 3600.0
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that jumps to the next moment at which something is due."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
-@pytest.fixture
 async def nursery() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as opened:
         yield opened
         opened.cancel_scope.cancel()
 
 
-async def test_who_asks_while_work_runs_waits_for_it(nursery: trio.Nursery) -> None:
+async def test_who_asks_while_work_runs_waits_for_it(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     shared, begun, go = SharedWork(), 0, trio.Event()
 
     async def work() -> None:
@@ -59,7 +55,7 @@ async def test_who_asks_while_work_runs_waits_for_it(nursery: trio.Nursery) -> N
     assert begun == 2
 
 
-async def test_failing_work_fails_all_who_wait(nursery: trio.Nursery) -> None:
+async def test_failing_work_fails_all_who_wait(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     shared, go = SharedWork(), trio.Event()
     failures = []
 
@@ -89,7 +85,7 @@ def test_a_walker_soon_waits_for_the_pages() -> None:
 
 
 async def test_listing_anew_waits_longer_each_time_it_is_futile(
-    tmp_path: Path,
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     store = TreeStore(tmp_path / "tree")
 
@@ -147,7 +143,9 @@ TOTALS = {
 
 
 @pytest.mark.parametrize("total", TOTALS.values(), ids=TOTALS.keys())
-async def test_totals_that_never_fit_cost_few_listings(total: object, tmp_path: Path) -> None:
+async def test_totals_that_never_fit_cost_few_listings(
+    total: object, tmp_path: Path, autojump_clock: MockClock
+) -> None:
     project = Project(Habits(total=total, per_page_cap=10))  # type: ignore[arg-type]
     for number in range(300):
         project.now_s += 10
@@ -170,7 +168,7 @@ async def test_totals_that_never_fit_cost_few_listings(total: object, tmp_path: 
 
 
 async def test_a_restored_folder_is_asked_for_when_it_is_opened(
-    tmp_path: Path,
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     project = Project(Habits(deleted_listed=True, per_page_cap=100))
     top = project.create(Kind.FOLDER, ROOT_ID, "top")
@@ -196,7 +194,7 @@ async def test_a_restored_folder_is_asked_for_when_it_is_opened(
 
 
 async def test_nothing_is_asked_while_nobody_uses_the_mount(
-    tmp_path: Path,
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     project = Project(Habits())
     async with follower_of(project, tmp_path / "tree") as follower:

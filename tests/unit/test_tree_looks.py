@@ -24,12 +24,6 @@ BIN = 1
 """The call for the recycle bin: as long as nothing was deleted, nobody knows whether the total would tell."""
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that jumps to the next moment at which something is due."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
-
-
 class Room:
     """A project of many files of one second, listed in that second or later."""
 
@@ -74,7 +68,7 @@ def tells_time(request: pytest.FixtureRequest) -> bool:
 
 @pytest.mark.parametrize("ties_upwards", [True, False])
 async def test_a_rename_in_the_second_of_many_others_shows(
-    tmp_path: Path, ties_upwards: bool, tells_time: bool
+    tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
     room = Room(
         tmp_path / "tree", Habits(per_page_cap=2000, ties_upwards=ties_upwards, tells_time=tells_time)
@@ -88,7 +82,7 @@ async def test_a_rename_in_the_second_of_many_others_shows(
 
 @pytest.mark.parametrize("ties_upwards", [True, False])
 async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_look(
-    tmp_path: Path, ties_upwards: bool, tells_time: bool
+    tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
     room = Room(tmp_path / "tree", Habits(per_page_cap=100, ties_upwards=ties_upwards, tells_time=tells_time))
     await room.list()
@@ -109,7 +103,9 @@ async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_look(
         assert await room.look(priority) == 1 + BIN  # nothing can appear among them any more
 
 
-async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(tmp_path: Path, tells_time: bool) -> None:
+async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(
+    tmp_path: Path, tells_time: bool, autojump_clock: MockClock
+) -> None:
     room = Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time))
     old = room.project.create(Kind.FOLDER, ROOT_ID, "old")
     await room.list()
@@ -124,7 +120,9 @@ async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(tmp_path: Pat
         assert known.node.listed is listed
 
 
-async def test_many_that_were_old_when_they_were_listed_are_not_read_again(tmp_path: Path) -> None:
+async def test_many_that_were_old_when_they_were_listed_are_not_read_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     room = Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True))
     room.project.now_s += plan.OVERLAP_S + 1
     await room.list()
