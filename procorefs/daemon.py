@@ -34,6 +34,7 @@ from procorefs.procore.models import UserId
 from procorefs.procore.settings import ApiSettings
 from procorefs.report import Reporter
 from procorefs.status import MountStatus
+from procorefs.storage import clocks
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
 from procorefs.tree.store import TreeStore
 
@@ -58,8 +59,9 @@ def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None]) -> None:
 
     Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
     """
+    clocks.begin_run()
     try:
-        trio.run(_Daemon(mount, ready).run)
+        trio.run(_Daemon(mount, ready).run, clock=clocks.BootClock())
     except* (ProcoreError, MountRefused, OSError, sqlite3.Error) as group:
         raise MountFailed(_sentence(group)) from group
     except* Failure as group:

@@ -1,6 +1,5 @@
 """How people see the status of mounts."""
 
-import time
 from collections.abc import Iterator
 from datetime import date, datetime
 
@@ -10,6 +9,7 @@ from rich.text import Text
 from procorefs.cli.wording import clause, counted, printable
 from procorefs.config.units import show_duration, show_size
 from procorefs.status import LimiterStatus, MountStatus, Named, OutboxItem, Trouble, WindowStatus
+from procorefs.storage import clocks
 
 _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
@@ -95,7 +95,7 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
     if box.pending or box.uploading:
         said.append(f"{show_size(box.bytes_pending)} to send")
     if box.eta_seconds is not None:
-        at = _clock(time.time() + box.eta_seconds)
+        at = _clock(clocks.wall_s() + box.eta_seconds)
         said.append(f"empty in {show_duration(box.eta_seconds)}, at {at}")
     yield "outbox", ", ".join(said) or "empty: all is in Procore"
     yield from _stuck("failed", box.failures, box.failed)

@@ -1,9 +1,10 @@
 """What programs were refused lately, with the reasons, for `status` and for people who see only an errno."""
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from procorefs.storage import clocks
 
 KEPT = 20
 
@@ -34,7 +35,7 @@ class Refusals:
             if (known.path, known.reason) == (path, reason):
                 self._kept.remove(known)
                 break
-        self._kept.appendleft(Refused(path, reason, time.time()))
+        self._kept.appendleft(Refused(path, reason, clocks.wall_s()))
 
     def __iter__(self) -> Iterator[Refused]:
         return iter(self._kept)

@@ -50,6 +50,9 @@ class Limiter(Protocol):
     def observe(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from the answer to a call that was taken; once for each. Status 0: no answer came."""
 
+    def server_unix_s(self) -> float:
+        """Procore's Unix time now, as its answers tell it; ours before the first one."""
+
     def would_wait(self, priority: Priority) -> bool:
         """Would `acquire` have to wait now?"""
 

@@ -7,7 +7,6 @@ observe ─▶ a report ─▶ the store at once, or before the next question, o
 import math
 import random
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from procorefs.limiter.policy import STARVED_S, settle, wait_s
 from procorefs.limiter.process import own_name
 from procorefs.limiter.state import State, Window, decode, encode
 from procorefs.limiter.store import MemoryStore, Store, StoreAway
+from procorefs.storage import clocks
 
 RETRY_S = 0.05  # after which reports are brought to a store that was busy
 ORDER_LOOK_S = 5.0  # how often those behind look whether they have waited long enough to ask all the same
@@ -58,7 +58,7 @@ class Gate:
         self,
         store: Store,
         *,
-        unix_time_s: Callable[[], float] = time.time,
+        unix_time_s: Callable[[], float] = clocks.wall_s,
         jitter: Callable[[], float] = random.random,
         owner: str | None = None,
     ) -> None:
@@ -108,6 +108,11 @@ class Gate:
         if not self._report_now():
             self._unreported.set()
         self._wake_first()
+
+    def server_unix_s(self) -> float:
+        """Procore's Unix time now, as far as its answers have told it; else ours."""
+        now_s = trio.current_time()
+        return self._server_clock.unix_s(None, now_s, now_s, self._unix_time_s())
 
     def would_wait(self, priority: Priority) -> bool:
         """Would `acquire` have to wait now?"""
@@ -234,7 +239,7 @@ class LocalLimiter(Gate):
     """A budget known to this process alone."""
 
     def __init__(
-        self, *, unix_time_s: Callable[[], float] = time.time, jitter: Callable[[], float] = random.random
+        self, *, unix_time_s: Callable[[], float] = clocks.wall_s, jitter: Callable[[], float] = random.random
     ) -> None:
         super().__init__(MemoryStore(), unix_time_s=unix_time_s, jitter=jitter)
 

@@ -12,7 +12,6 @@ import logging
 import os
 import socket
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from procorefs.limiter.policy import bury_owner
 from procorefs.limiter.process import started
 from procorefs.limiter.state import State, decode, encode, fresh
 from procorefs.limiter.store import Step, StoreAway, T
+from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class FileStore:
             raise StoreAway(str(error)) from error
         try:
             number, state = self._read()
-            now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+            now_s = clocks.boot_s()
             self._reap(state, now_s)
             result = step(state, now_s)
             self._write(number + 1, encode(state))
@@ -82,7 +82,7 @@ class FileStore:
 
     def peek(self) -> tuple[State, float]:
         # without the lock: a place that is being written is not taken, the other one is a moment older
-        return self._read()[1], time.clock_gettime(time.CLOCK_BOOTTIME)
+        return self._read()[1], clocks.boot_s()
 
     def is_current(self) -> bool:
         return True
@@ -116,7 +116,7 @@ class FileStore:
         if len(record) > PLACE_BYTES - HEADER.size:
             raise OSError("the record of the call budget has grown too large")
         checksum = zlib.crc32(record, number & 0xFFFFFFFF)
-        head = HEADER.pack(MAGIC, number, time.time(), self._boot, len(record), checksum)
+        head = HEADER.pack(MAGIC, number, clocks.wall_s(), self._boot, len(record), checksum)
         os.pwrite(self._file, head + record, (number % 2) * PLACE_BYTES)
 
     def _reap(self, state: State, now_s: float) -> None:
@@ -133,9 +133,9 @@ class FileStore:
 
 def _after_boot(state: State, unix_s: float) -> None:
     """Carry a record of an earlier boot over: its processes are gone, its windows may still run."""
-    away_s = max(time.time() - unix_s, 0.0)
+    away_s = max(clocks.wall_s() - unix_s, 0.0)
     state.permits, state.waiters = [], []
-    state.shift(time.clock_gettime(time.CLOCK_BOOTTIME) - away_s - state.clock_s)
+    state.shift(clocks.boot_s() - away_s - state.clock_s)
 
 
 def _boot_id() -> bytes:

@@ -19,7 +19,6 @@ way, but not longer than the check-out lasts anyway: whoever locks next is to fi
 
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +29,7 @@ import trio
 from procorefs.locks.project import CheckOutCalls, Documents, HeldByAnother, Holder, LockJournal
 from procorefs.procore.errors import ProcoreError, Unanswered
 from procorefs.procore.models import DocumentId, UserId
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 from procorefs.tree.shared import SharedWork
 
@@ -127,7 +127,7 @@ class CheckOuts:
         calls: CheckOutCalls | None,
         journal: LockJournal,
         *,
-        wall_s: Callable[[], float] = time.time,
+        wall_s: Callable[[], float] = clocks.wall_s,
     ) -> None:
         self._me = me
         self._documents = documents

@@ -58,5 +58,7 @@ def open_locks(
         is_unsent=is_unsent,
     )
     journal = CheckOutJournal.open(state_dir / JOURNAL)
-    check_outs = CheckOuts(me, documents, documents if changes else None, journal)
+    check_outs = CheckOuts(
+        me, documents, documents if changes else None, journal, wall_s=client.limiter.server_unix_s
+    )
     return Locking(journal, check_outs, Locks(check_outs), OfficeLocks(check_outs))

@@ -5,7 +5,6 @@ old; a label that is not in it, which somebody may just have made, is worth a ca
 """
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from procorefs.metadata.fields import labels
 from procorefs.procore.errors import Forbidden, NotFound, ProcoreError
 from procorefs.procore.field_values import ENTRIES, ENTRY
 from procorefs.procore.models import FieldDefinition, FieldId, LovEntry
+from procorefs.storage import clocks
 from procorefs.tree.shared import SharedWork
 from procorefs.tree.store import TreeStore
 
@@ -49,7 +49,7 @@ class FieldBook:
     """Custom fields by label; `run` must run."""
 
     def __init__(
-        self, store: TreeStore, calls: FieldCalls, *, unix_time_s: Callable[[], float] = time.time
+        self, store: TreeStore, calls: FieldCalls, *, unix_time_s: Callable[[], float] = clocks.unix_s
     ) -> None:
         self._store = store
         self._calls = calls

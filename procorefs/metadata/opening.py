@@ -1,6 +1,5 @@
 """Builds the rooms of extended attributes on top of the outbox."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +54,7 @@ def open_attributes(
     state_of: Callable[[Inode], tuple[str, str]],
     written: Callable[[Inode], None],
 ) -> Attributes:
-    facts = Facts(_Documents(client), state_of, unix_time_s=time.time)
+    facts = Facts(_Documents(client), state_of, unix_time_s=client.limiter.server_unix_s)
     return Attributes(view, edits, knowledge.tags, knowledge.book, facts, OtherAttributes(rows, written))
 
 

@@ -6,7 +6,6 @@ A change says what is wanted, never how to get there: ten renames are one, and a
 """
 
 import enum
-import time
 
 import msgspec
 
@@ -14,6 +13,7 @@ from procorefs.content.staging import StagedRecord
 from procorefs.procore.changes import FieldValue
 from procorefs.procore.models import DocumentId, Kind, Version, VersionId
 from procorefs.procore.wire_uploads import SegmentedUpload, WholeUpload
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, Kept
 from procorefs.tree.rows import Known
 
@@ -117,7 +117,7 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
 
     place: Place
     at_s: float
-    """Wall time."""
+    """By clocks.unix_s."""
     size_bytes: int = 0
     sha256: bytes = b""
 
@@ -151,7 +151,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     upload: Upload | None = None
     """GONE: one whose answer was lost, for the version that it may have made was not made by somebody else."""
     created_at_s: float = 0.0
-    """Wall time, as the others: they must outlive the daemon."""
+    """Times of clocks.unix_s, all of them: they must outlive the daemon."""
     touched_at_s: float = 0.0
     """When somebody here last changed anything about it."""
     sequence: int = 0
@@ -223,7 +223,7 @@ class Change(msgspec.Struct, omit_defaults=True):
 
     def touch(self) -> None:
         """Note that somebody changed something: earlier failures no longer count."""
-        self.touched_at_s = time.time()
+        self.touched_at_s = clocks.unix_s()
         if self.stage is Stage.FAILED:
             self.stage = Stage.PENDING
         self.attempts = 0

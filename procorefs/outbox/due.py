@@ -27,7 +27,7 @@ class Facts:
     """What is known when a change is looked at."""
 
     now_s: float
-    """Wall time."""
+    """By clocks.unix_s, as all times of changes."""
     write_back_s: float
     fate: Fate = Fate.SENT
     is_sendable: bool = True
@@ -40,7 +40,7 @@ class Facts:
     """Something is being written in the folder of its old name, or was a moment ago: it may get the name."""
     is_hurried: bool = False
     not_before_s: float = 0.0
-    """Wall time of the next try after a passing failure."""
+    """When the next try after a passing failure is due."""
 
 
 def pause_s(change: Change, facts: Facts) -> float | None:

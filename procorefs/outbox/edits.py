@@ -24,6 +24,7 @@ from procorefs.outbox.naming import Fate
 from procorefs.outbox.wishing import lacking
 from procorefs.outbox.written import Written
 from procorefs.procore.models import Kind
+from procorefs.storage import clocks
 from procorefs.tree.detail import Detail, decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
 
@@ -101,7 +102,7 @@ class Edits(Written):
     def _new(self, inode: Inode, kind: Kind, place: Place, kept: Kept) -> Change:
         now_ns = time.time_ns()
         kept = msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns)
-        now_s = now_ns / 1e9
+        now_s = clocks.unix_s()
         return Change(inode, kind, place, kept=kept, created_at_s=now_s, touched_at_s=now_s)
 
     def unlink(self, folder: Inode, name: bytes) -> Inode:

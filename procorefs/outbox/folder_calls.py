@@ -109,6 +109,6 @@ class FolderCalls(Ways):
             self._edits.note(change)
         if namesake is None:
             raise error
-        if not (may_be_made and is_no_older(namesake.document, change)):
+        if not (may_be_made and is_no_older(namesake.document, self._client.server_s(change.created_at_s))):
             self._namesakes.check_joinable(change, target, namesake, error)
         return namesake.document

@@ -5,12 +5,11 @@ just been removed or renamed away does the same: what copy tools and programs do
 and the document's id, tags, history and permissions stay.
 """
 
-import time
-
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
 from procorefs.outbox.keeper import Keeper
 from procorefs.outbox.wishing import over
 from procorefs.procore.models import Document, DocumentId, Version
+from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Node
 
 
@@ -77,8 +76,8 @@ class Identity(Keeper):
             document=change.document,
             seen=source.version,
             upload=change.used_upload,
-            created_at_s=time.time(),
-            touched_at_s=time.time(),
+            created_at_s=clocks.unix_s(),
+            touched_at_s=clocks.unix_s(),
         )
         self._borrow(change, change.document, source.version)
         with self._store.transaction():
@@ -161,7 +160,7 @@ class Identity(Keeper):
 
     def take_stray(self, document: Document, parent: Inode, *, asked: int) -> None:
         """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
-        now_s = time.time()
+        now_s = clocks.unix_s()
         change = Change(
             self._reserve(),
             document.kind,

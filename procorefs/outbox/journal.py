@@ -23,6 +23,7 @@ from procorefs.outbox.attributed import Attributed
 from procorefs.outbox.change import Change
 from procorefs.outbox.rowlog import SUFFIXES, RowLog, clear
 from procorefs.procore.models import DocumentId
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class Journal:
         rows = dict(self._db.execute("SELECT inode, body FROM change")) | self._appended.rows
         for inode, body in sorted(rows.items()):
             try:
-                found.append(_decode(body))
+                found.append(_past(_decode(body)))
             except msgspec.MsgspecError as error:
                 self.unreadable += 1
                 log.error("The journal's row of inode %d can't be read (%s); it is left alone.", inode, error)
@@ -242,6 +243,16 @@ class Journal:
                     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if spent is not None:
             clear(spent)
+
+
+def _past(change: Change) -> Change:
+    """The same without times in the future: the wall clock was ahead when they were taken."""
+    change.created_at_s = clocks.past_s(change.created_at_s)
+    change.touched_at_s = clocks.past_s(change.touched_at_s)
+    change.failed_at_s = clocks.past_s(change.failed_at_s)
+    if change.asked is not None:
+        change.asked = msgspec.structs.replace(change.asked, at_s=clocks.past_s(change.asked.at_s))
+    return change
 
 
 def open_journal(path: Path) -> Journal:

@@ -4,7 +4,6 @@ Whoever changes a change (identity.py, written.py, edits.py, settling.py) does i
 not written down, and nothing is written down that does not show.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.view import View
+from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
@@ -119,7 +119,7 @@ class Keeper:
         """The change of a node, laid; a new one wants nothing yet."""
         change = self._view.change(node.inode)
         if change is None:
-            now_s = time.time()
+            now_s = clocks.unix_s()
             change = Change(
                 node.inode,
                 node.kind,
@@ -255,7 +255,7 @@ class Keeper:
         if was_trace:
             self._traces.pop(asked.place, None)  # it is given up itself
             return
-        now_s = time.time()
+        now_s = clocks.unix_s()
         trace = Change(
             self._reserve(), change.kind, GONE, asked=asked, created_at_s=now_s, touched_at_s=now_s
         )
@@ -265,7 +265,7 @@ class Keeper:
 
     def will_ask(self, change: Change, place: Place, size_bytes: int = 0, sha256: bytes = b"") -> None:
         """Before the call that makes the change's document: its answer may be lost."""
-        change.asked = Asked(place, time.time(), size_bytes, sha256)
+        change.asked = Asked(place, clocks.unix_s(), size_bytes, sha256)
         self._put(change)
 
     def is_answered(self, place: Place) -> None:

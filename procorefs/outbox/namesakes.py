@@ -19,7 +19,7 @@ from procorefs.tree.rows import Known
 from procorefs.tree.store import TreeStore
 
 CLOCKS_S = 5.0
-"""Procore's clock and ours differ by less, mostly; else a folder of ours is taken for another, and it says so."""
+"""Its answers tell Procore's clock closer than this; else a folder of ours is taken for another, and it says so."""
 
 
 class Likeness(enum.IntEnum):
@@ -113,6 +113,6 @@ def _folded(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def is_no_older(folder: Document, change: Change) -> bool:
-    """Whether a folder may be the one that an earlier call of the change has made."""
-    return (folder.created_at_s or folder.updated_at_s) >= change.created_at_s - CLOCKS_S
+def is_no_older(folder: Document, wanted_at_s: float) -> bool:
+    """Whether a folder may be the one that an earlier call has made, which was wanted then by Procore's clock."""
+    return (folder.created_at_s or folder.updated_at_s) >= wanted_at_s - CLOCKS_S

@@ -170,7 +170,7 @@ def open_writing(
             durability.reached,
         ),
         flights,
-        Strays(store, view, edits, settling, verifier, flights, me, looked_since),
+        Strays(store, view, edits, settling, verifier, flights, me, looked_since, client.server_s),
     )
     outbox = Outbox(
         store=store,

@@ -1,6 +1,5 @@
 """What people and programs want of the outbox: at once, until it is done, once more, or not at all."""
 
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from procorefs.outbox.change import Change, Stage
 from procorefs.outbox.face import Item, is_at_or_below
 from procorefs.outbox.standing import Standing
 from procorefs.outbox.verdicts import Refused
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 
 AT_ONCE = 256
@@ -22,7 +22,7 @@ class Moment(NamedTuple):
     begun: int
     """So many changes had begun to be carried out."""
     at_s: float
-    """Wall time."""
+    """By clocks.unix_s."""
     sequence: int
     """Of the last entry of bytes in the journal."""
 
@@ -56,7 +56,7 @@ class Orders(Standing):
         for inode in self._drafts.written:
             if is_at_or_below(self._view.path(inode), below):
                 self._edits.flushed(inode)
-        asked = Moment(self._begun, time.time(), self._edits.sequence)
+        asked = Moment(self._begun, clocks.unix_s(), self._edits.sequence)
         wanted = []
         for number, (change, item) in enumerate(self._items()):
             if is_at_or_below(item.path, below):

@@ -22,6 +22,7 @@ from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.procore.errors import (
     ProcoreError,
 )
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Outbox(Orders):
         if fate is Fate.HELD and isinstance(place, Place):
             is_sendable = self._naming.is_sendable(place)
         return Facts(
-            now_s=time.time(),
+            now_s=clocks.unix_s(),
             write_back_s=self._write_back_s,
             fate=fate,
             is_sendable=is_sendable,
@@ -153,7 +154,7 @@ class Outbox(Orders):
     def _busy_folders(self) -> Iterator[Inode]:
         """Folders in which a file is open for writing, or waits its time, and those above: they may be temporary."""
         folders = set(filter(None, map(self._folder_of, self._drafts.written)))
-        now_s = time.time()
+        now_s = clocks.unix_s()
         for change in self._view.changes():
             age_s = now_s - change.touched_at_s
             is_waiting = change.has_bytes and change.stage is Stage.PENDING and age_s < BUSY_FOR_S
@@ -322,7 +323,7 @@ class Outbox(Orders):
     def _later(self, change: Change, error: Exception, wait_s: float) -> None:
         change.attempts += 1
         change.error = str(error)
-        self._not_before[change.inode] = time.time() + wait_s
+        self._not_before[change.inode] = clocks.unix_s() + wait_s
         self._outcomes[change.inode] = error
         log.log(
             logging.WARNING if change.attempts == 5 else logging.INFO,

@@ -5,7 +5,6 @@ was not removed here too, or has a newer version, keeps the folder, which shows 
 """
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import trio
@@ -23,6 +22,7 @@ from procorefs.procore.changes import ProjectChanges
 from procorefs.procore.client import Client
 from procorefs.procore.errors import CheckedOut, Conflict, Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId, Version
+from procorefs.storage import clocks
 from procorefs.tree.detail import same_bytes
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own import OwnChanges
@@ -114,7 +114,9 @@ class Remover:
         """Whether Procore's newest version is the one that was removed here; one look tells it of many files."""
         document_id = change.document
         assert document_id is not None
-        age_s = max(time.time() - change.touched_at_s, 0.0)
+        age_s = clocks.age_s(
+            change.touched_at_s
+        )  # before trio's time is read: rather too late than too early
         if await self._looked_since(trio.current_time() - age_s):
             known = self._store.known(document_id)
             version = known.node.version if known is not None and known.node.in_tree else change.seen

@@ -4,7 +4,6 @@ Nothing here waits but for bytes: an answer is taken up in one moment, so that n
 """
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -19,6 +18,7 @@ from procorefs.outbox.view import View
 from procorefs.outbox.wishing import lacking, without
 from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId, Version
+from procorefs.storage import clocks
 from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
@@ -295,7 +295,7 @@ class Settling:
         """Refused for good: it stays as it is until somebody says what to do."""
         change.error = why
         if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
-            change.stage, change.failed_at_s = Stage.FAILED, time.time()
+            change.stage, change.failed_at_s = Stage.FAILED, clocks.unix_s()
         self._edits.note(change, touched=True)
 
     # Bytes

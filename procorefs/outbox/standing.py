@@ -20,6 +20,7 @@ from procorefs.outbox.view import View
 from procorefs.procore.errors import (
     CheckedOut,
 )
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 from procorefs.tree.store import DEEPEST, TreeStore
 
@@ -75,7 +76,7 @@ class Standing:
         self._hurried: dict[
             Inode, float
         ] = {}  # with the change's touched_at_s: later changes wait their time again
-        self._not_before: dict[Inode, float] = {}  # wall time
+        self._not_before: dict[Inode, float] = {}  # by clocks.unix_s
         self._waiters: dict[Inode, list[trio.Event]] = {}
         self._outcomes: dict[Inode, Exception] = {}  # why the last try of somebody's `reached` ended
         self._transfers: dict[Inode, Transfer] = {}
@@ -186,7 +187,7 @@ class Standing:
         if change is None or state is None:
             return None
         since_s = change.failed_at_s if change.stage is Stage.FAILED else change.touched_at_s
-        return Item(self._path(change), state, self._reason(change), since_s)  # type: ignore[arg-type]  # states are ItemState
+        return Item(self._path(change), state, self._reason(change), clocks.shown_s(since_s))  # type: ignore[arg-type]  # states are ItemState
 
     def _path(self, change: Change) -> str:
         """Where it shows; of what is to go, where it was."""

@@ -6,7 +6,7 @@ Asking again would settle it, if the name were still wanted. As it is not, whate
 we made it, nobody here has it, and a file has the very bytes that were sent; then it is removed as all else is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -25,7 +25,7 @@ from procorefs.tree.nodes import Node
 from procorefs.tree.store import TreeStore
 
 OUR_CLOCK_S = 600.0
-"""So far Procore's clock may be behind ours."""
+"""So far Procore's clock may be behind what its answers told of it."""
 
 
 class Strays:
@@ -41,6 +41,7 @@ class Strays:
         flights: Flights,
         me: UserId,
         looked_since: LookedSince,
+        server_s: Callable[[float], float],
     ) -> None:
         self._store = store
         self._view = view
@@ -50,6 +51,7 @@ class Strays:
         self._flights = flights
         self._me = me
         self._looked_since = looked_since
+        self._server_s = server_s
 
     def check(self, trace: Change) -> None:
         """Raises Blocked while a call for the same place is under way, whose answer will tell more."""
@@ -95,7 +97,11 @@ class Strays:
         if known is None or trace.asked is None:
             return False
         by = msgspec.json.decode(known.detail, type=Detail).created_by
-        if by is None or by.id != self._me or node.created_at_s < trace.asked.at_s - OUR_CLOCK_S:
+        if (
+            by is None
+            or by.id != self._me
+            or node.created_at_s < self._server_s(trace.asked.at_s) - OUR_CLOCK_S
+        ):
             return False
         if node.is_folder:
             return True  # the remover sees to it that nothing is in it

@@ -7,7 +7,6 @@ missing; one that has expired begins anew.
 """
 
 import mimetypes
-import time
 from collections.abc import Callable
 
 import trio
@@ -17,6 +16,7 @@ from procorefs.outbox.change import Change, Upload
 from procorefs.procore.errors import UploadExpired, UploadRefused
 from procorefs.procore.uploads import MAX_SEGMENT_BYTES, Uploads
 from procorefs.procore.wire_uploads import SegmentedUpload, SegmentPlan
+from procorefs.storage import clocks
 
 WHOLE_BYTES = 32 << 20
 """Larger files go in segments: one that broke off does not begin at zero."""
@@ -122,7 +122,7 @@ def _is_fresh(upload: Upload) -> bool:
     begun = upload.whole or upload.segmented
     if begun is None or upload.is_used:
         return True
-    age_s = time.time() - begun.created_at_s
+    age_s = clocks.unix_s() - begun.created_at_s
     return -UPLOAD_S < age_s < (UNUSED_S if upload.is_stored else UPLOAD_S)
 
 

@@ -6,7 +6,7 @@ was faster than our second try has put theirs on top.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from procorefs.content.reader import ContentReader
 from procorefs.limiter import Priority
@@ -17,7 +17,7 @@ from procorefs.procore.models import Document, UserId, Version
 _PIECE_BYTES = 1 << 20
 
 CLOCKS_S = 600
-"""So far Procore's clock may be behind ours."""
+"""So far Procore's clock may be behind what its answers told of it."""
 
 
 class Verifier:
@@ -41,7 +41,7 @@ class Verifier:
         if newest.number == 1:
             return None
         versions = await self._client.versions(document.id, priority=Priority.WRITING)
-        for version in _made_since(versions, upload):
+        for version in _made_since(versions, upload, self._client.server_s):
             if version.id != newest.id and await self._is_ours(version, upload, size_bytes):
                 return version
         return None
@@ -69,11 +69,13 @@ class Verifier:
         return digest.digest()
 
 
-def _made_since(versions: Sequence[Version], upload: Upload) -> Iterable[Version]:
+def _made_since(
+    versions: Sequence[Version], upload: Upload, server_s: Callable[[float], float]
+) -> Iterable[Version]:
     """Those that were made after the upload had begun, newest first."""
     begun = upload.whole or upload.segmented
     for version in reversed(versions):
         if version.id == upload.before:
             return
-        if begun is not None and version.created_at_s >= begun.created_at_s - CLOCKS_S:
+        if begun is not None and version.created_at_s >= server_s(begun.created_at_s) - CLOCKS_S:
             yield version

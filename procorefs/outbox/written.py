@@ -1,7 +1,5 @@
 """Bytes that programs write: from the first open for writing to the journal's row that names them."""
 
-import time
-
 import msgspec
 
 from procorefs.content.staging import StagedFile, StagedRecord
@@ -16,6 +14,7 @@ from procorefs.outbox.journal import Journal
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.view import View
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
@@ -143,7 +142,7 @@ class Written(Identity):
             elif change.is_idle:
                 self.settle(change)
             else:
-                change.touched_at_s = time.time()
+                change.touched_at_s = clocks.unix_s()
                 self._neighbours.touched(inode, soon=False)
 
     def left(self, inode: Inode) -> None:

@@ -32,6 +32,7 @@ from procorefs.procore.reach import Tries
 from procorefs.procore.refusals import change_error, unanswered
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings
+from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,10 @@ class Api:
                     raise
                 log.info("%s: trying again in %.1f s (%s %s)", error, pause_s, call.method, call.path)
                 await trio.sleep(pause_s)
+
+    def server_s(self, at_s: float) -> float:
+        """A time of `clocks.unix_s`, by Procore's clock, which may be set otherwise than ours."""
+        return at_s + self.limiter.server_unix_s() - clocks.unix_s()
 
     def project_query(self) -> dict[str, str]:
         """The parameter that most calls about documents need. Raises Invalid as `company_and_project`."""

@@ -8,7 +8,6 @@ before anybody uses it (procore-api.md, OAuth 2.0).
 import logging
 import random
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlencode
@@ -23,6 +22,7 @@ from procorefs.procore.reach import Reach
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings, Grant
 from procorefs.procore.tokens import Token, TokenStore, lineage_of
+from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Auth:
         if self._token is None:
             self._token = await trio.to_thread.run_sync(self._store.load)
         token = self._token
-        if token is not None and time.time() < token.expires_at_s:
+        if token is not None and clocks.wall_s() < token.expires_at_s:
             return token.access_token
         return await self._renewed(token.access_token if token is not None else None)
 
@@ -99,7 +99,7 @@ class Auth:
     async def _stored_by_others(self, rejected: str | None) -> Token | None:
         """A token that somebody else renewed while we waited for the lock."""
         for known in (self._token, await trio.to_thread.run_sync(self._store.load)):
-            if known and known.access_token != rejected and time.time() < known.expires_at_s:
+            if known and known.access_token != rejected and clocks.wall_s() < known.expires_at_s:
                 return known
         return None
 
@@ -155,7 +155,7 @@ class Auth:
         if not answer.access_token.isascii() or not answer.access_token.isprintable():
             raise Malformed(f"Could not {action}: the login service's answer is not a token")
         life_s = max(answer.expires_in, 0.0) if answer.expires_in is not None else USUAL_LIFE_S
-        expires_at_s = time.time() + life_s - min(RENEW_EARLY_S, life_s / 10)
+        expires_at_s = clocks.wall_s() + life_s - min(RENEW_EARLY_S, life_s / 10)
         return Token(answer.access_token, expires_at_s, answer.refresh_token or None)
 
     async def _post(self, path: str, form: dict[str, str], action: str) -> bytes:

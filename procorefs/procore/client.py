@@ -1,7 +1,6 @@
 """The calls that read: who, where, and what is in the project; each returns checked models."""
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from procorefs.procore.paging import Answer, page_of
 from procorefs.procore.salvage import untyped
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.tokens import open_store
+from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
 
@@ -273,7 +273,7 @@ class Client(Api):
 def time_range(from_s: int | None, to_s: int | None) -> str:
     """A range as filters take it, always with both ends; an open end is 1970 or tomorrow."""
     if to_s is None:
-        to_s = int(time.time()) + A_DAY_S
+        to_s = int(clocks.wall_s()) + A_DAY_S
     ends = (datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (from_s or 0, to_s))
     return "...".join(ends)
 

@@ -3,11 +3,11 @@
 What gives up raises its error, and whoever asked says so himself; until then only these rows of tries know of it.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from procorefs.procore.errors import ProcoreError, Unavailable
+from procorefs.storage import clocks
 
 
 class Tries:
@@ -59,4 +59,4 @@ class Reach:
 
     def failed(self) -> None:
         if self.since_s is None:
-            self.since_s = time.time()
+            self.since_s = clocks.wall_s()

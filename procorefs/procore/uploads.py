@@ -9,7 +9,6 @@ import logging
 import random
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urljoin
@@ -42,6 +41,7 @@ from procorefs.procore.wire_uploads import (
     UploadLook,
     WholeUpload,
 )
+from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Uploads:
         """An upload for a file in one piece. One call."""
         call = self._call("", f"begin the upload of {filename!r}", priority)
         body = {**_described(filename, content_type), "size": size_bytes}
-        created_at_s = int(time.time())
+        created_at_s = int(clocks.unix_s())
         answer = await self._client.ask(call.sending("POST", body, harmless=True))
         return wire_uploads.whole(answer.body, size_bytes, created_at_s, call.action)
 
@@ -93,7 +93,7 @@ class Uploads:
         _check_sizes(segments)
         call = self._call("", f"begin the upload of {filename!r}", priority)
         body = {**_described(filename, content_type), "segments": [_planned(one) for one in segments]}
-        created_at_s = int(time.time())
+        created_at_s = int(clocks.unix_s())
         answer = await self._client.ask(call.sending("POST", body, harmless=True))
         return wire_uploads.segmented(answer.body, segments, created_at_s, call.action)
 

@@ -8,7 +8,6 @@ All work runs in this part's own nursery and is shared: a program that gives up 
 
 import logging
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import trio
 from procorefs.limiter import Limiter, Priority
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.models import DocumentId
+from procorefs.storage import clocks
 from procorefs.tree import plan
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.intake import Intake, ProjectLists
@@ -69,7 +69,7 @@ class Follower:
         *,
         freshness_s: float,
         changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
-        unix_time_s: Callable[[], float] = time.time,
+        unix_time_s: Callable[[], float] = clocks.unix_s,
     ) -> None:
         """`changed` is told of the documents of which an answer of Procore says something new."""
         self._store = store
@@ -297,7 +297,7 @@ class Relisting:
     What it knows of the last time lies among the tree's facts, so that a restart is no reason to begin over.
     """
 
-    def __init__(self, store: TreeStore, *, unix_time_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: TreeStore, *, unix_time_s: Callable[[], float] = clocks.unix_s) -> None:
         self._store = store
         self._unix_time_s = unix_time_s
         self._asked = trio.Event()

@@ -1,0 +1,1 @@
+"""What several rooms need to keep things over time: the clocks."""

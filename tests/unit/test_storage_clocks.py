@@ -1,0 +1,144 @@
+"""Two clocks, each for its purpose: no step of the wall clock changes an interval within a run."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+from outbox_room import room_in
+from tree_documents import file
+
+from procorefs.outbox import removing
+from procorefs.outbox.change import GONE, Asked, Change, Place
+from procorefs.outbox.due import Facts, pause_s
+from procorefs.outbox.removing import Remover
+from procorefs.outbox.verdicts import Refused
+from procorefs.procore.models import DocumentId, Kind
+from procorefs.storage import clocks
+from procorefs.tree.nodes import ROOT, Inode
+
+BEGAN_S = 1_700_000_000.0
+HOUR_S = 3600.0
+
+
+class Machine:
+    """A machine whose clocks the test sets."""
+
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+
+    def __init__(self) -> None:
+        self.wall_s = BEGAN_S
+        self.boot_s = 500.0
+
+    def time(self) -> float:
+        return self.wall_s
+
+    def clock_gettime(self, clock: int) -> float:
+        assert clock == time.CLOCK_BOOTTIME
+        return self.boot_s
+
+    def passes(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.boot_s += seconds
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    found = Machine()
+    monkeypatch.setattr(clocks, "time", found)
+    clocks.begin_run()
+    yield found
+    monkeypatch.undo()
+    clocks.begin_run()
+
+
+@pytest.mark.parametrize("step_s", [-HOUR_S, HOUR_S])
+def test_a_step_of_the_wall_clock_changes_no_age(machine: Machine, step_s: float) -> None:
+    at_s = clocks.unix_s()
+    assert at_s == BEGAN_S
+    machine.passes(5)
+    machine.wall_s += step_s
+    assert clocks.age_s(at_s) == 5
+    assert clocks.shown_s(at_s) == BEGAN_S + step_s
+    clocks.begin_run()
+    assert clocks.unix_s() == machine.wall_s
+
+
+def test_trio_counts_the_time_in_suspend(machine: Machine) -> None:
+    """Its own clock stands meanwhile, so that a look from before would seem to be a moment old."""
+
+    async def suspended_s() -> float:
+        began_s = trio.current_time()
+        machine.passes(HOUR_S)
+        return trio.current_time() - began_s
+
+    assert trio.run(suspended_s, clock=clocks.BootClock()) == HOUR_S
+
+
+def test_sleepers_wake_by_the_boot_clock() -> None:
+    async def sleep() -> float:
+        began_s = clocks.boot_s()
+        await trio.sleep(0.02)
+        return clocks.boot_s() - began_s
+
+    assert trio.run(sleep, clock=clocks.BootClock()) >= 0.02
+
+
+@pytest.mark.parametrize("step_s", [-HOUR_S, 0.0, HOUR_S])
+def test_a_change_waits_its_time_and_no_step_of_the_clock(machine: Machine, step_s: float) -> None:
+    change = Change(Inode(5), Kind.FOLDER, Place(ROOT, "a"), created_at_s=clocks.unix_s())
+    change.touch()
+    machine.wall_s += step_s
+    facts = {"write_back_s": 0.4, "not_before_s": clocks.unix_s() + 7}
+    machine.passes(5)
+    assert pause_s(change, Facts(clocks.unix_s(), **facts)) == pytest.approx(2)
+    machine.passes(2)
+    assert pause_s(change, Facts(clocks.unix_s(), **facts)) == 0
+
+
+def test_what_an_earlier_run_kept_is_not_in_the_future(machine: Machine, tmp_path: Path) -> None:
+    """The clock was an hour fast when it was written."""
+    machine.wall_s += HOUR_S
+    clocks.begin_run()
+    with room_in(tmp_path / "state") as room:
+        inode = room.put("plan.dwg", b"the plan")
+        change = room.change(inode)
+        change.asked = Asked(Place(ROOT, "plan.dwg"), clocks.unix_s())
+        room.edits.note(change)
+    machine.wall_s -= HOUR_S
+    clocks.begin_run()
+    with room_in(tmp_path / "state") as room:
+        change = room.change(inode)
+        assert change.touched_at_s == change.created_at_s == machine.wall_s
+        assert change.asked is not None
+        assert change.asked.at_s == machine.wall_s
+        machine.passes(2)
+        assert pause_s(change, Facts(clocks.unix_s(), write_back_s=2.0)) == 0
+
+
+@pytest.mark.parametrize("step_s", [-HOUR_S, 0.0, 2 * HOUR_S])
+def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """A colleague's version that was made after the removal would be deleted unseen."""
+    monkeypatch.setattr(removing, "trio", SimpleNamespace(current_time=lambda: machine.boot_s))
+    asked_since: list[float] = []
+
+    async def looked_since(since_s: float) -> bool:
+        asked_since.append(since_s)
+        raise Refused("that is all this test wants to know")
+
+    nobody = cast(Any, None)
+    remover = Remover(nobody, nobody, nobody, nobody, nobody, nobody, nobody, looked_since, nobody, nobody)
+    change = Change(Inode(5), Kind.FILE, GONE, document=DocumentId(7), seen=file(7, "a").version)
+    machine.passes(60)
+    change.touch()
+    removed_at_s = machine.boot_s
+    machine.wall_s += step_s
+    machine.passes(2)
+    with pytest.raises(Refused):
+        trio.run(remover._may_remove_file, change)
+    assert asked_since == [removed_at_s]
