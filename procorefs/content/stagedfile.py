@@ -95,6 +95,7 @@ class StagedFile:
         "_fd",
         "_ground",
         "_holders",
+        "_is_changing",
         "_missing",
         "_noted",
         "_reader",
@@ -126,6 +127,7 @@ class StagedFile:
         self._fd = -1  # open while there are holders
         self._write_fd = -1  # the same, but -1 during a standstill
         self._standstill: trio.Event | None = None  # set at its end
+        self._is_changing = False  # in a standstill that changes bytes which were there
         self._set_aside = 0  # up to here the disk keeps blocks for it, beyond its end
         self._deleted = False
         self._digest: tuple[int, bytes] | None = None  # `changed`, and the SHA-256 then
@@ -159,6 +161,11 @@ class StagedFile:
     def stored_bytes(self) -> int:
         """What it takes of the room: its size less what is missing; holes count, for they are uploaded as well."""
         return self.size_bytes if self._missing is None else self.size_bytes - self._missing.total
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a thread is just writing or cutting it: on disk a part of that may be done; see `still`."""
+        return self._is_changing
 
     @property
     def path(self) -> str:
@@ -340,7 +347,7 @@ class StagedFile:
             taken = await self._take(lambda: self._cost(offset, offset + len(data)))
             self._begin_change(taken, before)
             done = 0
-            with self._standing_still():
+            with self._standing_still(changes=True):
                 try:
                     done, error = await self._write(offset, data)
                 finally:
@@ -434,7 +441,7 @@ class StagedFile:
 
     async def _resize(self, size_bytes: int) -> None:
         if self.size_bytes - size_bytes > _LONG_CUT_BYTES:
-            with self._standing_still():
+            with self._standing_still(changes=True):
                 await self._in_thread(os.ftruncate, self._fd, size_bytes)
                 self._resized(size_bytes)
         else:
@@ -560,14 +567,16 @@ class StagedFile:
             await self._standstill.wait()
 
     @contextmanager
-    def _standing_still(self) -> Iterator[None]:
+    def _standing_still(self, *, changes: bool = False) -> Iterator[None]:
         """No byte is written and no size changes but by its owner; begin it without an await after `_moving`."""
         ended = self._standstill = trio.Event()
+        self._is_changing = changes
         self._write_fd = -1
         try:
             yield
         finally:
             self._standstill = None
+            self._is_changing = False
             self._write_fd = self._fd
             ended.set()
 

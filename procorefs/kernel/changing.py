@@ -236,13 +236,13 @@ class ChangingOperations(Operations):
         """What was written is journaled before close returns; it survives the daemon from then on."""
         file = self.files.get(fh)
         if file.writes:
-            self._edits.flushed(file.inode)
+            await self._edits.flush(file.inode)
             await self._went_through(file.inode, float("inf"))
 
     @by_file_at_once
     async def fsync(self, fh: int, _datasync: bool) -> None:
         inode = self.files.get(fh).inode
-        self._edits.flushed(inode)
+        await self._edits.flush(inode)
         await self._durability.reached()
         if self._manners.syncs_remotely or self._manners.is_through:
             await self._outbox.reached(inode)
@@ -254,6 +254,7 @@ class ChangingOperations(Operations):
     @by_file_at_once
     async def release(self, fh: int) -> None:
         """An mmap may have written after the last flush."""
+        await self._drafts.still(self.files.get(fh).inode)
         file = self.files.release(fh)
         if file.writes:
             self._edits.flushed(file.inode)

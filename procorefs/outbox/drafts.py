@@ -207,6 +207,11 @@ class Drafts:
             draft.mtime_ns = time.time_ns()
             return
 
+    async def still(self, inode: Inode) -> None:
+        """Return when nobody is just writing to it; there is no write under way until the next await."""
+        while (draft := self._drafts.get(inode)) is not None and draft.file.is_changing:
+            await draft.file.still()
+
     def freeze(self, inode: Inode, record: StagedRecord) -> StagedFile:
         """The file of a generation, held, for an upload: it does not change until `thaw`. Raises StagedIncomplete."""
         draft = self._drafts.get(inode)

@@ -198,9 +198,7 @@ class Edits(Written):
         self._inherit(change)
         self.follow_if_there(change)
         change.touch()
-        if change.stage is Stage.INCOMPLETE:
-            # Somebody looked at it and gave it a name; but what is just being written is not closed by that.
-            change.stage = Stage.OPEN if self._drafts.is_written(change.inode) else Stage.PENDING
+        _set_incomplete_aside(change)
         self._settle_or_lay(change, laid=True)
 
     def exchange(self, folder: Inode, name: bytes, other_folder: Inode, other_name: bytes) -> None:
@@ -221,6 +219,7 @@ class Edits(Written):
             for change in changes:
                 self.follow_if_there(change)
                 change.touch()
+                _set_incomplete_aside(change)
                 self._settle_or_lay(change, laid=True)
 
     def keep(self, inode: Inode, kept: Kept) -> None:
@@ -278,6 +277,13 @@ class Edits(Written):
         if node is None:
             raise NoSuchEntry
         return node
+
+
+def _set_incomplete_aside(change: Change) -> None:
+    """A document's new name goes by itself; it says nothing about bytes that were cut off, which stay incomplete."""
+    if change.stage is Stage.INCOMPLETE and change.document is not None:
+        change.unclosed, change.staged = change.shown, None
+        change.stage = Stage.PENDING
 
 
 def _check_own(folder: Inode, name: bytes) -> None:

@@ -55,7 +55,7 @@ class Orders(Standing):
     async def settled(self, below: Sequence[str]) -> list[Item]:
         for inode in self._drafts.written:
             if is_at_or_below(self._view.path(inode), below):
-                self._edits.flushed(inode)
+                await self._edits.flush(inode)
         asked = Moment(self._begun, clocks.unix_s(), self._edits.sequence)
         wanted = []
         for number, (change, item) in enumerate(self._items()):

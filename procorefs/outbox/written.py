@@ -56,12 +56,22 @@ class Written(Identity):
             draft.flushed, draft.clean = draft.file.changed, node.version.id  # it is empty already
         return draft
 
+    async def flush(self, inode: Inode) -> None:
+        """Journal the bytes of a draft as they are when no write is under way."""
+        await self._drafts.still(inode)
+        self.flushed(inode)
+
     def flushed(self, inode: Inode) -> None:
-        """Journal the bytes of a draft as they are now, if they are not yet."""
+        """Journal the bytes of a draft as they are now, if they are not yet.
+
+        A block that a thread is just writing may be half on disk: then the flush after that write takes the bytes.
+        """
         draft = self._drafts.get(inode)
         node = self._view.by_inode(inode)
         if draft is None or node is None or node.parent is None:
             return  # what was unlinked is seen only by those inside
+        if draft.file.is_changing:
+            return
         change = self._view.change(inode)
         is_first = change is not None and change.stage is Stage.OPEN
         if draft.is_changed or (is_first and draft.clean is None):

@@ -305,6 +305,27 @@ def test_what_was_never_closed_is_shown_and_not_sent(write_desk: Callable[..., D
     desk.assert_saved("half.dwg", None, b"half a pl")
 
 
+def test_a_new_name_does_not_send_what_was_cut_off(write_desk: Callable[..., Desk]) -> None:
+    desk = write_desk("write_back=0")
+    (desk.path / "plan.dwg").write_bytes(b"the plan as it was saved")
+    desk.sync()
+    saved = desk.file("plan.dwg")
+    with open_and_write(desk.path / "half.dwg", b"half"), open_and_write(desk.path / "plan.dwg", b"torn"):
+        crash(desk)
+    for name in ("half.dwg", "plan.dwg"):
+        (desk.path / name).rename(desk.path / f"new {name}")
+    assert {item.path: item.state for item in desk.settle()} == dict.fromkeys(
+        ("new half.dwg", "new plan.dwg"), "incomplete"
+    )
+    assert desk.files() == {"new plan.dwg": saved}
+    assert (desk.path / "new plan.dwg").read_bytes() == b"torn"
+    assert desk.mounted.home.procorefs("retry", desk.path / "new half.dwg").returncode == 0
+    assert desk.mounted.home.procorefs("discard", desk.path / "new plan.dwg").returncode == 0
+    desk.sync()
+    desk.assert_saved("new half.dwg", None, b"half")
+    assert (desk.path / "new plan.dwg").read_bytes() == b"the plan as it was saved"
+
+
 def test_what_was_closed_and_is_written_anew_when_the_daemon_dies(write_desk: Callable[..., Desk]) -> None:
     """`cp` over a file that still waits: neither an empty version nor half a one."""
     desk = write_desk("write_back=600")

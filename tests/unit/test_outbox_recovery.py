@@ -1,6 +1,7 @@
 """What a crash leaves behind, and what the next start makes of it: no staged byte goes, and no doubtful one is sent."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ import trio.testing
 from outbox_room import JOURNAL, STAGING, Room, room_in
 from tree_documents import file
 
+from procorefs.content.stagedbytes import Disk
 from procorefs.content.staging import StagedRecord
 from procorefs.outbox import recovery
 from procorefs.outbox.change import Place, Stage
@@ -49,6 +51,74 @@ async def test_what_was_never_closed_is_incomplete(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert list(room.staged.values()) == [b"half a pl"]
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+async def test_a_new_name_does_not_complete_what_was_cut_off(tmp_path: Path, is_written: bool) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.create("plan.dwg", b"half a pl")
+    with room_in(tmp_path) as room:
+        if is_written:
+            room.reopen(inode)
+        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        assert room.change(inode).stage is Stage.INCOMPLETE
+        assert room.change(inode).place == Place(ROOT, "other.dwg")
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.INCOMPLETE
+
+
+@pytest.mark.parametrize("swaps", [False, True])
+async def test_a_document_that_was_cut_off_goes_to_its_new_name_without_the_bytes(
+    tmp_path: Path, swaps: bool
+) -> None:
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "plan.dwg"), file(8, "other.dwg"))
+        node = room.view.child(ROOT, b"plan.dwg")
+        assert node is not None
+        await room.drafts.write(room.reopen(node.inode), 0, b"half")
+    with room_in(tmp_path) as room:
+        assert room.change(node.inode).stage is Stage.INCOMPLETE
+        if swaps:
+            room.edits.exchange(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        else:
+            room.edits.rename(ROOT, b"plan.dwg", ROOT, b"new.dwg")
+        change = room.change(node.inode)
+        assert (change.stage, change.staged) == (Stage.PENDING, None)
+        assert change.unclosed is not None
+        room.edits.reached(change, change.place if isinstance(change.place, Place) else None)
+        room.edits.settle(change)
+        assert room.change(node.inode).stage is Stage.INCOMPLETE
+
+
+async def test_a_close_does_not_promise_a_block_that_is_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is slow: a thread is still writing for one descriptor when another one is closed."""
+    begun, may_end = threading.Event(), threading.Event()
+    write_all = Disk.write
+
+    def write_slowly(disk: Disk, descriptor: int, offset: int, data: bytes) -> tuple[int, OSError | None]:
+        begun.set()
+        assert may_end.wait(10)
+        return write_all(disk, descriptor, offset, data)
+
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"one state")
+        draft = room.reopen(inode)
+        room.drafts.enter(inode, writes=True)
+        draft.file._disk._slow_until_s = float("inf")
+        monkeypatch.setattr(Disk, "write", write_slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(room.drafts.write, draft, 4, b"other")
+            await trio.to_thread.run_sync(begun.wait, 10)
+            room.edits.flushed(inode)
+            assert room.change(inode).stage is Stage.OPEN
+            nursery.start_soon(room.edits.flush, inode)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert room.change(inode).stage is Stage.OPEN
+            may_end.set()
+        assert room.change(inode).stage is Stage.PENDING
+        assert list(room.staged.values()) == [b"one other"]
 
 
 async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
@@ -128,7 +198,7 @@ async def test_what_was_written_over_and_closed_goes(tmp_path: Path) -> None:
 
 
 async def test_what_a_crash_left_is_renamed_while_somebody_writes_to_it(tmp_path: Path) -> None:
-    """A name makes it a file that is sent, but not before it is closed: until then its bytes are promised to nobody."""
+    """A name says nothing about its bytes; those that are written to it are promised when they are closed."""
     with room_in(tmp_path) as room:
         inode = room.create("half.dwg", b"half a pl")
     with room_in(tmp_path) as room:
@@ -140,6 +210,9 @@ async def test_what_a_crash_left_is_renamed_while_somebody_writes_to_it(tmp_path
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert list(room.staged.values()) == [b"HALF"]
         room.edits.rename(ROOT, b"whole.dwg", ROOT, b"half.dwg")
+        assert room.change(inode).stage is Stage.INCOMPLETE
+        await room.drafts.write(room.reopen(inode), 4, b" way")
+        room.close(inode)
         assert room.change(inode).stage is Stage.PENDING
 
 
