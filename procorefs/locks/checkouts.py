@@ -7,10 +7,9 @@ One keeper task a file compares what is wanted with what we have and sends the d
 waits only waits for its word. So a waiter may be cancelled at any moment: its wish is gone, and a check-out that was
 under way is taken back when its answer comes.
 
-Ours is a check-out that we remember having asked for. It is written into the journal before it is sent; when its answer
-was lost it is in doubt, and before a check-out in doubt is taken back we look whether it is the one that we asked for:
-an administrator's check-in would take back anybody's. One of our own user's that we do not remember belongs to another
-host.
+Ours is a check-out whose end we remember having asked for (ends.py). When its answer was lost it is in doubt, and
+before a check-out in doubt is taken back we look whether it is one that we asked for: an administrator's check-in would
+take back anybody's. One of our own user's that we do not remember belongs to another host.
 
 A check-in waits a second, so that a program that locks and unlocks ten times in a row costs one check-out; nobody at
 Procore sees the difference, who looks for it every 15 s. It also waits while bytes written under the lock are on their
@@ -18,14 +17,14 @@ way, but not longer than the check-out lasts anyway: whoever locks next is to fi
 """
 
 import logging
-import sqlite3
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 import cachetools
 import trio
 
+from procorefs.locks.ends import AskedEnds
 from procorefs.locks.project import CheckOutCalls, Documents, HeldByAnother, Holder, LockJournal
 from procorefs.procore.errors import ProcoreError, Unanswered
 from procorefs.procore.models import DocumentId, UserId
@@ -79,8 +78,6 @@ class _Claim:
     document: DocumentId | None = None
     """What we have checked out, or may have; None: nothing."""
     until_s: int = 0
-    ends_s: set[int] = field(default_factory=set)
-    """All ends that we asked for: which of them Procore shows depends on when it was asked."""
     in_doubt: bool = False
     """Asked for, but whether Procore did it is not known."""
     try_at_s: float = 0.0
@@ -89,20 +86,17 @@ class _Claim:
     askers: list[_Asker] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
 
-    def asked_for(self, document: DocumentId, until_s: int) -> None:
+    def may_have(self, document: DocumentId, until_s: int) -> None:
         """We are about to ask for it, or did; what became of that is not known."""
         self.document, self.until_s, self.in_doubt = document, until_s, True
-        self.ends_s.add(until_s)
 
     def share(self, other: "_Claim") -> None:
         """Another file is the same document, and we have it."""
         self.document, self.until_s, self.in_doubt = other.document, other.until_s, False
-        self.ends_s |= other.ends_s
 
     def clear(self) -> None:
         """We have nothing of it."""
         self.document, self.until_s, self.in_doubt = None, 0, False
-        self.ends_s.clear()
         self.failures = 0
 
     def answer(self, error: Exception | None) -> None:
@@ -132,7 +126,7 @@ class CheckOuts:
         self._me = me
         self._documents = documents
         self._calls = calls
-        self._journal = journal
+        self._ends = AskedEnds(journal, wall_s)
         self._wall_s = wall_s
         self._claims: dict[Inode, _Claim] = {}
         self._nursery: trio.Nursery | None = None
@@ -143,8 +137,11 @@ class CheckOuts:
         """Keep until cancelled; then take back what is ours, as far as that takes a few seconds only."""
         try:
             async with trio.open_nursery() as self._nursery:
-                self._adopt()
+                lost = self._adopt(self._ends.documents())
                 task_status.started()
+                while lost:
+                    await trio.sleep(STATE_LOOK_S)
+                    lost = self._adopt(document for document in lost if self._ends.of(document))
                 await trio.sleep_forever()
         finally:
             # No keeper is left; what one of them was sending was cut off, and is in doubt.
@@ -158,15 +155,19 @@ class CheckOuts:
                 if claim.document is not None:
                     nursery.start_soon(self._check_in, claim)
 
-    def _adopt(self) -> None:
-        for document, until_s in list(self._journal.known()):
+    def _adopt(self, documents: Iterable[DocumentId]) -> list[DocumentId]:
+        """Keep what an earlier daemon has asked for; returns the documents that the tree does not have yet."""
+        lost: list[DocumentId] = []
+        for document in documents:
             inode = self._documents.inode_of(document)
-            if until_s <= self._wall_s() or inode is None:
-                self._forget(document)
+            if inode is None:
+                lost.append(document)
                 continue
             claim = self._claim(inode)
-            claim.asked_for(document, until_s)
-            claim.idle_until_s = trio.current_time() + ADOPTED_S
+            if claim.document is None:  # else this daemon has checked it out meanwhile
+                claim.may_have(document, max(self._ends.of(document)))
+            claim.idle_until_s = max(claim.idle_until_s, trio.current_time() + ADOPTED_S)
+        return lost
 
     # Wishes
 
@@ -213,9 +214,10 @@ class CheckOuts:
         return None if self._is_ours(held.document, holder) else holder
 
     def _is_ours(self, document: DocumentId, holder: Holder) -> bool:
-        """One in doubt must be the very one that we asked for, and not one that another host made as the same user."""
-        return holder.user == self._me and any(
-            not claim.in_doubt or holder.until_s in claim.ends_s for claim in self._claims_of(document)
+        """One in doubt must be one that we asked for, and not one that another host made as the same user."""
+        return holder.user == self._me and (
+            holder.until_s in self._ends.of(document)
+            or any(not claim.in_doubt for claim in self._claims_of(document))
         )
 
     def _claims_of(self, document: DocumentId) -> list[_Claim]:
@@ -400,23 +402,29 @@ class CheckOuts:
         except Exception as failure:
             log.warning("The check-out of document %d could not be prolonged yet: %s", document, failure)
             # Whatever became of the call, what we had lasts to its own end.
-            claim.asked_for(document, had_until_s)
+            claim.may_have(document, had_until_s)
             claim.in_doubt = False
-            self._journal.remember(document, had_until_s)
             claim.try_at_s = trio.current_time() + max(claim.failed(), LOOK_EVERY_S)
         return trio.current_time()
 
     async def _send(self, claim: _Claim, calls: CheckOutCalls, document: DocumentId) -> None:
         """The check-out itself; cut off or unanswered it leaves the claim in doubt."""
-        until_s = int(self._wall_s()) + LASTS_S
-        self._journal.remember(document, until_s)
-        claim.asked_for(document, until_s)
+        had_until_s, until_s = claim.until_s, int(self._wall_s()) + LASTS_S
+        self._ends.asked(document, until_s)
+        claim.may_have(document, until_s)
         try:
             await calls.check_out(document, until_s)
-        except (HeldByAnother, ProcoreError) as error:
-            if not isinstance(error, Unanswered):
-                self._let_go(claim)
+        except HeldByAnother:
+            self._let_go(claim)
             raise
+        except ProcoreError as error:
+            if not isinstance(error, Unanswered):
+                self._ends.refused(document, until_s)
+                claim.until_s = had_until_s
+                if not self._ends.of(document):
+                    claim.clear()
+            raise
+        self._ends.holds(document, until_s)
         claim.in_doubt = False
         claim.try_at_s = 0.0
         self._looked_at_s[claim.inode] = trio.current_time()
@@ -464,15 +472,12 @@ class CheckOuts:
             return not claim.in_doubt  # another document took its inode: what it was we remember
         if held.holder is None:
             return not claim.in_doubt
-        return self._is_ours(held.document, held.holder)
+        is_ours = self._is_ours(held.document, held.holder)
+        if is_ours and held.holder.until_s is not None:
+            self._ends.holds(held.document, held.holder.until_s)
+        return is_ours
 
     def _let_go(self, claim: _Claim) -> None:
         assert claim.document is not None
-        self._forget(claim.document)
+        self._ends.checked_in(claim.document)
         claim.clear()
-
-    def _forget(self, document: DocumentId) -> None:
-        try:
-            self._journal.forget(document)
-        except sqlite3.Error as error:  # it ends by itself, and then the next start forgets it
-            log.warning("The record of check-outs could not be written: %s", error)

@@ -12,9 +12,15 @@ from procorefs.procore.models import DocumentId
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS check_out (document INTEGER PRIMARY KEY, until_s INTEGER NOT NULL) STRICT"
-)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS asked (
+    document INTEGER NOT NULL,
+    until_s  INTEGER NOT NULL,
+    PRIMARY KEY (document, until_s)
+) STRICT, WITHOUT ROWID
+"""
+_ONE_END = "check_out"
+"""The table of earlier versions, which had one end a document."""
 
 
 class CheckOutJournal:
@@ -26,7 +32,8 @@ class CheckOutJournal:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")  # kill -9 loses nothing; a power cut some seconds
             self._db.execute(_SCHEMA)
-            self._db.execute("SELECT document, until_s FROM check_out").fetchall()
+            self._take_over()
+            self.known()
         except BaseException:
             self._db.close()
             raise
@@ -47,11 +54,19 @@ class CheckOutJournal:
     def close(self) -> None:
         self._db.close()
 
-    def remember(self, document: DocumentId, until_s: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO check_out VALUES (?, ?)", (document, until_s))
+    def _take_over(self) -> None:
+        found = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_ONE_END,)).fetchone()
+        if found is not None:
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; INSERT OR IGNORE INTO asked SELECT document, until_s FROM {_ONE_END};"
+                f" DROP TABLE {_ONE_END}; COMMIT;"
+            )
 
-    def forget(self, document: DocumentId) -> None:
-        self._db.execute("DELETE FROM check_out WHERE document = ?", (document,))
+    def remember(self, document: DocumentId, until_s: int) -> None:
+        self._db.execute("INSERT OR IGNORE INTO asked VALUES (?, ?)", (document, until_s))
+
+    def forget(self, document: DocumentId, until_s: int) -> None:
+        self._db.execute("DELETE FROM asked WHERE document = ? AND until_s = ?", (document, until_s))
 
     def known(self) -> list[tuple[DocumentId, int]]:
-        return self._db.execute("SELECT document, until_s FROM check_out ORDER BY document").fetchall()
+        return self._db.execute("SELECT document, until_s FROM asked ORDER BY document, until_s").fetchall()

@@ -69,16 +69,16 @@ class CheckOutCalls(Protocol):
 
 
 class LockJournal(Protocol):
-    """What survives the daemon: the check-outs that are ours to take back."""
+    """What survives the daemon: all ends that were asked for (ends.py)."""
 
     def remember(self, document: DocumentId, until_s: int) -> None:
-        """Note a check-out before it is sent; a later end replaces an earlier one."""
+        """Note an end before it is asked for; others of the document stay."""
         ...
 
-    def forget(self, document: DocumentId) -> None:
-        """It is checked in, or was never ours."""
+    def forget(self, document: DocumentId, until_s: int) -> None:
+        """That end is over, or will not come."""
         ...
 
     def known(self) -> Iterable[tuple[DocumentId, int]]:
-        """All that was remembered and not forgotten, with their ends."""
+        """All that was remembered and not forgotten."""
         ...

@@ -55,16 +55,20 @@ class Project:
 
 class Journal:
     def __init__(self) -> None:
-        self.kept: dict[DocumentId, int] = {}
+        self.kept: dict[DocumentId, list[int]] = {}
 
     def remember(self, document: DocumentId, until_s: int) -> None:
-        self.kept[document] = until_s
+        self.kept.setdefault(document, []).append(until_s)
 
-    def forget(self, document: DocumentId) -> None:
-        self.kept.pop(document, None)
+    def forget(self, document: DocumentId, until_s: int) -> None:
+        ends = self.kept.get(document, [])
+        if until_s in ends:
+            ends.remove(until_s)
+        if not ends:
+            self.kept.pop(document, None)
 
     def known(self) -> list[tuple[DocumentId, int]]:
-        return list(self.kept.items())
+        return [(document, until_s) for document, ends in self.kept.items() for until_s in ends]
 
 
 @dataclass

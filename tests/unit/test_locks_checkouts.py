@@ -79,7 +79,7 @@ async def test_a_lock_is_one_check_out_and_one_check_in(
         assert (user, more) == (ME, [])
         assert until_s is not None
         assert wall_s() + LASTS_S - 1 <= until_s <= wall_s() + LASTS_S
-        assert journal.kept == {DOCUMENT: until_s}
+        assert journal.kept == {DOCUMENT: [until_s]}
         locks.unlock(FILE, A)
         assert await ends(lambda: len(project.sent) == 2) <= FOLD_S + 0.5
         assert project.sent[1] == (ME, None)
@@ -568,6 +568,70 @@ async def test_the_next_daemon_leaves_alone_what_another_host_took(
         await trio.sleep(60)
         assert journal.kept == {}
     assert project.holders[DOCUMENT].until_s == until_s
+
+
+async def test_a_daemon_killed_before_it_renewed_leaves_an_end_that_the_next_one_knows(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    journal = Journal()
+    await killed(mount, journal)
+    had_until_s = project.holders[DOCUMENT].until_s
+    journal.remember(DOCUMENT, int(wall_s()) + LASTS_S + 600)  # and no call was sent
+    async with locking(mount, journal) as locks:
+        mount.learn(DOCUMENT)
+        assert project.holders[DOCUMENT].until_s == had_until_s
+        assert locks.held_by_other(FILE) is None
+        await ends(lambda: project.holder(DOCUMENT) is None, 15)
+        await ends(lambda: not journal.kept)
+
+
+async def test_what_an_earlier_daemon_has_is_kept_until_the_tree_knows_the_document(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    journal = Journal()
+    await killed(mount, journal)
+    documents, mount.documents = mount.documents, {}
+    async with locking(mount, journal) as locks:
+        await trio.sleep(60)
+        assert DOCUMENT in journal.kept
+        mount.documents = documents
+        mount.learn(DOCUMENT)
+        assert locks.held_by_other(FILE) is None
+        await ends(lambda: project.holder(DOCUMENT) is None, 15)
+        await ends(lambda: not journal.kept)
+
+
+async def test_a_check_out_that_is_done_late_is_still_ours(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    mount.before = LOST
+    journal = Journal()
+    async with locking(mount, journal) as locks:
+        with pytest.raises(Unanswered):
+            await lock(locks, A)
+        (until_s,) = journal.kept[DOCUMENT]
+        mount.before = None
+        await ends(lambda: not journal.kept)
+        project.holders[DOCUMENT] = Holder(ME, NAMES[ME], until_s)
+        mount.learn(DOCUMENT)
+        assert locks.held_by_other(FILE) is None
+        await lock(locks, A)
+        locks.unlock(FILE, A)
+        await ends(lambda: project.holder(DOCUMENT) is None)
+
+
+async def test_a_renewal_that_is_refused_leaves_what_was_had(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    journal = Journal()
+    async with locking(mount, journal) as locks:
+        await lock(locks, A)
+        had = list(journal.kept[DOCUMENT])
+        mount.before = Forbidden("Could not check it out: no permission", status=403)
+        await trio.sleep(LASTS_S - RENEWED_BEFORE_S + 5)
+        assert journal.kept[DOCUMENT] == had
+        assert locks.check_outs.is_kept(FILE)
+        mount.before = None
 
 
 async def test_a_mount_that_changes_nothing_looks_only(
