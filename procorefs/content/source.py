@@ -19,3 +19,7 @@ class ByteSource(Protocol):
     def ignores_ranges(self, version: Version) -> bool:
         """Whether the storage was seen to send whole bodies: a stream then costs all that lies before its start."""
         ...
+
+    def waits_for_budget(self, version: Version) -> bool:
+        """Whether a download of it waits until the call budget allows a call: that is no silence."""
+        ...

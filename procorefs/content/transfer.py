@@ -32,7 +32,7 @@ from procorefs.content.grid import (
 )
 from procorefs.content.source import ByteSource
 from procorefs.content.spans import Spans
-from procorefs.procore.errors import Malformed, ProcoreError, Unavailable
+from procorefs.procore.errors import Malformed, ProcoreError, Silent, Unavailable
 from procorefs.procore.models import Version
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,15 @@ _NEAR_BYTES = (
 _HEAD_BYTES = 128 * KIB  # a chunk is fetched from its start when the wanted bytes are so close to it
 _ALIGN_BYTES = 64 * KIB
 _IDLE_S = 10.0  # downloading ahead ends when nobody has read for so long
+PATIENCE_S = 28.0
+"""Readers wait so long without a byte, all tries and streams taken together: with the two seconds that an open may have
+waited for a look, a program has its answer within half a minute."""
+
+_REPEAT_S = 1.0
+"""A read that comes so soon after one that failed goes on with its patience: the kernel asks once more by itself, for a
+single page, when what it wanted to read ahead has failed."""
+
+_BUDGET_LOOK_S = 1.0
 _LINGER_S = 1.0  # after the last close a chunk may still become whole for so long
 
 
@@ -114,6 +123,10 @@ class Transfer:
         self._slots = trio.Semaphore(STREAMS_PER_VERSION)
         self._fillings: dict[int, _Filling] = {}  # by chunk number
         self._waiters: list[_Waiter] = []
+        self._silent_since_s = (
+            0.0  # trio time: readers have waited since without a byte; while there are waiters
+        )
+        self._waited_until_s = float("-inf")  # trio time: the last wait that ended
 
     # --- for readers
 
@@ -151,6 +164,10 @@ class Transfer:
 
         What follows up to `goal` is downloaded with them.
         """
+        now_s = trio.current_time()
+        if not self._waiters and now_s > self._waited_until_s + _REPEAT_S:
+            self._silent_since_s = now_s
+        self._check_patience()
         self._demand(low, high, goal)
         if self._is_cached(chunk_at(low)):
             await trio.lowlevel.checkpoint()
@@ -158,14 +175,29 @@ class Transfer:
         waiter = _Waiter(low, high)
         self._waiters.append(waiter)
         try:
-            await waiter.ready.wait()
+            await self._patiently(waiter)
         finally:
             self._waiters.remove(waiter)
+            self._waited_until_s = trio.current_time()
             if self._readers == 0 and not self._waiters:
                 self._abandon()
         if waiter.error is not None:
             raise waiter.error
         return waiter.data
+
+    async def _patiently(self, waiter: _Waiter) -> None:
+        """Raises Silent when no byte has come for too long."""
+        while not waiter.ready.is_set():
+            self._check_patience()
+            left_s = self._silent_since_s + PATIENCE_S - trio.current_time()
+            with trio.move_on_after(left_s if left_s > 0 else _BUDGET_LOOK_S):
+                await waiter.ready.wait()
+
+    def _check_patience(self) -> None:
+        if trio.current_time() < self._silent_since_s + PATIENCE_S:
+            return
+        if not self._downloads.source.waits_for_budget(self.version):
+            raise Silent(f"Could not read the file: no byte came within {PATIENCE_S:.0f} s")
 
     @property
     def is_idle(self) -> bool:
@@ -303,6 +335,7 @@ class Transfer:
             if filling is None:
                 await self._new_filling(number)
                 continue  # look again: the stream may be shorter now
+            self._silent_since_s = trio.current_time()
             low = stream.position
             high = min(low + len(rest), stream.end, filling.stop)
             filling.view[low - filling.start : high - filling.start] = rest[: high - low]

@@ -93,6 +93,13 @@ class Downloads:
         place = self._places.get(version.id)
         return place is not None and place.sends_whole_bodies
 
+    def waits_for_budget(self, version: Version) -> bool:
+        """Whether a fresh address is being looked up, and the call has to wait for the budget."""
+        place = self._places.get(version.id)
+        if place is None or not place.looking_up.locked():
+            return False
+        return self._client.limiter.would_wait(Priority.INTERACTIVE)
+
     def _place(self, version: Version) -> _Place:
         place = self._places.get(version.id)
         if place is None:

@@ -4,6 +4,7 @@ import base64
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,6 +13,7 @@ import pytest
 from tests.mounting import Mounted, Programs, guard_of, is_running, mount_followed, wait_until
 from tests.patterns import pattern
 from tests.sandbox import SandboxHandle
+from tests.writing import errno_name
 
 MIB = 1 << 20
 STORAGE = {"kind": "silence", "route": "storage GET"}
@@ -183,3 +185,19 @@ def test_a_crowd_that_opens_one_file_can_be_killed(
     programs.await_end(3)
     sandbox.release()
     assert (mounted.path / "crowded.bin").read_bytes() == pattern(1, MIB)
+
+
+def test_a_read_without_network_ends_within_half_a_minute(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted]
+) -> None:
+    """The look of the open, the download and what the kernel asks again by itself, all together."""
+    sandbox.reset(0)
+    put(sandbox, "/a.bin", pattern(1, MIB))
+    mounted = mount_followed(sandbox, mount, "freshness=0")
+    mounted.expect_warning("no byte|did not|Changes in Procore can't be seen")
+    sandbox.faults(rules=[{"kind": "silence", "route": "*"}])
+    began_s = time.monotonic()
+    assert errno_name(lambda: (mounted.path / "a.bin").read_bytes()) == "EIO"
+    assert time.monotonic() - began_s < 31
+    sandbox.release()
+    sandbox.faults(clear=True)

@@ -52,10 +52,14 @@ class MemorySource:
         self.gates: list[Gate] = []
         self.failures: dict[int, Exception] = {}  # raised before the byte at that offset, once
         self.failed = trio.Event()
+        self.is_held_back = False  # streams wait for the call budget
         self.short_by = 0  # streams end so many bytes early
 
     def ignores_ranges(self, one: Version) -> bool:  # noqa: ARG002 - the protocol says so
         return False
+
+    def waits_for_budget(self, one: Version) -> bool:  # noqa: ARG002 - the protocol says so
+        return self.is_held_back
 
     def gate(self, offset: int) -> Gate:
         self.gates.append(Gate(offset))

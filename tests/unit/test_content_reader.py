@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from content_source import MIB, MemorySource, content_of, running, settled, version
+from content_source import MIB, Gate, MemorySource, content_of, running, settled, version
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from procorefs.content import ContentReader, Reader
 from procorefs.content.cache import MEMORY_BYTES
 from procorefs.content.chunkkey import chunk_key
+from procorefs.content.transfer import PATIENCE_S
 from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, Silent, Unavailable
 from procorefs.procore.models import Version
 
@@ -190,6 +192,80 @@ async def test_a_silent_end_of_reading_stops_the_download_ahead(tmp_path: Path) 
         assert source.delivered_bytes <= 20 * MIB
         assert bytes(await reader.read(9 * MIB, MIB)) == content_of(one, 9 * MIB, 10 * MIB)
         reader.close()
+
+
+async def test_a_reader_waits_half_a_minute_for_a_byte_and_its_repeat_no_longer(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The kernel asks once more by itself when what it wanted to read ahead has failed."""
+    mock_clock.rate = 1.0
+    source, one = MemorySource(), version(1, 4 * MIB)
+    gate = source.gate(0)
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        await _fail_at(reader, 0, 128 * KIB, gate, mock_clock, PATIENCE_S)
+        requests = len(source.requests)
+        with pytest.raises(Silent, match="no byte came within 28 s"):
+            await reader.read(0, 4096)
+        assert len(source.requests) == requests
+        mock_clock.jump(2.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.read, 0, 4096)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(PATIENCE_S - 1)
+            gate.open.set()
+        reader.close()
+
+
+async def test_bytes_that_come_slowly_are_waited_for(tmp_path: Path, mock_clock: MockClock) -> None:
+    mock_clock.rate = 1.0
+    source, one = MemorySource(piece_bytes=16 * KIB), version(1, 64 * KIB)
+    gates = [source.gate(number * 16 * KIB) for number in range(4)]
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.read, 0, 64 * KIB)
+            for gate in gates:
+                await gate.reached.wait()
+                mock_clock.jump(PATIENCE_S - 1)
+                gate.open.set()
+        reader.close()
+
+
+async def test_waiting_for_the_budget_is_no_silence(tmp_path: Path, mock_clock: MockClock) -> None:
+    mock_clock.rate = 1.0
+    source, one = MemorySource(), version(1, 64 * KIB)
+    gate = source.gate(0)
+    source.is_held_back = True
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.read, 0, 64 * KIB)
+            await gate.reached.wait()
+            mock_clock.jump(600)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open.set()
+        reader.close()
+
+
+async def _fail_at(
+    reader: Reader, offset: int, size_bytes: int, gate: Gate, clock: MockClock, after_s: float
+) -> None:
+    """A read that fails for silence after so long, and not before."""
+    failed = trio.Event()
+
+    async def read() -> None:
+        with pytest.raises(Silent):
+            await reader.read(offset, size_bytes)
+        failed.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await gate.reached.wait()
+        clock.jump(after_s - 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not failed.is_set()
+        clock.jump(1)
 
 
 @pytest.mark.parametrize("error", [Silent("silent"), Forbidden("no"), Unavailable("broken")], ids=repr)
