@@ -11,20 +11,28 @@ from procorefs.procore.errors import CheckedOut
 from procorefs.procore.models import Document, DocumentId, Person
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.nodes import Forget, Inode, Node
+from procorefs.tree.request_order import Request
 from procorefs.tree.store import TreeStore
 
 
 class Lookups(Protocol):
     """What of the client answers a look."""
 
-    async def file(self, file_id: DocumentId, *, priority: Priority) -> Document: ...
+    async def file(
+        self, file_id: DocumentId, *, priority: Priority, on_sent: Callable[[], None] | None = ...
+    ) -> Document: ...
 
 
 class Changes(Protocol):
     """What of the client changes a check-out."""
 
     async def check_out(
-        self, file_id: DocumentId, until_s: int | None, *, priority: Priority
+        self,
+        file_id: DocumentId,
+        until_s: int | None,
+        *,
+        priority: Priority,
+        on_sent: Callable[[], None] | None = ...,
     ) -> Document: ...
 
 
@@ -77,35 +85,30 @@ class TreeDocuments:
         node = self._node_of(inode)
         if node is None or node.document_id is None:
             return
-        asked = self._absorber.turnstile.enter()
-        try:
-            self._absorb(await self._lookups.file(node.document_id, priority=Priority.INTERACTIVE), asked)
-        finally:
-            self._absorber.turnstile.leave(asked)
+        with self._absorber.order.reading() as request:
+            document = await self._lookups.file(
+                node.document_id, priority=Priority.INTERACTIVE, on_sent=request.sent
+            )
+            self._absorb(document, request)
 
     async def check_out(self, document: DocumentId, until_s: int | None) -> None:
         # Others may wait for a check-in, too: it goes as soon as a check-out does.
-        try:
-            answer = await self._changes.check_out(document, until_s, priority=Priority.INTERACTIVE)
-        except CheckedOut as error:
-            if error.file is None:
-                raise HeldByAnother(None) from error
-            self._take_up(error.file)
-            file = error.file
-            raise HeldByAnother(_holder(file.checked_out_by, file.checked_out_until_s)) from error
-        self._take_up(self._absorber.own.unchanged_bytes(answer, "check-out"))
+        with self._absorber.order.changing(document) as request:
+            try:
+                answer = await self._changes.check_out(
+                    document, until_s, priority=Priority.INTERACTIVE, on_sent=request.sent
+                )
+            except CheckedOut as error:
+                if error.file is None:
+                    raise HeldByAnother(None) from error
+                self._absorb(error.file, request)
+                file = error.file
+                raise HeldByAnother(_holder(file.checked_out_by, file.checked_out_until_s)) from error
+            self._absorb(self._absorber.own.unchanged_bytes(answer, "check-out"), request)
 
-    def _take_up(self, answer: Document) -> None:
-        """It is newer than all that was asked for before it came: a listing under way may have been read before."""
-        asked = self._absorber.turnstile.enter()
-        try:
-            self._absorb(answer, asked)
-        finally:
-            self._absorber.turnstile.leave(asked)
-
-    def _absorb(self, document: Document, asked: int) -> None:
+    def _absorb(self, document: Document, request: Request) -> None:
         listing_pass = int(self._store.fact("pass") or 0)
-        self._forget(self._absorber.absorb([document], asked=asked, listing_pass=listing_pass).forget)
+        self._forget(self._absorber.absorb([document], request=request, listing_pass=listing_pass).forget)
 
 
 def _holder(by: Person | None, until_s: int | None) -> Holder | None:

@@ -62,10 +62,14 @@ class Carrier(FolderCalls, FileCalls):
         parent = known.node.parent
         document_id = change.document
         self._check_way(change, None)
-        with self._own.call() as asked:
+        with self._own.call(document_id) as request:
             with self._flights.of(inode, document_id, Place(parent, name)):
                 if change.is_folder:
-                    document = await self._changes.update_folder(document_id, FolderChange(name=name))
+                    document = await self._changes.update_folder(
+                        document_id, FolderChange(name=name), on_sent=request.sent
+                    )
                 else:
-                    document = await self._changes.update_file(document_id, FileChange(name=name))
-            self._settling.arrived(change, document, parent, asked=asked, wishes=Wishes())
+                    document = await self._changes.update_file(
+                        document_id, FileChange(name=name), on_sent=request.sent
+                    )
+            self._settling.arrived(change, document, parent, wishes=Wishes())

@@ -141,12 +141,14 @@ class FileCalls(Ways):
             custom_fields=given(wishes.custom_fields),
         )
         ours: Version | None = None
-        with self._own.call() as asked:
+        with self._own.call(None) as request:
             try:
                 folder_id = self._folder_id(target.folder)
                 self._edits.will_ask(change, target, file.size_bytes, upload.sha256)
                 with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_file(folder_id, target.name, upload.uuid, fields)
+                    document = await self._changes.create_file(
+                        folder_id, target.name, upload.uuid, fields, on_sent=request.sent
+                    )
                 self._settling.is_bare(document)
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
                 if not is_repeat:
@@ -160,12 +162,12 @@ class FileCalls(Ways):
                 if found is None:
                     return
                 document, ours, wishes = found.document, found.version, Wishes()
+            self._own.order.is_about(request, document.id)
             document = await self._with_version(document)
             self._settling.arrived(
                 change,
                 document,
                 target.folder,
-                asked=asked,
                 wishes=wishes,
                 target=target,
                 sent=Sent(upload, file, ours or document.version),
@@ -206,8 +208,7 @@ class FileCalls(Ways):
         )
         if not isinstance(error, NameTaken):
             self._settling.begin_anew(change)
-        with self._own.call() as asked:
-            self._settling.found(namesake.document, target.folder, change, asked=asked)
+        self._settling.found(namesake.document, target.folder, change)
         return None
 
     async def _update(
@@ -236,12 +237,12 @@ class FileCalls(Ways):
         if sent is not None:
             self._settling.note_colleague(change, known, sent[1])
         ours: Version | None = None
-        with self._own.call() as asked:
+        with self._own.call(document_id) as request:
             try:
                 with self._flights.of(change.inode, document_id, target):
-                    document = await self._changes.update_file(document_id, fields)
+                    document = await self._changes.update_file(document_id, fields, on_sent=request.sent)
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
-                found = await self._look_after(change, known, sent, error, asked=asked, is_repeat=is_repeat)
+                found = await self._look_after(change, known, sent, error, is_repeat=is_repeat)
                 if found is None:
                     if sent is not None:
                         sent[0].is_used = False
@@ -255,9 +256,7 @@ class FileCalls(Ways):
                 document = await self._with_version(document)
                 arrived = Sent(*sent, ours or document.version)
             parent = self._now_in(document, target, known)
-            self._settling.arrived(
-                change, document, parent, asked=asked, wishes=wishes, target=target, sent=arrived
-            )
+            self._settling.arrived(change, document, parent, wishes=wishes, target=target, sent=arrived)
 
     async def _look_after(
         self,
@@ -266,7 +265,6 @@ class FileCalls(Ways):
         sent: tuple[Upload, StagedFile] | None,
         error: ProcoreError,
         *,
-        asked: int,
         is_repeat: bool,
     ) -> Found | None:
         """After a refused PATCH: the document, if an earlier call had brought its bytes; None: the refusal stands.
@@ -280,7 +278,7 @@ class FileCalls(Ways):
             return None
         document = await self._look(known)
         if document is None:
-            self._settling.removed_in_procore(known.node, asked=asked)
+            self._settling.removed_in_procore(known.node)
             raise Superseded
         if sent is None:
             return None

@@ -46,12 +46,14 @@ class FolderCalls(Ways):
         fields = FolderChange(
             tracked=wishes.tracked, private=wishes.private, custom_fields=given(wishes.custom_fields)
         )
-        with self._own.call() as asked:
+        with self._own.call(None) as request:
             try:
                 folder_id, may_be_made = self._folder_id(target.folder), change.asked is not None
                 self._edits.will_ask(change, target)
                 with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_folder(folder_id, target.name, fields)
+                    document = await self._changes.create_folder(
+                        folder_id, target.name, fields, on_sent=request.sent
+                    )
                 self._settling.is_bare(document)
             except NameTaken as error:
                 document, wishes = (
@@ -63,9 +65,8 @@ class FolderCalls(Ways):
                 if not isinstance(error, Forbidden):
                     await self._look_at_folder(target.folder, error)
                 raise self._refusal(change, error, wishes, is_alone=False) from error
-            self._settling.arrived(
-                change, document, target.folder, asked=asked, wishes=wishes, target=target, is_new=True
-            )
+            self._own.order.is_about(request, document.id)
+            self._settling.arrived(change, document, target.folder, wishes=wishes, target=target, is_new=True)
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
         is_alone = target is None
@@ -78,15 +79,15 @@ class FolderCalls(Ways):
             private=wishes.private,
             custom_fields=given(wishes.custom_fields),
         )
-        with self._own.call() as asked:
+        with self._own.call(change.document) as request:
             try:
                 with self._flights.of(change.inode, change.document, target):
                     document = await self._changes.update_folder(
-                        known.node.document_id or DocumentId(0), fields
+                        known.node.document_id or DocumentId(0), fields, on_sent=request.sent
                     )
             except NotFound as error:
                 if await self._look(known) is None:
-                    self._settling.removed_in_procore(known.node, asked=asked)
+                    self._settling.removed_in_procore(known.node)
                     return
                 await self._refused_move(change, known, target, error)
             except (Forbidden, Invalid, Conflict) as error:
@@ -94,7 +95,7 @@ class FolderCalls(Ways):
                     raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 await self._refused_move(change, known, target, error)
             parent = self._now_in(document, target, known)
-            self._settling.arrived(change, document, parent, asked=asked, wishes=wishes, target=target)
+            self._settling.arrived(change, document, parent, wishes=wishes, target=target)
 
     async def _same_folder(
         self, change: Change, target: Place, error: NameTaken, *, may_be_made: bool

@@ -158,7 +158,7 @@ class Identity(Keeper):
         self._write(trace)
         self.pass_on(trace)
 
-    def take_stray(self, document: Document, parent: Inode, *, asked: int) -> None:
+    def take_stray(self, document: Document, parent: Inode) -> None:
         """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
         now_s = clocks.unix_s()
         change = Change(
@@ -170,7 +170,7 @@ class Identity(Keeper):
             created_at_s=now_s,
             touched_at_s=now_s,
         )
-        self._own.put(document, change.inode, parent, None, asked=asked)
+        self._own.put(document, change.inode, parent, None)
         self._view.lay(change)
         self._write(change)
         if not self.pass_on(change):

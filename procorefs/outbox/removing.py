@@ -144,9 +144,11 @@ class Remover:
 
     async def _newest_version(self, change: Change, document_id: DocumentId) -> Version | None:
         """As Procore has it now; the tree has it so, too."""
-        with self._own.call() as asked:
+        with self._own.order.reading() as request:
             try:
-                document = await self._client.file(document_id, priority=Priority.WRITING)
+                document = await self._client.file(
+                    document_id, priority=Priority.WRITING, on_sent=request.sent
+                )
             except NotFound:
                 return change.seen  # the DELETE will hear the same
             known = self._store.known(document_id)
@@ -154,8 +156,9 @@ class Remover:
                 known is not None
                 and known.node.in_tree
                 and not same_bytes(document.version, known.node.version)
+                and self._own.order.admit(document_id, request)
             ):
-                self._own.put(document, known.node.inode, known.node.parent or ROOT, None, asked=asked)
+                self._own.put(document, known.node.inode, known.node.parent or ROOT, None)
             return document.version
 
     def _is_wanted(self, change: Change, document_id: DocumentId) -> bool:
@@ -165,13 +168,13 @@ class Remover:
     async def _delete(self, change: Change) -> None:
         document_id = change.document
         assert document_id is not None
-        with self._own.call() as asked:
+        with self._own.call(document_id) as request:
             try:
                 with self._flights.of(change.inode, document_id, removes=True):
                     if change.is_folder:
-                        await self._changes.delete_folder(document_id)
+                        await self._changes.delete_folder(document_id, on_sent=request.sent)
                     else:
-                        await self._changes.delete_file(document_id)
+                        await self._changes.delete_file(document_id, on_sent=request.sent)
             except NotFound:
                 log.debug("Document %d was deleted in Procore already.", document_id)
             except CheckedOut:
@@ -179,7 +182,7 @@ class Remover:
             except (Forbidden, Invalid, Conflict) as error:
                 if await self._is_there(change):
                     raise Refused(str(error), take_back=True) from error
-            self._own.removed(document_id, asked=asked)
+            self._own.removed(document_id)
         if change.place is GONE:
             self._settling.dismiss(change)
         else:

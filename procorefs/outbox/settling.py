@@ -76,7 +76,6 @@ class Settling:
         document: Document,
         parent: Inode,
         *,
-        asked: int,
         wishes: Wishes,
         target: Place | None = None,
         sent: Sent | None = None,
@@ -91,7 +90,7 @@ class Settling:
         if sent is None and not is_new:
             document = self._own.unchanged_bytes(document, "change")
         if not self.is_current(change) or change.document not in (None, document.id):
-            self._arrived_late(document, parent, asked=asked, shown=shown, sent=sent, is_new=is_new)
+            self._arrived_late(document, parent, shown=shown, sent=sent, is_new=is_new)
             return
         if target is not None and document.name != target.name:
             log.info("%s is called %r in Procore.", self._view.path(change.inode), document.name)
@@ -102,7 +101,7 @@ class Settling:
             change.kept = msgspec.structs.replace(
                 change.kept, version_id=sent.version.id, sha256=sent.upload.sha256
             )
-        self._own.put(document, change.inode, parent, change.kept, asked=asked, shown=shown)
+        self._own.put(document, change.inode, parent, change.kept, shown=shown)
         self._is_answered(change, document.id, target or Place(parent, document.name))
         if change.place is GONE and (sent is not None or change.seen is None):
             # removed here while it was sent
@@ -152,7 +151,6 @@ class Settling:
         document: Document,
         parent: Inode,
         *,
-        asked: int,
         shown: bytes | None,
         sent: Sent | None,
         is_new: bool,
@@ -160,11 +158,11 @@ class Settling:
         """The document has changed hands while the call was under way: the answer is for whoever has it now."""
         known = self._store.known(document.id)
         if is_new or known is None:
-            self._edits.take_stray(document, parent, asked=asked)
+            self._edits.take_stray(document, parent)
             return
         owner = self._view.change(known.node.inode)
         kept = owner.kept if owner is not None else known.node.kept
-        self._own.put(document, known.node.inode, parent, kept, asked=asked, shown=shown)
+        self._own.put(document, known.node.inode, parent, kept, shown=shown)
         if owner is None:
             return
         if owner.place is GONE and sent is not None:
@@ -195,7 +193,7 @@ class Settling:
         else:
             self._edits.note(change, touched=True)
 
-    def found(self, document: Document, parent: Inode, change: Change, *, asked: int) -> None:
+    def found(self, document: Document, parent: Inode, change: Change) -> None:
         """A document of somebody else has the change's name: it is the change's from now on, ours comes on top.
 
         Raises Superseded when the change was given up meanwhile.
@@ -203,11 +201,13 @@ class Settling:
         if not self.is_current(change):
             raise Superseded
         known = self._store.known(document.id)
-        self._own.put(document, change.inode, parent, known.node.kept if known else None, asked=asked)
+        if known is not None:  # its row may be newer than the listing that showed it
+            self.join(change, document.id)
+            return
+        self._own.put(document, change.inode, parent, None)
         self._is_answered(change, document.id, Place(parent, document.name))
         self._edits.follow_if_there(change)
         self._edits.note(change, touched=True)
-        self.left(known.node if known is not None else None)
 
     def join(self, change: Change, document_id: DocumentId) -> None:
         """The same for one that the tree has."""
@@ -221,7 +221,7 @@ class Settling:
 
     # What is not there any more
 
-    def removed_in_procore(self, node: Node, *, asked: int) -> None:
+    def removed_in_procore(self, node: Node) -> None:
         """Procore does not have a document that the tree has; what waits in or below it is made anew."""
         if node.document_id is None:
             return
@@ -230,7 +230,7 @@ class Settling:
             return
         log.info("%s was removed in Procore.", self._view.path(node.inode))
         shown = self._view.parent(node.inode)
-        self._own.removed(node.document_id, asked=asked)
+        self._own.removed(node.document_id)
         if shown is not None:
             self._forget([EntryGone(*shown), ListingChanged(shown[0]), InodeChanged(node.inode, data=False)])
         self._edits.touch(node.inode)

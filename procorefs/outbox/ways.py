@@ -181,14 +181,16 @@ class Ways:
         node = self._store.by_inode(folder)
         if node is None or node.document_id is None:
             return
-        with self._own.call() as asked:
+        with self._own.order.reading() as request:
             try:
-                listing = await self._client.folder(node.document_id, priority=Priority.WRITING)
+                listing = await self._client.folder(
+                    node.document_id, priority=Priority.WRITING, on_sent=request.sent
+                )
                 is_gone = listing.folder.deleted
             except NotFound:
                 is_gone = True
-            if is_gone:
-                self._settling.removed_in_procore(node, asked=asked)
+            if is_gone and self._own.order.admit(node.document_id, request):
+                self._settling.removed_in_procore(node)
                 raise Blocked(folder, "its folder was removed in Procore and is made anew") from error
 
     def _join_colleague(self, change: Change, target: Place) -> bool:

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+OnSent = Callable[[], None]
+"""Told when a call leaves."""
+
 CALL_S = 120.0  # a call that trickles for longer is silent to those who wait for it
 MOST_PAGES = 1000  # beyond that a list is endless
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
@@ -56,6 +59,7 @@ class Call(msgspec.Struct, frozen=True):
     method: str = "GET"
     body: bytes = b""  # JSON
     harmless: bool = False  # doing it twice is as good as once, although it is no GET
+    on_sent: OnSent | None = None  # called each time it leaves, after all waiting for the budget
 
     def page(self, page: int, per_page: int) -> "Call":
         """The same for one page of its list."""
@@ -142,6 +146,8 @@ class Api:
             await self.limiter.acquire(call.priority)
             patience.extend(trio.current_time() - waited_from_s)
             token = await self._token_for_call()
+            if call.on_sent is not None:
+                call.on_sent()
             try:
                 return await self._send(call, self.own_headers(token, call.company_id))
             except NotAuthorized:

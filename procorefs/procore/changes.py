@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from procorefs.limiter import Priority
 from procorefs.procore import wire
-from procorefs.procore.api import Api, Call
+from procorefs.procore.api import Api, Call, OnSent
 from procorefs.procore.errors import Invalid, Malformed, complaints
 from procorefs.procore.models import Document, DocumentId
 
@@ -69,22 +69,34 @@ class ProjectChanges:
         change: FolderChange = NO_FOLDER_CHANGE,
         *,
         priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
     ) -> Document:
         """A new folder (parent None: in the root). Raises NameTaken, Unanswered and the like."""
         fields = {**_of_new(change), **_place(parent_id), "name": name}
-        call = self._call("folders", FOLDERS, "create the folder", priority)
+        call = self._call("folders", FOLDERS, "create the folder", priority, on_sent)
         return await self._client.change(call.sending("POST", {"folder": fields}), wire.folder)
 
     async def update_folder(
-        self, folder_id: DocumentId, change: FolderChange, *, priority: Priority = Priority.WRITING
+        self,
+        folder_id: DocumentId,
+        change: FolderChange,
+        *,
+        priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
     ) -> Document:
         """Rename, move, set fields. Raises NameTaken, Unanswered and the like; ValueError when nothing changes."""
-        call = self._call("folders", f"{FOLDERS}/{folder_id}", "change the folder", priority)
+        call = self._call("folders", f"{FOLDERS}/{folder_id}", "change the folder", priority, on_sent)
         return await self._update(call, "folder", change, _same(folder_id, wire.folder))
 
-    async def delete_folder(self, folder_id: DocumentId, *, priority: Priority = Priority.WRITING) -> None:
+    async def delete_folder(
+        self,
+        folder_id: DocumentId,
+        *,
+        priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
+    ) -> None:
         """Into the recycle bin, with all below. Raises NotFound when it is not there any more."""
-        call = self._call("folders", f"{FOLDERS}/{folder_id}", "delete the folder", priority)
+        call = self._call("folders", f"{FOLDERS}/{folder_id}", "delete the folder", priority, on_sent)
         await self._client.ask(call.sending("DELETE"))
 
     async def create_file(
@@ -95,6 +107,7 @@ class ProjectChanges:
         change: FileChange = NO_CHANGE,
         *,
         priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
     ) -> Document:
         """A new file with version 1 (parent None: in the root). Raises NameTaken, UploadRefused, Unanswered.
 
@@ -104,30 +117,46 @@ class ProjectChanges:
             raise ValueError("a new file cannot be checked out by the call that creates it")
         bytes_and_name = {"name": name, "upload_uuid": upload_uuid, "unique_name": False}
         fields = {**_of_new(change), **_place(parent_id), **bytes_and_name}
-        call = self._call("files", FILES, "create the file", priority)
+        call = self._call("files", FILES, "create the file", priority, on_sent)
         return await self._client.change(call.sending("POST", {"file": fields}), wire.file)
 
     async def update_file(
-        self, file_id: DocumentId, change: FileChange, *, priority: Priority = Priority.WRITING
+        self,
+        file_id: DocumentId,
+        change: FileChange,
+        *,
+        priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
     ) -> Document:
         """New bytes, name, folder, fields, check-out: any of them in one call.
 
         Raises CheckedOut, NameTaken, UploadRefused, Unanswered; ValueError when nothing changes.
         """
-        call = self._call("files", f"{FILES}/{file_id}", "change the file", priority)
+        call = self._call("files", f"{FILES}/{file_id}", "change the file", priority, on_sent)
         return await self._update(call, "file", change, _same(file_id, wire.file))
 
-    async def delete_file(self, file_id: DocumentId, *, priority: Priority = Priority.WRITING) -> None:
+    async def delete_file(
+        self,
+        file_id: DocumentId,
+        *,
+        priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
+    ) -> None:
         """Into the recycle bin. Raises CheckedOut; NotFound when it is not there any more."""
-        call = self._call("files", f"{FILES}/{file_id}", "delete the file", priority)
+        call = self._call("files", f"{FILES}/{file_id}", "delete the file", priority, on_sent)
         await self._client.ask(call.sending("DELETE"))
 
     async def check_out(
-        self, file_id: DocumentId, until_s: int | None, *, priority: Priority = Priority.WRITING
+        self,
+        file_id: DocumentId,
+        until_s: int | None,
+        *,
+        priority: Priority = Priority.WRITING,
+        on_sent: OnSent | None = None,
     ) -> Document:
         """Check a file out to us until then (Unix seconds); None checks it in. Raises CheckedOut."""
         action = f"check the file {'in' if until_s is None else 'out'}"
-        call = self._call("files", f"{FILES}/{file_id}", action, priority)
+        call = self._call("files", f"{FILES}/{file_id}", action, priority, on_sent)
         change = FileChange(checked_out_until_s=until_s)
         return await self._update(call, "file", change, _same(file_id, wire.file))
 
@@ -157,8 +186,10 @@ class ProjectChanges:
             self._root_id = wire.folder(answer.body, call.action).id
         return self._root_id
 
-    def _call(self, route: str, path: str, action: str, priority: Priority) -> Call:
-        return Call(route, path, self._client.project_query(), action, priority)
+    def _call(
+        self, route: str, path: str, action: str, priority: Priority, on_sent: OnSent | None = None
+    ) -> Call:
+        return Call(route, path, self._client.project_query(), action, priority, on_sent=on_sent)
 
 
 def fields_of(change: FolderChange) -> Json:

@@ -11,7 +11,7 @@ import msgspec
 from procorefs.limiter import Limiter, Priority, budget_key, open_limiter
 from procorefs.procore import wire
 from procorefs.procore.addresses import acceptable_url
-from procorefs.procore.api import MOST_PAGES, Api, ApiCalls, Call
+from procorefs.procore.api import MOST_PAGES, Api, ApiCalls, Call, OnSent
 from procorefs.procore.auth import Auth
 from procorefs.procore.below import sort_out
 from procorefs.procore.errors import Invalid, Malformed, NotFound, TooLarge, Unavailable
@@ -103,6 +103,7 @@ class Client(Api):
         in_recycle_bin: bool | None = None,
         folder_id: DocumentId | None = None,
         priority: Priority,
+        on_sent: OnSent | None = None,
     ) -> Page[Document]:
         """One page of the project's index; pass the `per_page` that came back on to the next call.
 
@@ -117,21 +118,27 @@ class Client(Api):
             query["filters[folder_id]"] = str(folder_id)
         if page == 1:
             per_page = min(per_page, self._per_page_cap)
-        return await self._index_page(query, page, per_page, priority)
+        return await self._index_page(query, page, per_page, priority, on_sent)
 
-    async def folder(self, folder_id: DocumentId | None, *, priority: Priority) -> FolderListing:
+    async def folder(
+        self, folder_id: DocumentId | None, *, priority: Priority, on_sent: OnSent | None = None
+    ) -> FolderListing:
         """A folder (None: the root) and what lies directly in it."""
         action = "list the root folder" if folder_id is None else "list the folder"
         path = "/rest/v1.0/folders" + ("" if folder_id is None else f"/{folder_id}")
         query = self.project_query() | {"show_latest_file_version_only": "true"}
-        answer = await self.ask(Call("folders", path, query, action, priority))
+        call = Call("folders", path, query, action, priority, on_sent=on_sent)
+        answer = await self.ask(call)
         return wire.folder_listing(answer.body, action)
 
-    async def file(self, file_id: DocumentId, *, priority: Priority) -> Document:
+    async def file(
+        self, file_id: DocumentId, *, priority: Priority, on_sent: OnSent | None = None
+    ) -> Document:
         """A file with its newest version."""
         action = "look up the file"
         query = self.project_query() | {"show_latest_version_only": "true"}
-        answer = await self.ask(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
+        path = f"/rest/v1.0/files/{file_id}"
+        answer = await self.ask(Call("files", path, query, action, priority, on_sent=on_sent))
         return wire.file(answer.body, action)
 
     async def file_version(self, version_id: VersionId, *, priority: Priority) -> Version:
@@ -208,12 +215,17 @@ class Client(Api):
         raise Malformed("Could not list the documents: Procore's list does not end")
 
     async def _index_page(
-        self, query: dict[str, str], page: int, per_page: int, priority: Priority
+        self,
+        query: dict[str, str],
+        page: int,
+        per_page: int,
+        priority: Priority,
+        on_sent: OnSent | None = None,
     ) -> Page[Document]:
         action = f"list the documents of project {self.settings.project_id}"
         try:
             answer = await self._get_index(
-                Call("documents", "", query, action, priority).page(page, per_page)
+                Call("documents", "", query, action, priority, on_sent=on_sent).page(page, per_page)
             )
         except TooLarge:
             smaller = next((size for size in SMALLER_PAGES if size < per_page), 0)
@@ -222,21 +234,26 @@ class Client(Api):
             self._per_page_cap = min(self._per_page_cap, smaller)
             log.info("Procore finds a page of %d documents too large: asking for smaller ones", per_page)
             if page == 1:
-                return await self._index_page(query, 1, smaller, priority)
-            return await self._in_halves(query, page, per_page, priority)
+                return await self._index_page(query, 1, smaller, priority, on_sent)
+            return await self._in_halves(query, page, per_page, priority, on_sent)
         return page_of(answer, wire.documents(answer.body, action), page, per_page)
 
     async def _in_halves(
-        self, query: dict[str, str], page: int, per_page: int, priority: Priority
+        self,
+        query: dict[str, str],
+        page: int,
+        per_page: int,
+        priority: Priority,
+        on_sent: OnSent | None,
     ) -> Page[Document]:
         """The same documents in two smaller pages: only the first page may change the size of those after it."""
         half = per_page // 2
         if per_page % 2 or half < SMALLEST_PAGE:
             raise TooLarge(f"Could not list the documents: pages of {per_page} have become too large")
-        first = await self._index_page(query, page * 2 - 1, half, priority)
+        first = await self._index_page(query, page * 2 - 1, half, priority, on_sent)
         if first.next_page is None:
             return msgspec.structs.replace(first, per_page=per_page)
-        second = await self._index_page(query, page * 2, half, priority)
+        second = await self._index_page(query, page * 2, half, priority, on_sent)
         return Page(
             items=first.items + second.items,
             total=second.total,

@@ -28,9 +28,9 @@ from procorefs.tree.nodes import (
     is_own_entry,
 )
 from procorefs.tree.own import OwnChanges
+from procorefs.tree.request_order import Request, RequestOrder
 from procorefs.tree.rows import Known, Row
 from procorefs.tree.store import TreeStore
-from procorefs.tree.turnstile import Turnstile
 
 
 @dataclass(slots=True)
@@ -40,10 +40,13 @@ class Absorbed:
     forget: list[Forget] = field(default_factory=list)
     changed: set[DocumentId] = field(default_factory=set)
     """Documents that are new, or of which something is new, or that are gone."""
+    overtaken: list[Document] = field(default_factory=list)
+    """Those for which the answer does not speak: a later one has to be asked for."""
 
     def add(self, other: "Absorbed") -> None:
         self.forget += other.forget
         self.changed |= other.changed
+        self.overtaken += other.overtaken
 
 
 class Absorber:
@@ -52,8 +55,8 @@ class Absorber:
     def __init__(self, store: TreeStore, local: Local) -> None:
         self._store = store
         self._local = local
-        self.turnstile = Turnstile()
-        self.own = OwnChanges(store, local, self.turnstile)
+        self.order = RequestOrder()
+        self.own = OwnChanges(store, local, self.order)
         with store.transaction():
             _free_own_entry(store)
 
@@ -61,46 +64,56 @@ class Absorber:
         self,
         documents: Iterable[Document],
         *,
-        asked: int,
+        request: Request,
         listing_pass: int,
         changes_since_s: int | None = None,
     ) -> Absorbed:
-        """Take up a page of the project's list. `asked`: the request's number from the turnstile.
+        """Take up a page of the project's list, the answer to `request`.
 
         `changes_since_s`: all changes since then are being taken up, so a folder made later holds nothing else.
         """
-        admitted = [d for d in documents if self.turnstile.admit(d.id, asked)]
         with self._absorption(listing_pass, changes_since_s) as absorption:
-            absorption.take(admitted)
+            absorption.take(self._admitted(documents, request, absorption))
         return absorption.result
 
+    def _admitted(
+        self, documents: Iterable[Document], request: Request, absorption: "_Absorption"
+    ) -> list[Document]:
+        """The documents for which the answer speaks; of the others only that they exist is noted."""
+        admitted = []
+        for document in documents:
+            if self.order.admit(document.id, request):
+                admitted.append(document)
+            else:
+                absorption.pass_over(document)
+        return admitted
+
     def absorb_folder(
-        self, listing: FolderListing, folder: Inode, *, asked: int, listing_pass: int
+        self, listing: FolderListing, folder: Inode, *, request: Request, listing_pass: int
     ) -> Absorbed:
         """Take up one folder with all its children: what is not among them is not there any more.
 
         Unless one of them could not be understood: then nobody knows which one that was.
         """
-        admitted = [d for d in listing.children if self.turnstile.admit(d.id, asked)]
         here = {d.id for d in listing.children}
         with self._absorption(listing_pass) as absorption:
             if folder == ROOT:
                 absorption.bind_root(listing.folder)
             elif listing.folder.deleted:
                 absorption.take([listing.folder])
-            absorption.take(admitted)
+            absorption.take(self._admitted(listing.children, request, absorption))
             if not listing.refused:
                 absorption.remove(
                     node
                     for node in self._store.children(folder)
                     if node.document_id is not None
                     and node.document_id not in here
-                    and self.turnstile.admit(node.document_id, asked)
+                    and self.order.admit(node.document_id, request)
                 )
             self._store.set_listed(folder, True)
         return absorption.result
 
-    def absorb_deleted(self, documents: Iterable[Document], *, asked: int) -> Absorbed:
+    def absorb_deleted(self, documents: Iterable[Document], *, request: Request) -> Absorbed:
         """Take up a page of the recycle bin's list.
 
         Only what says of itself that it is deleted, or lies right in the bin, is removed: a server that ignores the
@@ -112,7 +125,7 @@ class Absorber:
                 for document in documents
                 if (document.deleted or absorption.in_bin(document))
                 and (known := self._store.known(document.id)) is not None
-                and self.turnstile.admit(document.id, asked)
+                and self.order.admit(document.id, request)
             )
         return absorption.result
 
@@ -178,6 +191,13 @@ class _Absorption:
                 self._let_go(known.node)
         for document, known in sorted(changed, key=lambda pair: pair[0].id):
             self._place(document, known)
+
+    def pass_over(self, document: Document) -> None:
+        """The answer does not speak for the document, but it is there."""
+        known = self._store.known(document.id)
+        if known is not None and not document.deleted and not document.recycle_bin:
+            self._store.see(known.node.inode, self._pass, None)
+        self.result.overtaken.append(document)
 
     def bury(self, deleted: Iterable[Known]) -> None:
         """Take what was deleted out of the tree, folders before what lies in them.

@@ -1,7 +1,6 @@
 """One answer of Procore into the tree: ask, absorb, tell the kernel."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import trio
@@ -31,9 +30,16 @@ class ProjectLists(Protocol):
         updated_to_s: int | None = ...,
         in_recycle_bin: bool | None = ...,
         priority: Priority,
+        on_sent: Callable[[], None] | None = ...,
     ) -> Page[Document]: ...
 
-    async def folder(self, folder_id: DocumentId | None, *, priority: Priority) -> FolderListing: ...
+    async def folder(
+        self,
+        folder_id: DocumentId | None,
+        *,
+        priority: Priority,
+        on_sent: Callable[[], None] | None = ...,
+    ) -> FolderListing: ...
 
 
 class Intake:
@@ -54,15 +60,6 @@ class Intake:
         self._changed = changed
         lists.index_route = int(store.fact("index_route") or 0)
 
-    @contextmanager
-    def _asking(self) -> Iterator[int]:
-        """The number of a request; it counts as under way until its answer is absorbed."""
-        asked = self._absorber.turnstile.enter()
-        try:
-            yield asked
-        finally:
-            self._absorber.turnstile.leave(asked)
-
     async def page(
         self,
         number: int,
@@ -74,19 +71,20 @@ class Intake:
         changes_since_s: int | None = None,
     ) -> tuple[Page[Document], Absorbed]:
         """A page of the project's documents, the newest change first."""
-        with self._asking() as asked:
+        with self._absorber.order.reading() as request:
             page = await self._lists.documents_page(
                 page=number,
                 per_page=per_page,
                 sort="-updated_at",
                 updated_to_s=updated_to_s,
                 priority=priority,
+                on_sent=request.sent,
             )
             whole = Absorbed()
             for start in range(0, len(page.items), SLICE):
                 part = self._absorber.absorb(
                     page.items[start : start + SLICE],
-                    asked=asked,
+                    request=request,
                     listing_pass=listing_pass,
                     changes_since_s=changes_since_s,
                 )
@@ -110,11 +108,16 @@ class Intake:
         self, number: int, per_page: int, *, priority: Priority
     ) -> tuple[Page[Document], Absorbed]:
         """A page of the recycle bin, the newest change first."""
-        with self._asking() as asked:
+        with self._absorber.order.reading() as request:
             page = await self._lists.documents_page(
-                page=number, per_page=per_page, sort="-updated_at", in_recycle_bin=True, priority=priority
+                page=number,
+                per_page=per_page,
+                sort="-updated_at",
+                in_recycle_bin=True,
+                priority=priority,
+                on_sent=request.sent,
             )
-            absorbed = self._absorber.absorb_deleted(page.items, asked=asked)
+            absorbed = self._absorber.absorb_deleted(page.items, request=request)
             self._take_note(absorbed)
         return page, absorbed
 
@@ -122,9 +125,11 @@ class Intake:
         self, inode: Inode, document_id: DocumentId | None, *, listing_pass: int, priority: Priority
     ) -> None:
         """One folder with its children; None is the root."""
-        with self._asking() as asked:
-            listing = await self._lists.folder(document_id, priority=priority)
-            absorbed = self._absorber.absorb_folder(listing, inode, asked=asked, listing_pass=listing_pass)
+        with self._absorber.order.reading() as request:
+            listing = await self._lists.folder(document_id, priority=priority, on_sent=request.sent)
+            absorbed = self._absorber.absorb_folder(
+                listing, inode, request=request, listing_pass=listing_pass
+            )
             self._take_note(absorbed)
 
     def _take_note(self, absorbed: Absorbed) -> None:

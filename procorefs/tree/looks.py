@@ -29,6 +29,8 @@ class Changes:
     changed: set[DocumentId] = field(default_factory=set)
     unchanged: int = 0
     """Documents in a row, at the end of what was read, that had nothing new."""
+    overtaken_s: int | None = None
+    """The earliest second of a document for which the answer did not speak: the next look reads it again."""
 
 
 class Looker:
@@ -91,6 +93,9 @@ class Looker:
             changes.final_s = final_s
         else:
             self._doubt_folders(changes.changed)
+        if changes.overtaken_s is not None:
+            changes.newest_s = min(changes.newest_s, changes.overtaken_s - 1)
+            changes.final_s = min(changes.final_s, changes.overtaken_s - 1)
         changes.tail = tail_of(read, changes.final_s)
         return changes
 
@@ -120,6 +125,8 @@ class Looker:
             priority=priority,
         )
         changes.changed |= absorbed.changed
+        for document in absorbed.overtaken:
+            changes.overtaken_s = min(changes.overtaken_s or document.updated_at_s, document.updated_at_s)
         changes.newest_s = max([changes.newest_s, *(d.updated_at_s for d in page.items)])
         changes.total = page.total
         for document in page.items:

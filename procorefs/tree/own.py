@@ -1,7 +1,7 @@
 """What we changed in Procore ourselves: its answers go into the tree at once, under the inode that the change had here.
 
-An answer to a listing that was asked for before must not undo it, and one that was asked for later and came first may
-have brought the document already, under an inode of its own (see Turnstile).
+No answer to a listing that was on its way at the same time speaks for the document (request_order.py); one may have
+brought a new document already, under an inode of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,18 +14,18 @@ from procorefs.tree.detail import encode_detail, is_echo
 from procorefs.tree.local import Local
 from procorefs.tree.names import shown_name
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, bound_to, is_own_entry
+from procorefs.tree.request_order import Request, RequestOrder
 from procorefs.tree.rows import Known, Row
 from procorefs.tree.store import TreeStore
-from procorefs.tree.turnstile import Turnstile
 
 
 class OwnChanges:
     """Writes what our own calls did; none of it is news to the kernel."""
 
-    def __init__(self, store: TreeStore, local: Local, turnstile: Turnstile) -> None:
+    def __init__(self, store: TreeStore, local: Local, order: RequestOrder) -> None:
         self._store = store
         self._local = local
-        self._turnstile = turnstile
+        self.order = order
         self._begun = 0
         self._under_way = 0
         self.me: UserId | None = None
@@ -34,16 +34,15 @@ class OwnChanges:
         """Calls that are known not to make versions."""
 
     @contextmanager
-    def call(self) -> Iterator[int]:
-        """The number of a call that changes something; it counts as under way until its answer is taken up."""
-        number = self._turnstile.enter()
+    def call(self, document: DocumentId | None) -> Iterator[Request]:
+        """A call that changes a document (None: makes one); it is under way until its answer is applied."""
         self._begun += 1
         self._under_way += 1
         try:
-            yield number
+            with self.order.changing(document) as request:
+                yield request
         finally:
             self._under_way -= 1
-            self._turnstile.leave(number)
 
     def mark(self) -> int:
         """Changes with every call of ours that begins."""
@@ -86,23 +85,16 @@ class OwnChanges:
         parent: Inode,
         kept: Kept | None,
         *,
-        asked: int,
         shown: bytes | None = None,
     ) -> None:
         """The document is what `inode` is from now on; `parent` is the folder that it was put into.
 
         `shown`: the name that it was sent under, which is its entry also where Procore has made another one of it.
         """
-        is_newest = self._turnstile.admit(document.id, asked)
         with self._store.transaction():
             self.claim(document.id, inode)
             known = self._store.known(document.id)
             entry = self._entry(document, inode, parent, shown, known)
-            if known is not None and not is_newest and _tells_more(known.node, document):
-                self._store.keep(inode, kept)
-                if known.node.parent == parent and known.name == document.name:
-                    self._store.show(inode, entry)
-                return
             row = self._row(document, inode, parent, entry, known)
             if known is None:
                 self._store.insert_as(inode, row)
@@ -112,9 +104,8 @@ class OwnChanges:
                 self._store.set_listed(inode, True)
             self._store.keep(inode, kept)
 
-    def removed(self, document_id: DocumentId, *, asked: int) -> None:
+    def removed(self, document_id: DocumentId) -> None:
         """The document is in the recycle bin, and with it all that lies below."""
-        self._turnstile.admit(document_id, asked)
         known = self._store.known(document_id)
         if known is None or known.node.state is not State.LIVE or known.node.inode == ROOT:
             return
@@ -182,16 +173,3 @@ class OwnChanges:
             return is_own_entry(parent, entry) or (node is not None and node.inode != inode)
 
         return taken
-
-
-def _tells_more(node: Node, document: Document) -> bool:
-    """Whether a listing that was asked for after a call of ours, and came first, was made after the call was done.
-
-    Procore may have read it before: then the answer to the call is the newer one.
-    """
-    has_newer_version = (
-        node.version is not None
-        and document.version is not None
-        and node.version.number > document.version.number
-    )
-    return has_newer_version or node.updated_at_s > document.updated_at_s

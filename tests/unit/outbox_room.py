@@ -98,18 +98,14 @@ class Room:
 
     def list_root(self, *children: Document) -> None:
         """Procore has these in the root."""
-        turnstile = self.base.absorber.turnstile
-        number = turnstile.enter()
         listing = FolderListing(folder(ROOT_ID, "Documents", None), list(children), 0)
-        self.base.absorber.absorb_folder(listing, ROOT, asked=number, listing_pass=1)
-        turnstile.leave(number)
+        with self.base.absorber.order.reading() as request:
+            self.base.absorber.absorb_folder(listing, ROOT, request=request, listing_pass=1)
 
     def look(self, *documents: Document) -> None:
         """A look shows these."""
-        turnstile = self.base.absorber.turnstile
-        number = turnstile.enter()
-        self.base.absorber.absorb(documents, asked=number, listing_pass=1)
-        turnstile.leave(number)
+        with self.base.absorber.order.reading() as request:
+            self.base.absorber.absorb(documents, request=request, listing_pass=1)
 
 
 @contextmanager

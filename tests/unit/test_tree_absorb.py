@@ -10,7 +10,6 @@ from procorefs.procore.models import Kind
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.nodes import ROOT, EntryGone, InodeChanged, ListingChanged, State
 from procorefs.tree.store import TreeStore
-from procorefs.tree.turnstile import Turnstile
 from tests.local_work import Inside
 from tests.unit.tree_documents import ROOT_ID, SOMEBODY, Garden, file, folder, version
 
@@ -103,8 +102,9 @@ def test_the_mounts_own_entry_is_no_documents(garden: Garden) -> None:
 
 
 def test_what_we_put_into_the_root_takes_no_entry_of_the_mounts(garden: Garden) -> None:
-    with garden.absorber.own.call() as asked:
-        garden.absorber.own.put(file(10, ".procore"), garden.store.reserve(1), ROOT, None, asked=asked)
+    document = file(10, ".procore")
+    with garden.absorber.own.call(None):
+        garden.absorber.own.put(document, garden.store.reserve(1), ROOT, None)
     assert garden.paths() == {".procore ~10": 10}
 
 
@@ -295,10 +295,9 @@ def test_a_folder_listed_as_deleted_is_gone(garden: Garden) -> None:
 
 def test_an_old_answer_does_not_undo_a_newer_one(garden: Garden) -> None:
     garden.take(file(10, "a"))
-    turnstile = garden.absorber.turnstile
-    page = turnstile.enter()
-    garden.take(file(10, "b"))
-    assert garden.take(file(10, "a"), file(11, "c"), asked=page).changed == {11}
+    with garden.absorber.order.reading() as page:
+        garden.take(file(10, "b"))
+        assert garden.take(file(10, "a"), file(11, "c"), request=page).changed == {11}
     assert set(garden.paths()) == {"b", "c"}
     garden.take(file(10, "a"))  # asked for later
     assert set(garden.paths()) == {"a", "c"}
@@ -350,20 +349,3 @@ def test_a_file_without_a_usable_version(garden: Garden) -> None:
     assert garden.of(10).kind is Kind.FILE
     garden.take(file(10, "a"))
     assert garden.of(10).version is not None
-
-
-def test_the_turnstile_remembers_no_longer_than_needed() -> None:
-    turnstile = Turnstile()
-    page, look = turnstile.enter(), turnstile.enter()
-    ids = [file(number, "").id for number in range(3)]
-    assert turnstile.admit(ids[0], look)
-    turnstile.leave(look)
-    assert not turnstile.admit(ids[0], page)
-    assert turnstile.admit(ids[1], page)
-    turnstile.leave(page)
-    assert not turnstile._spoken
-    for _ in range(100):
-        number = turnstile.enter()
-        assert turnstile.admit(ids[2], number)
-        turnstile.leave(number)
-    assert not turnstile._spoken

@@ -29,10 +29,10 @@ def put(garden: Garden, document: Document, shown: str | None = None, kept: Kept
     """Our call is answered."""
     known = garden.store.known(document.id)
     inode = known.node.inode if known is not None else garden.store.reserve(1)
-    with garden.absorber.own.call() as asked:
-        garden.absorber.own.put(
-            document, inode, ROOT, kept, asked=asked, shown=shown.encode() if shown is not None else None
-        )
+    with garden.absorber.own.call(document.id) as request:
+        request.sent()
+        entry = shown.encode() if shown is not None else None
+        garden.absorber.own.put(document, inode, ROOT, kept, shown=entry)
     return inode
 
 
@@ -54,19 +54,23 @@ def test_an_entry_that_another_document_has_is_marked(garden: Garden) -> None:
 
 
 @pytest.mark.parametrize("is_read_before", [True, False])
-def test_a_listing_that_overtakes_our_answer(garden: Garden, *, is_read_before: bool) -> None:
-    """It was asked for later; whether it was read before or after the call was done shows in what it says."""
+def test_a_look_that_overtakes_our_answer_says_nothing_of_the_document(
+    garden: Garden, *, is_read_before: bool
+) -> None:
+    """It was sent later; whether it was read before or after the call was done, nobody can tell."""
     garden.take(file(10, "plan.pdf"))
     inode = garden.of(10).inode
     ours = msgspec.structs.replace(version(11, size_bytes=20), number=2)
     theirs = version(10) if is_read_before else msgspec.structs.replace(version(12), number=3)
-    with garden.absorber.own.call() as asked:
-        garden.take(file(10, "plan.pdf", version=theirs, updated_at_s=2000 if is_read_before else DONE_S + 1))
-        answer = file(10, "plan.pdf", version=ours, updated_at_s=DONE_S)
-        garden.absorber.own.put(answer, inode, ROOT, None, asked=asked)
-    shown = garden.of(10).version
-    assert shown is not None
-    assert shown.id == (ours.id if is_read_before else theirs.id)
+    listed = file(10, "plan.pdf", version=theirs, updated_at_s=2000 if is_read_before else DONE_S + 1)
+    with garden.absorber.own.call(listed.id) as request:
+        request.sent()
+        absorbed = garden.take(listed)
+        garden.absorber.own.put(file(10, "plan.pdf", version=ours, updated_at_s=DONE_S), inode, ROOT, None)
+    assert (absorbed.overtaken, absorbed.changed) == ([listed], set())
+    assert garden.of(10).version == ours
+    garden.take(listed)  # asked for again
+    assert garden.of(10).version == theirs
 
 
 def test_an_answer_that_names_no_version(garden: Garden) -> None:

@@ -18,6 +18,7 @@ from procorefs.procore.models import (
 )
 from procorefs.tree.absorb import Absorbed, Absorber
 from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.request_order import Request
 from procorefs.tree.store import TreeStore
 from tests.local_work import Inside
 
@@ -70,27 +71,22 @@ class Garden:
         self.absorber = Absorber(self.store, Inside(self.open))
         self.list_folder(ROOT, folder(ROOT_ID, "Documents", None))
 
-    def take(self, *documents: Document, asked: int | None = None, **options: Any) -> Absorbed:
-        number = self.absorber.turnstile.enter() if asked is None else asked
-        try:
-            return self.absorber.absorb(documents, asked=number, **({"listing_pass": 1} | options))
-        finally:
-            self.absorber.turnstile.leave(number)
+    def take(self, *documents: Document, request: Request | None = None, **options: Any) -> Absorbed:
+        """An answer with these documents: to a request of this moment, or to one that was sent before."""
+        options = {"listing_pass": 1} | options
+        if request is not None:
+            return self.absorber.absorb(documents, request=request, **options)
+        with self.absorber.order.reading() as request:
+            return self.absorber.absorb(documents, request=request, **options)
 
     def list_folder(self, inode: Inode, of: Document, *children: Document, refused: int = 0) -> Absorbed:
-        number = self.absorber.turnstile.enter()
         listing = FolderListing(of, list(children), refused)
-        try:
-            return self.absorber.absorb_folder(listing, inode, asked=number, listing_pass=1)
-        finally:
-            self.absorber.turnstile.leave(number)
+        with self.absorber.order.reading() as request:
+            return self.absorber.absorb_folder(listing, inode, request=request, listing_pass=1)
 
     def bury(self, *documents: Document) -> Absorbed:
-        number = self.absorber.turnstile.enter()
-        try:
-            return self.absorber.absorb_deleted(documents, asked=number)
-        finally:
-            self.absorber.turnstile.leave(number)
+        with self.absorber.order.reading() as request:
+            return self.absorber.absorb_deleted(documents, request=request)
 
     def paths(self, at: Inode = ROOT, above: str = "") -> dict[str, int | None]:
         """Path -> document."""

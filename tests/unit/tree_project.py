@@ -165,9 +165,12 @@ class Project:
         updated_to_s: int | None = None,
         in_recycle_bin: bool | None = None,
         priority: Priority,  # noqa: ARG002 - asked of every list
+        on_sent: Callable[[], None] | None = None,
     ) -> Page[Document]:
         assert sort == "-updated_at"
         self.calls += 1
+        if on_sent is not None:
+            on_sent()
         self.before_answer()
         listed = [item for item in self.items.values() if self._is_listed(item, in_recycle_bin)]
         if updated_to_s is not None:
@@ -187,8 +190,11 @@ class Project:
         folder_id: DocumentId | None,
         *,
         priority: Priority,  # noqa: ARG002 - asked of every list
+        on_sent: Callable[[], None] | None = None,
     ) -> FolderListing:
         self.calls += 1
+        if on_sent is not None:
+            on_sent()
         self.before_answer()
         number = ROOT_ID if folder_id is None else folder_id
         if number not in self.items:
