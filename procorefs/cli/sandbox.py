@@ -11,7 +11,7 @@ import click
 import trio
 
 from procorefs.sandbox.config import PUBLISHED_HOURLY_CALLS, PUBLISHED_SPIKE_CALLS, SandboxConfig
-from procorefs.sandbox.conformance import Checker, NotTheDescription
+from procorefs.sandbox.conformance import DESCRIPTION, Checker, NotTheDescription
 from procorefs.sandbox.failures import ApiError
 from procorefs.sandbox.fill import announcement_line
 from procorefs.sandbox.server import Hosts, prepare, serve_prepared
@@ -100,8 +100,11 @@ COUNT = click.IntRange(min=0)
 @click.option(
     "--openapi",
     "openapi_path",
+    is_flag=False,
+    flag_value=str(DESCRIPTION),
+    metavar="[FILE]",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Check all calls against this OpenAPI description.",
+    help="Check all calls against this OpenAPI description; without FILE against the one that comes with ProcoreFS.",
 )
 def sandbox(big_file_mib: int, **options: Any) -> None:  # noqa: ANN401 - click's values, one a field of SandboxConfig
     """Run an embedded Procore until Ctrl-C; prints one JSON line when it is ready."""

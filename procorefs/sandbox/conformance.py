@@ -19,6 +19,8 @@ from starlette.responses import Response
 
 from .records import Json, Value
 
+DESCRIPTION = Path(__file__).with_name("procore-openapi.json")
+"""The OpenAPI description of what ProcoreFS needs of Procore's API; docs/procore-api.md is the text to it."""
 _WHOLE_UP_TO = 40
 _SAMPLE = 12
 _MAX_VIOLATIONS = 200
@@ -42,7 +44,7 @@ class NotTheDescription(Exception):
 
 
 class Checker:
-    """Optional: `--openapi PATH`; violations are read at /sandbox/violations."""
+    """Optional: `--openapi [PATH]`; violations are read at /sandbox/violations."""
 
     def __init__(self, path: Path) -> None:
         """Raises NotTheDescription, OSError; ModuleNotFoundError without openapi-core."""
