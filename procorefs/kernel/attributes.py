@@ -32,7 +32,7 @@ class Ownership:
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
-    """Attributes of a node; a file's times are those of its version, so that a rename in Procore moves no mtime.
+    """Attributes of a node; a file's mtime is its version's: nothing that only moves `updated_at` moves it.
 
     What was set here (`Node.kept`) goes first: times as long as the version is the one that they belong to.
     """
@@ -45,6 +45,8 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     entry.st_nlink = 1 if node.in_tree else 0
     version = node.version
     mtime_s = node.updated_at_s
+    if version is not None and not node.is_folder:
+        mtime_s = version.created_at_s or mtime_s
     if node.is_folder:
         entry.st_mode = stat.S_IFDIR | 0o777 & ~ownership.umask
     else:
@@ -54,7 +56,6 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
         set_size(entry, node.local_size_bytes)
     elif version is not None:
         set_size(entry, version.size_bytes)
-        mtime_s = version.created_at_s or mtime_s
     entry.st_mtime_ns = entry.st_atime_ns = mtime_s * _NS
     entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
     if node.kept is not None:

@@ -229,8 +229,6 @@ static PyObject *opendir_policy;      /* owned; called with the inode; NULL: lis
 
 WRAP(lookup, (fuse_req_t req, fuse_ino_t parent, const char *name), (req, parent, name))
 WRAP(getattr, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi), (req, ino, fi))
-WRAP(setattr, (fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi),
-     (req, ino, attr, to_set, fi))
 WRAP(readlink, (fuse_req_t req, fuse_ino_t ino), (req, ino))
 WRAP(mknod, (fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev),
      (req, parent, name, mode, rdev))
@@ -269,6 +267,18 @@ WRAP(create,
      (req, parent, name, mode, fi))
 WRAP(poll, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph),
      (req, ino, fi, ph))
+
+/* "Now" comes with the kernel's time, which is that of its last tick: up to 10 ms behind the clock that gave a file
+ * its time when it was written. Without that time pyfuse3 takes CLOCK_REALTIME, as everything here does. */
+static void wrap_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+                         struct fuse_file_info *fi) {
+    begin(req);
+    if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+        to_set &= ~FUSE_SET_ATTR_ATIME;
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+        to_set &= ~FUSE_SET_ATTR_MTIME;
+    next.setattr(req, ino, attr, to_set, fi);
+}
 
 /* Forgets are no requests (nobody waits for them): their handler must find an empty slot. */
 static void wrap_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup) {

@@ -7,7 +7,6 @@ told to (`write_mode=through`), and then for no longer than half a minute.
 import errno
 import os
 import stat
-import time
 from dataclasses import dataclass
 
 import msgspec
@@ -25,7 +24,8 @@ from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.errors import Exists, NotPermitted, NotSupported
 from procorefs.outbox.outbox import Outbox
-from procorefs.tree.nodes import Inode, Kept, Node
+from procorefs.storage import clocks
+from procorefs.tree.nodes import Inode, Kept, Node, kept_of
 from procorefs.versions.numbers import FIRST_VIRTUAL
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
@@ -56,6 +56,8 @@ class ChangingOperations(Operations):
         self._outbox = outbox
         self._durability = durability
         self._manners = manners
+        self._set_id: set[Inode] = set()
+        """Files with set-id bits that were opened for writing or got the bits in this run."""
 
     # Entries
 
@@ -65,7 +67,13 @@ class ChangingOperations(Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         access = flags & os.O_ACCMODE
-        handle = self.files.open(node, reads=access != os.O_WRONLY, writes=access != os.O_RDONLY)
+        handle = self.files.open(
+            node,
+            reads=access != os.O_WRONLY,
+            writes=access != os.O_RDONLY,
+            is_privileged=_is_privileged(ctx),
+        )
+        self._note_set_id(node)
         return self._opened(handle), attributes(self._node(node.inode), self._ownership)
 
     def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
@@ -196,10 +204,19 @@ class ChangingOperations(Operations):
             return self._opened(self.open_to_read(node))
         truncates = bool(flags & os.O_TRUNC)
         draft = self._edits.open_draft(node.inode, truncates=truncates)
-        handle = self.files.open(node, reads=flags & os.O_ACCMODE != os.O_WRONLY, writes=True)
-        if truncates and draft.file.size_bytes:
+        handle = self.files.open(
+            node,
+            reads=flags & os.O_ACCMODE != os.O_WRONLY,
+            writes=True,
+            is_privileged=_is_privileged(ctx),
+        )
+        self._note_set_id(node)
+        if truncates:
             try:
-                await self._cut(draft, 0)
+                if draft.file.size_bytes:
+                    await self._cut(draft, 0)
+                self._will_modify(self.files.get(handle))
+                self._edits.modified(draft)
             except BaseException:
                 self.let_go(self.files.release(handle))
                 raise
@@ -207,10 +224,12 @@ class ChangingOperations(Operations):
 
     def write_at_once(self, fh: int, offset: int, data: memoryview) -> bool:
         """The bridge's question at each write: the common one needs no coroutine."""
-        draft = self._drafts.get(self.files.get(fh).inode)
+        file = self.files.get(fh)
+        draft = self._drafts.get(file.inode)
+        self._will_modify(file)
         if draft is None or offset < draft.promised_bytes or not draft.file.write_now(offset, data):
             return False
-        draft.mtime_ns = time.time_ns()
+        draft.mtime_ns = clocks.file_ns()
         return True
 
     @by_file_at_once
@@ -221,6 +240,7 @@ class ChangingOperations(Operations):
         """
         file = self.files.get(fh)
         draft = self._drafts.get(file.inode)
+        self._will_modify(file)
         if draft is None:
             draft = self._edits.open_draft(file.inode, truncates=False)
         if off < draft.promised_bytes or not draft.file.write_now(off, buf):
@@ -228,7 +248,7 @@ class ChangingOperations(Operations):
                 await self._drafts.write(draft, off, buf)
                 return len(buf)
             raise Interrupted
-        draft.mtime_ns = time.time_ns()
+        draft.mtime_ns = clocks.file_ns()
         return len(buf)
 
     @by_file_at_once
@@ -266,6 +286,20 @@ class ChangingOperations(Operations):
         if not self._drafts.is_open(file.inode):
             self._edits.left(file.inode)
 
+    def _note_set_id(self, node: Node) -> None:
+        """Have writes to it looked at, if it has set-id bits."""
+        mode = node.kept.mode if node.kept is not None else None
+        if mode is not None and mode & (stat.S_ISUID | stat.S_ISGID):
+            self._set_id.add(node.inode)
+
+    def _will_modify(self, file: OpenFile) -> None:
+        """Take set-id bits away before a write without privileges: libfuse has the kernel leave that to us."""
+        if file.is_privileged or file.inode not in self._set_id:
+            return
+        self._set_id.discard(file.inode)
+        kept = kept_of(self._node(file.inode))
+        self._edits.keep(file.inode, _without_set_id(kept))
+
     def _room_bytes(self) -> int:
         return self._drafts.staging.room.left_bytes()
 
@@ -278,14 +312,23 @@ class ChangingOperations(Operations):
         attr: pyfuse3.EntryAttributes,
         fields: pyfuse3.SetattrFields,
         fh: int | None,
-        _ctx: pyfuse3.RequestContext,
+        ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         node = self._node(inode)
         if fields.update_size:
             await self._resize(node, attr.st_size, has_handle=fh is not None)
-        kept = _set(self._node(inode).kept or Kept(), attr, fields)
-        if kept is not None:
+        before = kept_of(self._node(inode))
+        kept = _set(before, attr, fields)
+        is_cut = fields.update_size and not _is_privileged(ctx)
+        if (
+            not node.is_folder
+            and not fields.update_mode
+            and (fields.update_uid or fields.update_gid or is_cut)
+        ):
+            kept = _without_set_id(kept)
+        if kept != before:
             self._edits.keep(node.inode, kept)
+            self._note_set_id(self._node(inode))
         return attributes(self._node(inode), self._ownership)
 
     # Extended attributes
@@ -301,11 +344,16 @@ class ChangingOperations(Operations):
         await self._xattrs.remove(Inode(inode), name, Caller(ctx.pid))
 
     async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
+        size_before = node.local_size_bytes
+        if size_before is None and node.version is not None:
+            size_before = node.version.size_bytes
         draft = self._edits.open_draft(node.inode, truncates=size_bytes == 0)
         self._drafts.enter(node.inode, writes=True)
         try:
             if draft.file.size_bytes != size_bytes:
                 await self._cut(draft, size_bytes)
+            if has_handle or size_before != size_bytes:  # truncate(2) to the size it has changes nothing
+                self._edits.modified(draft)
         finally:
             self._drafts.leave(node.inode, writes=True)
             if not has_handle and not self._drafts.is_written(node.inode):
@@ -323,8 +371,8 @@ class ChangingOperations(Operations):
         await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
 
 
-def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept | None:
-    """What is kept after a setattr; None: it set nothing of that."""
+def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept:
+    """What is kept after a setattr."""
     new: dict[str, int] = {}
     if fields.update_mode:
         new["mode"] = attr.st_mode & _MODE_BITS
@@ -337,6 +385,20 @@ def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrField
     if fields.update_atime:
         new["atime_ns"] = attr.st_atime_ns
     if not new:
-        return None
-    new["ctime_ns"] = time.time_ns()
+        return kept
+    new["ctime_ns"] = clocks.file_ns()
     return msgspec.structs.replace(kept, **new)
+
+
+def _without_set_id(kept: Kept) -> Kept:
+    """As a write leaves it: set-group-ID without the right of the group to execute means something else, and stays."""
+    mode = kept.mode
+    if mode is None:
+        return kept
+    gone = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
+    return msgspec.structs.replace(kept, mode=mode & ~gone, ctime_ns=clocks.file_ns()) if gone else kept
+
+
+def _is_privileged(ctx: pyfuse3.RequestContext) -> bool:
+    """Whether the caller has CAP_FSETID, as far as the request tells."""
+    return ctx.uid == 0

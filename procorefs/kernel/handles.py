@@ -44,6 +44,8 @@ class OpenFile:
     writes: bool
     goes_past_pages: bool
     """The kernel keeps nothing of what goes through it (pages.py)."""
+    is_privileged: bool = True
+    """Who opened it may write without taking set-id bits away."""
 
 
 class OpenFiles:
@@ -60,7 +62,9 @@ class OpenFiles:
     def __len__(self) -> int:
         return len(self._files)
 
-    def open(self, node: Node, *, reads: bool = True, writes: bool = False) -> int:
+    def open(
+        self, node: Node, *, reads: bool = True, writes: bool = False, is_privileged: bool = True
+    ) -> int:
         """A handle.
 
         No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
@@ -70,7 +74,7 @@ class OpenFiles:
         inode = node.inode
         reader = self._content.open(node.version) if node.version is not None else None
         goes_past = self._pages.enter(inode, reads=reads, writes=writes)
-        self._files[handle] = OpenFile(inode, reader, writes, goes_past)
+        self._files[handle] = OpenFile(inode, reader, writes, goes_past, is_privileged)
         self._drafts.enter(inode, writes=writes)
         if node.parent is not None and reader is not None and not writes:
             self._siblings.opened(Position(node.parent, inode, node.shown), reader)

@@ -6,7 +6,6 @@ A file has one draft at most, and all who are inside read from it. While an uplo
 writes meanwhile begins the next generation with a copy, and the upload keeps what it had.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import trio
 from procorefs.content.cache import Chunk
 from procorefs.content.staging import StagedFile, StagedFrozen, StagedIncomplete, StagedRecord, Staging
 from procorefs.procore.models import Version, VersionId
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 
 EVERYTHING = 1 << 63
@@ -189,7 +189,7 @@ class Drafts:
                 await file.write(offset, data, partial(self._before_write, draft, offset))
             except StagedFrozen:
                 continue
-            draft.mtime_ns = time.time_ns()
+            draft.mtime_ns = clocks.file_ns()
             return
 
     def _before_write(self, draft: Draft, offset: int) -> None:
@@ -204,7 +204,7 @@ class Drafts:
                 await file.truncate(size_bytes, before)
             except StagedFrozen:
                 continue
-            draft.mtime_ns = time.time_ns()
+            draft.mtime_ns = clocks.file_ns()
             return
 
     async def still(self, inode: Inode) -> None:

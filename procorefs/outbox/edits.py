@@ -3,12 +3,12 @@
 keeper.py (lays and writes down) ◀─ identity.py (which document) ◀─ written.py (bytes) ◀─ here (entries, attributes)
 """
 
-import time
 from collections.abc import Collection
 
 import msgspec
 
 from procorefs.outbox.change import FOLLOW, Change, Place, Stage, Wishes
+from procorefs.outbox.drafts import Draft
 from procorefs.outbox.errors import (
     Exists,
     IntoItself,
@@ -26,7 +26,7 @@ from procorefs.outbox.written import Written
 from procorefs.procore.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.detail import Detail, decode_detail
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of
 
 
 class Edits(Written):
@@ -100,7 +100,7 @@ class Edits(Written):
         return f"{self._view.path(folder)}/{name.decode('utf-8', 'replace')}".lstrip("/")
 
     def _new(self, inode: Inode, kind: Kind, place: Place, kept: Kept) -> Change:
-        now_ns = time.time_ns()
+        now_ns = clocks.file_ns()
         kept = msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns)
         now_s = clocks.unix_s()
         return Change(inode, kind, place, kept=kept, created_at_s=now_s, touched_at_s=now_s)
@@ -224,12 +224,12 @@ class Edits(Written):
 
     def keep(self, inode: Inode, kept: Kept) -> None:
         """What setattr set, whole: the caller starts from what `Node.kept` has."""
+        draft = self._drafts.get(inode)
+        if draft is not None:
+            draft.mtime_ns = None  # it stands in `kept`, if it was not set
         if self._view.keep_detached(inode, kept):
             return
         node = self._shown(inode)
-        draft = self._drafts.get(inode)
-        if draft is not None:
-            draft.mtime_ns = None
         if node.is_folder:
             self._view.times_set(inode)
         if node.version is not None:
@@ -241,6 +241,15 @@ class Edits(Written):
             return
         with self._store.transaction():
             self._store.keep(inode, kept)
+
+    def modified(self, draft: Draft) -> None:
+        """A program cut the file: mtime and ctime are now, also when it had that size."""
+        now_ns = clocks.file_ns()
+        if draft.is_changed:
+            draft.mtime_ns = now_ns
+        else:
+            kept = kept_of(self._shown(draft.inode))
+            self.keep(draft.inode, msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns))
 
     def wish(self, inode: Inode, wishes: Wishes, *, tags: Collection[str] | None = None) -> bool:
         """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.

@@ -7,7 +7,6 @@ ours shadows one of Procore's with the same name: the two become one when ours i
 one of them reads is one moment.
 """
 
-import time
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import msgspec
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
 from procorefs.procore.models import DocumentId, Version
+from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.store import DEEPEST, TreeStore
 
@@ -130,7 +130,7 @@ class View:
 
     def entries_changed(self, folder: Inode) -> None:
         """An entry came to a folder, or left it, by one of our programs: its mtime is now."""
-        self._folder_times[folder] = time.time_ns()
+        self._folder_times[folder] = clocks.file_ns()
 
     def times_set(self, folder: Inode) -> None:
         """Somebody set the folder's times himself."""
@@ -179,6 +179,8 @@ class View:
                 return node
             return msgspec.structs.replace(node, local_size_bytes=change.shown.size_bytes)
         if draft.mtime_ns is None:
+            if node.version is not None and draft.clean == node.version.id and not draft.is_changed:
+                return node  # somebody has it open for writing, and that is all
             return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes)
         kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns)
         return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes, kept=kept)

@@ -5,6 +5,7 @@
 | `boot_s` | evenly, also while the machine is suspended  | intervals within a run; trio's clock in the daemon     |
 | `unix_s` | as `boot_s`, from the wall time at the start | times that the journal and the tree keep over restarts |
 | `wall_s` | also backwards: people and NTP set it        | what people and other programs see                     |
+| `file_ns`| as `wall_s`                                  | mtime, ctime and atime of files, set by us or by touch |
 
 A step of the wall clock therefore changes no interval within a run. After a restart a kept time may lie in the future:
 `past_s` moves it to the present, so that nothing waits longer than it would from now on. Procore's own clock is another
@@ -29,6 +30,11 @@ def boot_s() -> float:
 def wall_s() -> float:
     """Unix time as the machine has it now."""
     return time.time()
+
+
+def file_ns() -> int:
+    """The time that a file gets now. The bridge takes the same clock for UTIME_NOW: the kernel's own one is coarser."""
+    return time.time_ns()
 
 
 _ahead_s = wall_s() - boot_s()  # of `boot_s`, since the run began

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from procorefs.procore.models import Document, DocumentId, FolderListing, Kind
+from procorefs.storage import clocks
 from procorefs.tree.detail import encode_detail, same_bytes
 from procorefs.tree.local import Local
 from procorefs.tree.names import marked, shown_name
@@ -346,6 +347,7 @@ class _Absorption:
         else:
             inode = old.inode
             self._store.update(inode, row)
+            self._move_kept_ctime(document, old)
             data = not same_bytes(old.version, document.version) and not self._local.has_bytes(inode)
             self.result.forget.append(InodeChanged(inode, data=data))
         if document.kind is Kind.FOLDER and (old is None or old.state is not State.LIVE):
@@ -353,6 +355,13 @@ class _Absorption:
             if old is not None and old.state is State.DELETED:
                 self._store.unlist_below(inode)
         self._folders.pop(document.id, None)
+
+    def _move_kept_ctime(self, document: Document, old: Node) -> None:
+        """Something else than the bytes changed in Procore: a ctime that was kept is now."""
+        kept = old.kept
+        if kept is not None and kept.ctime_ns is not None and same_bytes(old.version, document.version):
+            ctime_ns = max(kept.ctime_ns, clocks.file_ns())
+            self._store.keep(old.inode, msgspec.structs.replace(kept, ctime_ns=ctime_ns))
 
     def _holds_only_changes(self, document: Document) -> bool:
         """Whether all that a folder new to the tree holds comes in the same look.

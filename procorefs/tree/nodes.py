@@ -73,7 +73,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """Files: why there is no usable version; empty when there is one."""
     kept: Kept | None = None
     local_size_bytes: int | None = None
-    """Files whose bytes lie here and are not, or not yet, a version of Procore's."""
+    """Files whose bytes lie here and are no version of Procore's, or an older one than `version`."""
 
     @property
     def is_folder(self) -> bool:
@@ -90,6 +90,14 @@ def keeps_times(node: Node, kept: Kept) -> bool:
     if node.is_folder or node.local_size_bytes is not None or node.version is None:
         return True
     return kept.version_id == node.version.id
+
+
+def kept_of(node: Node) -> Kept:
+    """What is kept of the node as it is now: nothing that belongs to another version."""
+    kept = node.kept or Kept()
+    if keeps_times(node, kept):
+        return kept
+    return msgspec.structs.replace(kept, mtime_ns=None, atime_ns=None, ctime_ns=None, sha256=b"")
 
 
 class EntryGone(msgspec.Struct, frozen=True):

@@ -62,6 +62,130 @@ def test_a_time_does_not_jump_when_its_bytes_arrive(desk: Desk) -> None:
     assert (desk.path / "a.txt").stat().st_mtime_ns > written.st_mtime_ns
 
 
+def times(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ctime_ns
+
+
+def test_a_check_out_and_metadata_leave_mtime_alone_whoever_has_it_open(
+    write_desk: Callable[..., Desk],
+) -> None:
+    """LibreOffice compares the mtime before it saves, and its lock file makes the check-out."""
+    desk = write_desk("freshness=0")
+    document = desk.sandbox.act("put", path="/plan.odt", text="theirs")["id"]
+    path = desk.path / "plan.odt"
+    wait_until(path.exists, "the document to show")
+    before = path.stat()
+    with path.open("r+b"):
+        assert path.stat().st_mtime_ns == before.st_mtime_ns
+        (desk.path / ".~lock.plan.odt#").write_text("Me,me,host,,;")
+        wait_until(lambda: path.stat().st_ctime_ns > before.st_ctime_ns, "the check-out to show", 30)
+        assert path.stat().st_mtime_ns == before.st_mtime_ns
+    (desk.path / ".~lock.plan.odt#").unlink()
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    (desk.path / "mine.txt").write_bytes(b"mine")
+    desk.sync()
+    mine = times(desk.path / "mine.txt")
+    with (desk.path / "mine.txt").open("r+b"):
+        for changed in (path, desk.path / "mine.txt"):
+            desk.sandbox.act("describe", path=f"/{changed.name}", text="theirs")
+        wait_until(
+            lambda: os.getxattr(desk.path / "mine.txt", "user.procore.description") == b"theirs",
+            "the description to show",
+        )
+        assert times(desk.path / "mine.txt")[0] == mine[0]
+        assert times(desk.path / "mine.txt")[1] > mine[1]
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert document
+
+
+@pytest.mark.parametrize("content", [b"", b"content"])
+def test_cutting_to_nothing_moves_both_times(desk: Desk, content: bytes) -> None:
+    path = desk.path / "a.txt"
+    path.write_bytes(content)
+    desk.sync()
+
+    def open_with_truncation() -> None:
+        os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
+
+    def cut_open_file() -> None:
+        with path.open("r+b") as file:
+            os.ftruncate(file.fileno(), 0)
+
+    for cut in (open_with_truncation, cut_open_file, lambda: os.truncate(path, 0)):
+        path.write_bytes(content)
+        desk.sync()
+        os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
+        ctime_ns = path.stat().st_ctime_ns
+        cut()
+        found = path.stat()
+        is_same_size = cut is not open_with_truncation and cut is not cut_open_file and not content
+        assert (found.st_mtime_ns > LONG_AGO_NS) is not is_same_size  # truncate(2) to the size it has
+        assert (found.st_ctime_ns > ctime_ns) is not is_same_size
+        desk.sync()
+        assert times(path) == (found.st_mtime_ns, found.st_ctime_ns)
+        desk.remount()
+        assert times(path) == (found.st_mtime_ns, found.st_ctime_ns)
+
+
+def test_touching_right_after_a_write_never_sets_the_time_back(desk: Desk) -> None:
+    for number in range(200):
+        with (desk.path / f"{number}.txt").open("xb", buffering=0) as file:
+            file.write(b"x")
+            written_ns = os.fstat(file.fileno()).st_mtime_ns
+            os.utime(file.fileno())
+            assert os.fstat(file.fileno()).st_mtime_ns >= written_ns
+
+
+def test_times_are_set_on_a_file_that_has_no_name(desk: Desk) -> None:
+    (desk.path / "sent.txt").write_bytes(b"x")
+    desk.sync()
+    for path in (desk.path / "new.txt", desk.path / "sent.txt"):
+        with path.open("w+b", buffering=0) as file:
+            file.write(b"written")
+            path.unlink()
+            os.utime(file.fileno(), ns=(LONG_AGO_NS, LONG_AGO_NS))
+            found = os.fstat(file.fileno())
+            assert (found.st_mtime_ns, found.st_atime_ns) == (LONG_AGO_NS, LONG_AGO_NS)
+            file.write(b"more")
+            assert os.fstat(file.fileno()).st_mtime_ns > LONG_AGO_NS
+            os.fchmod(file.fileno(), 0o600)
+            assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+
+
+def as_nobody(command: str, folder: Path) -> None:
+    """Run a shell in the folder as a user who has no privileges, and may not search the folders above."""
+    run("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-ec", command, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "printf y 1<> program",
+        "printf y >> program",
+        "truncate --size 1 program",
+        "perl -e 'truncate(q(program), 0) or die $!'",
+        ": > program",
+    ],
+)
+def test_another_users_write_takes_set_id_bits_away(write_desk: Callable[..., Desk], change: str) -> None:
+    desk = write_desk("allow_other")
+    path = desk.path / "program"
+    path.write_bytes(b"xx")
+    desk.sync()
+    for mode, left in ((0o6777, 0o777), (0o4767, 0o767), (0o2767, 0o2767)):
+        os.chmod(path, mode)
+        path.open("r+b").close()
+        with path.open("r+b") as file:  # root may
+            file.write(b"z")
+        assert path.stat().st_mode & 0o7777 == mode
+        as_nobody(change, desk.path)
+        assert path.stat().st_mode & 0o7777 == left
+    os.chmod(path, 0o6777)
+    os.chown(path, 65534, 65534)
+    assert path.stat().st_mode & 0o7777 == 0o777
+
+
 def test_times_belong_to_a_version_and_modes_to_the_document(desk: Desk) -> None:
     """A newer version of somebody else drops the times that were set here; it does not change the mode."""
     (desk.path / "a.txt").write_bytes(b"one")

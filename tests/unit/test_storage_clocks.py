@@ -36,6 +36,9 @@ class Machine:
     def time(self) -> float:
         return self.wall_s
 
+    def time_ns(self) -> int:
+        return int(self.wall_s * 1e9)
+
     def clock_gettime(self, clock: int) -> float:
         assert clock == time.CLOCK_BOOTTIME
         return self.boot_s
