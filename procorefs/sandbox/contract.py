@@ -5,6 +5,7 @@ A handler is a plain function from Call to Answer. It never waits, so whatever i
 
 import enum
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from typing import Any, TypeVar
 
 import msgspec
@@ -141,6 +142,8 @@ def route(sandbox: Sandbox, checker: Checker | None, endpoint: Endpoint) -> Rout
 def _answer(sandbox: Sandbox, endpoint: Endpoint, request: Request, body: bytes) -> Response:
     """Check the call and let the handler do it; every refusal becomes its answer."""
     headers: dict[str, str] = {}
+    if sandbox.dialect.tells_date:
+        headers["Date"] = formatdate(sandbox.clock.now(), usegmt=True)
     try:
         caller = _admitted(sandbox, request, headers)
         answer = _handled(sandbox, endpoint, request, caller, body)

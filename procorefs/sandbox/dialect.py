@@ -66,6 +66,8 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     etag_quotes: Literal["either", "refused"] = "either"
     error_shape: Literal["errors", "list", "text", "message", "error"] = "errors"
     oauth_error_shape: Literal["rfc6749", "errors"] = "rfc6749"
+    tells_date: bool = True
+    """Answers carry a Date."""
     unauthorized_has_rate_headers: bool = True
     null_clears_description: bool = True
     empty_text_clears: bool = True

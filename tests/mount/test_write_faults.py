@@ -190,6 +190,28 @@ def test_changed_here_while_the_answer_about_its_making_was_lost(
         desk.assert_saved("old.dwg", old, b"made new")
 
 
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("then", ["kept", "renamed"])
+def test_procore_has_another_time_when_an_answer_is_lost(
+    write_desk: Callable[..., Desk], what: str, then: str, ahead_s: float
+) -> None:
+    """Its answers tell its clock: what our call has made is recognised by that."""
+    desk = write_desk("write_back=0", prepare=lambda sandbox: sandbox.faults(clock_shift_s=ahead_s))
+    route = f"POST /rest/v1.0/{what}s"
+    drop = {"kind": "drop", "route": route, "when": "after", "count": 1}
+    desk.sandbox.faults(rules=[drop, {"kind": "error", "route": route, "status": 503, "skip": 1}])
+    desk.mounted.expect_warning(GOES_AGAIN)
+    make(desk.path / "new", what)
+    wait_until(lambda: desk.sandbox.calls()["by_route"].get(route, 0) >= 2, "the second try")
+    if then == "renamed":
+        (desk.path / "new").rename(desk.path / "renamed")
+    desk.sandbox.faults(clear=True)
+    desk.sandbox.faults(clock_shift_s=ahead_s)
+    desk.sync()
+    assert {*desk.files(), *desk.folders()} == {"renamed" if then == "renamed" else "new"}
+
+
 def make(path: Path, what: str) -> None:
     if what == "file":
         path.write_bytes(b"made new")
