@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from procorefs.metadata.fields import labels
-from procorefs.procore.errors import Forbidden, NotFound, ProcoreError
+from procorefs.procore.errors import ProcoreError, is_unavailable_here
 from procorefs.procore.field_values import ENTRIES, ENTRY
 from procorefs.procore.models import FieldDefinition, FieldId, LovEntry
 from procorefs.storage import clocks
@@ -130,7 +130,9 @@ class FieldBook:
     async def _ask(self) -> None:
         try:
             definitions = await self._calls.custom_field_definitions()
-        except (Forbidden, NotFound) as error:
+        except ProcoreError as error:
+            if not is_unavailable_here(error):
+                raise
             log.info("Custom fields are not to be had, so they go by their ids: %s", error)
             definitions = []
         self._pages.definitions = definitions

@@ -18,7 +18,7 @@ from typing import Protocol
 import cachetools
 import trio
 
-from procorefs.procore.errors import Forbidden, NotFound, ProcoreError
+from procorefs.procore.errors import NotFound, ProcoreError, is_unavailable_here
 from procorefs.procore.models import DocumentId, Tag, TagId
 from procorefs.tree.shared import SharedWork
 
@@ -176,7 +176,9 @@ class Tags:
                 await self._ask_for_everybody()
             else:
                 await self._ask_for_one(key)  # type: ignore[arg-type]  # all other keys are documents
-        except (Forbidden, NotFound) as error:
+        except ProcoreError as error:
+            if not is_unavailable_here(error):
+                raise
             log.info("Tags are not to be had, so there are none: %s", error)
             now_s = trio.current_time()
             self._project = Answer(now_s, [])

@@ -7,10 +7,12 @@ from procorefs.content.staging import StagedIncomplete, StagingFull
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.procore.errors import (
     CheckedOut,
+    Conflict,
     LoginRefused,
     Malformed,
     NameTaken,
     NotAuthorized,
+    NotFound,
     ProcoreError,
     UploadExpired,
     UploadRefused,
@@ -18,6 +20,10 @@ from procorefs.procore.errors import (
 
 MOST_TRIES = 8
 """So often an upload is begun anew, or an answer that nobody understands asked for again, before it is refused."""
+
+TRIES_IN_AN_HOUR = 20
+"""So often something is asked for again that is in conflict with Procore, or that it does not have, although nobody can
+say why: a person has it locked there, or the servers do not agree yet. The pauses between add up to an hour."""
 
 TRIES_FOR_NAME = 2
 """A name that was refused as taken, and that nobody has when it is looked for, was just given up."""
@@ -52,7 +58,11 @@ def reaction_to(error: Exception, attempts: int) -> Reaction:
             return Reaction.TAKE_BACK
         case NameTaken() if attempts < TRIES_FOR_NAME:
             return Reaction.TRY_AGAIN
-        case UploadExpired() | UploadRefused() | Malformed() if attempts < MOST_TRIES:
+        case UploadRefused() | Malformed() if attempts < MOST_TRIES:
+            return Reaction.TRY_AGAIN
+        case UploadExpired():
+            return Reaction.TRY_AGAIN
+        case Conflict() | NotFound() if may_pass(error, attempts):
             return Reaction.TRY_AGAIN
         case NotAuthorized() | LoginRefused():
             return Reaction.PAUSE
@@ -62,6 +72,13 @@ def reaction_to(error: Exception, attempts: int) -> Reaction:
             return Reaction.TRY_AGAIN
         case _:
             return Reaction.FAIL
+
+
+def may_pass(error: Exception, attempts: int) -> bool:
+    """Whether what was refused may be accepted later, as far as the error tells."""
+    if isinstance(error, ProcoreError) and error.passing:
+        return True
+    return isinstance(error, Conflict | NotFound) and attempts < TRIES_IN_AN_HOUR
 
 
 def is_foreseen(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from procorefs.outbox.change import GONE, Change
 from procorefs.outbox.errors import NotEmpty
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.looking import LookedSince
+from procorefs.outbox.reactions import may_pass
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.verdicts import Blocked, Refused
 from procorefs.outbox.verifying import Verifier
@@ -175,12 +176,12 @@ class Remover:
                         await self._changes.delete_folder(document_id, on_sent=request.sent)
                     else:
                         await self._changes.delete_file(document_id, on_sent=request.sent)
-            except NotFound:
-                log.debug("Document %d was deleted in Procore already.", document_id)
             except CheckedOut:
                 raise
-            except (Forbidden, Invalid, Conflict) as error:
+            except (NotFound, Forbidden, Invalid, Conflict) as error:
                 if await self._is_there(change):
+                    if may_pass(error, change.attempts):
+                        raise
                     raise Refused(str(error), take_back=True) from error
             self._own.removed(document_id)
         if change.place is GONE:

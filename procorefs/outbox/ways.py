@@ -12,6 +12,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.namesakes import Namesakes
+from procorefs.outbox.reactions import may_pass
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.strays import Strays
@@ -161,6 +162,8 @@ class Ways:
             except Blocked:
                 if self._view.change(target.folder) is not None:
                     raise  # it is made anew
+        if may_pass(error, change.attempts):
+            raise error
         raise Refused(str(error), take_back=True) from error
 
     async def _look(self, known: Known) -> Document | None:

@@ -23,7 +23,7 @@ from procorefs.procore.errors import (
     NotAuthorized,
     ProcoreError,
     Silent,
-    error_of_answer,
+    error_of_api,
 )
 from procorefs.procore.http import Headers, Http, Response, whole_body
 from procorefs.procore.models import CompanyId, Page
@@ -60,11 +60,12 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes = b""  # JSON
     harmless: bool = False  # doing it twice is as good as once, although it is no GET
     on_sent: OnSent | None = None  # called each time it leaves, after all waiting for the budget
+    is_list: bool = False  # it asks for one page of a list
 
     def page(self, page: int, per_page: int) -> "Call":
         """The same for one page of its list."""
         return msgspec.structs.replace(
-            self, query=self.query | {"page": str(page), "per_page": str(per_page)}
+            self, query=self.query | {"page": str(page), "per_page": str(per_page)}, is_list=True
         )
 
     def sending(self, method: str, body: Any = None, *, harmless: bool = False) -> "Call":  # noqa: ANN401 - JSON
@@ -249,4 +250,6 @@ def _read_error(call: Call, outcome: _Outcome) -> ProcoreError | None:
     if outcome.failure is not None:
         return outcome.failure
     good = outcome.status == 200 or (call.method != "GET" and 200 <= outcome.status < 300)
-    return None if good else error_of_answer(call.action, outcome.status, outcome.body)
+    if good:
+        return None
+    return error_of_api(call.action, outcome.status, outcome.body, is_list=call.is_list)

@@ -14,7 +14,7 @@ from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.api import MOST_PAGES, Api, ApiCalls, Call, OnSent
 from procorefs.procore.auth import Auth
 from procorefs.procore.below import sort_out
-from procorefs.procore.errors import Invalid, Malformed, NotFound, TooLarge, Unavailable
+from procorefs.procore.errors import Invalid, Malformed, ProcoreError, TooLarge, Unavailable
 from procorefs.procore.http import Http, open_http
 from procorefs.procore.models import (
     Company,
@@ -44,6 +44,7 @@ SMALLER_PAGES = (500, 100, 50, 25, 10)  # asked for in turn when a list is "too 
 SMALLEST_PAGE = SMALLER_PAGES[-1]
 STEADY_TRIES = 3  # to read a list of several pages that somebody is changing
 A_DAY_S = 86_400
+NO_SUCH_ROUTE = 404
 
 
 class Client(Api):
@@ -269,7 +270,9 @@ class Client(Api):
         for position in range(min(self.index_route, len(paths) - 1), len(paths)):
             try:
                 answer = await self.ask(msgspec.structs.replace(call, path=paths[position]))
-            except NotFound:
+            except ProcoreError as error:
+                if error.status != NO_SUCH_ROUTE:  # in JSON or not
+                    raise
                 if position == len(paths) - 1:
                     self.index_route = 0
                     raise

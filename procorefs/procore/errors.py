@@ -44,7 +44,7 @@ class NotFound(ProcoreError):
 
 
 class Conflict(ProcoreError):
-    """409: e.g. somebody else has checked the file out."""
+    """409 or 423: e.g. somebody else has checked the file out."""
 
 
 class Gone(ProcoreError):
@@ -56,7 +56,7 @@ class Invalid(ProcoreError):
 
 
 class TooLarge(ProcoreError):
-    """406 or 408: the list asked for is too large; ask for smaller pages."""
+    """406, 408 or 413: the list asked for is too large; ask for smaller pages."""
 
 
 class RateLimited(ProcoreError):
@@ -81,6 +81,10 @@ class Unreachable(Unavailable):
 
 class Busy(Unavailable):
     """503 that says when to come back: the platform is busy and did nothing."""
+
+
+class NotFromApi(Unavailable):
+    """A refusal without JSON: not the API's, but of something on the way to it, such as a gateway. Nothing was done."""
 
 
 class Unanswered(Unavailable):
@@ -122,14 +126,21 @@ _BY_STATUS: dict[int, type[ProcoreError]] = {
     401: NotAuthorized,
     403: Forbidden,
     404: NotFound,
-    406: TooLarge,
-    408: TooLarge,
+    406: Invalid,
+    408: Unavailable,
     409: Conflict,
     410: Gone,
-    413: TooLarge,
+    413: Invalid,
     422: Invalid,
+    423: Conflict,
+    425: Unavailable,
     429: RateLimited,
 }
+
+_OF_LISTS = frozenset({406, 408, 413})  # statuses of a list that is too large
+
+_ALWAYS_JSON = frozenset({404, 405, 413})
+"""Statuses that gateways answer without a word, for want of a route or of room: only JSON proves that the API did."""
 
 _SAYS: dict[type[ProcoreError], str] = {
     Invalid: "Procore does not accept the request",
@@ -145,6 +156,7 @@ _SAYS: dict[type[ProcoreError], str] = {
     Gone: "it has expired",
     RateLimited: "Procore's call limit is used up",
     Unavailable: "Procore is not available at the moment",
+    NotFromApi: "something on the way to Procore refused it",
     Malformed: "Procore's answer was not understood",
 }
 
@@ -157,6 +169,28 @@ def error_of_answer(action: str, status: int, body: bytes) -> ProcoreError:
     answer = decoded(body)
     kind = _BY_STATUS.get(status) or (Unavailable if status >= 500 else Malformed)
     return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
+
+
+def error_of_api(action: str, status: int, body: bytes, *, is_list: bool = False) -> ProcoreError:
+    """The same for a call of the API, which says in JSON why it refuses: other refusals pass.
+
+    `is_list`: one page of a list was asked for.
+    """
+    if is_list and status in _OF_LISTS:
+        return TooLarge(sentence(TooLarge, action, status, server_words(decoded(body))), status=status)
+    error = error_of_answer(action, status, body)
+    is_silent = not body.strip() and status not in _ALWAYS_JSON
+    is_refusal = status >= 400 and not isinstance(
+        error, NotAuthorized | Conflict
+    )  # which are tried again anyway
+    if error.passing or not is_refusal or is_silent or is_json(body):
+        return error
+    return NotFromApi(sentence(NotFromApi, action, status, ""), status=status)
+
+
+def is_unavailable_here(error: ProcoreError) -> bool:
+    """Whether a part of Procore that not every project or user has is not there, whoever says so."""
+    return isinstance(error, Forbidden | NotFound) or error.status in (403, 404)
 
 
 def sentence(kind: type[ProcoreError], action: str, status: int, words: str) -> str:
@@ -228,6 +262,15 @@ def _detail(detail: dict[str, Any]) -> str:
 def _dicts(value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, list):
         yield from (item for item in value if isinstance(item, dict))
+
+
+def is_json(body: bytes) -> bool:
+    """Whether an error body is JSON of any kind."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def decoded(body: bytes) -> object:

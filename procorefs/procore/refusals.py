@@ -22,7 +22,7 @@ from procorefs.procore.errors import (
     UploadRefused,
     complaints,
     decoded,
-    error_of_answer,
+    error_of_api,
     sentence,
     server_words,
 )
@@ -30,7 +30,7 @@ from procorefs.procore.models import Document
 
 BUSY = 503
 NOT_WAITED_FOR = 408  # the server gave up on the request, or on its own work
-REFUSING = frozenset({400, 404, 409, 410, 422})  # statuses whose words are worth reading
+REFUSING = frozenset({400, 404, 409, 410, 422, 423})  # statuses whose words are worth reading
 
 _TAKEN = re.compile(
     r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b"
@@ -58,7 +58,7 @@ def change_error(
         return unanswered(failure) if failure is not None else None
     if status == 0:
         return unanswered(failure or Malformed(f"Could not {action}: no answer came"))
-    error = error_of_answer(action, status, body)
+    error = error_of_api(action, status, body)
     if status == BUSY and names_retry_after:
         words = server_words(error.answer)
         return Busy(sentence(Busy, action, status, words), status=status, answer=error.answer)
@@ -66,7 +66,7 @@ def change_error(
         return unanswered(error)
     if isinstance(error, Malformed):  # a status that we do not know, but a refusal
         return Invalid(str(error), status=status, answer=error.answer)
-    return _refined(error, action, status, body) if status in REFUSING else error
+    return _refined(error, action, status, body) if status in REFUSING and not error.passing else error
 
 
 def unanswered(error: ProcoreError) -> Unanswered:

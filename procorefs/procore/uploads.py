@@ -33,6 +33,7 @@ from procorefs.procore.errors import (
 )
 from procorefs.procore.http import Headers, short_body
 from procorefs.procore.outgoing import FilePart, Progress, Source, check
+from procorefs.procore.paging import Answer
 from procorefs.procore.retry import Patience
 from procorefs.procore.wire_uploads import (
     COMPLETE,
@@ -78,7 +79,7 @@ class Uploads:
         call = self._call("", f"begin the upload of {filename!r}", priority)
         body = {**_described(filename, content_type), "size": size_bytes}
         created_at_s = int(clocks.unix_s())
-        answer = await self._client.ask(call.sending("POST", body, harmless=True))
+        answer = await self._begin(call, body)
         return wire_uploads.whole(answer.body, size_bytes, created_at_s, call.action)
 
     async def begin_segments(
@@ -94,8 +95,15 @@ class Uploads:
         call = self._call("", f"begin the upload of {filename!r}", priority)
         body = {**_described(filename, content_type), "segments": [_planned(one) for one in segments]}
         created_at_s = int(clocks.unix_s())
-        answer = await self._client.ask(call.sending("POST", body, harmless=True))
+        answer = await self._begin(call, body)
         return wire_uploads.segmented(answer.body, segments, created_at_s, call.action)
+
+    async def _begin(self, call: Call, body: dict[str, Any]) -> Answer:
+        """The first step. The route is there for every project, so a 404 is about no document and passes."""
+        try:
+            return await self._client.ask(call.sending("POST", body, harmless=True))
+        except NotFound as error:
+            raise _as(Unavailable, error) from error
 
     async def send_whole(self, upload: WholeUpload, source: Source, progress: Progress = no_progress) -> None:
         """Send a file in one piece. Raises UploadExpired, Unavailable, Silent; SourceChanged (a ValueError)."""

@@ -12,7 +12,9 @@ import trio
 
 from .wire import Receive
 
-Kind = Literal["error", "drop", "cut", "silence", "not_json", "latency", "wrong_type", "redirect", "stall"]
+Kind = Literal[
+    "error", "drop", "cut", "silence", "not_json", "latency", "wrong_type", "redirect", "stall", "gateway"
+]
 
 
 class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +29,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count: int | None = None
     """Calls it strikes; None: until it is cleared."""
     when: Literal["before", "after"] = "before"
-    """error, silence: before the work, or after it was done."""
+    """error, silence: before the work, or after it was done. A gateway's refusal always comes before."""
     status: int = 503
     retry_after: int | None = None
     seconds: float = 0.0
@@ -37,7 +39,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     after_bytes: int = 0
     """cut, stall: bytes of the body that arrive before it ends, or before nothing comes until the release."""
     body: str = "<html><body>Bad gateway</body></html>"
-    """not_json, wrong_type: what is sent in place of the answer."""
+    """not_json, wrong_type, gateway: what is sent in place of the answer."""
 
 
 class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

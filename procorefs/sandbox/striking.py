@@ -42,6 +42,8 @@ async def _before(sandbox: Sandbox, rules: list[Rule], receive: Receive | None) 
                 return Dropped()
         elif rule.kind == "error" and rule.when == "before":
             return error_response(sandbox, rule)
+        elif rule.kind == "gateway":
+            return Response(rule.body, rule.status, media_type="text/html")
         elif rule.kind == "redirect":
             return RedirectResponse(rule.location, 302)
         elif rule.kind == "drop" and rule.when == "before":

@@ -272,6 +272,73 @@ def test_trouble_for_a_while(write_desk: Callable[..., Desk], rule: dict[str, ob
     assert desk.binned() == []
 
 
+@pytest.mark.parametrize("status", [404, 408, 409, 413, 423, 425])
+@pytest.mark.parametrize("route", ["POST /rest/*", "PATCH /rest/*", "DELETE /rest/*"])
+def test_a_refusal_that_passes(write_desk: Callable[..., Desk], route: str, status: int) -> None:
+    """Of the API's own words, but for those that say for good what is wrong."""
+    desk = write_desk("write_back=0")
+    desk.mounted.expect_warning(GOES_AGAIN)
+    (desk.path / "old").mkdir()
+    for name in ("old/gone.dwg", "plan.dwg", "name.dwg"):
+        (desk.path / name).write_bytes(b"before")
+    desk.sync()
+    is_final = status == 413
+    desk.sandbox.faults(rules=[{"kind": "error", "route": route, "status": status, "count": 1}])
+    if route.startswith("POST"):
+        (desk.path / "new").mkdir()
+        (desk.path / "new.dwg").write_bytes(b"the plan")
+    elif route.startswith("PATCH"):
+        (desk.path / "name.dwg").rename(desk.path / "renamed.dwg")
+        (desk.path / "plan.dwg").write_bytes(b"the next plan")
+    else:
+        (desk.path / "old" / "gone.dwg").unlink()
+        (desk.path / "old").rmdir()
+    if is_final:
+        desk.mounted.expect_warning("was refused")
+        (left,) = desk.settle()
+        assert left.state == "failed"
+        assert "list" not in left.why
+        return
+    desk.sync()
+    expected = {"plan.dwg", "name.dwg", "old/gone.dwg"}
+    if route.startswith("POST"):
+        assert desk.folders() == {"old", "new"}
+        expected |= {"new.dwg"}
+    elif route.startswith("PATCH"):
+        expected = expected - {"name.dwg"} | {"renamed.dwg"}
+        assert desk.file("plan.dwg").sizes == [13, 6]
+    else:
+        expected -= {"old/gone.dwg"}
+        assert desk.folders() == set()
+    assert set(desk.files()) == expected
+
+
+@pytest.mark.parametrize("status", [403, 404, 413])
+def test_a_gateway_refuses_for_a_while(write_desk: Callable[..., Desk], status: int) -> None:
+    """It does not speak as the API does, and says nothing of any document."""
+    desk = write_desk("write_back=0")
+    desk.mounted.expect_warning(GOES_AGAIN)
+    (desk.path / "old").mkdir()
+    for name in ("old/gone.dwg", "plan.dwg", "name.dwg"):
+        (desk.path / name).write_bytes(b"before")
+    desk.sync()
+    before = desk.file("plan.dwg")
+    for route in ("POST /rest/*", "PATCH /rest/*", "DELETE /rest/*", "GET /rest/*"):
+        desk.sandbox.faults(
+            rules=[{"kind": "gateway", "route": route, "status": status, "count": 2, "when": "before"}]
+        )
+    (desk.path / "new").mkdir()
+    (desk.path / "new" / "new.dwg").write_bytes(b"the plan")
+    (desk.path / "name.dwg").rename(desk.path / "renamed.dwg")
+    (desk.path / "plan.dwg").write_bytes(b"the next plan")
+    (desk.path / "old" / "gone.dwg").unlink()
+    (desk.path / "old").rmdir()
+    desk.sync()
+    desk.assert_saved("plan.dwg", before, b"the next plan")
+    assert set(desk.files()) == {"new/new.dwg", "plan.dwg", "renamed.dwg"}
+    assert desk.folders() == {"new"}
+
+
 def test_the_network_is_gone_for_a_while(write_desk: Callable[..., Desk]) -> None:
     """Programs go on; status says what is wrong; everything arrives afterwards."""
     desk = write_desk("write_back=0")

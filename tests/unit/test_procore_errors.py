@@ -15,11 +15,14 @@ from procorefs.procore import errors
         (401, errors.NotAuthorized),
         (403, errors.Forbidden),
         (404, errors.NotFound),
-        (406, errors.TooLarge),
-        (408, errors.TooLarge),
+        (406, errors.Invalid),
+        (408, errors.Unavailable),
         (409, errors.Conflict),
         (410, errors.Gone),
+        (413, errors.Invalid),
         (422, errors.Invalid),
+        (423, errors.Conflict),
+        (425, errors.Unavailable),
         (429, errors.RateLimited),
         (500, errors.Unavailable),
         (503, errors.Unavailable),
@@ -33,7 +36,38 @@ def test_each_status_has_its_error(status: int, kind: type[errors.ProcoreError])
     assert type(error) is kind
     assert error.status == status
     assert str(error).startswith("Could not read it: ")
-    assert error.passing == (status == 429 or status >= 500)
+    assert error.passing == (status in (408, 425, 429) or status >= 500)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 413, 422, 451])
+@pytest.mark.parametrize("body", [b"<html>no route</html>", b"no healthy upstream"])
+def test_what_does_not_speak_as_the_api_does_passes(status: int, body: bytes) -> None:
+    """A gateway, a proxy or a hotel's network has refused the call, and Procore has heard nothing of it."""
+    error = errors.error_of_api("make the folder", status, body)
+    assert type(error) is errors.NotFromApi
+    assert error.passing
+    assert str(error).startswith("Could not make the folder: ")
+    assert f"HTTP {status}" in str(error)
+
+
+@pytest.mark.parametrize("status", [404, 405, 413])
+def test_gateways_may_refuse_without_a_word(status: int) -> None:
+    assert errors.error_of_api("make the folder", status, b"").passing
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 409, 410, 413, 422])
+def test_what_the_api_says_itself_is_not_passing(status: int) -> None:
+    assert not errors.error_of_api("make the folder", status, b'{"errors": "no"}').passing
+
+
+@pytest.mark.parametrize("status", [406, 408, 413])
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"errors": "no"}'])
+def test_only_a_list_is_too_large(status: int, body: bytes) -> None:
+    error = errors.error_of_api("list the folder", status, body, is_list=True)
+    assert type(error) is errors.TooLarge
+    other = errors.error_of_api("make the folder", status, body)
+    assert type(other) is not errors.TooLarge
+    assert "list" not in str(other)
 
 
 @pytest.mark.parametrize(

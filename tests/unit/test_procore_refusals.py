@@ -59,9 +59,11 @@ def test_nobody_knows(status: int, failure: errors.ProcoreError | None) -> None:
         (404, errors.NotFound),
         (405, errors.Invalid),
         (410, errors.Gone),
-        (413, errors.TooLarge),
+        (409, errors.CheckedOut),
+        (413, errors.Invalid),
         (418, errors.Invalid),
         (422, errors.Invalid),
+        (423, errors.CheckedOut),
         (429, errors.RateLimited),
     ],
 )
@@ -69,9 +71,20 @@ def test_nobody_knows(status: int, failure: errors.ProcoreError | None) -> None:
 def test_a_refusal_is_one_also_when_its_reason_is_lost(
     status: int, kind: type[errors.ProcoreError], failure: errors.ProcoreError | None
 ) -> None:
-    error = ended(status, b"<html>" if failure is None else b"", failure)
+    error = ended(status, {} if failure is None else b"", failure)
+    if failure is not None and status in (404, 405, 413):
+        kind = errors.NotFromApi  # without a word nothing proves that it was the API
     assert type(error) is kind
     assert error.status == status
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 413, 422, 425])
+@pytest.mark.parametrize("body", [b"<html>", b"\xff"])
+def test_a_refusal_that_is_not_the_apis_passes_and_nothing_was_done(status: int, body: bytes) -> None:
+    error = ended(status, body)
+    assert error is not None
+    assert error.passing
+    assert not isinstance(error, errors.Unanswered)
 
 
 def test_what_was_certainly_not_done() -> None:
@@ -116,7 +129,6 @@ def test_a_taken_name(status: int, body: object) -> None:
         {"message": "the tool is taken down"},
         None,
         [],
-        b"\xff",
     ],
 )
 def test_another_refusal_is_no_taken_name(body: object) -> None:
