@@ -123,7 +123,7 @@ class Intake:
 
     async def folder(
         self, inode: Inode, document_id: DocumentId | None, *, listing_pass: int, priority: Priority
-    ) -> None:
+    ) -> Absorbed:
         """One folder with its children; None is the root."""
         with self._absorber.order.reading() as request:
             listing = await self._lists.folder(document_id, priority=priority, on_sent=request.sent)
@@ -131,6 +131,7 @@ class Intake:
                 listing, inode, request=request, listing_pass=listing_pass
             )
             self._take_note(absorbed)
+        return absorbed
 
     def _take_note(self, absorbed: Absorbed) -> None:
         self._forget(absorbed.forget)

@@ -3,8 +3,16 @@
 What a server counts is an open question, so all ways are held possible until a total rules some out.
 """
 
+from collections.abc import AsyncIterator
+
+import trio
+
 from procorefs.tree import plan
+from procorefs.tree.nodes import ROOT
 from procorefs.tree.store import TreeStore
+
+SWEEP = 20_000
+"""Rows looked through in one go: some 10 ms."""
 
 
 class Ledger:
@@ -17,10 +25,23 @@ class Ledger:
         store = self._store
         return plan.Census(live=store.count(), hidden=store.hidden(), deleted=store.deleted())
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a total can say anything."""
+        return self._books() is not None
+
+    async def gap(self, total: int, listing_pass: int, refused: int) -> int:
+        """How many documents the total has that no answer has had since that full listing began."""
+        seen = 0
+        async for first, last in ranges(self._store):
+            seen += self._store.seen(listing_pass, first, last)
+        return total - seen - refused
+
     def open(self, total: int | None, *, balanced: bool, keep_ways: bool) -> None:
         """Begin new books after a full listing; within a transaction.
 
-        Not balanced: the listing met fewer documents than the total has, so another one is owed.
+        Not balanced: the listing met fewer documents than the total has, so another one is owed. No total: our own
+        changes were under way, and the next look at a quiet moment begins them.
         """
         census = self.census()
         remember = self._store.remember
@@ -97,3 +118,10 @@ class Ledger:
         return plan.Books(
             int(surplus), int(self._store.fact("hidden") or 0), int(self._store.fact("deleted") or 0)
         )
+
+
+async def ranges(store: TreeStore) -> AsyncIterator[tuple[int, int]]:
+    """All inodes, a few at a time."""
+    for first in range(ROOT, store.last_inode() + 1, SWEEP):
+        yield first, first + SWEEP - 1
+        await trio.lowlevel.checkpoint()

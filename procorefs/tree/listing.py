@@ -1,35 +1,40 @@
-"""The full listing: every page of the project, a few at a time, and then what none of them had is removed.
+"""The full listing: every page of the project, a few at a time, and then a question about what none of them had.
 
-    pages, newest change first ─▶ (what changed meanwhile) ─▶ seen = total? ─▶ remove what was not seen, open new books
+    pages, newest change first ─▶ (what changed meanwhile) ─▶ not met? ─▶ ask its folder ─▶ open new books
 
-It may take hours and be interrupted at any point: how far the pages have come is remembered, and the next run goes on
-with what changed before that.
+That no page had a document proves nothing: pages overtake each other while the project changes. So the folders of what
+was not met are asked, at most as many as there were pages; what is left is removed when a second listing in a row,
+during which nothing changed either, does not have it. It may take hours and be interrupted at any point: how far the
+pages have come is remembered, and the next run goes on with what changed before that.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.errors import ProcoreError
+from procorefs.procore.errors import Forbidden, NotFound, ProcoreError
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.finality import tail_of
 from procorefs.tree.intake import Intake
-from procorefs.tree.ledger import Ledger
+from procorefs.tree.ledger import Ledger, ranges
 from procorefs.tree.looks import Looker
-from procorefs.tree.nodes import ROOT, Forget
+from procorefs.tree.nodes import Forget, Inode, ListingChanged
 from procorefs.tree.pages import PageReading
 from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
 
 PAGES_AT_ONCE = 3
 MOST_READINGS = 20
 """So often a reading may be continued because the server changed the size of its pages."""
 
-SWEEP = 20_000
-"""Rows looked through in one go: some 10 ms."""
-
 FOLDERS_AT_ONCE = 2_000
+
+FOLDERS_ASKED = 10
+"""So many folders are asked after a listing that took fewer pages than this."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,7 @@ class FullListing:
     ) -> None:
         self._store = store
         self._absorber = absorber
+        self._own = absorber.own
         self._intake = intake
         self._looker = looker
         self._ledger = ledger
@@ -75,22 +81,25 @@ class FullListing:
         resumed = self._store.fact("listing") is not None
         if not resumed:
             self._begin()
-        listed = Listed(disturbed=resumed)
+        own_before = self._own.mark()
+        listed = Listed(disturbed=resumed or self._own.is_under_way)
         await self._read_all(listed)
         async with self._looker.alone:
+            listed.disturbed |= self._own.mark() != own_before
+            if again or listed.disturbed or listed.total is None or await self._gap(listed):
+                own_before = await self._catch_up(listed, again=again)
+            not_asked: list[Inode] = []
+            if await self._remove_missed_twice(listed):
+                not_asked = await self._ask_folders(listed)
+                own_before = await self._catch_up(listed, again=again)
             gap = await self._gap(listed)
-            if gap or again or listed.total is None:
-                await self._catch_up(listed, again=again)
-                gap = await self._gap(listed)
             if not listed.disturbed or (again and not listed.found):
                 gap = (
                     0  # what the total has beyond the pages is in no page: it is the server's way of counting
                 )
-            if (
-                gap <= 0 and not listed.refused
-            ):  # else one not seen may be the one that could not be understood
-                await self._remove_unseen(listed)
-            await self._finish(listed, balanced=gap == 0, again=again)
+            if self._own.mark() != own_before or self._own.is_under_way:
+                listed.total = None  # it may or may not have what we changed meanwhile
+            await self._finish(listed, not_asked, balanced=gap == 0, again=again)
         return listed
 
     def _begin(self) -> None:
@@ -163,47 +172,92 @@ class FullListing:
 
     # Balancing: nobody else reads changes meanwhile
 
-    async def _catch_up(self, listed: Listed, *, again: bool) -> None:
-        """Take up what changed while the pages were read: those documents moved to where reading had begun."""
+    async def _catch_up(self, listed: Listed, *, again: bool) -> int:
+        """Take up what changed while the pages were read: those documents moved to where reading had begun.
+
+        Returns the mark of our own changes from before it asked.
+        """
+        own_before = self._own.mark()
         known_s = int(self._store.fact("newest" if again else "listing") or 0)
         changes = await self._looker.changes(known_s, self._priority(), whole=False)
         await self._looker.deletions(changes.total, self._priority())
         listed.total = changes.total
-        listed.disturbed |= bool(changes.changed)
+        listed.disturbed |= bool(changes.changed) or self._own.is_under_way
         with self._store.transaction():
             self._store.remember("newest", changes.newest_s)
+        return own_before
 
     async def _gap(self, listed: Listed) -> int:
         """How many documents the total has that no answer had."""
         if listed.total is None:
             return 0
-        seen = 0
-        async for first, last in self._ranges():
-            seen += self._store.seen(self._pass, first, last)
-        return listed.total - seen - listed.refused
+        return await self._ledger.gap(listed.total, self._pass, listed.refused)
 
-    async def _remove_unseen(self, listed: Listed) -> None:
-        async for first, last in self._ranges():
-            removed = self._absorber.remove(self._store.unseen(self._pass, first, last))
-            self._forget(removed.forget)
-            listed.found += len(removed.changed)
+    # What was not met
 
-    async def _ranges(self) -> AsyncIterator[tuple[int, int]]:
-        """All inodes, a few at a time."""
-        for first in range(ROOT, self._store.last_inode() + 1, SWEEP):
-            yield first, first + SWEEP - 1
-            await trio.lowlevel.checkpoint()
+    async def _remove_missed_twice(self, listed: Listed) -> bool:
+        """Remove what two listings in a row have not met although nothing changed; whether others were not met."""
+        is_still = not listed.disturbed and not listed.refused
+        last = int(self._store.fact("still") or 0)
+        with self._store.transaction():
+            self._store.remember("still", self._pass if is_still else 0)
+        is_any_left = False
+        async for first, end in ranges(self._store):
+            if is_still and last == self._pass - 1:
+                removed = self._absorber.remove(self._store.unseen(last, first, end))
+                self._forget(removed.forget)
+                listed.found += len(removed.changed)
+            is_any_left |= bool(self._store.folders_of_unseen(self._pass, first, end))
+        return is_any_left
 
-    async def _finish(self, listed: Listed, *, balanced: bool, again: bool) -> None:
+    async def _ask_folders(self, listed: Listed) -> list[Inode]:
+        """Ask the folders of what was not met; returns those that are too many to be asked now."""
+        asked: set[Inode] = set()
+        not_asked: set[Inode] = set()
+        most = max(FOLDERS_ASKED, listed.calls)
+        async for first, end in ranges(self._store):
+            for folder in self._store.folders_of_unseen(self._pass, first, end):
+                if folder in asked or not self._store.reachable(folder):
+                    continue
+                if len(asked) < most:
+                    asked.add(folder)
+                    await self._ask_folder(folder, listed)
+                else:
+                    not_asked.add(folder)
+        return sorted(not_asked)
+
+    async def _ask_folder(self, folder: Inode, listed: Listed) -> None:
+        node = self._store.by_inode(folder)
+        assert node is not None
+        try:
+            absorbed = await self._intake.folder(
+                folder, node.document_id, listing_pass=self._pass, priority=self._priority()
+            )
+        except (NotFound, Forbidden) as error:
+            log.info(
+                "The folder %s could not be asked for what it holds: %s", self._store.path(folder), error
+            )
+            return
+        listed.found += len(absorbed.changed)
+
+    async def _finish(self, listed: Listed, not_asked: list[Inode], *, balanced: bool, again: bool) -> None:
+        """`not_asked`: folders that may have lost something; they are asked when somebody opens them."""
         marked = FOLDERS_AT_ONCE
         while marked == FOLDERS_AT_ONCE:
             with self._store.transaction():
                 marked = self._store.set_all_listed(FOLDERS_AT_ONCE)
             await trio.lowlevel.checkpoint()
+        with self._store.transaction():
+            for folder in not_asked:
+                self._store.set_listed(folder, False)
+        self._forget([ListingChanged(folder) for folder in not_asked])
         newest_s = max(int(self._store.fact(name) or 0) for name in ("newest", "listing"))
         with self._store.transaction():
             self._store.remember("complete", 1)
             self._store.remember("newest", newest_s)
             self._store.remember("listing", None)
             self._store.remember("reached", None)
-            self._ledger.open(listed.total, balanced=balanced, keep_ways=again and listed.found > 0)
+            self._store.remember("refused", listed.refused)
+            self._ledger.open(
+                listed.total, balanced=balanced and not not_asked, keep_ways=again and listed.found > 0
+            )

@@ -1,10 +1,12 @@
 """A look for changes: the newest ones since the last look, and the recycle bin when the totals ask for it."""
 
+import logging
 from dataclasses import dataclass, field
 
 import trio
 
 from procorefs.limiter import Priority
+from procorefs.procore.errors import Forbidden
 from procorefs.procore.models import Document, DocumentId, Page
 from procorefs.tree import plan
 from procorefs.tree.finality import Finality, tail_of
@@ -12,6 +14,8 @@ from procorefs.tree.intake import Intake
 from procorefs.tree.ledger import Ledger
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
 
 BIN_LOOK_S = 600.0
 """The bin is looked at this often even when the project's total explains itself without it."""
@@ -42,6 +46,7 @@ class Looker:
         self._ledger = ledger
         self._own = own
         self._binned_at_s: float | None = None
+        self._is_bin_closed = False  # this account may not read it
         self.finality = Finality(store)
         self.alone = trio.Lock()
         """Held by whoever reads changes and balances the books with what they said."""
@@ -62,9 +67,25 @@ class Looker:
             with self._store.transaction():
                 self._store.remember("newest", changes.newest_s)
                 self.finality.remember(changes.final_s, changes.tail)
-            if changes.total is None or self._own.mark() != own_before or self._own.is_under_way:
+            if changes.total is None or self._has_changed(own_before):
                 return True  # the total may or may not have what we changed meanwhile: it proves nothing
+            if not self._ledger.is_open:
+                return await self._open_books(changes.total, own_before)
             return self._ledger.settle(changes.total)
+
+    def _has_changed(self, own_before: int) -> bool:
+        return self._own.mark() != own_before or self._own.is_under_way
+
+    async def _open_books(self, total: int, own_before: int) -> bool:
+        """The full listing ended while our own changes were under way: compare its documents with this total."""
+        gap = await self._ledger.gap(
+            total, int(self._store.fact("pass") or 0), int(self._store.fact("refused") or 0)
+        )
+        if self._has_changed(own_before):
+            return True
+        with self._store.transaction():
+            self._ledger.open(total, balanced=gap == 0, keep_ways=False)
+        return gap == 0
 
     async def changes(self, known_s: int, priority: Priority, *, whole: bool) -> Changes:
         """Take up what changed since `known_s`; when that is more than one small page, in large pages."""
@@ -136,7 +157,14 @@ class Looker:
     async def deletions(self, total: int | None, priority: Priority) -> None:
         """Take up what was deleted: the newest page of the bin, and all of it when that does not explain the totals."""
         gone: set[DocumentId] = set()
-        page = await self._take_deleted(1, plan.LOOK_PAGE, gone, priority)
+        try:
+            page = await self._take_deleted(1, plan.LOOK_PAGE, gone, priority)
+        except Forbidden as error:
+            if not self._is_bin_closed:
+                log.info("The recycle bin can't be read, deletions show in the lists alone: %s", error)
+            self._is_bin_closed, self._binned_at_s = True, trio.current_time()
+            return
+        self._is_bin_closed = False
         number, per_page = 1, plan.LISTING_PAGE
         while page.next_page is not None and self._bin_goes_on(page, gone, total):
             page = await self._take_deleted(number, per_page, gone, priority)
@@ -160,8 +188,10 @@ class Looker:
         return self._ledger.bin_grew(page.total) or (total is not None and self._ledger.too_many(total))
 
     def _must_see_bin(self, total: int | None) -> bool:
-        if total is None or not self._ledger.bin_is_apart:
-            return True
         if self._binned_at_s is None or trio.current_time() - self._binned_at_s > BIN_LOOK_S:
+            return True
+        if self._is_bin_closed:
+            return False
+        if total is None or not self._ledger.bin_is_apart:
             return True
         return not self._ledger.explains(total)

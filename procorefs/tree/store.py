@@ -312,6 +312,17 @@ class TreeStore:
         )
         return [node_of(row) for row in rows]
 
+    def folders_of_unseen(self, listing_pass: int, first: int, last: int) -> list[Inode]:
+        """Folders that were in an answer of that full listing, and that hold documents of that range which were not."""
+        rows = self._db.execute(
+            "SELECT DISTINCT folder.inode FROM node child CROSS JOIN node folder ON folder.inode = child.parent"
+            " WHERE child.inode BETWEEN ? AND ? AND child.pass < ? AND child.state = 0"
+            " AND child.document_id IS NOT NULL"
+            " AND (folder.inode = ? OR (folder.state = 0 AND folder.pass >= ?)) ORDER BY folder.inode",
+            (first, last, listing_pass, ROOT, listing_pass),
+        )
+        return [Inode(row[0]) for row in rows]
+
     def sizes(self) -> Sizes:
         """Documents and their bytes; opens its own connection, so it may run in a thread."""
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
