@@ -24,7 +24,7 @@ from procorefs.config import (
     read_config,
     write_config,
 )
-from procorefs.config.account import checked_url
+from procorefs.config.account import checked_url, company_id_in
 from procorefs.config.secrets import load_secret, read_secret_file, store_secret
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.addresses import is_loopback
@@ -179,6 +179,7 @@ def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project:
         login_url=made.login_url,
         client_id=made.client_id,
         client_secret=secret,
+        company_id=company_id_in(made.company),
         grant=made.grant,
         account=name if by_person else "",
         redirect_uri=made.redirect_uri,
@@ -187,12 +188,15 @@ def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project:
     )
     private_dir(paths.tokens_dir)
     me = trio.run(_log_in, api, made.company if checks_project else None, made.project)
+    if me is None:
+        return "a user whom Procore does not name"
     return me.name or me.login or f"user {me.id}"
 
 
-async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "Me":
+async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "Me | None":
+    """The user; None when Procore lets the user in and does not say who it is."""
     from procorefs.cli.redirect import LoginNotFinished
-    from procorefs.procore.client import open_client
+    from procorefs.procore.client import REFUSALS, open_client
     from procorefs.procore.errors import LoginRefused
 
     async with open_client(api) as client:
@@ -202,7 +206,10 @@ async def _log_in(api: ApiSettings, company: str | None, project: str | None) ->
                 await client.auth.login_by_code(code)
             except LoginRefused as error:
                 raise LoginNotFinished(f"{error}; run procorefs login again for another code") from error
-        me = await client.me()
+        try:
+            me = await client.me()
+        except REFUSALS:
+            me = None  # the login itself was accepted
         if company:
             await _check(client, company, project)
         return me

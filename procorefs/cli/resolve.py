@@ -4,7 +4,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import msgspec
+
 from procorefs.config import Account, ConfigError, Failure, Spec
+from procorefs.config.account import company_id_in
 from procorefs.config.spec import as_id
 from procorefs.procore.models import CompanyId, ProjectId
 
@@ -53,7 +56,8 @@ def find_ids(account: Account, company: str, project: str) -> tuple[CompanyId, P
 async def _look_up(account: Account, company: str, project: str) -> tuple[CompanyId, ProjectId]:
     from procorefs.procore.client import open_client
 
-    async with open_client(account.api) as client:
+    api = msgspec.structs.replace(account.api, company_id=company_id_in(company) or account.api.company_id)
+    async with open_client(api) as client:
         company_id = await _company_id(client, company)
         project_id = as_id(project)
         if project_id is None:

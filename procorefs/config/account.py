@@ -11,6 +11,7 @@ from procorefs.config.profiles import Config, Profile, SecretPlace
 from procorefs.config.secrets import load_secret
 from procorefs.config.spec import as_id
 from procorefs.procore.addresses import is_loopback
+from procorefs.procore.models import CompanyId
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
 
 
@@ -19,7 +20,7 @@ class Account(msgspec.Struct, frozen=True):
 
     #: None: the environment alone
     profile: str | None
-    #: without company and project; its repr shows no secret
+    #: with the company when its id is known, without a project; its repr shows no secret
     api: ApiSettings
     #: id or name
     company: str | None = None
@@ -51,10 +52,12 @@ def find_account(
         )
     grant = Grant.CLIENT_CREDENTIALS if secret else stored.grant
     by_person = grant is Grant.AUTHORIZATION_CODE
+    company = environment_id(environment, "PROCOREFS_COMPANY_ID") or stored.company
     api = ApiSettings(
         api_url=checked_url(environment.get("PROCOREFS_API_URL") or stored.api_url, "API URL"),
         login_url=checked_url(environment.get("PROCOREFS_LOGIN_URL") or stored.login_url, "login URL"),
         client_id=client_id,
+        company_id=company_id_in(company),
         client_secret=secret or _stored_secret(paths, chosen, stored, client_id),
         grant=grant,
         # several people may log in through one client id; a service account is the same in every profile
@@ -67,9 +70,15 @@ def find_account(
     return Account(
         profile=chosen,
         api=api,
-        company=environment_id(environment, "PROCOREFS_COMPANY_ID") or stored.company,
+        company=company,
         project=environment_id(environment, "PROCOREFS_PROJECT_ID") or stored.project,
     )
+
+
+def company_id_in(text: str | None) -> CompanyId | None:
+    """The company when it is given by its id; None for a name, and for nothing."""
+    known = as_id(text) if text else None
+    return None if known is None else CompanyId(known)
 
 
 def checked_url(text: str, what: str) -> str:

@@ -25,7 +25,7 @@ from procorefs.procore.errors import (
     Silent,
     error_of_api,
 )
-from procorefs.procore.http import Headers, Http, Response, whole_body
+from procorefs.procore.http import Headers, Http, Response, bearer, whole_body
 from procorefs.procore.models import CompanyId, Page
 from procorefs.procore.paging import Answer, page_of
 from procorefs.procore.reach import Tries
@@ -56,6 +56,7 @@ class Call(msgspec.Struct, frozen=True):
     action: str
     priority: Priority
     company_id: CompanyId | None = None  # None: the settings'
+    without_company: bool = False  # no company header, whatever is known
     method: str = "GET"
     body: bytes = b""  # JSON
     harmless: bool = False  # doing it twice is as good as once, although it is no GET
@@ -150,7 +151,7 @@ class Api:
             if call.on_sent is not None:
                 call.on_sent()
             try:
-                return await self._send(call, self.own_headers(token, call.company_id))
+                return await self._send(call, self._headers_of(call, token))
             except NotAuthorized:
                 if renewed:
                     raise
@@ -178,11 +179,14 @@ class Api:
             raise Invalid("No company and project were chosen")
         return self.settings.company_id, self.settings.project_id
 
+    def _headers_of(self, call: Call, token: str) -> dict[str, str]:
+        return bearer(token) if call.without_company else self.own_headers(token, call.company_id)
+
     def own_headers(self, token: str, company_id: CompanyId | None = None) -> dict[str, str]:
         """What goes to the API's own origin alone: who asks, and for which company."""
         company_id = company_id or self.settings.company_id
         company = {"Procore-Company-Id": str(company_id)} if company_id is not None else {}
-        return {"Authorization": f"Bearer {token}", **company}
+        return bearer(token) | company
 
     async def _token_for_call(self) -> str:
         """The token of this moment: the wait for the call may have outlived another. A call was taken before."""

@@ -18,6 +18,7 @@ import trio
 from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, Silent, error_of_login
 from procorefs.procore.http import Http
+from procorefs.procore.models import UserId
 from procorefs.procore.reach import Reach
 from procorefs.procore.retry import Patience
 from procorefs.procore.settings import ApiSettings, Grant
@@ -35,6 +36,10 @@ class _TokenAnswer(msgspec.Struct):
     access_token: str
     expires_in: float | None = None
     refresh_token: str | None = None
+
+
+class _TokenInfo(msgspec.Struct):
+    resource_owner_id: int | None = None
 
 
 class Auth:
@@ -56,6 +61,21 @@ class Auth:
         if token is not None and clocks.wall_s() < token.expires_at_s:
             return token.access_token
         return await self._renewed(token.access_token if token is not None else None)
+
+    async def token_owner(self) -> UserId | None:
+        """The user of the token, as the login service describes it; None when it does not say. Raises ProcoreError."""
+        action = "ask whose token it is"
+        url = self._login_address("/oauth/token/info", action)
+        status, body = await self._http.get_with_token(
+            url, await self.token(), action=action, silence_s=self._settings.silence_s
+        )
+        if status != 200:
+            raise error_of_login(action, status, body)
+        try:
+            info = msgspec.json.decode(body, type=_TokenInfo, strict=False)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise Malformed(f"Could not {action}: the login service's answer describes no token") from None
+        return None if info.resource_owner_id is None else UserId(info.resource_owner_id)
 
     async def renew(self, rejected: str) -> str:
         """Another token than the one that Procore rejected. Raises as `token`."""
@@ -159,15 +179,20 @@ class Auth:
         return Token(answer.access_token, expires_at_s, answer.refresh_token or None)
 
     async def _post(self, path: str, form: dict[str, str], action: str) -> bytes:
-        url = self._settings.login_url.rstrip("/") + path
-        if not acceptable_url(url):
-            raise Malformed(f"Could not {action}: the login address must begin with https://")
+        url = self._login_address(path, action)
         status, body = await self._http.post_form(
             url, form, action=action, silence_s=self._settings.silence_s
         )
         if status != 200:
             raise error_of_login(action, status, body)
         return body
+
+    def _login_address(self, path: str, action: str) -> str:
+        """Raises Malformed."""
+        url = self._settings.login_url.rstrip("/") + path
+        if not acceptable_url(url):
+            raise Malformed(f"Could not {action}: the login address must begin with https://")
+        return url
 
     async def _keep(self, token: Token) -> Token:
         """The token, stored. One that cannot be stored is better used once than thrown away."""

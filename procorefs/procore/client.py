@@ -1,10 +1,10 @@
 """The calls that read: who, where, and what is in the project; each returns checked models."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,7 +14,15 @@ from procorefs.procore.addresses import acceptable_url
 from procorefs.procore.api import MOST_PAGES, Api, ApiCalls, Call, OnSent
 from procorefs.procore.auth import Auth
 from procorefs.procore.below import sort_out
-from procorefs.procore.errors import Invalid, Malformed, ProcoreError, TooLarge, Unavailable
+from procorefs.procore.errors import (
+    Forbidden,
+    Invalid,
+    Malformed,
+    NotFound,
+    ProcoreError,
+    TooLarge,
+    Unavailable,
+)
 from procorefs.procore.http import Http, open_http
 from procorefs.procore.models import (
     Company,
@@ -45,6 +53,10 @@ SMALLEST_PAGE = SMALLER_PAGES[-1]
 STEADY_TRIES = 3  # to read a list of several pages that somebody is changing
 A_DAY_S = 86_400
 NO_SUCH_ROUTE = 404
+REFUSALS = (Invalid, Forbidden, NotFound)
+"""What a call gets without a company header, in a company that is not the caller's, or without the right to ask."""
+
+T = TypeVar("T")
 
 
 class Client(Api):
@@ -60,15 +72,38 @@ class Client(Api):
         self._per_page_cap = MANY  # lowered when the server says that a list is too large
 
     async def me(self, *, priority: Priority = Priority.INTERACTIVE) -> Me:
-        """The user that the token stands for."""
+        """The user that the token stands for; without names where only the login service says who it is."""
         action = "ask who is logged in"
-        answer = await self.ask(Call("me", "/rest/v1.0/me", {}, action, priority))
+        call = Call("me", "/rest/v1.0/me", {}, action, priority)
+        try:
+            answer = await self._in_a_company_or_none(call, self.ask)
+        except REFUSALS as refusal:
+            with suppress(ProcoreError):
+                owner = await self.auth.token_owner()
+                if owner is not None:
+                    log.info("%s; the login service says that it is user %s", refusal, owner)
+                    return Me(owner)
+            raise
         return wire.me(answer.body, action)
 
     async def companies(self, *, priority: Priority = Priority.INTERACTIVE) -> list[Company]:
         """All companies of the user."""
         call = Call("companies", "/rest/v1.0/companies", {}, "list the companies", priority)
-        return await self.all_pages(call, MANY, wire.companies)
+        return await self._in_a_company_or_none(
+            call, lambda asked: self.all_pages(asked, MANY, wire.companies)
+        )
+
+    async def _in_a_company_or_none(self, call: Call, ask: Callable[[Call], Awaitable[T]]) -> T:
+        """For calls that need no company's header from a person, and one from a service account.
+
+        The company that is known may not be the caller's any more: where it is refused, ask without.
+        """
+        try:
+            return await ask(call)
+        except REFUSALS:
+            if self.settings.company_id is None:
+                raise
+            return await ask(msgspec.structs.replace(call, without_company=True))
 
     async def projects(
         self, company_id: CompanyId, *, priority: Priority = Priority.INTERACTIVE

@@ -41,6 +41,11 @@ class Outgoing(httpx.AsyncByteStream):
     server answered before it had everything, would be the garbage collector's to close."""
 
 
+def bearer(token: str) -> dict[str, str]:
+    """The header that says who asks."""
+    return {"Authorization": f"Bearer {token}"}
+
+
 def origin_of(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: who would get a token sent there."""
     parts = urlsplit(url)
@@ -114,6 +119,14 @@ class Http:
         """POST a form, following nothing; for the login service. Raises Unavailable, Silent, Malformed."""
         accept = {"Accept": "application/json"}
         async with self._exchange("POST", url, action, accept, silence_s, form) as response:
+            return response.status_code, await whole_body(response, action)
+
+    async def get_with_token(
+        self, url: str, token: str, *, action: str, silence_s: float
+    ) -> tuple[int, bytes]:
+        """GET with a token, following nothing; for the login service. Raises Unavailable, Silent, Malformed."""
+        headers = {"Accept": "application/json"} | bearer(token)
+        async with self._exchange("GET", url, action, headers, silence_s) as response:
             return response.status_code, await whole_body(response, action)
 
     @asynccontextmanager

@@ -188,7 +188,8 @@ def _company(sandbox: Sandbox, endpoint: Endpoint, request: Request, caller: Cal
     """The company of the header. Raises ApiError when it is missing, wrong, or not connected to this client."""
     given = request.headers.get("procore-company-id")
     if given is None:
-        if endpoint.company is Company.OPTIONAL:
+        needed = caller.is_service and sandbox.dialect.service_needs_company
+        if endpoint.company is Company.OPTIONAL and not needed:
             return None
         raise ApiError(sandbox.dialect.missing_company_status, "The header Procore-Company-Id is missing")
     company_id = integer("Procore-Company-Id", given)

@@ -22,6 +22,10 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     delete_status: Literal[200, 204] = 204
     versions_order: Literal["newest", "oldest"] = "newest"
     excluded_lists: Literal["absent", "empty"] = "absent"
+    service_needs_company: bool = False
+    """`/me` and `/companies` want the company's header from a service account."""
+    token_owner: bool = True
+    """The description of a token says whose it is."""
     missing_company_status: Literal[400, 403] = 400
     rate_windows: Literal["fixed", "rolling"] = "fixed"
     tagging_touches: bool = False

@@ -28,7 +28,7 @@ def caller_of(sandbox: Sandbox, request: Request) -> Caller:
     row = _token_row(sandbox, request)
     if row is None:
         raise ApiError(401, "Unauthorized")
-    return Caller(sandbox.store.user(row["user_id"]), row["client_id"])
+    return Caller(sandbox.store.user(row["user_id"]), row["client_id"], row["is_service"])
 
 
 def token_info(sandbox: Sandbox, request: Request) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def token_info(sandbox: Sandbox, request: Request) -> dict[str, Any]:
     if row is None:
         raise OAuthRefused("invalid_token", "The access token is unknown, expired or revoked", 401)
     return {
-        "resource_owner_id": row["user_id"],
+        "resource_owner_id": row["user_id"] if sandbox.dialect.token_owner else None,
         "scopes": [],
         "expires_in_seconds": max(row["expires_at"] - sandbox.clock.now_s(), 0),
         "application": {"uid": row["client_id"]},
@@ -108,12 +108,19 @@ def _token_row(sandbox: Sandbox, request: Request) -> dict[str, Any] | None:
     if scheme.lower() != "bearer" or not token:
         return None
     row = sandbox.store.one(
-        "SELECT client_id, user_id, created_at, expires_at, revoked FROM tokens WHERE access_token = ?",
+        "SELECT client_id, user_id, created_at, expires_at, revoked, grant_type FROM tokens WHERE access_token = ?",
         (token,),
     )
     if row is None or row[4] or row[3] <= sandbox.clock.now_s():
         return None
-    return {"client_id": row[0], "user_id": row[1], "created_at": row[2], "expires_at": row[3]}
+    is_service = row[5] == "client_credentials"
+    return {
+        "client_id": row[0],
+        "user_id": row[1],
+        "created_at": row[2],
+        "expires_at": row[3],
+        "is_service": is_service,
+    }
 
 
 def _issue(sandbox: Sandbox, client_id: str, user_id: int, grant_type: str) -> dict[str, Any]:

@@ -95,6 +95,8 @@ class Caller(msgspec.Struct, frozen=True):
 
     user: User
     client_id: str
+    is_service: bool
+    """A service account's token, got by client credentials."""
     company_id: int | None = None
 
 

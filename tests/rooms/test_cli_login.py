@@ -148,6 +148,42 @@ def test_a_service_account_logs_in_lists_and_logs_out(desk: Desk) -> None:
     fine(desk.run("projects"))
 
 
+def test_a_service_account_names_its_company_in_every_call(desk: Desk) -> None:
+    company, project = str(desk.sandbox.company_id), str(desk.sandbox.project_id)
+    desk.sandbox.faults(dialect={"service_needs_company": True})
+    secret = ("--secret-file", str(desk.secret_file))
+    assert "Logged in as ProcoreFS Service" in fine(
+        desk.login(*secret, "--company", company, "--project", project)
+    )
+    assert project in fine(desk.run("projects"))
+    assert "Logged in as ProcoreFS Service" in fine(desk.login(*secret)), "the profile's company"
+    assert project in fine(desk.run("projects", PROCOREFS_COMPANY_ID=company))
+
+
+def test_a_company_that_is_not_ours_any_more_hides_nothing(desk: Desk) -> None:
+    fine(desk.login("--secret-file", str(desk.secret_file), "--company", str(desk.sandbox.company_id)))
+    listed = fine(desk.run("projects"))
+    config = desk.paths.config_file.read_text()
+    desk.paths.config_file.write_text(config.replace(f'"{desk.sandbox.company_id}"', '"99"'))
+    assert fine(desk.run("projects")) == listed
+    assert "Logged in as ProcoreFS Service" in fine(desk.login("--secret-file", str(desk.secret_file)))
+
+
+@pytest.mark.parametrize("missing_company_status", [400, 403])
+def test_a_login_does_without_a_name_where_procore_does_not_say_who_it_is(
+    desk: Desk, missing_company_status: int
+) -> None:
+    dialect: dict[str, object] = {
+        "service_needs_company": True,
+        "missing_company_status": missing_company_status,
+    }
+    desk.sandbox.faults(dialect=dialect)
+    secret = ("--secret-file", str(desk.secret_file))
+    assert f"Logged in as user {desk.sandbox.user_id}." in fine(desk.login(*secret))
+    desk.sandbox.faults(dialect=dialect | {"token_owner": False})
+    assert "Logged in as a user whom Procore does not name." in fine(desk.login(*secret))
+
+
 def test_forgetting_leaves_no_secret(desk: Desk) -> None:
     fine(desk.login("-p", "work", "--secret-file", str(desk.secret_file)))
     fine(desk.run("logout", "-p", "work", "--forget"))
@@ -293,8 +329,6 @@ def test_a_person_says_no_in_the_browser(desk: Desk, free_tcp_port: int) -> None
 
 
 def test_the_redirect_page_cannot_listen(desk: Desk, free_tcp_port: int) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", free_tcp_port)):
         done = desk.login(
             "--browser", "--redirect-uri", f"http://127.0.0.1:{free_tcp_port}/", PROCOREFS_CLIENT_SECRET="x"

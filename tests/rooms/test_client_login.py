@@ -14,7 +14,8 @@ import trio
 
 from procorefs.procore.auth import new_state
 from procorefs.procore.client import Client
-from procorefs.procore.errors import LoginRefused, Malformed, NotAuthorized, Unavailable
+from procorefs.procore.errors import LoginRefused, Malformed, NotAuthorized, ProcoreError, Unavailable
+from procorefs.procore.models import Me, UserId
 from procorefs.procore.settings import Grant
 from procorefs.procore.tokens import FileStore, Token, login_key, open_store
 from tests.rooms.client_room import client_of, settings
@@ -54,6 +55,17 @@ def code_of(client: Client, sandbox: SandboxHandle) -> str:
         page = CodePage()
         page.feed(answer.read().decode())
     return page.code
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_who_it_is_without_the_right_to_ask(sandbox: SandboxHandle, status: int) -> None:
+    """The login service knows, too; what neither says is the first refusal."""
+    sandbox.faults(rules=[{"kind": "error", "route": "GET /rest/v1.0/me", "status": status}])
+    async with client_of(sandbox) as client:
+        assert await client.me() == Me(UserId(sandbox.user_id))
+        sandbox.faults(dialect={"token_owner": False})
+        with pytest.raises(ProcoreError, match="Could not ask who is logged in"):
+            await client.me()
 
 
 async def test_a_warm_start_needs_no_login(sandbox: SandboxHandle, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from procorefs.limiter import LocalLimiter, Priority
+from procorefs.limiter import LocalLimiter
 from procorefs.procore.errors import Forbidden
 from procorefs.procore.models import Document, DocumentId, Kind, Page
 from procorefs.tree.absorb import Absorber
