@@ -14,6 +14,8 @@ class Answers:
 
     status: Callable[[], Awaitable[MountStatus]]
     stop: Callable[[], None]
+    #: told whether the daemon goes on when its mount point is taken away
+    unmounting: Callable[[bool], None]
     #: None: a mount that has nothing to send
     outbox: Outbox | None
 
@@ -23,6 +25,9 @@ class Answers:
                 return await self.status()
             case control.StopRequest():
                 self.stop()
+                return None
+            case control.UnmountingRequest(goes_on):
+                self.unmounting(goes_on)
                 return None
             case control.DrainRequest(paths):
                 return self._drain(paths)

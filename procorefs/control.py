@@ -49,6 +49,13 @@ class StopRequest(msgspec.Struct, tag="stop", tag_field="ask", frozen=True):
     """Answered with null as soon as the daemon has begun to stop."""
 
 
+class UnmountingRequest(msgspec.Struct, tag="unmounting", tag_field="ask", frozen=True):
+    """Answered with null: the mount point is about to be taken away, or is not after all."""
+
+    #: what waits is sent without the mount point; else the daemon ends with it
+    goes_on: bool
+
+
 class SyncRequest(msgspec.Struct, tag="sync", tag_field="ask", frozen=True):
     """Answered with Remaining once nothing at or below the paths can move any more: at best with nothing.
 
@@ -93,7 +100,14 @@ class Remaining(msgspec.Struct, frozen=True):
 
 
 Request = (
-    StatusRequest | StopRequest | SyncRequest | WaitingRequest | DrainRequest | RetryRequest | DiscardRequest
+    StatusRequest
+    | StopRequest
+    | UnmountingRequest
+    | SyncRequest
+    | WaitingRequest
+    | DrainRequest
+    | RetryRequest
+    | DiscardRequest
 )
 #: gives what msgspec can encode; a Failure becomes the reply's error
 Handler = Callable[[Request], Awaitable[object]]

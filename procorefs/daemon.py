@@ -1,6 +1,7 @@
 """Runs the parts of one mount in one nursery and takes them down from the outside in.
 
-signals, stop, unmounting from outside ─▶ the session ends ─▶ follower, content, notifier are cancelled ─▶ stores close
+signals, stop ──────────▶ the session ends ─▶ follower, content, notifier are cancelled ─▶ stores close
+unmounting from outside ─▶ the session ends ─▶ what waits is sent without a mount point ─▶ the same
 """
 
 import logging
@@ -26,7 +27,8 @@ from procorefs.kernel.operations import Operations
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
-from procorefs.ownership import owned
+from procorefs.outbox.face import Counts
+from procorefs.ownership import Ownership, owned, take_over
 from procorefs.parts import Assembly, Outer, Parts
 from procorefs.procore.client import Client, open_client
 from procorefs.procore.errors import ProcoreError
@@ -54,14 +56,15 @@ class MountFailed(Failure):
     """The mount could not begin."""
 
 
-def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None]) -> None:
+def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Callable[[Path], None]) -> None:
     """Serve the mount until it is unmounted or told to stop; `ready` is called once it answers.
 
-    Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
+    A mount point that others took away is not the end while changes wait: `detached` is told at which socket the daemon
+    answers from then on. Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
     """
     clocks.begin_run()
     try:
-        trio.run(_Daemon(mount, ready).run, clock=clocks.BootClock())
+        trio.run(_Daemon(mount, ready, detached).run, clock=clocks.BootClock())
     except* (ProcoreError, MountRefused, OSError, sqlite3.Error) as group:
         raise MountFailed(_sentence(group)) from group
     except* Failure as group:
@@ -85,9 +88,14 @@ def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
 class _Daemon:
     """One mount from its first call to its last."""
 
-    def __init__(self, mount: ResolvedMount, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, mount: ResolvedMount, ready: Callable[[], None], detached: Callable[[Path], None]
+    ) -> None:
         self._mount = mount
         self._ready = ready
+        self._register_detached = detached
+        self._is_detached = False
+        self._goes_on_unmounted = True
         self._notifier = Notifier()
         self._refusals = Refusals()
         self._stop = trio.Event()
@@ -103,16 +111,23 @@ class _Daemon:
             ):
                 me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
                 state_dir = private_dir(mount.state_dir(me.id))
-                stack.enter_context(owned(state_dir, mount.mountpoint))
+                await trio.to_thread.run_sync(take_over, state_dir, abandon_on_cancel=True)
+                ownership = stack.enter_context(owned(state_dir, mount.mountpoint))
                 store = TreeStore.open(state_dir / _TREE)
                 stack.callback(store.close)
                 cache = ChunkCache(
                     private_dir(mount.cache_dir(me.id)) / _CHUNKS, mount.options.cache_size_bytes
                 )
-                await self._serve(client, store, cache, state_dir, me.id)
+                await self._serve(client, store, cache, state_dir, me.id, ownership)
 
     async def _serve(
-        self, client: Client, store: TreeStore, cache: ChunkCache, state_dir: Path, me: UserId
+        self,
+        client: Client,
+        store: TreeStore,
+        cache: ChunkCache,
+        state_dir: Path,
+        me: UserId,
+        ownership: Ownership,
     ) -> None:
         with ExitStack() as stack:
             outer = Outer(self._forget, self._notifier, self._refusals, self._status)
@@ -120,21 +135,78 @@ class _Daemon:
             if not parts.follower.complete:
                 await parts.titles.learn()
                 await parts.follower.list_root()
-            async with trio.open_nursery() as rooms:
-                await self._start(rooms, parts)
-                with Session(
-                    parts.operations, parts.flocks, self._mount.mountpoint, self._mount.fuse_words
-                ) as session:
-                    self._operations = parts.operations
-                    try:
-                        await self._answer(session, parts.reporter)
-                    finally:
-                        self._operations = None
-                with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
-                    await parts.writing.outbox.finish()
-                rooms.cancel_scope.cancel()
-            with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
-                await parts.writing.durability.flush()
+            async with trio.open_nursery() as signals:
+                await signals.start(self._stop_on_signal)
+                await self._run(parts, ownership)
+                signals.cancel_scope.cancel()
+
+    async def _run(self, parts: Parts, ownership: Ownership) -> None:
+        async with trio.open_nursery() as rooms:
+            await self._start(rooms, parts)
+            if await self._mounted(parts):
+                await self._detached(parts, ownership)
+            with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
+                await parts.writing.outbox.finish()
+            rooms.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
+            await parts.writing.durability.flush()
+
+    async def _mounted(self, parts: Parts) -> bool:
+        """The mount from its first request to its last; True: its mount point was taken away from outside.
+
+        A connection that was aborted leaves the mount point behind, and programs that were cut off: the next mount goes
+        on with what they had written, as after a crash.
+        """
+        with Session(
+            parts.operations, parts.flocks, self._mount.mountpoint, self._mount.fuse_words
+        ) as session:
+            self._operations = parts.operations
+            try:
+                await self._answer(session, parts.reporter)
+            finally:
+                self._operations = None
+            return not self._stop.is_set() and not session.is_mounted
+
+    async def _detached(self, parts: Parts, ownership: Ownership) -> None:
+        """Go on sending without a mount point, until nothing is left that goes by itself, or a mount takes over."""
+        await parts.operations.release_all()
+        parts.locking.check_outs.drop_all()
+        outbox = parts.writing.outbox
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as outside:
+                outside.start_soon(self._end_when_told, scope)
+                if self._goes_on_unmounted and not self._mount.options.ro and outbox.moves():
+                    self._is_detached = True
+                    log.info(
+                        "%s was unmounted with %d changes to send: they are sent without a mount point; a new mount "
+                        "takes over, `procorefs umount --now` ends it.",
+                        self._mount.mountpoint,
+                        outbox.counts().moving,
+                    )
+                    socket = self._mount.detached_socket(os.getpid())
+                    await outside.start(partial(control.serve, socket, self._answers(parts.reporter)))
+                    outbox.hurry(("",))  # nothing can be added to it any more
+                    ownership.detached(socket)
+                    self._register_detached(socket)
+                    await outbox.drained()
+                outside.cancel_scope.cancel()
+        self._say_what_is_left(
+            outbox.counts(), is_expected=self._stop.is_set() or not self._goes_on_unmounted
+        )
+        self._stop.set()
+
+    def _say_what_is_left(self, left: Counts, *, is_expected: bool) -> None:
+        if not (left.moving or left.held or left.failed):
+            return
+        log.log(
+            logging.INFO if is_expected else logging.WARNING,
+            "The daemon of %s ends. For the next mount its journal keeps %d changes that failed or are incomplete, "
+            "%d that are held and %d others.",
+            self._mount.mountpoint,
+            left.failed,
+            left.held,
+            left.moving,
+        )
 
     async def _start(self, rooms: trio.Nursery, parts: Parts) -> None:
         """Everything that runs as long as the mount does; a part is ready before the next one starts."""
@@ -150,13 +222,7 @@ class _Daemon:
     async def _answer(self, session: Session, reporter: Reporter) -> None:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
-            answers = Answers(
-                status=partial(self._status_now, reporter),
-                stop=self._stop.set,
-                outbox=reporter.outbox,
-            )
-            await outside.start(partial(control.serve, self._mount.control_socket, answers))
-            await outside.start(self._stop_on_signal)
+            await outside.start(partial(control.serve, self._mount.control_socket, self._answers(reporter)))
             outside.start_soon(self._end_when_told, outside.cancel_scope)
             await outside.start(session.run)
             await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
@@ -164,15 +230,28 @@ class _Daemon:
             log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
             self._ready()
             await session.ended()
-            self._stop.set()
+            outside.cancel_scope.cancel()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
+
+    def _answers(self, reporter: Reporter) -> Answers:
+        return Answers(
+            status=partial(self._status_now, reporter),
+            stop=self._stop.set,
+            unmounting=self._set_goes_on,
+            outbox=reporter.outbox,
+        )
+
+    def _set_goes_on(self, goes_on: bool) -> None:
+        self._goes_on_unmounted = goes_on
 
     async def _status_now(self, reporter: Reporter) -> MountStatus:
         await reporter.look()
         return self._status(reporter)
 
     def _status(self, reporter: Reporter) -> MountStatus:
-        return reporter.status(closing=self._stop.is_set())
+        if self._stop.is_set():
+            return reporter.status("closing")
+        return reporter.status("detached" if self._is_detached else "mounted")
 
     async def _end_when_told(self, outside: trio.CancelScope) -> None:
         await self._stop.wait()

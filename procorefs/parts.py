@@ -69,6 +69,7 @@ class Parts:
     follower: Follower
     titles: Titles
     writing: Writing
+    locking: Locking
     operations: Operations
     flocks: Flocks
     reporter: Reporter
@@ -144,7 +145,7 @@ class Assembly:
             locking.check_outs.run,
             flocks.run,
         )
-        return Parts(reading.follower, titles, writing, operations, flocks, reporter, running)
+        return Parts(reading.follower, titles, writing, locking, operations, flocks, reporter, running)
 
     def _reading(self, stack: ExitStack) -> _Reading:
         options = self._mount.options

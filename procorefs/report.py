@@ -37,7 +37,7 @@ class Reporter:
         """See to it that `status` tells of this moment, where that takes waiting: a second or two, no longer."""
         await self.client.limiter.look()
 
-    def status(self, *, closing: bool) -> status.MountStatus:
+    def status(self, state: str) -> status.MountStatus:
         """All numbers as they are known; costs no call."""
         standing = self.follower.standing()
         cache = self.cache.stats()
@@ -46,7 +46,7 @@ class Reporter:
             mountpoint=str(self.mount.mountpoint),
             project=status.Named(self.mount.project_id, self.titles.project),
             company=status.Named(self.mount.company_id, self.titles.company),
-            state="closing" if closing else "mounted",
+            state=state,
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),
             tree=status.TreeStatus(standing.documents, standing.state, standing.age_s),

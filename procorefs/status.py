@@ -119,7 +119,8 @@ class MountStatus(msgspec.Struct, frozen=True):
     mountpoint: str
     project: Named
     company: Named
-    #: `mounted`, or `closing` from the moment it was asked to stop
+    #: `mounted`, `detached` (the mount point was taken away, and what waits is still being sent), or `closing` from the
+    #: moment it was asked to stop
     state: str = "mounted"
     pid: int = 0
     log: str = ""

@@ -125,12 +125,12 @@ def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None
         source=plan.source,
         log_file=log_file,
     )
-    with registered(resolved):
+    with registered(resolved) as registration:
         # imported in the daemon's process alone: it is most of the start's time
         from procorefs.daemon import run_daemon
 
         try:
-            run_daemon(resolved, ready=ready)
+            run_daemon(resolved, ready=ready, detached=registration.detach)
         except Failure as error:
             raise NotMounted(_with_project(error, plan.source)) from error
 

@@ -43,10 +43,17 @@ def ready_mountpoint(path: Path, paths: Paths) -> Path:
 def wait_for_closing_owner(api_url: str, company_id: int, project_id: int, paths: Paths) -> None:
     """Wait for a daemon of the same project that is just closing: its state can be taken over then."""
     wanted = (api_url, company_id, project_id)
-    for entry in register.running(paths):
-        same = (entry.api_url, entry.company_id, entry.project_id) == wanted
-        if same and entry.pid != os.getpid() and _is_closing(entry):
-            wait_for_end(entry.pid, entry.born, _CLOSING_S)
+    deadline = time.monotonic() + _CLOSING_S
+    while time.monotonic() < deadline:
+        same = (
+            entry
+            for entry in register.running(paths)
+            if (entry.api_url, entry.company_id, entry.project_id) == wanted and entry.pid != os.getpid()
+        )
+        closing = next((entry for entry in same if _is_closing(entry)), None)
+        if closing is None:
+            return
+        wait_for_end(closing.pid, closing.born, 0.1)
 
 
 def check_fuse(options: MountOptions) -> None:

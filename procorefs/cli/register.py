@@ -31,6 +31,8 @@ class Entry(msgspec.Struct, frozen=True):
     company_id: int
     project_id: int
     log: str
+    #: its mount point was taken away, and it goes on sending
+    detached: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -42,8 +44,29 @@ class AlreadyStarted(Failure):
     """Another daemon took the mount point first."""
 
 
+class Registration:
+    """The entry of this process."""
+
+    def __init__(self, entry: Entry, file: Path) -> None:
+        self._entry = entry
+        self._file = file
+
+    def detach(self, socket: Path) -> None:
+        """The mount point is free for others; this daemon goes on without it, and answers at another socket."""
+        entry = msgspec.structs.replace(self._entry, detached=True, socket=str(socket))
+        file = self._file.with_name(f"{self._file.stem}.{entry.pid}.mount")
+        write_private(file, msgspec.json.encode(entry))
+        with _exclusive(file.parent):
+            self.remove()
+        self._file = file
+
+    def remove(self) -> None:
+        """This process is no daemon any more."""
+        self._file.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def registered(mount: ResolvedMount) -> Iterator[None]:
+def registered(mount: ResolvedMount) -> Iterator[Registration]:
     """This process is the daemon of `mount` for as long as the block lasts. Raises AlreadyStarted."""
     directory = private_dir(mount.paths.runtime_dir)
     file = _file(directory, mount.mountpoint)
@@ -53,11 +76,13 @@ def registered(mount: ResolvedMount) -> Iterator[None]:
             raise AlreadyStarted(
                 f"{mount.mountpoint} is being mounted by another procorefs (process {other.pid})"
             )
-        write_private(file, msgspec.json.encode(_entry(mount)))
+        entry = _entry(mount)
+        write_private(file, msgspec.json.encode(entry))
+    registration = Registration(entry, file)
     try:
-        yield
+        yield registration
     finally:
-        file.unlink(missing_ok=True)
+        registration.remove()
 
 
 def find(mountpoint: Path, paths: Paths) -> Entry | None:
@@ -67,6 +92,18 @@ def find(mountpoint: Path, paths: Paths) -> Entry | None:
         if entry is not None:
             return entry
     return None
+
+
+def find_detached(mountpoint: Path, paths: Paths) -> Entry | None:
+    """A daemon whose mount point this was, and that goes on sending."""
+    found = (entry for entry in running(paths) if entry.detached and entry.mountpoint == str(mountpoint))
+    return next(found, None)
+
+
+def find_again(known: Entry, paths: Paths) -> Entry | None:
+    """The entry of the same process as it is now; None: it has ended."""
+    found = (entry for entry in running(paths) if (entry.pid, entry.born) == (known.pid, known.born))
+    return next(found, None)
 
 
 def running(paths: Paths) -> list[Entry]:

@@ -50,7 +50,7 @@ def status_of(path: Path, paths: Paths) -> MountStatus:
     mount = mount_at(place, mounts)
     if mount is None or not mount.is_ours:
         place = locate(path, mounts)  # where a daemon may just be starting or closing
-    entry = register.find(place, paths)
+    entry = register.find(place, paths) or register.find_detached(place, paths)
     if entry is not None:
         return ask(Path(entry.socket), StatusRequest(), MountStatus)
     if mount is not None and mount.is_ours:

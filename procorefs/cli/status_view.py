@@ -15,6 +15,7 @@ _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
 _LABEL_CELLS = 17  # of the column before the values, with the space around it
 _LEAST_VALUE_CELLS = 20  # however narrow the terminal is
+_STATES = {"detached": "not mounted; sending what waits"}
 _TREE_STATES = {"behind": "as last known, for the latest look failed"}
 
 
@@ -55,7 +56,7 @@ def _print(console: Console, line: Text) -> None:
 
 def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     yield "project", f"{_named(mount.project)} of {_named(mount.company)}"
-    yield "state", f"{mount.state} (process {mount.pid})"
+    yield "state", f"{_STATES.get(mount.state, mount.state)} (process {mount.pid})"
     looked = (
         "not looked yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
     )

@@ -1,7 +1,8 @@
 """`procorefs umount`: a busy mount is reported and left alone; else it goes, and its daemon with it.
 
 First the outbox is emptied as far as it gets: while anything moves, or until the timeout. What stays lies in the
-journal and goes on at the next mount.
+journal and goes on at the next mount. A daemon that goes on sending after others took its mount point away is ended
+in the same way.
 """
 
 import contextlib
@@ -27,13 +28,23 @@ from procorefs.cli.register import Entry
 from procorefs.cli.unmounting import unmount
 from procorefs.cli.wording import counted, listed, printable
 from procorefs.config import Failure, Paths, find_paths
-from procorefs.control import ControlError, DrainRequest, Remaining, StopRequest, WaitingRequest, ask
+from procorefs.control import (
+    ControlError,
+    DrainRequest,
+    Remaining,
+    StopRequest,
+    UnmountingRequest,
+    WaitingRequest,
+    ask,
+)
 from procorefs.outbox.face import Counts
 
 #: a daemon ends within 10 s
 _END_S = 10.0
 #: the least that it gets, however short the timeout: it ends its running calls and closes its stores
 _LEAST_END_S = 6.0
+#: how often it is asked to end
+_ASK_AGAIN_S = 0.5
 #: how often it is asked how far it is
 _LOOK_S = 0.25
 #: without progress, while Procore can't be reached
@@ -62,33 +73,51 @@ class NotAllSent(Failure):
     metavar="S",
     help="Wait no longer than this. Default: while anything moves.",
 )
-@click.argument("mountpoint")
-def umount(timeout_s: float | None, mountpoint: str) -> None:
+@click.option("--now", is_flag=True, help="Wait for nothing: what is not sent yet goes at the next mount.")
+@click.argument("place", metavar="MOUNTPOINT|PROJECT")
+def umount(timeout_s: float | None, now: bool, place: str) -> None:
     """Send what MOUNTPOINT has yet to send, unmount it and wait for the end of its daemon.
 
     When something below MOUNTPOINT is in use, it says what by whom, and nothing changes. What fails, is held, or takes
     longer than the timeout is listed, and goes on at the next mount; then the exit status is 1.
+
+    A daemon whose mount point was taken away by other means goes on sending. Its former MOUNTPOINT, or its PROJECT as
+    it was given to `mount` or as COMPANY/PROJECT in ids, names it here.
     """
     within_s = math.inf if timeout_s is None else timeout_s
-    unmount_project(named(mountpoint), find_paths(os.environ), within_s)
+    unmount_project(named(place), find_paths(os.environ), 0.0 if now else within_s, now=now)
 
 
-def unmount_project(path: Path, paths: Paths, timeout_s: float) -> None:
-    """Take the mount at `path` away. Raises Busy, NotUnmounted, NotAllSent."""
+def unmount_project(path: Path, paths: Paths, timeout_s: float, *, now: bool = False) -> None:
+    """Take the mount at `path` away, or end the daemon that was there. Raises Busy, NotUnmounted, NotAllSent.
+
+    `now`: nothing is sent before.
+    """
     deadline = time.monotonic() + timeout_s
     mounts = read_mounts()
     _refuse_inside(path, mounts)
     mountpoint = locate(path, mounts)
-    entry = register.find(mountpoint, paths)
     mount = mount_at(mountpoint, mounts)
+    entry = register.find(mountpoint, paths)
     if mount is None and entry is None:
-        raise NotUnmounted(f"nothing is mounted on {mountpoint}; `procorefs status` lists the mounts")
-    left = Remaining([], 0)
+        entry = register.find_detached(mountpoint, paths) or _detached_of(str(path), paths)
     if mount is not None:
-        left = _take_away(mount, entry, mounts, deadline)
+        left = _take_away(mount, entry, mounts, deadline, now=now)
+    elif entry is not None:
+        left = _waiting(entry, deadline) if now else _drain(entry, deadline)
+    else:
+        raise NotUnmounted(f"nothing is mounted on {mountpoint}; `procorefs status` lists the mounts")
     if entry is not None:
-        _end(entry, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
+        _end(entry, paths, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
         _tell(entry, left)
+
+
+def _detached_of(project: str, paths: Paths) -> Entry | None:
+    """A daemon that has no mount point any more and sends what waits of that project."""
+    for entry in register.running(paths):
+        if entry.detached and project in (entry.source, f"{entry.company_id}/{entry.project_id}"):
+            return entry
+    return None
 
 
 def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
@@ -101,7 +130,9 @@ def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
         )
 
 
-def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float) -> Remaining:
+def _take_away(
+    mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float, *, now: bool
+) -> Remaining:
     """Returns what was not sent."""
     place = mount.mountpoint
     if not mount.is_ours:
@@ -114,16 +145,27 @@ def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline:
     if within is not None:
         raise Busy(f"{place} is busy: {within} is mounted in it; unmount that first")
     _refuse_busy(place, entry)
-    left = _drain(entry, deadline)
-    _check(unmount(place, lazy=False), place, entry)
+    left = _waiting(entry, deadline) if now else _drain(entry, deadline)
+    _tell_daemon(entry, goes_on=False)
+    try:
+        _check(unmount(place, lazy=False), place, entry)
+    except Failure:
+        _tell_daemon(entry, goes_on=True)
+        raise
     return left
+
+
+def _tell_daemon(entry: Entry, *, goes_on: bool) -> None:
+    """Whether it is to send what is left when its mount point is gone."""
+    with contextlib.suppress(ControlError):
+        ask(Path(entry.socket), UnmountingRequest(goes_on), type(None), timeout_s=_LEAST_ANSWER_S)
 
 
 def _drain(entry: Entry, deadline: float) -> Remaining:
     """Wait while anything reaches Procore; returns what is left. A daemon that does not answer has nothing to say."""
     socket = Path(entry.socket)
     patience = Patience()
-    answer_s = min(_ANSWER_S, max(deadline - time.monotonic(), _LEAST_ANSWER_S))
+    answer_s = _answer_s(deadline)
     try:
         with Progress(f"Sending {entry.mountpoint} before it is unmounted") as progress:
             counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
@@ -131,9 +173,21 @@ def _drain(entry: Entry, deadline: float) -> Remaining:
                 progress.show(counts)
                 time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0.0)))
                 counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
-        return ask(socket, WaitingRequest(("",)), Remaining, timeout_s=answer_s)
     except ControlError:
         return Remaining([], 0)
+    return _waiting(entry, deadline)
+
+
+def _waiting(entry: Entry, deadline: float) -> Remaining:
+    """What it has yet to send, at once; a daemon that does not answer has nothing to say."""
+    try:
+        return ask(Path(entry.socket), WaitingRequest(("",)), Remaining, timeout_s=_answer_s(deadline))
+    except ControlError:
+        return Remaining([], 0)
+
+
+def _answer_s(deadline: float) -> float:
+    return min(_ANSWER_S, max(deadline - time.monotonic(), _LEAST_ANSWER_S))
 
 
 class Patience:
@@ -197,13 +251,20 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
     raise NotUnmounted(f"{place} cannot be unmounted ({os.strerror(result)}); run: umount -l '{place}'")
 
 
-def _end(entry: Entry, timeout_s: float) -> None:
-    """Wait for the daemon: it ends by itself when its mount is gone; asking only spares it a moment."""
+def _end(entry: Entry, paths: Paths, timeout_s: float) -> None:
+    """Have the daemon end, and wait for it: without its mount it would go on as long as there is something to send."""
     deadline = time.monotonic() + timeout_s
-    with contextlib.suppress(ControlError):
-        ask(Path(entry.socket), StopRequest(), type(None), timeout_s=min(2.0, timeout_s))
-    if wait_for_end(entry.pid, entry.born, max(deadline - time.monotonic(), 0.1)):
-        return
+    asked: Entry | None = entry
+    while True:
+        if asked is not None:
+            with contextlib.suppress(ControlError):
+                ask(Path(asked.socket), StopRequest(), type(None), timeout_s=min(2.0, timeout_s))
+        left_s = deadline - time.monotonic()
+        if wait_for_end(entry.pid, entry.born, max(min(left_s, _ASK_AGAIN_S), 0.1)):
+            return
+        if left_s <= 0:
+            break
+        asked = register.find_again(entry, paths)  # just unmounted, it changes its socket
     with contextlib.suppress(ProcessLookupError):
         os.kill(entry.pid, signal.SIGTERM)
     raise NotUnmounted(

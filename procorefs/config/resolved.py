@@ -52,6 +52,10 @@ class ResolvedMount(msgspec.Struct, frozen=True):
         """Where the daemon answers the other commands."""
         return self.paths.runtime_dir / f"{mount_key(self.mountpoint)}.sock"
 
+    def detached_socket(self, pid: int) -> Path:
+        """The same when the mount point was taken away: another daemon may answer for it by then."""
+        return self.paths.runtime_dir / f"{mount_key(self.mountpoint)}.{pid}.sock"
+
     def state_dir(self, user_id: int) -> Path:
         """The one place of this project's tree: it belongs to API host, company, project and Procore user."""
         return self._project_dir(self.paths.state_dir, user_id)

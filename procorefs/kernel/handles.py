@@ -91,6 +91,10 @@ class OpenFiles:
     def get(self, handle: int) -> OpenFile:
         return self._files[handle]
 
+    def handles(self) -> list[int]:
+        """All that are open."""
+        return list(self._files)
+
     def inode_of(self, handle: int) -> Inode | None:
         """For the log: None when the handle is not open."""
         file = self._files.get(handle)

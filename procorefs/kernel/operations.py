@@ -403,6 +403,12 @@ class Operations(pyfuse3.Operations):
         if not self._drafts.is_open(file.inode):
             self._drafts.park(file.inode)
 
+    async def release_all(self) -> None:
+        """The mount point was taken away, so every file is closed: releases that waited in the kernel never come."""
+        for handle in self.files.handles():
+            with contextlib.suppress(pyfuse3.FUSEError):  # it is in the log
+                await self.release(handle)
+
     # Extended attributes
 
     @by_inode

@@ -103,6 +103,11 @@ class Session:
         """Wait until no more requests come."""
         await self._ended.wait()
 
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the mount point is still in the kernel's list, however the session stands."""
+        return _still_there(self._connection, self._mountpoint)
+
     def __exit__(
         self,
         exception_type: type[BaseException] | None,

@@ -187,6 +187,13 @@ class CheckOuts:
             claim.idle_until_s = trio.current_time() + FOLD_S
         claim.changed.set()
 
+    def drop_all(self) -> None:
+        """Nobody is left on this mount who could want any."""
+        for claim in self._claims.values():
+            claim.holds.clear()
+            claim.idle_until_s = trio.current_time()
+            claim.changed.set()
+
     def wake(self, inode: Inode) -> None:
         """Something about the file has changed: it got its document, or its bytes were sent."""
         claim = self._claims.get(inode)

@@ -16,6 +16,9 @@ AT_ONCE = 256
 """Changes that are looked at before everybody else gets a turn: a hundred thousand may wait."""
 
 
+DRAINED_LOOK_S = 0.5
+
+
 class Moment(NamedTuple):
     """When somebody asked for something."""
 
@@ -73,6 +76,16 @@ class Orders(Standing):
             await self._arrived(inode, asked)
         left = (self._item(self._view.change(inode)) for inode in {*wanted, *strays})
         return [item for item in left if item is not None]
+
+    def moves(self) -> bool:
+        """Whether anything gets on by itself."""
+        self._count_new()
+        return any(self._moves(inode) for inode in self._tally.inodes(("pending", "uploading")))
+
+    async def drained(self) -> None:
+        """Wait until nothing is left that gets on by itself."""
+        while self.moves():  # noqa: ASYNC110 - it is about all changes: there is no one event for that
+            await trio.sleep(DRAINED_LOOK_S)
 
     async def _arrived(self, inode: Inode, asked: Moment) -> bool:
         """Wait until an inode does not move any more, or what was wanted of it when it was asked for is in Procore.

@@ -94,6 +94,8 @@ class Served:
         self.place = place
         self.outbox = FakeOutbox()
         self.stopped = threading.Event()
+        #: what it was told last about the time after its mount point
+        self.goes_on = True
         self._socket = socket
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._serve,))
@@ -125,7 +127,10 @@ class Served:
         async def answered() -> MountStatus:
             return status
 
-        answers = Answers(answered, self.stopped.set, self.outbox)
+        def unmounting(goes_on: bool) -> None:
+            self.goes_on = goes_on
+
+        answers = Answers(answered, self.stopped.set, unmounting, self.outbox)
         with self._scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(_serve, self._socket, answers))

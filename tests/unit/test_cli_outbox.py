@@ -231,6 +231,7 @@ def test_umount_with_nothing_to_send_is_silent(
     assert capsys.readouterr() == ("", "")
     assert unmounted == [served.place]
     assert served.stopped.is_set()
+    assert not served.goes_on
 
 
 def test_umount_waits_while_anything_moves(start: Start, unmounted: list[Path]) -> None:
@@ -327,6 +328,7 @@ def test_umount_that_finds_it_busy_at_the_end(
     assert run(procorefs, ["umount", str(served.place)]) == 1
     assert "is busy" in capsys.readouterr().err
     assert not served.stopped.is_set()
+    assert served.goes_on
 
 
 # progress and status

@@ -139,6 +139,24 @@ def test_a_running_daemon_is_registered_once(mount: ResolvedMount) -> None:
     assert register.running(mount.paths) == []
 
 
+def test_a_daemon_without_its_mount_point_leaves_that_to_others(mount: ResolvedMount) -> None:
+    socket = mount.detached_socket(os.getpid())
+    with registered(mount) as registration:
+        before = register.find(mount.mountpoint, mount.paths)
+        assert before is not None
+        registration.detach(socket)
+        assert register.find(mount.mountpoint, mount.paths) is None
+        detached = register.find_detached(mount.mountpoint, mount.paths)
+        assert detached is not None
+        assert (detached.detached, detached.socket, detached.pid) == (True, str(socket), before.pid)
+        assert register.find_again(before, mount.paths) == detached
+        with registered(mount):
+            assert register.find(mount.mountpoint, mount.paths) == before
+            assert sorted(entry.detached for entry in register.running(mount.paths)) == [False, True]
+        assert register.running(mount.paths) == [detached]
+    assert register.running(mount.paths) == []
+
+
 def test_a_session_without_runtime_directory_finds_what_was_left_in_the_state_directory(
     mount: ResolvedMount, tmp_path: Path
 ) -> None:

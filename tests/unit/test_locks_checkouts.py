@@ -89,6 +89,16 @@ async def test_a_lock_is_one_check_out_and_one_check_in(
         assert journal.kept == {}
 
 
+async def test_without_a_mount_point_nobody_keeps_a_check_out(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    async with locking(mount) as locks:
+        await lock(locks, A)
+        locks.check_outs.drop_all()
+        await ends(lambda: len(project.sent) == 2)
+        assert project.sent[1] == (ME, None)
+
+
 async def test_a_shared_lock_costs_a_look(project: Project, mount: Mount, autojump_clock: MockClock) -> None:
     async with locking(mount) as locks:
         await lock(locks, A, SHARED)
