@@ -36,7 +36,7 @@ from procorefs.procore.models import UserId
 from procorefs.procore.settings import ApiSettings
 from procorefs.report import Reporter
 from procorefs.status import MountStatus
-from procorefs.storage import clocks
+from procorefs.storage import clocks, descriptors
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
 from procorefs.tree.store import TreeStore
 
@@ -62,6 +62,7 @@ def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Cal
     A mount point that others took away is not the end while changes wait: `detached` is told at which socket the daemon
     answers from then on. Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
     """
+    descriptors.raise_limit()
     clocks.begin_run()
     try:
         trio.run(_Daemon(mount, ready, detached).run, clock=clocks.BootClock())

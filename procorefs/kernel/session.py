@@ -17,6 +17,7 @@ from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.request_size import widen_read_ahead
 from procorefs.kernel.turns import take_turns
+from procorefs.storage.descriptors import give_usual_limit
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +136,18 @@ def _detach(connection: Connection, mountpoint: Path) -> None:
         return
     command = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
     try:
-        result = subprocess.run(
+        with subprocess.Popen(
             [*command, "--", os.fspath(mountpoint)],
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=DETACH_TIMEOUT_S,
-            check=False,
-        )
-        why = result.stderr.strip() if result.returncode else ""
+        ) as detaching:
+            give_usual_limit(detaching.pid)
+            try:
+                _, said = detaching.communicate(timeout=DETACH_TIMEOUT_S)
+            finally:
+                detaching.kill()  # one that has ended takes no harm
+        why = said.strip() if detaching.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
     if why:
