@@ -12,7 +12,7 @@ DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev pyth
 DEBIAN_TEST := git libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 
-.PHONY: help setup demo test lint types unit bench install uninstall clean
+.PHONY: help setup demo test lint types unit soak bench install uninstall clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ types: $(READY)
 unit: $(READY)
 	scripts/debian-packages $(DEBIAN_TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" for so many
+	$(BIN)/python -m tests.simulation --soak $(SOAK)
 
 bench: $(READY) ## figures beside rclone mount; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)

@@ -1,0 +1,14 @@
+"""A fixed set of histories, played in a process of their own: real clocks and real threads are replaced there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOST_S = 300
+
+
+def test_a_fixed_set_of_histories() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "1", "--count", "16"]
+    played = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_S, check=False)
+    assert played.returncode == 0, played.stdout + played.stderr

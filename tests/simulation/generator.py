@@ -1,0 +1,149 @@
+"""Makes histories: few names, so that they collide, and the ways in which programs save files."""
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+from tests.simulation.steps import History, Step
+
+NAMES = ("a", "b", "c")
+TEMPORARY = ("~a.tmp", ".a.Xk3z9Q", "a~")
+SLOTS = 3
+SIZES = (0, 1, 5, 40, 300, 5000)
+OFFSETS = (0, 0, 1, 7, 100, 4096)
+PAUSES_S = (0.0, 0.0, 0.0, 0.01, 0.1, 0.7, 1.5, 3.0, 10.0, 45.0, 400.0)
+
+
+class Generator:
+    """One history from one seed."""
+
+    def __init__(self, seed: int, length: tuple[int, int] = (30, 120)) -> None:
+        self._seed = seed
+        self._choose = random.Random(seed)
+        self._length = self._choose.randint(*length)
+        self._steps: list[Step] = []
+        # Each history has its own habits: some are about folders, some about open files, some hardly pause.
+        self._depth = self._choose.choice((1, 2, 2, 3))
+        self._haste = self._choose.choice((0.3, 0.6, 0.9))
+        self._names = NAMES[: self._choose.choice((2, 3, 3))]
+        self._ways: list[tuple[Callable[[], None], float]] = [
+            (self._save, 6),
+            (self._save_aside, 3),
+            (self._save_with_backup, 1.5),
+            (self._make_folder, 4),
+            (self._remove, 4),
+            (self._remove_folder, 2),
+            (self._rename, 6),
+            (self._exchange, 1.5),
+            (self._open, 4),
+            (self._use_handle, 8),
+            (self._truncate, 1),
+            (self._list, 2),
+            (self._read, 2),
+            (self._cycle, 0.7),
+            (self._remove_tree, 1),
+        ]
+        for number, (way, weight) in enumerate(self._ways):
+            self._ways[number] = (way, weight * self._choose.choice((0.2, 1, 1, 3)))
+
+    def history(self) -> History:
+        ways = [way for way, _ in self._ways]
+        weights = [weight for _, weight in self._ways]
+        while len(self._steps) < self._length:
+            self._choose.choices(ways, weights)[0]()
+        return History(self._seed, self._steps)
+
+    def _add(self, op: str, path: str = "", to: str = "", *, joined: bool = False, **fields: object) -> None:
+        """A step; `joined`: it follows at once, as within one program's work."""
+        hastens = joined and self._choose.random() < 0.9
+        pause_s = 0.0 if hastens or self._choose.random() < self._haste else self._choose.choice(PAUSES_S)
+        self._steps.append(
+            Step(len(self._steps), op, path, to, pause_s=pause_s, **fields)  # type: ignore[arg-type]
+        )
+
+    def _path(self, *, temporary: float = 0.05) -> str:
+        depth = self._choose.randint(1, self._depth)
+        names = [self._choose.choice(self._names) for _ in range(depth)]
+        if self._choose.random() < temporary:
+            names[-1] = self._choose.choice(TEMPORARY)
+        return "/".join(names)
+
+    def _size(self) -> int:
+        return self._choose.choice(SIZES)
+
+    def _slot(self) -> int:
+        return self._choose.randrange(SLOTS)
+
+    # What programs do
+
+    def _save(self) -> None:
+        self._write_whole(self._path(), joined=False)
+
+    def _write_whole(self, path: str, *, joined: bool) -> None:
+        slot = self._slot()
+        self._add("close", slot=slot, joined=joined)
+        self._add("open", path, slot=slot, flags="w", joined=True)
+        self._add("write", slot=slot, size=self._size(), joined=True)
+        if self._choose.random() < 0.1:
+            self._add("fsync", slot=slot, joined=True)
+        self._add("close", slot=slot, joined=True)
+
+    def _save_aside(self) -> None:
+        """As rsync, vim and most others: a new file, renamed over the old one."""
+        path = self._path(temporary=0)
+        beside = "/".join([*path.split("/")[:-1], self._choose.choice(TEMPORARY)])
+        self._write_whole(beside, joined=False)
+        self._add("rename", beside, path, joined=True)
+
+    def _save_with_backup(self) -> None:
+        """As office programs: the old file goes aside, the new one takes its name, the old one is removed."""
+        path = self._path(temporary=0)
+        backup = "/".join([*path.split("/")[:-1], self._choose.choice(TEMPORARY)])
+        self._add("rename", path, backup)
+        self._write_whole(path, joined=True)
+        if self._choose.random() < 0.7:
+            self._add("unlink", backup, joined=True)
+
+    def _make_folder(self) -> None:
+        self._add("mkdir", self._path(temporary=0))
+
+    def _remove(self) -> None:
+        self._add("unlink", self._path())
+
+    def _remove_folder(self) -> None:
+        self._add("rmdir", self._path(temporary=0))
+
+    def _rename(self) -> None:
+        self._add("rename", self._path(), self._path(), flags=self._choose.choice(("", "", "", "noreplace")))
+
+    def _exchange(self) -> None:
+        self._add("rename", self._path(), self._path(), flags="exchange")
+
+    def _cycle(self) -> None:
+        """Names go round, with the help of a further one."""
+        paths = [self._path(temporary=0) for _ in range(self._choose.choice((2, 3)))]
+        spare = self._choose.choice(("d", "~a.tmp"))
+        self._add("rename", paths[0], spare)
+        for to, path in pairwise(paths):
+            self._add("rename", path, to, joined=True)
+        self._add("rename", spare, paths[-1], joined=True)
+
+    def _open(self) -> None:
+        flags = self._choose.choice(("r", "r+", "w", "w+", "a", "x"))
+        self._add("open", self._path(), slot=self._slot(), flags=flags)
+
+    def _use_handle(self) -> None:
+        op = self._choose.choice(("write", "write", "read", "close", "close", "ftruncate", "fsync", "flush"))
+        self._add(op, slot=self._slot(), offset=self._choose.choice(OFFSETS), size=self._size())
+
+    def _truncate(self) -> None:
+        self._add("truncate", self._path(), size=self._size())
+
+    def _list(self) -> None:
+        self._add("list", self._path(temporary=0) if self._choose.random() < 0.7 else "")
+
+    def _read(self) -> None:
+        self._add("cat", self._path())
+
+    def _remove_tree(self) -> None:
+        self._add("rmtree", self._path(temporary=0))

@@ -1,0 +1,198 @@
+"""What programs must see: a filesystem of names and bytes, as POSIX has it."""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE
+
+
+@dataclass(eq=False)
+class File:
+    """A file, with or without a name."""
+
+    content: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(eq=False)
+class Folder:
+    """A folder."""
+
+    children: "dict[str, File | Folder]" = field(default_factory=dict)
+
+
+Entry = File | Folder
+
+
+@dataclass(eq=False)
+class Opened:
+    """A file descriptor."""
+
+    file: File
+    reads: bool
+    writes: bool
+    appends: bool
+
+
+class Model:
+    """Raises OSError as system calls do."""
+
+    def __init__(self) -> None:
+        self.root = Folder()
+
+    def all(self) -> Iterator[tuple[str, Entry]]:
+        """Every entry with its path."""
+        yield from _below(self.root, "")
+
+    def find(self, path: str) -> Entry:
+        if not path:
+            return self.root
+        folder, name = self._folder(path)
+        found = folder.children.get(name)
+        if found is None:
+            raise _error(errno.ENOENT)
+        return found
+
+    def _folder(self, path: str) -> tuple[Folder, str]:
+        *above, last = path.split("/")
+        folder: Entry = self.root
+        for name in above:
+            assert isinstance(folder, Folder)
+            below = folder.children.get(name)
+            if below is None:
+                raise _error(errno.ENOENT)
+            if isinstance(below, File):
+                raise _error(errno.ENOTDIR)
+            folder = below
+        assert isinstance(folder, Folder)
+        return folder, last
+
+    def open(self, path: str, flags: int) -> Opened:
+        folder, name = self._folder(path)
+        found = folder.children.get(name)
+        if found is None:
+            if not flags & os.O_CREAT:
+                raise _error(errno.ENOENT)
+            found = folder.children[name] = File()
+        elif flags & os.O_CREAT and flags & os.O_EXCL:
+            raise _error(errno.EEXIST)
+        if isinstance(found, Folder):
+            raise _error(errno.EISDIR)
+        if flags & os.O_TRUNC:
+            found.content.clear()
+        access = flags & os.O_ACCMODE
+        return Opened(found, access != os.O_WRONLY, access != os.O_RDONLY, bool(flags & os.O_APPEND))
+
+    def write(self, opened: Opened, offset: int, data: bytes) -> int:
+        if not opened.writes:
+            raise _error(errno.EBADF)
+        content = opened.file.content
+        if opened.appends:
+            offset = len(content)
+        if offset > len(content):
+            content.extend(bytes(offset - len(content)))
+        content[offset : offset + len(data)] = data
+        return len(data)
+
+    def read(self, opened: Opened, offset: int, size: int) -> bytes:
+        if not opened.reads:
+            raise _error(errno.EBADF)
+        return bytes(opened.file.content[offset : offset + size])
+
+    def ftruncate(self, opened: Opened, size: int) -> None:
+        if not opened.writes:
+            raise _error(errno.EINVAL)
+        _resize(opened.file, size)
+
+    def truncate(self, path: str, size: int) -> None:
+        found = self.find(path)
+        if isinstance(found, Folder):
+            raise _error(errno.EISDIR)
+        _resize(found, size)
+
+    def listing(self, path: str) -> set[str]:
+        found = self.find(path)
+        if isinstance(found, File):
+            raise _error(errno.ENOTDIR)
+        return set(found.children)
+
+    def mkdir(self, path: str) -> None:
+        folder, name = self._folder(path)
+        if name in folder.children:
+            raise _error(errno.EEXIST)
+        folder.children[name] = Folder()
+
+    def unlink(self, path: str) -> None:
+        folder, name = self._folder(path)
+        found = folder.children.get(name)
+        if found is None:
+            raise _error(errno.ENOENT)
+        if isinstance(found, Folder):
+            raise _error(errno.EISDIR)
+        del folder.children[name]
+
+    def rmdir(self, path: str) -> None:
+        folder, name = self._folder(path)
+        found = folder.children.get(name)
+        if found is None:
+            raise _error(errno.ENOENT)
+        if isinstance(found, File):
+            raise _error(errno.ENOTDIR)
+        if found.children:
+            raise _error(errno.ENOTEMPTY)
+        del folder.children[name]
+
+    def rename(self, path: str, to: str, flags: int = 0) -> None:
+        old_folder, old_name = self._folder(path)
+        new_folder, new_name = self._folder(to)
+        old, new = old_folder.children.get(old_name), new_folder.children.get(new_name)
+        if old is None:
+            raise _error(errno.ENOENT)
+        _check_rename(path, to, old, new, flags)
+        if old is new:
+            return
+        if flags == RENAME_EXCHANGE:
+            assert new is not None
+            old_folder.children[old_name], new_folder.children[new_name] = new, old
+            return
+        if isinstance(new, Folder) and new.children:
+            raise _error(errno.ENOTEMPTY)
+        del old_folder.children[old_name]
+        new_folder.children[new_name] = old
+
+
+def _check_rename(path: str, to: str, old: Entry, new: Entry | None, flags: int) -> None:
+    if flags == RENAME_NOREPLACE and new is not None:
+        raise _error(errno.EEXIST)
+    if flags == RENAME_EXCHANGE and new is None:
+        raise _error(errno.ENOENT)
+    if path != to and f"{to}/".startswith(f"{path}/"):
+        raise _error(errno.EINVAL)
+    if path != to and f"{path}/".startswith(f"{to}/"):
+        raise _error(errno.EINVAL if flags == RENAME_EXCHANGE else errno.ENOTEMPTY)
+    if new is None or flags == RENAME_EXCHANGE or old is new:
+        return
+    if isinstance(old, Folder) and isinstance(new, File):
+        raise _error(errno.ENOTDIR)
+    if isinstance(old, File) and isinstance(new, Folder):
+        raise _error(errno.EISDIR)
+
+
+def _resize(file: File, size: int) -> None:
+    if size < len(file.content):
+        del file.content[size:]
+    else:
+        file.content.extend(bytes(size - len(file.content)))
+
+
+def _below(folder: Folder, above: str) -> Iterator[tuple[str, Entry]]:
+    for name, entry in folder.children.items():
+        path = f"{above}/{name}".lstrip("/")
+        yield path, entry
+        if isinstance(entry, Folder):
+            yield from _below(entry, path)
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

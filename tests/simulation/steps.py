@@ -1,0 +1,59 @@
+"""Histories: lists of steps, each with its pause and its faults, so that shorter lists are histories, too."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Step(msgspec.Struct, omit_defaults=True):
+    """One operation of a program, of a colleague, or of fate."""
+
+    number: int
+    """Stays the same when other steps are left out: bytes, latencies and the order of tasks follow from it."""
+    op: str
+    path: str = ""
+    to: str = ""
+    slot: int = 0
+    """Which of the open files."""
+    flags: str = "r"
+    """As for Python's open: r, r+, w, w+, a, x."""
+    offset: int = 0
+    size: int = 0
+    pause_s: float = 0.0
+    """Virtual time before it."""
+
+    def __str__(self) -> str:
+        told = [f"{self.number:3d}", f"+{self.pause_s:g}s" if self.pause_s else "", self.op, self.path]
+        told += [f"-> {self.to}"] if self.to else []
+        if self.op in ("open", "write", "read", "close", "fsync", "flush", "ftruncate"):
+            told.append(f"slot={self.slot}")
+        if self.op == "open":
+            told.append(f"flags={self.flags}")
+        if self.op in ("write", "read", "ftruncate", "truncate", "save"):
+            told.append(f"offset={self.offset} size={self.size}")
+        return " ".join(filter(None, told))
+
+
+class History(msgspec.Struct):
+    """What is played."""
+
+    seed: int
+    steps: list[Step]
+
+
+def content_of(step: Step) -> bytes:
+    """The bytes that a step writes: no other step writes the same."""
+    word = b"<%d>" % step.number
+    return (word * (step.size // len(word) + 1))[: step.size]
+
+
+def write_history(path: Path, history: History) -> None:
+    """For replaying, one step a line."""
+    head = msgspec.json.encode({"seed": history.seed})
+    path.write_bytes(b"\n".join([head, *(msgspec.json.encode(step) for step in history.steps)]) + b"\n")
+
+
+def read_history(path: Path) -> History:
+    head, *lines = path.read_bytes().splitlines()
+    seed = msgspec.json.decode(head)["seed"]
+    return History(seed, [msgspec.json.decode(line, type=Step) for line in lines])
