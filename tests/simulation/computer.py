@@ -78,7 +78,7 @@ async def run_daemon(
                     forget,
                     cast(Notifier, notifier),
                     Refusals(),
-                    lambda reporter: reporter.status(closing=False),
+                    lambda reporter: reporter.status("serving"),
                 )
                 parts = Assembly(mount, client, store, cache, state_dir, me.id, outer).build(inner)
                 if not parts.follower.complete:
