@@ -14,7 +14,7 @@ from procorefs.procore.changes import FieldValue
 from procorefs.procore.models import DocumentId, Kind, Version, VersionId
 from procorefs.procore.wire_uploads import SegmentedUpload, WholeUpload
 from procorefs.storage import clocks
-from procorefs.tree.nodes import Inode, Kept
+from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.tree.rows import Known
 
 MOST_DROPPED = 3
@@ -203,6 +203,12 @@ class Change(msgspec.Struct, omit_defaults=True):
         return self.borrowed is not None or any(record.missing for record in self.records)
 
     @property
+    def folders(self) -> list[Inode]:
+        """The folders that its row names."""
+        places = (self.place, self.asked.place if self.asked is not None else None)
+        return [place.folder for place in places if isinstance(place, Place)]
+
+    @property
     def is_placed(self) -> bool:
         return isinstance(self.place, Place)
 
@@ -228,3 +234,18 @@ class Change(msgspec.Struct, omit_defaults=True):
             self.stage = Stage.PENDING
         self.attempts = 0
         self.error = self.refused = ""
+
+
+def lost_folder(inode: Inode) -> Change:
+    """A folder that rows are placed in and nobody knows any more: it is shown, and goes nowhere until `retry`."""
+    now_s = clocks.unix_s()
+    return Change(
+        inode,
+        Kind.FOLDER,
+        Place(ROOT, f"Recovered folder {inode}"),
+        stage=Stage.FAILED,
+        error="what waits in it was written into a folder that is not known any more",
+        created_at_s=now_s,
+        touched_at_s=now_s,
+        failed_at_s=now_s,
+    )

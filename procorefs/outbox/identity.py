@@ -5,12 +5,12 @@ just been removed or renamed away does the same: what copy tools and programs do
 and the document's id, tags, history and permissions stay.
 """
 
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes, lost_folder
 from procorefs.outbox.keeper import Keeper
 from procorefs.outbox.wishing import over
 from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.storage import clocks
-from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode, Node, State
 
 
 class Identity(Keeper):
@@ -226,14 +226,26 @@ class Identity(Keeper):
         self._view.lay(change)
         self._write(change)
 
+    def recover_folder(self, folder: Inode) -> bool:
+        """Show a folder that was kept for its document, which turned out to be gone before it was listed."""
+        node = self._store.by_inode(folder)
+        if node is None or node.state is not State.EXPECTED or self._view.change(folder) is not None:
+            return False
+        with self._store.transaction():
+            self._store.move_row(folder, self._store.reserve(1))
+        self._lay(lost_folder(folder))
+        self._neighbours.touched(folder)
+        return True
+
     def succeed(self, inode: Inode, successor: Inode) -> None:
         """A document goes on as another inode: what is wanted of it is wanted there."""
         change = self._view.change(inode)
         if change is None or change.document is None:
             return
         self._view.lift(change)
-        self._journal.drop(inode)
         change.inode = successor
         self._view.lay(change)
-        self._write(change)
+        with self._journal.transaction():
+            self._journal.drop(inode)
+            self._write(change)
         self._neighbours.touched(inode)

@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,7 @@ class Journal:
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
             raise
-        self._folders: dict[Inode, DocumentId] = self.folders()
-        self._inodes = {document: inode for inode, document in self._folders.items()}
+        self._know_folders()
         self.attributed = Attributed(self._db, self.note_folder)
         self.attributed.known_documents(self._folders)
         self.unreadable = 0
@@ -139,6 +138,7 @@ class Journal:
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+            self._know_folders()
             raise
         finally:
             self._takes_over = False
@@ -165,8 +165,10 @@ class Journal:
         return found
 
     def inodes(self) -> list[Inode]:
-        """Of all rows, also of those that can't be read, and of the folders that they are placed in."""
-        rows = self._db.execute("SELECT inode FROM change UNION SELECT inode FROM folder")
+        """Of all rows, also of those that can't be read, of the folders that were noted, and of what has attributes."""
+        rows = self._db.execute(
+            "SELECT inode FROM change UNION SELECT inode FROM folder UNION SELECT inode FROM attribute"
+        )
         return [Inode(inode) for (inode,) in rows]
 
     def put(self, change: Change) -> None:
@@ -182,12 +184,26 @@ class Journal:
             self.attributed.bind(change.inode, change.document)
 
     def folders(self) -> dict[Inode, DocumentId]:
-        """Documents of folders that changes are placed in, and of what has attributes.
+        """Documents of folders that changes were placed in or made, and of what has attributes.
 
-        A new tree would give them other inodes.
+        A new tree, or an older one, would give them other inodes.
         """
         rows = self._db.execute("SELECT inode, document FROM folder")
         return {Inode(inode): DocumentId(document) for inode, document in rows}
+
+    def _know_folders(self) -> None:
+        """Those of the database."""
+        self._folders: dict[Inode, DocumentId] = self.folders()
+        self._inodes = {document: inode for inode, document in self._folders.items()}
+
+    def keep_folders(self, needed: Collection[Inode]) -> None:
+        """Forget which documents inodes are that no row names any more."""
+        superfluous = [
+            (inode,) for inode in self._folders if inode not in needed and not self.attributed.has_any(inode)
+        ]
+        with self.transaction():
+            self._db.executemany("DELETE FROM folder WHERE inode = ?", superfluous)
+        self._know_folders()
 
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
         """Remember which document an inode is; costs nothing when it is known."""

@@ -158,8 +158,8 @@ class Keeper:
         self._neighbours.touched(change.inode, soon=False)
 
     def _put(self, change: Change) -> None:
-        if isinstance(change.place, Place):
-            self._note_folder(change.place.folder)
+        for folder in change.folders:
+            self._note_folder(folder)
         self._journal.put(change)
         staged = change.staged if change.stage is not Stage.OPEN else None
         draft = self._drafts.get(change.inode) if staged is not None else None
@@ -206,7 +206,7 @@ class Keeper:
         self._view.lift(change)
         with self._store.transaction():
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
-        self._journal.drop(change.inode)
+        self._drop(change)
         self._neighbours.touched(change.inode)
 
     def dismiss(self, change: Change) -> None:
@@ -215,9 +215,16 @@ class Keeper:
             self._forget(change)
             return
         self._view.lift(change)
-        self._journal.drop(change.inode)
+        self._drop(change)
         self._let_bytes_go(change.inode, change.records)
         self._neighbours.touched(change.inode)
+
+    def _drop(self, change: Change) -> None:
+        """Drop a row. That of a folder said which document the inode is, and other rows may lie in it."""
+        with self._journal.transaction():
+            if change.is_folder and change.document is not None:
+                self._journal.note_folder(change.inode, change.document)
+            self._journal.drop(change.inode)
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""

@@ -9,23 +9,25 @@
 | … and then it was renamed or removed      | a trace: Change.asked                | what it leads to is looked for   |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
+| and the tree is older                     | documents that it does not have      | the same                         |
+| and nobody knows a row's folder           | a folder without row, node and note  | it is shown, as failed           |
 | and the journal was lost                  | staged files and a new journal       | they are moved aside             |
 """
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from procorefs.content.staging import StagedIncomplete, StagedRecord, Staging, StagingFull
-from procorefs.outbox.change import GONE, Change, Place, Stage
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, lost_folder
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Fate, Naming
 from procorefs.outbox.view import View
-from procorefs.tree.nodes import ROOT
+from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.own import OwnChanges
-from procorefs.tree.store import TreeStore
+from procorefs.tree.store import DEEPEST, TreeStore
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Recovery:
                 self._reconcile(change)
                 self._mend_bytes(change, doubted=was_power_cut)
                 self._view.lay(change)
+        for folder in sorted(self._lost_folders()):
+            self._recover(folder)
         for change in list(self._useless()):
             self._view.lift(change)
             self._journal.drop(change.inode)
@@ -88,24 +92,28 @@ class Recovery:
             if mark is None:
                 mark = secrets.token_hex(8)
                 self._store.remember("mark", mark)
-            # The tree is not synced with the journal: after a power cut its counter may be the older one.
-            self._store.reserve_beyond(max(self._journal.inodes(), default=ROOT))
+            # The tree is not synced with the journal: after a power cut it may be the older one.
+            named = {folder for change in changes for folder in change.folders}
+            self._store.reserve_beyond(max({ROOT, *named, *self._journal.inodes()}))
             if self._journal.fact("tree") not in (None, mark):
-                self._expect_all(changes)
+                log.log(
+                    logging.WARNING if changes else logging.INFO,
+                    "The tree is not the one that the journal knows: %d changes wait until it is listed.",
+                    len(changes),
+                )
+                named |= self._journal.folders().keys()
+            self._expect(changes, named)
         self._journal.remember("tree", mark)
+        if not self._journal.unreadable:  # such a row may name any of them
+            self._journal.keep_folders(named)
 
-    def _expect_all(self, changes: list[Change]) -> None:
-        """Keep each inode that the journal names for its document, until the new tree has listed it."""
-        log.log(
-            logging.WARNING if changes else logging.INFO,
-            "The tree is not the one that the journal knows: %d changes wait until it is listed.",
-            len(changes),
-        )
-        wanted = {change.inode: change.document for change in changes if change.document is not None}
-        wanted |= {
-            inode: document for inode, document in self._journal.folders().items() if inode not in wanted
-        }
-        for inode, document in wanted.items():
+    def _expect(self, changes: list[Change], named: Collection[Inode]) -> None:
+        """Keep each inode that the journal names for its document, until the tree has listed it."""
+        wanted = {change.document: change.inode for change in changes if change.document is not None}
+        for inode, document in self._journal.folders().items():
+            if inode in named:
+                wanted.setdefault(document, inode)
+        for document, inode in wanted.items():
             if inode == ROOT:
                 continue
             if self._store.known(document) is not None:
@@ -122,6 +130,47 @@ class Recovery:
             self._own.claim(change.document, change.inode)
         elif self._store.by_inode(change.inode) is not None:
             self._store.move_row(change.inode, self._store.reserve(1))
+
+    def _lost_folders(self) -> set[Inode]:
+        """Folders that rows name, and to which neither the journal nor the tree knows a way."""
+        named = {change.place.folder for change in self._view.changes() if isinstance(change.place, Place)}
+        return {folder for folder in named if self._is_lost(folder)}
+
+    def _is_lost(self, folder: Inode) -> bool:
+        at = folder
+        for _ in range(DEEPEST):
+            if at == ROOT:
+                return False
+            change = self._view.change(at)
+            if change is not None and change.place is not FOLLOW:
+                if not isinstance(change.place, Place):
+                    return False  # it was removed here, and takes along what is in it
+                at = change.place.folder
+                continue
+            node = self._store.by_inode(at)
+            if node is None:
+                return True
+            if node.state is State.EXPECTED:
+                return False  # it shows as soon as it is listed
+            if not node.in_tree or node.parent is None:
+                return True
+            at = node.parent
+        return True
+
+    def _recover(self, folder: Inode) -> None:
+        """Show a lost folder, with what waits in it; it goes nowhere until somebody says what to do."""
+        if not self._is_lost(folder):
+            return  # it lay in one that was lost
+        change = lost_folder(folder)
+        before = self._view.change(folder)
+        if before is not None:
+            self._view.lift(before)
+        if self._store.by_inode(folder) is not None:
+            with self._store.transaction():
+                self._store.move_row(folder, self._store.reserve(1))
+        self._view.lay(change)
+        self._journal.put(change)
+        log.error("The folder of inode %d is not known any more: it is shown as failed.", folder)
 
     def _save_tail(self, change: Change) -> None:
         """Keep what was written behind the end of a closed file beside it, before anything is cut off."""

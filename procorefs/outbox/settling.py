@@ -20,7 +20,7 @@ from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.storage import clocks
 from procorefs.tree.detail import decode_detail
-from procorefs.tree.nodes import EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
+from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.store import TreeStore
@@ -226,6 +226,8 @@ class Settling:
         if node.document_id is None:
             return
         known = self._store.known(node.document_id)
+        if self._edits.recover_folder(node.inode):
+            self._forget([ListingChanged(ROOT)])
         if known is None or not known.node.in_tree or known.node.parent is None:
             return
         log.info("%s was removed in Procore.", self._view.path(node.inode))

@@ -1,0 +1,147 @@
+"""The tree's file may be older than the journal, or lost: the journal alone says what belongs together."""
+
+import shutil
+from pathlib import Path
+
+from outbox_room import TREE, Room, room_in
+from tree_documents import ROOT_ID, file, folder
+
+from procorefs.outbox.change import Place, Stage
+from procorefs.procore.models import DocumentId
+from procorefs.tree.nodes import ROOT, Inode, Kept
+
+
+def copy_tree(directory: Path, to: str) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        side = directory / f"{TREE}{suffix}"
+        (directory / f"{to}{suffix}").unlink(missing_ok=True)
+        if side.exists():
+            shutil.copy(side, directory / f"{to}{suffix}")
+
+
+def lose_tree(directory: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        (directory / f"{TREE}{suffix}").unlink(missing_ok=True)
+
+
+def put_back(directory: Path, old: str) -> None:
+    """The tree is as it was when it was copied."""
+    lose_tree(directory)
+    for suffix in ("", "-wal", "-shm"):
+        if (directory / f"{old}{suffix}").exists():
+            shutil.copy(directory / f"{old}{suffix}", directory / f"{TREE}{suffix}")
+
+
+def make_folder(room: Room, name: str, folder: Inode = ROOT) -> Inode:
+    return room.edits.make_folder(folder, name.encode(), Kept()).inode
+
+
+def arrives(room: Room, inode: Inode, document: int, name: str, parent: Inode = ROOT) -> None:
+    """Procore has made the folder."""
+    change = room.change(inode)
+    known = room.store.by_inode(parent)
+    parent_id = ROOT_ID if parent == ROOT or known is None else known.document_id
+    room.base.absorber.own.put(folder(document, name, parent_id), inode, parent, change.kept)
+    change.document = DocumentId(document)
+    room.edits.reached(change, Place(parent, name))
+    room.edits.settle(change)
+
+
+def paths(room: Room) -> set[str]:
+    return {room.view.path(node.inode) for node in room.view.descendants(ROOT)}
+
+
+async def test_an_older_tree_gives_no_folder_the_number_of_another(tmp_path: Path) -> None:
+    """A document is on its way into a folder that the tree has forgotten: it goes to no other one."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "contract.pdf"))
+        room.store.checkpoint()
+        copy_tree(tmp_path, "old")
+        private = make_folder(room, "Private")
+        arrives(room, private, 20, "Private")
+        room.edits.rename(ROOT, b"contract.pdf", private, b"contract.pdf")
+    put_back(tmp_path, "old")
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "contract.pdf"), folder(21, "Public for everybody"), folder(20, "Private"))
+        assert paths(room) == {"Public for everybody", "Private", "Private/contract.pdf"}
+
+
+async def test_a_number_that_only_a_place_names_is_given_to_nobody(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "contract.pdf"))
+        room.store.checkpoint()
+        copy_tree(tmp_path, "old")
+        lost = make_folder(room, "Private")
+        room.edits.rename(ROOT, b"contract.pdf", lost, b"contract.pdf")
+        room.journal.drop(lost)
+    put_back(tmp_path, "old")
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "contract.pdf"), folder(21, "Public for everybody"))
+        assert room.view.child(ROOT, b"Public for everybody").inode > lost
+
+
+async def test_folders_that_arrived_are_known_without_the_tree(tmp_path: Path) -> None:
+    """Files wait in folders that have just arrived; the tree is lost."""
+    with room_in(tmp_path) as room:
+        new = make_folder(room, "New")
+        deep = make_folder(room, "deep", new)
+        room.create("file.txt", b"the only copy", deep)
+        inode = room.view.child(deep, b"file.txt").inode
+        room.close(inode)
+        arrives(room, new, 20, "New")
+        arrives(room, deep, 21, "deep", new)
+    lose_tree(tmp_path)
+    with room_in(tmp_path) as room:
+        room.list_root(folder(20, "New"))
+        room.look(folder(21, "deep", 20))
+        assert paths(room) == {"New", "New/deep", "New/deep/file.txt"}
+        assert (
+            room.view.child(
+                room.view.child(room.view.child(ROOT, b"New").inode, b"deep").inode, b"file.txt"
+            ).inode
+            == inode
+        )
+
+
+async def test_a_folder_that_nothing_explains_is_shown(tmp_path: Path) -> None:
+    """As `failed` until somebody says what to do, and what waits in it with it."""
+    with room_in(tmp_path) as room:
+        lost = make_folder(room, "lost")
+        inode = room.create("file.txt", b"the only copy", lost)
+        room.close(inode)
+        room.journal.drop(lost)
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            assert room.change(lost).stage is Stage.FAILED
+            assert room.view.path(inode) == f"Recovered folder {lost}/file.txt"
+            assert "not known any more" in room.change(lost).error
+    with room_in(tmp_path) as room:
+        room.edits.rename(lost, b"file.txt", ROOT, b"file.txt")
+        assert room.view.path(inode) == "file.txt"
+
+
+async def test_a_folder_that_was_deleted_before_it_was_listed_is_shown(tmp_path: Path) -> None:
+    """The tree is lost, and a colleague has deleted the folder meanwhile."""
+    with room_in(tmp_path) as room:
+        new = make_folder(room, "New")
+        arrives(room, new, 20, "New")
+        inode = room.create("file.txt", b"the only copy", new)
+        room.close(inode)
+    lose_tree(tmp_path)
+    with room_in(tmp_path) as room:
+        room.list_root()
+        assert room.view.path(inode) == "file.txt"  # nowhere yet
+        assert room.edits.recover_folder(new)
+        assert room.view.path(inode) == f"Recovered folder {new}/file.txt"
+        assert not room.edits.recover_folder(new)
+
+
+async def test_notes_that_nothing_needs_are_dropped(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        for number in range(5):
+            arrives(room, make_folder(room, f"{number}"), 20 + number, f"{number}")
+        needed = room.view.child(ROOT, b"3").inode
+        room.create("file.txt", b"", needed)
+        assert len(room.journal.folders()) == 5
+    with room_in(tmp_path) as room:
+        assert room.journal.folders() == {needed: DocumentId(23)}
