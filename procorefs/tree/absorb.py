@@ -197,7 +197,8 @@ class _Absorption:
         """The answer does not speak for the document, but it is there."""
         known = self._store.known(document.id)
         if known is not None and not document.deleted and not document.recycle_bin:
-            self._store.see(known.node.inode, self._pass, None)
+            version = known.node.version
+            self._store.see(known.node.inode, self._pass, version.url if version is not None else None)
         self.result.overtaken.append(document)
 
     def bury(self, deleted: Iterable[Known]) -> None:

@@ -66,6 +66,7 @@ def test_a_look_that_overtakes_our_answer_says_nothing_of_the_document(
     with garden.absorber.own.call(listed.id) as request:
         request.sent()
         absorbed = garden.take(listed)
+        assert garden.of(10).version == version(10)  # and where its bytes are is known as before
         garden.absorber.own.put(file(10, "plan.pdf", version=ours, updated_at_s=DONE_S), inode, ROOT, None)
     assert (absorbed.overtaken, absorbed.changed) == ([listed], set())
     assert garden.of(10).version == ours
