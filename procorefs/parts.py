@@ -142,6 +142,7 @@ class Assembly:
             reading.knowledge.run,
             histories.run,
             writing.durability.run,
+            writing.open_writers.run,
             locking.check_outs.run,
             flocks.run,
         )

@@ -256,7 +256,8 @@ class ChangingOperations(Operations):
         """What was written is journaled before close returns; it survives the daemon from then on."""
         file = self.files.get(fh)
         if file.writes:
-            await self._edits.flush(file.inode)
+            is_first, file.is_flushed = not file.is_flushed, True
+            await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=self._manners.is_through)
             await self._went_through(file.inode, float("inf"))
 
     @by_file_at_once
@@ -277,6 +278,8 @@ class ChangingOperations(Operations):
         await self._drafts.still(self.files.get(fh).inode)
         file = self.files.release(fh)
         if file.writes:
+            if file.is_flushed:
+                self._edits.handle_released(file.inode)
             self._edits.flushed(file.inode)
             if not self._drafts.is_written(file.inode):
                 self._edits.released(file.inode)

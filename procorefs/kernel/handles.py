@@ -46,6 +46,8 @@ class OpenFile:
     """The kernel keeps nothing of what goes through it (pages.py)."""
     is_privileged: bool = True
     """Who opened it may write without taking set-id bits away."""
+    is_flushed: bool = False
+    """A descriptor of it was closed."""
 
 
 class OpenFiles:

@@ -39,6 +39,13 @@ class Draft:
     """The file is kept open."""
     mtime_ns: int | None = None
     """When a program last changed bytes; None: not since the journal heard of it."""
+    unreleased: int = 0
+    """Handles that were flushed and are not released: the kernel flushes at each close of a descriptor, and others may
+    lead to the same handle (`{ a; b; } > file`)."""
+    flushed_at_s: float | None = None
+    """Trio's time of the last flush that promised bytes, as long as its handle may just be waiting for its release."""
+    goes_on: bool = False
+    """A handle was flushed and then written to, or stayed open: its flushes do not say that the file is whole."""
     thaw: trio.Lock = field(default_factory=trio.Lock)
     """Held while a frozen file is copied."""
 

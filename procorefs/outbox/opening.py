@@ -20,7 +20,8 @@ from procorefs.outbox.journal import Journal, open_journal
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.looking import LookedSince
-from procorefs.outbox.naming import Naming
+from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.openwriters import OpenWriters
 from procorefs.outbox.outbox import Outbox
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.recovery import Recovery
@@ -75,6 +76,7 @@ class Writing:
     outbox: Outbox
     durability: Durability
     settling: Settling
+    open_writers: OpenWriters
 
 
 def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options: MountOptions) -> Base:
@@ -189,4 +191,11 @@ def open_writing(
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
     )
-    return Writing(edits, outbox, durability, settling)
+    open_writers = OpenWriters(
+        view,
+        drafts,
+        edits,
+        is_sendable=lambda change: outbox.fate(change) is Fate.SENT,
+        send=outbox.hurry_one,
+    )
+    return Writing(edits, outbox, durability, settling, open_writers)

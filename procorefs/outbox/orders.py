@@ -144,7 +144,7 @@ class Orders(Standing):
         if change.is_idle:  # a refused removal that was taken back: there is nothing left to do
             self._edits.settle(change)
             return
-        self._edits.flushed(change.inode)  # as `settled` does with what is being written
+        self._edits.promise(change.inode)  # as `settled` does with what is being written
         change.stage = Stage.PENDING
         change.touch()
         if change.upload is not None and not change.upload.is_used:

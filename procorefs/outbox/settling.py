@@ -317,8 +317,11 @@ class Settling:
             file.delete()
             raise
 
-    def freeze(self, change: Change) -> StagedFile | None:
+    async def freeze(self, change: Change) -> StagedFile | None:
         """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
+        await self._drafts.still(change.inode)
+        if not self.is_current(change):
+            raise Superseded
         draft = self._drafts.get(change.inode)
         if draft is not None and draft.is_changed and not draft.is_frozen:
             self._edits.flushed(change.inode)

@@ -1,10 +1,11 @@
 """Bytes that programs write: from the first open for writing to the journal's row that names them."""
 
 import msgspec
+import trio
 
 from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox.change import GONE, Change, Stage
-from procorefs.outbox.drafts import Draft, Drafts
+from procorefs.outbox.drafts import EVERYTHING, Draft, Drafts
 from procorefs.outbox.errors import (
     IsAFolder,
     NotPermitted,
@@ -57,9 +58,64 @@ class Written(Identity):
         return draft
 
     async def flush(self, inode: Inode) -> None:
-        """Journal the bytes of a draft as they are when no write is under way."""
+        """Promise the bytes of a draft as they are when no write is under way, whoever goes on writing: after a crash
+        they are sent by themselves."""
         await self._drafts.still(inode)
+        self.promise(inode)
+
+    def promise(self, inode: Inode) -> None:
+        """The same at a moment at which no write is under way."""
         self.flushed(inode)
+        draft, change = self._drafts.get(inode), self._view.change(inode)
+        if draft is None:
+            return
+        draft.flushed_at_s = None
+        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, draft):
+            draft.promised_bytes = draft.file.size_bytes
+
+    async def handle_flushed(self, inode: Inode, *, is_first: bool, is_final: bool) -> None:
+        """A descriptor was closed, as a rule the last one of its handle: then the release follows at once.
+
+        The bytes are promised. If the handle is written to again, or stays open, the promise is taken back until it is
+        released. `is_first`: of that handle; `is_final`: what the descriptor's program wrote is to be sent anyway.
+        """
+        await self._drafts.still(inode)
+        draft = self._drafts.get(inode)
+        if draft is None:
+            return
+        draft.unreleased += is_first
+        if draft.goes_on and not is_final:
+            self.journaled(draft.file)
+            return
+        change = self._view.change(inode)
+        has_news = draft.is_changed or (change is not None and change.stage is Stage.OPEN)
+        self.flushed(inode)
+        if has_news:
+            draft.flushed_at_s = trio.current_time()
+            draft.promised_bytes = EVERYTHING  # whoever writes next tells it here first
+
+    def handle_released(self, inode: Inode) -> None:
+        """A handle that had been flushed is no more."""
+        draft = self._drafts.get(inode)
+        if draft is None:
+            return
+        draft.unreleased = max(draft.unreleased - 1, 0)
+        if draft.unreleased:
+            return
+        draft.goes_on, draft.flushed_at_s = False, None
+        change = self._view.change(inode)
+        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, draft):
+            draft.promised_bytes = change.staged.size_bytes if change.staged is not None else 0
+
+    def stays_open(self, inode: Inode) -> None:
+        """A handle was flushed a while ago and is not released: its program is still at work, and nothing is whole."""
+        draft, change = self._drafts.get(inode), self._view.change(inode)
+        if draft is None or change is None or draft.flushed_at_s is None:
+            return
+        is_promised = change.stage is Stage.PENDING and _is_of(change.staged, draft)
+        if is_promised and not draft.is_frozen and change.used_upload is None:
+            self.will_overwrite(draft)
+        draft.flushed_at_s = None
 
     def flushed(self, inode: Inode) -> None:
         """Journal the bytes of a draft as they are now, if they are not yet.
@@ -123,6 +179,10 @@ class Written(Identity):
         What is only added behind closed ones does no harm: after a crash the journal's size counts.
         """
         change = self._view.change(draft.inode)
+        if draft.flushed_at_s is not None:
+            # A shell's redirection closes a first descriptor before anything is written: that says nothing.
+            draft.goes_on = draft.unreleased > 0 and draft.file.size_bytes > 0
+            draft.flushed_at_s = None
         if change is not None and _is_of(change.staged, draft):
             if change.stage is not Stage.INCOMPLETE:
                 change.stage = Stage.OPEN

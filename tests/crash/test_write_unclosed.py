@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.crash.test_write_crash import crash
+from tests.mounting import wait_until
 from tests.sandbox import SandboxHandle
 from tests.writing import Desk
 
@@ -140,3 +143,45 @@ def test_what_was_added_behind_closed_bytes(write_desk: Callable[..., Desk], tmp
     assert desk.mounted.home.procorefs("retry", desk.path / "log.txt").returncode == 0
     desk.sync()
     assert (desk.file("log.txt").sizes, desk.file("log.txt").numbers) == ([20, 11], [2, 1])
+
+
+@pytest.mark.parametrize("then", ["written to", "left open", "closed"])
+def test_a_descriptor_that_several_programs_share(write_desk: Callable[..., Desk], then: str) -> None:
+    """`{ a; b; } > report.csv`: each program's end is a FLUSH, and only the last one of them a RELEASE."""
+    desk = write_desk("write_back=600")
+    report = desk.path / "report.csv"
+    with writing(report, os.O_CREAT) as shared:
+        os.close(os.dup(shared))
+        os.write(shared, b"what a wrote\n")
+        os.close(os.dup(shared))
+        if then == "written to":
+            os.write(shared, b"what b wrote\n")
+            os.close(os.dup(shared))
+        if then == "closed":
+            os.close(os.dup(shared))
+        else:
+            state = "user.procore.state"
+            wait_until(lambda: os.getxattr(report, state) == b"dirty", "the daemon to see that it stays open")
+            crash(desk)
+    if then == "closed":
+        crash(desk)
+        desk.sync()
+        assert desk.file("report.csv").sizes == [13]
+        return
+    [item] = desk.settle()
+    assert (item.path, item.state) == ("report.csv", "incomplete")
+    assert desk.files() == {}
+    assert report.read_bytes().startswith(b"what a wrote\n")
+
+
+def test_sync_sends_what_stays_open(write_desk: Callable[..., Desk]) -> None:
+    desk = write_desk("write_back=600")
+    with writing(desk.path / "log.txt", os.O_CREAT) as log:
+        os.write(log, b"first line\n")
+        os.close(os.dup(log))
+        os.write(log, b"second line\n")
+        desk.sync()
+        assert desk.file("log.txt").sizes == [23]
+        os.write(log, b"third line\n")
+    desk.sync()
+    assert desk.file("log.txt").sizes == [34, 23]

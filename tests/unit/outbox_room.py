@@ -87,6 +87,19 @@ class Room:
         self.edits.released(inode)
         self.edits.left(inode)
 
+    async def flush(self, inode: Inode, *, is_first: bool = True) -> None:
+        """As FLUSH of a descriptor does it; others may lead to the same handle."""
+        await self.edits.handle_flushed(inode, is_first=is_first, is_final=False)
+
+    def release(self, inode: Inode) -> None:
+        """As RELEASE of a handle does it that was flushed."""
+        self.drafts.leave(inode, writes=True)
+        self.edits.handle_released(inode)
+        self.edits.flushed(inode)
+        if not self.drafts.is_written(inode):
+            self.edits.released(inode)
+            self.edits.left(inode)
+
     def put(self, name: str, data: bytes) -> Inode:
         """A file that was written and closed."""
         inode = self.create(name, data)
