@@ -30,6 +30,7 @@ from procorefs.metadata.attributes import Attributes
 from procorefs.metadata.opening import Knowledge, open_attributes, open_knowledge
 from procorefs.outbox.opening import Base, Writing, open_base, open_writing
 from procorefs.outbox.view import View
+from procorefs.procore.brief import BriefWait
 from procorefs.procore.client import Client
 from procorefs.procore.downloads import Downloads
 from procorefs.procore.models import UserId, Version
@@ -102,6 +103,7 @@ class Assembly:
 
     def build(self, stack: ExitStack) -> Parts:
         """Raises Failure, OSError, sqlite3.Error."""
+        brief = BriefWait(self._client.limiter, self._client.reach)
         reading = self._reading(stack)
         locking, writing = self._changing(stack, reading)
         xattrs = open_attributes(
@@ -112,6 +114,7 @@ class Assembly:
             reading.base.journal.attributed,
             state_of=writing.outbox.state_of,
             written=lambda _inode: writing.durability.journaled(None),
+            brief=brief,
         )
         titles = Titles(self._client, self._store)
         reporter = Reporter(
@@ -132,8 +135,9 @@ class Assembly:
             reporter.look,
             names,
             _ownership(self._mount),
+            brief,
         )
-        operations = self._operations_of(reading, writing, locking, xattrs, names, virtual)
+        operations = self._operations_of(reading, writing, locking, xattrs, names, virtual, brief)
         flocks = Flocks(locking.locks, operations.errno_of_flock)
         running = (
             reading.content.run,
@@ -204,6 +208,7 @@ class Assembly:
         xattrs: Attributes,
         names: Names,
         virtual: Virtual,
+        brief: BriefWait,
     ) -> Operations:
         options, base = self._mount.options, reading.base
         rooms = Rooms(
@@ -215,8 +220,9 @@ class Assembly:
             files=OpenFiles(reading.content, reading.siblings, base.drafts),
             xattrs=xattrs,
             lock_files=LockFiles(
-                base.view, locking.check_outs, locking.office if options.office_locks else None
+                base.view, locking.check_outs, locking.office if options.office_locks else None, brief
             ),
+            brief=brief,
             notifier=self._outer.notifier,
             ownership=_ownership(self._mount),
             refusals=self._outer.refusals,

@@ -1,16 +1,17 @@
 """The FUSE requests that change something: checked, handed to the outbox's edits, answered when they are journaled.
 
-Whoever holds a directory's kernel lock (create, mkdir, unlink, rmdir, rename) never waits here, unless the mount was
-told to (`write_mode=through`), and then for no longer than half a minute.
+Whoever holds a directory's kernel lock (create, mkdir, unlink, rmdir, rename) waits no longer than `BriefWait` lets it,
+and only with `write_mode=through` or for the lock file of an office program.
 """
 
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
-import trio
 
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, attributes
 from procorefs.kernel.bridge import pyfuse3
@@ -24,6 +25,7 @@ from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.errors import Exists, NotPermitted, NotSupported
 from procorefs.outbox.outbox import Outbox
+from procorefs.procore.brief import NoAnswerYet
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, Kept, Node, kept_of
 from procorefs.versions.numbers import FIRST_VIRTUAL
@@ -31,7 +33,6 @@ from procorefs.versions.numbers import FIRST_VIRTUAL
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 """renameat2(2)."""
 
-THROUGH_S = 30.0
 _MODE_BITS = 0o7777
 
 
@@ -65,7 +66,7 @@ class ChangingOperations(Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
+        node = await self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         access = flags & os.O_ACCMODE
         handle = self.files.open(
             node,
@@ -76,8 +77,9 @@ class ChangingOperations(Operations):
         self._note_set_id(node)
         return self._opened(handle), attributes(self._node(node.inode), self._ownership)
 
-    def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
-        """A file, which may be the lock file of an office program."""
+    async def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
+        """A file, which may be the lock file of an office program; no await from its return to the handle."""
+        await self._lock_files.will_create(folder, name)
         if self._lock_files.shows(folder, name):
             raise Exists("another user's program has the document open")
         node = self._edits.create(folder, name, kept)
@@ -91,10 +93,10 @@ class ChangingOperations(Operations):
     ) -> pyfuse3.EntryAttributes:
         if not stat.S_ISREG(mode):
             raise NotSupported("Procore has files and folders only")
-        node = self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
+        node = await self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         self._edits.flushed(node.inode)
         self._edits.left(node.inode)
-        await self._went_through(node.inode, THROUGH_S)
+        await self._went_through_soon(node.inode)
         return attributes(self._node(node.inode), self._ownership)
 
     @by_inode_at_once
@@ -105,7 +107,7 @@ class ChangingOperations(Operations):
             Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
         )
         self._entries_changed(parent_inode)
-        await self._went_through(node.inode, THROUGH_S)
+        await self._went_through_soon(node.inode)
         return attributes(self._node(node.inode), self._ownership)
 
     @by_inode_at_once
@@ -117,13 +119,13 @@ class ChangingOperations(Operations):
         inode = self._edits.unlink(folder, name)
         self._lock_files.removed(folder, name)
         self._entries_changed(parent_inode)
-        await self._went_through(inode, THROUGH_S)
+        await self._went_through_soon(inode)
 
     @by_inode_at_once
     async def rmdir(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
         inode = self._edits.remove_folder(Inode(parent_inode), self._names.to_procore(name))
         self._entries_changed(parent_inode)
-        await self._went_through(inode, THROUGH_S)
+        await self._went_through_soon(inode)
 
     @by_inode_at_once
     async def rename(
@@ -148,7 +150,7 @@ class ChangingOperations(Operations):
             raise pyfuse3.FUSEError(errno.EINVAL)
         self._renamed(old, name, new, new_name)
         if moved is not None:
-            await self._went_through(moved.inode, THROUGH_S)
+            await self._went_through_soon(moved.inode)
 
     @by_inode_at_once
     async def link(
@@ -183,14 +185,15 @@ class ChangingOperations(Operations):
         """The kernel knows of its own changes, but a listing that it got before may be put into its cache after."""
         self.folders.listing_changed(Inode(folder))
 
-    async def _went_through(self, inode: Inode, most_s: float) -> None:
+    async def _went_through(self, inode: Inode) -> None:
         """With write_mode=through wait until Procore has it; raises why it has not."""
-        if not self._manners.is_through:
-            return
-        with trio.move_on_after(most_s) as patience:
+        if self._manners.is_through:
             await self._outbox.reached(inode)
-        if patience.cancelled_caught:
-            raise pyfuse3.FUSEError(errno.ETIMEDOUT)
+
+    async def _went_through_soon(self, inode: Inode) -> None:
+        """The same under a directory's lock: what takes longer goes on as with write_mode=back."""
+        with suppress(NoAnswerYet):
+            await self._brief.of(partial(self._went_through, inode))
 
     # Files
 
@@ -198,7 +201,7 @@ class ChangingOperations(Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """As for reading; who writes gets a draft over the newest version, of which nothing is fetched yet."""
         if inode >= FIRST_SHOWN_ONLY:
-            return self._open_shown(Inode(inode), flags)
+            return await self._open_shown(Inode(inode), flags)
         node = await self._current(Inode(inode), ctx.pid)
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
             return self._opened(self.open_to_read(node))
@@ -258,7 +261,7 @@ class ChangingOperations(Operations):
         if file.writes:
             is_first, file.is_flushed = not file.is_flushed, True
             await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=self._manners.is_through)
-            await self._went_through(file.inode, float("inf"))
+            await self._went_through(file.inode)
 
     @by_file_at_once
     async def fsync(self, fh: int, _datasync: bool) -> None:
@@ -365,7 +368,7 @@ class ChangingOperations(Operations):
                 if not self._drafts.is_open(node.inode):
                     self._edits.left(node.inode)
         if not has_handle:
-            await self._went_through(node.inode, float("inf"))
+            await self._went_through(node.inode)
 
     async def _cut(self, draft: Draft, size_bytes: int) -> None:
         """To another size; the journal never promises more than there is."""

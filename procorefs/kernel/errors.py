@@ -30,6 +30,7 @@ from procorefs.outbox.errors import (
     Reserved,
 )
 from procorefs.outbox.verdicts import Refused
+from procorefs.procore.brief import NoAnswerYet
 from procorefs.procore.errors import (
     CheckedOut,
     Forbidden,
@@ -107,6 +108,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (BadValue, Answer(errno.EINVAL, logging.INFO)),
     # Not EAGAIN: setxattr(2) makes EOPNOTSUPP of it.
     (NotKnownYet, Answer(errno.ETIMEDOUT, logging.INFO)),
+    (NoAnswerYet, Answer(errno.ETIMEDOUT, logging.INFO)),
     (TooMuch, Answer(errno.ENOSPC, logging.INFO)),
     (StagingFull, Answer(errno.ENOSPC, logging.WARNING)),
     (StagedIncomplete, Answer(errno.EIO, logging.ERROR)),

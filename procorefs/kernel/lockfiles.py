@@ -2,16 +2,18 @@
 
 A file that is shown here is on no disk and in no tree: its inode is its document's with a mark, so it can be found
 again from its number alone, and its content is made when it is opened. It is there as long as somebody else has the
-document checked out; the kernel may remember nothing of it.
+document checked out, and no folder lists it: programs look it up by its name. Looking it up costs no call. Only who
+opens or creates one has Procore asked about the document. The kernel may remember nothing of it.
 """
 
 import logging
-from collections.abc import Iterator
+from functools import partial
 
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY
 from procorefs.locks.checkouts import CheckOuts
 from procorefs.locks.office import SHORTENED, OfficeLocks, document_of, is_lock_file, plain_names
 from procorefs.outbox.view import View
+from procorefs.procore.brief import BriefWait, NoAnswerYet
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.models import Kind
 from procorefs.tree.nodes import Inode, Node, State
@@ -25,10 +27,13 @@ _MARKS = (FIRST_SHOWN_ONLY, FIRST_SHOWN_ONLY << 1)
 class LockFiles:
     """Both kinds. `office` None: nothing is made of lock files (`office_locks=off`)."""
 
-    def __init__(self, view: View, check_outs: CheckOuts, office: OfficeLocks | None) -> None:
+    def __init__(
+        self, view: View, check_outs: CheckOuts, office: OfficeLocks | None, brief: BriefWait
+    ) -> None:
         self._view = view
         self._check_outs = check_outs
         self._office = office
+        self._brief = brief
 
     # Those of our programs
 
@@ -52,20 +57,36 @@ class LockFiles:
 
     def shows(self, folder: Inode, name: bytes) -> bool:
         """Whether a name is taken by one."""
-        return self._office is not None and is_lock_file(name) and self._known(folder, name) is not None
+        return self.find(folder, name) is not None
 
-    async def find(self, folder: Inode, name: bytes) -> Node | None:
-        """The lock file of that name, after a look at Procore: somebody is opening the document."""
+    def find(self, folder: Inode, name: bytes) -> Node | None:
+        """The lock file of that name, as far as is known."""
         if self._office is None or not is_lock_file(name):
             return None
         document = self._document(folder, name)
-        if document is None:
-            return None
+        found = self._of(document) if document is not None else []
+        return next((node for node in found if node.shown == name), None)
+
+    async def will_create(self, folder: Inode, name: bytes) -> None:
+        """A program is about to create a file of that name: learn whether somebody else has the document open."""
+        if self._office is not None and is_lock_file(name):
+            document = self._document(folder, name)
+            if document is not None:
+                await self._look(document)
+
+    async def will_open(self, inode: Inode) -> None:
+        """A program is about to read who has the document."""
+        document = self._view.by_inode(Inode(inode & (FIRST_SHOWN_ONLY - 1)))
+        if document is not None:
+            await self._look(document)
+
+    async def _look(self, document: Node) -> None:
+        if not self._brief.is_open():
+            return
         try:
-            await self._check_outs.look(document.inode)
-        except ProcoreError as error:
+            await self._brief.of(partial(self._check_outs.look, document.inode))
+        except (NoAnswerYet, ProcoreError) as error:
             log.info("Who has inode %d checked out was not learned: %s", document.inode, error)
-        return self._known(folder, name)
 
     def node(self, inode: Inode) -> Node | None:
         """The lock file with that number, while it is there."""
@@ -90,21 +111,6 @@ class LockFiles:
             return None
         document = self._view.by_inode(Inode(inode & (FIRST_SHOWN_ONLY - 1)))
         return self._office.foreign(document.shown, document.inode).get(node.shown) if document else None
-
-    def in_folder(self, folder: Inode, after: int) -> Iterator[Node]:
-        """All in a folder, by inode, from behind that one."""
-        if self._office is None:
-            return
-        held = [self._view.by_inode(inode) for inode in self._view.store.held_in(folder)]
-        found = [node for document in held if document is not None for node in self._of(document)]
-        for node in sorted(found, key=lambda node: node.inode):
-            if node.inode > after and self._view.child(folder, node.shown) is None:
-                yield node
-
-    def _known(self, folder: Inode, name: bytes) -> Node | None:
-        document = self._document(folder, name)
-        found = self._of(document) if document is not None else []
-        return next((node for node in found if node.shown == name), None)
 
     def _document(self, folder: Inode, name: bytes) -> Node | None:
         """The document beside which the lock file lies."""

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cachetools
@@ -40,6 +41,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.errors import ChangeRefused, NotPermitted
 from procorefs.outbox.finding import find_child
 from procorefs.outbox.view import View
+from procorefs.procore.brief import BriefWait, NoAnswerYet
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node, State
@@ -143,6 +145,7 @@ class Rooms:
     files: OpenFiles
     xattrs: Attributes
     lock_files: LockFiles
+    brief: BriefWait
     notifier: Notifier
     ownership: Ownership
     refusals: Refusals
@@ -161,6 +164,7 @@ class Operations(pyfuse3.Operations):
         self.files = rooms.files
         self._xattrs = rooms.xattrs
         self._lock_files = rooms.lock_files
+        self._brief = rooms.brief
         self._view = rooms.view
         self._store = rooms.view.store
         self._drafts = rooms.drafts
@@ -237,12 +241,24 @@ class Operations(pyfuse3.Operations):
         if parent_inode == ROOT and name == OWN_ENTRY:
             return self._virtual.own_entry()
         folder, name = Inode(parent_inode), self._names.to_procore(name)
-        node = await find_child(self._view, self._follower, folder, name)
+        node = self._view.child(folder, name)
         if node is None:
-            node = await self._lock_files.find(folder, name)
+            node = await self._find(folder, name)
+        return attributes(node, self._ownership)
+
+    async def _find(self, folder: Inode, name: bytes) -> Node:
+        """An entry that is not known. Raises NoEntry; NoAnswerYet when nobody knows yet what lies in the folder."""
+        late: NoAnswerYet | None = None
+        try:
+            node = await self._brief.of(partial(find_child, self._view, self._follower, folder, name))
+        except NoAnswerYet as error:
+            node, late = self._view.child(folder, name), error
+        node = node or self._lock_files.find(folder, name)
+        if node is None and late is not None and not self._follower.is_listed(folder):
+            raise late
         if node is None:
             raise NoEntry
-        return attributes(node, self._ownership)
+        return node
 
     @by_inode_at_once
     async def getattr(self, inode: int, _ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -307,8 +323,6 @@ class Operations(pyfuse3.Operations):
                 break
             start = batch[-1].inode
             limit = MORE_ENTRIES
-        for node in self._lock_files.in_folder(folder, start):
-            yield self._names.to_programs(node.shown), node, node.inode
 
     @by_folder_at_once
     async def releasedir(self, fh: int) -> None:
@@ -326,7 +340,7 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly
         if inode >= FIRST_SHOWN_ONLY:
-            return self._open_shown(Inode(inode), flags)
+            return await self._open_shown(Inode(inode), flags)
         node = await self._current(Inode(inode), ctx.pid)
         # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
         # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
@@ -337,8 +351,9 @@ class Operations(pyfuse3.Operations):
         """What the kernel is told of a handle."""
         return pyfuse3.FileInfo(fh=handle, keep_cache=True, direct_io=self.files.get(handle).goes_past_pages)
 
-    def _open_shown(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
+    async def _open_shown(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
         """A lock file of somebody else's program."""
+        await self._lock_files.will_open(inode)
         content = self._lock_files.content(inode)
         if content is None:
             raise Stale

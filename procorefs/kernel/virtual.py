@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from procorefs.content.reader import ContentReader, Reader
@@ -18,6 +19,7 @@ from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import NoEntry, ReadOnly
 from procorefs.kernel.names import Names
 from procorefs.metadata.errors import NoAttribute
+from procorefs.procore.brief import BriefWait, NoAnswerYet
 from procorefs.versions.below import OWN, Below, Entry, NotThere
 from procorefs.versions.numbers import FIRST_HANDLE, VirtualInode
 
@@ -58,6 +60,7 @@ class Virtual:
         look: Callable[[], Awaitable[None]],
         names: Names,
         ownership: Ownership,
+        brief: BriefWait,
     ) -> None:
         self._below = below
         self._content = content
@@ -65,6 +68,7 @@ class Virtual:
         self._look = look
         self._names = names
         self._ownership = ownership
+        self._brief = brief
         self._handles: dict[int, _Open] = {}
         self._next = FIRST_HANDLE
         self._since_ns = time.time_ns()
@@ -101,7 +105,13 @@ class Virtual:
         return self._attributes(OWN)
 
     async def lookup(self, folder: int, name: bytes, _ctx: object) -> pyfuse3.EntryAttributes:
-        entry = await self._below.child(VirtualInode(folder), self._names.to_procore(name))
+        above, shown = VirtualInode(folder), self._names.to_procore(name)
+        entry: Entry | None = None
+        try:
+            entry = await self._brief.of(partial(self._below.child, above, shown))
+        except NoAnswerYet:
+            if not self._below.is_listed(above):
+                raise
         if entry is None:
             raise NoEntry
         return self._attributes(entry)

@@ -131,6 +131,8 @@ class CheckOuts:
         self._claims: dict[Inode, _Claim] = {}
         self._nursery: trio.Nursery | None = None
         self._looks = SharedWork()
+        self._given_up: set[Inode] = set()
+        """Whose look somebody has stopped to wait for, unless it has ended since."""
         self._looked_at_s: cachetools.LRUCache[Inode, float] = cachetools.LRUCache(LOOKS_REMEMBERED)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -294,9 +296,21 @@ class CheckOuts:
             await trio.sleep(self._next_look_s(holder))
 
     async def look(self, inode: Inode) -> None:
-        """Learn who has it checked out, for somebody who is about to open it. Raises ProcoreError."""
-        if not self.is_kept(inode) and self._documents.held(inode) is not None:
+        """Learn who has it checked out, for somebody who is about to open it. Raises ProcoreError.
+
+        A look that somebody has given up to wait for is not waited for again.
+        """
+        if self.is_kept(inode) or self._documents.held(inode) is None:
+            return
+        if self._looks.running(inode) and inode in self._given_up:
+            return
+        self._given_up.discard(inode)
+        try:
             await self._look(inode)
+        except trio.Cancelled:
+            if self._looks.running(inode):
+                self._given_up.add(inode)
+            raise
 
     async def _look(self, inode: Inode) -> None:
         """Ask Procore, unless somebody just did; who comes while somebody asks gets the same answer."""

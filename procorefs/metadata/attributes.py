@@ -8,13 +8,13 @@ Who sets or removes something of a folder holds the kernel's lock on it, and eve
 for him: so there nothing waits for Procore longer than a moment, and hardly ever at all.
 """
 
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import msgspec
-import trio
 
 from procorefs.metadata import texts
 from procorefs.metadata.book import FieldBook
@@ -52,15 +52,13 @@ from procorefs.outbox.change import Wishes
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.errors import NotPermitted
 from procorefs.outbox.view import View
+from procorefs.procore.brief import BriefWait, NoAnswerYet
 from procorefs.procore.changes import FieldValue
 from procorefs.procore.field_values import DATA_TYPES, ENTRIES, ENTRY, same_value
 from procorefs.procore.models import FieldDefinition, FieldId
 from procorefs.tree.nodes import Inode
 
 T = TypeVar("T")
-
-UNDER_LOCK_S = 2.0
-"""As long as an open waits for a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,14 @@ class Attributes:
     """Raises AttributeRefused, ChangeRefused, ProcoreError, sqlite3.Error."""
 
     def __init__(
-        self, view: View, edits: Edits, tags: Tags, book: FieldBook, facts: Facts, others: OtherAttributes
+        self,
+        view: View,
+        edits: Edits,
+        tags: Tags,
+        book: FieldBook,
+        facts: Facts,
+        others: OtherAttributes,
+        brief: BriefWait,
     ) -> None:
         self._view = view
         self._edits = edits
@@ -94,6 +99,7 @@ class Attributes:
         self._book = book
         self._facts = facts
         self._others = others
+        self._brief = brief
         self._twins = TwinSteps()
 
     # Reading
@@ -276,7 +282,7 @@ class Attributes:
                 self._tags.ask_soon(subject.document)
                 raise NotKnownYet("the tags have to be asked for first")
             return bool(known)
-        return bool(await self._soon(subject, self._value(subject, name)))
+        return bool(await self._soon(subject, partial(self._value, subject, name)))
 
     def _wishes(self, subject: Subject, name: str, text: str) -> Wishes:
         """What is wanted of the document then."""
@@ -298,14 +304,14 @@ class Attributes:
 
     async def _set_field(self, inode: Inode, name: str, text: str) -> None:
         subject = self._changeable(inode)
-        field = await self._soon(subject, self._field(subject, name))
+        field = await self._soon(subject, partial(self._field, subject, name))
         if field is None:
             raise NoSuchKind(f"the project has no custom field of the name of {name}")
         if field.data_type not in DATA_TYPES:
             raise NotSettable(f"fields of the type {field.data_type or 'unknown'} can only be read")
         if text and text == self._shown(subject, field):
             return
-        value = await self._soon(subject, self._parsed(field, text))
+        value = await self._soon(subject, partial(self._parsed, field, text))
         self._wish_field(inode, field.id, value)
 
     def _wish_field(self, inode: Inode, field_id: FieldId, value: FieldValue) -> None:
@@ -373,18 +379,19 @@ class Attributes:
             return tags is None or bool(tags)
         if not name.startswith(CUSTOM):
             return bool(await self._value(subject, name))
-        field = await self._soon(subject, self._field(subject, name))
+        field = await self._soon(subject, partial(self._field, subject, name))
         if field is not None and field.data_type not in DATA_TYPES:
             raise NotSettable(f"{name} can only be read")
         return field is not None and bool(self._shown(subject, field))
 
-    async def _soon(self, subject: Subject, work: Awaitable[T]) -> T:
+    async def _soon(self, subject: Subject, work: Callable[[], Awaitable[T]]) -> T:
         """Wait for the work; not long where others wait for us. Raises NotKnownYet."""
         if not subject.node.is_folder:
-            return await work
-        with trio.move_on_after(UNDER_LOCK_S):
-            return await work
-        raise NotKnownYet("Procore has to be asked first")
+            return await work()
+        try:
+            return await self._brief.of(work)
+        except NoAnswerYet as error:
+            raise NotKnownYet(str(error)) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from procorefs.metadata.tags import Tags, tags_age_s
 from procorefs.outbox.attributed import Attributed
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.view import View
+from procorefs.procore.brief import BriefWait
 from procorefs.procore.client import Client
 from procorefs.procore.metadata import ProjectMetadata
 from procorefs.procore.models import DocumentId, Version
@@ -53,9 +54,11 @@ def open_attributes(
     *,
     state_of: Callable[[Inode], tuple[str, str]],
     written: Callable[[Inode], None],
+    brief: BriefWait,
 ) -> Attributes:
     facts = Facts(_Documents(client), state_of, unix_time_s=client.limiter.server_unix_s)
-    return Attributes(view, edits, knowledge.tags, knowledge.book, facts, OtherAttributes(rows, written))
+    others = OtherAttributes(rows, written)
+    return Attributes(view, edits, knowledge.tags, knowledge.book, facts, others, brief)
 
 
 class _Documents:

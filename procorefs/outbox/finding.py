@@ -9,7 +9,9 @@ from procorefs.tree.nodes import Inode, Node
 class Following(Protocol):
     """What is needed of the follower; both raise ProcoreError."""
 
-    async def children_known(self, folder: Inode) -> None: ...
+    async def children_known(self, folder: Inode, *, soon: bool = False) -> None: ...
+
+    def is_listed(self, folder: Inode) -> bool: ...
 
     async def freshen(self) -> None: ...
 
@@ -18,7 +20,7 @@ async def find_child(view: View, follower: Following, folder: Inode, shown: byte
     """The entry; only for one that is not there its folder is listed, or a due look made."""
     node = view.child(folder, shown)
     if node is None:
-        await follower.children_known(folder)
+        await follower.children_known(folder, soon=True)
         node = view.child(folder, shown)
     if node is None:
         await follower.freshen()

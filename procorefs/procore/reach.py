@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from procorefs.procore.errors import ProcoreError, Unavailable
 from procorefs.storage import clocks
 
+AWAY_AFTER_S = 2.0
+
 
 class Tries:
     """One call, from its first try to its last."""
@@ -34,11 +36,18 @@ class Reach:
         self._rows: list[Tries] = []
         self.since_s: float | None = None
         """Wall time, Unix seconds, of the first failure since a call got through."""
+        self._failed_at_s: float | None = None
+        """The same by `boot_s`."""
 
     @property
     def trouble(self) -> str:
         """Why the oldest of the calls under way does not get through; empty: all do, or there are none."""
         return next((row.why for row in self._rows if row.why), "")
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody has answered for a while: a single failure may be made good at once."""
+        return self._failed_at_s is not None and clocks.boot_s() - self._failed_at_s >= AWAY_AFTER_S
 
     @contextmanager
     def tries(self) -> Iterator[Tries]:
@@ -50,13 +59,16 @@ class Reach:
         except Unavailable:
             raise
         except ProcoreError:
-            self.since_s = None
+            self._got_through()
             raise
         else:
-            self.since_s = None
+            self._got_through()
         finally:
             self._rows.remove(row)
 
     def failed(self) -> None:
         if self.since_s is None:
-            self.since_s = clocks.wall_s()
+            self.since_s, self._failed_at_s = clocks.wall_s(), clocks.boot_s()
+
+    def _got_through(self) -> None:
+        self.since_s = self._failed_at_s = None

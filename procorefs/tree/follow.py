@@ -44,6 +44,10 @@ DIRECT_FOLDERS = 1
 DIRECT_REFILL_S = 5.0
 """Folders fetched ahead of the full listing: a person clicks one now and then; a walker soon waits for the pages."""
 
+SOON_FOLDERS = 20
+SOON_REFILL_S = 1.0
+"""The same for who looks a name up and waits two seconds at most: a path has some folders that were never opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -94,27 +98,37 @@ class Follower:
         self._tried_at_s: float | None = None
         self._behind = False
         self._used = False
-        self._direct = DirectFetches()
+        self._direct = DirectFetches(DIRECT_FOLDERS, DIRECT_REFILL_S)
+        self._direct_soon = DirectFetches(SOON_FOLDERS, SOON_REFILL_S)
         self._relist = Relisting(store, unix_time_s=unix_time_s)
 
     # For the kernel's side
 
-    async def children_known(self, folder: Inode) -> None:
-        """Wait until all children of the folder are rows. Raises ProcoreError when they can't be listed."""
+    async def children_known(self, folder: Inode, *, soon: bool = False) -> None:
+        """Wait until all children of the folder are rows. Raises ProcoreError when they can't be listed.
+
+        `soon`: the caller cannot wait for the pages, so more folders are fetched by themselves.
+        """
         self._used = True
         while (node := self._store.by_inode(folder)) is not None and not node.listed:
             if node.document_id is None or not node.in_tree:
                 return
-            if self._fetches_alone():
+            if self._fetches_alone(soon=soon):
                 await self._list_folder(folder, node.document_id)
             else:
                 await self._wait_for_listing()
 
-    def _fetches_alone(self) -> bool:
+    def is_listed(self, folder: Inode) -> bool:
+        """Whether all children of the folder are rows; also of one that Procore does not have."""
+        node = self._store.by_inode(folder)
+        return node is None or node.listed or node.document_id is None or not node.in_tree
+
+    def _fetches_alone(self, *, soon: bool) -> bool:
         """Once all is listed only a folder that came back with what it holds is asked for; no pages will bring that."""
         if self.complete and not self._shared.running("listing"):
             return True
-        return self._direct.take(trio.current_time())
+        now_s = trio.current_time()
+        return self._direct.take(now_s) or (soon and self._direct_soon.take(now_s))
 
     async def freshen(self) -> None:
         """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
@@ -278,12 +292,14 @@ class FolderWork:
 class DirectFetches:
     """A small token bucket: how many folders may be fetched by themselves while the full listing is not done."""
 
-    def __init__(self) -> None:
-        self._tokens = float(DIRECT_FOLDERS)
+    def __init__(self, most: int, refill_s: float) -> None:
+        self._most = most
+        self._refill_s = refill_s
+        self._tokens = float(most)
         self._at_s = 0.0
 
     def take(self, now_s: float) -> bool:
-        self._tokens = min(DIRECT_FOLDERS, self._tokens + (now_s - self._at_s) / DIRECT_REFILL_S)
+        self._tokens = min(self._most, self._tokens + (now_s - self._at_s) / self._refill_s)
         self._at_s = now_s
         if self._tokens < 1:
             return False

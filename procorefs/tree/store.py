@@ -203,15 +203,6 @@ class TreeStore:
         )
         return [node_of(row) for row in rows]
 
-    def held_in(self, folder: Inode) -> list[Inode]:
-        """The files of a folder that somebody had checked out when Procore was last asked."""
-        rows = self._db.execute(
-            "SELECT inode FROM node WHERE parent = ? AND instr(detail, CAST('\"checked_out_by\"' AS BLOB))"
-            " ORDER BY inode",
-            (folder,),
-        )
-        return [Inode(row[0]) for row in rows]
-
     def files_after_inode(self, folder: Inode, inode: Inode, limit: int) -> list[Node]:
         """The next files of a folder as it is listed."""
         rows = self._db.execute(

@@ -114,6 +114,13 @@ class Below:
         found = await find_child(self._view, self._follower, node.inode, shown)
         return _mirror(found) if found is not None else None
 
+    def is_listed(self, folder: VirtualInode) -> bool:
+        """Whether a name that is not known is not there, unless Procore has news. Raises NotThere."""
+        if folder == PROCORE:
+            return True
+        node = self._node(mirrored(folder))
+        return node.is_folder and self._follower.is_listed(node.inode)
+
     async def _version(self, file: Node, shown: bytes) -> Entry | None:
         """Of those known; only for an entry that is not among them a due look is made, and a list asked for."""
         entries = self._entries(file, self._histories.known(file.inode) or ())

@@ -144,7 +144,10 @@ class Follower:
         self.listed: list[Inode] = []
         self.found: Callable[[], object] = lambda: None
 
-    async def children_known(self, folder: Inode) -> None:
+    def is_listed(self, _folder: Inode) -> bool:
+        return True
+
+    async def children_known(self, folder: Inode, *, soon: bool = False) -> None:  # noqa: ARG002
         self.listed.append(folder)
 
     async def freshen(self) -> None:
