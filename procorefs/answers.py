@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from procorefs import control
-from procorefs.outbox.face import STUCK, Counts, Item, Outbox
+from procorefs.outbox.face import STAYING, STUCK, Counts, Item, Outbox
 from procorefs.status import MountStatus
 
 
@@ -32,9 +32,9 @@ class Answers:
             case control.DrainRequest(paths):
                 return self._drain(paths)
             case control.SyncRequest(paths):
-                return _remaining(await self.outbox.settled(paths) if self.outbox else [])
+                return _left(await self.outbox.settled(paths) if self.outbox else [])
             case control.WaitingRequest(paths):
-                return _remaining(self.outbox.waiting(paths) if self.outbox else [])
+                return _left(self.outbox.waiting(paths) if self.outbox else [])
             case control.RetryRequest(paths):
                 return _remaining(self.outbox.retry(paths) if self.outbox else [])
             case control.DiscardRequest(paths):
@@ -45,6 +45,17 @@ class Answers:
             return Counts()
         self.outbox.hurry(paths)
         return self.outbox.counts()
+
+
+def _left(items: Sequence[Item]) -> control.Left:
+    remaining = _remaining([item for item in items if item.state not in STAYING])
+    staying = sorted((item for item in items if item.state in STAYING), key=lambda item: item.since)
+    size_bytes = sum(item.bytes for item in staying)
+    return control.Left(
+        remaining.items,
+        remaining.total,
+        control.Staying(staying[: control.MAX_STAYING], len(staying), size_bytes),
+    )
 
 
 def _remaining(items: Sequence[Item]) -> control.Remaining:

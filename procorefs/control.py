@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 MAX_LINE_BYTES = 16 << 20
 MAX_ITEMS = 10_000
+MAX_STAYING = 20
 #: sun_path of unix(7) has 108 bytes, the last one NUL
 _SUN_PATH_BYTES = 107
 #: a client that says nothing for so long is let go
@@ -57,7 +58,7 @@ class UnmountingRequest(msgspec.Struct, tag="unmounting", tag_field="ask", froze
 
 
 class SyncRequest(msgspec.Struct, tag="sync", tag_field="ask", frozen=True):
-    """Answered with Remaining once nothing at or below the paths can move any more: at best with nothing.
+    """Answered with Left once nothing at or below the paths can move any more: at best with nothing.
 
     Here and below, paths are counted from the root of the mount; the empty one is the root, and so everything.
     """
@@ -66,7 +67,7 @@ class SyncRequest(msgspec.Struct, tag="sync", tag_field="ask", frozen=True):
 
 
 class WaitingRequest(msgspec.Struct, tag="waiting", tag_field="ask", frozen=True):
-    """Answered at once with Remaining: what at or below the paths is not in Procore yet."""
+    """Answered at once with Left: what at or below the paths is not in Procore yet."""
 
     paths: tuple[str, ...]
 
@@ -97,6 +98,20 @@ class Remaining(msgspec.Struct, frozen=True):
 
     items: list[Item]
     total: int
+
+
+class Staying(msgspec.Struct, frozen=True):
+    """Files that stay here because of their names: the first MAX_STAYING, how many there are, and their bytes."""
+
+    items: list[Item] = []
+    total: int = 0
+    bytes: int = 0
+
+
+class Left(Remaining, frozen=True):
+    """What is to be in Procore and is not, and beside it what stays here."""
+
+    staying: Staying = Staying()
 
 
 Request = (

@@ -82,6 +82,12 @@ def outbox_status(outbox: Outbox | None) -> status.OutboxStatus:
         failures=_items(item for item in stuck if item.state in ("failed", "incomplete")),
         held_items=_items(item for item in stuck if item.state in ("held", "checked_out", "read_only")),
         trouble=counts.trouble,
+        local=status.LocalFiles(
+            counts.local,
+            counts.local_bytes,
+            _items(item for item in stuck if item.state == "local"),
+            counts.junk,
+        ),
     )
 
 

@@ -29,6 +29,18 @@ class OutboxItem(msgspec.Struct, frozen=True):
     since: str
 
 
+class LocalFiles(msgspec.Struct, frozen=True):
+    """Files that never go to Procore, because of their names or those of their folders."""
+
+    #: of what no program keeps for itself
+    count: int = 0
+    bytes: int = 0
+    #: the oldest 1,000 of these
+    items: list[OutboxItem] = []
+    #: files that programs keep for themselves beside documents, as .DS_Store: they are gone with the mount
+    junk: int = 0
+
+
 class OutboxStatus(msgspec.Struct, frozen=True):
     """Changes that have yet to reach Procore."""
 
@@ -47,6 +59,8 @@ class OutboxStatus(msgspec.Struct, frozen=True):
     held_items: list[OutboxItem] = []
     #: why Procore can't be reached just now; empty: it can
     trouble: str = ""
+    #: what stays on this machine for good
+    local: LocalFiles = LocalFiles()
 
 
 class CacheStatus(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """A survey of a local tree before it is copied into a project: what would be refused, and what the rest costs.
 
-Reads names and sizes, opens no file and sends nothing.
+Reads names and sizes, and the first bytes of files that have a name of junk; sends nothing.
 """
 
 import os
@@ -9,9 +9,11 @@ from collections import Counter
 
 import msgspec
 
+from procorefs.tree import junk
+from procorefs.tree.fate import Fate, own_fate
 from procorefs.tree.names import split_extension
 from procorefs.tree.nodes import OWN_ENTRY
-from procorefs.tree.rules import Refusal, is_junk, name_refusal, path_refusal
+from procorefs.tree.rules import Refusal, entry_refusal, name_refusal, path_refusal
 
 WHOLE_BYTES = 32 << 20
 """Larger files are uploaded in segments, which takes a call more."""
@@ -36,6 +38,9 @@ class Survey(msgspec.Struct):
     folders: int = 0
     bytes: int = 0
     junk: int = 0
+    """Files that never go to Procore: those that programs keep for themselves, and all in folders of theirs."""
+    held: int = 0
+    """Files with names of unfinished copies that Procore does not take: they stay here until they are renamed."""
     api_calls: int = 0
     longest_path: str = ""
     """Of those that would be taken, from the project's root."""
@@ -55,16 +60,17 @@ def survey(root: str, into: str = "") -> Survey:
     `root` itself can't be read.
     """
     found = Survey()
-    pending = [(os.fsencode(root), into.strip("/"))]
+    pending = [(os.fsencode(root), into.strip("/"), Fate.SENT)]
     first = True
     while pending:
-        local, target = pending.pop()
+        local, target, above = pending.pop()
         try:
             with os.scandir(local) as entries:
                 for entry in entries:
                     path = f"{target}/{_text(entry.name)}" if target else _text(entry.name)
-                    if _look_at(entry, path, found):
-                        pending.append((entry.path, path))
+                    fate = max(above, _fate_of(entry))
+                    if _look_at(entry, path, fate, found):
+                        pending.append((entry.path, path, fate))
         except OSError as error:
             if first:
                 raise
@@ -73,13 +79,29 @@ def survey(root: str, into: str = "") -> Survey:
     return found
 
 
-def _look_at(entry: "os.DirEntry[bytes]", path: str, found: Survey) -> bool:
-    """Count one entry; whether it is a folder to look into."""
-    if is_junk(_text(entry.name)):
-        found.junk += 1
+def _fate_of(entry: "os.DirEntry[bytes]") -> Fate:
+    name, is_folder = _text(entry.name), entry.is_dir(follow_symlinks=False)
+    is_junk = not is_folder and junk.may_be_junk(name) and _is_junk(entry, name)
+    return own_fate(name, is_folder=is_folder, is_junk=is_junk)
+
+
+def _is_junk(entry: "os.DirEntry[bytes]", name: str) -> bool:
+    if not entry.is_file(follow_symlinks=False):
         return False
+    try:
+        with open(entry.path, "rb") as file:  # noqa: PTH123 - a name of bytes
+            return junk.is_junk(name, file.read(junk.HEAD_BYTES), os.fstat(file.fileno()).st_size)
+    except OSError:
+        return False
+
+
+def _look_at(entry: "os.DirEntry[bytes]", path: str, fate: Fate, found: Survey) -> bool:
+    """Count one entry; whether it is a folder to look into."""
     is_folder = entry.is_dir(follow_symlinks=False)
     refusal = name_refusal(entry.name) or path_refusal(len(path))
+    stays = fate is Fate.LOCAL or (fate is Fate.HELD and refusal is not None)
+    if stays:
+        refusal = entry_refusal(entry.name)
     if not is_folder and not entry.is_file(follow_symlinks=False):
         found.refused.append(Refused(_shown(entry.path), _no_such_kind(entry)))
     elif path == OWN_ENTRY.decode():
@@ -88,6 +110,9 @@ def _look_at(entry: "os.DirEntry[bytes]", path: str, found: Survey) -> bool:
         )
     elif refusal is not None:
         found.refused.append(_refused(entry.path, refusal))
+    elif stays:
+        found.junk += fate is Fate.LOCAL and not is_folder
+        found.held += fate is Fate.HELD and not is_folder
     else:
         found.longest_path = max(found.longest_path, path, key=len)
         _count(entry, is_folder, found)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from procorefs.control import Remaining, SyncRequest, WaitingRequest, ask
+from procorefs.control import Left, SyncRequest, WaitingRequest, ask
 from procorefs.outbox.face import Item
 from tests.mounting import UNLISTED, Mounted, list_all, wait_until
 from tests.sandbox import SandboxHandle
@@ -119,9 +119,10 @@ class Desk:
         return control_socket(self.mounted)
 
     def settle(self, *paths: str) -> list[Item]:
-        """What `procorefs sync` waits for; returns what can't move."""
+        """What `procorefs sync` waits for; returns what can't move, and what stays here because of its name."""
         request = SyncRequest(paths or ("",))
-        return ask(self._socket, request, Remaining, timeout_s=SYNC_TIMEOUT_S).items
+        left = ask(self._socket, request, Left, timeout_s=SYNC_TIMEOUT_S)
+        return left.items + left.staying.items
 
     def sync(self, *paths: str) -> None:
         """The same, and nothing may be left."""
@@ -129,7 +130,8 @@ class Desk:
         assert not left, left
 
     def waiting(self, *paths: str) -> list[Item]:
-        return ask(self._socket, WaitingRequest(paths or ("",)), Remaining).items
+        left = ask(self._socket, WaitingRequest(paths or ("",)), Left)
+        return left.items + left.staying.items
 
     def list_all(self) -> None:
         """From now on looks tell what others do. Only after `make_unlisted`, whose folders are gone then."""

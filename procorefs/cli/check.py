@@ -94,12 +94,14 @@ def _show(checked: Checked) -> None:
         "types": _types(found.types),
         "longest path": longest,
         "junk": f"{found.junk:,} left out, as .DS_Store or Thumbs.db",
+        "temporary": f"{found.held:,} left out until they are renamed" if found.held else "",
         "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
     click.echo(printable(checked.dir))
     for name, text in lines.items():
-        click.echo(f"  {name:<13} {text}")
+        if text:
+            click.echo(f"  {name:<13} {text}")
 
 
 def _types(types: Counter[str]) -> str:

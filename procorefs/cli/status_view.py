@@ -98,7 +98,15 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
     if box.eta_seconds is not None:
         at = _clock(clocks.wall_s() + box.eta_seconds)
         said.append(f"empty in {show_duration(box.eta_seconds)}, at {at}")
-    yield "outbox", ", ".join(said) or "empty: all is in Procore"
+    yield "outbox", ", ".join(said) or f"empty: all {'else ' if box.local.count else ''}is in Procore"
+    if box.local.count:
+        yield (
+            "local",
+            f"{counted(box.local.count, 'file')} of {show_size(box.local.bytes)} on this machine alone",
+        )
+        yield from _stuck("local", box.local.items, box.local.count)
+    if box.local.junk:
+        yield "junk", f"{counted(box.local.junk, 'file')} that programs keep for themselves, as .DS_Store"
     yield from _stuck("failed", box.failures, box.failed)
     yield from _stuck("held", box.held_items, box.held)
 

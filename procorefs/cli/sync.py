@@ -15,14 +15,14 @@ from procorefs.cli.duration import seconds_of
 from procorefs.cli.places import NoPlace, by_mount, find_place
 from procorefs.cli.progress import Progress
 from procorefs.cli.register import Entry
-from procorefs.cli.wording import printable, sentences
+from procorefs.cli.wording import printable, sentences, staying
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.control import (
     ControlError,
     DrainRequest,
+    Left,
     NoAnswer,
     NobodyThere,
-    Remaining,
     SyncRequest,
     WaitingRequest,
     ask,
@@ -50,6 +50,7 @@ def sync(timeout_s: float | None, paths: tuple[str, ...]) -> int:
     """Wait until everything at or below PATH…, or in all mounts of yours, is in Procore.
 
     What would wait its time is sent at once. Exit status 0 when all is there; else 1, and what is missing and why.
+    Files that stay on this machine because of their names are named, and change nothing about the exit status.
     """
     deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
     wanted = _wanted(paths, find_paths(os.environ))
@@ -65,14 +66,14 @@ class _Wait:
         self.daemon = daemon
         self._below = below
         self._socket = Path(daemon.socket)
-        self._answer: queue.SimpleQueue[Remaining | ControlError] = queue.SimpleQueue()
+        self._answer: queue.SimpleQueue[Left | ControlError] = queue.SimpleQueue()
         threading.Thread(target=self._ask, args=(deadline,), daemon=True).start()
 
-    def result(self) -> Remaining:
+    def result(self) -> Left:
         """What is left when all is quiet, or at the deadline. Raises NotSynced, ControlError."""
         answer = self._wait()
         if isinstance(answer, NoAnswer):
-            return ask(self._socket, WaitingRequest(self._below), Remaining)
+            return ask(self._socket, WaitingRequest(self._below), Left)
         if isinstance(answer, NobodyThere):
             raise NotSynced(
                 f"the daemon of {self.daemon.mountpoint} ended, or has just begun; what is not in Procore is sent "
@@ -82,7 +83,7 @@ class _Wait:
             raise answer
         return answer
 
-    def _wait(self) -> Remaining | ControlError:
+    def _wait(self) -> Left | ControlError:
         with Progress(f"Sending {self.daemon.mountpoint}") as progress:
             while True:
                 try:
@@ -99,7 +100,7 @@ class _Wait:
     def _ask(self, deadline: float) -> None:
         try:
             left_s = max(deadline - time.monotonic(), 0.0)
-            self._answer.put(ask(self._socket, SyncRequest(self._below), Remaining, timeout_s=left_s))
+            self._answer.put(ask(self._socket, SyncRequest(self._below), Left, timeout_s=left_s))
         except ControlError as error:
             self._answer.put(error)
 
@@ -116,8 +117,8 @@ def _wanted(texts: tuple[str, ...], paths: Paths) -> dict[Entry, tuple[str, ...]
     for text, place in zip(texts, places, strict=True):
         # removed files have to reach Procore as well: only where nothing waits a wrong path is one
         if not place.exists:
-            waiting = ask(Path(place.daemon.socket), WaitingRequest((place.below,)), Remaining)
-            if not waiting.total:
+            waiting = ask(Path(place.daemon.socket), WaitingRequest((place.below,)), Left)
+            if not waiting.total and not waiting.staying.total:
                 raise NoPlace(
                     f"{printable(text)} does not exist, and nothing below it is on its way to Procore"
                 )
@@ -135,9 +136,11 @@ def _told(wait: _Wait) -> int:
     return int(remaining.total > 0)
 
 
-def _tell(daemon: Entry, remaining: Remaining) -> None:
+def _tell(daemon: Entry, remaining: Left) -> None:
     for sentence in sentences(remaining.items, Path(daemon.mountpoint)):
         complain(sentence)
     more = remaining.total - len(remaining.items)
     if more:
         complain(f"{more:,} more in {daemon.mountpoint} are not in Procore; `procorefs status` counts them")
+    for sentence in staying(remaining.staying, Path(daemon.mountpoint)):
+        complain(sentence)

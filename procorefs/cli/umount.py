@@ -26,12 +26,12 @@ from procorefs.cli.processes import holders, wait_for_end
 from procorefs.cli.progress import Progress
 from procorefs.cli.register import Entry
 from procorefs.cli.unmounting import unmount
-from procorefs.cli.wording import counted, listed, printable
+from procorefs.cli.wording import counted, listed, printable, staying
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.control import (
     ControlError,
     DrainRequest,
-    Remaining,
+    Left,
     StopRequest,
     UnmountingRequest,
     WaitingRequest,
@@ -78,8 +78,9 @@ class NotAllSent(Failure):
 def umount(timeout_s: float | None, now: bool, place: str) -> None:
     """Send what MOUNTPOINT has yet to send, unmount it and wait for the end of its daemon.
 
-    When something below MOUNTPOINT is in use, it says what by whom, and nothing changes. What fails, is held, or takes
-    longer than the timeout is listed, and goes on at the next mount; then the exit status is 1.
+    When something below MOUNTPOINT is in use, it says what by whom, and nothing changes. What fails or takes longer
+    than the timeout is listed, and goes on at the next mount; then the exit status is 1. Files that stay on this
+    machine because of their names are named, and change nothing about it.
 
     A daemon whose mount point was taken away by other means goes on sending. Its former MOUNTPOINT, or its PROJECT as
     it was given to `mount` or as COMPANY/PROJECT in ids, names it here.
@@ -130,9 +131,7 @@ def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
         )
 
 
-def _take_away(
-    mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float, *, now: bool
-) -> Remaining:
+def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float, *, now: bool) -> Left:
     """Returns what was not sent."""
     place = mount.mountpoint
     if not mount.is_ours:
@@ -140,7 +139,7 @@ def _take_away(
     if entry is None:
         # no daemon of this user: nobody inside could finish anything, so nobody is waited for
         _check(unmount(place, lazy=_is_dead(place)), place, None)
-        return Remaining([], 0)
+        return Left([], 0)
     within = next((other.mountpoint for other in mounts if place in other.mountpoint.parents), None)
     if within is not None:
         raise Busy(f"{place} is busy: {within} is mounted in it; unmount that first")
@@ -161,7 +160,7 @@ def _tell_daemon(entry: Entry, *, goes_on: bool) -> None:
         ask(Path(entry.socket), UnmountingRequest(goes_on), type(None), timeout_s=_LEAST_ANSWER_S)
 
 
-def _drain(entry: Entry, deadline: float) -> Remaining:
+def _drain(entry: Entry, deadline: float) -> Left:
     """Wait while anything reaches Procore; returns what is left. A daemon that does not answer has nothing to say."""
     socket = Path(entry.socket)
     patience = Patience()
@@ -174,16 +173,16 @@ def _drain(entry: Entry, deadline: float) -> Remaining:
                 time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0.0)))
                 counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
     except ControlError:
-        return Remaining([], 0)
+        return Left([], 0)
     return _waiting(entry, deadline)
 
 
-def _waiting(entry: Entry, deadline: float) -> Remaining:
+def _waiting(entry: Entry, deadline: float) -> Left:
     """What it has yet to send, at once; a daemon that does not answer has nothing to say."""
     try:
-        return ask(Path(entry.socket), WaitingRequest(("",)), Remaining, timeout_s=_answer_s(deadline))
+        return ask(Path(entry.socket), WaitingRequest(("",)), Left, timeout_s=_answer_s(deadline))
     except ControlError:
-        return Remaining([], 0)
+        return Left([], 0)
 
 
 def _answer_s(deadline: float) -> float:
@@ -206,8 +205,10 @@ class Patience:
         return self._clock_s() - self._moved_s < _PATIENCE_S
 
 
-def _tell(entry: Entry, left: Remaining) -> None:
-    """Say what stays in the journal. Raises NotAllSent."""
+def _tell(entry: Entry, left: Left) -> None:
+    """Say what stays here or in the journal. Raises NotAllSent."""
+    for line in staying(left.staying, Path(entry.mountpoint)):
+        complain(line)
     if not left.total:
         return
     for line in listed(left.items, left.total, Path(entry.mountpoint)):

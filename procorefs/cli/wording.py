@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from procorefs.config.units import show_duration, show_size
+from procorefs.control import Staying
 from procorefs.outbox.face import STUCK, Counts, Item
 
 _MOVING_LISTED = 20
@@ -44,6 +45,20 @@ def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]
         yield f"{total - said:,} more are not in Procore yet"
 
 
+def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
+    """What stays here because of its name: no failure, but nobody else has it."""
+    for item in left.items:
+        remedy = "move it elsewhere" if item.state == "local" else "rename it, or leave it alone for an hour"
+        yield (
+            f"{full_path(item, mountpoint)} ({show_size(item.bytes)}) stays on this machine: {clause(item.why)}; "
+            f"to have it sent {remedy}"
+        )
+    more = left.total - len(left.items)
+    if more:
+        all_of_them = f"{counted(left.total, 'file')} of {show_size(left.bytes)} in all"
+        yield f"{more:,} more stay on this machine for such reasons, {all_of_them}; `procorefs status` names them"
+
+
 def shown_counts(counts: Counts) -> str:
     """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
     parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
@@ -68,8 +83,6 @@ def _stuck(item: Item, mountpoint: Path) -> str:
     path = shlex.quote(full_path(item, mountpoint))
     retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
     match item.state:
-        case "held":
-            remedy = "rename the file, or leave it alone for an hour"
         case "checked_out":
             remedy = "it is sent when that ends"
         case "read_only":

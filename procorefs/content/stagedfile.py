@@ -261,6 +261,17 @@ class StagedFile:
             return None
         return stagedbytes.read_now(self._fd, offset, end - offset)
 
+    def head(self, size_bytes: int) -> bytes | None:
+        """The first bytes, read on the spot; None: some are missing, or the disk refuses them."""
+        end = min(size_bytes, self.size_bytes)
+        if self._missing is not None and self._missing.next(0, end) is not None:
+            return None
+        try:
+            with self.held():
+                return os.pread(self._fd, end, 0)
+        except (StagedIncomplete, OSError):
+            return None
+
     async def read(self, offset: int, size_bytes: int) -> Chunk:
         """The bytes at `offset`: as many as asked for, or up to the end.
 

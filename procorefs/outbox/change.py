@@ -141,6 +141,9 @@ class Change(msgspec.Struct, omit_defaults=True):
     lender: DocumentId | None = None
     """The document that this was before, and that has what is borrowed or still missing in the staged files: it is not
     deleted before all of that is here. Set while the change is not laid."""
+    is_junk: bool = False
+    """Name and bytes were those of a file that a program keeps for itself when it was last closed or renamed; a file
+    that has just been made under such a name is taken for one. Means nothing once there is a document."""
     kept: Kept = Kept()
     wishes: Wishes = msgspec.field(default_factory=Wishes)
     seen: Version | None = None

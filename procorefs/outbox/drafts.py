@@ -140,6 +140,13 @@ class Drafts:
             self._hold(draft)
         return draft
 
+    def head(self, inode: Inode, record: StagedRecord, size_bytes: int) -> bytes | None:
+        """The first bytes of a file; None: some of them are not here, or can't be read."""
+        draft = self._drafts.get(inode)
+        is_its = draft is not None and draft.file.number == record.number
+        file = draft.file if draft is not None and is_its else self._parked.get(record.number)
+        return file.head(size_bytes) if file is not None else None
+
     def park(self, inode: Inode) -> None:
         """Forget a draft that nobody is inside of: the journal knows it, or its bytes are Procore's."""
         draft = self._drafts.get(inode)

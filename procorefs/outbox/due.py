@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from procorefs.outbox.change import GONE, Change, Place, Stage
-from procorefs.outbox.naming import Fate
+from procorefs.tree.fate import Fate
 
 HELD_S = 3600.0
 """A temporary name that nobody touched for so long is taken for a real one, if Procore takes it."""

@@ -20,13 +20,14 @@ from procorefs.outbox.errors import (
     NotPermitted,
     Reserved,
 )
-from procorefs.outbox.naming import Fate
 from procorefs.outbox.wishing import lacking
 from procorefs.outbox.written import Written
 from procorefs.procore.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.detail import Detail, decode_detail
+from procorefs.tree.fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of
+from procorefs.tree.rules import entry_refusal
 
 
 class Edits(Written):
@@ -39,6 +40,7 @@ class Edits(Written):
         draft = self._drafts.begin(inode, None)
         draft.promised_bytes = 0  # its row says that it is open
         change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
+        change.is_junk = self._naming.may_be_junk(name.decode())
         change.stage = Stage.OPEN
         change.staged = draft.file.record()
         if self._departed(change) is None:
@@ -74,7 +76,10 @@ class Edits(Written):
         self._check_folder(folder)
         if self._view.child(folder, name) is not None:
             raise Exists
-        self._check_name(folder, name, is_folder=is_folder)
+        self._check_entry(folder, name)
+        kind = Kind.FOLDER if is_folder else Kind.FILE
+        if self._leaving(Place(folder, name.decode()), kind) is None:  # else the document keeps its name
+            self._check_name(folder, name, is_folder=is_folder)
 
     def _check_folder(self, folder: Inode) -> None:
         node = self._view.by_inode(folder)
@@ -90,9 +95,25 @@ class Edits(Written):
                 f"Procore refused this folder itself: {change.error}", path=self._view.path(folder)
             )
 
-    def _check_name(self, folder: Inode, name: bytes, *, is_folder: bool, longest_below: int = 0) -> None:
+    def _check_entry(self, folder: Inode, name: bytes) -> None:
+        """What holds for all names, new or not."""
         _check_own(folder, name)
-        refusal = self._naming.refusal(folder, name, is_folder=is_folder, longest_below=longest_below)
+        refusal = entry_refusal(name)
+        if refusal is not None:
+            raise NameRefused(self._path_of(folder, name), refusal)
+
+    def _check_name(
+        self,
+        folder: Inode,
+        name: bytes,
+        *,
+        is_folder: bool,
+        has_document: bool = False,
+        longest_below: int = 0,
+    ) -> None:
+        refusal = self._naming.refusal(
+            folder, name, is_folder=is_folder, has_document=has_document, longest_below=longest_below
+        )
         if refusal is not None:
             raise NameRefused(self._path_of(folder, name), refusal)
 
@@ -148,6 +169,8 @@ class Edits(Written):
             change = self._engage(source)
             if target is not None:
                 self._take_over(change, source, target)
+            elif self._takes_name_of_leaving(source, place):
+                self._give_up_document(change, source)
             self._move(change, place)
         self._view.entries_changed(folder)
         self._view.entries_changed(new_folder)
@@ -159,17 +182,60 @@ class Edits(Written):
             raise IntoItself
         if target is not None:
             self._check_replaceable(source, target)
-        longest = self._longest_below(source.inode) if source.is_folder else 0
-        self._check_name(new_folder, new_name, is_folder=source.is_folder, longest_below=longest)
-        fate = self._naming.fate(Place(new_folder, new_name.decode()), is_folder=source.is_folder)
-        change = self._view.change(source.inode)
-        has_document = source.document_id is not None or (change is not None and change.document is not None)
-        if fate is Fate.LOCAL and has_document:
+        self._check_new_place(source, new_folder, new_name, target)
+
+    def _check_new_place(self, source: Node, folder: Inode, name: bytes, target: Node | None) -> None:
+        """Raises NameRefused, NotPermitted when an entry can't have that place; `target`: what is there and goes."""
+        self._check_entry(folder, name)
+        has_document = self._has_document(source)
+        place = Place(folder, name.decode())
+        if not self._keeps_name(source, place, target):
+            longest = self._longest_below(source.inode) if source.is_folder else 0
+            self._check_name(
+                folder, name, is_folder=source.is_folder, has_document=has_document, longest_below=longest
+            )
+        if self._naming.fate(place, is_folder=source.is_folder) is not Fate.LOCAL:
+            return
+        if has_document or (source.is_folder and self._holds_documents(source)):
             raise NotPermitted(
-                f"what is in Procore can't get a place that stays on this machine ({new_name.decode()!r}, or its "
+                f"what is in Procore can't get a place that stays on this machine ({place.name!r}, or its "
                 "folder, is junk): remove it instead, and it goes to Procore's recycle bin",
                 path=self._view.path(source.inode),
             )
+
+    def _has_document(self, node: Node) -> bool:
+        change = self._view.change(node.inode)
+        return node.document_id is not None or (change is not None and change.document is not None)
+
+    def _holds_documents(self, folder: Node) -> bool:
+        return any(self._has_document(node) for node in self._view.descendants(folder.inode))
+
+    def _keeps_name(self, source: Node, place: Place, target: Node | None) -> bool:
+        """Whether the entry stays the document that Procore has at the place, whose name is none of the new ones.
+
+        So it is with a document that goes back to its own name, and with a file that replaces another or gets the name
+        of one which has just been removed or renamed away: it becomes a version of that.
+        """
+        if not self._view.lists_store(place.folder):
+            return False
+        there = self._store.child(place.folder, place.shown)
+        if there is None or self._neighbours.flights.moves(there.inode):
+            return False
+        if there.inode == source.inode:
+            return True
+        if source.is_folder or there.is_folder:
+            return False
+        return (
+            there.inode == target.inode if target is not None else self._leaving(place, Kind.FILE) is not None
+        )
+
+    def _takes_name_of_leaving(self, source: Node, place: Place) -> bool:
+        """Whether a document must become a version of another, because it could not have that one's name itself."""
+        if source.is_folder or not self._has_document(source):
+            return False
+        leaving = self._leaving(place, Kind.FILE)
+        is_its_own = leaving is not None and leaving.inode == source.inode
+        return leaving is not None and not is_its_own and self._naming.place_refusal(place) is not None
 
     def _check_replaceable(self, source: Node, target: Node) -> None:
         if target.is_folder and not source.is_folder:
@@ -186,6 +252,9 @@ class Edits(Written):
         if len(self._view) == 0:
             return longest
         for child in self._view.children(folder):
+            change = self._view.change(child.inode)
+            if change is not None and self._naming.fate_of(change) is Fate.LOCAL:
+                continue  # it obeys no rule of Procore's
             length = len(child.shown.decode("utf-8", "replace"))
             if child.is_folder:
                 below = self._longest_below(child.inode)
@@ -194,12 +263,21 @@ class Edits(Written):
         return longest
 
     def _move(self, change: Change, place: Place) -> None:
+        before = self._naming.fate_of(change)
         self._replace(change, place)
         self._inherit(change)
         self.follow_if_there(change)
+        self._judge(change, before)
         change.touch()
         _set_incomplete_aside(change)
         self._settle_or_lay(change, laid=True)
+
+    def _judge(self, change: Change, before: Fate) -> None:
+        """After a move: what a file is may be another thing under its new name, and so may all in a folder."""
+        change.is_junk = self._naming.is_junk(change)
+        if change.is_folder and self._naming.fate_of(change) is not before:
+            for node in self._view.descendants(change.inode):
+                self._neighbours.touched(node.inode)
 
     def exchange(self, folder: Inode, name: bytes, other_folder: Inode, other_name: bytes) -> None:
         """Swap two entries (RENAME_EXCHANGE)."""
@@ -208,19 +286,25 @@ class Edits(Written):
             self._check_changeable(node)
             if node.is_folder and self._view.is_within(inside, node.inode):
                 raise IntoItself
-        for node, (to, new_name) in ((one, (other_folder, other_name)), (other, (folder, name))):
-            longest = self._longest_below(node.inode) if node.is_folder else 0
-            self._check_name(to, new_name, is_folder=node.is_folder, longest_below=longest)
+        self._check_exchanged(one, other_folder, other_name, other)
+        self._check_exchanged(other, folder, name, one)
         with self._moment():
             changes = self._engage(one), self._engage(other)
+            fates = [self._naming.fate_of(change) for change in changes]
             places = Place(other_folder, other_name.decode()), Place(folder, name.decode())
             for change, place in zip(changes, places, strict=True):
                 self._replace(change, place)
-            for change in changes:
+            for change, before in zip(changes, fates, strict=True):
+                self._inherit(change)
                 self.follow_if_there(change)
+                self._judge(change, before)
                 change.touch()
                 _set_incomplete_aside(change)
                 self._settle_or_lay(change, laid=True)
+
+    def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> None:
+        """A file without a document becomes a version of the one whose name it gets; two documents swap their names."""
+        self._check_new_place(node, folder, name, None if self._has_document(node) else other)
 
     def keep(self, inode: Inode, kept: Kept) -> None:
         """What setattr set, whole: the caller starts from what `Node.kept` has."""

@@ -9,23 +9,34 @@ from typing import Literal, Protocol
 
 import msgspec
 
-ItemState = Literal["pending", "uploading", "held", "checked_out", "read_only", "failed", "incomplete"]
+ItemState = Literal[
+    "pending", "uploading", "held", "local", "checked_out", "read_only", "failed", "incomplete"
+]
 """Where a change stands:
 
 - `pending`: it waits for its time, its turn, its folder or the network, and goes by itself
 - `uploading`: a call for it is under way
 - `held`: its name is a temporary one; it goes when it is renamed, or after an hour untouched
+- `local`: it lies in a folder, or has a name, that never goes to Procore, and no program keeps it for itself
 - `checked_out`: somebody else has the document checked out; it goes when that ends
 - `read_only`: the mount sends nothing; it goes with the next one that does
 - `failed`: Procore refused it for good; it waits for `retry` or `discard`
 - `incomplete`: its writer was cut off before the first flush; it waits for `retry` or `discard`
 """
 
-STUCK: frozenset[ItemState] = frozenset({"held", "checked_out", "read_only", "failed", "incomplete"})
+STUCK: frozenset[ItemState] = frozenset({"held", "local", "checked_out", "read_only", "failed", "incomplete"})
 """What does not reach Procore by waiting a little, however hard the outbox tries."""
 
+STAYING: frozenset[ItemState] = frozenset({"held", "local"})
+"""What stays here because of its name: no failure, but said whenever somebody asks what is not in Procore."""
+
+TEMPORARY = (
+    "programs write under such a name until they rename the file, and a copy that was cut off leaves one"
+)
+
 _WHY: dict[ItemState, str] = {
-    "held": "its name is a temporary one",
+    "held": TEMPORARY,
+    "local": "nothing in a folder of that name goes to Procore",
     "checked_out": "somebody else has it checked out",
     "read_only": "the mount is read-only",
     "incomplete": "the program that wrote it was cut off",
@@ -42,6 +53,8 @@ class Item(msgspec.Struct, frozen=True):
     reason: str = ""
     #: Unix seconds since when it is in this state
     since: float = 0.0
+    #: of what stays here
+    bytes: int = 0
 
     @property
     def why(self) -> str:
@@ -64,6 +77,11 @@ class Counts(msgspec.Struct, frozen=True):
     eta_seconds: float | None = None
     #: why Procore can't be reached just now, as Item.reason; empty: it can (a closed budget is no trouble but an eta)
     trouble: str = ""
+    #: files that stay here and that no program keeps for itself, and their bytes
+    local: int = 0
+    local_bytes: int = 0
+    #: files that programs keep for themselves, as .DS_Store
+    junk: int = 0
 
     @property
     def moving(self) -> int:

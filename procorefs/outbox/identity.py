@@ -8,7 +8,7 @@ and the document's id, tags, history and permissions stay.
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes, lost_folder
 from procorefs.outbox.keeper import Keeper
 from procorefs.outbox.wishing import over
-from procorefs.procore.models import Document, DocumentId, Version
+from procorefs.procore.models import Document, DocumentId, Kind, Version
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Node, State
 
@@ -39,15 +39,20 @@ class Identity(Keeper):
         """The change of the document that Procore has at the place, and that is to leave it."""
         if not isinstance(change.place, Place):
             return None
-        if not self._view.lists_store(change.place.folder):
+        departed = self._leaving(change.place, change.kind)
+        return departed if departed is not change else None
+
+    def _leaving(self, place: Place, kind: Kind) -> Change | None:
+        """The change of a document that Procore has at a place, and that something new there takes over."""
+        if not self._view.lists_store(place.folder):
             return None  # Procore has no such folder
-        node = self._store.child(change.place.folder, change.place.shown)
-        if node is None or node.kind is not change.kind or node.inode == change.inode:
+        node = self._store.child(place.folder, place.shown)
+        if node is None or node.kind is not kind:
             return None
         departed = self._view.change(node.inode)
         if departed is None or departed.place is FOLLOW or self._neighbours.flights.moves(node.inode):
             return None
-        return departed if departed.place is GONE or not change.is_folder else None
+        return departed if departed.place is GONE or kind is Kind.FILE else None
 
     def _take_over(self, change: Change, source: Node, target: Node) -> None:
         """The source becomes what the target was in Procore; the target goes, but for those inside."""

@@ -108,6 +108,9 @@ def _nobody_notes(_change: Change) -> None:
 
 
 def _is_precious(change: Change) -> bool:
+    """Whether something is wanted of it that Procore does not have. Junk goes with its folder."""
+    if change.is_junk and change.document is None:
+        return False
     wants_more = change.has_bytes or change.shown is not None or change.document is None
     return wants_more and (change.is_placed or change.place is FOLLOW)
 

@@ -20,7 +20,7 @@ from procorefs.outbox.journal import Journal, open_journal
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.local import LocalWork
 from procorefs.outbox.looking import LookedSince
-from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.naming import Naming
 from procorefs.outbox.openwriters import OpenWriters
 from procorefs.outbox.outbox import Outbox
 from procorefs.outbox.queue import Queue
@@ -38,6 +38,7 @@ from procorefs.procore.client import Client
 from procorefs.procore.models import UserId
 from procorefs.procore.uploads import Uploads
 from procorefs.tree.absorb import Absorber
+from procorefs.tree.fate import Fate
 from procorefs.tree.nodes import Forget, Inode
 from procorefs.tree.store import TreeStore
 
@@ -93,7 +94,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     view = View(store, drafts)
     local = LocalWork(view, drafts)
     absorber = Absorber(store, local)
-    naming = Naming(view, keeps_junk=options.junk == "keep")
+    naming = Naming(view, drafts, keeps_junk=options.junk == "keep")
     base = Base(store, journal, staging, drafts, view, local, absorber, naming)
     try:
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)

@@ -14,7 +14,6 @@ import trio
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
 from procorefs.outbox.keeper import is_trace
-from procorefs.outbox.naming import Fate
 from procorefs.outbox.orders import AT_ONCE, Orders
 from procorefs.outbox.reactions import Reaction, is_foreseen, reaction_to
 from procorefs.outbox.standing import Transfer
@@ -23,6 +22,7 @@ from procorefs.procore.errors import (
     ProcoreError,
 )
 from procorefs.storage import clocks
+from procorefs.tree.fate import Fate
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Outbox(Orders):
         fate = self.fate(change)
         is_sendable = True
         if fate is Fate.HELD and isinstance(place, Place):
-            is_sendable = self._naming.is_sendable(place)
+            is_sendable = self._naming.place_refusal(place) is None
         return Facts(
             now_s=clocks.unix_s(),
             write_back_s=self._write_back_s,
@@ -194,7 +194,7 @@ class Outbox(Orders):
             if blocker is not None:
                 self._block(inode, blocker, "something else goes first", nursery)
                 continue
-            self._start(nursery, inode, self._carrier.carry_out)
+            self._start(nursery, inode, self._send)
         return True
 
     def _must_wait_for_listing(self, change: Change) -> bool:
@@ -220,6 +220,14 @@ class Outbox(Orders):
         if self._queue.goes_in_circles(inode):
             self._queue.unblock(inode)
             self._start(nursery, inode, self._carrier.step_aside)
+
+    async def _send(self, inode: Inode) -> None:
+        """Carry a change out; what was taken for junk or temporary may have a name that Procore does not take."""
+        change = self._view.change(inode)
+        refusal = self._naming.sending_refusal(change) if change is not None else None
+        if refusal is not None:
+            raise Refused(f"{refusal}: rename it")
+        await self._carrier.carry_out(inode)
 
     def _start(self, nursery: trio.Nursery, inode: Inode, work: Callable[[Inode], Awaitable[None]]) -> None:
         self._queue.sending.add(inode)

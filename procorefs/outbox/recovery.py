@@ -23,8 +23,9 @@ from procorefs.content.staging import StagedIncomplete, StagedRecord, Staging, S
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, lost_folder
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.journal import Journal
-from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.naming import Naming
 from procorefs.outbox.view import View
+from procorefs.tree.fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import DEEPEST, TreeStore
@@ -72,13 +73,11 @@ class Recovery:
                 self._reconcile(change)
                 self._mend_bytes(change, doubted=was_power_cut)
                 self._view.lay(change)
+        self._drop_junk()
         for folder in sorted(self._lost_folders()):
             self._recover(folder)
         for change in list(self._useless()):
-            self._view.lift(change)
-            self._journal.drop(change.inode)
-            for record in change.records:
-                self._drafts.drop_parked(record)
+            self._drop(change)
         # Not before every doubtful row is marked as such: who dies in between must doubt them again.
         self._journal.remember("boot", boot)
         if not self._journal.unreadable:  # such a row may name any of the files
@@ -255,18 +254,45 @@ class Recovery:
         change.stage, change.error = Stage.FAILED, f"its staged bytes are not there: {error}"
         self._journal.put(change)
 
+    def _drop(self, change: Change) -> None:
+        self._view.lift(change)
+        self._journal.drop(change.inode)
+        for record in change.records:
+            self._drafts.drop_parked(record)
+
     def _useless(self) -> Iterator[Change]:
-        """What lived only as long as the mount, and what wants nothing."""
+        """What wants nothing."""
         for change in self._view.changes():
             is_nowhere = change.place is GONE and change.document is None and change.asked is None
             # It was only open, and was removed in Procore meanwhile.
             was_only_open = change.stage is Stage.OPEN and change.is_bare
-            is_junk = isinstance(change.place, Place) and self._is_junk(change, change.place)
-            if is_nowhere or was_only_open or is_junk:
+            if is_nowhere or was_only_open:
                 yield change
 
-    def _is_junk(self, change: Change, place: Place) -> bool:
-        return self._naming.fate(place, is_folder=change.is_folder) is Fate.LOCAL
+    def _drop_junk(self) -> None:
+        """What programs kept for themselves lived as long as the mount; nothing else that stays here is dropped.
+
+        What an earlier run was to send, or a file with content of its own, is no such thing, whatever it is called now.
+        """
+        dropped = 0
+        for change in self._view.changes():
+            was_junk, change.is_junk = change.is_junk, self._naming.is_junk(change)
+            if was_junk and change.is_junk:
+                self._drop(change)
+                dropped += 1
+            elif was_junk != change.is_junk:
+                self._journal.put(change)
+        if dropped:
+            log.info("%d files that programs kept for themselves are gone with the last mount.", dropped)
+            self._drop_empty_folders()
+
+    def _drop_empty_folders(self) -> None:
+        """Those that held nothing else, the innermost first."""
+        folders = [change for change in self._view.changes() if change.is_folder]
+        local = [change for change in folders if self._naming.fate_of(change) is Fate.LOCAL]
+        for change in sorted(local, key=lambda change: -len(self._view.place(change.inode) or ())):
+            if self._view.is_empty(change.inode):
+                self._drop(change)
 
 
 def _is_untouched(record: StagedRecord) -> bool:

@@ -9,10 +9,10 @@ from procorefs.outbox.carrier import Carrier
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.face import STUCK, Counts, Item, is_at_or_below
+from procorefs.outbox.face import STAYING, STUCK, TEMPORARY, Counts, Item, is_at_or_below
 from procorefs.outbox.flights import Flights
 from procorefs.outbox.keeper import is_trace
-from procorefs.outbox.naming import Fate, Naming
+from procorefs.outbox.naming import Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.tally import Tally
@@ -21,6 +21,7 @@ from procorefs.procore.errors import (
     CheckedOut,
 )
 from procorefs.storage import clocks
+from procorefs.tree.fate import Fate
 from procorefs.tree.nodes import Inode
 from procorefs.tree.store import DEEPEST, TreeStore
 
@@ -88,19 +89,19 @@ class Standing:
         self._troubles = 0  # in a row
 
     def fate(self, change: Change) -> Fate:
-        """What becomes of a change by its names."""
-        if isinstance(change.place, Place):
-            return self._naming.fate(change.place, is_folder=change.is_folder)
-        return Fate.SENT
+        """What becomes of a change by its names, and by what it holds."""
+        return self._naming.fate_of(change)
 
     def _bytes_of(self, change: Change | None) -> int:
         return change.staged.size_bytes if change is not None and change.staged is not None else 0
 
     def _item_state(self, change: Change | None) -> str | None:
-        """The state of face.py; None: it does not count."""
-        fate = self.fate(change) if change is not None else Fate.LOCAL
-        if change is None or fate is Fate.LOCAL:
+        """The state of face.py, or `junk`; None: it does not count."""
+        if change is None:
             return None
+        fate = self.fate(change)
+        if fate is Fate.LOCAL:
+            return self._local_state(change)
         if change.inode in self._queue.sending:
             return "uploading"
         if change.stage is Stage.FAILED:
@@ -116,6 +117,11 @@ class Standing:
         if change.is_idle:
             return None
         return "pending" if self._sends else "read_only"
+
+    def _local_state(self, change: Change) -> str | None:
+        if change.is_folder:
+            return None
+        return "local" if self._naming.is_own_content(change) else "junk"
 
     def _refused_before(self, inode: Inode) -> Change | None:
         """What it waits for, at the end, when that was refused for good."""
@@ -149,6 +155,8 @@ class Standing:
         state = self._item_state(change)
         if change is None or state is None:
             return "clean", ""
+        if state in ("local", "junk"):
+            return "local", self._naming.why_local(change)
         if change.stage is Stage.OPEN:
             return "dirty", ""
         return "pending" if state == "read_only" else state, self._reason(change)
@@ -161,9 +169,16 @@ class Standing:
         if before is not None:
             what = "was refused" if before.stage is Stage.FAILED else "is incomplete"
             return f"it waits for {self._path(before)}, which {what}"
+        is_held = change.stage is Stage.PENDING and not change.error and self.fate(change) is Fate.HELD
+        if is_held and isinstance(change.place, Place):
+            return self._why_held(change.place)
         if not self._sends and change.stage is not Stage.FAILED:
             return "the mount is read-only"
         return change.error or change.refused or (waiting.why if waiting is not None else "")
+
+    def _why_held(self, place: Place) -> str:
+        refusal = self._naming.place_refusal(place)
+        return TEMPORARY if refusal is None else f"{TEMPORARY}; under this one it is never sent: {refusal}"
 
     def counts(self) -> Counts:
         self._count_new()
@@ -184,10 +199,12 @@ class Standing:
 
     def _item(self, change: Change | None) -> Item | None:
         state = self._item_state(change)
-        if change is None or state is None:
+        if change is None or state in (None, "junk"):
             return None
         since_s = change.failed_at_s if change.stage is Stage.FAILED else change.touched_at_s
-        return Item(self._path(change), state, self._reason(change), clocks.shown_s(since_s))  # type: ignore[arg-type]  # states are ItemState
+        reason = self._naming.why_local(change) if state == "local" else self._reason(change)
+        size_bytes = self._bytes_of(change) if state in STAYING else 0
+        return Item(self._path(change), state, reason, clocks.shown_s(since_s), size_bytes)  # type: ignore[arg-type]  # states are ItemState
 
     def _path(self, change: Change) -> str:
         """Where it shows; of what is to go, where it was."""

@@ -25,6 +25,7 @@ class Tally:
         self._states: dict[Inode, tuple[str, int]] = {}
         self._counted: Counter[str] = Counter()
         self._bytes = 0
+        self._local_bytes = 0
         self._through: deque[float] = deque(maxlen=MEASURED)
         self.trouble = ""
         """Why nothing gets through just now."""
@@ -33,13 +34,17 @@ class Tally:
         """Note how a change stands; None: it does not count, or there is none."""
         before = self._states.pop(inode, None)
         if before is not None:
-            self._counted[before[0]] -= 1
-            self._bytes -= before[1]
+            self._add(*before, sign=-1)
         if state is not None:
-            size_bytes = size_bytes if state in _MOVING else 0
             self._states[inode] = (state, size_bytes)
-            self._counted[state] += 1
-            self._bytes += size_bytes
+            self._add(state, size_bytes, sign=1)
+
+    def _add(self, state: str, size_bytes: int, *, sign: int) -> None:
+        self._counted[state] += sign
+        if state in _MOVING:
+            self._bytes += sign * size_bytes
+        elif state == "local":
+            self._local_bytes += sign * size_bytes
 
     def has(self, inode: Inode) -> bool:
         """Whether it is counted."""
@@ -69,6 +74,9 @@ class Tally:
             bytes_pending=max(self._bytes - sum(self._uploader.sent_bytes.values()), 0),
             eta_seconds=self._eta_s(),
             trouble=self.trouble if self.moving else "",
+            local=self._counted["local"],
+            local_bytes=self._local_bytes,
+            junk=self._counted["junk"],
         )
 
     def _eta_s(self) -> float | None:

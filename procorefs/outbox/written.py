@@ -145,6 +145,7 @@ class Written(Identity):
             )
             draft.mtime_ns = None
         change.staged, change.unclosed, change.borrowed = draft.file.record(), None, None
+        change.is_junk = self._naming.is_junk(change)
         if change.upload is not None and change.upload.generation == draft.file.number:
             change.upload = None  # it was cut off, and the file has other bytes by now
         change.stage = Stage.PENDING

@@ -5,8 +5,6 @@ is always shown (names.py).
 """
 
 import enum
-import fnmatch
-import re
 from dataclasses import dataclass
 
 from procorefs.tree.names import MAX_COMPONENT_BYTES
@@ -16,22 +14,6 @@ MAX_PATH_CHARACTERS = 255
 
 FORBIDDEN = frozenset('?<>:|\\*/"') - {'"'}
 """Of the usual suspects only the double quote is allowed."""
-
-JUNK = (
-    ".DS_Store",
-    "._*",
-    "Thumbs.db",
-    "desktop.ini",
-    "~$*",
-    ".~lock.*#",
-    "*.swp",
-    ".fuse_hidden*",
-    ".nfs*",
-    ".Trash-*",
-)
-"""Names that programs leave behind for themselves; they are no documents and never go to Procore."""
-
-_JUNK = re.compile("|".join(fnmatch.translate(pattern) for pattern in JUNK))
 
 
 class Rule(enum.Enum):
@@ -59,6 +41,15 @@ class Refusal:
         return f"its name {self.rule.value}{shown}"
 
 
+def entry_refusal(name: bytes) -> Refusal | None:
+    """What is wrong with the name of something that stays here, which obeys none of Procore's rules."""
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return Refusal(Rule.ENCODING)
+    return Refusal(Rule.COMPONENT_LENGTH) if len(name) > MAX_COMPONENT_BYTES else None
+
+
 def name_refusal(name: bytes) -> Refusal | None:
     """What is wrong with a single name; None: nothing."""
     try:
@@ -83,8 +74,3 @@ def name_refusal(name: bytes) -> Refusal | None:
 def path_refusal(characters: int) -> Refusal | None:
     """What is wrong with a path of so many characters from the project's root."""
     return Refusal(Rule.PATH_LENGTH) if characters > MAX_PATH_CHARACTERS else None
-
-
-def is_junk(name: str) -> bool:
-    """Whether programs leave files of that name behind for themselves."""
-    return _JUNK.match(name) is not None

@@ -38,8 +38,8 @@ _FILES = rb"""
   | .+ (?: _exiftool_tmp | \. ~qpdf-temp\# )
   | tmp [a-z0-9_]{8} (?: \. .+ )?       # Python's tempfile: tmpk3j2_h1x.pdf
   | 4913                                # vim tries with it whether it may write in the folder
-  | \. .+ \. (?: sw[a-z] | swpx | kate-swp )
-                                        # vim's and kate's swap files; *.swp is junk anyway
+  | \. .+ \. (?: sw[q-z] | swpx | kate-swp )
+                                        # vim tries with them what the folder can; kate's swap files
   | \# .+ \#                            # emacs saves on its own
   | .+ ___jb_(?: tmp | old )___         # JetBrains
   | (?i: .+ \. (?: dwl2? | sv\$ | ac\$ ) )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from procorefs.locks.office import Program, content_for
 from tests.sandbox import SandboxHandle
 from tests.writing import EXCHANGE, NOREPLACE, Desk, InProcore, errno_name, renameat2, run, sha256
 
@@ -212,10 +213,10 @@ def test_temporary_names_are_held(desk: Desk) -> None:
     assert status["held"] == len(left)
     assert {item["path"] for item in status["held_items"]} == {item.path for item in left}
     answer = desk.mounted.home.procorefs("sync", desk.path)
-    assert answer.returncode == 1
-    assert "plan.dwg.part" in answer.stderr
+    assert answer.returncode == 0
+    assert "plan.dwg.part (13 bytes) stays on this machine" in answer.stderr
 
-    desk.mounted.unmount(leaves=True)
+    assert "plan.dwg.part (13 bytes) stays on this machine" in desk.mounted.unmount()
     desk.mount_again()
     assert (desk.path / "plan.dwg.part").read_bytes() == b"plan.dwg.part"
     (desk.path / "plan.dwg.part").rename(desk.path / "plan.dwg")
@@ -230,23 +231,23 @@ def test_temporary_names_are_held(desk: Desk) -> None:
 
 
 def test_junk_stays_here_while_mounted(desk: Desk) -> None:
-    names = [
-        ".DS_Store",
-        "._plan.dwg",
-        "Thumbs.db",
-        "desktop.ini",
-        "~$plan.docx",
-        ".~lock.plan.odt#",
-        ".plan.swp",
-    ]
-    for name in names:
-        (desk.path / name).write_bytes(b"junk")
+    names = {
+        ".DS_Store": b"\0\0\0\1Bud1",
+        "._plan.dwg": b"\0\5\x16\7\0\2\0\0",
+        "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "desktop.ini": b"[.ShellClassInfo]",
+        "~$plan.docx": content_for(Program.WORD, "Jane"),
+        ".~lock.plan.odt#": content_for(Program.LIBREOFFICE, "Jane"),
+        ".plan.swp": b"b0VIM 9.1",
+    }
+    for name, data in names.items():
+        (desk.path / name).write_bytes(data)
     (desk.path / ".Trash-1000").mkdir()
-    (desk.path / ".Trash-1000" / "file.txt").write_bytes(b"junk")
+    (desk.path / ".Trash-1000" / "._plan.dwg").write_bytes(names["._plan.dwg"])
     with desk.counted() as calls:
         desk.sync()
     assert calls.total == 0
-    assert (desk.path / "._plan.dwg").read_bytes() == b"junk"
+    assert (desk.path / "._plan.dwg").read_bytes() == names["._plan.dwg"]
     desk.remount()
     assert not set(os.listdir(desk.path)) & {*names, ".Trash-1000"}
     assert not desk.staged()

@@ -50,6 +50,8 @@ class FakeOutbox:
             bytes_pending=self.bytes_pending,
             eta_seconds=self.eta_seconds,
             trouble=self.trouble,
+            local=states["local"],
+            local_bytes=sum(item.bytes for item in self.items if item.state == "local"),
         )
 
     def stuck(self) -> list[Item]:

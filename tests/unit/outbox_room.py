@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from staged_base import MIB, Bases, spares_of
 from tree_documents import ROOT_ID, folder
@@ -100,9 +101,9 @@ class Room:
             self.edits.released(inode)
             self.edits.left(inode)
 
-    def put(self, name: str, data: bytes) -> Inode:
+    def put(self, name: str, data: bytes, folder: Inode = ROOT) -> Inode:
         """A file that was written and closed."""
-        inode = self.create(name, data)
+        inode = self.create(name, data, folder)
         self.close(inode)
         return inode
 
@@ -122,13 +123,13 @@ class Room:
 
 
 @contextmanager
-def room_in(directory: Path, bases: Bases | None = None) -> Iterator[Room]:
+def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iterator[Room]:
     """Open what lies there as the daemon does. Leaving it is no orderly end: nothing is written on the way out."""
     directory.mkdir(exist_ok=True)
     store = TreeStore.open(directory / TREE)
     reading = bases or Bases()
     try:
-        base = open_base(directory, store, reading, MountOptions(staging_size_bytes=100 * MIB))  # type: ignore[arg-type]
+        base = open_base(directory, store, reading, MountOptions(staging_size_bytes=100 * MIB, **options))  # type: ignore[arg-type]
         try:
             yield Room(directory, base)
         finally:

@@ -26,6 +26,9 @@ from tests.unit.outbox_desk import END_S, Start, starting
 
 FAILED = Item("a/b.pdf", "failed", "Procore forbids it (403).", 1.7e9)
 HELD = Item("a/.b.pdf.x4Kp2Q", "held")
+LOCAL = Item(
+    "__MACOSX/plan.dwg", "local", "it lies in '__MACOSX', and nothing there goes to Procore", 1.7e9, 3 << 20
+)
 CHECKED_OUT = Item("c.dwg", "checked_out", "Jane Doe has it checked out")
 CUT_OFF = Item("d.ifc", "incomplete")
 MOVING = Item("e.pdf", "uploading")
@@ -91,12 +94,57 @@ def test_sync_says_of_each_what_is_wrong_and_what_to_do(
     assert capsys.readouterr().err.splitlines() == [
         f"procorefs: the change to {m}/a/b.pdf is not in Procore: Procore forbids it (403); when that is mended run "
         f"`procorefs retry {m}/a/b.pdf`, or throw the change away with `procorefs discard {m}/a/b.pdf`",
-        f"procorefs: the change to {m}/a/.b.pdf.x4Kp2Q is not in Procore: its name is a temporary one; rename the "
-        "file, or leave it alone for an hour",
         f"procorefs: the change to {m}/c.dwg is not in Procore: Jane Doe has it checked out; it is sent when that ends",
         f"procorefs: the change to {m}/d.ifc is not in Procore: the program that wrote it was cut off; write it anew, "
         f"send it as it is with `procorefs retry {m}/d.ifc`, or throw it away with `procorefs discard {m}/d.ifc`",
+        *staying_lines(m),
     ]
+
+
+def staying_lines(m: Path) -> list[str]:
+    """What `sync` and `umount` say of HELD."""
+    return [
+        f"procorefs: {m}/a/.b.pdf.x4Kp2Q (0 bytes) stays on this machine: programs write under such a name until they "
+        "rename the file, and a copy that was cut off leaves one; to have it sent rename it, or leave it alone for "
+        "an hour"
+    ]
+
+
+@pytest.mark.parametrize("command", ["sync", "umount"])
+def test_what_stays_because_of_its_name_is_named_and_no_failure(
+    start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    served = start("m")
+    served.outbox.items = [HELD, LOCAL]
+    assert run(procorefs, [command, str(served.place)]) == 0
+    m = served.place
+    assert capsys.readouterr().err.splitlines() == [
+        *staying_lines(m),
+        f"procorefs: {m}/__MACOSX/plan.dwg (3.0 MiB) stays on this machine: it lies in '__MACOSX', and nothing there "
+        "goes to Procore; to have it sent move it elsewhere",
+    ]
+
+
+def test_much_that_stays_is_counted(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    served = start("m")
+    served.outbox.items = [Item(f"@eaDir/{number}", "local", bytes=1 << 20) for number in range(30)]
+    assert run(procorefs, ["sync", str(served.place)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 21
+    assert "10 more stay on this machine for such reasons, 30 files of 30.0 MiB in all" in said[-1]
+
+
+def test_status_counts_and_names_what_stays(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    box = start("m").outbox
+    box.items = [LOCAL]
+    status = outbox_status(box)
+    assert (status.local.count, status.local.bytes) == (1, 3 << 20)
+    assert [item.path for item in status.local.items] == [LOCAL.path]
+    show([MountStatus("/m", Named(2), Named(1), outbox=status)])
+    said = capsys.readouterr().out
+    assert "empty: all else is in Procore" in said
+    assert "1 file of 3.0 MiB on this machine alone" in said
+    assert "__MACOSX/plan.dwg: it lies in '__MACOSX'" in said
 
 
 def test_sync_looks_at_nothing_but_its_paths(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,10 +306,10 @@ def test_umount_lists_what_stays(
     assert run(procorefs, ["umount", str(served.place)]) == 1
     m = served.place
     assert capsys.readouterr().err.splitlines() == [
+        *staying_lines(m),
         f"procorefs: the change to {m}/a/b.pdf is not in Procore: Procore forbids it (403)",
-        f"procorefs: the change to {m}/a/.b.pdf.x4Kp2Q is not in Procore: its name is a temporary one",
         f"procorefs: the change to {m}/c.dwg is not in Procore: Jane Doe has it checked out",
-        f"procorefs: {m} is unmounted; 3 changes stay in its journal, and the next mount goes on",
+        f"procorefs: {m} is unmounted; 2 changes stay in its journal, and the next mount goes on",
     ]
     assert unmounted == [m]
 

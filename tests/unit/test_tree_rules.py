@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.tree.rules import MAX_PATH_CHARACTERS, Refusal, Rule, is_junk, name_refusal, path_refusal
+from procorefs.tree.rules import MAX_PATH_CHARACTERS, Refusal, Rule, name_refusal, path_refusal
 
 WHITE = [chr(code) for code in range(sys.maxunicode) if chr(code).isspace()]
 CONTROLS = [*map(chr, range(1, 32)), "\x7f"]
@@ -72,16 +72,3 @@ def test_a_name_is_taken_exactly_when_no_rule_speaks_against_it(name: str) -> No
         and len(name.encode()) <= 255
     )
     assert (name_refusal(name.encode()) is None) is good
-
-
-@pytest.mark.parametrize(
-    "name",
-    [".DS_Store", "._x", "Thumbs.db", "~$plan.docx", ".~lock.a.odt#", ".a.swp", ".nfs0001", ".Trash-1000"],
-)
-def test_junk_is_known(name: str) -> None:
-    assert is_junk(name)
-
-
-@pytest.mark.parametrize("name", ["DS_Store", "thumbs.pdf", "a~$b", "lock.odt", "swp"])
-def test_documents_are_no_junk(name: str) -> None:
-    assert not is_junk(name)

@@ -18,7 +18,7 @@ from procorefs.tree.temporary import is_temporary, is_temporary_folder
         "recent.xbel.ZL4TBW", "ziRXG5pP", "A.txt.oaWwlrX", "XXHCfmqf", "d2utmpa1B2c3",
         "A.jpg_exiftool_tmp", "A.pdf.~qpdf-temp#",
         "sedAb12Cd", "tmpk3j2_h1x", "tmpk3j2_h1x.pdf", "4913",
-        ".A.txt.swo", ".A.txt.swpx",
+        ".A.txt.swx", ".A.txt.swpx",
         ".A.md.kate-swp", "#A.org#", "A.py___jb_tmp___", "A.dwl", "A.DWL2", "A_1_2_34.sv$", "A.db-journal",
         "A.sqlite3-wal", "tmp_obj_x4Kp2Q", ".tmp-123-pack-9f.pack", "index.lock", "HEAD.lock", "FETCH_HEAD.lock",
     ],
