@@ -18,6 +18,7 @@ import trio
 
 from procorefs import control
 from procorefs.answers import Answers
+from procorefs.causes import first_cause
 from procorefs.config import ResolvedMount, private_dir
 from procorefs.config.failure import Failure
 from procorefs.content.cache import ChunkCache
@@ -69,18 +70,11 @@ def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Cal
     except* (ProcoreError, MountRefused, OSError, sqlite3.Error) as group:
         raise MountFailed(_sentence(group)) from group
     except* Failure as group:
-        raise _first(group) from group
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        raise first_cause(group) from group
 
 
 def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
-    error = _first(group)
+    error = first_cause(group)
     if isinstance(error, sqlite3.Error):
         return f"The tree of the project can't be used ({error}): is the disk of the state directory full?"
     return str(error)

@@ -6,8 +6,10 @@ and only with `write_mode=through` or for the lock file of an office program.
 
 import errno
 import os
+import sqlite3
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +25,7 @@ from procorefs.metadata.attributes import Caller
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.errors import Exists, NotPermitted, NotSupported
+from procorefs.outbox.errors import ChangeRefused, Exists, NotPermitted, NotSupported
 from procorefs.outbox.outbox import Outbox
 from procorefs.procore.brief import NoAnswerYet
 from procorefs.storage import clocks
@@ -68,12 +70,13 @@ class ChangingOperations(Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         node = await self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
         access = flags & os.O_ACCMODE
-        handle = self.files.open(
-            node,
-            reads=access != os.O_WRONLY,
-            writes=access != os.O_RDONLY,
-            is_privileged=_is_privileged(ctx),
-        )
+        with self._taking_back(Inode(parent_inode), node.shown, node.inode):
+            handle = self.files.open(
+                node,
+                reads=access != os.O_WRONLY,
+                writes=access != os.O_RDONLY,
+                is_privileged=_is_privileged(ctx),
+            )
         self._note_set_id(node)
         return self._opened(handle), attributes(self._node(node.inode), self._ownership)
 
@@ -94,7 +97,8 @@ class ChangingOperations(Operations):
         if not stat.S_ISREG(mode):
             raise NotSupported("Procore has files and folders only")
         node = await self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
-        self._edits.flushed(node.inode)
+        with self._taking_back(Inode(parent_inode), node.shown, node.inode):
+            self._edits.flushed(node.inode)
         self._edits.left(node.inode)
         await self._went_through_soon(node.inode)
         return attributes(self._node(node.inode), self._ownership)
@@ -207,12 +211,13 @@ class ChangingOperations(Operations):
             return self._opened(self.open_to_read(node))
         truncates = bool(flags & os.O_TRUNC)
         draft = self._edits.open_draft(node.inode, truncates=truncates)
-        handle = self.files.open(
-            node,
-            reads=flags & os.O_ACCMODE != os.O_WRONLY,
-            writes=True,
-            is_privileged=_is_privileged(ctx),
-        )
+        with self._leaving_if_refused(node.inode):
+            handle = self.files.open(
+                node,
+                reads=flags & os.O_ACCMODE != os.O_WRONLY,
+                writes=True,
+                is_privileged=_is_privileged(ctx),
+            )
         self._note_set_id(node)
         if truncates:
             try:
@@ -221,7 +226,7 @@ class ChangingOperations(Operations):
                 self._will_modify(self.files.get(handle))
                 self._edits.modified(draft)
             except BaseException:
-                self.let_go(self.files.release(handle))
+                self._released(self.files.release(handle))
                 raise
         return self._opened(handle)
 
@@ -277,20 +282,56 @@ class ChangingOperations(Operations):
 
     @by_file_at_once
     async def release(self, fh: int) -> None:
-        """An mmap may have written after the last flush."""
+        """An mmap may have written after the last flush. Whatever the disk says, the handle is gone."""
         await self._drafts.still(self.files.get(fh).inode)
         file = self.files.release(fh)
-        if file.writes:
-            if file.is_flushed:
-                self._edits.handle_released(file.inode)
-            self._edits.flushed(file.inode)
-            if not self._drafts.is_written(file.inode):
-                self._edits.released(file.inode)
-        self.let_go(file)
+        try:
+            self._released(file)
+        except Exception as error:  # by its inode: the handle names nobody any more
+            raise self.answer("release", file.inode, (fh,), error) from None
+
+    def _released(self, file: OpenFile) -> None:
+        try:
+            if file.writes:
+                if file.is_flushed:
+                    self._edits.handle_released(file.inode)
+                self._edits.flushed(file.inode)
+        finally:
+            try:
+                if file.writes and not self._drafts.is_written(file.inode):
+                    self._edits.released(file.inode)
+            finally:
+                self.let_go(file)
 
     def let_go(self, file: OpenFile) -> None:
-        if not self._drafts.is_open(file.inode):
-            self._edits.left(file.inode)
+        self._leave(file.inode)
+
+    def _leave(self, inode: Inode) -> None:
+        if not self._drafts.is_open(inode):
+            self._edits.left(inode)
+
+    @contextmanager
+    def _leaving_if_refused(self, inode: Inode) -> Iterator[None]:
+        """A draft that was begun for somebody who could not get in is nobody's."""
+        try:
+            yield
+        except BaseException:
+            self._edits.refused(inode)
+            raise
+
+    @contextmanager
+    def _taking_back(self, folder: Inode, name: bytes, inode: Inode) -> Iterator[None]:
+        """What was just made is not there if its maker is refused."""
+        try:
+            yield
+        except BaseException:
+            with suppress(
+                OSError, sqlite3.Error, ChangeRefused
+            ):  # the disk refuses this, too: it stays, and is empty
+                self._edits.unlink(folder, name)
+                self._entries_changed(folder)
+            self._leave(inode)
+            raise
 
     def _note_set_id(self, node: Node) -> None:
         """Have writes to it looked at, if it has set-id bits."""
@@ -354,7 +395,8 @@ class ChangingOperations(Operations):
         if size_before is None and node.version is not None:
             size_before = node.version.size_bytes
         draft = self._edits.open_draft(node.inode, truncates=size_bytes == 0)
-        self._drafts.enter(node.inode, writes=True)
+        with self._leaving_if_refused(node.inode):
+            self._drafts.enter(node.inode, writes=True)
         try:
             if draft.file.size_bytes != size_bytes:
                 await self._cut(draft, size_bytes)
@@ -363,10 +405,13 @@ class ChangingOperations(Operations):
         finally:
             self._drafts.leave(node.inode, writes=True)
             if not has_handle and not self._drafts.is_written(node.inode):
-                self._edits.flushed(node.inode)
-                self._edits.released(node.inode)
-                if not self._drafts.is_open(node.inode):
-                    self._edits.left(node.inode)
+                try:
+                    self._edits.flushed(node.inode)
+                finally:
+                    try:
+                        self._edits.released(node.inode)
+                    finally:
+                        self._leave(node.inode)
         if not has_handle:
             await self._went_through(node.inode)
 

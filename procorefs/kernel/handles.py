@@ -74,10 +74,10 @@ class OpenFiles:
         handle = self._next
         self._next += 1
         inode = node.inode
+        self._drafts.enter(inode, writes=writes)  # which alone may fail, for want of a descriptor
         reader = self._content.open(node.version) if node.version is not None else None
         goes_past = self._pages.enter(inode, reads=reads, writes=writes)
         self._files[handle] = OpenFile(inode, reader, writes, goes_past, is_privileged)
-        self._drafts.enter(inode, writes=writes)
         if node.parent is not None and reader is not None and not writes:
             self._siblings.opened(Position(node.parent, inode, node.shown), reader)
         return handle
@@ -86,8 +86,8 @@ class OpenFiles:
         """A handle of a file that is shown only."""
         handle = self._next
         self._next += 1
-        self._files[handle] = OpenFile(inode, Text(content), writes=False, goes_past_pages=True)
         self._drafts.enter(inode, writes=False)
+        self._files[handle] = OpenFile(inode, Text(content), writes=False, goes_past_pages=True)
         return handle
 
     def get(self, handle: int) -> OpenFile:

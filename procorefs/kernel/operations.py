@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import cachetools
 import trio
 
+from procorefs.causes import first_cause
 from procorefs.content.reader import Reader
 from procorefs.content.staging import StagedFile
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, Ownership, attributes
@@ -191,6 +192,8 @@ class Operations(pyfuse3.Operations):
         """What the kernel gets for an error; whatever asks somebody to act is logged with its path."""
         if isinstance(error, pyfuse3.FUSEError):
             return error
+        cause = first_cause(error)
+        error = cause if isinstance(cause, Exception) else error
         answer = answer_of(error)
         if answer.level >= logging.INFO:
             named = error.path if isinstance(error, ChangeRefused) else ""

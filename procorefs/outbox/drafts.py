@@ -82,7 +82,12 @@ class Drafts:
         self._inside[inode] += 1
         if writes:
             self._writers[inode] += 1
-        self._hold_if_any(inode)
+        try:
+            self._hold_if_any(inode)
+        except BaseException:  # no descriptor is left: they are not inside
+            self.leave(inode, writes=writes)
+            self.park(inode)
+            raise
 
     def leave(self, inode: Inode, *, writes: bool) -> None:
         """One handle less."""
@@ -115,6 +120,11 @@ class Drafts:
 
     def has(self, inode: Inode) -> bool:
         return inode in self._drafts
+
+    def is_unflushed(self, inode: Inode) -> bool:
+        """Whether there are bytes that the last writer's close could not have journaled."""
+        draft = self._drafts.get(inode)
+        return draft is not None and draft.is_changed and inode not in self._writers
 
     def begin(self, inode: Inode, base: Version | None) -> Draft:
         """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull.

@@ -88,7 +88,11 @@ class Durability:
         try:
             await self._staging.sync(wanted)
             spent = self._journal.begin_sync(sequence)
-            await trio.to_thread.run_sync(self._journal.sync, spent)
+            try:
+                await trio.to_thread.run_sync(self._journal.sync, spent)
+            except BaseException:
+                self._journal.sync_failed()
+                raise
         except BaseException:
             self._changed = changed | self._changed
             for file in trash:

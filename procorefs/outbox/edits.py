@@ -38,17 +38,21 @@ class Edits(Written):
         self._check_new(folder, name, is_folder=False)
         inode = self._reserve()
         draft = self._drafts.begin(inode, None)
-        draft.promised_bytes = 0  # its row says that it is open
-        change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
-        change.is_junk = self._naming.may_be_junk(name.decode())
-        change.stage = Stage.OPEN
-        change.staged = draft.file.record()
-        if self._departed(change) is None:
-            self._lay(change)
-        else:
-            with self._moment():
-                self._inherit(change)
+        try:
+            draft.promised_bytes = 0  # its row says that it is open
+            change = self._new(inode, Kind.FILE, Place(folder, name.decode()), kept)
+            change.is_junk = self._naming.may_be_junk(name.decode())
+            change.stage = Stage.OPEN
+            change.staged = draft.file.record()
+            if self._departed(change) is None:
                 self._lay(change)
+            else:
+                with self._moment():
+                    self._inherit(change)
+                    self._lay(change)
+        except BaseException:
+            self._drafts.drop(inode)
+            raise
         return self._shown(inode)
 
     def make_folder(self, folder: Inode, name: bytes, kept: Kept) -> Node:

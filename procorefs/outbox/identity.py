@@ -85,8 +85,7 @@ class Identity(Keeper):
             touched_at_s=clocks.unix_s(),
         )
         self._borrow(change, change.document, source.version)
-        with self._store.transaction():
-            self._own.claim(change.document, lender.inode)
+        self._claim(change.document, lender.inode)
         change.document, change.upload = None, None
         self._view.lay(lender)
         self._write(lender)
@@ -110,8 +109,7 @@ class Identity(Keeper):
 
     def _inherit_document(self, change: Change, document: DocumentId) -> None:
         self._shed(change)
-        with self._store.transaction():
-            self._own.claim(document, change.inode)
+        self._claim(document, change.inode)
         change.document = document
         if change.upload is not None and change.upload.is_used:
             change.upload = None  # the storage's bytes may be used once, for any document

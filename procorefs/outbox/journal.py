@@ -238,6 +238,10 @@ class Journal:
             self.remember("synced", sequence)
         return self._appended.turn()
 
+    def sync_failed(self) -> None:
+        """After a `sync` that raised, on the loop."""
+        self._appended.not_cleared()
+
     def sync(self, spent: int | None = None) -> None:
         """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
 

@@ -4,6 +4,8 @@ Whoever changes a change (identity.py, written.py, edits.py, settling.py) does i
 not written down, and nothing is written down that does not show.
 """
 
+import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +23,13 @@ from procorefs.outbox.flights import Flights
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.view import View
+from procorefs.procore.models import DocumentId
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.store import TreeStore
+
+log = logging.getLogger(__name__)
 
 INODES_AT_ONCE = 256
 """Numbers reserved in one go; those left over at the end of a run are never used."""
@@ -71,6 +76,7 @@ class Keeper:
         self._next, self._end = 0, 0
         self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
         self._in_moment = False
+        self._claimed: list[tuple[DocumentId, Inode]] = []  # in this moment, with the inode of before
         self._traces = {
             change.asked.place: change.inode for change in view.changes() if change.asked and is_trace(change)
         }
@@ -90,17 +96,35 @@ class Keeper:
         if self._in_moment:
             yield  # a part of that one
             return
-        self._in_moment, self._superfluous = True, []
+        self._in_moment, self._superfluous, self._claimed = True, [], []
         try:
             with self._journal.transaction():
                 yield
         except Exception:
             self._view.lay_anew(self._journal.load())
+            self._claim_back()
             raise
         finally:
             self._in_moment = False
         for let_go in self._superfluous:
             let_go()
+
+    def _claim(self, document: DocumentId, inode: Inode) -> None:
+        """Let a document be that inode in the tree, which is a database of its own."""
+        with self._store.transaction():
+            before = self._own.claim(document, inode)
+        if before is not None and before.inode != inode:
+            self._claimed.append((document, before.inode))
+
+    def _claim_back(self) -> None:
+        """The moment has not come to be: the tree is as the journal has it. Else the next start would see to it."""
+        claimed, self._claimed = self._claimed, []
+        for document, inode in reversed(claimed):
+            try:
+                with self._store.transaction():
+                    self._own.claim(document, inode)
+            except sqlite3.Error as error:
+                log.error("Document %d can't be given its inode back: %s", document, error)
 
     def _shown(self, inode: Inode) -> Node:
         node = self._view.by_inode(inode)

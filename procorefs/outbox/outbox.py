@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
+from procorefs.causes import first_cause
+from procorefs.content.staging import StagingFull
 from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
 from procorefs.outbox.keeper import is_trace
@@ -37,6 +39,9 @@ BUSY_EVERY = 20
 """Looking for busy folders takes no more than one part in so many of the time."""
 
 LONGEST_PAUSE_S = 30.0
+FLUSH_AGAIN_S = 2.0
+"""Bytes that could not be journaled when their writer went, for the disk was full, are tried again after so long."""
+
 PATIENCE_S = 60.0
 """A writer waits for room that something frees within this time."""
 
@@ -78,6 +83,9 @@ class Outbox(Orders):
     def _sort_in(self) -> None:
         for inode in self._queue.take_fresh(AT_ONCE):
             change = self._view.change(inode)
+            if self._edits.is_unflushed(inode) and not self._flush_late(inode):
+                continue
+            change = self._view.change(inode)
             self._tally.count(inode, self._item_state(change), self._bytes_of(change))
             if change is not None and change.stage is Stage.OPEN:
                 self._queue.put(inode, None)
@@ -95,6 +103,21 @@ class Outbox(Orders):
                 self._tell(inode)
             else:
                 self._queue.put(inode, trio.current_time() + wait_s)
+
+    def _flush_late(self, inode: Inode) -> bool:
+        """Journal bytes whose writer has gone while the disk refused it; False: it still does, later once more."""
+        try:
+            self._edits.flushed_late(inode)
+        except (OSError, StagingFull, sqlite3.Error) as error:
+            change = self._view.change(inode)
+            if change is not None:
+                change.error = f"it can't be written down: {error}"
+            self._tally.count(inode, self._item_state(change), self._bytes_of(change))
+        if not self._edits.is_unflushed(inode):
+            return True
+        self._queue.fresh.discard(inode)
+        self._queue.put(inode, trio.current_time() + FLUSH_AGAIN_S)
+        return False
 
     def _let_go(self, inode: Inode) -> None:
         """There is no change any more."""
@@ -183,6 +206,9 @@ class Outbox(Orders):
             change = self._view.change(inode)
             if change is None or inode in self._queue.sending:
                 continue
+            if self._edits.is_unflushed(inode):
+                self._queue.touched(inode)
+                continue
             wait_s = pause_s(change, self._facts(change))
             if wait_s is None or wait_s > 0:
                 self._queue.put(inode, None if wait_s is None else trio.current_time() + wait_s)
@@ -247,7 +273,8 @@ class Outbox(Orders):
                     self._transfers[inode] = Transfer(change, number, scope)
                 await work(inode)
         except Exception as caught:
-            error = caught
+            cause = first_cause(caught)  # rooms have nurseries of their own
+            error = cause if isinstance(cause, Exception) else caught
         finally:
             self._transfers.pop(inode, None)
             self._queue.sending.discard(inode)

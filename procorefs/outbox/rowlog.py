@@ -35,6 +35,7 @@ class RowLog:
             for suffix in SUFFIXES
         ]
         self._active = 0
+        self._is_left = False  # the other file waits for a sync that does not fail
         self.generation = 0
         """Of what is appended next."""
         self.rows: dict[Inode, bytes] = {}
@@ -79,9 +80,14 @@ class RowLog:
         """
         spent, other = self._files[self._active], 1 - self._active
         if os.fstat(self._files[other]).st_size:
-            return None
+            is_left, self._is_left = self._is_left, False
+            return self._files[other] if is_left else None
         self._active = other
         return spent
+
+    def not_cleared(self) -> None:
+        """The database could not be brought to disk: the next one that is clears the file of that `turn`."""
+        self._is_left = True
 
     def clear_all(self) -> None:
         """Empty both; the database, with all rows, is on disk."""

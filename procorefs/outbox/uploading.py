@@ -102,12 +102,12 @@ class Uploader:
                     upload.etags[index] = await self._uploads.send_segment(
                         segmented, index, file, offsets[index]
                     )
+                    self.sent_bytes[file.number] += segmented.segments[index].size_bytes
+                    self._note(change)
                 except Exception as error:  # whatever it is, it is raised below
                     failures.append(error)
                     nursery.cancel_scope.cancel()
                     return
-                self.sent_bytes[file.number] += segmented.segments[index].size_bytes
-                self._note(change)
 
         at_once = len(missing) if change.is_on_slow_line else SEGMENTS_AT_ONCE
         async with trio.open_nursery() as nursery:

@@ -207,6 +207,9 @@ class Written(Identity):
         """The last writer has gone: what was written waits its time from now on."""
         change, draft = self._view.change(inode), self._drafts.get(inode)
         if change is not None:
+            if self.is_unflushed(inode):
+                self._neighbours.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
+                return
             was_only_open = change.stage is Stage.OPEN and change.document is None
             if was_only_open and draft is not None and draft.clean is not None and not draft.is_changed:
                 self.dismiss(change)  # removed in Procore while it was open, and nothing was written
@@ -215,6 +218,30 @@ class Written(Identity):
             else:
                 change.touched_at_s = clocks.unix_s()
                 self._neighbours.touched(inode, soon=False)
+
+    def is_unflushed(self, inode: Inode) -> bool:
+        """Whether a file has bytes that the disk refused to note when its last writer closed it."""
+        if not self._drafts.is_unflushed(inode):
+            return False
+        node = self._view.by_inode(inode)
+        return node is not None and node.parent is not None
+
+    def flushed_late(self, inode: Inode) -> None:
+        """Journal what the last writer's close could not, and let the file go. Raises what the disk refuses."""
+        self.flushed(inode)
+        self.released(inode)
+        if not self._drafts.is_open(inode):
+            self.left(inode)
+
+    def refused(self, inode: Inode) -> None:
+        """Who was to write has not come in: a draft that was begun for them is nobody's."""
+        draft, change = self._drafts.get(inode), self._view.change(inode)
+        if self._drafts.is_open(inode):
+            return
+        records = change.records if change is not None else ()
+        if draft is not None and not any(_is_of(record, draft) for record in records):
+            self._drafts.drop(inode)
+        self.left(inode)
 
     def left(self, inode: Inode) -> None:
         """Nobody is inside any more."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.errors import Forbidden, NotFound, ProcoreError
+from procorefs.procore.errors import Forbidden, NotFound
 from procorefs.tree.absorb import Absorber
 from procorefs.tree.finality import tail_of
 from procorefs.tree.intake import Intake
@@ -129,14 +129,14 @@ class FullListing:
         listed.total = reading.total if reached_s is None else None
 
     async def _read(self, reading: PageReading, listed: Listed, updated_to_s: int | None) -> None:
-        failures: list[ProcoreError] = []
+        failures: list[Exception] = []
 
         async def read_pages(nursery: trio.Nursery) -> None:
             """The first failure ends them all and is raised as itself, not in a group."""
             try:
                 while (number := reading.take()) is not None:
                     await self._take(number, reading, listed, updated_to_s)
-            except ProcoreError as error:
+            except Exception as error:  # whatever it is, it is raised below
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 

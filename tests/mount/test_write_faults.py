@@ -545,6 +545,41 @@ def test_the_disk_of_the_staging_area_is_full(small_disk: Path, write_desk: Call
     desk.assert_saved("after.bin", None, b"there is room again")
 
 
+def fill_up(disk: Path) -> Path:
+    """To the last byte."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        while errno_name(lambda: file.write(bytes(1024))) == "":
+            pass
+    return filler
+
+
+def test_closes_that_a_full_disk_refuses_leave_nothing_pending(
+    small_disk: Path, write_desk: Callable[..., Desk]
+) -> None:
+    """The programs were told so; when there is room again, what they wrote goes nevertheless."""
+    desk = write_desk("write_back=0")
+    desk.mounted.expect_warning("disk|room|full|can't be|space")
+    files = {desk.path / f"{number}.dwg": b"plan %d" % number for number in range(40)}
+    handles = []
+    for path, content in files.items():
+        handles.append(os.open(path, os.O_CREAT | os.O_WRONLY))
+        os.write(handles[-1], content)
+    filler = fill_up(small_disk)
+    refused = [errno_name(partial(os.close, handle)) for handle in handles]
+    assert refused.count("ENOSPC") > 10
+    before = len(os.listdir(f"/proc/{desk.mounted.pid}/fd"))
+    for number in range(20):
+        errno_name(partial((desk.path / f"late {number}.dwg").touch))
+    assert len(os.listdir(f"/proc/{desk.mounted.pid}/fd")) <= before + 5
+    filler.unlink()
+    desk.sync()
+    wait_until(lambda: desk.mounted.status()["outbox"]["pending"] == 0, "all of it to arrive")
+    assert {desk.path / name for name in desk.files()} >= set(files)
+    for path, content in files.items():
+        assert desk.file(path.name).sha256 == sha256(content)
+
+
 def test_not_even_the_journal_has_room(small_disk: Path, write_desk: Callable[..., Desk]) -> None:
     """Somebody else fills the disk to the last byte: changes are refused, the mount lives, nothing closed is lost."""
     desk = write_desk("write_back=600")

@@ -1,5 +1,7 @@
 """What a crash leaves behind, and what the next start makes of it: no staged byte goes, and no doubtful one is sent."""
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,14 +17,15 @@ from outbox_room import JOURNAL, STAGING, Room, room_in
 from tree_documents import file
 
 from procorefs.content.stagedbytes import Disk
-from procorefs.content.staging import StagedRecord
+from procorefs.content.staging import StagedFile, StagedRecord
 from procorefs.outbox import recovery
 from procorefs.outbox.change import Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.keeper import is_trace
-from procorefs.tree.nodes import ROOT
+from procorefs.outbox.rowlog import RowLog
+from procorefs.tree.nodes import ROOT, Inode, Kept
 
 
 def kept_bytes(directory: Path) -> list[bytes]:
@@ -446,6 +449,80 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             assert room.view.child(ROOT, name.encode()).inode == inode
     with room_in(tmp_path) as room:
         assert {room.change(inode).stage for inode in inodes.values()} == {Stage.PENDING}
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("is_departed", [False, True])
+async def test_a_file_that_the_disk_refused_to_make_leaves_nothing(tmp_path: Path, is_departed: bool) -> None:
+    """A descriptor each would be left until none is to be had any more."""
+    with room_in(tmp_path) as room:
+        if is_departed:
+            room.list_root(file(7, "new.dwg"))
+            room.edits.unlink(ROOT, b"new.dwg")
+        before = descriptors()
+        with pytest.MonkeyPatch.context() as full:
+            full.setattr(RowLog, "append", refuse_row)
+            full.setattr(room.journal, "_db", FullDisk(room.journal._db))
+            for _ in range(5):
+                with pytest.raises((OSError, sqlite3.OperationalError)):
+                    room.edits.create(ROOT, b"new.dwg", Kept())
+        assert descriptors() <= before + 1, "but for a thread that makes spare files"
+        assert room.view.child(ROOT, b"new.dwg") is None
+        assert not room.drafts.written
+
+
+def refuse_row(_log: RowLog, _inode: Inode, _body: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_who_gets_no_descriptor_is_not_inside(tmp_path: Path, writes: bool) -> None:
+    """The file would count as being written for ever, and never go."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+        for file_of in (room.edits.open_draft, None):
+            if file_of is not None:
+                room.draft(inode)
+            else:
+                room.drafts.find(inode, room.change(inode).staged)
+            with pytest.MonkeyPatch.context() as full:
+                full.setattr(StagedFile, "hold", refuse_descriptor)
+                with pytest.raises(OSError, match="Too many"):
+                    room.drafts.enter(inode, writes=writes)
+            assert not room.drafts.is_open(inode)
+            assert not room.drafts.is_written(inode)
+            assert not room.drafts.has(inode), "it is parked, as before"
+        assert bytes(await room.draft(inode).file.read(0, 10)) == b"the plan"
+
+
+def refuse_descriptor(_file: StagedFile) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_later(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.create("plan.dwg", b"the plan")
+        with pytest.MonkeyPatch.context() as full:
+            full.setattr(RowLog, "append", refuse_row)
+            with pytest.raises(OSError, match="No space"):
+                room.edits.flushed(inode)
+            room.drafts.leave(inode, writes=True)
+            with pytest.raises(OSError, match="No space"):
+                room.edits.flushed(inode)
+            room.edits.released(inode)
+            room.edits.left(inode)
+            assert room.edits.is_unflushed(inode)
+            with pytest.raises(OSError, match="No space"):
+                room.edits.flushed_late(inode)
+        room.edits.flushed_late(inode)
+        assert not room.edits.is_unflushed(inode)
+        assert not room.drafts.has(inode)
+    with room_in(tmp_path) as room:
+        assert room.change(inode).stage is Stage.PENDING
+        assert bytes(await room.draft(inode).file.read(0, 10)) == b"the plan"
 
 
 # What a lost call may have made

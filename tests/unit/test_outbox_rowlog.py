@@ -139,6 +139,22 @@ def test_a_sync_clears_nothing_that_came_after_it_began(tmp_path: Path) -> None:
         assert second is None  # the file of the first one is still needed
 
 
+def test_one_refusal_of_the_disk_does_not_let_the_rows_grow_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        journal.put(row(2, "a"))
+        journal.begin_sync(1)  # and fsync(2) says EIO
+        journal.sync_failed()
+        for turn in range(4):
+            journal.put(row(3, f"b{turn}"))
+            with journal_at(killed(path)) as found:
+                assert names(found) == {2: "a", 3: f"b{turn}"}
+            journal.sync(journal.begin_sync(2 + turn))
+        assert [file.stat().st_size for file in row_files(path)] == [0, 0]
+        with journal_at(killed(path)) as found:
+            assert names(found) == {2: "a", 3: "b3"}
+
+
 def test_what_was_taken_over_stays_until_the_database_is_on_disk(tmp_path: Path) -> None:
     """A power cut takes the database's last commits along; then the rows are needed again."""
     path = tmp_path / "journal"

@@ -1,5 +1,7 @@
 """How large files are cut up, and what is tried otherwise on a line that is too slow."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from procorefs.content.staging import Staging
 from procorefs.outbox.change import Change
+from procorefs.outbox.reactions import Reaction, reaction_to
 from procorefs.outbox.uploading import SEGMENT_BYTES, SEGMENTS_AT_ONCE, WHOLE_BYTES, Uploader, segment_size
 from procorefs.procore.errors import UploadExpired
 from procorefs.procore.models import Kind
@@ -70,3 +73,25 @@ async def test_an_upload_that_took_longer_than_an_hour_sends_all_segments_at_onc
     upload = await uploader.store(change, file, "slow.bin")
     assert upload.is_stored
     assert storage.plans == [32, SEGMENTS_AT_ONCE]
+
+
+async def test_a_segment_that_could_not_be_noted_fails_as_what_the_disk_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not as a group of errors, which nobody would try again."""
+    monkeypatch.setattr("procorefs.outbox.uploading.WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("procorefs.outbox.uploading.SEGMENT_BYTES", 64 << 10)
+    storage: Any = SlowStorage()
+    storage.sent = -100
+
+    def note(change: Change) -> None:
+        if change.upload is not None and change.upload.etags:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = Staging(tmp_path / "staging", 1 << 30, lambda _version: pytest.fail("there is no base")).create()
+    with file.held():
+        await file.write(0, bytes(2 << 20))
+    change = Change(Inode(5), Kind.FILE, staged=file.record())
+    with pytest.raises(OSError, match="No space") as failed:
+        await Uploader(storage, note).store(change, file, "plan.bin")
+    assert reaction_to(failed.value, 0) is Reaction.TRY_AGAIN
