@@ -18,7 +18,9 @@ from procorefs.config.failure import Failure
 from procorefs.control import ControlError, StopRequest, ask
 
 _LOCK = "owner"
-_MOST_BYTES = 1 << 16
+_BYTES = 16 << 10
+"""More than two paths have."""
+
 _END_S = 15.0
 """A daemon that is told to stop ends within ten seconds."""
 
@@ -52,8 +54,9 @@ class Ownership:
 
     def _write(self, detached_socket: str) -> None:
         text = msgspec.json.encode(Owner(str(self._mountpoint), os.getpid(), detached_socket))
-        os.pwrite(self._descriptor, text, 0)
-        os.ftruncate(self._descriptor, len(text))
+        # always as long: a reader finds the one text or the other, and never the end of both
+        os.pwrite(self._descriptor, text.ljust(_BYTES), 0)
+        os.ftruncate(self._descriptor, _BYTES)
 
 
 @contextmanager
@@ -98,7 +101,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _owner(descriptor: int) -> Owner:
-    text = os.pread(descriptor, _MOST_BYTES, 0)
+    text = os.pread(descriptor, _BYTES, 0)
     try:
         return msgspec.json.decode(text, type=Owner)
     except (msgspec.DecodeError, UnicodeDecodeError):

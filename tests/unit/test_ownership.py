@@ -1,0 +1,65 @@
+"""One daemon owns a project's state; one that has lost its mount point hands it over when it is asked."""
+
+import fcntl
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from procorefs.control import Request, StopRequest, serve
+from procorefs.ownership import AlreadyMounted, owned, take_over
+
+
+def test_a_second_owner_is_told_of_the_first(tmp_path: Path) -> None:
+    take_over(tmp_path)
+    with owned(tmp_path, Path("/mnt/tower")):
+        take_over(tmp_path)  # it is mounted: nobody asks it to end
+        refused = pytest.raises(AlreadyMounted, match="is mounted at /mnt/tower already")
+        with refused, owned(tmp_path, Path("/mnt/other")):
+            pass
+    with owned(tmp_path, Path("/mnt/other")):
+        pass
+
+
+def test_an_owner_of_an_earlier_version_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "owner").open("w+b") as file:
+        file.write(b"/mnt/tower")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        take_over(tmp_path)
+        with pytest.raises(AlreadyMounted, match="/mnt/tower"), owned(tmp_path, Path("/mnt/other")):
+            pass
+
+
+async def test_an_owner_without_mount_point_is_asked_to_end(tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    may_end = trio.Event()
+
+    async def handle(request: Request) -> None:
+        assert isinstance(request, StopRequest)
+        may_end.set()
+
+    async def own(*, task_status: trio.TaskStatus[None]) -> None:
+        with owned(tmp_path, Path("/mnt/tower")) as ownership:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(_serve, socket, handle))
+                ownership.detached(socket)
+                task_status.started()
+                await may_end.wait()
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(own)
+        with (
+            pytest.raises(AlreadyMounted, match="umount --now /mnt/tower"),
+            owned(tmp_path, Path("/mnt/other")),
+        ):
+            pass
+        await trio.to_thread.run_sync(take_over, tmp_path)
+        with owned(tmp_path, Path("/mnt/other")):
+            pass
+
+
+async def _serve(socket: Path, handler: object, *, task_status: trio.TaskStatus[None]) -> None:
+    await serve(socket, handler, task_status=task_status)  # type: ignore[arg-type]
