@@ -5,7 +5,7 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.sandbox", "tests.mounting", "tests.writing"]
+pytest_plugins = ["tests.connections", "tests.sandbox", "tests.mounting", "tests.writing"]
 
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 """subprocess gives these back to the programs that it starts."""

@@ -80,6 +80,17 @@ class _BytesOnly(diskcache.Disk):
             Path(self._directory, file_path).unlink()
 
 
+class _Database(diskcache.Cache):
+    """diskcache's, which leaves its connection open when it cannot begin."""
+
+    def __init__(self, directory: str, **settings: Any) -> None:  # noqa: ANN401 - diskcache's own
+        try:
+            super().__init__(directory, **settings)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self.close()  # type: ignore[no-untyped-call]
+            raise
+
+
 class ChunkStore:
     """The directory of one cache. All methods belong to one thread (diskcache keeps a connection a thread)."""
 
@@ -181,7 +192,7 @@ class ChunkStore:
     def _open_database(self, clean: bool, same_boot: bool) -> OrderedDict[ChunkKey, int]:
         database = self._directory / "cache.db"
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite would make it 0644
-        self._cache = diskcache.Cache(  # type: ignore[no-untyped-call]  # diskcache has no types
+        self._cache = _Database(
             str(self._directory),
             timeout=5,
             disk=_BytesOnly,

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +65,24 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db = sqlite3.connect(path, isolation_level=None)
-        try:
-            self._prepare()
-        except BaseException as error:
-            self._db.close()
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        with ExitStack() as undo:
+            undo.callback(self._db.close)
+            try:
+                self._prepare()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
                 raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
-            raise
-        self._know_folders()
-        self.attributed = Attributed(self._db, self.note_folder)
-        self.attributed.known_documents(self._folders)
-        self.unreadable = 0
-        """Rows that the last `load` could not read."""
-        self._takes_over = False  # in the transaction that is open
-        self._appended = RowLog(path)
-        self._take_up_appended()
+            self._know_folders()
+            self.attributed = Attributed(self._db, self.note_folder)
+            self.attributed.known_documents(self._folders)
+            self.unreadable = 0
+            """Rows that the last `load` could not read."""
+            self._takes_over = False  # in the transaction that is open
+            self._appended = RowLog(path)
+            undo.callback(self._appended.close)
+            self._take_up_appended()
+            undo.pop_all()
 
     def _prepare(self) -> None:
         run = self._db.execute

@@ -1,7 +1,6 @@
 """Builds the outbox's rooms in the order in which they know each other."""
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)
         recovery.run()
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
-    except (sqlite3.Error, OSError):
+    except BaseException:
         base.close()
         raise
     return base

@@ -18,10 +18,14 @@ class Store:
 
     def __init__(self, path: Path | None) -> None:
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-        self._db.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;"
-        )
-        self._db.executescript(SCHEMA + INDEXES)
+        try:
+            self._db.executescript(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;"
+            )
+            self._db.executescript(SCHEMA + INDEXES)
+        except BaseException:
+            self._db.close()
+            raise
         self._users: dict[int, User] = {}
         self._depth = 0
         self._last_document_id = FIRST_DOCUMENT_ID - 1

@@ -1,6 +1,7 @@
 """Looks where many documents bear one second: who is renamed in that second moves nowhere in the list."""
 
 from pathlib import Path
+from typing import Self
 
 import pytest
 import trio
@@ -40,6 +41,12 @@ class Room:
             self.store, absorber, intake, self.looker, ledger, lambda _changes: None, lambda: Priority.REFRESH
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
     async def list(self) -> None:
         await self.intake.folder(ROOT, None, listing_pass=0, priority=Priority.REFRESH)
         await self.listing.run()
@@ -70,61 +77,63 @@ def tells_time(request: pytest.FixtureRequest) -> bool:
 async def test_a_rename_in_the_second_of_many_others_shows(
     tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    room = Room(
+    with Room(
         tmp_path / "tree", Habits(per_page_cap=2000, ties_upwards=ties_upwards, tells_time=tells_time)
-    )
-    await room.list()
-    for turn, number in enumerate((room.files[0], room.files[MANY // 2], room.files[-1])):
-        room.project.rename(number, f"renamed {turn}.pdf")
-        assert await room.look() == 1 + BIN
-        assert room.name(number) == f"renamed {turn}.pdf"
+    ) as room:
+        await room.list()
+        for turn, number in enumerate((room.files[0], room.files[MANY // 2], room.files[-1])):
+            room.project.rename(number, f"renamed {turn}.pdf")
+            assert await room.look() == 1 + BIN
+            assert room.name(number) == f"renamed {turn}.pdf"
 
 
 @pytest.mark.parametrize("ties_upwards", [True, False])
 async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_look(
     tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    room = Room(tmp_path / "tree", Habits(per_page_cap=100, ties_upwards=ties_upwards, tells_time=tells_time))
-    await room.list()
-    renamed = room.files[0], room.files[MANY // 2], room.files[-1]
-    for number in renamed:
-        room.project.rename(number, f"renamed {number}.pdf")
-    for _ in range(3):
-        assert await room.look() == 1 + BIN  # who waits does not pay for all of them
-        await room.pass_s(1)
-    newer = room.project.create(Kind.FILE, ROOT_ID, "newer.pdf")
-    await room.pass_s(60)
-    assert await room.look() <= 2 + BIN
-    assert room.name(newer) == "newer.pdf"
-    assert await room.look(Priority.REFRESH) <= MANY / 100 + 1 + BIN
-    assert [room.name(number) for number in renamed] == [f"renamed {number}.pdf" for number in renamed]
-    await room.pass_s(60)
-    for priority in (Priority.REFRESH, Priority.INTERACTIVE):
-        assert await room.look(priority) == 1 + BIN  # nothing can appear among them any more
+    with Room(
+        tmp_path / "tree", Habits(per_page_cap=100, ties_upwards=ties_upwards, tells_time=tells_time)
+    ) as room:
+        await room.list()
+        renamed = room.files[0], room.files[MANY // 2], room.files[-1]
+        for number in renamed:
+            room.project.rename(number, f"renamed {number}.pdf")
+        for _ in range(3):
+            assert await room.look() == 1 + BIN  # who waits does not pay for all of them
+            await room.pass_s(1)
+        newer = room.project.create(Kind.FILE, ROOT_ID, "newer.pdf")
+        await room.pass_s(60)
+        assert await room.look() <= 2 + BIN
+        assert room.name(newer) == "newer.pdf"
+        assert await room.look(Priority.REFRESH) <= MANY / 100 + 1 + BIN
+        assert [room.name(number) for number in renamed] == [f"renamed {number}.pdf" for number in renamed]
+        await room.pass_s(60)
+        for priority in (Priority.REFRESH, Priority.INTERACTIVE):
+            assert await room.look(priority) == 1 + BIN  # nothing can appear among them any more
 
 
 async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(
     tmp_path: Path, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    room = Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time))
-    old = room.project.create(Kind.FOLDER, ROOT_ID, "old")
-    await room.list()
-    new = room.project.create(Kind.FOLDER, ROOT_ID, "new")
-    room.project.items[new].id = 5  # ahead of all others of its second
-    room.project.items[5] = room.project.items.pop(new)
-    room.project.create(Kind.FILE, 5, "inside.pdf")
-    await room.looker.look(Priority.INTERACTIVE)  # the total tells that there is more
-    for number, listed in ((5, False), (old, True)):
-        known = room.store.known(DocumentId(number))
-        assert known is not None
-        assert known.node.listed is listed
+    with Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time)) as room:
+        old = room.project.create(Kind.FOLDER, ROOT_ID, "old")
+        await room.list()
+        new = room.project.create(Kind.FOLDER, ROOT_ID, "new")
+        room.project.items[new].id = 5  # ahead of all others of its second
+        room.project.items[5] = room.project.items.pop(new)
+        room.project.create(Kind.FILE, 5, "inside.pdf")
+        await room.looker.look(Priority.INTERACTIVE)  # the total tells that there is more
+        for number, listed in ((5, False), (old, True)):
+            known = room.store.known(DocumentId(number))
+            assert known is not None
+            assert known.node.listed is listed
 
 
 async def test_many_that_were_old_when_they_were_listed_are_not_read_again(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    room = Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True))
-    room.project.now_s += plan.OVERLAP_S + 1
-    await room.list()
-    assert await room.look() == 1 + BIN
-    assert await room.look(Priority.REFRESH) == 1 + BIN
+    with Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True)) as room:
+        room.project.now_s += plan.OVERLAP_S + 1
+        await room.list()
+        assert await room.look() == 1 + BIN
+        assert await room.look(Priority.REFRESH) == 1 + BIN
