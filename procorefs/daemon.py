@@ -266,7 +266,8 @@ class _Daemon:
         for change in changes:
             match change:
                 case EntryGone(folder, name):
-                    self._notifier.entry(folder, name)
+                    for shown in self._operations.names_affected(folder, name):
+                        self._notifier.entry(folder, shown)
                 case ListingChanged(folder):
                     self._operations.folders.listing_changed(folder)
                     self._notifier.listing(folder)

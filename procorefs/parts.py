@@ -20,7 +20,6 @@ from procorefs.kernel.changing import ChangingOperations, Manners
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.handles import OpenFiles
 from procorefs.kernel.lockfiles import LockFiles
-from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
@@ -127,17 +126,15 @@ class Assembly:
             writing.outbox,
         )
         histories = Histories(reading.base.view, self._client)
-        names = Names(encodes=self._mount.options.invalid_names == "encode")
         virtual = Virtual(
             Below(reading.base.view, reading.follower, histories),
             reading.content,
             lambda: as_file(self._outer.status(reporter)),
             reporter.look,
-            names,
             _ownership(self._mount),
             brief,
         )
-        operations = self._operations_of(reading, writing, locking, xattrs, names, virtual, brief)
+        operations = self._operations_of(reading, writing, locking, xattrs, virtual, brief)
         flocks = Flocks(locking.locks, operations.errno_of_flock)
         running = (
             reading.content.run,
@@ -206,7 +203,6 @@ class Assembly:
         writing: Writing,
         locking: Locking,
         xattrs: Attributes,
-        names: Names,
         virtual: Virtual,
         brief: BriefWait,
     ) -> Operations:
@@ -215,7 +211,6 @@ class Assembly:
             bridge=Bridge(),
             view=base.view,
             drafts=base.drafts,
-            names=names,
             follower=reading.follower,
             files=OpenFiles(reading.content, reading.siblings, base.drafts),
             xattrs=xattrs,

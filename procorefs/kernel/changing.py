@@ -68,9 +68,10 @@ class ChangingOperations(Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        node = await self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
+        folder = Inode(parent_inode)
+        node = await self._create(folder, self._new_name(folder, name), self._kept(mode, ctx))
         access = flags & os.O_ACCMODE
-        with self._taking_back(Inode(parent_inode), node.shown, node.inode):
+        with self._taking_back(folder, node.shown, node.inode):
             handle = self.files.open(
                 node,
                 reads=access != os.O_WRONLY,
@@ -80,13 +81,25 @@ class ChangingOperations(Operations):
         self._note_set_id(node)
         return self._opened(handle), attributes(self._node(node.inode), self._ownership)
 
+    def _new_name(
+        self, folder: Inode, name: bytes, moved: Node | None = None, *, is_folder: bool = False
+    ) -> bytes:
+        """What an entry is called in Procore that gets a name: what it is called already if that goes on as this."""
+        known = self._names.to_procore(folder, name)
+        if self._view.child(folder, known) is not None:
+            return known
+        source = moved.inode if moved is not None else None
+        is_folder = is_folder or (moved is not None and moved.is_folder)
+        is_kept = self._edits.is_leaving(folder, known, is_folder=is_folder, source=source)
+        return known if is_kept else self._names.encoded(name)
+
     async def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
         """A file, which may be the lock file of an office program; no await from its return to the handle."""
         await self._lock_files.will_create(folder, name)
         if self._lock_files.shows(folder, name):
             raise Exists("another user's program has the document open")
         node = self._edits.create(folder, name, kept)
-        self._entries_changed(folder)
+        self._entries_changed(folder, name)
         self._lock_files.created(folder, name, node.inode)
         return node
 
@@ -96,8 +109,9 @@ class ChangingOperations(Operations):
     ) -> pyfuse3.EntryAttributes:
         if not stat.S_ISREG(mode):
             raise NotSupported("Procore has files and folders only")
-        node = await self._create(Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx))
-        with self._taking_back(Inode(parent_inode), node.shown, node.inode):
+        folder = Inode(parent_inode)
+        node = await self._create(folder, self._new_name(folder, name), self._kept(mode, ctx))
+        with self._taking_back(folder, node.shown, node.inode):
             self._edits.flushed(node.inode)
         self._edits.left(node.inode)
         await self._went_through_soon(node.inode)
@@ -107,28 +121,32 @@ class ChangingOperations(Operations):
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        node = self._edits.make_folder(
-            Inode(parent_inode), self._names.to_procore(name), self._kept(mode, ctx)
-        )
-        self._entries_changed(parent_inode)
+        folder = Inode(parent_inode)
+        name = self._new_name(folder, name, is_folder=True)
+        node = self._edits.make_folder(folder, name, self._kept(mode, ctx))
+        self._entries_changed(folder, name)
         await self._went_through_soon(node.inode)
         return attributes(self._node(node.inode), self._ownership)
 
     @by_inode_at_once
     async def unlink(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
-        folder, name = Inode(parent_inode), self._names.to_procore(name)
+        folder = Inode(parent_inode)
+        name = self._names.to_procore(folder, name)
         if self._view.child(folder, name) is None and self._lock_files.shows(folder, name):
-            path = f"{self._view.path(folder)}/{name.decode()}".lstrip("/")
-            raise NotPermitted("it is the lock file of another user", path=path)
+            raise NotPermitted(
+                "it is the lock file of another user", path=self._view.path_of_entry(folder, name)
+            )
         inode = self._edits.unlink(folder, name)
         self._lock_files.removed(folder, name)
-        self._entries_changed(parent_inode)
+        self._entries_changed(folder, name)
         await self._went_through_soon(inode)
 
     @by_inode_at_once
     async def rmdir(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
-        inode = self._edits.remove_folder(Inode(parent_inode), self._names.to_procore(name))
-        self._entries_changed(parent_inode)
+        folder = Inode(parent_inode)
+        name = self._names.to_procore(folder, name)
+        inode = self._edits.remove_folder(folder, name)
+        self._entries_changed(folder, name)
         await self._went_through_soon(inode)
 
     @by_inode_at_once
@@ -144,8 +162,9 @@ class ChangingOperations(Operations):
         if parent_inode_new >= FIRST_VIRTUAL:
             raise ReadOnly
         old, new = Inode(parent_inode_old), Inode(parent_inode_new)
-        name, new_name = self._names.to_procore(name_old), self._names.to_procore(name_new)
+        name = self._names.to_procore(old, name_old)
         moved = self._view.child(old, name)
+        new_name = self._new_name(new, name_new, moved)
         if flags == RENAME_EXCHANGE:
             self._edits.exchange(old, name, new, new_name)
         elif flags in (0, RENAME_NOREPLACE):
@@ -179,15 +198,21 @@ class ChangingOperations(Operations):
 
     def _renamed(self, old: Inode, name: bytes, new: Inode, new_name: bytes) -> None:
         for folder, entry in ((old, name), (new, new_name)):
-            self._entries_changed(folder)
+            self._entries_changed(folder, entry)
             self._lock_files.removed(folder, entry)
             node = self._view.child(folder, entry)
             if node is not None and not node.is_folder:
                 self._lock_files.created(folder, entry, node.inode)
 
-    def _entries_changed(self, folder: int) -> None:
-        """The kernel knows of its own changes, but a listing that it got before may be put into its cache after."""
-        self.folders.listing_changed(Inode(folder))
+    def _entries_changed(self, folder: Inode, name: bytes) -> None:
+        """The kernel knows of its own changes, but a listing that it got before may be put into its cache after.
+
+        And where names are mapped, another entry may show under another name now.
+        """
+        self.folders.listing_changed(folder)
+        for shown in self._names.affected(folder, name):
+            if shown != name:
+                self._notifier.entry(folder, shown)
 
     async def _went_through(self, inode: Inode) -> None:
         """With write_mode=through wait until Procore has it; raises why it has not."""
@@ -329,7 +354,7 @@ class ChangingOperations(Operations):
                 OSError, sqlite3.Error, ChangeRefused
             ):  # the disk refuses this, too: it stays, and is empty
                 self._edits.unlink(folder, name)
-                self._entries_changed(folder)
+                self._entries_changed(folder, name)
             self._leave(inode)
             raise
 

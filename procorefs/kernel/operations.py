@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -32,7 +32,6 @@ from procorefs.kernel.errors import (
 from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders, Text
 from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.lockfiles import LockFiles
-from procorefs.kernel.names import Names
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.thumbnailers import asks_for_thumbnail
@@ -141,7 +140,6 @@ class Rooms:
     bridge: Bridge
     view: View
     drafts: Drafts
-    names: Names
     follower: Follower
     files: OpenFiles
     xattrs: Attributes
@@ -169,7 +167,7 @@ class Operations(pyfuse3.Operations):
         self._view = rooms.view
         self._store = rooms.view.store
         self._drafts = rooms.drafts
-        self._names = rooms.names
+        self._names = rooms.view.names
         self._follower = rooms.follower
         self.folders = OpenFolders()
         self._notifier = rooms.notifier
@@ -185,6 +183,10 @@ class Operations(pyfuse3.Operations):
     def may_keep_listing(self, folder: int) -> bool:
         """The bridge's question at each opendir."""
         return self.folders.may_keep_listing(Inode(folder), trio.current_time())
+
+    def names_affected(self, folder: Inode, shown: bytes) -> Iterable[bytes]:
+        """The names that lead elsewhere when an entry has come or gone."""
+        return self._names.affected(folder, shown)
 
     def answer(
         self, operation: str, inode: Inode, args: tuple[object, ...], error: Exception
@@ -243,8 +245,8 @@ class Operations(pyfuse3.Operations):
             raise NameTooLong
         if parent_inode == ROOT and name == OWN_ENTRY:
             return self._virtual.own_entry()
-        folder, name = Inode(parent_inode), self._names.to_procore(name)
-        node = self._view.child(folder, name)
+        folder = Inode(parent_inode)
+        node = self._view.entry(folder, name)
         if node is None:
             node = await self._find(folder, name)
         return attributes(node, self._ownership)
@@ -255,8 +257,8 @@ class Operations(pyfuse3.Operations):
         try:
             node = await self._brief.of(partial(find_child, self._view, self._follower, folder, name))
         except NoAnswerYet as error:
-            node, late = self._view.child(folder, name), error
-        node = node or self._lock_files.find(folder, name)
+            node, late = self._view.entry(folder, name), error
+        node = node or self._lock_files.find(folder, self._names.to_procore(folder, name))
         if node is None and late is not None and not self._follower.is_listed(folder):
             raise late
         if node is None:
@@ -321,7 +323,7 @@ class Operations(pyfuse3.Operations):
         limit = FIRST_ENTRIES
         while batch := self._view.children(folder, after=start, limit=limit):
             for node in batch:
-                yield self._names.to_programs(node.shown), node, node.inode
+                yield self._names.to_programs(folder, node.shown), node, node.inode
             if len(batch) < limit:
                 break
             start = batch[-1].inode

@@ -17,7 +17,6 @@ from procorefs.content.reader import ContentReader, Reader
 from procorefs.kernel.attributes import VALID_S, Ownership, attributes, set_size
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import NoEntry, ReadOnly
-from procorefs.kernel.names import Names
 from procorefs.metadata.errors import NoAttribute
 from procorefs.procore.brief import BriefWait, NoAnswerYet
 from procorefs.versions.below import OWN, Below, Entry, NotThere
@@ -58,7 +57,6 @@ class Virtual:
         content: ContentReader,
         status: Callable[[], bytes],
         look: Callable[[], Awaitable[None]],
-        names: Names,
         ownership: Ownership,
         brief: BriefWait,
     ) -> None:
@@ -66,7 +64,6 @@ class Virtual:
         self._content = content
         self._status = status
         self._look = look
-        self._names = names
         self._ownership = ownership
         self._brief = brief
         self._handles: dict[int, _Open] = {}
@@ -105,10 +102,10 @@ class Virtual:
         return self._attributes(OWN)
 
     async def lookup(self, folder: int, name: bytes, _ctx: object) -> pyfuse3.EntryAttributes:
-        above, shown = VirtualInode(folder), self._names.to_procore(name)
+        above = VirtualInode(folder)
         entry: Entry | None = None
         try:
-            entry = await self._brief.of(partial(self._below.child, above, shown))
+            entry = await self._brief.of(partial(self._below.child, above, name))
         except NoAnswerYet:
             if not self._below.is_listed(above):
                 raise
@@ -195,7 +192,7 @@ class Virtual:
                 here.st_ino = inode
                 yield name, here, offset
         for entry, offset in self._entries(folder, start):
-            yield self._names.to_programs(entry.shown), self._attributes(entry), offset
+            yield entry.shown, self._attributes(entry), offset
 
     def _entries(self, folder: _Open, start: int) -> Iterator[tuple[Entry, int]]:
         if folder.entries is not None:

@@ -122,7 +122,7 @@ class Edits(Written):
             raise NameRefused(self._path_of(folder, name), refusal)
 
     def _path_of(self, folder: Inode, name: bytes) -> str:
-        return f"{self._view.path(folder)}/{name.decode('utf-8', 'replace')}".lstrip("/")
+        return self._view.path_of_entry(folder, name)
 
     def _new(self, inode: Inode, kind: Kind, place: Place, kept: Kept) -> Change:
         now_ns = clocks.file_ns()
@@ -206,6 +206,17 @@ class Edits(Written):
                 "folder, is junk): remove it instead, and it goes to Procore's recycle bin",
                 path=self._view.path(source.inode),
             )
+
+    def is_leaving(self, folder: Inode, name: bytes, *, is_folder: bool, source: Inode | None = None) -> bool:
+        """Whether something new there goes on as a document that Procore has under that name; `source`: or is it."""
+        if entry_refusal(name) is not None:
+            return False
+        there = self._store.child(folder, name)
+        if there is not None and there.inode == source:
+            return not self._neighbours.flights.moves(there.inode)
+        return (
+            self._leaving(Place(folder, name.decode()), Kind.FOLDER if is_folder else Kind.FILE) is not None
+        )
 
     def _has_document(self, node: Node) -> bool:
         change = self._view.change(node.inode)

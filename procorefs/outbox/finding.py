@@ -16,13 +16,13 @@ class Following(Protocol):
     async def freshen(self) -> None: ...
 
 
-async def find_child(view: View, follower: Following, folder: Inode, shown: bytes) -> Node | None:
-    """The entry; only for one that is not there its folder is listed, or a due look made."""
-    node = view.child(folder, shown)
+async def find_child(view: View, follower: Following, folder: Inode, name: bytes) -> Node | None:
+    """What programs see under a name; only when nothing is there the folder is listed, or a due look made."""
+    node = view.entry(folder, name)
     if node is None:
         await follower.children_known(folder, soon=True)
-        node = view.child(folder, shown)
+        node = view.entry(folder, name)
     if node is None:
         await follower.freshen()
-        node = view.child(folder, shown)
+        node = view.entry(folder, name)
     return node

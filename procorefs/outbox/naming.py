@@ -46,7 +46,7 @@ class Naming:
 
     def may_be_junk(self, name: str) -> bool:
         """Whether a new file of that name stays here if its content is that of junk."""
-        return not self._keeps_junk and junk.may_be_junk(name)
+        return not self._keeps_junk and junk.may_be_junk(self._view.names.plain(name))
 
     def is_junk(self, change: Change) -> bool:
         """Whether a file is a program's own by its name and by its bytes as they are now; see Change.is_junk.
@@ -61,7 +61,9 @@ class Naming:
         if record is None or not record.size_bytes:
             return True
         head = self._drafts.head(change.inode, record, junk.HEAD_BYTES)
-        return head is not None and junk.is_junk(change.place.name, head, record.size_bytes)
+        return head is not None and junk.is_junk(
+            self._view.names.plain(change.place.name), head, record.size_bytes
+        )
 
     def is_own_content(self, change: Change) -> bool:
         """Whether a file that stays here holds something that no program keeps for itself."""
@@ -71,7 +73,7 @@ class Naming:
         """Why something never goes to Procore."""
         if isinstance(change.place, Place):
             for _, shown in self._view.place(change.place.folder) or ():
-                name = shown.decode("utf-8", "replace")
+                name = shown.decode("utf-8", "replace")  # those of junk are the same everywhere
                 if self._own_fate(name, is_folder=True) is Fate.LOCAL:
                     return f"it lies in {name!r}, and nothing in a folder of that name goes to Procore"
         return "it is a file that a program keeps for itself"
@@ -82,8 +84,9 @@ class Naming:
         if fate is None:
             if len(self._fates) >= _REMEMBERED_NAMES:
                 self._fates.clear()
+            plain = self._view.names.plain(name)
             fate = self._fates[key] = own_fate(
-                name, is_folder=is_folder, is_junk=is_junk, keeps_junk=self._keeps_junk
+                plain, is_folder=is_folder, is_junk=is_junk, keeps_junk=self._keeps_junk
             )
         return fate
 

@@ -90,7 +90,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
         journal.close()
         raise
     drafts = Drafts(staging)
-    view = View(store, drafts)
+    view = View(store, drafts, encodes_names=options.invalid_names == "encode")
     local = LocalWork(view, drafts)
     absorber = Absorber(store, local)
     naming = Naming(view, drafts, keeps_junk=options.junk == "keep")

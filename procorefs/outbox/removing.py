@@ -169,6 +169,7 @@ class Remover:
     async def _delete(self, change: Change) -> None:
         document_id = change.document
         assert document_id is not None
+        known = self._store.known(document_id)
         with self._own.call(document_id) as request:
             try:
                 with self._flights.of(change.inode, document_id, removes=True):
@@ -188,6 +189,8 @@ class Remover:
             self._settling.dismiss(change)
         else:
             self._settling.vanished(change)  # somebody made it anew meanwhile
+        if known is not None and self._view.names.encodes:
+            self._settling.left(known.node)  # another may show under its name now
 
     async def _is_there(self, change: Change) -> bool:
         """Whether what could not be deleted is not in the bin already: by a call whose answer was lost, perhaps."""

@@ -209,9 +209,9 @@ class Standing:
     def _path(self, change: Change) -> str:
         """Where it shows; of what is to go, where it was."""
         if is_trace(change) and change.asked is not None:
-            return f"{self._view.path(change.asked.place.folder)}/{change.asked.place.name}".lstrip("/")
+            return self._view.path_of_entry(change.asked.place.folder, change.asked.place.shown)
         if change.place is GONE:
-            return self._store.path(change.inode)
+            return self._view.path_in_procore(change.inode)
         return self._view.path(change.inode)
 
     def stuck(self) -> list[Item]:

@@ -16,6 +16,7 @@ import msgspec
 
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.entrynames import EntryNames
 from procorefs.procore.models import DocumentId, Version
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
@@ -37,8 +38,9 @@ class _Laid:
 class View:
     """Reads through the changes into the store; `lay` and `lift` are for the journal's keeper alone (edits.py)."""
 
-    def __init__(self, store: TreeStore, drafts: Drafts) -> None:
+    def __init__(self, store: TreeStore, drafts: Drafts, *, encodes_names: bool = False) -> None:
         self.store = store
+        self.names = EntryNames(self._has_name, encodes=encodes_names)
         self._drafts = drafts
         self._changes: dict[Inode, Change] = {}
         self._laid: dict[Inode, _Laid] = {}
@@ -196,6 +198,16 @@ class View:
             return None
         return self._visible(node)
 
+    def _has_name(self, folder: Inode, name: bytes) -> bool:
+        """Whether a name is an entry's, or still that of a document which is to leave it."""
+        if self.child(folder, name) is not None:
+            return True
+        return self.lists_store(folder) and self.store.child(folder, name) is not None
+
+    def entry(self, folder: Inode, name: bytes) -> Node | None:
+        """The entry that programs see under a name."""
+        return self.child(folder, self.names.to_procore(folder, name))
+
     def _visible(self, node: Node) -> Node | None:
         """A node of the store as it shows in its folder; None: a change has it elsewhere."""
         change = self._changes.get(node.inode)
@@ -291,13 +303,30 @@ class View:
 
     def path(self, inode: Inode) -> str:
         """The path below the mount point, for people; '' for the root, and the bare name of what is nowhere."""
-        if not self._changes:
+        if not self._changes and not self.names.encodes:
             return self.store.path(inode)
         place = self.place(inode)
         if place is None:
             node = self.by_inode(inode)
             return node.shown.decode("utf-8", "replace") if node is not None else ""
-        return "/".join(shown.decode("utf-8", "replace") for _, shown in reversed(place))
+        return self._joined(place)
+
+    def path_in_procore(self, inode: Inode) -> str:
+        """The same for where Procore has a document, which may be hidden here, or show elsewhere."""
+        place = self.store.place(inode) if self.names.encodes else None
+        return self.store.path(inode) if place is None else self._joined(place)
+
+    def path_of_entry(self, folder: Inode, shown: bytes) -> str:
+        """The same for an entry, whether it is there or not."""
+        return (
+            f"{self.path(folder)}/{self.names.to_programs(folder, shown).decode('utf-8', 'replace')}".lstrip(
+                "/"
+            )
+        )
+
+    def _joined(self, place: tuple[tuple[Inode, bytes], ...]) -> str:
+        names = (self.names.to_programs(folder, shown) for folder, shown in reversed(place))
+        return "/".join(name.decode("utf-8", "replace") for name in names)
 
     def is_within(self, inode: Inode, folder: Inode) -> bool:
         """Whether a node is the folder or lies below it."""

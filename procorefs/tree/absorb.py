@@ -13,6 +13,7 @@ import msgspec
 
 from procorefs.procore.models import Document, DocumentId, FolderListing, Kind
 from procorefs.storage import clocks
+from procorefs.tree import twins
 from procorefs.tree.detail import encode_detail, same_bytes
 from procorefs.tree.local import Local
 from procorefs.tree.names import marked, shown_name
@@ -341,6 +342,10 @@ class _Absorption:
         row = self._row(document, folder, shown, State.LIVE, detail)
         if folder is not None and not stays:
             self._listing_changed(folder)
+            if not twins.is_plain(
+                document.name
+            ):  # with invalid_names=encode another may show under that name
+                self.result.forget.append(EntryGone(folder, shown))
         if old is None:
             inode = self._store.insert(row)
             if predecessor is not None:

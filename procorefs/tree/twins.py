@@ -9,11 +9,16 @@ everywhere). The other white spaces of Unicode have no twins: at a place where P
 
 For every name n, decode(encode(n)) == n; for every name p that Procore takes, encode(decode(p)) == p. So no two names
 meet. Dots are left alone: a name has its extension, and its places, before and after.
+
+Procore may have names all the same that it would refuse today. In a folder, a document with such a name shows under it;
+another one whose decoded name that is shows under the name that Procore has. So it is wherever a name is taken by who
+shows as Procore has it, and what a folder shows is one to one with what Procore has in it.
 """
 
 # ruff: noqa: RUF001, RUF002 - characters that look like others are what this is about
 
 import re
+from collections.abc import Callable
 
 QUOTE = "‛"
 
@@ -36,6 +41,12 @@ _OTHER_WHITE = "\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WHITE_AT_END = re.compile(f"([{_OTHER_WHITE}])({QUOTE}*)\\Z")
 
 
+#: what no name can do without that is not the same for Procore and for programs
+_SPECIAL = re.compile(
+    f"[{re.escape(_ANYWHERE + _TWINS_ANYWHERE)}]|[ ␠{_OTHER_WHITE}]{QUOTE}*(?:\\.[^.]*)?\\Z"
+)
+
+
 def encode(name: str) -> str:
     """The name in Procore: no rule of characters speaks against it, though it may be too long."""
     stem, dot, rest = name.rpartition(".")
@@ -46,6 +57,29 @@ def decode(name: str) -> str:
     """The name that programs see."""
     stem, dot, rest = name.rpartition(".")
     return f"{_decode_part(stem)}{dot}{_decode_part(rest)}"
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is the same for Procore and for programs, whatever else is in its folder."""
+    return _SPECIAL.search(name) is None or encode(name) == name == decode(name)
+
+
+def shows_itself(name: str, has: Callable[[str], bool]) -> bool:
+    """Whether an entry shows under the name that Procore has. `has`: whether there is an entry beside it, by that."""
+    plain = decode(name)
+    if encode(plain) != name:
+        return True  # no program's name leads to it
+    return plain != name and has(plain) and shows_itself(plain, has)
+
+
+def to_programs(name: str, has: Callable[[str], bool]) -> str:
+    """The name under which an entry shows."""
+    return name if shows_itself(name, has) else decode(name)
+
+
+def to_procore(name: str, has: Callable[[str], bool]) -> str:
+    """The entry that shows under a name, or what a new one is called in Procore."""
+    return name if has(name) and shows_itself(name, has) else encode(name)
 
 
 def _encode_part(part: str) -> str:

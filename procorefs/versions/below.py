@@ -46,6 +46,7 @@ class Entry:
 
     inode: VirtualInode
     shown: bytes
+    """The name that programs see."""
     node: Node | None = None
     """What it mirrors, or whose version it is; None: it is one of the mount's own."""
     version: Version | None = None
@@ -75,7 +76,7 @@ class Below:
         if inode == STATUS:
             return _STATUS
         if not is_version(inode):
-            return _mirror(self._node(mirrored(inode)))
+            return self._mirror(self._node(mirrored(inode)))
         met = self._met.get(version_of(inode))
         if met is None or met.node is None:
             raise NotThere
@@ -112,7 +113,7 @@ class Below:
         if not node.is_folder:
             return await self._version(node, shown)
         found = await find_child(self._view, self._follower, node.inode, shown)
-        return _mirror(found) if found is not None else None
+        return self._mirror(found) if found is not None else None
 
     def is_listed(self, folder: VirtualInode) -> bool:
         """Whether a name that is not known is not there, unless Procore has news. Raises NotThere."""
@@ -158,7 +159,7 @@ class Below:
     def children(self, folder: VirtualInode, *, after: int, limit: int) -> Iterator[tuple[Entry, int]]:
         """Entries of a mirrored folder, each with the number to go on after, in the order of these numbers."""
         for node in self._view.children(mirrored(folder), after=after, limit=limit):
-            yield _mirror(node), node.inode
+            yield self._mirror(node), node.inode
 
     def _own_entries(self) -> list[Entry]:
         return [_STATUS, Entry(VERSIONS, b"versions", self._view.by_inode(ROOT))]
@@ -167,7 +168,7 @@ class Below:
         """The entries of a file's versions."""
         return {
             shown: Entry(inode_of(version.id), shown, file, version)
-            for shown, version in version_entries(versions, file.shown).items()
+            for shown, version in version_entries(versions, self._shown(file)).items()
         }
 
     def _meet(self, entry: Entry) -> Entry:
@@ -175,6 +176,9 @@ class Below:
         self._met[version_of(entry.inode)] = entry
         return entry
 
+    def _mirror(self, node: Node) -> Entry:
+        return Entry(mirror_of(node.inode), self._shown(node), node)
 
-def _mirror(node: Node) -> Entry:
-    return Entry(mirror_of(node.inode), node.shown, node)
+    def _shown(self, node: Node) -> bytes:
+        """The name that programs see."""
+        return node.shown if node.parent is None else self._view.names.to_programs(node.parent, node.shown)
