@@ -27,7 +27,6 @@ async def check_quiet(world: "World", player: Player) -> None:
 
 
 async def _quiet(world: "World") -> None:
-    assert world.parts is not None
     outbox = world.parts.writing.outbox
     with trio.move_on_after(QUIET_WITHIN_S):
         while outbox.waiting([""]):  # noqa: ASYNC110 - the product has no event for it

@@ -20,6 +20,10 @@ def _nothing_s() -> float:
     return 0.0
 
 
+BEGIN_S = 1e6
+"""What the monotonic clocks say then: as in the daemon, never small."""
+
+
 class Time:
     """The clocks of one history."""
 
@@ -27,12 +31,13 @@ class Time:
         self.clock = trio.testing.MockClock()
         self.clock._real_clock = _nothing_s  # it would ask a real one, at each look
         self.clock.autojump_threshold = 0
+        self.clock._virtual_base = BEGIN_S
         self.step_s = 0.0
         """By so much the computer's wall clock is off; Procore's own never is."""
 
     def now_s(self) -> float:
         """Monotonic, since the begin of the history."""
-        return self.clock._virtual_base
+        return self.clock._virtual_base - BEGIN_S
 
     def true_wall_s(self) -> float:
         """Unix seconds on a clock that is never set: Procore's."""
@@ -64,7 +69,11 @@ def _wall_ns() -> int:
 
 
 def _monotonic_s() -> float:
-    return _now.now_s() if _now is not None else 0.0
+    return BEGIN_S + (_now.now_s() if _now is not None else 0.0)
+
+
+def _clock_gettime(_clock: int) -> float:
+    return _monotonic_s()
 
 
 def _token_hex(count: int | None = None) -> str:
@@ -88,6 +97,7 @@ def _install() -> None:
     time.time = _wall_s
     time.time_ns = _wall_ns
     time.monotonic = _monotonic_s
+    time.clock_gettime = _clock_gettime
     time.perf_counter = _monotonic_s
     secrets.token_hex = _token_hex  # type: ignore[assignment]
     secrets.token_bytes = _token_bytes  # type: ignore[assignment]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.simulation.clock import real_s
-from tests.simulation.generator import Generator
+from tests.simulation.generator import FEATURES, Generator
 from tests.simulation.shrink import shrink
 from tests.simulation.soak import soak
 from tests.simulation.steps import History, read_history, write_history
@@ -18,6 +18,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="the first seed; 1, or with --soak a new one")
     parser.add_argument("--count", type=int, help="how many histories; 1, or with --soak no end")
     parser.add_argument("--soak", action="store_true", help="play new seeds on all cores until stopped")
+    parser.add_argument(
+        "--without", default="", help=f"features to leave out, with commas: {', '.join(FEATURES)}; or all"
+    )
     parser.add_argument("--replay", type=Path, help="play the history in this file")
     parser.add_argument("--save", type=Path, help="write the shrunk history of a failure there")
     parser.add_argument("--no-shrink", action="store_true", help="print failures as they are")
@@ -28,15 +31,17 @@ def main() -> None:
         print(wrong or "Nothing is wrong.")
         sys.exit(1 if wrong else 0)
     if arguments.soak:
-        sys.exit(1 if soak(arguments.seed, arguments.count, []) else 0)
+        sys.exit(1 if soak(arguments.seed, arguments.count, [f"--without={arguments.without}"]) else 0)
     sys.exit(1 if _play_seeds(arguments) else 0)
 
 
 def _play_seeds(arguments: argparse.Namespace) -> int:
+    left_out = set(FEATURES if arguments.without == "all" else arguments.without.split(","))
+    features = [name for name in FEATURES if name not in left_out]
     began_s, failed = real_s(), 0
     first, count = arguments.seed or 1, arguments.count or 1
     for seed in range(first, first + count):
-        history = Generator(seed).history()
+        history = Generator(seed, features).history()
         wrong = play(history, print if arguments.verbose else _silent)
         if wrong:
             failed += 1

@@ -1,6 +1,6 @@
 """One computer on which the product runs: its parts as daemon.py runs them, but for the kernel's session."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +10,8 @@ import trio
 from procorefs.config import MountOptions, Paths, ResolvedMount, private_dir
 from procorefs.content.cache import ChunkCache
 from procorefs.identity import who_am_i
-from procorefs.kernel.notify import Notifier
+from procorefs.kernel.changing import ChangingOperations
+from procorefs.kernel.notify import Notifier as KernelNotifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.limiter import budget_key, open_limiter
 from procorefs.parts import Assembly, Outer, Parts
@@ -20,13 +21,15 @@ from procorefs.procore.client import Client
 from procorefs.procore.http import Http, origin_of
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.tokens import open_store
-from procorefs.tree.nodes import Forget
+from procorefs.storage import clocks
 from procorefs.tree.store import TreeStore
+from tests.simulation.disk import Disk
+from tests.simulation.kernel import Kernel, Notifier
 
 CACHE_BYTES = 64 << 20
 
 
-def mount_at(directory: Path, api: ApiSettings, options: MountOptions) -> ResolvedMount:
+def _mount_at(directory: Path, api: ApiSettings, options: MountOptions) -> ResolvedMount:
     """The mount whose state, cache and configuration lie below a directory."""
     paths = Paths(
         config_file=directory / "config.toml",
@@ -49,50 +52,123 @@ async def _client(
         yield Client(settings, http, Auth(settings, http, open_store(settings)), limiter)
 
 
-Started = Callable[[Parts], object]
+class _Line(httpx.AsyncBaseTransport):
+    """One life's way to the network: a dead computer sends nothing more."""
+
+    def __init__(self, network: httpx.AsyncBaseTransport) -> None:
+        self._network = network
+        self.is_cut = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.is_cut:
+            raise httpx.ConnectError("the computer is dead", request=request)
+        return await self._network.handle_async_request(request)
 
 
-async def run_daemon(
-    mount: ResolvedMount,
-    transport: httpx.AsyncBaseTransport,
-    notifier: object,
-    forget: Callable[[Sequence[Forget]], None],
-    *,
-    stop: trio.Event,
-    task_status: trio.TaskStatus[Parts] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """One run of the daemon, until `stop`; in the order of daemon.py."""
-    with ExitStack() as stack:
-        key = budget_key(mount.api.api_url, mount.api.client_id)
-        async with (
-            open_limiter(mount.api.budget_dir, key, mount.options.limiter) as limiter,
-            _client(mount.api, transport, limiter) as client,
-        ):
-            me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
-            state_dir = private_dir(mount.state_dir(me.id))
-            store = TreeStore.open(state_dir / "tree.sqlite")
-            stack.callback(store.close)
-            cache = ChunkCache(private_dir(mount.cache_dir(me.id)) / "chunks", CACHE_BYTES)
-            with ExitStack() as inner:
-                outer = Outer(
-                    forget,
-                    cast(Notifier, notifier),
-                    Refusals(),
-                    lambda reporter: reporter.status("serving"),
-                )
-                parts = Assembly(mount, client, store, cache, state_dir, me.id, outer).build(inner)
-                if not parts.follower.complete:
-                    await parts.titles.learn()
-                    await parts.follower.list_root()
-                async with trio.open_nursery() as rooms:
-                    for part in parts.running:
-                        await rooms.start(part)
-                    rooms.start_soon(parts.titles.complete, parts.follower.listed)
-                    await rooms.start(parts.writing.outbox.run)
-                    task_status.started(parts)
-                    await stop.wait()
-                    with trio.CancelScope(shield=True), trio.move_on_after(3.0):
-                        await parts.writing.outbox.finish()
-                    rooms.cancel_scope.cancel()
-                with trio.CancelScope(shield=True), trio.move_on_after(2.0):
-                    await parts.writing.durability.flush()
+class Life:
+    """One run of the daemon over one state directory, in the order of daemon.py; `run` must run."""
+
+    def __init__(
+        self,
+        directory: Path,
+        api: ApiSettings,
+        options: MountOptions,
+        network: httpx.AsyncBaseTransport,
+        now_s: Callable[[], float],
+    ) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self.disk = Disk(directory, now_s)
+        self.is_dead = False
+        self.ended = trio.Event()
+        self.scope = trio.CancelScope()
+        """Of the daemon."""
+        self.programs = trio.CancelScope()
+        """Of the system call that waits now: it ends with the daemon."""
+        self._mount = _mount_at(directory, api, options)
+        self._line = _Line(network)
+        self._stop = trio.Event()
+        self._notifier = Notifier()
+        self._parts: Parts | None = None
+        self._kernel: Kernel | None = None
+
+    @property
+    def parts(self) -> Parts:
+        assert self._parts is not None
+        return self._parts
+
+    @property
+    def kernel(self) -> Kernel:
+        assert self._kernel is not None
+        return self._kernel
+
+    def begin_call(self) -> trio.CancelScope:
+        """For a system call of a program: it ends with the daemon."""
+        self.programs = trio.CancelScope()
+        return self.programs
+
+    def die(self) -> None:
+        """Nothing of it reaches anybody from now on."""
+        self.is_dead = True
+        self._line.is_cut = True
+        self.scope.cancel()
+        self.programs.cancel()
+
+    async def end(self) -> None:
+        """An orderly end."""
+        self._stop.set()
+        await self.ended.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """From start to end. What a dead daemon still does goes to files that nobody will read."""
+        try:
+            with self.scope:
+                await self._run(task_status)
+        except Exception:
+            if not self.is_dead:
+                raise
+        finally:
+            self.ended.set()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        clocks.begin_run()
+        mount = self._mount
+        with ExitStack() as stack:
+            key = budget_key(mount.api.api_url, mount.api.client_id)
+            async with (
+                open_limiter(mount.api.budget_dir, key, mount.options.limiter) as limiter,
+                _client(mount.api, self._line, limiter) as client,
+            ):
+                me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
+                state_dir = private_dir(mount.state_dir(me.id))
+                store = TreeStore.open(state_dir / "tree.sqlite")
+                stack.callback(store.close)
+                cache = ChunkCache(private_dir(mount.cache_dir(me.id)) / "chunks", CACHE_BYTES)
+                with ExitStack() as inner:
+                    outer = Outer(
+                        self._notifier.forget,
+                        cast(KernelNotifier, self._notifier),
+                        Refusals(),
+                        lambda reporter: reporter.status("mounted"),
+                    )
+                    parts = Assembly(mount, client, store, cache, state_dir, me.id, outer).build(inner)
+                    if not parts.follower.complete:
+                        await parts.titles.learn()
+                        await parts.follower.list_root()
+                    await self._serve(parts, task_status)
+
+    async def _serve(self, parts: Parts, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as rooms:
+            for part in parts.running:
+                await rooms.start(part)
+            rooms.start_soon(parts.titles.complete, parts.follower.listed)
+            await rooms.start(parts.writing.outbox.run)
+            self._parts = parts
+            self._kernel = self._notifier.kernel = Kernel(cast(ChangingOperations, parts.operations))
+            task_status.started()
+            await self._stop.wait()
+            with trio.CancelScope(shield=True), trio.move_on_after(3.0):
+                await parts.writing.outbox.finish()
+            rooms.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.move_on_after(2.0):
+            await parts.writing.durability.flush()

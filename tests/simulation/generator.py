@@ -1,10 +1,12 @@
 """Makes histories: few names, so that they collide, and the ways in which programs save files."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 
-from tests.simulation.steps import History, Step
+import msgspec
+
+from tests.simulation.steps import Fault, FaultKind, History, Step
 
 NAMES = ("a", "b", "c")
 TEMPORARY = ("~a.tmp", ".a.Xk3z9Q", "a~")
@@ -14,10 +16,36 @@ OFFSETS = (0, 0, 1, 7, 100, 4096)
 PAUSES_S = (0.0, 0.0, 0.0, 0.01, 0.1, 0.7, 1.5, 3.0, 10.0, 45.0, 400.0)
 
 
-class Generator:
-    """One history from one seed."""
+FEATURES: dict[str, float] = {
+    "errors": 0.4,
+    "lost": 0.35,
+    "late": 0.25,
+    "kill": 0.35,
+    "power": 0.2,
+}
+"""What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
+which nobody knows; those that are done later; the daemon killed; the power cut."""
 
-    def __init__(self, seed: int, length: tuple[int, int] = (30, 120)) -> None:
+
+_KINDS: dict[str, tuple[FaultKind, ...]] = {
+    "errors": ("refused", "status_before"),
+    "lost": ("lost_before", "lost_after", "status_after"),
+    "late": ("late", "gateway"),
+}
+_MATCHES = ("change", "change", "POST", "PATCH", "PATCH", "DELETE", "upload", "storage", "look", "login")
+_STATUSES: dict[FaultKind, tuple[int, ...]] = {
+    "status_before": (408, 425, 429, 429, 500, 502, 503, 504),
+    "status_after": (500, 502, 504),
+    "gateway": (504,),
+}
+
+
+class Generator:
+    """One history from one seed. The programs' steps are the same whatever features are left out."""
+
+    def __init__(
+        self, seed: int, features: Collection[str] = tuple(FEATURES), length: tuple[int, int] = (30, 120)
+    ) -> None:
         self._seed = seed
         self._choose = random.Random(seed)
         self._length = self._choose.randint(*length)
@@ -26,6 +54,10 @@ class Generator:
         self._depth = self._choose.choice((1, 2, 2, 3))
         self._haste = self._choose.choice((0.3, 0.6, 0.9))
         self._names = NAMES[: self._choose.choice((2, 3, 3))]
+        self._fate = random.Random(f"{seed}/fate")
+        chosen = {name for name, part in FEATURES.items() if self._fate.random() < part}
+        self._features = chosen & set(features)
+        self._often = self._fate.choice((0.02, 0.06, 0.15))
         self._ways: list[tuple[Callable[[], None], float]] = [
             (self._save, 6),
             (self._save_aside, 3),
@@ -51,7 +83,43 @@ class Generator:
         weights = [weight for _, weight in self._ways]
         while len(self._steps) < self._length:
             self._choose.choices(ways, weights)[0]()
-        return History(self._seed, self._steps)
+        return History(self._seed, list(self._with_fate()))
+
+    def _with_fate(self) -> Iterator[Step]:
+        """The programs' steps, with faults on some, and deaths between them."""
+        number = len(self._steps)
+        for step in self._steps:
+            if self._fate.random() < self._often and (faults := list(self._faults())):
+                step = msgspec.structs.replace(step, faults=faults)
+            deaths = sorted(self._features & {"kill", "power"})
+            if deaths and self._fate.random() < 0.03:
+                number += 1
+                yield self._death(number, self._fate.choice(deaths))
+            if "errors" in self._features and self._fate.random() < 0.01:
+                number += 1
+                away_s = self._fate.choice((5, 60, 400))
+                yield self._fate.choice((Step(number, "away", offset=away_s), Step(number, "expire")))
+            yield step
+
+    def _death(self, number: int, kind: str) -> Step:
+        where = self._fate.choice(("write", "write", "turn"))
+        after = self._fate.choice((0, 0, 1, 2, 3, 5, 8, 13, 30)) * (1 if where == "write" else 4)
+        return Step(number, "crash", flags=f"{kind} {where}", size=after)
+
+    def _faults(self) -> Iterator[Fault]:
+        for _ in range(self._fate.choice((1, 1, 1, 2, 3))):
+            kinds = [kind for feature in sorted(self._features) for kind in _KINDS.get(feature, ())]
+            if kinds:
+                kind = self._fate.choice(kinds)
+                yield Fault(
+                    kind,
+                    match=self._fate.choice(_MATCHES),
+                    skip=self._fate.choice((0, 0, 0, 1, 2)),
+                    status=self._fate.choice(_STATUSES[kind]) if kind in _STATUSES else 503,
+                    seconds=self._fate.choice((2.0, 12.0, 35.0, 90.0))
+                    if kind in ("late", "gateway")
+                    else 0.0,
+                )
 
     def _add(self, op: str, path: str = "", to: str = "", *, joined: bool = False, **fields: object) -> None:
         """A step; `joined`: it follows at once, as within one program's work."""

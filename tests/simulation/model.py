@@ -13,6 +13,12 @@ class File:
     """A file, with or without a name."""
 
     content: bytearray = field(default_factory=bytearray)
+    closed: bytes | None = None
+    """What it had at the last close, flush or truncation by its name: what was promised. None: it was never closed."""
+
+    @property
+    def is_dirty(self) -> bool:
+        return self.closed is None or self.closed != self.content
 
 
 @dataclass(eq=False)
@@ -38,8 +44,8 @@ class Opened:
 class Model:
     """Raises OSError as system calls do."""
 
-    def __init__(self) -> None:
-        self.root = Folder()
+    def __init__(self, root: Folder | None = None) -> None:
+        self.root = root if root is not None else Folder()
 
     def all(self) -> Iterator[tuple[str, Entry]]:
         """Every entry with its path."""
@@ -95,6 +101,11 @@ class Model:
         content[offset : offset + len(data)] = data
         return len(data)
 
+    def flush(self, opened: Opened) -> None:
+        """Also fsync and close: what was written is promised from here on."""
+        if opened.writes:
+            opened.file.closed = bytes(opened.file.content)
+
     def read(self, opened: Opened, offset: int, size: int) -> bytes:
         if not opened.reads:
             raise _error(errno.EBADF)
@@ -110,6 +121,7 @@ class Model:
         if isinstance(found, Folder):
             raise _error(errno.EISDIR)
         _resize(found, size)
+        found.closed = bytes(found.content)
 
     def listing(self, path: str) -> set[str]:
         found = self.find(path)

@@ -1,9 +1,10 @@
 """Plays a history's steps on the mount and on the model, and compares after each what a program sees."""
 
+import copy
 import errno
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -11,6 +12,9 @@ from tests.simulation import scheduler
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.steps import Step, content_of
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
 
 FLAGS = {
     "r": os.O_RDONLY,
@@ -22,59 +26,155 @@ FLAGS = {
 }
 RENAME_FLAGS = {"noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}
 READ_BYTES = 1 << 17
+TROUBLE = (errno.EIO, errno.EAGAIN, errno.ETIMEDOUT)
+"""What a program may be told while Procore can't be reached."""
 
 
 class Wrong(AssertionError):
     """The product did what it must not."""
 
 
+class Died(Exception):
+    """The daemon died during the step."""
+
+
 class Player:
     """The programs of one history."""
 
-    def __init__(self, seed: int, kernel: Callable[[], Kernel], model: Model) -> None:
-        self._seed = seed
-        self._kernel = kernel
-        self._model = model
+    def __init__(self, world: "World") -> None:
+        self._world = world
         self._open: dict[int, tuple[OpenFile, Opened]] = {}
+        self._before: Folder | None = None
+        """What the model had before the operation under way, while the daemon may die."""
+        self._death: Step | None = None
+        """The death that was decided on and has not come yet."""
+
+    @property
+    def _model(self) -> Model:
+        return self._world.model
+
+    def _kernel(self) -> Kernel:
+        return self._world.now.kernel
 
     async def play(self, step: Step) -> None:
         """Raises Wrong."""
-        scheduler.reseed(f"{self._seed}/{step.number}")
-        await trio.sleep(step.pause_s)
-        await getattr(self, f"_do_{step.op}")(step)
-        await self.compare()
+        world = self._world
+        world.told(f"{world.time.now_s():9.2f} {step}")
+        scheduler.reseed(f"{world.history.seed}/{step.number}")
+        world.now.disk.look_at_logs()
+        try:
+            with world.now.begin_call():
+                await trio.sleep(step.pause_s)
+                world.network.begin_step(step.number, step.faults)
+                await getattr(self, f"_do_{step.op}")(step)
+                if not world.now.is_dead:
+                    await self.compare()
+        except Died:
+            pass
+        if world.now.is_dead:
+            await self._recover()
+
+    async def _recover(self) -> None:
+        """What a new run of the daemon shows after a death is what was there, with or without what was under way."""
+        self._open.clear()
+        self._death = None
+        await self._world.restart()
+        shown = await self._shown()
+        roots = [self._model.root, *([self._before] if self._before is not None else [])]
+        for root in roots:
+            if _may_be(shown, Model(root)):
+                self._model.root = root
+                break
+        else:
+            raise Wrong(f"after a death the mount differs: {differences(shown, sizes_of(self._model))}")
+        self._before = None
+        await self._adopt_dirty()
+        self._world.parts.writing.outbox.retry([""])
+
+    async def _adopt_dirty(self) -> None:
+        """What was being written is there as it was written, or as it was closed before."""
+        for path, entry in self._model.all():
+            if isinstance(entry, Folder) or not entry.is_dirty:
+                continue
+            content = await self._bytes_of(path)
+            allowed = [bytes(entry.content)] + ([entry.closed] if entry.closed is not None else [])
+            if content not in allowed:
+                raise Wrong(f"after a death {path} has {short(content)}, and not {short(allowed)}")
+            entry.content = bytearray(content)
+            entry.closed = content
+
+    async def _bytes_of(self, path: str) -> bytes:
+        """Read by its name, with patience."""
+        while True:
+            try:
+                file = await self._kernel().open(path, os.O_RDONLY)
+                try:
+                    return await self._kernel().read(file, 0, READ_BYTES)
+                finally:
+                    await self._kernel().close(file)
+            except OSError as error:
+                if error.errno not in TROUBLE or not self._world.network.is_troubled:
+                    raise Wrong(f"{path} can't be read after a death: {named(error.errno or 0)}") from None
+            await trio.sleep(5.0)
 
     async def compare(self) -> None:
         """What the mount shows now, with what it must show."""
-        shown = {
-            path: -1 if attributes.is_folder else attributes.size
-            for path, attributes in (await self._kernel().walk()).items()
-        }
-        wanted = {
-            path: -1 if isinstance(entry, Folder) else len(entry.content) for path, entry in self._model.all()
-        }
+        shown, wanted = await self._shown(), sizes_of(self._model)
         if shown != wanted:
             raise Wrong(f"the mount differs: {differences(shown, wanted)}")
 
+    async def _shown(self) -> dict[str, int]:
+        return {
+            path: -1 if attributes.is_folder else attributes.size
+            for path, attributes in (await self._kernel().walk()).items()
+        }
+
     async def close_all(self) -> None:
+        if self._death is not None:
+            self._world.die(self._death)
+            await self._recover()
         for slot in sorted(self._open):
             await self._do_close(Step(-1, "close", slot=slot))
 
     async def _both(
         self, what: str, ours: Callable[[], Awaitable[Any]], model: Callable[[], Any]
     ) -> tuple[Any, Any] | None:
-        """Do it in both; None when both refused, with the same errno."""
-        try:
-            wanted, wanted_error = model(), 0
-        except OSError as error:
-            wanted, wanted_error = None, error.errno or 0
+        """Do it in both; None when both refused, with the same errno. Raises Died, Wrong."""
+        if self._death is not None:
+            self._before = copy.deepcopy(self._model.root)
         try:
             got, got_error = await ours(), 0
         except OSError as error:
             got, got_error = None, error.errno or 0
+        is_dead = self._world.now.is_dead
+        if got_error in TROUBLE and self._world.network.is_troubled and not is_dead:
+            return None
+        try:
+            wanted, wanted_error = model(), 0
+        except OSError as error:
+            wanted, wanted_error = None, error.errno or 0
+        if is_dead:
+            raise Died
         if got_error != wanted_error:
             raise Wrong(f"{what}: {named(got_error)} instead of {named(wanted_error)}")
         return None if got_error else (got, wanted)
+
+    # Fate
+
+    async def _do_crash(self, step: Step) -> None:
+        """At once, or after so many writes or turns of tasks: during one of the next steps."""
+        if step.size:
+            self._death = step
+            self._world.arm_death(step)
+        else:
+            self._world.die(step)
+
+    async def _do_away(self, step: Step) -> None:
+        self._world.network.go_away(step.offset)
+
+    async def _do_expire(self, _step: Step) -> None:
+        """All tokens end now."""
+        self._world.procore.expire_tokens()
 
     # Open files
 
@@ -127,13 +227,13 @@ class Player:
         )
 
     async def _do_fsync(self, step: Step) -> None:
-        await self._on_slot(step, lambda file: self._kernel().fsync(file), lambda _: None)
+        await self._on_slot(step, lambda file: self._kernel().fsync(file), self._model.flush)
 
     async def _do_flush(self, step: Step) -> None:
-        await self._on_slot(step, lambda file: self._kernel().flush(file), lambda _: None)
+        await self._on_slot(step, lambda file: self._kernel().flush(file), self._model.flush)
 
     async def _do_close(self, step: Step) -> None:
-        await self._on_slot(step, lambda file: self._kernel().close(file), lambda _: None)
+        await self._on_slot(step, lambda file: self._kernel().close(file), self._model.flush)
         self._open.pop(step.slot, None)
 
     # Paths
@@ -205,6 +305,20 @@ class Player:
             await self._do_rmdir(step)
         else:
             await self._do_unlink(step)
+
+
+def sizes_of(model: Model) -> dict[str, int]:
+    """Paths with their sizes; folders have none."""
+    return {path: -1 if isinstance(entry, Folder) else len(entry.content) for path, entry in model.all()}
+
+
+def _may_be(shown: dict[str, int], model: Model) -> bool:
+    """Whether that is what a death may leave of the model."""
+    wanted = {
+        path: (-1,) if isinstance(entry, Folder) else (len(entry.content), len(entry.closed or b""))
+        for path, entry in model.all()
+    }
+    return shown.keys() == wanted.keys() and all(size in wanted[path] for path, size in shown.items())
 
 
 def named(number: int) -> str:

@@ -7,6 +7,7 @@ from procorefs.procore.settings import ApiSettings
 from procorefs.sandbox.app import create_app, create_storage_app
 from procorefs.sandbox.config import SandboxConfig
 from procorefs.sandbox.fill import announcement, fill
+from procorefs.sandbox.oauth import expire_access_tokens
 from procorefs.sandbox.seed import PROJECT_ID
 from procorefs.sandbox.state import Sandbox
 from tests.simulation.network import Application
@@ -69,6 +70,10 @@ class Procore:
                 if not child.is_file:
                     waiting.append((child.id, path))
         return found
+
+    def expire_tokens(self) -> None:
+        """No token that was given out before is good any more."""
+        expire_access_tokens(self.sandbox)
 
     def close(self) -> None:
         self.sandbox.close()

@@ -76,6 +76,10 @@ def _with(steps: Sequence[Step], at: int, step: Step) -> list[Step]:
 
 def _simpler_steps(step: Step) -> Iterator[Step]:
     """The same without its pause, at the file's begin, or with hardly any bytes."""
+    if step.faults:
+        yield msgspec.structs.replace(step, faults=[])
+    for at in range(len(step.faults) if len(step.faults) > 1 else 0):
+        yield msgspec.structs.replace(step, faults=[*step.faults[:at], *step.faults[at + 1 :]])
     if step.pause_s:
         yield msgspec.structs.replace(step, pause_s=0.0)
     if step.offset:

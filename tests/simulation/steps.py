@@ -1,8 +1,33 @@
 """Histories: lists of steps, each with its pause and its faults, so that shorter lists are histories, too."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
+
+FaultKind = Literal[
+    "refused", "lost_before", "lost_after", "status_before", "status_after", "gateway", "late"
+]
+
+
+class Fault(msgspec.Struct, omit_defaults=True):
+    """What befalls one request."""
+
+    kind: FaultKind
+    """refused: no connection. lost: no answer; nothing was done, or all. status: an error, before or after the work.
+    gateway: 504 after a while, done all the same, later. late: no answer at all, and done later."""
+    match: str = "change"
+    """change, upload, storage, look, login, or a method: the next such request, but for `skip`."""
+    skip: int = 0
+    status: int = 503
+    seconds: float = 0.0
+    """gateway, late: how much later it is done."""
+
+    def __str__(self) -> str:
+        told = [self.kind, self.match, f"after {self.skip}" if self.skip else ""]
+        told += [str(self.status)] if "status" in self.kind else []
+        told += [f"{self.seconds:g}s"] if self.seconds else []
+        return " ".join(filter(None, told))
 
 
 class Step(msgspec.Struct, omit_defaults=True):
@@ -21,6 +46,8 @@ class Step(msgspec.Struct, omit_defaults=True):
     size: int = 0
     pause_s: float = 0.0
     """Virtual time before it."""
+    faults: list[Fault] = []
+    """They strike from here on, after the pause."""
 
     def __str__(self) -> str:
         told = [f"{self.number:3d}", f"+{self.pause_s:g}s" if self.pause_s else "", self.op, self.path]
@@ -31,6 +58,13 @@ class Step(msgspec.Struct, omit_defaults=True):
             told.append(f"flags={self.flags}")
         if self.op in ("write", "read", "ftruncate", "truncate", "save"):
             told.append(f"offset={self.offset} size={self.size}")
+        if self.op == "crash":
+            told.append(f"{self.flags} {self.size}")
+        if self.op == "away":
+            told.append(f"{self.offset} s")
+        if self.op == "rename" and self.flags != "r":
+            told.append(self.flags)
+        told += [f"[{fault}]" for fault in self.faults]
         return " ".join(filter(None, told))
 
 
@@ -42,8 +76,8 @@ class History(msgspec.Struct):
 
 
 def content_of(step: Step) -> bytes:
-    """The bytes that a step writes: no other step writes the same."""
-    word = b"<%d>" % step.number
+    """The bytes that a step writes: no other step of a usual history writes the same, however few they are."""
+    word = b"%c<%d>" % (33 + step.number % 90, step.number)
     return (word * (step.size // len(word) + 1))[: step.size]
 
 

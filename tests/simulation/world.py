@@ -13,22 +13,19 @@ import trio
 
 from procorefs.config import MountOptions
 from procorefs.parts import Parts
-from tests.simulation import clock, scheduler
+from tests.simulation import clock, disk, scheduler
 from tests.simulation.checks import check_quiet
-from tests.simulation.computer import mount_at, run_daemon
-from tests.simulation.kernel import Kernel, Notifier
+from tests.simulation.computer import Life
 from tests.simulation.model import Model
 from tests.simulation.network import Network
 from tests.simulation.player import Player, Wrong
 from tests.simulation.procore import Procore
-from tests.simulation.steps import History
+from tests.simulation.steps import History, Step
 
-LATENCY_S = (0.02, 0.4)
 MEMORY = Path("/dev/shm")
 
-
-MOST_TURNS = 60_000
-"""Turns of tasks in one history, some twenty times what the longest one needs: who takes more goes in circles."""
+MOST_TURNS, WITHIN_S = 8_000, 20.0
+"""Turns of tasks in so much virtual time, some twenty times what is usual: who takes more goes in circles."""
 
 LONGEST_S = 60
 """Real time of one history: what takes longer goes in circles without ever letting others run."""
@@ -37,14 +34,21 @@ LONGEST_S = 60
 class Turns(trio.abc.Instrument):
     """Counts the turns of tasks, and ends a history that goes in circles."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float]) -> None:
         self.count = 0
         self.scope = trio.CancelScope()
+        self.before_turn: Callable[[], object] = lambda: None
+        self._now_s = now_s
+        self._looked_s = 0.0
 
     def before_task_step(self, _task: trio.lowlevel.Task) -> None:
         self.count += 1
-        if self.count == MOST_TURNS:
-            self.scope.cancel()
+        self.before_turn()
+        if self.count % MOST_TURNS == 0:
+            now_s = self._now_s()
+            if now_s - self._looked_s < WITHIN_S:
+                self.scope.cancel()
+            self._looked_s = now_s
 
 
 class World:
@@ -58,52 +62,87 @@ class World:
         clock.begin(self.time, history.seed)
         scheduler.reseed(history.seed)
         self.procore = Procore()
-        self._latency = random.Random(f"{history.seed}/latency")
-        self.network = Network(self.procore.hosts, lambda: self._latency.uniform(*LATENCY_S))
-        self.turns = Turns()
+        self.network = Network(self.procore.hosts, history.seed, self.time.now_s)
+        self.network.told = told
+        self.turns = Turns(self.time.now_s)
         self.model = Model()
-        self.notifier = Notifier()
-        self.kernel: Kernel | None = None
-        self.parts: Parts | None = None
+        self.life: Life | None = None
+        self._lives = 0
+        self._outside: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Raises what was wrong."""
         with self.turns.scope:
-            await self._run()
+            async with trio.open_nursery() as self._outside:
+                await self._outside.start(self.network.run)
+                await self._play()
+                self._outside.cancel_scope.cancel()
         if self.turns.scope.cancelled_caught:
             raise Wrong(
                 f"{self.turns.count} turns of tasks by {self.time.now_s():.1f} s: somebody goes in circles"
             )
 
-    async def _run(self) -> None:
-        player = Player(self.history.seed, self._kernel_now, self.model)
-        async with trio.open_nursery() as outside:
-            stop = trio.Event()
+    async def _play(self) -> None:
+        await self._start(self.directory / "0")
+        player = Player(self)
+        for step in self.history.steps:
+            await player.play(step)
+        self.network.calm()
+        await player.close_all()
+        self.told(f"{self.time.now_s():9.2f} the end")
+        await check_quiet(self, player)
+        await self.now.end()
 
-            async def daemon(task_status: trio.TaskStatus[Parts] = trio.TASK_STATUS_IGNORED) -> None:
-                mount = mount_at(self.directory, self.procore.settings(), MountOptions())
-                await run_daemon(
-                    mount,
-                    self.network,
-                    self.notifier,
-                    self.notifier.forget,
-                    stop=stop,
-                    task_status=task_status,
-                )
+    @property
+    def now(self) -> Life:
+        """The run of the daemon that programs have now."""
+        assert self.life is not None
+        return self.life
 
-            self.parts = await outside.start(daemon)
-            self.kernel = self.notifier.kernel = Kernel(self.parts.operations)  # type: ignore[arg-type]
-            for step in self.history.steps:
-                self.told(f"{self.time.now_s():9.2f} {step}")
-                await player.play(step)
-            await player.close_all()
-            self.told(f"{self.time.now_s():9.2f} the end")
-            await check_quiet(self, player)
-            stop.set()
+    @property
+    def parts(self) -> Parts:
+        return self.now.parts
 
-    def _kernel_now(self) -> Kernel:
-        assert self.kernel is not None
-        return self.kernel
+    async def _start(self, directory: Path) -> None:
+        assert self._outside is not None
+        self._lives += 1
+        self.life = Life(directory, self.procore.settings(), MountOptions(), self.network, self.time.now_s)
+        disk.begin(self.life.disk)
+        await self._outside.start(self.life.run)
+
+    def arm_death(self, step: Step) -> None:
+        """The daemon is to die after so many writes, or turns of tasks, from now on."""
+        life, left = self.now, step.size
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                self.die(step)
+
+        if step.flags.endswith("write"):
+            life.disk.before_write = count
+        else:
+            self.turns.before_turn = count
+
+    def die(self, step: Step) -> None:
+        """Everything in memory is lost now; what is on disk is copied for the next life."""
+        life = self.now
+        if life.is_dead:
+            return
+        self.told(f"{self.time.now_s():9.2f}       the daemon dies ({step.flags})")
+        is_power_cut = step.flags.startswith("power")
+        choose = random.Random(f"{self.history.seed}/{step.number}/power") if is_power_cut else None
+        self.turns.before_turn = life.disk.before_write = lambda: None
+        disk.begin(None)
+        life.disk.copy_to(self.directory / str(self._lives), choose)
+        life.die()
+
+    async def restart(self) -> None:
+        """The next run of the daemon, with what the last one left on disk."""
+        await self.now.ended.wait()
+        shutil.rmtree(self.now.directory, ignore_errors=True)
+        await self._start(self.directory / str(self._lives))
 
 
 def play(history: History, told: Callable[[str], object] = lambda _: None) -> str:
@@ -124,6 +163,7 @@ def play(history: History, told: Callable[[str], object] = lambda _: None) -> st
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, previous)
+            disk.begin(None)
             world.procore.close()
         return ""
     finally:
@@ -131,7 +171,7 @@ def play(history: History, told: Callable[[str], object] = lambda _: None) -> st
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _took_too_long(_number: int, frame: object) -> None:
+def _took_too_long(_number: int, _frame: object) -> None:
     raise Wrong(f"{LONGEST_S} s of real time are over")
 
 
