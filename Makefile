@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
-DEBIAN_TEST := git libglib2.0-bin rclone redis-server unzip vim
+DEBIAN_TEST := git jq libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 
 .PHONY: help setup demo test lint types unit soak bench install uninstall clean
@@ -45,7 +45,7 @@ unit: $(READY)
 soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" for so many
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
 
-bench: $(READY) ## figures beside rclone mount; takes some minutes
+bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
 	$(BIN)/python scripts/bench.py
 

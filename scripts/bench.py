@@ -18,7 +18,7 @@ from bench import budget, calls, migrating, scale, speed, writing
 from bench.embedded import BenchFailed
 from bench.machine import machine_facts
 from bench.place import QUICK, Place, Sizes
-from bench.results import Figure, as_json, show
+from bench.results import Figure, as_json, missed_goals, show
 from bench.work import Incomplete
 
 BENCHMARKS: dict[str, Callable[[Place], Iterator[Figure]]] = {
@@ -39,7 +39,7 @@ BENCHMARKS: dict[str, Callable[[Place], Iterator[Figure]]] = {
 
 
 def main() -> int:
-    """1 when a goal was missed, 2 when something could not be measured, 130 after Ctrl-C."""
+    """0 also when goals were missed, which it says; 2 when something could not be measured, 130 after Ctrl-C."""
     arguments = parse_arguments()
     figures: list[Figure] = []
     status = 0
@@ -56,7 +56,8 @@ def main() -> int:
     show(facts, figures)
     if arguments.json is not None:
         arguments.json.write_text(as_json(facts, figures))
-    return status or int(any(figure.reached is False for figure in figures))
+    say(missed_goals(figures))
+    return status
 
 
 def parse_arguments() -> argparse.Namespace:

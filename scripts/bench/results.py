@@ -127,6 +127,18 @@ def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
     print(machine, "Rates are those of the best round, ours and rclone's.", printed.get().strip(), sep="\n\n")
 
 
+def missed_goals(figures: Sequence[Figure]) -> str:
+    """The goals that were not reached, a line each, for the end."""
+    missed = [figure.cells() for figure in figures if figure.reached is False]
+    if not missed:
+        return "No goal was missed."
+    lines = [
+        f"  {what}: {value}{f' ({ratio})' if ratio else ''}, goal {goal}"
+        for what, value, goal, _, _, ratio in missed
+    ]
+    return "\n".join([f"Goals missed: {len(missed)} of {sum(f.goal is not None for f in figures)}", *lines])
+
+
 def as_json(facts: Sequence[Fact], figures: Sequence[Figure]) -> str:
     content = {"machine": dict(facts), "figures": [figure.as_json() for figure in figures]}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -187,10 +187,16 @@ def test_importing_pyfuse3_first_is_one_clear_sentence() -> None:
 
 
 def test_a_libfuse_in_front_of_us_is_one_clear_sentence() -> None:
-    done = run_python(
+    libfuse = run_python(
         """
+        import procorefs.kernel.bridge
+        print(next(line.split()[-1] for line in open("/proc/self/maps") if "/libfuse3.so" in line))
+        """
+    ).stdout.strip()
+    done = run_python(
+        f"""
         import ctypes, os
-        ctypes.CDLL("libfuse3.so.3", mode=os.RTLD_GLOBAL)
+        ctypes.CDLL({libfuse!r}, mode=os.RTLD_GLOBAL)
         import procorefs.kernel.bridge
         """
     )

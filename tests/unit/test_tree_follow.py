@@ -78,7 +78,7 @@ async def test_failing_work_fails_all_who_wait(nursery: trio.Nursery, autojump_c
 
 
 def test_a_walker_soon_waits_for_the_pages() -> None:
-    direct = DirectFetches()
+    direct = DirectFetches(most=1, refill_s=5.0)
     assert [direct.take(100.0) for _ in range(3)] == [True, False, False]
     assert direct.take(106.0)
     assert not direct.take(106.1)
