@@ -8,6 +8,8 @@ moment at which nobody writes. What is added before its upload begins goes with 
 back; and whoever writes during the upload gets a copy.
 """
 
+import logging
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +20,8 @@ from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.view import View
 from procorefs.tree.nodes import Inode
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 STAYS_OPEN_S = 2.0
@@ -72,17 +76,23 @@ class OpenWriters:
         self._seen = seen
 
     def _look_at(self, draft: Draft, now_s: float) -> _Seen:
-        if draft.flushed_at_s is not None and now_s - draft.flushed_at_s >= STAYS_OPEN_S:
-            self._edits.stays_open(draft.inode)
         seen = self._seen.get(draft.inode) or _Seen(-1, -1, now_s)
         if (seen.changed, seen.number) != (draft.file.changed, draft.file.number) or draft.file.is_changing:
             seen.changed, seen.number, seen.since_s = draft.file.changed, draft.file.number, now_s
+        try:
+            self._act_on(draft, seen, now_s)
+        except (OSError, sqlite3.Error) as error:  # a full disk: the next look tries again, or the next close
+            log.info("%s: %s", self._view.path(draft.inode), error)
+        return seen
+
+    def _act_on(self, draft: Draft, seen: _Seen, now_s: float) -> None:
+        if draft.flushed_at_s is not None and now_s - draft.flushed_at_s >= STAYS_OPEN_S:
+            self._edits.stays_open(draft.inode)
         is_due = now_s - seen.since_s >= QUIET_S and now_s - seen.snapshot_at_s >= SNAPSHOT_EVERY_S
         if is_due and self._has_news(draft):
             self._edits.promise(draft.inode)
             self._send(draft.inode)
             seen.snapshot_at_s = now_s
-        return seen
 
     def _has_news(self, draft: Draft) -> bool:
         """Whether there are bytes that Procore lacks, and that may go by themselves; an empty file says nothing yet."""

@@ -1,5 +1,6 @@
 """Files that stay open: what a flush promises while its handle goes on, and the snapshots of what is never closed."""
 
+import errno
 import itertools
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from outbox_room import Room, room_in
 from tree_documents import file
 from trio.testing import MockClock
 
-from procorefs.outbox.change import Stage
+from procorefs.outbox.change import Change, Stage
+from procorefs.outbox.journal import Journal
 from procorefs.outbox.openwriters import QUIET_S, SNAPSHOT_EVERY_S, STAYS_OPEN_S, OpenWriters
 from procorefs.tree.nodes import ROOT, Inode
 
@@ -205,6 +207,24 @@ async def test_after_a_crash_the_snapshot_is_sent_and_the_rest_is_kept(
         assert room.staged[str(change.staged.number)] == b"first line\n"
         assert change.unclosed is not None
         assert change.unclosed.size_bytes == 14
+
+
+async def test_a_full_disk_ends_nothing(
+    tmp_path: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_journal: Journal, _change: Change) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with room_in(tmp_path) as room:
+        writers = Writers(room)
+        inode = room.create("log.txt", b"first line\n")
+        await room.flush(inode)
+        writers.look(mock_clock)
+        with monkeypatch.context() as full:
+            full.setattr(Journal, "put", refuse)
+            assert writers.look(mock_clock, STAYS_OPEN_S) == []
+            assert writers.look(mock_clock, QUIET_S) == []
+        assert writers.look(mock_clock, 1) == [inode]
 
 
 async def test_what_may_not_go_by_itself_has_no_snapshot(tmp_path: Path, mock_clock: MockClock) -> None:
