@@ -143,6 +143,7 @@ class Assembly:
             reading.knowledge.run,
             histories.run,
             writing.durability.run,
+            partial(reading.base.view.folder_times.run, writing.edits.keep_folder_times),
             writing.open_writers.run,
             locking.check_outs.run,
             flocks.run,

@@ -18,6 +18,9 @@ class Inside:
     def has_bytes(self, _inode: Inode) -> bool:
         return False
 
+    def entries_changed(self, _folder: Inode) -> None:
+        """Nobody looks at times."""
+
     def same_bytes(self, _inode: Inode, _old: Version, _new: Version) -> None:
         """Nothing is bound to a version."""
 

@@ -3,7 +3,7 @@
 keeper.py (lays and writes down) ◀─ identity.py (which document) ◀─ written.py (bytes) ◀─ here (entries, attributes)
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -26,7 +26,7 @@ from procorefs.procore.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.detail import Detail, decode_detail
 from procorefs.tree.fate import Fate
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of, with_times
 from procorefs.tree.rules import entry_refusal
 
 
@@ -330,7 +330,7 @@ class Edits(Written):
             return
         node = self._shown(inode)
         if node.is_folder:
-            self._view.times_set(inode)
+            self._view.folder_times.forget(inode)
         if node.version is not None:
             kept = msgspec.structs.replace(kept, version_id=node.version.id)
         change = self._view.change(inode)
@@ -340,6 +340,21 @@ class Edits(Written):
             return
         with self._store.transaction():
             self._store.keep(inode, kept)
+
+    def keep_folder_times(self, changed_ns: Mapping[Inode, int]) -> None:
+        """When the entries of these folders changed."""
+        with self._store.transaction():
+            for folder, time_ns in changed_ns.items():
+                node = self._store.by_inode(folder)
+                if node is not None and self._view.change(folder) is None:
+                    self._store.keep(folder, with_times(node.kept, time_ns))
+        for folder, time_ns in changed_ns.items():
+            change = self._view.change(folder)
+            if change is not None:
+                change.kept = with_times(change.kept, time_ns)
+                self._put(change)
+            if self._view.folder_times.of(folder) == time_ns:
+                self._view.folder_times.forget(folder)
 
     def modified(self, draft: Draft) -> None:
         """A program cut the file: mtime and ctime are now, also when it had that size."""

@@ -31,6 +31,9 @@ class LocalWork:
             change is not None and (change.has_bytes or change.shown is not None)
         )
 
+    def entries_changed(self, folder: Inode) -> None:
+        self._view.entries_changed(folder)
+
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
         """Kept times go on, and so does a removal: what was seen of the old version is all of the new one."""
         change = self._view.change(inode)

@@ -11,19 +11,15 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import cachetools
 import msgspec
 
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.entrynames import EntryNames
+from procorefs.outbox.folder_times import FolderTimes
 from procorefs.procore.models import DocumentId, Version
-from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.store import DEEPEST, TreeStore
-
-REMEMBERED_FOLDERS = 4096
-"""Folders whose last local change of entries is remembered as their mtime."""
 
 
 @dataclass(slots=True)
@@ -47,7 +43,7 @@ class View:
         self._borrowers: dict[DocumentId, set[Inode]] = {}
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
         self._moves = 0
-        self._folder_times: cachetools.LRUCache[Inode, int] = cachetools.LRUCache(REMEMBERED_FOLDERS)
+        self.folder_times = FolderTimes()
 
     # Changes
 
@@ -131,12 +127,8 @@ class View:
         return True
 
     def entries_changed(self, folder: Inode) -> None:
-        """An entry came to a folder, or left it, by one of our programs: its mtime is now."""
-        self._folder_times[folder] = clocks.file_ns()
-
-    def times_set(self, folder: Inode) -> None:
-        """Somebody set the folder's times himself."""
-        self._folder_times.pop(folder, None)
+        """An entry came to a folder, or left it: its mtime is now."""
+        self.folder_times.changed(folder)
 
     # Nodes
 
@@ -169,7 +161,7 @@ class View:
 
     def _with_local(self, node: Node) -> Node:
         if node.is_folder:
-            changed_ns = self._folder_times.get(node.inode) if self._folder_times else None
+            changed_ns = self.folder_times.of(node.inode)
             if changed_ns is None:
                 return node
             kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=changed_ns, ctime_ns=changed_ns)

@@ -28,6 +28,7 @@ from procorefs.tree.nodes import (
     Node,
     State,
     is_own_entry,
+    with_times,
 )
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.request_order import Request, RequestOrder
@@ -165,6 +166,10 @@ class _Absorption:
         self._changes_since_s = changes_since_s
         self._folders: dict[DocumentId, Inode] = {}
         self._told: set[Inode] = set()
+        self._made: set[Inode] = set()
+        """Folders that came with this answer."""
+        self._moved: set[Inode] = set()
+        """Folders whose times are now."""
         self._freed: list[tuple[Inode, bytes]] = []
         self.result = Absorbed()
 
@@ -346,8 +351,11 @@ class _Absorption:
                 document.name
             ):  # with invalid_names=encode another may show under that name
                 self.result.forget.append(EntryGone(folder, shown))
+            if self._is_news(folder):
+                self._move_times(folder)
         if old is None:
             inode = self._store.insert(row)
+            self._made.add(inode)
             if predecessor is not None:
                 self._local.succeeded(predecessor, inode)
         else:
@@ -414,6 +422,24 @@ class _Absorption:
         self._freed.append((folder, shown))
         self.result.forget.append(EntryGone(folder, shown))
         self._listing_changed(folder)
+        self._move_times(folder)
+
+    def _is_news(self, folder: Inode) -> bool:
+        """Whether an entry that was not known is new in Procore, and not only new to the tree."""
+        if folder in self._made:
+            return False
+        node = self._store.by_inode(folder)
+        return node is not None and (node.listed or bool(self._store.fact("complete")))
+
+    def _move_times(self, folder: Inode) -> None:
+        """A folder's entries changed: both its times are now, as on a disk, for whoever scans by them."""
+        if folder in self._moved:
+            return
+        self._moved.add(folder)
+        node = self._store.by_inode(folder)
+        if node is not None and node.state is State.LIVE:
+            self._store.keep(folder, with_times(node.kept, clocks.file_ns()))
+            self._local.entries_changed(folder)
 
     def _listing_changed(self, folder: Inode) -> None:
         """Note it once a folder."""

@@ -15,6 +15,9 @@ class Local(Protocol):
     def has_bytes(self, inode: Inode) -> bool:
         """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
 
+    def entries_changed(self, folder: Inode) -> None:
+        """Somebody else has added, renamed or removed an entry of the folder."""
+
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
         """Procore has given the node's bytes another version: what is bound to the old one belongs to the new one."""
 

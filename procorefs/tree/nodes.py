@@ -100,6 +100,11 @@ def kept_of(node: Node) -> Kept:
     return msgspec.structs.replace(kept, mtime_ns=None, atime_ns=None, ctime_ns=None, sha256=b"")
 
 
+def with_times(kept: Kept | None, time_ns: int) -> Kept:
+    """What is kept of a node whose mtime and ctime are that."""
+    return msgspec.structs.replace(kept or Kept(), mtime_ns=time_ns, ctime_ns=time_ns)
+
+
 class EntryGone(msgspec.Struct, frozen=True):
     """The entry `name` of `folder` leads elsewhere now, or nowhere."""
 

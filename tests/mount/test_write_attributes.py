@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
+from tests.mounting import Mounted, mount_followed, wait_until
+from tests.sandbox import SandboxHandle
 from tests.writing import Desk, run
 
 LONG_AGO_NS = 1_500_000_000_123_456_789
@@ -230,6 +231,68 @@ def test_a_folder_changes_its_time_with_its_entries(desk: Desk) -> None:
         assert folder.stat().st_mtime_ns == LONG_AGO_NS
         change()
         assert folder.stat().st_mtime_ns > LONG_AGO_NS
+
+
+def test_a_colleague_moves_the_times_of_folders_by_what_changes_in_them(
+    write_desk: Callable[..., Desk],
+) -> None:
+    desk = write_desk("freshness=0")
+    for name in ("/one", "/two", "/quiet"):
+        desk.sandbox.act("create_folder", path=name)
+    folders = {name: desk.path / name for name in ("one", "two", "quiet")}
+    wait_until(folders["quiet"].exists, "the folders to show")
+    assert all(not os.listdir(folder) for folder in folders.values())
+
+    def moved(entries: dict[str, list[str]]) -> set[str]:
+        """The folders of which a time is another when they hold just these; both times must be."""
+        wait_until(
+            lambda: all(sorted(os.listdir(folders[name])) == found for name, found in entries.items()),
+            f"{entries} to show",
+        )
+        now = {name: times(folder) for name, folder in folders.items()}
+        found = {name for name in folders if now[name] != before[name]}
+        assert all(now[name][0] > before[name][0] and now[name][1] > before[name][1] for name in found)
+        before.update(now)
+        return found
+
+    before = {name: times(folder) for name, folder in folders.items()}
+    desk.sandbox.act("put", path="/one/a.txt", text="a")
+    assert moved({"one": ["a.txt"]}) == {"one"}
+    desk.sandbox.act("rename", path="/one/a.txt", name="b.txt")
+    assert moved({"one": ["b.txt"]}) == {"one"}
+    desk.sandbox.act("move", path="/one/b.txt", to="/two")
+    assert moved({"one": [], "two": ["b.txt"]}) == {"one", "two"}
+    desk.sandbox.act("put", path="/two/b.txt", text="another version")
+    wait_until(lambda: (folders["two"] / "b.txt").read_bytes() == b"another version", "the version")
+    assert moved({"two": ["b.txt"]}) == set()
+    desk.sandbox.act("delete", path="/two/b.txt")
+    assert moved({"two": []}) == {"two"}
+    desk.remount("freshness=0")
+    assert {name: times(folder) for name, folder in folders.items()} == before
+
+
+def test_the_first_listing_moves_no_time(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
+    sandbox.reset(0)
+    sandbox.act("create_folder", path="/one")
+    sandbox.act("put", path="/one/a.txt", text="a")
+    mounted = mount_followed(sandbox, mount)
+    found = (mounted.path / "one").stat()
+    assert os.listdir(mounted.path / "one") == ["a.txt"]
+    assert (mounted.path / "one").stat().st_mtime_ns == found.st_mtime_ns
+    assert found.st_mtime_ns % 1_000_000_000 == 0  # Procore's, in seconds
+
+
+def test_what_programs_change_in_a_folder_moves_its_time_for_good(desk: Desk) -> None:
+    (desk.path / "folder").mkdir()
+    desk.sync()
+    os.utime(desk.path / "folder", ns=(LONG_AGO_NS, LONG_AGO_NS))
+    (desk.path / "folder" / "a.txt").write_bytes(b"x")
+    found = times(desk.path / "folder")
+    assert found[0] > LONG_AGO_NS
+    desk.sync()
+    assert times(desk.path / "folder") == found
+    desk.remount()
+    assert times(desk.path / "folder") == found
 
 
 def test_sizes_and_room(write_desk: Callable[..., Desk]) -> None:

@@ -1,0 +1,58 @@
+"""When the entries of folders changed: shown at once, and kept with the folder a moment later, many at once."""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+
+import trio
+
+from procorefs.storage import clocks
+from procorefs.tree.nodes import Inode
+
+log = logging.getLogger(__name__)
+
+GATHER_S = 2.0
+"""Making a thousand files in a folder moves its mtime a thousand times."""
+
+
+class FolderTimes:
+    """The mtime of folders whose entries have changed and that are not kept with the folder yet."""
+
+    def __init__(self) -> None:
+        self._changed_ns: dict[Inode, int] = {}
+        self._wake = trio.Event()
+
+    def changed(self, folder: Inode) -> None:
+        """An entry came to the folder, left it, or got another name."""
+        self._changed_ns[folder] = clocks.file_ns()
+        self._wake.set()
+
+    def of(self, folder: Inode) -> int | None:
+        return self._changed_ns.get(folder)
+
+    def forget(self, folder: Inode) -> None:
+        """Its times were set, or are kept by now."""
+        self._changed_ns.pop(folder, None)
+
+    async def run(
+        self,
+        keep: Callable[[Mapping[Inode, int]], None],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Hand them to `keep` until cancelled, and once more then."""
+        task_status.started()
+        try:
+            while True:
+                await self._wake.wait()
+                await trio.sleep(GATHER_S)
+                self._keep(keep)
+        finally:
+            self._keep(keep)
+
+    def _keep(self, keep: Callable[[Mapping[Inode, int]], None]) -> None:
+        self._wake = trio.Event()
+        try:
+            keep(dict(self._changed_ns))
+        except sqlite3.Error as error:
+            log.warning("The times of folders could not be written down: %s", error)
