@@ -24,6 +24,7 @@ from procorefs.kernel.notify import Notifier
 from procorefs.kernel.operations import Operations, Rooms
 from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.virtual import Virtual
+from procorefs.limiter import Priority
 from procorefs.locks.opening import Locking, open_locks
 from procorefs.metadata.attributes import Attributes
 from procorefs.metadata.opening import Knowledge, open_attributes, open_knowledge
@@ -102,7 +103,8 @@ class Assembly:
 
     def build(self, stack: ExitStack) -> Parts:
         """Raises Failure, OSError, sqlite3.Error."""
-        brief = BriefWait(self._client.limiter, self._client.reach)
+        limiter, reach = self._client.limiter, self._client.reach
+        brief = BriefWait(lambda: limiter.would_wait(Priority.INTERACTIVE), reach)
         reading = self._reading(stack)
         locking, writing = self._changing(stack, reading)
         xattrs = open_attributes(

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import trio
 
-from procorefs.limiter import Limiter, Priority
 from procorefs.procore.reach import Reach
 
 MOST_S = 2.0
@@ -25,13 +24,14 @@ class NoAnswerYet(Exception):
 class BriefWait:
     """The only wait for Procore under a directory's lock."""
 
-    def __init__(self, limiter: Limiter, reach: Reach) -> None:
-        self._limiter = limiter
+    def __init__(self, would_wait: Callable[[], bool], reach: Reach) -> None:
+        """`would_wait`: whether the budget has no call at the moment."""
+        self._would_wait = would_wait
         self._reach = reach
 
     def is_open(self) -> bool:
         """Whether an answer is to be expected: the budget has a call now, and Procore answers."""
-        return not self._reach.is_away and not self._limiter.would_wait(Priority.INTERACTIVE)
+        return not self._reach.is_away and not self._would_wait()
 
     async def of(self, work: Callable[[], Awaitable[T]]) -> T:
         """What the work returns or raises; it may be cancelled at any await. Raises NoAnswerYet.

@@ -644,6 +644,24 @@ async def test_a_renewal_that_is_refused_leaves_what_was_had(
         mount.before = None
 
 
+async def test_a_look_that_was_given_up_is_not_waited_for_again(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    """A program tries several names of lock files; a silent Procore costs it two seconds once."""
+    mount.call_s = 30.0
+    async with locking(mount) as locks:
+        with trio.move_on_after(2.0) as first:
+            await locks.check_outs.look(FILE)
+        assert first.cancelled_caught
+        began_s = trio.current_time()
+        await locks.check_outs.look(FILE)
+        assert trio.current_time() == began_s
+        await trio.sleep(60)
+        assert project.looks == 1
+        await locks.check_outs.look(FILE)
+        assert project.looks == 2
+
+
 async def test_a_mount_that_changes_nothing_looks_only(
     project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
