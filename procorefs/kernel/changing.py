@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
+import trio
 
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, attributes
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import Interrupted, ReadOnly
 from procorefs.kernel.handles import OpenFile
-from procorefs.kernel.interrupts import interruptible
+from procorefs.kernel.interrupts import interruptible, is_exiting
 from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
 from procorefs.metadata.attributes import Caller
 from procorefs.outbox.drafts import Draft
@@ -34,6 +35,12 @@ from procorefs.versions.numbers import FIRST_VIRTUAL
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 """renameat2(2)."""
+
+STANDSTILL_S = 600.0
+"""Who waits for Procore outside of a directory's lock gets ETIMEDOUT when nothing of the file has moved for so long."""
+
+EXIT_S = 10.0
+"""The same for a program that ends without having closed the file: it can't be killed, and nobody is told anything."""
 
 _MODE_BITS = 0o7777
 
@@ -217,7 +224,17 @@ class ChangingOperations(Operations):
     async def _went_through(self, inode: Inode) -> None:
         """With write_mode=through wait until Procore has it; raises why it has not."""
         if self._manners.is_through:
-            await self._outbox.reached(inode)
+            await self._reached(inode)
+
+    async def _reached(self, inode: Inode, standstill_s: float = STANDSTILL_S) -> None:
+        """Wait until Procore has it, as long as something moves; what is journaled goes on in any case."""
+        while True:
+            before = self._outbox.progress(inode)
+            with trio.move_on_after(standstill_s):
+                await self._outbox.reached(inode)
+                return
+            if self._outbox.progress(inode) == before:
+                raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     async def _went_through_soon(self, inode: Inode) -> None:
         """The same under a directory's lock: what takes longer goes on as with write_mode=back."""
@@ -290,16 +307,28 @@ class ChangingOperations(Operations):
         file = self.files.get(fh)
         if file.writes:
             is_first, file.is_flushed = not file.is_flushed, True
-            await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=self._manners.is_through)
-            await self._went_through(file.inode)
+            is_through = self._manners.is_through
+            if not is_through:
+                await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=False)
+                return
+            request = self.bridge.take_request()
+            with interruptible(request):
+                await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=True)
+                is_last_act = request is not None and is_exiting(request.tid)
+                await self._reached(file.inode, EXIT_S if is_last_act else STANDSTILL_S)
+                return
+            raise Interrupted
 
     @by_file_at_once
     async def fsync(self, fh: int, _datasync: bool) -> None:
         inode = self.files.get(fh).inode
-        await self._edits.flush(inode)
-        await self._durability.reached()
-        if self._manners.syncs_remotely or self._manners.is_through:
-            await self._outbox.reached(inode)
+        with interruptible(self.bridge.take_request()):
+            await self._edits.flush(inode)
+            await self._durability.reached()
+            if self._manners.syncs_remotely or self._manners.is_through:
+                await self._reached(inode)
+            return
+        raise Interrupted
 
     @by_inode_at_once
     async def fsyncdir(self, _fh: int, _datasync: bool) -> None:
@@ -388,7 +417,7 @@ class ChangingOperations(Operations):
     ) -> pyfuse3.EntryAttributes:
         node = self._node(inode)
         if fields.update_size:
-            await self._resize(node, attr.st_size, has_handle=fh is not None)
+            await self._resize_interruptibly(node, attr.st_size, has_handle=fh is not None)
         before = kept_of(self._node(inode))
         kept = _set(before, attr, fields)
         is_cut = fields.update_size and not _is_privileged(ctx)
@@ -414,6 +443,16 @@ class ChangingOperations(Operations):
     @by_inode
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         await self._xattrs.remove(Inode(inode), name, Caller(ctx.pid))
+
+    async def _resize_interruptibly(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
+        """Without a handle and with write_mode=through it waits for Procore."""
+        if has_handle or not self._manners.is_through:
+            await self._resize(node, size_bytes, has_handle=has_handle)
+            return
+        with interruptible(self.bridge.take_request()):
+            await self._resize(node, size_bytes, has_handle=has_handle)
+            return
+        raise Interrupted
 
     async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
         size_before = node.local_size_bytes

@@ -36,6 +36,18 @@ def is_told_to_stop(status: bytes) -> bool:
     return bool(pending & ~masks[b"SigBlk"] & _ENDING_MASK)
 
 
+_EXITING = 0x4  # PF_EXITING of proc_pid_stat(5), flags
+
+
+def is_exiting(tid: int) -> bool:
+    """Whether a thread is on its way out and closes what it left open: no signal reaches it any more."""
+    try:
+        fields = Path(f"/proc/{tid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return bool(int(fields[6]) & _EXITING)
+
+
 def caller_is_told_to_stop(tid: int) -> bool:
     """Look at a live thread. One that cannot be seen (gone, another PID namespace) counts as told to stop.
 

@@ -118,6 +118,12 @@ class Orders(Standing):
         with trio.move_on_after(1.0):
             await event.wait()
 
+    def progress(self, inode: Inode) -> tuple[int, int]:
+        """Differs from an earlier one when something of an inode has moved: it was done once more, or bytes went."""
+        transfer = self._transfers.get(inode)
+        number = transfer.number if transfer is not None else None
+        return self._done.get(inode, 0), self._tally.sent_bytes(number)
+
     async def reached(self, inode: Inode) -> None:
         """Wait until what is wanted of an inode now is in Procore; raises why it is not, once that is known."""
         change = self._view.change(inode)

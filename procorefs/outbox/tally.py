@@ -46,6 +46,10 @@ class Tally:
         elif state == "local":
             self._local_bytes += sign * size_bytes
 
+    def sent_bytes(self, number: int | None) -> int:
+        """Of the generation that is just being sent; 0: it is not."""
+        return self._uploader.sent_bytes.get(number, 0) if number is not None else 0
+
     def has(self, inode: Inode) -> bool:
         """Whether it is counted."""
         return inode in self._states

@@ -1,13 +1,16 @@
 """How a mount was told to write: through, synced remotely, in little room; and how it empties itself."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mounting import ThreadOf, wait_until
-from tests.writing import Desk, errno_name, run
+import pytest
+
+from tests.mounting import Programs, ThreadOf, state_of, wait_until
+from tests.writing import Desk, errno_name, run, sha256
 
 MIB = 1 << 20
 
@@ -70,6 +73,40 @@ def test_through_keeps_temporary_names_here(write_desk: Callable[..., Desk], tmp
     before = desk.file("a.txt")
     run("rsync", "-a", f"{tmp_path}/source/", desk.path)
     desk.assert_saved("a.txt", before, b"three")
+
+
+OPENS = "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT); os.write(fd, b'the plan'); "
+CLOSES, SYNCS, EXITS = OPENS + "os.close(fd)", OPENS + "os.fsync(fd)", OPENS
+CUTS = "import os, sys; os.truncate(sys.argv[1], 4)"
+
+
+@pytest.mark.parametrize(
+    ("option", "program", "content"),
+    [
+        ("write_mode=through", CLOSES, b"the plan"),
+        ("write_mode=through", SYNCS, b"the plan"),
+        ("write_mode=through", EXITS, b"the plan"),
+        ("write_mode=through", CUTS, b"befo"),
+        ("fsync=remote", SYNCS, b"the plan"),
+    ],
+)
+def test_who_waits_for_a_silent_procore_can_be_killed(
+    write_desk: Callable[..., Desk], programs: Programs, option: str, program: str, content: bytes
+) -> None:
+    """At once, not when Procore answers; what it wrote goes on. Who is ending already can't be: soon it is let go."""
+    desk = write_desk(option, "write_back=0")
+    path = desk.path / "plan.dwg"
+    if program is CUTS:
+        path.write_bytes(b"before")
+    desk.sandbox.faults(rules=[{"kind": "silence", "route": "POST *uploads"}])
+    waiting = programs.start(sys.executable, "-c", program, path)
+    desk.sandbox.wait_for_silent_calls()
+    wait_until(lambda: state_of(waiting.pid) in "SD", "the program to wait")
+    waiting.kill()
+    programs.await_end(15.0 if program is EXITS else 5.0)
+    desk.sandbox.release()
+    desk.sync()
+    assert desk.file("plan.dwg").sha256 == sha256(content)
 
 
 # fsync
