@@ -104,6 +104,7 @@ class StagedFile:
         "_standstill",
         "_write_fd",
         "changed",
+        "has_tail",
         "is_frozen",
         "number",
         "size_bytes",
@@ -116,6 +117,8 @@ class StagedFile:
         """Counts writes and truncations: whoever remembers it knows whether there were any since."""
         self.is_frozen = False
         """An upload reads it: no write begins any more; see `still`."""
+        self.has_tail = False
+        """Behind its end lies what a crash left and had no room elsewhere: it is neither written nor sent as it is."""
         self._ground = ground
         self._room = ground.room
         self._disk = ground.disk
@@ -527,6 +530,32 @@ class StagedFile:
                 copy.delete()
                 raise
             return copy
+
+    async def save_tail(self) -> StagedRecord | None:
+        """Copy the file with what lies behind its end to a new one, as it is to be adopted; None: nothing does.
+
+        Raises StagingFull, OSError.
+        """
+        with self.held():
+            size_bytes = os.fstat(self._fd).st_size
+            if size_bytes <= self.size_bytes:
+                return None
+            copy = self._ground.create()
+            try:
+                with copy.held():
+                    await self._in_thread(stagedbytes.copy_all, self._fd, copy.fd, size_bytes)
+            except BaseException:
+                copy.delete()
+                raise
+            record = self.record()
+            copy.lay_over(record.base, size_bytes, record.missing)
+            return copy.record()
+
+    def cut_tail(self) -> None:
+        """What lay behind its end is kept elsewhere. Raises OSError."""
+        with self.held():
+            os.ftruncate(self._fd, self.size_bytes)
+        self.has_tail = False
 
     async def _copy_to(self, copy: "StagedFile", missing: tuple[Range, ...]) -> None:
         found = os.fstat(self._fd).st_size

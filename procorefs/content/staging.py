@@ -115,8 +115,9 @@ class Staging:
         """Give neither this number nor a smaller one to any new file: the journal has rows with them."""
         self._next = max(self._next, number + 1)
 
-    def adopt(self, record: StagedRecord, *, is_open: bool = False) -> StagedFile:
-        """The file of a record after a restart, in the record's size: what was written behind its end later is cut off.
+    def adopt(self, record: StagedRecord, *, is_open: bool = False, keeps_tail: bool = False) -> StagedFile:
+        """The file of a record after a restart, in the record's size: what was written behind its end later is cut off,
+        unless the file `keeps_tail`.
 
         With `is_open` it is as whoever was writing it had left it. Raises StagedIncomplete when there is less than the
         record of a closed file says; OSError.
@@ -138,8 +139,9 @@ class Staging:
             Path(file.path + extentlog.SUFFIX).unlink(missing_ok=True)
             file.lay_over(record.base, record.size_bytes, record.missing)
         if found.st_size > file.size_bytes:
-            with file.held():
-                os.ftruncate(file.fd, file.size_bytes)
+            file.has_tail = True
+            if not keeps_tail:
+                file.cut_tail()
         self.room.put_back(file.stored_bytes)
         return file
 

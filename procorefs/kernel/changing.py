@@ -248,6 +248,8 @@ class ChangingOperations(Operations):
         """As for reading; who writes gets a draft over the newest version, of which nothing is fetched yet."""
         if inode >= FIRST_SHOWN_ONLY:
             return await self._open_shown(Inode(inode), flags)
+        if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
+            await self._edits.save_tail(Inode(inode))
         node = await self._current(Inode(inode), ctx.pid)
         if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
             return self._opened(self.open_to_read(node))
@@ -455,6 +457,7 @@ class ChangingOperations(Operations):
         raise Interrupted
 
     async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
+        await self._edits.save_tail(node.inode)
         size_before = node.local_size_bytes
         if size_before is None and node.version is not None:
             size_before = node.version.size_bytes

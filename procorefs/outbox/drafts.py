@@ -289,6 +289,11 @@ class Drafts:
         """Park a generation of an earlier run. Raises StagedIncomplete, OSError."""
         self.park_file(self.staging.adopt(record))
 
+    def with_tail(self, record: StagedRecord) -> StagedFile | None:
+        """The parked file of a generation behind whose end something lies that is to be kept first."""
+        file = self._parked.get(record.number)
+        return file if file is not None and file.has_tail else None
+
     def park_file(self, file: StagedFile) -> None:
         self._parked[file.number] = file
 

@@ -72,6 +72,7 @@ class FileCalls(Ways):
         """Bring the bytes to the storage and make a version of them."""
         if change.borrowed is not None:
             await self._settling.fetch_borrowed(change)
+        await self._edits.save_tail(change.inode)
         file = await self._settling.freeze(change)
         if file is None:
             return

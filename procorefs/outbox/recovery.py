@@ -55,6 +55,7 @@ class Recovery:
         self._staging = staging
         self._journal = journal
         self._naming = naming
+        self._keep_tail: set[Inode] = set()  # of files with more behind their ends than there was room for
 
     def run(self) -> None:
         changes = self._journal.load()
@@ -182,7 +183,8 @@ class Recovery:
         try:
             tail = self._staging.salvage(change.staged)
         except (StagingFull, OSError) as error:
-            log.error("What was written behind the end of inode %d can't be kept: %s", change.inode, error)
+            log.error("What was written behind the end of inode %d has no room yet: %s", change.inode, error)
+            self._keep_tail.add(change.inode)
             return
         if tail is not None:
             change.unclosed = tail
@@ -206,7 +208,10 @@ class Recovery:
 
     def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
         """Raises StagedIncomplete, OSError."""
-        self._drafts.take_up(staged)
+        if change.inode in self._keep_tail:
+            self._drafts.park_file(self._staging.adopt(staged, keeps_tail=True))
+        else:
+            self._drafts.take_up(staged)
         if doubted and change.sequence > int(self._journal.fact("synced") or 0):
             self._be_incomplete(change, doubted=True)
 

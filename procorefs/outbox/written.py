@@ -166,6 +166,26 @@ class Written(Identity):
         self._drafts.park_file(file)
         self._write(change)
 
+    async def save_tail(self, inode: Inode) -> None:
+        """Before a file is written or sent: keep what a crash left behind its end, if there was no room at the start.
+
+        Raises StagingFull, OSError: there is none still, and the file stays as it is.
+        """
+        change = self._view.change(inode)
+        file = self._drafts.with_tail(change.staged) if change is not None and change.staged else None
+        if file is None:
+            return
+        tail = await file.save_tail()
+        change = self._view.change(inode)
+        is_wanted = change is not None and change.unclosed is None and file.has_tail and not file.is_deleted
+        if tail is None or change is None or not is_wanted:
+            return  # somebody else was faster; what is left of the copy is swept at the next start
+        kept = self._drafts.staging.adopt(tail, is_open=True)
+        self._drafts.park_file(kept)
+        change.unclosed = kept.record()
+        self._put(change)
+        file.cut_tail()
+
     def will_shrink(self, draft: Draft, size_bytes: int) -> None:
         """Before a file is cut: the journal may not promise more than there will be."""
         if draft.promised_bytes > size_bytes:

@@ -17,7 +17,7 @@ from outbox_room import JOURNAL, STAGING, Room, room_in
 from tree_documents import file
 
 from procorefs.content.stagedbytes import Disk
-from procorefs.content.staging import StagedFile, StagedRecord
+from procorefs.content.staging import StagedFile, StagedRecord, StagingFull
 from procorefs.outbox import recovery
 from procorefs.outbox.change import Place, Stage
 from procorefs.outbox.drafts import Drafts
@@ -138,6 +138,48 @@ async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
             assert room.drafts.find(inode, change.shown).file.size_bytes == 14
             assert sorted(room.staged.values()) == [b"first line\n", b"first line\nsec"]
             assert room.staging.used_bytes == 11 + 14
+
+
+async def test_what_was_added_is_not_cut_off_when_there_is_no_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file stays as it is until there is: nothing is sent, and nobody writes to it, before that."""
+    with room_in(tmp_path) as room:
+        inode = room.put("log.txt", b"closed")
+        room.reopen(inode)
+        room.write(inode, 6, b", and added")
+        number = str(room.change(inode).records[0].number)
+    for _ in range(2):  # and so it does at the next start without room
+        with monkeypatch.context() as full, room_in_full(tmp_path, full) as room:
+            assert room.staged[number] == b"closed, and added"
+            change = room.change(inode)
+            assert (change.stage, change.unclosed) == (Stage.PENDING, None)
+            assert change.staged is not None
+            found = room.drafts.with_tail(change.staged)
+            assert found is not None
+            assert bytes(await found.read(0, 100)) == b"closed"
+            with pytest.raises(StagingFull):
+                await room.edits.save_tail(inode)
+            assert room.staged[number] == b"closed, and added"
+    with monkeypatch.context() as full, room_in_full(tmp_path, full) as room:
+        full.undo()
+        await room.edits.save_tail(inode)
+        change = room.change(inode)
+        assert change.unclosed is not None
+        assert room.staged[number] == b"closed"
+        assert room.staged[str(change.unclosed.number)] == b"closed, and added"
+
+
+@contextmanager
+def room_in_full(directory: Path, full: pytest.MonkeyPatch) -> Iterator[Room]:
+    """There is no room for a copy."""
+
+    def refuse_copy(_source: int, _target: int, _size_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    full.setattr("procorefs.content.stagedbytes.copy_all", refuse_copy)
+    with room_in(directory) as room:
+        yield room
 
 
 async def test_what_was_added_outlives_a_start_that_is_cut_off_itself(
