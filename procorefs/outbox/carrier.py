@@ -11,11 +11,12 @@ was sent, and what differs still is sent next. A call whose answer was lost is l
 from procorefs.outbox.change import GONE, Place, Wishes
 from procorefs.outbox.file_calls import FileCalls
 from procorefs.outbox.folder_calls import FolderCalls
-from procorefs.outbox.keeper import is_trace
 from procorefs.outbox.verdicts import Blocked
 from procorefs.procore.changes import FileChange, FolderChange
-from procorefs.tree.names import marked
-from procorefs.tree.nodes import Inode
+from procorefs.procore.models import DocumentId
+from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.rows import Known
+from procorefs.tree.rules import MAX_PATH_CHARACTERS
 
 
 class Carrier(FolderCalls, FileCalls):
@@ -26,10 +27,12 @@ class Carrier(FolderCalls, FileCalls):
         change = self._view.change(inode)
         if change is None:
             return
+        call = self._confirmer.next_of(change)
+        if call is not None:
+            await self._confirmer.confirm(change, call)
+            return  # the change is looked at again
         known = self._known(change)
-        if is_trace(change):
-            await self._strays.find(change)
-        elif change.place is GONE:
+        if change.place is GONE:
             await self._remover.remove(change, known)
         elif change.is_folder:
             await self._folder(change, known)
@@ -41,10 +44,10 @@ class Carrier(FolderCalls, FileCalls):
         change = self._view.change(inode)
         if change is None:
             return None
+        if self._calls.given_up(inode, change.document):
+            return None  # what became of them is found out first
         try:
-            if is_trace(change):
-                self._strays.check(change)
-            elif change.place is GONE:
+            if change.place is GONE:
                 self._remover.check(change, self._known(change))
             else:
                 self._check_way(change, self._target(change, self._known(change)))
@@ -53,23 +56,40 @@ class Carrier(FolderCalls, FileCalls):
         return None
 
     async def step_aside(self, inode: Inode) -> None:
-        """Give a document another name for a moment: two that swap names would wait for each other for ever."""
+        """Give a document another name for a moment: some that swap names would wait for each other for ever."""
         change = self._view.change(inode)
         known = self._known(change) if change is not None else None
         if change is None or known is None or change.document is None or known.node.parent is None:
             return
-        name = marked(known.name, str(change.document)).decode("utf-8", "replace")
-        parent = known.node.parent
-        document_id = change.document
+        if self._calls.given_up(inode, change.document):
+            await self.carry_out(inode)
+            return
+        document_id, before = change.document, Place(known.node.parent, known.name)
+        place = self._aside(known, document_id)
         self._check_way(change, None)
-        with self._own.call(document_id) as request:
-            with self._flights.of(inode, document_id, Place(parent, name)):
-                if change.is_folder:
-                    document = await self._changes.update_folder(
-                        document_id, FolderChange(name=name), on_sent=request.sent
-                    )
-                else:
-                    document = await self._changes.update_file(
-                        document_id, FileChange(name=name), on_sent=request.sent
-                    )
-            self._settling.arrived(change, document, parent, wishes=Wishes())
+        parent_id, name = self._moved(known, place)
+        with (
+            self._own.call(document_id) as request,
+            self._calls.sending(inode, change.kind, document_id, place) as sending,
+        ):
+            if change.is_folder:
+                document = await self._changes.update_folder(
+                    document_id, FolderChange(parent_id=parent_id, name=name), on_sent=request.sent
+                )
+            else:
+                document = await self._changes.update_file(
+                    document_id, FileChange(parent_id=parent_id, name=name), on_sent=request.sent
+                )
+            sending.answered()
+            change.aside_from = change.aside_from or before
+            self._settling.arrived(change, document, place.folder, wishes=Wishes())
+
+    def _aside(self, known: Known, document_id: DocumentId) -> Place:
+        """A free name beside the document's own, no longer than that if Procore would refuse a longer path."""
+        folder = known.node.parent or ROOT
+        name = f"~{document_id}"
+        longest = self._store.longest_below(known.node.inode) if known.node.is_folder else 0
+        above = len(self._store.path(folder))
+        if above + 1 + len(name) + (1 + longest if longest else 0) > MAX_PATH_CHARACTERS:
+            folder = ROOT
+        return Place(folder, name)

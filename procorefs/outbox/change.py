@@ -112,16 +112,6 @@ class Upload(msgspec.Struct, omit_defaults=True):
         return upload.uuid if upload is not None else ""
 
 
-class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A call that makes a document, as long as nobody knows whether it was done."""
-
-    place: Place
-    at_s: float
-    """By clocks.unix_s."""
-    size_bytes: int = 0
-    sha256: bytes = b""
-
-
 class Change(msgspec.Struct, omit_defaults=True):
     """What is wanted of one inode; one row of the journal."""
 
@@ -129,7 +119,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     kind: Kind
     place: Place | Whereabouts = FOLLOW
     document: DocumentId | None = None
-    """The document in Procore that this inode is; None: it has yet to be made."""
+    """The document in Procore that this inode is; None: it has yet to be made. GONE and without one: a call of ours may
+    have made one that nobody wants (inflight.py)."""
     staged: StagedRecord | None = None
     """The newest bytes that were flushed; None: the bytes are as in Procore, or borrowed."""
     unclosed: StagedRecord | None = None
@@ -147,9 +138,10 @@ class Change(msgspec.Struct, omit_defaults=True):
     kept: Kept = Kept()
     wishes: Wishes = msgspec.field(default_factory=Wishes)
     seen: Version | None = None
-    """GONE: the version that was removed; a newer one is not taken along."""
-    asked: Asked | None = None
-    """What our call may have made without our knowing. GONE and without a document: nobody wants it (strays.py)."""
+    """The document's version that was seen here when the document was removed, or was taken over from another inode:
+    a newer one is not deleted. None: the one that shows."""
+    aside_from: Place | None = None
+    """Where Procore had it before it got another name for a moment, so that others could have its own."""
     stage: Stage = Stage.PENDING
     upload: Upload | None = None
     """GONE: one whose answer was lost, for the version that it may have made was not made by somebody else."""
@@ -208,8 +200,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     @property
     def folders(self) -> list[Inode]:
         """The folders that its row names."""
-        places = (self.place, self.asked.place if self.asked is not None else None)
-        return [place.folder for place in places if isinstance(place, Place)]
+        return [self.place.folder] if isinstance(self.place, Place) else []
 
     @property
     def is_placed(self) -> bool:
@@ -222,8 +213,8 @@ class Change(msgspec.Struct, omit_defaults=True):
 
     @property
     def is_bare(self) -> bool:
-        """Whether it stands for nothing that is in Procore, may be there, or could be made there."""
-        return self.document is None and self.asked is None and not self.has_bytes and not self.is_folder
+        """Whether it stands for nothing that is in Procore or could be made there."""
+        return self.document is None and not self.has_bytes and not self.is_folder
 
     def be_incomplete(self) -> None:
         """Nothing is left but bytes that were never flushed: they stay until somebody says what to do with them."""

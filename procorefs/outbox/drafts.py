@@ -260,12 +260,11 @@ class Drafts:
             self._parked.pop(file.number, None)
             self.discard(file)
 
-    def uploaded(self, inode: Inode, file: StagedFile, version: VersionId) -> None:
+    def uploaded(self, inode: Inode, generation: int, version: VersionId) -> None:
         """Procore has the bytes as that version: the file is kept only for those who are inside."""
         draft = self._drafts.get(inode)
-        if draft is not None and draft.file is file:
+        if draft is not None and draft.file.number == generation and not draft.is_changed:
             draft.clean = version
-            draft.flushed = file.changed
             draft.promised_bytes = EVERYTHING
 
     def drop(self, inode: Inode) -> None:
@@ -280,9 +279,10 @@ class Drafts:
             self.discard(draft.file)
 
     def drop_parked(self, record: StagedRecord) -> None:
-        """The same for a generation that nobody is inside of."""
-        file = self._parked.pop(record.number, None)
-        if file is not None:
+        """The same for a generation that nobody is inside of; one that is being uploaded goes at the upload's end."""
+        file = self._parked.get(record.number)
+        if file is not None and not file.is_frozen:
+            del self._parked[record.number]
             self.discard(file)
 
     def take_up(self, record: StagedRecord) -> None:

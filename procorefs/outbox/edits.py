@@ -234,7 +234,7 @@ class Edits(Written):
         if not self._view.lists_store(place.folder):
             return False
         there = self._store.child(place.folder, place.shown)
-        if there is None or self._neighbours.flights.moves(there.inode):
+        if there is None or self._neighbours.calls.moves(there.inode, there.document_id):
             return False
         if there.inode == source.inode:
             return True
@@ -374,7 +374,7 @@ class Edits(Written):
         self._check_changeable(node)
         change = self._view.change(inode)
         document = change.document if change is not None else node.document_id
-        if not self._neighbours.flights.has(inode):  # else Procore is about to have something else
+        if not self._neighbours.calls.has(inode, document):  # else Procore is about to have something else
             known = self._store.known(document) if document is not None else None
             detail = decode_detail(known.detail) if known is not None else Detail()
             wishes = lacking(wishes, detail, tags)

@@ -28,7 +28,7 @@ from procorefs.procore.errors import (
     ProcoreError,
     UploadRefused,
 )
-from procorefs.procore.models import Document, Version
+from procorefs.procore.models import Document, Kind, Version
 from procorefs.tree.rows import Known
 
 log = logging.getLogger(__name__)
@@ -119,21 +119,16 @@ class FileCalls(Ways):
         self._check_way(change, target)
         if target is not None and known is None and self._join_colleague(change, target):
             return
-        if not upload.is_used:
-            upload.is_used = True
-            upload.before = known.node.version.id if known is not None and known.node.version else None
-            self._edits.note(change)
-            is_repeat = False
-        else:
-            is_repeat = True
+        upload.is_used = True
+        upload.before = known.node.version.id if known is not None and known.node.version else None
+        self._edits.note(change)
         if known is None and target is not None:
-            await self._create(change, target, upload, file, is_repeat=is_repeat)
+            await self._create(change, target, upload)
         elif known is not None:
-            await self._update(change, known, (upload, file), is_repeat=is_repeat)
+            self._settling.note_colleague(change, known, file)
+            await self._update(change, known, upload)
 
-    async def _create(
-        self, change: Change, target: Place, upload: Upload, file: StagedFile, *, is_repeat: bool
-    ) -> None:
+    async def _create(self, change: Change, target: Place, upload: Upload) -> None:
         wishes = self._taken_along(change, is_alone=False)
         fields = FileChange(
             description=wishes.description,
@@ -141,28 +136,32 @@ class FileCalls(Ways):
             private=wishes.private,
             custom_fields=given(wishes.custom_fields),
         )
-        ours: Version | None = None
-        with self._own.call(None) as request:
+        folder_id = self._folder_id(target.folder)
+        with (
+            self._own.call(None) as request,
+            self._calls.sending(
+                change.inode, change.kind, None, target, upload=upload, wishes=wishes
+            ) as sending,
+        ):
+            ours: Version | None = None
             try:
-                folder_id = self._folder_id(target.folder)
-                self._edits.will_ask(change, target, file.size_bytes, upload.sha256)
-                with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_file(
-                        folder_id, target.name, upload.uuid, fields, on_sent=request.sent
-                    )
+                document = await self._changes.create_file(
+                    folder_id, target.name, upload.uuid, fields, on_sent=request.sent
+                )
                 self._settling.is_bare(document)
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
-                if not is_repeat:
-                    upload.is_used, change.asked = False, None  # the name is taken, or the folder is gone
+                sending.refused()
+                upload.is_used = False  # the name is taken, or the folder is gone
                 self._edits.note(change)
                 if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
                     await self._look_at_folder(target.folder, error)
-                if not is_repeat and not isinstance(error, NameTaken | UploadRefused | Gone):
+                if not isinstance(error, NameTaken | UploadRefused | Gone):
                     raise self._refusal(change, error, wishes, is_alone=False) from error
-                found = await self._after_refusal(change, target, upload, file, error, is_repeat=is_repeat)
+                found = await self._after_refusal(change, target, upload, error)
                 if found is None:
                     return
                 document, ours, wishes = found.document, found.version, Wishes()
+            sending.answered()
             self._own.order.is_about(request, document.id)
             document = await self._with_version(document)
             self._settling.arrived(
@@ -171,36 +170,35 @@ class FileCalls(Ways):
                 target.folder,
                 wishes=wishes,
                 target=target,
-                sent=Sent(upload, file, ours or document.version),
+                sent=Sent(upload, ours or document.version),
                 is_new=True,
             )
 
+    async def made_of(self, place: Place, kind: Kind, upload: Upload) -> Found | None:
+        """The document at a place that has a version made of the upload. Raises Blocked, ProcoreError."""
+        namesake = await self._namesakes.find(self._folder_id(place.folder), place.name, kind)
+        if namesake is None:
+            return None
+        theirs = await self._with_version(namesake.document)
+        ours = await self._verifier.find_ours(theirs, upload)
+        return Found(theirs, ours) if ours is not None else None
+
     async def _after_refusal(
-        self,
-        change: Change,
-        target: Place,
-        upload: Upload,
-        file: StagedFile,
-        error: ProcoreError,
-        *,
-        is_repeat: bool,
+        self, change: Change, target: Place, upload: Upload, error: ProcoreError
     ) -> Found | None:
         """What to make of a refused creation: our own earlier one, or a colleague's document, or a used upload."""
         namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
-        if is_repeat and namesake is not None:
+        if namesake is not None and namesake.document.kind is change.kind:
             theirs = await self._with_version(namesake.document)
-            ours = await self._verifier.find_ours(theirs, upload, file.size_bytes)
+            ours = await self._verifier.find_ours(theirs, upload)
             if ours is not None:
                 return Found(theirs, ours)
-        upload.is_used = False
-        self._edits.note(change)
         is_theirs = namesake is not None and namesake.likeness is Likeness.SAME
-        if not isinstance(error, NameTaken | Forbidden) and not is_theirs:
-            self._settling.begin_anew(
-                change
-            )  # should something else have been refused, that is said next time
+        if not isinstance(error, NameTaken) and not is_theirs:
+            # should something else have been refused, that is said next time
+            self._settling.begin_anew(change, upload)
             raise _upload_refused(error)
-        if namesake is None or isinstance(error, Forbidden):
+        if namesake is None:
             raise error
         self._namesakes.check_joinable(change, target, namesake, error)
         log.warning(
@@ -208,88 +206,76 @@ class FileCalls(Ways):
             self._view.path(change.inode),
         )
         if not isinstance(error, NameTaken):
-            self._settling.begin_anew(change)
+            self._settling.begin_anew(change, upload)
         self._settling.found(namesake.document, target.folder, change)
         return None
 
-    async def _update(
-        self,
-        change: Change,
-        known: Known,
-        sent: tuple[Upload, StagedFile] | None,
-        *,
-        is_repeat: bool = False,
-    ) -> None:
+    async def _update(self, change: Change, known: Known, upload: Upload | None) -> None:
         document_id = change.document
         assert document_id is not None
         target = self._target(change, known)
-        is_alone = target is None and sent is None
+        is_alone = target is None and upload is None
         wishes = self._taken_along(change, is_alone=is_alone)
         parent_id, name = self._moved(known, target)
         fields = FileChange(
             parent_id=parent_id,
             name=name,
-            upload_uuid=sent[0].uuid if sent is not None else msgspec.UNSET,
+            upload_uuid=upload.uuid if upload is not None else msgspec.UNSET,
             description=wishes.description,
             tracked=wishes.tracked,
             private=wishes.private,
             custom_fields=given(wishes.custom_fields),
         )
-        if sent is not None:
-            self._settling.note_colleague(change, known, sent[1])
-        ours: Version | None = None
-        with self._own.call(document_id) as request:
+        with (
+            self._own.call(document_id) as request,
+            self._calls.sending(
+                change.inode, change.kind, document_id, target, upload=upload, wishes=wishes
+            ) as sending,
+        ):
+            ours: Version | None = None
             try:
-                with self._flights.of(change.inode, document_id, target):
-                    document = await self._changes.update_file(document_id, fields, on_sent=request.sent)
+                document = await self._changes.update_file(document_id, fields, on_sent=request.sent)
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
-                found = await self._look_after(change, known, sent, error, is_repeat=is_repeat)
+                sending.refused()
+                found = await self._look_after(change, known, upload, error)
                 if found is None:
-                    if sent is not None:
-                        sent[0].is_used = False
+                    if upload is not None:
+                        upload.is_used = False
                     if wishes:
                         raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                     await self._refused_move(change, known, target, error)
                 # The earlier call may have carried other wishes, or have been meant for another place.
                 document, ours, wishes, target = found.document, found.version, Wishes(), None
+            sending.answered()
             arrived = None
-            if sent is not None:
+            if upload is not None:
                 document = await self._with_version(document)
-                arrived = Sent(*sent, ours or document.version)
+                arrived = Sent(upload, ours or document.version)
             parent = self._now_in(document, target, known)
             self._settling.arrived(change, document, parent, wishes=wishes, target=target, sent=arrived)
 
     async def _look_after(
-        self,
-        change: Change,
-        known: Known,
-        sent: tuple[Upload, StagedFile] | None,
-        error: ProcoreError,
-        *,
-        is_repeat: bool,
+        self, change: Change, known: Known, upload: Upload | None, error: ProcoreError
     ) -> Found | None:
-        """After a refused PATCH: the document, if an earlier call had brought its bytes; None: the refusal stands.
+        """After a refused PATCH: the document, if its upload has been used for it; None: the refusal stands.
 
         Raises Superseded when the document is gone, and UploadRefused when the bytes are to be sent anew.
         """
         if isinstance(error, CheckedOut):
             raise error
-        is_about_bytes = sent is not None and isinstance(error, UploadRefused | NotFound | Gone)
-        if not (is_repeat or is_about_bytes or isinstance(error, NotFound)):
+        is_about_bytes = upload is not None and isinstance(error, UploadRefused | NotFound | Gone)
+        if not (is_about_bytes or isinstance(error, NotFound)):
             return None
         document = await self._look(known)
         if document is None:
             self._settling.removed_in_procore(known.node)
             raise Superseded
-        if sent is None:
+        if upload is None:
             return None
-        if is_repeat:
-            ours = await self._verifier.find_ours(document, sent[0], sent[1].size_bytes)
-            if ours is not None:
-                return Found(document, ours)
-        if isinstance(error, NameTaken | Forbidden):
-            return None
-        self._settling.begin_anew(change)
+        ours = await self._verifier.find_ours(document, upload)
+        if ours is not None:
+            return Found(document, ours)
+        self._settling.begin_anew(change, upload)
         raise _upload_refused(error)
 
     async def _with_version(self, document: Document) -> Document:

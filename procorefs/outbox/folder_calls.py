@@ -3,7 +3,6 @@
 import msgspec
 
 from procorefs.outbox.change import Change, Place, Wishes
-from procorefs.outbox.namesakes import is_no_older
 from procorefs.outbox.ways import Ways, given, goes_out_of_sight
 from procorefs.procore.changes import FolderChange
 from procorefs.procore.errors import (
@@ -13,7 +12,7 @@ from procorefs.procore.errors import (
     NameTaken,
     NotFound,
 )
-from procorefs.procore.models import Document, DocumentId
+from procorefs.procore.models import Document
 from procorefs.tree.rows import Known
 
 
@@ -46,26 +45,28 @@ class FolderCalls(Ways):
         fields = FolderChange(
             tracked=wishes.tracked, private=wishes.private, custom_fields=given(wishes.custom_fields)
         )
-        with self._own.call(None) as request:
+        folder_id = self._folder_id(target.folder)
+        with (
+            self._own.call(None) as request,
+            self._calls.sending(change.inode, change.kind, None, target, wishes=wishes) as sending,
+        ):
             try:
-                folder_id, may_be_made = self._folder_id(target.folder), change.asked is not None
-                self._edits.will_ask(change, target)
-                with self._flights.of(change.inode, None, target):
-                    document = await self._changes.create_folder(
-                        folder_id, target.name, fields, on_sent=request.sent
-                    )
+                document = await self._changes.create_folder(
+                    folder_id, target.name, fields, on_sent=request.sent
+                )
                 self._settling.is_bare(document)
             except NameTaken as error:
-                document, wishes = (
-                    await self._same_folder(change, target, error, may_be_made=may_be_made),
-                    Wishes(),
-                )
+                sending.refused()
+                document, wishes = await self._same_folder(change, target, error), Wishes()
             except (NotFound, Forbidden, Invalid) as error:
-                change.asked = None
+                sending.refused()
                 if not isinstance(error, Forbidden):
                     await self._look_at_folder(target.folder, error)
                 raise self._refusal(change, error, wishes, is_alone=False) from error
             self._own.order.is_about(request, document.id)
+            sending.answered()
+            for late in self._calls.late(change.inode, None):
+                self._calls.was_made(late, document.id)
             self._settling.arrived(change, document, target.folder, wishes=wishes, target=target, is_new=True)
 
     async def _change_folder(self, change: Change, known: Known, target: Place | None) -> None:
@@ -79,37 +80,33 @@ class FolderCalls(Ways):
             private=wishes.private,
             custom_fields=given(wishes.custom_fields),
         )
-        with self._own.call(change.document) as request:
+        document_id = change.document
+        assert document_id is not None
+        with (
+            self._own.call(document_id) as request,
+            self._calls.sending(change.inode, change.kind, document_id, target, wishes=wishes) as sending,
+        ):
             try:
-                with self._flights.of(change.inode, change.document, target):
-                    document = await self._changes.update_folder(
-                        known.node.document_id or DocumentId(0), fields, on_sent=request.sent
-                    )
+                document = await self._changes.update_folder(document_id, fields, on_sent=request.sent)
             except NotFound as error:
+                sending.refused()
                 if await self._look(known) is None:
                     self._settling.removed_in_procore(known.node)
                     return
                 await self._refused_move(change, known, target, error)
             except (Forbidden, Invalid, Conflict) as error:
+                sending.refused()
                 if wishes:
                     raise self._refusal(change, error, wishes, is_alone=is_alone) from error
                 await self._refused_move(change, known, target, error)
+            sending.answered()
             parent = self._now_in(document, target, known)
             self._settling.arrived(change, document, parent, wishes=wishes, target=target)
 
-    async def _same_folder(
-        self, change: Change, target: Place, error: NameTaken, *, may_be_made: bool
-    ) -> Document:
-        """The folder that is there already, of ours or a colleague's making. Raises Refused, Blocked.
-
-        `may_be_made`: an earlier call of ours was not answered.
-        """
+    async def _same_folder(self, change: Change, target: Place, error: NameTaken) -> Document:
+        """The folder that has the name already, a colleague's or one of ours. Raises Refused, Blocked."""
         namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
-        if not may_be_made:
-            change.asked = None
-            self._edits.note(change)
         if namesake is None:
             raise error
-        if not (may_be_made and is_no_older(namesake.document, self._client.server_s(change.created_at_s))):
-            self._namesakes.check_joinable(change, target, namesake, error)
+        self._namesakes.check_joinable(change, target, namesake, error)
         return namesake.document

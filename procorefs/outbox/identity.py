@@ -24,6 +24,7 @@ class Identity(Keeper):
         if departed is None or departed.document is None:
             return
         document, lent = departed.document, self._store.by_inode(departed.inode)
+        seen = departed.seen or (lent.version if lent is not None else None)
         if departed.place is GONE:
             if self._view.borrower(document) is not None:
                 return  # its bytes are on their way to another name; it goes after that
@@ -31,9 +32,9 @@ class Identity(Keeper):
         else:
             self._borrow(departed, document, lent.version if lent is not None else None)
             change.wishes = over(change.wishes, departed.wishes)
-            departed.document, departed.upload = None, None
+            departed.document, departed.upload, departed.seen = None, None, None
             self._write(departed)
-        self._inherit_document(change, document)
+        self._inherit_document(change, document, seen)
 
     def _departed(self, change: Change) -> Change | None:
         """The change of the document that Procore has at the place, and that is to leave it."""
@@ -50,7 +51,11 @@ class Identity(Keeper):
         if node is None or node.kind is not kind:
             return None
         departed = self._view.change(node.inode)
-        if departed is None or departed.place is FOLLOW or self._neighbours.flights.moves(node.inode):
+        if (
+            departed is None
+            or departed.place is FOLLOW
+            or self._neighbours.calls.moves(node.inode, departed.document)
+        ):
             return None
         return departed if departed.place is GONE or kind is Kind.FILE else None
 
@@ -58,6 +63,7 @@ class Identity(Keeper):
         """The source becomes what the target was in Procore; the target goes, but for those inside."""
         theirs = self._view.change(target.inode)
         document = theirs.document if theirs is not None else target.document_id
+        seen = _seen(theirs, target)
         if source.is_folder or document is None:
             self._remove(target)
             return
@@ -68,7 +74,7 @@ class Identity(Keeper):
             self._forget(theirs)
         else:
             self._let_bytes_go(target.inode, ())
-        self._inherit_document(change, document)
+        self._inherit_document(change, document, seen)
 
     def _give_up_document(self, change: Change, source: Node) -> None:
         """The source's own document, if it has one, is to go, once its bytes were fetched from it."""
@@ -79,14 +85,15 @@ class Identity(Keeper):
             change.kind,
             GONE,
             document=change.document,
-            seen=source.version,
+            seen=_seen(change, source),
             upload=change.used_upload,
             created_at_s=clocks.unix_s(),
             touched_at_s=clocks.unix_s(),
         )
         self._borrow(change, change.document, source.version)
         self._claim(change.document, lender.inode)
-        change.document, change.upload = None, None
+        self._hand_over_calls(change.document, lender.inode)
+        change.document, change.upload, change.seen = None, None, None
         self._view.lay(lender)
         self._write(lender)
 
@@ -107,12 +114,19 @@ class Identity(Keeper):
         if change.lender is not None and not change.needs_version:
             self._set_lender(change, None)
 
-    def _inherit_document(self, change: Change, document: DocumentId) -> None:
-        self._shed(change)
+    def _inherit_document(self, change: Change, document: DocumentId, seen: Version | None) -> None:
         self._claim(document, change.inode)
-        change.document = document
+        self._hand_over_calls(document, change.inode)
+        change.document, change.seen = document, seen
+        self.keep_unconfirmed(change.inode)
         if change.upload is not None and change.upload.is_used:
             change.upload = None  # the storage's bytes may be used once, for any document
+
+    def _hand_over_calls(self, document: DocumentId, inode: Inode) -> None:
+        """Who takes over a document finds out what became of the calls about it."""
+        for call in self._neighbours.calls.given_up(inode, document):
+            if call.inode != inode:
+                self._neighbours.calls.hand_over(call, inode)
 
     def _become_gone(self, change: Change) -> None:
         """The document is to go; what was written to it here is not wanted any more."""
@@ -129,14 +143,16 @@ class Identity(Keeper):
     def _remove(self, node: Node) -> None:
         change = self._engage(node)
         with self._moment():
-            if change.document is None and not self._neighbours.flights.makes(node.inode):
+            if change.document is None and not self._neighbours.calls.makes(node.inode):
                 self._forget(change)
             else:
-                change.seen = node.version
+                change.seen = _seen(change, node)
                 self._become_gone(change)
 
     def pass_on(self, change: Change) -> bool:
         """Give the document of a removed file to who has been made under its name meanwhile; False: nobody was."""
+        if self._neighbours.calls.moves(change.inode, change.document):
+            return False
         known = self._store.known(change.document) if change.document is not None else None
         if known is None or known.node.parent is None:
             return False
@@ -150,16 +166,14 @@ class Identity(Keeper):
             self._write(theirs)
         return theirs.document is not None
 
-    def take_trace(self, trace: Change, node: Node) -> None:
-        """The trace has led to a document of ours: it is to go, if nobody was made under its name meanwhile."""
+    def take_found(self, change: Change, node: Node) -> None:
+        """What the change stands for has been found: it is to go, if nobody was made under its name meanwhile."""
         assert node.document_id is not None
-        assert trace.asked is not None
-        self._traces.pop(trace.asked.place, None)
         with self._store.transaction():
-            self._own.claim(node.document_id, trace.inode)
-        trace.document, trace.asked, trace.seen = node.document_id, None, node.version
-        self._write(trace)
-        self.pass_on(trace)
+            self._own.claim(node.document_id, change.inode)
+        change.document, change.seen = node.document_id, node.version
+        self._write(change)
+        self.pass_on(change)
 
     def take_stray(self, document: Document, parent: Inode) -> None:
         """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
@@ -183,8 +197,8 @@ class Identity(Keeper):
         """A change whose place is where Procore has the document needs none of its own."""
         if change.document is None or not isinstance(change.place, Place):
             return
-        if self._neighbours.flights.moves(change.inode):
-            return  # it is about to leave it
+        if self._neighbours.calls.moves(change.inode, change.document):
+            return  # it is about to leave it, or may be
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
@@ -194,6 +208,7 @@ class Identity(Keeper):
     def reached(self, change: Change, place: Place | None) -> None:
         """The document was put to that place: if it is still wanted there, that is done, whatever Procore calls it."""
         if place is not None and change.place == place:
+            change.aside_from = None
             self._replace(change, FOLLOW)
         else:
             self.follow_if_there(change)
@@ -205,8 +220,10 @@ class Identity(Keeper):
             at = self._view.parent(change.inode)
             name = self._shown(change.inode).shown.decode("utf-8", "replace") or "recovered"
             place = Place(at[0] if at is not None else ROOT, name)
+        if change.document is not None:
+            self._neighbours.calls.forget_document(change.document)
         self._view.lift(change)
-        change.place, change.document, change.upload = place, None, None
+        change.place, change.document, change.upload, change.seen = place, None, None, None
         self._view.lay(change)
         self._keep_unclosed(change)
         self._write(change)
@@ -222,7 +239,9 @@ class Identity(Keeper):
         self._view.lift(change)
         if change.place is FOLLOW:
             change.place = place
-        change.document, change.upload = None, None
+        if change.document is not None:
+            self._neighbours.calls.forget_document(change.document)
+        change.document, change.upload, change.seen = None, None, None
         self._keep_unclosed(change)
         if not change.has_bytes and not change.is_folder:
             change.stage = Stage.OPEN
@@ -245,6 +264,8 @@ class Identity(Keeper):
         change = self._view.change(inode)
         if change is None or change.document is None:
             return
+        for call in self._neighbours.calls.of(inode, None):
+            self._neighbours.calls.hand_over(call, successor)
         self._view.lift(change)
         change.inode = successor
         self._view.lay(change)
@@ -252,3 +273,8 @@ class Identity(Keeper):
             self._journal.drop(inode)
             self._write(change)
         self._neighbours.touched(inode)
+
+
+def _seen(change: Change | None, node: Node) -> Version | None:
+    """The version of an inode's document that programs here have seen, which is not always the one that shows."""
+    return change.seen if change is not None and change.seen is not None else node.version

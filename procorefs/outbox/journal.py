@@ -28,8 +28,8 @@ from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
-_OLDER_FORMATS = (1,)  # which had no row log
+FORMAT = 3
+_OLDER_FORMATS = (1, 2)  # which had no row log, and no calls
 CHECKPOINT_BYTES = 16 << 20
 """A longer log is written back, by `sync`."""
 
@@ -39,11 +39,14 @@ MOST_APPENDED = 4096
 EMERGENCY_PAGES = 65_536
 """The loop itself writes the log back only when nobody called `sync` for 256 MiB."""
 
+_CALLS = "CREATE TABLE IF NOT EXISTS call (number INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT"
+
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE change (inode INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
 CREATE TABLE folder (inode INTEGER PRIMARY KEY, document INTEGER NOT NULL) STRICT;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+{_CALLS};
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
@@ -101,6 +104,7 @@ class Journal:
             self._db.executescript(_SCHEMA)
         else:
             self._check()
+            run(_CALLS)
             run(f"PRAGMA user_version = {FORMAT}")
         self._path.chmod(0o600)
 
@@ -224,6 +228,16 @@ class Journal:
             self._take_over()
             self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
 
+    def calls(self) -> list[tuple[int, bytes]]:
+        """Calls that were under way when an earlier run ended, or of which nobody knows what became (inflight.py)."""
+        return list(self._db.execute("SELECT number, body FROM call ORDER BY number"))
+
+    def put_call(self, number: int, body: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO call VALUES (?, ?)", (number, body))
+
+    def drop_call(self, number: int) -> None:
+        self._db.execute("DELETE FROM call WHERE number = ?", (number,))
+
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
         row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
@@ -273,8 +287,6 @@ def _past(change: Change) -> Change:
     change.created_at_s = clocks.past_s(change.created_at_s)
     change.touched_at_s = clocks.past_s(change.touched_at_s)
     change.failed_at_s = clocks.past_s(change.failed_at_s)
-    if change.asked is not None:
-        change.asked = msgspec.structs.replace(change.asked, at_s=clocks.past_s(change.asked.at_s))
     return change
 
 

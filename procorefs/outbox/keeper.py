@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from procorefs.content.staging import StagedFile, StagedRecord
-from procorefs.outbox.change import FOLLOW, GONE, Asked, Change, Place, Stage
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.errors import (
     HeldByOther,
     NoSuchEntry,
     NotPermitted,
 )
-from procorefs.outbox.flights import Flights
+from procorefs.outbox.inflight import Call, InFlightCalls
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.view import View
@@ -45,8 +45,8 @@ class Touched(Protocol):
 class Neighbours:
     """Whom edits ask and tell."""
 
-    flights: Flights
-    """The calls under way: their answers are taken up for whoever has the document by then (`take_late`)."""
+    calls: InFlightCalls
+    """The open calls: their answers are applied to whoever has the document by then."""
     touched: Touched
     """Something about its change is new, or it has none any more."""
     holder_of: Callable[[Inode], str | None]
@@ -77,9 +77,6 @@ class Keeper:
         self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
         self._in_moment = False
         self._claimed: list[tuple[DocumentId, Inode]] = []  # in this moment, with the inode of before
-        self._traces = {
-            change.asked.place: change.inode for change in view.changes() if change.asked and is_trace(change)
-        }
         self.sequence = max(
             [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
         )
@@ -103,6 +100,7 @@ class Keeper:
         except Exception:
             self._view.lay_anew(self._journal.load())
             self._claim_back()
+            self._neighbours.calls.load_owners()
             raise
         finally:
             self._in_moment = False
@@ -165,8 +163,6 @@ class Keeper:
 
     def _replace(self, change: Change, place: Place | object) -> None:
         """Give a laid change another place."""
-        if change.asked is not None and change.document is None and place != change.asked.place:
-            self._shed(change)
         self._view.lift(change)
         change.place = place  # type: ignore[assignment]  # Place or Whereabouts: mypy loses the union in a parameter
         self._view.lay(change)
@@ -225,6 +221,9 @@ class Keeper:
             change.be_incomplete()
             self._write(change)
             return
+        if self._neighbours.calls.unconfirmed(change.inode, change.document):
+            self._write(change)  # what became of them is found out first
+            return
         if change.document is not None:
             self._journal.attributed.bind(change.inode, change.document)
         self._view.lift(change)
@@ -238,6 +237,7 @@ class Keeper:
         if change.document is None:
             self._forget(change)
             return
+        self._neighbours.calls.forget_document(change.document)
         self._view.lift(change)
         self._drop(change)
         self._let_bytes_go(change.inode, change.records)
@@ -252,7 +252,7 @@ class Keeper:
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
-        self._shed(change)
+        self.keep_unconfirmed(change.inode, is_going=True)
         self._journal.attributed.drop_all(change.inode)
         if self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
@@ -275,44 +275,41 @@ class Keeper:
         else:
             let_go()
 
-    def _shed(self, change: Change) -> None:
-        """Leave behind what our call may have made under a name that the change has no more, as a change of its own."""
-        was_trace = is_trace(change)
-        asked, change.asked = change.asked, None
-        if asked is None or change.document is not None:
-            return
-        if change.upload is not None and change.upload.is_used:
-            change.upload = None
-        if was_trace:
-            self._traces.pop(asked.place, None)  # it is given up itself
-            return
+    def keep_unconfirmed(self, inode: Inode, *, is_going: bool = False) -> None:
+        """See to it that each unconfirmed call has a change that finds out what became of it.
+
+        `is_going`: the inode's own change is about to go.
+        """
+        change = self._view.change(inode) if not is_going else None
+        for call in self._neighbours.calls.given_up(inode, None):
+            if change is not None and not (call.is_creating and change.document is not None):
+                continue
+            owner = self._owner(call)
+            if owner is not None:
+                self._neighbours.calls.hand_over(call, owner)
+                self._neighbours.touched(owner)
+
+    def _owner(self, call: Call) -> Inode | None:
+        """Who has the call's document by now; of one that it may have made, a change that stands for that."""
+        if call.document is not None:
+            known = self._store.known(call.document)
+            if known is None or known.node.inode == call.inode:
+                return None
+            self._write(self._engage(known.node))
+            return known.node.inode
         now_s = clocks.unix_s()
-        trace = Change(
-            self._reserve(), change.kind, GONE, asked=asked, created_at_s=now_s, touched_at_s=now_s
-        )
-        self._traces[asked.place] = trace.inode
-        self._view.lay(trace)
-        self._write(trace)
-
-    def will_ask(self, change: Change, place: Place, size_bytes: int = 0, sha256: bytes = b"") -> None:
-        """Before the call that makes the change's document: its answer may be lost."""
-        change.asked = Asked(place, clocks.unix_s(), size_bytes, sha256)
-        self._put(change)
-
-    def is_answered(self, place: Place) -> None:
-        """What lies there in Procore is known: no call of ours has left anything else there."""
-        trace = self._view.change(self._traces.pop(place, ROOT))
-        if trace is not None and is_trace(trace):
-            trace.asked = None
-            self.dismiss(trace)
+        change = Change(self._reserve(), call.kind, GONE, created_at_s=now_s, touched_at_s=now_s)
+        self._view.lay(change)
+        self._write(change)
+        return change.inode
 
     def follow_again(self, change: Change) -> None:
-        """Give up the wanted place: the document shows where Procore has it."""
-        self._replace(change, FOLLOW)
-        change.seen = None
+        """Give up the wanted place: the document shows where Procore has it, or had it before it stepped aside."""
+        self._replace(change, change.aside_from or FOLLOW)
+        change.aside_from = change.seen = None
         self._write(change)
 
 
-def is_trace(change: Change) -> bool:
-    """Whether it stands for nothing but what a lost call may have made."""
-    return change.place is GONE and change.document is None and change.asked is not None
+def is_unknown(change: Change) -> bool:
+    """Whether it stands for nothing but what an unconfirmed call may have made."""
+    return change.place is GONE and change.document is None

@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from procorefs.limiter import Priority
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place
+from procorefs.outbox.change import FOLLOW, Change, Place
 from procorefs.outbox.verdicts import Blocked, Refused
 from procorefs.outbox.view import View
 from procorefs.procore.client import Client
@@ -85,15 +85,7 @@ class Namesakes:
         theirs = self._view.change(known.node.inode) if known is not None else None
         if theirs is None or theirs is change or theirs.place is FOLLOW:
             return
-        if theirs.place is GONE or not self._swap(change, theirs):
-            raise Blocked(theirs.inode, "another document still has the name in Procore")
-
-    def _swap(self, change: Change, theirs: Change) -> bool:
-        """Whether they want what the change's document has now: each would wait for the other."""
-        known = self._store.known(change.document) if change.document is not None else None
-        if known is None or not isinstance(theirs.place, Place) or known.node.parent != theirs.place.folder:
-            return False
-        return likeness_of(known.name, theirs.place.name) is not None
+        raise Blocked(theirs.inode, "another document still has the name in Procore")
 
     def _shows_elsewhere(self, known: Known, target: Place) -> bool:
         """Whether programs see the document under another entry than the one that is wanted."""

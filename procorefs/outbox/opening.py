@@ -11,10 +11,11 @@ from procorefs.content.reader import ContentReader
 from procorefs.content.staging import Staging
 from procorefs.limiter import Priority
 from procorefs.outbox.carrier import Carrier
+from procorefs.outbox.confirming import Confirmer
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.flights import Flights
+from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.journal import Journal, open_journal
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.local import LocalWork
@@ -26,7 +27,6 @@ from procorefs.outbox.queue import Queue
 from procorefs.outbox.recovery import Recovery
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import DocumentTags, Settling
-from procorefs.outbox.strays import Strays
 from procorefs.outbox.tally import Tally
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verifying import Verifier
@@ -57,6 +57,7 @@ class Base:
     store: TreeStore
     journal: Journal
     staging: Staging
+    calls: InFlightCalls
     drafts: Drafts
     view: View
     local: LocalWork
@@ -94,9 +95,10 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     local = LocalWork(view, drafts)
     absorber = Absorber(store, local)
     naming = Naming(view, drafts, keeps_junk=options.junk == "keep")
-    base = Base(store, journal, staging, drafts, view, local, absorber, naming)
+    calls = InFlightCalls(journal)
+    base = Base(store, journal, staging, calls, drafts, view, local, absorber, naming)
     try:
-        recovery = Recovery(store, absorber.own, view, drafts, staging, journal, naming)
+        recovery = Recovery(store, absorber.own, view, drafts, staging, journal, calls, naming)
         recovery.run()
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except BaseException:
@@ -136,7 +138,7 @@ def open_writing(
 ) -> Writing:
     """The rooms that change things, on top of the base."""
     store, own, view, drafts = base.store, base.absorber.own, base.view, base.drafts
-    queue, flights = Queue(gather_s=min(GATHER_S, options.write_back_s)), Flights()
+    queue, calls = Queue(gather_s=min(GATHER_S, options.write_back_s)), base.calls
     edits = Edits(
         store,
         own,
@@ -144,7 +146,7 @@ def open_writing(
         drafts,
         base.journal,
         base.naming,
-        Neighbours(flights, touched=queue.touched, holder_of=holder_of),
+        Neighbours(calls, touched=queue.touched, holder_of=holder_of),
     )
     durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
     edits.journaled = durability.journaled
@@ -152,7 +154,7 @@ def open_writing(
     own.me = me
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
-    settling = Settling(store, own, view, drafts, edits, tags, forget)
+    settling = Settling(store, own, view, drafts, edits, calls, tags, forget)
     verifier = Verifier(content, client, me)
     carrier = Carrier(
         Rooms(store, own, view, drafts, edits, client, changes),
@@ -166,13 +168,13 @@ def open_writing(
             client,
             changes,
             settling,
-            flights,
+            calls,
             looked_since,
             verifier,
             durability.reached,
         ),
-        flights,
-        Strays(store, view, edits, settling, verifier, flights, me, looked_since, client.server_s),
+        Confirmer(store, own, view, edits, calls, client, changes, settling, verifier, looked_since, me),
+        calls,
     )
     outbox = Outbox(
         store=store,
@@ -181,7 +183,7 @@ def open_writing(
         edits=edits,
         naming=base.naming,
         queue=queue,
-        flights=flights,
+        calls=calls,
         carrier=carrier,
         settling=settling,
         tally=Tally(uploader),

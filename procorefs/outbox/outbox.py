@@ -13,13 +13,13 @@ import trio
 
 from procorefs.causes import first_cause
 from procorefs.content.staging import StagingFull
-from procorefs.outbox.change import GONE, Change, Place, Stage
-from procorefs.outbox.due import DEPARTURE_S, Facts, is_departure, pause_s, retry_pause_s
-from procorefs.outbox.keeper import is_trace
+from procorefs.outbox.change import Change, Place, Stage
+from procorefs.outbox.due import DEPARTURE_S, LOOK_AGAIN_S, Facts, is_departure, pause_s, retry_pause_s
+from procorefs.outbox.keeper import is_unknown
 from procorefs.outbox.orders import AT_ONCE, Orders
 from procorefs.outbox.reactions import Reaction, is_foreseen, reaction_to
 from procorefs.outbox.standing import Transfer
-from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.outbox.verdicts import Blocked, NotYet, Refused, Superseded
 from procorefs.procore.errors import (
     ProcoreError,
 )
@@ -44,6 +44,9 @@ FLUSH_AGAIN_S = 2.0
 
 PATIENCE_S = 60.0
 """A writer waits for room that something frees within this time."""
+
+IN_CIRCLES_S = 30.0
+"""What still waits for itself after it has stepped aside is looked at again after so long."""
 
 BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
@@ -123,6 +126,7 @@ class Outbox(Orders):
         """There is no change any more."""
         self._queue.put(inode, None)
         self._hurried.pop(inode, None)
+        self._steps_aside.discard(inode)
         self._done.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
@@ -133,7 +137,7 @@ class Outbox(Orders):
         The last call, which makes the version, is never taken back.
         """
         running = self._transfers.get(inode)
-        if running is None or running.scope.cancel_called or self._flights.has(inode):
+        if running is None or running.scope.cancel_called or self._calls.is_under_way(inode):
             return
         if change is not running.change or not change.has_bytes:
             running.scope.cancel()
@@ -216,36 +220,45 @@ class Outbox(Orders):
             if self._must_wait_for_listing(change):
                 self._queue.put(inode, trio.current_time() + 1.0)
                 continue
+            if inode in self._steps_aside:
+                self._steps_aside.discard(inode)
+                self._start(nursery, inode, self._carrier.step_aside)
+                continue
             blocker = self._carrier.blocker(inode)
             if blocker is not None:
-                self._block(inode, blocker, "something else goes first", nursery)
+                self._block(inode, blocker, "something else goes first")
                 continue
             self._start(nursery, inode, self._send)
         return True
 
     def _must_wait_for_listing(self, change: Change) -> bool:
         """After the tree was lost: what it does not know yet is not gone. And looks come after the first listing."""
-        if is_trace(change):
+        if is_unknown(change):
             return not self._is_listed()
         if change.document is None or self._is_listed():
             return False
         known = self._store.known(change.document)
         return known is None or not self._store.reachable(known.node.inode)
 
-    def _block(self, inode: Inode, by: Inode, why: str, nursery: trio.Nursery) -> None:
-        change = self._view.change(by)
-        if (change is None and by not in self._queue.sending) or by == inode:
-            self._queue.put(inode, trio.current_time() + 1.0)
+    def _block(self, inode: Inode, by: Inode, why: str) -> None:
+        """Have a change wait for another one; where some wait for each other, one of them steps aside."""
+        blocker = self._view.change(by)
+        if (blocker is None and by not in self._queue.sending) or by == inode:
+            self._queue.put(inode, trio.current_time() + LOOK_AGAIN_S)
             return
+        self._queue.put(inode, None)
         self._queue.block(inode, by, why)
         self._recount(inode)
-        if change is not None and is_departure(change) and by not in self._queue.sending:
-            self._hurried[by] = change.touched_at_s  # somebody needs the name
+        if blocker is not None and is_departure(blocker) and by not in self._queue.sending:
+            self._hurried[by] = blocker.touched_at_s  # somebody needs the name
             self._queue.touched(by)
             self._queue.block(inode, by, why)
         if self._queue.goes_in_circles(inode):
-            self._queue.unblock(inode)
-            self._start(nursery, inode, self._carrier.step_aside)
+            change = self._view.change(inode)
+            has_stepped_aside = change is None or change.aside_from is not None
+            self._queue.put(inode, trio.current_time() + (IN_CIRCLES_S if has_stepped_aside else 0.0))
+            if not has_stepped_aside:
+                self._steps_aside.add(inode)
 
     async def _send(self, inode: Inode) -> None:
         """Carry a change out; what was taken for junk or temporary may have a name that Procore does not take."""
@@ -298,6 +311,7 @@ class Outbox(Orders):
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
 
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
+        self._edits.keep_unconfirmed(inode)
         if self._view.change(inode) is not change:
             log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             return
@@ -305,7 +319,11 @@ class Outbox(Orders):
             case Reaction.LOOK_ANEW:
                 log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             case Reaction.WAIT_FOR_OTHER:
-                self._wait_for_other(change, error)
+                assert isinstance(error, Blocked)
+                self._queue.fresh.discard(inode)
+                self._block(inode, error.by, str(error))
+            case Reaction.WAIT_A_WHILE:
+                self._wait_a_while(change, error)
             case Reaction.WAIT_FOR_CHECK_IN:
                 self._later(change, error, CHECKED_OUT_S)
             case Reaction.TAKE_BACK:
@@ -323,17 +341,11 @@ class Outbox(Orders):
                     log.error("%s can't be sent, in an unforeseen way", path, exc_info=error)
                 self._fail(change, error)
 
-    def _wait_for_other(self, change: Change, error: Exception) -> None:
-        assert isinstance(error, Blocked)
-        inode = change.inode
-        self._queue.fresh.discard(inode)
-        if self._view.change(error.by) is None and error.by not in self._queue.sending:
-            self._later(change, error, 1.0)
-            self._queue.touched(inode)
-        else:
-            self._queue.put(inode, None)
-            self._queue.block(inode, error.by, str(error))
-            self._recount(inode)
+    def _wait_a_while(self, change: Change, error: Exception) -> None:
+        assert isinstance(error, NotYet)
+        change.error = str(error)
+        self._not_before[change.inode] = clocks.unix_s() + error.wait_s
+        self._queue.touched(change.inode)
 
     def _take_back(self, change: Change, error: Exception) -> None:
         assert isinstance(error, Refused)
@@ -370,7 +382,9 @@ class Outbox(Orders):
         self._queue.touched(change.inode)
 
     def _fail(self, change: Change, error: Exception) -> None:
-        if change.place is GONE and change.document is None:
+        if is_unknown(change):
+            for call in self._calls.given_up(change.inode, None):
+                self._calls.forget(call)
             self._settling.dismiss(change)  # removed here while Procore refused to make it
             return
         self._tell_of(change, error)

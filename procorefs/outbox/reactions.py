@@ -4,7 +4,7 @@ import enum
 import sqlite3
 
 from procorefs.content.staging import StagedIncomplete, StagingFull
-from procorefs.outbox.verdicts import Blocked, Refused, Superseded
+from procorefs.outbox.verdicts import Blocked, NotYet, Refused, Superseded
 from procorefs.procore.errors import (
     CheckedOut,
     Conflict,
@@ -35,6 +35,8 @@ class Reaction(enum.Enum):
     LOOK_ANEW = enum.auto()
     WAIT_FOR_OTHER = enum.auto()
     """Another change goes first."""
+    WAIT_A_WHILE = enum.auto()
+    """An earlier call may still be carried out."""
     WAIT_FOR_CHECK_IN = enum.auto()
     TRY_AGAIN = enum.auto()
     """It may work later; it is about this change alone."""
@@ -50,10 +52,8 @@ def reaction_to(error: Exception, attempts: int) -> Reaction:
     match error:
         case Superseded():
             return Reaction.LOOK_ANEW
-        case Blocked():
-            return Reaction.WAIT_FOR_OTHER
-        case CheckedOut():
-            return Reaction.WAIT_FOR_CHECK_IN
+        case Blocked() | NotYet() | CheckedOut():
+            return _waiting(error)
         case Refused() if error.take_back or error.wishes is not None:
             return Reaction.TAKE_BACK
         case NameTaken() if attempts < TRIES_FOR_NAME:
@@ -72,6 +72,16 @@ def reaction_to(error: Exception, attempts: int) -> Reaction:
             return Reaction.TRY_AGAIN
         case _:
             return Reaction.FAIL
+
+
+def _waiting(error: Blocked | NotYet | CheckedOut) -> Reaction:
+    match error:
+        case Blocked():
+            return Reaction.WAIT_FOR_OTHER
+        case NotYet():
+            return Reaction.WAIT_A_WHILE
+        case CheckedOut():
+            return Reaction.WAIT_FOR_CHECK_IN
 
 
 def may_pass(error: Exception, attempts: int) -> bool:

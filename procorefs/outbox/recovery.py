@@ -5,8 +5,7 @@
 | while a file was written, never flushed   | stage OPEN                           | INCOMPLETE: shown, never sent    |
 | between the tree and the journal          | a document under another inode       | it is given the change's         |
 | by a power cut, before the group commit   | a row beyond `synced`, another boot  | INCOMPLETE: it may hold zeros    |
-| after an answer, before it was noted      | Upload.is_used                       | the carrier looks, then repeats  |
-| … and then it was renamed or removed      | a trace: Change.asked                | what it leads to is looked for   |
+| while a call was under way                | a call (inflight.py)                 | what became of it is found out   |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
 | and the tree is older                     | documents that it does not have      | the same                         |
@@ -20,9 +19,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from procorefs.content.staging import StagedIncomplete, StagedRecord, Staging, StagingFull
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, lost_folder
+from procorefs.outbox.change import FOLLOW, Change, Place, Stage, lost_folder
 from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.journal import Journal
+from procorefs.outbox.keeper import is_unknown
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.view import View
 from procorefs.tree.fate import Fate
@@ -46,6 +47,7 @@ class Recovery:
         drafts: Drafts,
         staging: Staging,
         journal: Journal,
+        calls: InFlightCalls,
         naming: Naming,
     ) -> None:
         self._store = store
@@ -54,6 +56,7 @@ class Recovery:
         self._drafts = drafts
         self._staging = staging
         self._journal = journal
+        self._calls = calls
         self._naming = naming
         self._keep_tail: set[Inode] = set()  # of files with more behind their ends than there was room for
 
@@ -74,6 +77,7 @@ class Recovery:
                 self._reconcile(change)
                 self._mend_bytes(change, doubted=was_power_cut)
                 self._view.lay(change)
+        self._meet_calls()
         self._drop_junk()
         for folder in sorted(self._lost_folders()):
             self._recover(folder)
@@ -84,6 +88,20 @@ class Recovery:
         if not self._journal.unreadable:  # such a row may name any of the files
             named = {record.number for change in self._view.changes() for record in change.records}
             self._staging.sweep(named)
+
+    def _meet_calls(self) -> None:
+        """Each call that was under way has a change that finds out what became of it, or nothing hangs on it."""
+        for call in self._calls.open_calls():
+            if self._view.change(call.inode) is not None:
+                continue
+            known = self._store.known(call.document) if call.document is not None else None
+            if known is not None and self._view.change(known.node.inode) is not None:
+                self._calls.hand_over(call, known.node.inode)
+            else:
+                self._calls.forget(call)  # nothing is wanted of it: the next look shows what it did
+        for change in self._view.changes():
+            if change.used_upload is not None and not self._calls.has(change.inode, change.document):
+                self._calls.suppose(change)
 
     def _meet_tree(self, changes: list[Change]) -> None:
         """If the tree is not the one that the journal knows, its numbers mean other documents."""
@@ -268,7 +286,7 @@ class Recovery:
     def _useless(self) -> Iterator[Change]:
         """What wants nothing."""
         for change in self._view.changes():
-            is_nowhere = change.place is GONE and change.document is None and change.asked is None
+            is_nowhere = is_unknown(change) and not self._calls.makes(change.inode)
             # It was only open, and was removed in Procore meanwhile.
             was_only_open = change.stage is Stage.OPEN and change.is_bare
             if is_nowhere or was_only_open:

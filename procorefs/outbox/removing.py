@@ -12,7 +12,7 @@ import trio
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change
 from procorefs.outbox.errors import NotEmpty
-from procorefs.outbox.flights import Flights
+from procorefs.outbox.inflight import Call, InFlightCalls
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.reactions import may_pass
 from procorefs.outbox.settling import Settling
@@ -46,7 +46,7 @@ class Remover:
         client: Client,
         changes: ProjectChanges,
         settling: Settling,
-        flights: Flights,
+        calls: InFlightCalls,
         looked_since: LookedSince,
         verifier: Verifier,
         is_on_disk: Callable[[], Awaitable[None]],
@@ -57,7 +57,7 @@ class Remover:
         self._client = client
         self._changes = changes
         self._settling = settling
-        self._flights = flights
+        self._calls = calls
         self._looked_since = looked_since
         self._verifier = verifier
         self._is_on_disk = is_on_disk
@@ -66,13 +66,31 @@ class Remover:
         """Raises Blocked when it goes with its folder, or something must be done before."""
         if known is None:
             return
-        other = self._flights.in_the_way(change.inode, change.document, None)
+        other = self._calls.in_the_way(change.inode, change.document, None)
         if other is not None:
             raise Blocked(other, "a call about it is under way")
+        if change.is_folder:
+            self._check_nothing_under_way(known)
         above = self._removed_above(known)
         if above is not None:
             raise Blocked(above, "it goes with its folder")
         self._check_lends_nothing(change)
+
+    def _check_nothing_under_way(self, known: Known) -> None:
+        """Raises Blocked while a call about something below, or into the folder, is open."""
+        for call in self._calls.open_calls():
+            if not call.is_late and call.inode != known.node.inode and self._is_about(call, known.node.inode):
+                raise Blocked(call.inode, "a call about something in it is under way")
+
+    def _is_about(self, call: Call, folder: Inode) -> bool:
+        there = self._store.known(call.document) if call.document is not None else None
+        into = call.place.folder if call.place is not None else None
+        return into == folder or any(
+            above == folder
+            for inode in (into, there.node.inode if there is not None else None)
+            if inode is not None
+            for above, _ in self._store.place(inode) or ()
+        )
 
     def _check_lends_nothing(self, change: Change) -> None:
         borrower = self._view.borrower(change.document) if change.document is not None else None
@@ -104,6 +122,7 @@ class Remover:
                 return
         elif not await self._may_remove_file(change):
             return
+        self.check(change, known)  # its folder may be going by now, or something new have begun
         await self._delete(change)
 
     async def _keep_fetched(self, documents: Iterable[DocumentId]) -> None:
@@ -170,25 +189,30 @@ class Remover:
         document_id = change.document
         assert document_id is not None
         known = self._store.known(document_id)
-        with self._own.call(document_id) as request:
+        with (
+            self._own.call(document_id) as request,
+            self._calls.sending(change.inode, change.kind, document_id, removes=True) as sending,
+        ):
             try:
-                with self._flights.of(change.inode, document_id, removes=True):
-                    if change.is_folder:
-                        await self._changes.delete_folder(document_id, on_sent=request.sent)
-                    else:
-                        await self._changes.delete_file(document_id, on_sent=request.sent)
+                if change.is_folder:
+                    await self._changes.delete_folder(document_id, on_sent=request.sent)
+                else:
+                    await self._changes.delete_file(document_id, on_sent=request.sent)
             except CheckedOut:
                 raise
             except (NotFound, Forbidden, Invalid, Conflict) as error:
+                sending.refused()
                 if await self._is_there(change):
                     if may_pass(error, change.attempts):
                         raise
                     raise Refused(str(error), take_back=True) from error
+            sending.answered()
+            self._calls.forget_document(document_id)
             self._own.removed(document_id)
-        if change.place is GONE:
-            self._settling.dismiss(change)
-        else:
-            self._settling.vanished(change)  # somebody made it anew meanwhile
+            if change.place is GONE:
+                self._settling.dismiss(change)
+            else:
+                self._settling.vanished(change)  # somebody made it anew meanwhile
         if known is not None and self._view.names.encodes:
             self._settling.left(known.node)  # another may show under its name now
 

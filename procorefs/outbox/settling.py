@@ -4,7 +4,7 @@ Nothing here waits but for bytes: an answer is taken up in one moment, so that n
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -13,6 +13,7 @@ from procorefs.content.staging import StagedFile
 from procorefs.outbox.change import GONE, Change, Place, Stage, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
+from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.verdicts import Refused, Superseded, refused_wishes
 from procorefs.outbox.view import View
 from procorefs.outbox.wishing import lacking, without
@@ -37,12 +38,14 @@ class DocumentTags(Protocol):
     def made(self, document: DocumentId) -> None:
         """The document is new: it bears none."""
 
+    def doubt(self, documents: Iterable[DocumentId]) -> None:
+        """What is known of their tags may be wrong."""
+
 
 class Sent(NamedTuple):
     """Bytes that a call, or an earlier one whose answer was lost, has brought."""
 
     upload: Upload
-    file: StagedFile
     version: Version | None
     """What they are in Procore now: the newest, or one that others have put theirs on top of."""
 
@@ -57,6 +60,7 @@ class Settling:
         view: View,
         drafts: Drafts,
         edits: Edits,
+        calls: InFlightCalls,
         tags: DocumentTags,
         forget: Callable[[Sequence[Forget]], None],
     ) -> None:
@@ -65,6 +69,7 @@ class Settling:
         self._view = view
         self._drafts = drafts
         self._edits = edits
+        self._calls = calls
         self._tags = tags
         self._forget = forget
 
@@ -102,13 +107,16 @@ class Settling:
                 change.kept, version_id=sent.version.id, sha256=sent.upload.sha256
             )
         self._own.put(document, change.inode, parent, change.kept, shown=shown)
-        self._is_answered(change, document.id, target or Place(parent, document.name))
+        change.document = document.id
+        if sent is not None:
+            self._calls.forget_uploaded(sent.upload.uuid)
         if change.place is GONE and (sent is not None or change.seen is None):
             # removed here while it was sent
             change.seen = sent.version if sent is not None else document.version
+        elif sent is not None:
+            change.seen = None
         if sent is not None and sent.version is not None:
-            self._bytes_arrived(change, sent.file)
-            self._drafts.uploaded(change.inode, sent.file, sent.version.id)
+            self._bytes_arrived(change, sent.upload, sent.version)
         change.attempts, change.error = 0, ""
         change.wishes = without(change.wishes, wishes)
         self._edits.reached(change, target)
@@ -137,10 +145,6 @@ class Settling:
         there = self._view.child(node.parent, node.shown)
         if there is None or there.inode != node.inode:
             self._forget([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
-
-    def _is_answered(self, change: Change, document_id: DocumentId, place: Place) -> None:
-        change.document, change.asked = document_id, None
-        self._edits.is_answered(place)
 
     def is_current(self, change: Change) -> bool:
         """Whether it was not given up meanwhile."""
@@ -171,16 +175,25 @@ class Settling:
         self.settle(owner)
 
     def _check_size(self, sent: Sent) -> None:
-        version, file = sent.version, sent.file
-        if version is None or version.size_bytes != file.size_bytes:
+        version, size_bytes = sent.version, sent.upload.size_bytes
+        if version is None or version.size_bytes != size_bytes:
             has = "no usable version" if version is None else f"{version.size_bytes} bytes"
-            raise Refused(f"Procore has {has} of it instead of the {file.size_bytes} bytes that were sent")
+            raise Refused(f"Procore has {has} of it instead of the {size_bytes} bytes that were sent")
 
-    def _bytes_arrived(self, change: Change, file: StagedFile) -> None:
-        change.upload, change.dropped_uploads = None, 0
-        if change.staged is not None and change.staged.number == file.number:
-            change.staged = None
+    def _bytes_arrived(self, change: Change, upload: Upload, version: Version) -> None:
+        """Procore has the bytes of the upload. A staged file that was written to since has others by now."""
+        change.dropped_uploads = 0
+        if change.upload is not None and change.upload.uuid == upload.uuid:
+            change.upload = None
+            self._generation_arrived(change, upload.generation, version)
         self._edits.give_back_loan(change)
+
+    def _generation_arrived(self, change: Change, generation: int, version: Version) -> None:
+        staged = change.staged
+        self._drafts.uploaded(change.inode, generation, version.id)
+        if staged is not None and staged.number == generation:
+            change.staged = None
+            self._drafts.drop_parked(staged)
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
@@ -205,7 +218,7 @@ class Settling:
             self.join(change, document.id)
             return
         self._own.put(document, change.inode, parent, None)
-        self._is_answered(change, document.id, Place(parent, document.name))
+        change.document = document.id
         self._edits.follow_if_there(change)
         self._edits.note(change, touched=True)
 
@@ -213,8 +226,7 @@ class Settling:
         """The same for one that the tree has."""
         with self._store.transaction():
             node = self._own.claim(document_id, change.inode)
-        if isinstance(change.place, Place):
-            self._is_answered(change, document_id, change.place)
+        change.document = document_id
         self._edits.follow_if_there(change)
         self.settle(change)
         self.left(node)
@@ -252,6 +264,29 @@ class Settling:
         self._edits.dismiss(change)
         self._moved(change.inode, before)
 
+    def refreshed(self, change: Change, document: Document) -> None:
+        """Procore has the document like this now: what is still wanted of it is compared with that."""
+        known = self._store.known(document.id)
+        if known is None or change.document != document.id:
+            return
+        before = self._view.parent(change.inode)
+        document = self._own.unchanged_bytes(document, "change", is_answer=False)
+        self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept)
+        self._edits.note(change)
+        self._moved(change.inode, before)
+
+    def folder_of(self, document: Document) -> Inode:
+        """The folder that an answer says a document is in."""
+        named = self._store.known(document.parent_id) if document.parent_id is not None else None
+        if named is not None and named.node.is_folder and self._store.reachable(named.node.inode):
+            return named.node.inode
+        known = self._store.known(document.id)
+        return known.node.parent or ROOT if known is not None else ROOT
+
+    def doubt_tags(self, document: DocumentId) -> None:
+        """A call about them was not answered: they have to be asked for."""
+        self._tags.doubt([document])
+
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
         before = self._view.parent(change.inode)
@@ -264,7 +299,7 @@ class Settling:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
         self._edits.follow_again(change)
-        if change.has_bytes or change.wishes:
+        if change.has_bytes or change.wishes or change.is_placed:
             log.warning("%s: %s", self._view.path(change.inode), why)
         else:
             self.fail(change, why)
@@ -354,13 +389,15 @@ class Settling:
         change.kept = msgspec.structs.replace(
             change.kept, version_id=version.id, sha256=known.node.kept.sha256
         )
-        self._bytes_arrived(change, file)
-        self._drafts.uploaded(change.inode, file, version.id)
+        change.upload, change.dropped_uploads = None, 0
+        self._generation_arrived(change, file.number, version)
+        self._edits.give_back_loan(change)
         self.settle(change)
 
-    def begin_anew(self, change: Change) -> None:
+    def begin_anew(self, change: Change, upload: Upload) -> None:
         """The upload can't be used: its bytes are sent again."""
-        change.upload = change.asked = None
+        if change.upload is upload:
+            change.upload = None
         self._edits.note(change, touched=True)
 
     def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:

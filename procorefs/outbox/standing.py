@@ -10,8 +10,8 @@ from procorefs.outbox.change import GONE, Change, Place, Stage
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.face import STAYING, STUCK, TEMPORARY, Counts, Item, is_at_or_below
-from procorefs.outbox.flights import Flights
-from procorefs.outbox.keeper import is_trace
+from procorefs.outbox.inflight import InFlightCalls
+from procorefs.outbox.keeper import is_unknown
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
@@ -48,7 +48,7 @@ class Standing:
         edits: Edits,
         naming: Naming,
         queue: Queue,
-        flights: Flights,
+        calls: InFlightCalls,
         carrier: Carrier,
         settling: Settling,
         tally: Tally,
@@ -64,7 +64,7 @@ class Standing:
         self._edits = edits
         self._naming = naming
         self._queue = queue
-        self._flights = flights
+        self._calls = calls
         self._carrier = carrier
         self._settling = settling
         self._tally = tally
@@ -83,6 +83,9 @@ class Standing:
         self._transfers: dict[Inode, Transfer] = {}
         self._begun = 0  # counts what was begun to be carried out
         self._done: dict[Inode, int] = {}  # which of them was done last
+        self._steps_aside: set[Inode] = (
+            set()
+        )  # whoever waits for himself: its document gets another name for a moment
         self._busy: frozenset[Inode] = frozenset()
         self._busy_until_s = -1.0  # trio's time: then it is looked for anew
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
@@ -114,7 +117,7 @@ class Standing:
             return "checked_out"
         if change.place is not GONE and fate is Fate.HELD:
             return "held"
-        if change.is_idle:
+        if change.is_idle and not self._calls.unconfirmed(change.inode, change.document):
             return None
         return "pending" if self._sends else "read_only"
 
@@ -208,8 +211,10 @@ class Standing:
 
     def _path(self, change: Change) -> str:
         """Where it shows; of what is to go, where it was."""
-        if is_trace(change) and change.asked is not None:
-            return self._view.path_of_entry(change.asked.place.folder, change.asked.place.shown)
+        if is_unknown(change):
+            for call in self._calls.of(change.inode, None):
+                if call.place is not None:
+                    return self._view.path_of_entry(call.place.folder, call.place.shown)
         if change.place is GONE:
             return self._view.path_in_procore(change.inode)
         return self._view.path(change.inode)

@@ -33,5 +33,15 @@ def refused_wishes(wishes: Wishes, error: Exception) -> Refused:
     return Refused(f"{' and '.join(names)} {verb} refused: {why}", wishes=wishes)
 
 
+class NotYet(Exception):
+    """An earlier call may still be carried out, and would undo this: it waits `wait_s` seconds, until that is over."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(
+            f"an earlier call about it was not answered and may still be carried out: it waits {wait_s:.0f} s"
+        )
+        self.wait_s = wait_s
+
+
 class Superseded(Exception):
     """What was being sent is not what is wanted any more; the change is looked at anew."""

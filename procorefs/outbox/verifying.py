@@ -28,7 +28,7 @@ class Verifier:
         self._client = client
         self._me = me
 
-    async def find_ours(self, document: Document, upload: Upload, size_bytes: int) -> Version | None:
+    async def find_ours(self, document: Document, upload: Upload) -> Version | None:
         """The version that an earlier call has made of the upload; None: it has made none.
 
         Costs a call if the newest one is another's. Raises ProcoreError when it can't be known now.
@@ -36,22 +36,22 @@ class Verifier:
         newest = document.version
         if newest is None or newest.id == upload.before:
             return None
-        if await self._is_ours(newest, upload, size_bytes):
+        if await self._is_ours(newest, upload):
             return newest
         if newest.number == 1:
             return None
         versions = await self._client.versions(document.id, priority=Priority.WRITING)
         for version in _made_since(versions, upload, self._client.server_s):
-            if version.id != newest.id and await self._is_ours(version, upload, size_bytes):
+            if version.id != newest.id and await self._is_ours(version, upload):
                 return version
         return None
 
     async def has_made(self, upload: Upload, version: Version) -> bool:
         """Whether that is the version of the upload. Raises ProcoreError when it can't be known now."""
-        return version.id != upload.before and await self._is_ours(version, upload, upload.size_bytes)
+        return version.id != upload.before and await self._is_ours(version, upload)
 
-    async def _is_ours(self, version: Version, upload: Upload, size_bytes: int) -> bool:
-        if version.size_bytes != size_bytes:
+    async def _is_ours(self, version: Version, upload: Upload) -> bool:
+        if version.size_bytes != upload.size_bytes:
             return False
         if version.created_by is not None and version.created_by.id != self._me:
             return False

@@ -8,14 +8,14 @@ import msgspec
 
 from procorefs.limiter import Priority
 from procorefs.outbox.change import FOLLOW, Change, Place, Wishes
+from procorefs.outbox.confirming import Confirmer
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.flights import Flights
+from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.namesakes import Namesakes
 from procorefs.outbox.reactions import may_pass
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
-from procorefs.outbox.strays import Strays
 from procorefs.outbox.uploading import Uploader
 from procorefs.outbox.verdicts import Blocked, Refused, Superseded, refused_wishes
 from procorefs.outbox.verifying import Verifier
@@ -61,8 +61,8 @@ class Ways:
         settling: Settling,
         verifier: Verifier,
         remover: Remover,
-        flights: Flights,
-        strays: Strays,
+        confirmer: Confirmer,
+        calls: InFlightCalls,
     ) -> None:
         self._store = rooms.store
         self._own = rooms.own
@@ -75,9 +75,9 @@ class Ways:
         self._settling = settling
         self._verifier = verifier
         self._remover = remover
-        self._flights = flights
+        self._confirmer = confirmer
+        self._calls = calls
         self._namesakes = Namesakes(rooms.store, rooms.view, rooms.client)
-        self._strays = strays
         self._apart: set[Inode] = set()
         """Whose metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
 
@@ -98,11 +98,12 @@ class Ways:
 
     def _check_way(self, change: Change, target: Place | None) -> None:
         """Raises Blocked when a call about the document is under way, or `target` is not free for it yet."""
-        other = self._flights.in_the_way(change.inode, change.document, target)
+        other = self._calls.in_the_way(change.inode, change.document, target)
         if other is not None:
             raise Blocked(other, "another call about it is under way")
         if target is not None:
             self._check_target(change, target)
+            self._check_not_into_itself(change, target)
 
     def _check_target(self, change: Change, target: Place) -> None:
         """Raises Blocked when the folder has no document yet, or the name is still somebody else's who leaves it."""
@@ -113,6 +114,22 @@ class Ways:
         theirs = self._view.change(occupant.inode) if occupant is not None else None
         if theirs is not None and theirs.place is not FOLLOW:
             raise Blocked(theirs.inode, "another document still has the name in Procore")
+
+    def _check_not_into_itself(self, change: Change, target: Place) -> None:
+        """Raises Blocked while Procore has the new folder inside of the one that is moved: it leaves that first."""
+        if not change.is_folder:
+            return
+        leaving: Inode | None = None
+        at = target.folder
+        for above, _ in self._store.place(target.folder) or ():
+            theirs = self._view.change(at)
+            if leaving is None and theirs is not None and theirs.is_placed:
+                leaving = at
+            if above == change.inode:
+                if leaving is None:
+                    raise Refused("its new folder lies inside of it in Procore: move that out of it first")
+                raise Blocked(leaving, "its new folder is moved out of it first")
+            at = above
 
     def _occupant(self, change: Change, target: Place) -> Node | None:
         """Who else has the name in Procore."""
@@ -231,8 +248,10 @@ class Ways:
         return Superseded()
 
     async def _tags(self, change: Change) -> None:
-        with self._flights.of(change.inode, change.document):
+        wishes = Wishes(tags=change.wishes.tags)
+        with self._calls.sending(change.inode, change.kind, change.document, wishes=wishes) as sending:
             await self._settling.send_tags(change)
+            sending.answered()
 
 
 def given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:

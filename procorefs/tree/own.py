@@ -52,11 +52,11 @@ class OwnChanges:
     def is_under_way(self) -> bool:
         return self._under_way > 0
 
-    def unchanged_bytes(self, document: Document, call: str) -> Document:
+    def unchanged_bytes(self, document: Document, call: str, *, is_answer: bool = True) -> Document:
         """An answer to a call that sent no bytes, before it is taken up: what it may leave out, or call otherwise.
 
         It need not name a version, and some servers make one of the same bytes: that is no news of a colleague's. One
-        that did not at such a `call` never does.
+        that did not at such a `call` never does. `is_answer` False: it was looked for after the answer was lost.
         """
         known = self._store.known(document.id)
         if document.kind is Kind.FOLDER or known is None or known.node.version is None:
@@ -65,7 +65,8 @@ class OwnChanges:
         if new is None:
             return msgspec.structs.replace(document, version=old, defect="")
         if new.id == old.id:
-            self._makes_none.add(call)
+            if is_answer:
+                self._makes_none.add(call)
         elif call not in self._makes_none and is_echo(old, document, self.me):
             self._go_on_as(known, old, new)
         return document

@@ -154,15 +154,9 @@ def test_changed_here_while_the_answer_about_its_making_was_lost(
     (place / "old.dwg").write_bytes(b"old")
     desk.sync()
     old = desk.file("old.dwg")
-    rules = [
-        {"kind": "drop", "route": f"POST /rest/v1.0/{what}s", "when": "after", "count": 1},
-        {"kind": "error", "route": f"POST /rest/v1.0/{what}s", "status": 503, "skip": 1},
-    ]
-    desk.sandbox.faults(rules=rules)
+    no_answer_yet(desk, what)
     make(place / "new", what)
-    wait_until(
-        lambda: desk.sandbox.calls()["by_route"].get(f"POST /rest/v1.0/{what}s", 0) >= 2, "the second try"
-    )
+    wait_for_second_try(desk, what)
     kept = {"other", "old.dwg"}
     match then:
         case "renamed":
@@ -198,18 +192,33 @@ def test_procore_has_another_time_when_an_answer_is_lost(
 ) -> None:
     """Its answers tell its clock: what our call has made is recognised by that."""
     desk = write_desk("write_back=0", prepare=lambda sandbox: sandbox.faults(clock_shift_s=ahead_s))
-    route = f"POST /rest/v1.0/{what}s"
-    drop = {"kind": "drop", "route": route, "when": "after", "count": 1}
-    desk.sandbox.faults(rules=[drop, {"kind": "error", "route": route, "status": 503, "skip": 1}])
+    no_answer_yet(desk, what)
     desk.mounted.expect_warning(GOES_AGAIN)
     make(desk.path / "new", what)
-    wait_until(lambda: desk.sandbox.calls()["by_route"].get(route, 0) >= 2, "the second try")
+    wait_for_second_try(desk, what)
     if then == "renamed":
         (desk.path / "new").rename(desk.path / "renamed")
     desk.sandbox.faults(clear=True)
     desk.sandbox.faults(clock_shift_s=ahead_s)
     desk.sync()
     assert {*desk.files(), *desk.folders()} == {"renamed" if then == "renamed" else "new"}
+
+
+SECOND_TRY = {"file": "POST /rest/v1.0/files", "folder": "GET /rest/v1.0/folders"}
+"""A file is made again with the same upload; a folder is looked for."""
+
+
+def no_answer_yet(desk: Desk, what: str) -> None:
+    """The answer about the making of the next one is lost, and the second try finds Procore away."""
+    drop = {"kind": "drop", "route": f"POST /rest/v1.0/{what}s", "when": "after", "count": 1}
+    away = {"kind": "error", "route": SECOND_TRY[what], "status": 503, "skip": 1 if what == "file" else 0}
+    desk.sandbox.reset_calls()
+    desk.sandbox.faults(rules=[drop, away])
+
+
+def wait_for_second_try(desk: Desk, what: str) -> None:
+    calls = 2 if what == "file" else 1
+    wait_until(lambda: desk.sandbox.calls()["by_route"].get(SECOND_TRY[what], 0) >= calls, "the second try")
 
 
 def make(path: Path, what: str) -> None:

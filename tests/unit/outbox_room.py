@@ -13,7 +13,6 @@ from procorefs.content.staging import Staging
 from procorefs.outbox.change import Change
 from procorefs.outbox.drafts import Draft
 from procorefs.outbox.edits import Edits
-from procorefs.outbox.flights import Flights
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.opening import JOURNAL, STAGING, Base, open_base
 from procorefs.outbox.queue import Queue
@@ -31,7 +30,7 @@ class Room:
         self.directory = directory
         self.base = base
         self.store, self.view, self.drafts, self.journal = base.store, base.view, base.drafts, base.journal
-        self.flights = Flights()
+        self.calls = base.calls
         self.edits = Edits(
             base.store,
             base.absorber.own,
@@ -39,7 +38,7 @@ class Room:
             base.drafts,
             base.journal,
             base.naming,
-            Neighbours(self.flights, Queue().touched, lambda _inode: None),
+            Neighbours(self.calls, Queue().touched, lambda _inode: None),
         )
         base.local.pin, base.local.succeeded = self.edits.pin, self.edits.succeed
 

@@ -10,7 +10,7 @@ from tree_documents import file, folder
 
 from procorefs.outbox.change import FOLLOW, GONE
 from procorefs.outbox.errors import NameRefused
-from procorefs.procore.models import FolderListing
+from procorefs.procore.models import FolderListing, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 
 NAME, FOLDER = b"Level 3: slabs.odt", b"Level 3: all"
@@ -114,5 +114,8 @@ async def test_new_names_are_refused(room: Room) -> None:
 async def test_a_name_that_a_call_is_just_taking_away_is_a_new_one(room: Room) -> None:
     inode = child(room, NAME).inode
     room.edits.unlink(ROOT, NAME)
-    with room.flights.of(inode, room.change(inode).document, removes=True), pytest.raises(NameRefused):
+    with (
+        room.calls.sending(inode, Kind.FILE, room.change(inode).document, removes=True),
+        pytest.raises(NameRefused),
+    ):
         room.edits.create(ROOT, NAME, Kept())

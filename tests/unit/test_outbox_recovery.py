@@ -19,12 +19,14 @@ from tree_documents import file
 from procorefs.content.stagedbytes import Disk
 from procorefs.content.staging import StagedFile, StagedRecord, StagingFull
 from procorefs.outbox import recovery
-from procorefs.outbox.change import Place, Stage
+from procorefs.outbox.change import Place, Stage, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.durability import Durability
 from procorefs.outbox.journal import Journal
-from procorefs.outbox.keeper import is_trace
+from procorefs.outbox.keeper import is_unknown
 from procorefs.outbox.rowlog import RowLog
+from procorefs.procore.errors import Unanswered
+from procorefs.procore.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept
 
 
@@ -570,15 +572,48 @@ async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_lat
 # What a lost call may have made
 
 
-async def test_a_trace_that_leads_nowhere_ends(tmp_path: Path) -> None:
-    """Else it is looked for again and again, and each look costs calls."""
+async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path) -> None:
+    """It stands for what may have been made, over a restart too, until that is known."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
         change = room.change(inode)
-        assert isinstance(change.place, Place)
-        room.edits.will_ask(change, change.place, 8, b"its hash")
+        place = change.place
+        assert isinstance(place, Place)
+        with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
+            raise Unanswered("no answer")
         room.edits.unlink(ROOT, b"plan.dwg")
-        [trace] = room.view.changes()
-        assert is_trace(trace)
-        room.edits.dismiss(trace)
+        assert room.view.child(ROOT, b"plan.dwg") is None
+    with room_in(tmp_path) as room:
+        [change] = room.view.changes()
+        assert is_unknown(change)
+        [call] = room.calls.unconfirmed(change.inode, None)
+        assert call.place == place
+        room.calls.forget(call)
+        room.edits.dismiss(change)
         assert room.view.changes() == []
+
+
+async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "old.dwg"))
+        old = room.view.child(ROOT, b"old.dwg").inode
+        room.edits.wish(old, Wishes(description="new"))
+        with pytest.raises(Unanswered), room.calls.sending(old, Kind.FILE, DocumentId(7)):
+            raise Unanswered("no answer")
+        saved = room.put("saved.tmp.dwg", b"saved")
+        room.edits.rename(ROOT, b"saved.tmp.dwg", ROOT, b"old.dwg")
+        assert room.change(saved).document == 7
+        assert [call.inode for call in room.calls.unconfirmed(saved, DocumentId(7))] == [saved]
+
+
+async def test_a_document_is_not_handed_on_while_its_deletion_is_unconfirmed(tmp_path: Path) -> None:
+    """It may still be deleted, and what was written under its name would go with it."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "old.dwg"))
+        old = room.view.child(ROOT, b"old.dwg").inode
+        room.edits.unlink(ROOT, b"old.dwg")
+        with pytest.raises(Unanswered), room.calls.sending(old, Kind.FILE, DocumentId(7), removes=True):
+            raise Unanswered("no answer")
+        made = room.put("old.dwg", b"made anew")
+        assert room.change(made).document is None
+        assert room.change(old).document == 7

@@ -13,7 +13,7 @@ from tree_documents import file, folder, version
 from procorefs.outbox.change import GONE, Place, Wishes
 from procorefs.outbox.errors import NoSuchEntry, NotPermitted
 from procorefs.outbox.wishing import lacking, over, without
-from procorefs.procore.models import DocumentId
+from procorefs.procore.models import DocumentId, Kind
 from procorefs.tree.detail import Detail
 from procorefs.tree.nodes import ROOT, Inode, Kept
 
@@ -75,7 +75,7 @@ def test_while_a_call_is_under_way_its_contrary_is_a_wish(room: Room) -> None:
     """Procore is about to have something else than the tree says."""
     plan = inode_of(room, "plan.txt")
     room.edits.wish(plan, Wishes(description="sent"))
-    with room.flights.of(plan, DocumentId(10)):
+    with room.calls.sending(plan, Kind.FILE, DocumentId(10)):
         assert room.edits.wish(plan, Wishes(description="as it is"))
     assert room.change(plan).wishes.description == "as it is"
 
@@ -84,7 +84,7 @@ def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(room: Room) -> 
     """Its old name is not where it will be once the call is answered."""
     plan = inode_of(room, "plan.txt")
     room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
-    with room.flights.of(plan, DocumentId(10), Place(ROOT, "new.txt")):
+    with room.calls.sending(plan, Kind.FILE, DocumentId(10), Place(ROOT, "new.txt")):
         room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
         assert room.change(plan).place == Place(ROOT, "plan.txt")
     room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")

@@ -12,10 +12,12 @@ from outbox_room import room_in
 from tree_documents import file
 
 from procorefs.outbox import removing
-from procorefs.outbox.change import GONE, Asked, Change, Place
+from procorefs.outbox.change import GONE, Change, Place
 from procorefs.outbox.due import Facts, pause_s
+from procorefs.outbox.inflight import LATE_S
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.verdicts import Refused
+from procorefs.procore.errors import Unanswered
 from procorefs.procore.models import DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
@@ -109,15 +111,15 @@ def test_what_an_earlier_run_kept_is_not_in_the_future(machine: Machine, tmp_pat
     with room_in(tmp_path / "state") as room:
         inode = room.put("plan.dwg", b"the plan")
         change = room.change(inode)
-        change.asked = Asked(Place(ROOT, "plan.dwg"), clocks.unix_s())
-        room.edits.note(change)
+        with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, Place(ROOT, "plan.dwg")):
+            raise Unanswered("no answer")
     machine.wall_s -= HOUR_S
     clocks.begin_run()
     with room_in(tmp_path / "state") as room:
         change = room.change(inode)
         assert change.touched_at_s == change.created_at_s == machine.wall_s
-        assert change.asked is not None
-        assert change.asked.at_s == machine.wall_s
+        (call,) = room.calls.unconfirmed(inode, None)
+        assert room.calls.left_s(call) == LATE_S
         machine.passes(2)
         assert pause_s(change, Facts(clocks.unix_s(), write_back_s=2.0)) == 0
 
