@@ -213,7 +213,7 @@ class Edits(Written):
             return False
         there = self._store.child(folder, name)
         if there is not None and there.inode == source:
-            return not self._neighbours.flights.moves(there.inode)
+            return not self._neighbours.calls.moves(there.inode, there.document_id)
         return (
             self._leaving(Place(folder, name.decode()), Kind.FOLDER if is_folder else Kind.FILE) is not None
         )
