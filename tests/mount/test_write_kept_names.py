@@ -1,0 +1,118 @@
+"""Documents whose names Procore would refuse today: whatever replaces one keeps its name, by whichever program."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox import SandboxHandle
+from tests.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
+
+NAME, FOLDER = "Level 3: slabs.odt", "Level 3: all"
+
+
+def fill(sandbox: SandboxHandle) -> None:
+    sandbox.act("create_file", path="/", name=NAME, text="first line\n")
+    sandbox.act("create_folder", path="/", name=FOLDER)
+    sandbox.act("create_file", path=f"/{FOLDER}", name="why?.txt", text="inside")
+    sandbox.act("create_folder", path="/", name="empty: so far")
+
+
+@pytest.fixture
+def desk(write_desk: Callable[..., Desk]) -> Desk:
+    desk = write_desk("write_back=0.2", prepare=fill)
+    for folder in ("", FOLDER, "empty: so far"):
+        os.listdir(desk.path / folder)
+    return desk
+
+
+def _rsync(path: Path, source: Path) -> None:
+    run("rsync", "-a", source, path)
+
+
+def _move(path: Path, source: Path) -> None:
+    run("mv", source, path)
+
+
+def _sed(path: Path, _source: Path) -> None:
+    run("sed", "-i", "s/first/second/", path)
+
+
+def _copy(path: Path, source: Path) -> None:
+    run("cp", "--remove-destination", source, path)
+
+
+def _rename(path: Path, source: Path) -> None:
+    temporary = path.with_name("lu12ab3c.tmp")
+    shutil.copy(source, temporary)
+    temporary.rename(path)
+
+
+def _backup_first(path: Path, source: Path) -> None:
+    backup = path.with_name("backup.odt")
+    path.rename(backup)
+    shutil.copy(source, path)
+    backup.unlink()
+
+
+def _exchange(path: Path, source: Path) -> None:
+    new = path.with_name("new.odt")
+    shutil.copy(source, new)
+    renameat2(new, path, EXCHANGE)
+    new.unlink()
+
+
+@pytest.mark.parametrize("save", [_rsync, _move, _sed, _copy, _rename, _backup_first, _exchange])
+def test_a_save_is_the_documents_next_version(
+    desk: Desk, tmp_path: Path, save: Callable[[Path, Path], None]
+) -> None:
+    source = tmp_path / NAME
+    source.write_bytes(b"second line\n")
+    before = desk.file(NAME)
+    save(desk.path / NAME, source)
+    assert (desk.path / NAME).read_bytes() == b"second line\n"
+    desk.sync()
+    desk.assert_saved(NAME, before, b"second line\n")
+    assert set(desk.files()) == {NAME, f"{FOLDER}/why?.txt"}
+
+
+def test_a_document_that_is_moved_there_becomes_a_version(desk: Desk) -> None:
+    (desk.path / "other.odt").write_bytes(b"other")
+    desk.sync()
+    before = desk.file(NAME)
+    (desk.path / NAME).rename(desk.path / "old.odt")
+    (desk.path / "other.odt").rename(desk.path / NAME)
+    desk.sync()
+    desk.assert_saved(NAME, before, b"other")
+    assert desk.file("old.odt").sha256 == sha256(b"first line\n")
+    assert set(desk.files()) == {NAME, "old.odt", f"{FOLDER}/why?.txt"}
+
+
+def test_names_that_are_left_and_taken_again_cost_nothing(desk: Desk) -> None:
+    before = desk.sandbox.inventory()
+    with desk.counted() as calls:
+        for name in (NAME, FOLDER, f"{FOLDER}/why?.txt"):
+            (desk.path / name).rename(desk.path / "elsewhere")
+            (desk.path / "elsewhere").rename(desk.path / name)
+        (desk.path / "empty: so far").rmdir()
+        (desk.path / "empty: so far").mkdir()
+        desk.sync()
+    assert calls.writes == 0
+    assert desk.sandbox.inventory() == before
+
+
+def test_the_rules_hold_for_new_names(desk: Desk) -> None:
+    (desk.path / "new.odt").write_bytes(b"new")
+    (desk.path / NAME).rename(desk.path / "old.odt")
+    desk.sync()
+    new = desk.path / "new.odt"
+    attempts: list[Callable[[], object]] = [
+        lambda: (desk.path / NAME).touch(),
+        lambda: new.rename(desk.path / NAME),
+        lambda: (desk.path / "old.odt").rename(desk.path / NAME),
+        lambda: (desk.path / FOLDER / NAME).touch(),
+        lambda: (desk.path / "empty: so far").rename(desk.path / "Level 4: all"),
+    ]
+    assert [errno_name(attempt) for attempt in attempts] == ["EINVAL"] * len(attempts)
