@@ -50,6 +50,8 @@ def _is_owner_file(head: bytes, size_bytes: int) -> bool:
     """162 or 165 bytes: length and name in one byte a character, nothing more up to byte 53, and the name once more."""
     if not 160 <= size_bytes <= 170 or len(head) < size_bytes:
         return False
+    if 3 * sum(byte in b"\0 " for byte in head[:size_bytes]) >= 2 * size_bytes:
+        return True  # other programs write the name alone, and fill the rest
     length = head[0]
     name, padding = head[1 : 1 + length], head[1 + length : 54]
     return 0 < length <= 53 and not padding.strip(b"\0 ") and not any(byte < 32 for byte in name)

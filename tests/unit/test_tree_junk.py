@@ -42,7 +42,7 @@ JUNK = {
     "Thumbs.db": [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(8192, b"\0")],
     "ehthumbs_vista.db": [b"CMMM"],
     "Icon\r": [b""],
-    "~$plan.docx": [content_for(Program.WORD, "Jane Doe")],
+    "~$plan.docx": [content_for(Program.WORD, "Jane Doe"), b"owner" + bytes(157)],
     "~$costs.xlsx": [content_for(Program.EXCEL, "Jörg"), content_for(Program.POWERPOINT, "J" * 60)],
 }  # fmt: skip
 
