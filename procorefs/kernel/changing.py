@@ -308,18 +308,23 @@ class ChangingOperations(Operations):
         """What was written is journaled before close returns; it survives the daemon from then on."""
         file = self.files.get(fh)
         if file.writes:
-            is_first, file.is_flushed = not file.is_flushed, True
-            is_through = self._manners.is_through
-            if not is_through:
-                await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=False)
-                return
-            request = self.bridge.take_request()
-            with interruptible(request):
-                await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=True)
-                is_last_act = request is not None and is_exiting(request.tid)
-                await self._reached(file.inode, EXIT_S if is_last_act else STANDSTILL_S)
-                return
-            raise Interrupted
+            await self._flush(file)
+            if self.no_room.goes_on:
+                self.no_room.went_well()
+
+    async def _flush(self, file: OpenFile) -> None:
+        is_first, file.is_flushed = not file.is_flushed, True
+        is_through = self._manners.is_through
+        if not is_through:
+            await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=False)
+            return
+        request = self.bridge.take_request()
+        with interruptible(request):
+            await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=True)
+            is_last_act = request is not None and is_exiting(request.tid)
+            await self._reached(file.inode, EXIT_S if is_last_act else STANDSTILL_S)
+            return
+        raise Interrupted
 
     @by_file_at_once
     async def fsync(self, fh: int, _datasync: bool) -> None:

@@ -143,6 +143,8 @@ def answer_of(error: Exception) -> Answer:
     """The errno for an error of any room, and how loudly to log it."""
     if isinstance(error, NameRefused):
         return Answer(_BY_RULE.get(error.rule, errno.EINVAL), logging.INFO)
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return Answer(errno.ENOSPC, logging.ERROR)
     for kind, answer in _TABLE:
         if isinstance(error, kind):
             return answer

@@ -17,6 +17,7 @@ import trio
 from procorefs.causes import first_cause
 from procorefs.content.reader import Reader
 from procorefs.content.staging import StagedFile
+from procorefs.episodes import Episode
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, Ownership, attributes
 from procorefs.kernel.bridge import Bridge, pyfuse3
 from procorefs.kernel.errors import (
@@ -174,6 +175,7 @@ class Operations(pyfuse3.Operations):
         self._ownership = rooms.ownership
         self._refusals = rooms.refusals
         self._virtual = rooms.virtual
+        self.no_room = Episode(log, "There is room for what is written again")
         self._sizes: tuple[float, bool, Sizes] | None = None
         self._sent_back: cachetools.TTLCache[int, bool] = cachetools.TTLCache(
             SENT_BACK, SECOND_TRY_S, timer=trio.current_time
@@ -199,8 +201,11 @@ class Operations(pyfuse3.Operations):
         answer = answer_of(error)
         if answer.level >= logging.INFO:
             named = error.path if isinstance(error, ChangeRefused) else ""
-            path = named or self._path(inode) or "the root"
-            log.log(answer.level, "%s of %s: %s", operation, path, error)
+            path = named or self._name(inode)
+            if answer.errno == errno.ENOSPC:
+                self.no_room.refused(answer.level, "%s of %s: %s", operation, path, error)
+            else:
+                log.log(answer.level, "%s of %s: %s", operation, path, error)
             self._refusals.add(path, str(error))
         if answer.level >= logging.CRITICAL:
             log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
@@ -212,6 +217,16 @@ class Operations(pyfuse3.Operations):
     def errno_of_flock(self, inode: Inode, error: Exception) -> int:
         """The same for what is no handler here."""
         return int(self.answer("flock", inode, (), error).errno)
+
+    def _name(self, inode: Inode) -> str:
+        """The path of what is in the tree, and the last name of what was removed while somebody has it open."""
+        if inode == ROOT:
+            return "the root"
+        path = self._path(inode)
+        node = self._view.by_inode(inode) if not path and inode < FIRST_SHOWN_ONLY else None
+        if node is not None:
+            return f"{node.shown.decode('utf-8', 'replace')} (deleted)"
+        return path or f"inode {inode}"
 
     def _path(self, inode: Inode) -> str:
         """For people; a tree that can't be read must not keep an error from being answered."""

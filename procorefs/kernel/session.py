@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +28,9 @@ MOST_REQUESTS = 4096
 
 DETACH_TIMEOUT_S = 5.0
 
+STDERR = 2
+MOST_SAID_BYTES = 4096
+
 
 class MountRefused(Exception):
     """The kernel, or fusermount3 on its behalf, did not mount."""
@@ -46,6 +51,25 @@ class _Word(str):
     def encode(self, encoding: str = "", errors: str = "") -> bytes:  # noqa: ARG002 - the signature of str
         """As the kernel, /proc/mounts and /etc/fstab have it, whatever is asked for."""
         return super().encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _hearing(said: list[str]) -> Iterator[None]:
+    """Note, line by line, what libfuse and fusermount3 write to stderr meanwhile: they tell the reason nowhere else."""
+    stderr = os.dup(STDERR)
+    heard = os.memfd_create("fuse")
+    try:
+        os.dup2(heard, STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, STDERR)
+            text = os.pread(heard, MOST_SAID_BYTES, 0)
+            os.write(stderr, text)  # it stands in the log as well
+            said += [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    finally:
+        os.close(stderr)
+        os.close(heard)
 
 
 class Session:
@@ -72,11 +96,13 @@ class Session:
             bridge.set_writer(self._operations.write_at_once)
         take_turns(bridge)
         bridge.set_flock_handler(self._flocks.asked, self._flocks.closed)
+        said: list[str] = []
         try:
-            pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(map(_Word, self._words)))
+            with _hearing(said):
+                pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(map(_Word, self._words)))
         except RuntimeError as error:
             raise MountRefused(
-                f"The kernel did not mount at {self._mountpoint} ({error}): "
+                f"The kernel did not mount at {self._mountpoint} ({'; '.join(said) or error}): "
                 "is /dev/fuse there and usable, and does /etc/fuse.conf allow the options?"
             ) from error
         bridge.check()

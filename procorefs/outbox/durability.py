@@ -38,6 +38,7 @@ class Durability:
         self._rounds = 0  # begun
         self._last_round = 0  # ended
         self._failure: Exception | None = None  # of the last one
+        self._failed = 0  # in a row
         drafts.generation_ended = self._wake.set
 
     def journaled(self, file: StagedFile | None) -> None:
@@ -72,9 +73,15 @@ class Durability:
         try:
             await self.flush()
         except (OSError, StagingFull, sqlite3.Error) as error:
-            log.error("What was written can't be brought to disk: %s", error)
+            if not self._failed:
+                log.error("What was written can't be brought to disk: %s", error)
+            self._failed += 1
             self._failure = error
             self._wake.set()  # and again
+        else:
+            if self._failed:
+                log.info("What was written is on disk again; %d tries had failed.", self._failed)
+            self._failed = 0
         self._last_round = number
         done, self._round_done = self._round_done, trio.Event()
         done.set()

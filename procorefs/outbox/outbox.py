@@ -7,7 +7,7 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 
 import trio
 
@@ -39,6 +39,9 @@ BUSY_EVERY = 20
 """Looking for busy folders takes no more than one part in so many of the time."""
 
 LONGEST_PAUSE_S = 30.0
+CHECK_S = 60.0
+"""So often it is made sure that whatever waits waits for something."""
+
 FLUSH_AGAIN_S = 2.0
 """Bytes that could not be journaled when their writer went, for the disk was full, are tried again after so long."""
 
@@ -59,6 +62,7 @@ class Outbox(Orders):
         self._drafts.staging.room.can_free = self._can_free
         self.take_stock()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._check_regularly)
             task_status.started()
             while True:
                 self._sort_in()
@@ -121,6 +125,40 @@ class Outbox(Orders):
         self._queue.fresh.discard(inode)
         self._queue.put(inode, trio.current_time() + FLUSH_AGAIN_S)
         return False
+
+    async def _check_regularly(self) -> None:
+        suspects: set[Inode] = set()
+        while True:
+            await trio.sleep(CHECK_S)
+            suspects = await self.check(suspects)
+
+    async def check(self, suspects: Collection[Inode]) -> set[Inode]:
+        """Find what waits with neither a time nor a worker nor anything before it: it would wait for ever, by a fault.
+
+        What was found the last time, too, is told of and looked at anew. Returns all that was found.
+        """
+        found = set()
+        for number, inode in enumerate(self._tally.inodes(("pending", "uploading"))):
+            if number % AT_ONCE == AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+            if not self._is_forgotten(inode):
+                continue
+            found.add(inode)
+            if inode in suspects:
+                change = self._view.change(inode)
+                path = self._path(change) if change is not None else f"inode {inode}"
+                log.warning("%s waits, and nothing would ever send it: it is looked at anew.", path)
+                self._queue.touched(inode)
+        return found
+
+    def _is_forgotten(self, inode: Inode) -> bool:
+        queue = self._queue
+        if inode in queue.fresh or inode in queue.sending or queue.is_due(inode):
+            return False
+        waiting = queue.blocked.get(inode)
+        if waiting is not None:
+            return self._view.change(waiting.by) is None and waiting.by not in queue.sending
+        return not self._drafts.is_written(inode)  # whose last close has it looked at
 
     def _let_go(self, inode: Inode) -> None:
         """There is no change any more."""
@@ -332,7 +370,7 @@ class Outbox(Orders):
                 self._pause(error)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case Reaction.TRY_AGAIN:
-                if not isinstance(error, ProcoreError):
+                if not isinstance(error, ProcoreError) and not change.attempts:
                     log.error("%s waits: %s", self._view.path(inode), error)
                 self._later(change, error, retry_pause_s(change.attempts + 1, random.random()))
             case Reaction.FAIL:

@@ -80,6 +80,10 @@ class Queue:
         self._due[inode] = (due_s, self._count)
         heapq.heappush(self._heap, (due_s, self._count, inode))
 
+    def is_due(self, inode: Inode) -> bool:
+        """Whether there is a time at which it goes, or is looked at."""
+        return inode in self._due
+
     def take_due(self, now_s: float) -> Inode | None:
         """The next one that may go now."""
         while self._heap and self._heap[0][0] <= now_s:

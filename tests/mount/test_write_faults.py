@@ -589,6 +589,23 @@ def test_closes_that_a_full_disk_refuses_leave_nothing_pending(
         assert desk.file(path.name).sha256 == sha256(content)
 
 
+def test_a_full_disk_fills_no_log_and_names_what_it_refused(
+    small_disk: Path, write_desk: Callable[..., Desk]
+) -> None:
+    desk = write_desk("write_back=600")
+    desk.mounted.expect_warning("disk|room|full|can't be|space")
+    removed = os.open(desk.path / "removed.dwg", os.O_CREAT | os.O_WRONLY)
+    (desk.path / "removed.dwg").unlink()
+    filler = fill_up(small_disk)
+    told = [errno_name(partial(os.pwrite, removed, bytes(8192), 8192 * number)) for number in range(50)]
+    assert told.count("ENOSPC") > 40
+    os.close(removed)
+    lines = [line for line in desk.mounted.log.splitlines() if "of removed.dwg (deleted)" in line]
+    assert len(lines) == 1, "\n".join(lines)
+    assert "the root" not in desk.mounted.log
+    filler.unlink()
+
+
 def test_not_even_the_journal_has_room(small_disk: Path, write_desk: Callable[..., Desk]) -> None:
     """Somebody else fills the disk to the last byte: changes are refused, the mount lives, nothing closed is lost."""
     desk = write_desk("write_back=600")
