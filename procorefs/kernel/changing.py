@@ -250,9 +250,14 @@ class ChangingOperations(Operations):
             return await self._open_shown(Inode(inode), flags)
         if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
             await self._edits.save_tail(Inode(inode))
-        node = await self._current(Inode(inode), ctx.pid)
-        if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
-            return self._opened(self.open_to_read(node))
+        with self._retries.coming(ctx.pid) as retry:
+            node = await self._current(Inode(inode), ctx.pid, retry)
+            if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
+                return self._opened(self.open_to_read(node))
+            return await self._open_to_write(node, flags, ctx)
+
+    async def _open_to_write(self, node: Node, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """No await before the handle is there."""
         truncates = bool(flags & os.O_TRUNC)
         draft = self._edits.open_draft(node.inode, truncates=truncates)
         with self._leaving_if_refused(node.inode):
@@ -364,12 +369,8 @@ class ChangingOperations(Operations):
             finally:
                 self.let_go(file)
 
-    def let_go(self, file: OpenFile) -> None:
-        self._leave(file.inode)
-
-    def _leave(self, inode: Inode) -> None:
-        if not self._drafts.is_open(inode):
-            self._edits.left(inode)
+    def _nobody_inside(self, inode: Inode) -> None:
+        self._edits.left(inode)
 
     @contextmanager
     def _leaving_if_refused(self, inode: Inode) -> Iterator[None]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import cachetools
 import trio
 
 from procorefs.causes import first_cause
@@ -35,6 +34,7 @@ from procorefs.kernel.interrupts import interruptible
 from procorefs.kernel.lockfiles import LockFiles
 from procorefs.kernel.notify import Notifier
 from procorefs.kernel.refusals import Refusals
+from procorefs.kernel.retries import Retries, Retry
 from procorefs.kernel.thumbnailers import asks_for_thumbnail
 from procorefs.kernel.virtual import Virtual
 from procorefs.metadata.attributes import Attributes, Caller
@@ -45,7 +45,7 @@ from procorefs.outbox.view import View
 from procorefs.procore.brief import BriefWait, NoAnswerYet
 from procorefs.tree.follow import Follower
 from procorefs.tree.names import MAX_COMPONENT_BYTES
-from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node, State
+from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node
 from procorefs.tree.store import Sizes, damaged
 from procorefs.versions.numbers import FIRST_VIRTUAL
 
@@ -61,8 +61,6 @@ STATFS_BLOCK_BYTES = 4096
 SIZES_VALID_S = 60.0
 FREE_INODES = 1 << 31
 """There is no limit that we know of, and a filesystem without free inodes counts as full."""
-
-SENT_BACK, SECOND_TRY_S = 4096, 1.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -177,10 +175,7 @@ class Operations(pyfuse3.Operations):
         self._virtual = rooms.virtual
         self.no_room = Episode(log, "There is room for what is written again")
         self._sizes: tuple[float, bool, Sizes] | None = None
-        self._sent_back: cachetools.TTLCache[int, bool] = cachetools.TTLCache(
-            SENT_BACK, SECOND_TRY_S, timer=trio.current_time
-        )
-        """Threads whose open was answered with Stale, and who are about to try again."""
+        self._retries = Retries(rooms.view, rooms.drafts, self._nobody_inside)
 
     def may_keep_listing(self, folder: int) -> bool:
         """The bridge's question at each opendir."""
@@ -253,18 +248,34 @@ class Operations(pyfuse3.Operations):
 
     @by_inode
     async def lookup(
-        self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Answers what is known at once; only for an entry that is not its folder is listed, or a due look made."""
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
+        if name in (b".", b".."):
+            return attributes(self._by_number(Inode(parent_inode), name), self._ownership)
         if parent_inode == ROOT and name == OWN_ENTRY:
             return self._virtual.own_entry()
         folder = Inode(parent_inode)
         node = self._view.entry(folder, name)
         if node is None:
             node = await self._find(folder, name)
+        if not node.is_folder:
+            self._retries.found(ctx.pid, node.inode)
         return attributes(node, self._ownership)
+
+    def _by_number(self, inode: Inode, name: bytes) -> Node:
+        """What an inode itself is, or its folder: file servers know documents by number, and start anew."""
+        node = self._node(inode)
+        if inode >= FIRST_SHOWN_ONLY:
+            return node
+        if not self._view.reachable(inode) and not self._drafts.is_open(inode):
+            raise Stale
+        if name == b".":
+            return node
+        above = self._view.parent(inode)
+        return self._node(above[0] if above is not None else ROOT)
 
     async def _find(self, folder: Inode, name: bytes) -> Node:
         """An entry that is not known. Raises NoEntry; NoAnswerYet when nobody knows yet what lies in the folder."""
@@ -303,21 +314,23 @@ class Operations(pyfuse3.Operations):
         await self._freshen_place(folder, ctx.pid)
         return self.folders.open(folder)
 
-    async def _freshen_place(self, inode: Inode, tid: int) -> bool:
+    async def _freshen_place(self, inode: Inode, tid: int) -> None:
+        """Wait for a look that is due; the second try of who was sent back needs none. Raises Stale as `_look` does."""
+        with self._retries.coming(tid) as retry:
+            if retry is None:
+                await self._look(inode, tid, opens=False)
+
+    async def _look(self, inode: Inode, tid: int, *, opens: bool) -> None:
         """Wait for a look that is due. Raises Stale when the inode is elsewhere then, or gone.
 
-        The kernel came by a name that it remembered: told so, it looks the whole path up again, once. True: this is
-        that second try, which needs no look.
+        The kernel came by a name that it remembered: told so, it looks the whole path up again, once.
         """
-        if self._sent_back.pop(tid, None) is not None:
-            return True
         if self._follower.look_is_due():
             before = self._view.place(inode)
             await self._follower.freshen()
             if self._view.place(inode) != before:
-                self._sent_back[tid] = True
+                self._retries.send_back(tid, opens=opens)
                 raise Stale
-        return False
 
     @by_folder_at_once
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -361,11 +374,12 @@ class Operations(pyfuse3.Operations):
             raise ReadOnly
         if inode >= FIRST_SHOWN_ONLY:
             return await self._open_shown(Inode(inode), flags)
-        node = await self._current(Inode(inode), ctx.pid)
-        # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
-        # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
-        # reading, past every signal.
-        return self._opened(self.open_to_read(node))
+        with self._retries.coming(ctx.pid) as retry:
+            node = await self._current(Inode(inode), ctx.pid, retry)
+            # The kernel's pages are this version's: those of another went when it was replaced (`settled`). Without
+            # keep_cache the kernel would throw them away itself, and to do so wait for each that somebody else is just
+            # reading, past every signal.
+            return self._opened(self.open_to_read(node))
 
     def _opened(self, handle: int) -> pyfuse3.FileInfo:
         """What the kernel is told of a handle."""
@@ -381,18 +395,21 @@ class Operations(pyfuse3.Operations):
             raise NotPermitted("it is the lock file of another user")
         return self._opened(self.files.open_text(inode, content))
 
-    async def _current(self, inode: Inode, tid: int) -> Node:
+    async def _current(self, inode: Inode, tid: int, retry: Retry | None) -> Node:
         """The node of a file that is being opened; no await from its return to the handle."""
         if not self._thumbnails and asks_for_thumbnail(tid):
             raise NoThumbnails
-        is_second_try = await self._freshen_place(inode, tid)
+        if retry is None:
+            await self._look(inode, tid, opens=True)
         await self._notifier.settled(inode)
         # No await from here on: the version must not be replaced between looking it up and counting as open.
-        node = self._node(inode)
-        if not self._view.reachable(node.inode) and not (is_second_try and node.state is State.ORPHAN):
-            if is_second_try:
+        node = self._view.by_inode(inode)
+        is_there = node is not None and self._view.reachable(inode)
+        was_found = retry is not None and retry.found == inode
+        if node is None or not (is_there or was_found):
+            if retry is not None:
                 raise NoEntry
-            self._sent_back[tid] = True
+            self._retries.send_back(tid, opens=True)
             raise Stale
         return node
 
@@ -435,8 +452,14 @@ class Operations(pyfuse3.Operations):
 
     def let_go(self, file: OpenFile) -> None:
         """A handle is closed; what only those inside had is dropped with the last one."""
-        if not self._drafts.is_open(file.inode):
-            self._drafts.park(file.inode)
+        self._leave(file.inode)
+
+    def _leave(self, inode: Inode) -> None:
+        if not self._drafts.is_open(inode):
+            self._nobody_inside(inode)
+
+    def _nobody_inside(self, inode: Inode) -> None:
+        self._drafts.park(inode)
 
     async def release_all(self) -> None:
         """The mount point was taken away, so every file is closed: releases that waited in the kernel never come."""

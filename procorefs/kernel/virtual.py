@@ -19,8 +19,9 @@ from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import NoEntry, ReadOnly
 from procorefs.metadata.errors import NoAttribute
 from procorefs.procore.brief import BriefWait, NoAnswerYet
+from procorefs.tree.nodes import ROOT
 from procorefs.versions.below import OWN, Below, Entry, NotThere
-from procorefs.versions.numbers import FIRST_HANDLE, VirtualInode
+from procorefs.versions.numbers import FIRST_HANDLE, VirtualInode, mirror_of
 
 MIRROR_VALID_S = 1.0
 DOT, DOT_DOT, FIRST_ENTRY = 1, 2, 3
@@ -101,7 +102,11 @@ class Virtual:
         """What the root's entry of our own leads to."""
         return self._attributes(OWN)
 
-    async def lookup(self, folder: int, name: bytes, _ctx: object) -> pyfuse3.EntryAttributes:
+    async def lookup(self, folder: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
+        if name == b".":
+            return await self.getattr(folder, ctx)
+        if name == b"..":
+            return await self._folder_of(folder, ctx)
         above = VirtualInode(folder)
         entry: Entry | None = None
         try:
@@ -112,6 +117,11 @@ class Virtual:
         if entry is None:
             raise NoEntry
         return self._attributes(entry)
+
+    async def _folder_of(self, inode: int, ctx: object) -> pyfuse3.EntryAttributes:
+        above = self._below.above(self._entry(inode))
+        root = self._entry(mirror_of(ROOT)).node
+        return attributes(root, self._ownership) if above == ROOT and root else await self.getattr(above, ctx)
 
     async def getattr(self, inode: int, _ctx: object) -> pyfuse3.EntryAttributes:
         return self._attributes(self._entry(inode))

@@ -61,19 +61,32 @@ class Edits(Written):
         change = self._new(inode, Kind.FOLDER, Place(folder, name.decode()), kept)
         with self._moment():
             departed = self._departed(change)
-            if departed is not None:
+            if departed is not None and departed.document is not None:
                 return self._bring_back(departed, change)
             self._lay(change)
         return self._shown(inode)
 
     def _bring_back(self, departed: Change, change: Change) -> Node:
-        """A folder that was removed here a moment ago and is made anew: it stays, without what was in it."""
+        """A folder that was removed here a moment ago and is made anew: its document stays, without what was in it.
+
+        It is another inode: the kernel makes nothing any more in one that was removed, if somebody is still in there.
+        """
+        old, folder = departed.inode, ROOT
+        if isinstance(change.place, Place):
+            folder = change.place.folder
         self._view.lift(departed)
-        departed.place, departed.seen, departed.kept = FOLLOW, None, change.kept
-        departed.touch()
-        self._settle_or_lay(departed)
-        self._view.entries_changed(change.place.folder if isinstance(change.place, Place) else ROOT)
-        return self._shown(departed.inode)
+        self._journal.drop(old)
+        self._journal.attributed.drop_all(old)
+        assert departed.document is not None
+        with self._store.transaction():
+            self._own.claim(departed.document, change.inode)
+        self._neighbours.calls.folder_moved(old, change.inode)
+        change.document, change.place = departed.document, FOLLOW
+        self._settle_or_lay(change)
+        self.keep_unconfirmed(old, is_going=True)
+        self._neighbours.touched(old)
+        self._view.entries_changed(folder)
+        return self._shown(change.inode)
 
     def _check_new(self, folder: Inode, name: bytes, *, is_folder: bool) -> None:
         """Raises ChangeRefused when no such entry can be made there."""

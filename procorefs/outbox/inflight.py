@@ -275,6 +275,13 @@ class InFlightCalls:
         call.inode = inode
         self._journal.put_call(call.number, _encode(call))
 
+    def folder_moved(self, folder: Inode, to: Inode) -> None:
+        """A folder's document is another inode now: what calls make in it is made there."""
+        for call in self._calls.values():
+            if call.place is not None and call.place.folder == folder:
+                call.place = Place(to, call.place.name)
+                self._journal.put_call(call.number, _encode(call))
+
     def forget_uploaded(self, uuid: str) -> None:
         """An upload is used once: what was asked with it has been answered."""
         for call in [

@@ -254,7 +254,7 @@ class Keeper:
         """What never was in Procore is gone at once; those inside keep its bytes."""
         self.keep_unconfirmed(change.inode, is_going=True)
         self._journal.attributed.drop_all(change.inode)
-        if self._drafts.is_open(change.inode):
+        if change.is_folder or self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
         self._view.lift(change)
         self._journal.drop(change.inode)

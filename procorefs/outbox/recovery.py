@@ -111,8 +111,12 @@ class Recovery:
                 mark = secrets.token_hex(8)
                 self._store.remember("mark", mark)
             # The tree is not synced with the journal: after a power cut it may be the older one.
+            calls = self._calls.open_calls()
             named = {folder for change in changes for folder in change.folders}
-            self._store.reserve_beyond(max({ROOT, *named, *self._journal.inodes()}))
+            named |= {call.place.folder for call in calls if call.place is not None}
+            self._store.reserve_beyond(
+                max({ROOT, *named, *(call.inode for call in calls), *self._journal.inodes()})
+            )
             if self._journal.fact("tree") not in (None, mark):
                 log.log(
                     logging.WARNING if changes else logging.INFO,

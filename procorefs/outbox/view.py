@@ -11,6 +11,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import cachetools
 import msgspec
 
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place
@@ -20,6 +21,9 @@ from procorefs.outbox.folder_times import FolderTimes
 from procorefs.procore.models import DocumentId, Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.store import DEEPEST, TreeStore
+
+DEAD_FOLDERS = 4096
+"""Removed folders of which attributes are remembered for programs that may be in there."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class View:
         self._laid: dict[Inode, _Laid] = {}
         self._borrowers: dict[DocumentId, set[Inode]] = {}
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
+        self._dead_folders: cachetools.LRUCache[Inode, Node] = cachetools.LRUCache(DEAD_FOLDERS)
+        """Removed here and never in Procore: a program may be in there, and nothing tells when it leaves."""
         self._moves = 0
         self.folder_times = FolderTimes()
 
@@ -110,21 +116,23 @@ class View:
         return list(laid.order) if laid is not None else []
 
     def detach(self, inode: Inode) -> None:
-        """Keep the attributes of a file that was removed here and never was in Procore, for those inside."""
+        """Keep the attributes of what was removed here and never was in Procore, for those inside."""
         node = self.by_inode(inode)
         if node is not None:
-            self._detached[inode] = msgspec.structs.replace(node, parent=None)
+            detached = self._dead_folders if node.is_folder else self._detached
+            detached[inode] = msgspec.structs.replace(node, parent=None)
 
     def forget_detached(self, inode: Inode) -> None:
         self._detached.pop(inode, None)
 
     def keep_detached(self, inode: Inode, kept: Kept) -> bool:
-        """Note attributes of a detached file; False: it is none."""
-        node = self._detached.get(inode)
-        if node is None:
-            return False
-        self._detached[inode] = msgspec.structs.replace(node, kept=kept)
-        return True
+        """Note attributes of what was detached; False: it was not."""
+        for detached in (self._detached, self._dead_folders):
+            node = detached.get(inode)
+            if node is not None:
+                detached[inode] = msgspec.structs.replace(node, kept=kept)
+                return True
+        return False
 
     def entries_changed(self, folder: Inode) -> None:
         """An entry came to a folder, or left it: its mtime is now."""
@@ -139,7 +147,7 @@ class View:
         if change is not None:
             node = self._laid_over(node, change)
         if node is None:
-            node = self._detached.get(inode)
+            node = self._detached.get(inode) or self._dead_folders.get(inode)
             if node is None:
                 return None
         return self._with_local(node)

@@ -117,7 +117,8 @@ class OwnChanges:
     def claim(self, document_id: DocumentId, inode: Inode) -> Node | None:
         """Let a document be that inode; within a transaction. What was there before goes to another number.
 
-        Those who have the document's old inode open keep it, unlinked. Returns the document's node as it was.
+        Those who have the document's old inode open, or are in that folder, keep it, unlinked. Returns the document's
+        node as it was.
         """
         known = self._store.known(document_id)
         if known is not None and known.node.inode == inode:
@@ -127,7 +128,7 @@ class OwnChanges:
             self._store.move_row(inode, self._store.reserve(1))
         if known is None:
             return None
-        if self._local.is_open(known.node.inode):
+        if known.node.is_folder or self._local.is_open(known.node.inode):
             self._store.copy_orphan(known.node.inode, inode)
         else:
             self._store.move_row(known.node.inode, inode)
