@@ -63,11 +63,11 @@ def test_what_waits_is_sent_without_a_mount_point(write_desk: Callable[..., Desk
 def test_many_files_closed_a_moment_before(write_desk: Callable[..., Desk]) -> None:
     """The kernel may not have sent all releases when the mount point goes."""
     desk = write_desk("write_back=600")
-    for number in range(200):
+    for number in range(50):
         (desk.path / f"{number}.txt").write_bytes(b"%d" % number)
     take_away(desk.path)
-    desk.mounted.await_end()
-    assert desk.files().keys() == {f"{number}.txt" for number in range(200)}
+    wait_until(lambda: not is_running(desk.mounted.pid), "the daemon to end", 60)
+    assert desk.files().keys() == {f"{number}.txt" for number in range(50)}
 
 
 def test_nothing_to_send_is_the_end(write_desk: Callable[..., Desk]) -> None:
