@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
-DEBIAN_TEST := git jq libglib2.0-bin rclone redis-server unzip vim
+DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 
 .PHONY: help setup demo test lint types unit soak bench install uninstall clean
