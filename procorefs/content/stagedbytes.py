@@ -17,6 +17,7 @@ import trio
 from procorefs.content.cache import Chunk
 from procorefs.content.extents import Range
 from procorefs.content.grid import MIB
+from procorefs.storage.disk_wait import loop_waits
 
 SLICE_BYTES = 64 * MIB
 """What a thread does before it looks whether its caller was cancelled."""
@@ -25,6 +26,10 @@ _PIECE_BYTES = MIB
 _MOST_RANGES = 1024
 _SLOW_WRITE_S = 0.1  # a throttled writer waits up to 0.2 s; a busy machine alone seldom makes it so long
 _SLOW_FOR_S = 2.0
+_DISTRUST, _LONGEST_DISTRUST_S = (
+    20.0,
+    600.0,
+)  # a disk that stood still once does so again: times the write's own
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, fallocate(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -98,9 +103,18 @@ class Disk:
         except OSError as problem:
             error = problem
         ended_s = perf_counter()
-        if ended_s - begun_s > _SLOW_WRITE_S:
-            self._slow_until_s = ended_s + _SLOW_FOR_S
+        took_s = ended_s - begun_s
+        if took_s > _SLOW_WRITE_S:
+            self._slow_until_s = ended_s + max(_SLOW_FOR_S, min(_DISTRUST * took_s, _LONGEST_DISTRUST_S))
         return done, error
+
+    def write_on_loop(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
+        """The same by the loop itself, which is not taken for hanging meanwhile."""
+        loop_waits.begins(perf_counter())
+        try:
+            return self.write(descriptor, offset, data)
+        finally:
+            loop_waits.ends()
 
 
 def batches(ranges: Iterable[Range]) -> Iterator[list[Range]]:

@@ -332,7 +332,7 @@ class StagedFile:
             return False
         if cost and offset >= _LARGE_BYTES and offset + len(data) > self._set_aside:
             self._grow_ahead(offset + len(data))
-        done, error = self._disk.write(descriptor, offset, data)
+        done, error = self._disk.write_on_loop(descriptor, offset, data)
         self._written(offset, done, cost)
         if self._noted is not None and self._noted.waits and not self._disk.is_slow:
             self._noted.bring()  # else the next write's thread does it: the loop has waited long enough
@@ -439,7 +439,7 @@ class StagedFile:
         """During a standstill: as the disk's `write`, and without an await while that keeps up."""
         if self._disk.is_slow:
             return await self._in_thread(self._disk.write, self._fd, offset, data)
-        return self._disk.write(self._fd, offset, data)
+        return self._disk.write_on_loop(self._fd, offset, data)
 
     def _written(self, offset: int, size_bytes: int, taken: int) -> None:
         """Enter what a write got done, which with a full disk is a part, and settle what was taken for it."""

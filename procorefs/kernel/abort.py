@@ -13,6 +13,8 @@ import logging
 import os
 import re
 import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,7 @@ from typing import Self
 import trio
 
 from procorefs.kernel.bridge import abort_connection, start_guard
+from procorefs.storage.disk_wait import loop_waits
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +108,29 @@ class Guard:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Show the guard that the loop turns, until cancelled."""
         task_status.started()
-        while self._beat():  # noqa: ASYNC110  (a clock is what is wanted)
-            await trio.sleep(self._timeout_s / _BEATS_A_TIMEOUT)
+        with self._beating_for_the_disk():
+            while self._beat():  # noqa: ASYNC110  (a clock is what is wanted)
+                await trio.sleep(self._timeout_s / _BEATS_A_TIMEOUT)
         log.warning("The guard process %d is gone: a hang would not end by itself now.", self.pid)
         self.dismiss()
+
+    @contextlib.contextmanager
+    def _beating_for_the_disk(self) -> Iterator[None]:
+        """A thread beats while the loop waits for a disk that stands still: it goes on when that does."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(self._timeout_s / _BEATS_A_TIMEOUT):
+                if loop_waits.goes_on():
+                    self._beat()
+
+        thread = threading.Thread(target=beat, name="guard-disk", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def dismiss(self) -> None:
         """End the guard without aborting, and bury it. May be called again."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from procorefs.outbox.change import Change
 from procorefs.outbox.rowlog import SUFFIXES, RowLog, clear
 from procorefs.procore.models import DocumentId
 from procorefs.storage import clocks
+from procorefs.storage.disk_wait import loop_waits
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
@@ -139,6 +141,7 @@ class Journal:
         self._db.execute("BEGIN")
         try:
             yield
+            loop_waits.begins(perf_counter())
             self._db.execute("COMMIT")
             if self._takes_over:
                 self._appended.taken_over()
@@ -148,6 +151,7 @@ class Journal:
             self._know_folders()
             raise
         finally:
+            loop_waits.ends()
             self._takes_over = False
 
     def _take_over(self) -> None:

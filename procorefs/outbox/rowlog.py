@@ -15,8 +15,10 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from zlib import crc32
 
+from procorefs.storage.disk_wait import loop_waits
 from procorefs.tree.nodes import Inode
 
 SUFFIXES = ("-rows0", "-rows1")
@@ -58,10 +60,13 @@ class RowLog:
         record = _HEADER.pack(len(checked), crc32(checked)) + checked
         file = self._files[self._active]
         written, error = 0, None
+        loop_waits.begins(perf_counter())
         try:
             written = os.write(file, record)
         except OSError as caught:
             error = caught
+        finally:
+            loop_waits.ends()
         if written < len(record):
             with suppress(OSError):
                 os.ftruncate(file, os.fstat(file).st_size - written)

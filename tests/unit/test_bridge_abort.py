@@ -3,12 +3,15 @@
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge import abort_connection
+from procorefs.storage.disk_wait import loop_waits
 
 MOUNTINFO = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 31 22 0:28 / /sys/fs/fuse/connections rw - fusectl fusectl rw
@@ -88,3 +91,27 @@ def test_a_guard_watches_the_main_thread_only() -> None:
     thread.start()
     thread.join()
     assert "main thread" in str(raised[0])
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.parametrize("waits_for_disk", [False, True])
+def test_only_a_loop_that_waits_for_no_disk_is_taken_for_hanging(waits_for_disk: bool) -> None:
+    timeout_s = 0.6
+    with Guard(GONE, timeout_s) as guard:
+
+        async def hang() -> str:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(guard.run)
+                await trio.sleep(timeout_s / 2)
+                if waits_for_disk:
+                    loop_waits.begins(time.perf_counter())
+                time.sleep(4 * timeout_s)  # noqa: ASYNC251 - this is the hang
+                loop_waits.ends()
+                state = state_of(guard.pid)
+                nursery.cancel_scope.cancel()
+            return state
+
+        assert (trio.run(hang) != "Z") == waits_for_disk

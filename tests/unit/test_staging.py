@@ -21,6 +21,7 @@ from content_source import MemorySource, content_of, running
 from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, spares_of, staging_in
 
 from procorefs.content import stagedbytes, stagedfile
+from procorefs.content.stagedbytes import Disk
 from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
 from procorefs.content.stock import SPARE_FILES
 from procorefs.procore.errors import Malformed, Unavailable
@@ -379,6 +380,24 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[list[
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", slow)
         yield threads
+
+
+def test_a_disk_that_stood_still_is_distrusted_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next write that takes a minute is made by a thread."""
+    disk, now_s = Disk(), 100.0
+
+    def write(_descriptor: int, data: bytes, _offset: int) -> int:
+        nonlocal now_s
+        now_s += 6.0
+        return len(data)
+
+    monkeypatch.setattr(stagedbytes, "perf_counter", lambda: now_s)
+    monkeypatch.setattr(os, "pwrite", write)
+    disk.write(0, 0, b"a")
+    now_s += 119.0
+    assert disk.is_slow
+    now_s += 2.0
+    assert not disk.is_slow
 
 
 async def test_a_slow_disk_stops_the_loop_once_and_then_a_thread(
