@@ -53,6 +53,7 @@ class Staging:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         path = str(directory.absolute())
+        self._sequence = Path(f"{path}.sequence")
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.room = Room(limit_bytes, lambda: os.fstatvfs(self._fd))
         self._remover = Remover()
@@ -166,6 +167,31 @@ class Staging:
             refuse(error)
         copy.lay_over(record.base, size_bytes, record.missing)
         return copy.record()
+
+    def with_bytes(self) -> list[int]:
+        """Numbers of the files of an earlier run that are not empty."""
+        sizes = {number: os.stat(str(number), dir_fd=self._fd).st_size for number in self._numbers()}
+        return sorted(number for number, size_bytes in sizes.items() if size_bytes and number < self._first)
+
+    def size_bytes(self, number: int) -> int:
+        """Of a file of an earlier run."""
+        return os.stat(str(number), dir_fd=self._fd).st_size
+
+    def note_sequence(self, sequence: int) -> None:
+        """The journal on disk has entries up to this one; may run in a thread. Raises OSError."""
+        descriptor = os.open(self._sequence, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, b"%020d" % sequence, 0)
+        finally:
+            os.close(descriptor)
+
+    @property
+    def noted_sequence(self) -> int:
+        """What was noted last: a journal that has fewer entries is an older one that was put back."""
+        try:
+            return int(self._sequence.read_bytes() or b"0")
+        except (FileNotFoundError, ValueError):
+            return 0
 
     def sweep(self, keep: Container[int]) -> None:
         """At the start: delete the files that are not to be kept, but none made since. Raises OSError."""

@@ -230,13 +230,13 @@ class Change(msgspec.Struct, omit_defaults=True):
         self.error = self.refused = ""
 
 
-def lost_folder(inode: Inode) -> Change:
+def lost_folder(inode: Inode, name: str = "") -> Change:
     """A folder that rows are placed in and nobody knows any more: it is shown, and goes nowhere until `retry`."""
     now_s = clocks.unix_s()
     return Change(
         inode,
         Kind.FOLDER,
-        Place(ROOT, f"Recovered folder {inode}"),
+        Place(ROOT, f"Recovered folder {name or inode}"),
         stage=Stage.FAILED,
         error="what waits in it was written into a folder that is not known any more",
         created_at_s=now_s,

@@ -100,6 +100,7 @@ class Durability:
             except BaseException:
                 self._journal.sync_failed()
                 raise
+            await trio.to_thread.run_sync(self._staging.note_sequence, sequence)
         except BaseException:
             self._changed = changed | self._changed
             for file in trash:

@@ -67,8 +67,10 @@ class Journal:
     Raises JournalDamaged at opening, sqlite3.Error or OSError when the disk refuses.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, damaged: Collection[Path] = ()) -> None:
+        """`damaged`: the files of the journal that was here before."""
         self._path = path
+        self.damaged = damaged
         self._db = sqlite3.connect(path, isolation_level=None)
         with ExitStack() as undo:
             undo.callback(self._db.close)
@@ -302,12 +304,17 @@ def open_journal(path: Path) -> Journal:
         if _format_of(path) not in (None, FORMAT, *_OLDER_FORMATS):
             raise
         aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-        for suffix in ("", "-wal", "-shm", *SUFFIXES):
-            side = path.with_name(path.name + suffix)
-            if side.exists():
-                side.rename(aside.with_name(aside.name + suffix))
-        log.error("The journal %s is damaged; it was moved to %s.", path, aside)
-        return Journal(path)
+        return _begin_anew(path, aside)
+
+
+def _begin_anew(path: Path, aside: Path) -> Journal:
+    moved = []
+    for suffix in ("", "-wal", "-shm", *SUFFIXES):
+        side = path.with_name(path.name + suffix)
+        if side.exists():
+            moved.append(side.rename(aside.with_name(aside.name + suffix)))
+    log.error("The journal %s is damaged; it was moved to %s.", path, aside)
+    return Journal(path, moved)
 
 
 def _format_of(path: Path) -> int | None:

@@ -1,7 +1,6 @@
 """Builds the outbox's rooms in the order in which they know each other."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +83,6 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
     journal = open_journal(state_dir / JOURNAL)
     try:
-        if journal.is_new:
-            _keep_strays(state_dir / STAGING)
         staging = Staging(state_dir / STAGING, options.staging_size_bytes, content.open)
     except BaseException:
         journal.close()
@@ -105,21 +102,6 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
         base.close()
         raise
     return base
-
-
-def _keep_strays(staging: Path) -> None:
-    """Staged files without a journal are somebody's bytes: out of the way, for nothing may sweep them.
-
-    Empty ones, as those that were made ahead, are nobody's.
-    """
-    if not staging.is_dir() or not any(file.stat().st_size for file in staging.iterdir()):
-        return
-    aside = staging.with_name(f"{STAGING}.kept-{time.strftime('%Y%m%dT%H%M%S')}")
-    staging.rename(aside)
-    log.error(
-        "The journal of what was written is lost. Files that had not reached Procore lie in %s under their numbers.",
-        aside,
-    )
 
 
 def open_writing(

@@ -10,11 +10,13 @@
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
 | and the tree is older                     | documents that it does not have      | the same                         |
 | and nobody knows a row's folder           | a folder without row, node and note  | it is shown, as failed           |
-| and the journal was lost                  | staged files and a new journal       | they are moved aside             |
+| and the journal is damaged                | rows that can still be read          | shown as INCOMPLETE              |
+| and the journal is lost, or older         | staged files that no row names       | shown as INCOMPLETE              |
 """
 
 import logging
 import secrets
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -25,7 +27,10 @@ from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.journal import Journal
 from procorefs.outbox.keeper import is_unknown
 from procorefs.outbox.naming import Naming
+from procorefs.outbox.salvage import salvage
 from procorefs.outbox.view import View
+from procorefs.procore.models import Kind
+from procorefs.storage import clocks
 from procorefs.tree.fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.own import OwnChanges
@@ -58,9 +63,11 @@ class Recovery:
         self._journal = journal
         self._calls = calls
         self._naming = naming
+        self._folder_names: dict[Inode, str] = {}  # of a damaged journal
         self._keep_tail: set[Inode] = set()  # of files with more behind their ends than there was room for
 
     def run(self) -> None:
+        self._salvage()
         changes = self._journal.load()
         numbers = (record.number for change in changes for record in change.records)
         self._staging.pass_over(max(numbers, default=0))
@@ -85,9 +92,56 @@ class Recovery:
             self._drop(change)
         # Not before every doubtful row is marked as such: who dies in between must doubt them again.
         self._journal.remember("boot", boot)
-        if not self._journal.unreadable:  # such a row may name any of the files
-            named = {record.number for change in self._view.changes() for record in change.records}
-            self._staging.sweep(named)
+        named = {record.number for change in self._view.changes() for record in change.records}
+        if self._is_journal_behind():
+            named |= self._recover_files(named)
+        self._staging.sweep(named)
+
+    def _salvage(self) -> None:
+        """Take over what can still be read of a damaged journal."""
+        salvaged = salvage(self._journal.damaged, set(self._staging.with_bytes()))
+        self._folder_names = salvaged.folders
+        with self._journal.transaction():
+            for change in salvaged.files:
+                self._journal.put(change)
+
+    def _is_journal_behind(self) -> bool:
+        """Whether files may have been closed that no row names: the journal lacks rows, or is an older one."""
+        return (
+            self._journal.is_new
+            or self._journal.unreadable > 0
+            or self._staging.noted_sequence > int(self._journal.fact("synced") or 0)
+        )
+
+    def _recover_files(self, named: Collection[int]) -> set[int]:
+        """Show staged files whose rows are lost, under their numbers; they go nowhere by themselves."""
+        numbers = [number for number in self._staging.with_bytes() if number not in named]
+        if not numbers:
+            return set()
+        now_s = clocks.unix_s()
+        with self._store.transaction():
+            folder = self._store.reserve(1 + len(numbers))
+        made = lost_folder(folder, f"files {time.strftime('%Y-%m-%d %H.%M.%S')}")
+        made.error = "the journal that had the names of these files is lost"
+        changes = [made]
+        for position, number in enumerate(numbers, 1):
+            record = StagedRecord(number, self._staging.size_bytes(number), None, ())
+            self._drafts.park_file(self._staging.adopt(record))
+            change = Change(Inode(folder + position), Kind.FILE, Place(folder, f"{number}"), staged=record)
+            change.stage, change.error = Stage.INCOMPLETE, made.error
+            change.created_at_s = change.touched_at_s = now_s
+            changes.append(change)
+        with self._journal.transaction():
+            for change in changes:
+                self._journal.put(change)
+                self._view.lay(change)
+        log.error(
+            "The journal of what was written is lost, or older than the staged files: %d files that had not reached "
+            "Procore are shown in %s.",
+            len(numbers),
+            self._view.path(folder),
+        )
+        return set(numbers)
 
     def _meet_calls(self) -> None:
         """Each call that was under way has a change that finds out what became of it, or nothing hangs on it."""
@@ -183,7 +237,7 @@ class Recovery:
         """Show a lost folder, with what waits in it; it goes nowhere until somebody says what to do."""
         if not self._is_lost(folder):
             return  # it lay in one that was lost
-        change = lost_folder(folder)
+        change = lost_folder(folder, self._folder_names.get(folder, ""))
         before = self._view.change(folder)
         if before is not None:
             self._view.lift(before)

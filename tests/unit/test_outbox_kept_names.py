@@ -93,9 +93,9 @@ async def test_a_document_goes_back_to_its_name(room: Room, name: bytes) -> None
 
 
 async def test_a_folder_that_is_removed_and_made_again_keeps_its_name(room: Room) -> None:
-    inode = child(room, FOLDER).inode
+    document = child(room, FOLDER).document_id
     room.edits.remove_folder(ROOT, FOLDER)
-    assert room.edits.make_folder(ROOT, FOLDER, Kept()).inode == inode
+    assert room.edits.make_folder(ROOT, FOLDER, Kept()).document_id == document
 
 
 async def test_new_names_are_refused(room: Room) -> None:

@@ -1,12 +1,15 @@
 """The tree's file may be older than the journal, or lost: the journal alone says what belongs together."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from outbox_room import TREE, Room, room_in
+from outbox_room import JOURNAL, TREE, Room, room_in
 from tree_documents import ROOT_ID, file, folder
 
 from procorefs.outbox.change import Place, Stage
+from procorefs.outbox.durability import Durability
 from procorefs.procore.models import DocumentId
 from procorefs.tree.nodes import ROOT, Inode, Kept
 
@@ -145,3 +148,89 @@ async def test_notes_that_nothing_needs_are_dropped(tmp_path: Path) -> None:
         assert len(room.journal.folders()) == 5
     with room_in(tmp_path) as room:
         assert room.journal.folders() == {needed: DocumentId(23)}
+
+
+# A journal that is damaged, or older than the staged files
+
+
+def damage_journal(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / JOURNAL)) as journal:
+        journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray((directory / JOURNAL).read_bytes())
+    data[:64] = bytes(64)
+    (directory / JOURNAL).write_bytes(data)
+
+
+def journal_of(directory: Path) -> dict[str, bytes]:
+    return {side.name: side.read_bytes() for side in directory.glob(f"{JOURNAL}*")}
+
+
+def lose_journal(directory: Path) -> None:
+    for name in journal_of(directory):
+        (directory / name).unlink()
+
+
+async def sync(room: Room) -> None:
+    """As the daemon does it within a second."""
+    await Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence).flush()
+
+
+async def test_names_are_read_from_a_damaged_journal(tmp_path: Path) -> None:
+    """As long as its rows can be found at all; what is shown goes nowhere by itself."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "old.dwg"))
+        room.put("plan.dwg", b"the plan")
+        new = make_folder(room, "New")
+        room.create("deep.dwg", b"deeper", new)
+        room.close(room.view.child(new, b"deep.dwg").inode)
+        old = room.view.child(ROOT, b"old.dwg").inode
+        assert room.reopen(old).file.write_now(0, b"newer bytes")
+        room.close(old)
+        await sync(room)
+    damage_journal(tmp_path)
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            assert paths(room) == {
+                "plan.dwg",
+                "old.dwg",
+                "Recovered folder New",
+                "Recovered folder New/deep.dwg",
+            }
+            files = [change for change in room.view.changes() if not change.is_folder]
+            assert {change.stage for change in files} == {Stage.INCOMPLETE}
+            assert room.change(old).document == DocumentId(7)
+            assert {b"the plan", b"deeper", b"newer bytes"} <= set(room.staged.values())
+
+
+async def test_an_emptied_journal_leaves_the_bytes_under_their_numbers(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        room.put("plan.dwg", b"the plan")
+        await sync(room)
+    lose_journal(tmp_path)
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            [folder] = room.view.children(ROOT)
+            assert folder.shown.startswith(b"Recovered folder files ")
+            [shown] = room.view.children(folder.inode)
+            assert shown.local_size_bytes == len(b"the plan")
+            assert room.change(shown.inode).stage is Stage.INCOMPLETE
+            assert room.change(folder.inode).stage is Stage.FAILED
+
+
+async def test_an_older_journal_deletes_no_newer_files(tmp_path: Path) -> None:
+    """A backup of the journal was put back."""
+    with room_in(tmp_path) as room:
+        room.put("one.dwg", b"one")
+        await sync(room)
+    backup = journal_of(tmp_path)
+    with room_in(tmp_path) as room:
+        room.put("two.dwg", b"two")
+        await sync(room)
+    lose_journal(tmp_path)
+    for name, content in backup.items():
+        (tmp_path / name).write_bytes(content)
+    with room_in(tmp_path) as room:
+        assert sorted(room.staged.values()) == [b"one", b"two"]
+        assert len(paths(room)) == 3
+    with room_in(tmp_path) as room:
+        assert sorted(room.staged.values()) == [b"one", b"two"]
