@@ -29,7 +29,10 @@ async def check_quiet(world: "World", player: Player) -> None:
 async def _quiet(world: "World") -> None:
     outbox = world.parts.writing.outbox
     with trio.move_on_after(QUIET_WITHIN_S):
-        while outbox.waiting([""]):  # noqa: ASYNC110 - the product has no event for it
+        while outbox.waiting([""]):
+            incomplete = [item.path for item in outbox.waiting([""]) if item.state == "incomplete"]
+            if incomplete:
+                outbox.retry(incomplete)  # as a person would
             await trio.sleep(5.0)
         return
     left = [f"{item.path} is {item.state} {item.reason}" for item in outbox.waiting([""])]

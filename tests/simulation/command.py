@@ -1,6 +1,7 @@
 """Plays histories from seeds or from a file; what fails is made as short as may be and printed."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def main() -> None:
     parser.add_argument("--no-shrink", action="store_true", help="print failures as they are")
     parser.add_argument("--verbose", action="store_true", help="print the steps with their times")
     arguments = parser.parse_args()
+    if arguments.verbose or arguments.replay:
+        logging.getLogger("procorefs").setLevel(logging.INFO)
+        logging.basicConfig(format="                log: %(message)s", stream=sys.stdout)
     if arguments.replay is not None:
         wrong = play(read_history(arguments.replay), print)
         print(wrong or "Nothing is wrong.")

@@ -8,12 +8,14 @@ from typing import Any, cast
 import trio
 
 from procorefs.config import MountOptions, Paths, ResolvedMount, private_dir
+from procorefs.content import chunkstore
 from procorefs.content.cache import ChunkCache
 from procorefs.identity import who_am_i
 from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.notify import Notifier as KernelNotifier
 from procorefs.kernel.refusals import Refusals
-from procorefs.limiter import budget_key, open_limiter
+from procorefs.limiter import budget_key, open_limiter, shared_file
+from procorefs.outbox import recovery
 from procorefs.parts import Assembly, Outer, Parts
 from procorefs.procore._httpx import httpx
 from procorefs.procore.auth import Auth
@@ -52,6 +54,15 @@ async def _client(
         yield Client(settings, http, Auth(settings, http, open_store(settings)), limiter)
 
 
+def begin_boot(directory: Path, number: int) -> None:
+    """Let the computer have been started once more: what asks the kernel for its boot finds another one."""
+    boot = f"{number:08x}-0000-4000-8000-000000000000"
+    file = directory / "boot_id"
+    file.write_text(f"{boot}\n")
+    recovery.BOOT_ID = chunkstore._BOOT_ID = file
+    shared_file._boot_id = lambda: bytes.fromhex(boot.replace("-", ""))
+
+
 class _Line(httpx.AsyncBaseTransport):
     """One life's way to the network: a dead computer sends nothing more."""
 
@@ -75,10 +86,11 @@ class Life:
         options: MountOptions,
         network: httpx.AsyncBaseTransport,
         now_s: Callable[[], float],
+        on_disk: dict[str, bytes],
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.directory = directory
-        self.disk = Disk(directory, now_s)
+        self.disk = Disk(directory, now_s, on_disk)
         self.is_dead = False
         self.ended = trio.Event()
         self.scope = trio.CancelScope()

@@ -24,14 +24,17 @@ KERNEL_WRITES_BACK_S = 30.0
 class Disk:
     """The files below one directory, watched."""
 
-    def __init__(self, directory: Path, now_s: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, now_s: Callable[[], float], on_disk: dict[str, bytes]) -> None:
         self._directory = str(directory)
         self._now_s = now_s
         self.writes = 0
         """Durable steps so far: each is a moment between two of them."""
         self.before_write: Callable[[], object] = lambda: None
         self.is_full = False
-        self._synced: dict[str, bytes] = {}
+        self._looked_s = now_s()
+        self._synced = on_disk
+        self._unchanged: dict[tuple[str, int, int], float] = {}
+        """Staged files as they were seen, and when first."""
         self._lengths: dict[str, list[tuple[float, int]]] = {}
         """Of SQLite's logs: how long they were when."""
 
@@ -41,6 +44,8 @@ class Disk:
     def will_write(self) -> None:
         """Something is about to be written. Raises OSError when there is no room."""
         self.writes += 1
+        if self._now_s() - self._looked_s > 1.0:
+            self._look_at_logs()
         self.before_write()
 
     def synced(self, path: str) -> None:
@@ -48,13 +53,19 @@ class Disk:
         if os.path.isfile(path):
             self._synced[path] = Path(path).read_bytes()
 
-    def look_at_logs(self) -> None:
-        """Note how long SQLite's logs are now."""
-        for log in Path(self._directory).rglob("*-wal"):
-            self._lengths.setdefault(str(log), []).append((self._now_s(), log.stat().st_size))
+    def _look_at_logs(self) -> None:
+        """Note how long SQLite's logs are now, before anything is added."""
+        self._looked_s = self._now_s()
+        for log in Path(self._directory).glob("state/*/*/tree.sqlite-wal"):
+            self._lengths.setdefault(str(log), []).append((self._looked_s, log.stat().st_size))
+        for staging in Path(self._directory).glob("state/*/*/staging"):
+            for entry in os.scandir(staging):
+                told = entry.stat()
+                self._unchanged.setdefault((entry.path, told.st_size, told.st_mtime_ns), self._looked_s)
 
-    def copy_to(self, target: Path, choose: random.Random | None) -> None:
-        """The files as the next run finds them; with `choose` the power was cut."""
+    def copy_to(self, target: Path, choose: random.Random | None) -> "dict[str, bytes]":
+        """The files as the next run finds them; with `choose` the power was cut. Returns what of them is on disk."""
+        on_disk = {str(target) + path.removeprefix(self._directory): at for path, at in self._synced.items()}
         for above, _, names in os.walk(self._directory):
             copied = target / os.path.relpath(above, self._directory)
             copied.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,6 +79,9 @@ class Disk:
                 if content is not None:
                     (copied / name).write_bytes(content)
                     (copied / name).chmod(0o600)
+                    if choose is not None:
+                        on_disk[str(copied / name)] = content
+        return on_disk
 
     def _after_power_cut(self, path: str, content: bytes, choose: random.Random) -> bytes | None:
         """What is there of a file; None: it has no name yet."""
@@ -79,14 +93,21 @@ class Disk:
             return content[: choose.randint(min(at_least, len(content)), len(content))]
         if path.endswith("tree.sqlite-wal"):
             return content[: choose.randint(self._length_before(path, len(content)), len(content))]
-        if _STAGED.search(path):
+        if _STAGED.search(path) and not self._is_written_back(path):
             return _staged_after_power_cut(content, synced, choose)
         return content
+
+    def _is_written_back(self, path: str) -> bool:
+        told = Path(path).stat()
+        seen_s = self._unchanged.get((path, told.st_size, told.st_mtime_ns))
+        return seen_s is not None and self._now_s() - seen_s > KERNEL_WRITES_BACK_S
 
     def _length_before(self, path: str, length: int) -> int:
         """How long a log was when the kernel last wrote back what it had; shorter means that it began anew."""
         old_s = self._now_s() - KERNEL_WRITES_BACK_S
         lengths = [size for at_s, size in self._lengths.get(path, []) if at_s <= old_s]
+        later = [size for at_s, size in self._lengths.get(path, []) if at_s > old_s]
+        lengths += later[:1]  # nothing was added between
         return min(lengths[-1], length) if lengths else 0
 
 

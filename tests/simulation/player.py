@@ -4,11 +4,13 @@ import copy
 import errno
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from tests.simulation import scheduler
+from tests.simulation.aftermath import Past, may_be_after_kill, root_of
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.steps import Step, content_of
@@ -24,6 +26,9 @@ FLAGS = {
     "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     "x": os.O_RDWR | os.O_CREAT | os.O_EXCL,
 }
+LOOKS, AFTER_LOOK_S = 3, 40.0
+"""So often is the root listed after a power cut, and so long each look may take: then the tree is right."""
+
 RENAME_FLAGS = {"noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}
 READ_BYTES = 1 << 17
 TROUBLE = (errno.EIO, errno.EAGAIN, errno.ETIMEDOUT)
@@ -46,6 +51,7 @@ class Player:
         self._open: dict[int, tuple[OpenFile, Opened]] = {}
         self._before: Folder | None = None
         """What the model had before the operation under way, while the daemon may die."""
+        self._past = Past()
         self._death: Step | None = None
         """The death that was decided on and has not come yet."""
 
@@ -61,12 +67,12 @@ class Player:
         world = self._world
         world.told(f"{world.time.now_s():9.2f} {step}")
         scheduler.reseed(f"{world.history.seed}/{step.number}")
-        world.now.disk.look_at_logs()
         try:
             with world.now.begin_call():
                 await trio.sleep(step.pause_s)
                 world.network.begin_step(step.number, step.faults)
                 await getattr(self, f"_do_{step.op}")(step)
+                self._past.note(world.time.now_s(), self._model)
                 if not world.now.is_dead:
                     await self.compare()
         except Died:
@@ -77,18 +83,44 @@ class Player:
     async def _recover(self) -> None:
         """What a new run of the daemon shows after a death is what was there, with or without what was under way."""
         self._open.clear()
-        self._death = None
+        self._death, died_s = None, self._world.time.now_s()
         await self._world.restart()
+        if self._world.was_power_cut:
+            await self._recover_from_power_cut(died_s)
+            return
         shown = await self._shown()
         roots = [self._model.root, *([self._before] if self._before is not None else [])]
         for root in roots:
-            if _may_be(shown, Model(root)):
+            if may_be_after_kill(shown, Model(root)):
                 self._model.root = root
                 break
         else:
             raise Wrong(f"after a death the mount differs: {differences(shown, sizes_of(self._model))}")
         self._before = None
         await self._adopt_dirty()
+        self._world.parts.writing.outbox.retry([""])
+
+    async def _recover_from_power_cut(self, died_s: float) -> None:
+        """The tree may be an older one than the journal: it is right after a look."""
+        self._before = None
+        for _ in range(LOOKS):
+            with suppress(OSError):
+                await self._kernel().listing("")
+            await trio.sleep(AFTER_LOOK_S)
+        lost = [item.path for item in self._world.parts.writing.outbox.stuck() if item.state == "failed"]
+        for path in lost:
+            if not self._past.changed(path, died_s):
+                raise Wrong(f"after a power cut {path} is lost")
+        self._world.parts.writing.outbox.discard(lost)
+        found = {
+            path: None if attributes.is_folder else await self._bytes_of(path)
+            for path, attributes in sorted((await self._kernel().walk()).items())
+        }
+        wrong = self._past.wrong_in(found, died_s)
+        if wrong:
+            raise Wrong(f"after a power cut {wrong}")
+        self._model.root = root_of(found)
+        self._past.note(self._world.time.now_s(), self._model)
         self._world.parts.writing.outbox.retry([""])
 
     async def _adopt_dirty(self) -> None:
@@ -228,6 +260,8 @@ class Player:
 
     async def _do_fsync(self, step: Step) -> None:
         await self._on_slot(step, lambda file: self._kernel().fsync(file), self._model.flush)
+        self._past.note(self._world.time.now_s(), self._model)
+        self._past.fsynced()
 
     async def _do_flush(self, step: Step) -> None:
         await self._on_slot(step, lambda file: self._kernel().flush(file), self._model.flush)
@@ -310,15 +344,6 @@ class Player:
 def sizes_of(model: Model) -> dict[str, int]:
     """Paths with their sizes; folders have none."""
     return {path: -1 if isinstance(entry, Folder) else len(entry.content) for path, entry in model.all()}
-
-
-def _may_be(shown: dict[str, int], model: Model) -> bool:
-    """Whether that is what a death may leave of the model."""
-    wanted = {
-        path: (-1,) if isinstance(entry, Folder) else (len(entry.content), len(entry.closed or b""))
-        for path, entry in model.all()
-    }
-    return shown.keys() == wanted.keys() and all(size in wanted[path] for path, size in shown.items())
 
 
 def named(number: int) -> str:

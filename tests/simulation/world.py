@@ -15,7 +15,7 @@ from procorefs.config import MountOptions
 from procorefs.parts import Parts
 from tests.simulation import clock, disk, scheduler
 from tests.simulation.checks import check_quiet
-from tests.simulation.computer import Life
+from tests.simulation.computer import Life, begin_boot
 from tests.simulation.model import Model
 from tests.simulation.network import Network
 from tests.simulation.player import Player, Wrong
@@ -67,6 +67,9 @@ class World:
         self.turns = Turns(self.time.now_s)
         self.model = Model()
         self.life: Life | None = None
+        self.was_power_cut = False
+        """The last death was one: the files are not as the kernel had them."""
+        self._on_disk: dict[str, bytes] = {}
         self._lives = 0
         self._outside: trio.Nursery | None = None
 
@@ -83,6 +86,7 @@ class World:
             )
 
     async def _play(self) -> None:
+        begin_boot(self.directory, 0)
         await self._start(self.directory / "0")
         player = Player(self)
         for step in self.history.steps:
@@ -106,7 +110,9 @@ class World:
     async def _start(self, directory: Path) -> None:
         assert self._outside is not None
         self._lives += 1
-        self.life = Life(directory, self.procore.settings(), MountOptions(), self.network, self.time.now_s)
+        self.life = Life(
+            directory, self.procore.settings(), MountOptions(), self.network, self.time.now_s, self._on_disk
+        )
         disk.begin(self.life.disk)
         await self._outside.start(self.life.run)
 
@@ -131,16 +137,19 @@ class World:
         if life.is_dead:
             return
         self.told(f"{self.time.now_s():9.2f}       the daemon dies ({step.flags})")
-        is_power_cut = step.flags.startswith("power")
-        choose = random.Random(f"{self.history.seed}/{step.number}/power") if is_power_cut else None
+        self.was_power_cut = step.flags.startswith("power")
+        seed = f"{self.history.seed}/{step.number}/power"
+        choose = random.Random(seed) if self.was_power_cut else None
         self.turns.before_turn = life.disk.before_write = lambda: None
         disk.begin(None)
-        life.disk.copy_to(self.directory / str(self._lives), choose)
+        self._on_disk = life.disk.copy_to(self.directory / str(self._lives), choose)
         life.die()
 
     async def restart(self) -> None:
         """The next run of the daemon, with what the last one left on disk."""
         await self.now.ended.wait()
+        if self.was_power_cut:
+            begin_boot(self.directory, self._lives)
         shutil.rmtree(self.now.directory, ignore_errors=True)
         await self._start(self.directory / str(self._lives))
 

@@ -1,0 +1,88 @@
+"""What a death may leave of what programs did: all that was promised, and no more than was there."""
+
+from tests.simulation.model import File, Folder, Model
+
+SYNCED_AFTER_S = 2.5
+"""What was closed so long before a power cut is on disk: a group commit begins each second, and takes its time."""
+
+Content = bytes | str | None
+Contents = dict[str, bytes | None]
+"""Paths with bytes; folders have None."""
+
+
+def contents_of(model: Model) -> Contents:
+    return {path: None if isinstance(entry, Folder) else bytes(entry.content) for path, entry in model.all()}
+
+
+def may_be_after_kill(shown: dict[str, int], model: Model) -> bool:
+    """Whether a killed daemon may leave that of the model: what was being written may be as it was closed last."""
+    wanted = {path: (-1,) if isinstance(entry, Folder) else _sizes_of(entry) for path, entry in model.all()}
+    return shown.keys() == wanted.keys() and all(size in wanted[path] for path, size in shown.items())
+
+
+def _sizes_of(file: File) -> tuple[int, ...]:
+    return (len(file.content), len(file.content if file.closed is None else file.closed))
+
+
+class Past:
+    """What the model was lately, for a power cut: each entry may be as at any moment since the last sync."""
+
+    def __init__(self) -> None:
+        self._moments: list[tuple[float, Contents]] = []
+
+    def note(self, now_s: float, model: Model) -> None:
+        self._moments.append((now_s, contents_of(model)))
+        self._drop_old(now_s)
+
+    def _drop_old(self, now_s: float) -> None:
+        old_s = now_s - SYNCED_AFTER_S
+        while len(self._moments) > 1 and self._moments[1][0] < old_s:
+            del self._moments[0]
+
+    def fsynced(self) -> None:
+        """All that was before is on disk."""
+        del self._moments[:-1]
+
+    def changed(self, path: str, now_s: float) -> bool:
+        """Whether a path was not the same all the time since the last sync."""
+        self._drop_old(now_s)
+        return len({moment.get(path, _NOTHING) for _, moment in self._moments}) > 1
+
+    def wrong_in(self, found: Contents, now_s: float) -> str:
+        """What the mount must not show after the power was cut; empty: it may."""
+        self._drop_old(now_s)
+        told = []
+        for path in sorted({path for _, moment in self._moments for path in moment} | found.keys()):
+            was = [moment.get(path, _NOTHING) for _, moment in self._moments]
+            now = found.get(path, _NOTHING)
+            if now not in was and not _may_be_torn(now, was):
+                told.append(f"{path} is {_short(now)} and was {', '.join(map(_short, dict.fromkeys(was)))}")
+        return "; ".join(told)
+
+
+_NOTHING = "nothing"
+
+
+def _may_be_torn(now: Content, was: list[Content]) -> bool:
+    """A file whose bytes changed in these seconds may be zeros, or anything: it is incomplete."""
+    return isinstance(now, bytes) and len(set(was)) > 1
+
+
+def _short(content: Content) -> str:
+    if content is None:
+        return "a folder"
+    return content if isinstance(content, str) else f"{len(content)} bytes {content[:12]!r}"
+
+
+def root_of(found: Contents) -> Folder:
+    """A model's root with that."""
+    root = Folder()
+    for path, content in sorted(found.items()):
+        *above, name = path.split("/")
+        folder = root
+        for component in above:
+            below = folder.children[component]
+            assert isinstance(below, Folder)
+            folder = below
+        folder.children[name] = Folder() if content is None else File(bytearray(content), content)
+    return root
