@@ -7,7 +7,6 @@ each time, attributes keep for a second. Only the bytes of a version stay in its
 
 import os
 import stat
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.errors import NoEntry, ReadOnly
 from procorefs.metadata.errors import NoAttribute
 from procorefs.procore.brief import BriefWait, NoAnswerYet
+from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT
 from procorefs.versions.below import OWN, Below, Entry, NotThere
 from procorefs.versions.numbers import FIRST_HANDLE, VirtualInode, mirror_of
@@ -69,7 +69,7 @@ class Virtual:
         self._brief = brief
         self._handles: dict[int, _Open] = {}
         self._next = FIRST_HANDLE
-        self._since_ns = time.time_ns()
+        self._since_ns = clocks.file_ns()
 
     def handler(self, operation: str) -> Callable[..., Awaitable[Any]]:
         return getattr(self, operation, self._refuse)
@@ -177,7 +177,7 @@ class Virtual:
         return self._snapshot()
 
     def _snapshot(self) -> _Snapshot:
-        return _Snapshot(self._status(), time.time_ns())
+        return _Snapshot(self._status(), clocks.file_ns())
 
     # Folders
 
