@@ -1,23 +1,55 @@
 """What must be true when all is quiet: mount, tree, Procore and model agree."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from procorefs.outbox.face import STUCK, is_at_or_below
 from tests.simulation.model import Folder
-from tests.simulation.player import Player, Wrong, differences
+from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong, differences
 
 if TYPE_CHECKING:
+    from tests.simulation.together import Together
     from tests.simulation.world import World
 
 QUIET_WITHIN_S = 7200.0
 """Of virtual time: then everything that waits must have gone. A temporary file waits an hour."""
 
 
-async def check_quiet(world: "World", player: Player) -> None:
+async def check_quiet(world: "World", player: "Player | Together") -> None:
     """Raises Wrong."""
     await _quiet(world)
-    await player.compare()
+    if isinstance(player, Player):
+        await player.compare()
+        _check_procore(world)
+    else:
+        await _check_agreement(world)
+
+
+async def _check_agreement(world: "World") -> None:
+    """Whatever somebody wanted: mount and Procore show the same, but for what status names."""
+    for _ in range(LOOKS):
+        with suppress(OSError):
+            await world.now.kernel.listing("")
+        await trio.sleep(AFTER_LOOK_S)
+    named = [item.path for item in world.parts.writing.outbox.waiting([""])]
+    shown = {
+        path: -1 if attributes.is_folder else attributes.size
+        for path, attributes in (await world.now.kernel.walk()).items()
+    }
+    held = {
+        path: -1 if document.is_folder else len(document.content or b"")
+        for path, document in world.procore.holds().items()
+    }
+    for paths in (shown, held):
+        for path in [path for path in paths if is_at_or_below(path, named)]:
+            del paths[path]
+    if shown != held:
+        raise Wrong(f"mount and Procore differ: {differences(shown, held)}")
+
+
+def _check_procore(world: "World") -> None:
     wanted: dict[str, Any] = {
         path: None if isinstance(entry, Folder) else bytes(entry.content) for path, entry in world.model.all()
     }
@@ -35,5 +67,11 @@ async def _quiet(world: "World") -> None:
                 outbox.retry(incomplete)  # as a person would
             await trio.sleep(5.0)
         return
-    left = [f"{item.path} is {item.state} {item.reason}" for item in outbox.waiting([""])]
+    if any(step.op == "colleague" for step in world.history.steps):
+        moving = [item for item in outbox.waiting([""]) if item.state not in STUCK]
+    else:
+        moving = outbox.waiting([""])
+    if not moving:
+        return
+    left = [f"{item.path} is {item.state} {item.reason}" for item in moving]
     raise Wrong(f"after {QUIET_WITHIN_S:.0f} s there still waits: {'; '.join(left)}")

@@ -22,9 +22,10 @@ FEATURES: dict[str, float] = {
     "late": 0.25,
     "kill": 0.35,
     "power": 0.2,
+    "colleague": 0.3,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
-which nobody knows; those that are done later; the daemon killed; the power cut."""
+which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes."""
 
 
 _KINDS: dict[str, tuple[FaultKind, ...]] = {
@@ -99,7 +100,21 @@ class Generator:
                 number += 1
                 away_s = self._fate.choice((5, 60, 400))
                 yield self._fate.choice((Step(number, "away", offset=away_s), Step(number, "expire")))
+            if "colleague" in self._features and self._fate.random() < self._often:
+                number += 1
+                yield self._colleague(number)
             yield step
+
+    def _colleague(self, number: int) -> Step:
+        op = self._fate.choice(("put", "put", "put", "create_folder", "rename_to", "delete"))
+        path, to = (
+            "/".join(self._fate.choice(self._names) for _ in range(self._fate.randint(1, self._depth)))
+            for _ in "ab"
+        )
+        pause_s = self._fate.choice((0.0, 0.0, 0.5, 3.0, 40.0))
+        return Step(
+            number, "colleague", path, to, flags=op, size=self._fate.choice(SIZES[1:]), pause_s=pause_s
+        )
 
     def _death(self, number: int, kind: str) -> Step:
         where = self._fate.choice(("write", "write", "turn"))

@@ -52,8 +52,6 @@ class Player:
         self._before: Folder | None = None
         """What the model had before the operation under way, while the daemon may die."""
         self._past = Past()
-        self._death: Step | None = None
-        """The death that was decided on and has not come yet."""
 
     @property
     def _model(self) -> Model:
@@ -71,7 +69,8 @@ class Player:
             with world.now.begin_call():
                 await trio.sleep(step.pause_s)
                 world.network.begin_step(step.number, step.faults)
-                await getattr(self, f"_do_{step.op}")(step)
+                if not world.befall(step):
+                    await getattr(self, f"_do_{step.op}")(step)
                 self._past.note(world.time.now_s(), self._model)
                 if not world.now.is_dead:
                     await self.compare()
@@ -83,7 +82,7 @@ class Player:
     async def _recover(self) -> None:
         """What a new run of the daemon shows after a death is what was there, with or without what was under way."""
         self._open.clear()
-        self._death, died_s = None, self._world.time.now_s()
+        died_s = self._world.time.now_s()
         await self._world.restart()
         if self._world.was_power_cut:
             await self._recover_from_power_cut(died_s)
@@ -162,8 +161,8 @@ class Player:
         }
 
     async def close_all(self) -> None:
-        if self._death is not None:
-            self._world.die(self._death)
+        if self._world.death is not None:
+            self._world.die(self._world.death)
             await self._recover()
         for slot in sorted(self._open):
             await self._do_close(Step(-1, "close", slot=slot))
@@ -172,7 +171,7 @@ class Player:
         self, what: str, ours: Callable[[], Awaitable[Any]], model: Callable[[], Any]
     ) -> tuple[Any, Any] | None:
         """Do it in both; None when both refused, with the same errno. Raises Died, Wrong."""
-        if self._death is not None:
+        if self._world.death is not None:
             self._before = copy.deepcopy(self._model.root)
         try:
             got, got_error = await ours(), 0
@@ -190,23 +189,6 @@ class Player:
         if got_error != wanted_error:
             raise Wrong(f"{what}: {named(got_error)} instead of {named(wanted_error)}")
         return None if got_error else (got, wanted)
-
-    # Fate
-
-    async def _do_crash(self, step: Step) -> None:
-        """At once, or after so many writes or turns of tasks: during one of the next steps."""
-        if step.size:
-            self._death = step
-            self._world.arm_death(step)
-        else:
-            self._world.die(step)
-
-    async def _do_away(self, step: Step) -> None:
-        self._world.network.go_away(step.offset)
-
-    async def _do_expire(self, _step: Step) -> None:
-        """All tokens end now."""
-        self._world.procore.expire_tokens()
 
     # Open files
 

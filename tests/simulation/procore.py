@@ -1,16 +1,21 @@
 """The sandbox in this process: what Procore holds, read without a call, and what a colleague does there."""
 
+import base64
+from contextlib import suppress
 from dataclasses import dataclass
 
 from procorefs.procore.models import CompanyId, ProjectId
 from procorefs.procore.settings import ApiSettings
+from procorefs.sandbox.acts import Act, Actor
 from procorefs.sandbox.app import create_app, create_storage_app
 from procorefs.sandbox.config import SandboxConfig
+from procorefs.sandbox.failures import ApiError
 from procorefs.sandbox.fill import announcement, fill
 from procorefs.sandbox.oauth import expire_access_tokens
-from procorefs.sandbox.seed import PROJECT_ID
+from procorefs.sandbox.seed import OTHER_USER_ID, PROJECT_ID
 from procorefs.sandbox.state import Sandbox
 from tests.simulation.network import Application
+from tests.simulation.steps import Step, content_of
 
 API, STORAGE = "127.0.0.1:1", "localhost:2"
 
@@ -34,6 +39,9 @@ class Procore:
         self.sandbox.urls.api = f"http://{API}"
         self.sandbox.urls.storage = f"http://{STORAGE}"
         fill(self.sandbox, 0)
+        self._actor = Actor(self.sandbox)
+        self._by_colleague: set[int] = set()
+        """Documents that the colleague deleted."""
         self.hosts: dict[str, Application] = {
             API: create_app(self.sandbox),
             STORAGE: create_storage_app(self.sandbox),
@@ -70,6 +78,53 @@ class Procore:
                 if not child.is_file:
                     waiting.append((child.id, path))
         return found
+
+    def act(self, step: Step) -> None:
+        """What the colleague does: nothing where it can't be done."""
+        act = Act(op=step.flags, path=f"/{step.path}")
+        if step.flags == "put":
+            act.base64 = base64.b64encode(content_of(step)).decode()
+        elif step.flags == "rename_to":
+            act.to = f"/{step.to}"
+        if not self._could_be(step):
+            return
+        with suppress(ApiError):
+            told = self._actor.do(act)
+            if step.flags == "delete":
+                self._by_colleague |= {told["id"], *self.sandbox.store.below(told["id"])}
+
+    def _could_be(self, step: Step) -> bool:
+        """Whether Procore would let the colleague do it: the sandbox itself asks nothing of those who act in it."""
+        held = self.holds()
+
+        def is_free(path: str) -> bool:
+            above = held.get(path.rpartition("/")[0])
+            return path not in held and ("/" not in path or (above is not None and above.is_folder))
+
+        match step.flags:
+            case "put":
+                return is_free(step.path) or (step.path in held and not held[step.path].is_folder)
+            case "create_folder":
+                return is_free(step.path)
+            case "rename_to":
+                return step.path in held and is_free(step.to) and not step.to.startswith(f"{step.path}/")
+            case _:
+                return step.path in held
+
+    def all_contents(self) -> set[bytes]:
+        """Of every version of every document, the deleted ones too."""
+        store = self.sandbox.store
+        versions = (store.version(version) for version in store.column("SELECT id FROM versions"))
+        return {self.sandbox.contents.read(version) for version in versions if version is not None}
+
+    def colleagues_gone(self) -> list[tuple[int, int, str]]:
+        """Documents whose newest version, or which as folders, are the colleague's, and which somebody else deleted."""
+        rows = self.sandbox.store.execute(
+            "SELECT d.id, coalesce(v.id, 0), d.name FROM documents d LEFT JOIN versions v ON v.id = d.version_id"
+            " WHERE (d.deleted OR d.buried) AND coalesce(v.created_by, d.created_by) = ?",
+            (OTHER_USER_ID,),
+        )
+        return [row for row in rows if row[0] not in self._by_colleague]
 
     def expire_tokens(self) -> None:
         """No token that was given out before is good any more."""

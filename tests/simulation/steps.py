@@ -60,6 +60,8 @@ class Step(msgspec.Struct, omit_defaults=True):
             told.append(f"offset={self.offset} size={self.size}")
         if self.op == "crash":
             told.append(f"{self.flags} {self.size}")
+        if self.op == "colleague":
+            told.append(f"{self.flags} size={self.size}")
         if self.op == "away":
             told.append(f"{self.offset} s")
         if self.op == "rename" and self.flags != "r":

@@ -21,6 +21,7 @@ from tests.simulation.network import Network
 from tests.simulation.player import Player, Wrong
 from tests.simulation.procore import Procore
 from tests.simulation.steps import History, Step
+from tests.simulation.together import Together
 
 MEMORY = Path("/dev/shm")
 
@@ -67,6 +68,8 @@ class World:
         self.turns = Turns(self.time.now_s)
         self.model = Model()
         self.life: Life | None = None
+        self.death: Step | None = None
+        """The death that was decided on and has not come yet."""
         self.was_power_cut = False
         """The last death was one: the files are not as the kernel had them."""
         self._on_disk: dict[str, bytes] = {}
@@ -88,13 +91,16 @@ class World:
     async def _play(self) -> None:
         begin_boot(self.directory, 0)
         await self._start(self.directory / "0")
-        player = Player(self)
+        has_colleague = any(step.op == "colleague" for step in self.history.steps)
+        player: Player | Together = Together(self) if has_colleague else Player(self)
         for step in self.history.steps:
             await player.play(step)
         self.network.calm()
         await player.close_all()
         self.told(f"{self.time.now_s():9.2f} the end")
         await check_quiet(self, player)
+        if isinstance(player, Together):
+            player.check()
         await self.now.end()
 
     @property
@@ -116,7 +122,23 @@ class World:
         disk.begin(self.life.disk)
         await self._outside.start(self.life.run)
 
-    def arm_death(self, step: Step) -> None:
+    def befall(self, step: Step) -> bool:
+        """What no program does; False: it is something else."""
+        match step.op:
+            case "crash" if step.size:
+                self.death = step
+                self._arm_death(step)
+            case "crash":
+                self.die(step)
+            case "away":
+                self.network.go_away(step.offset)
+            case "expire":
+                self.procore.expire_tokens()
+            case _:
+                return False
+        return True
+
+    def _arm_death(self, step: Step) -> None:
         """The daemon is to die after so many writes, or turns of tasks, from now on."""
         life, left = self.now, step.size
 
@@ -140,6 +162,7 @@ class World:
         self.was_power_cut = step.flags.startswith("power")
         seed = f"{self.history.seed}/{step.number}/power"
         choose = random.Random(seed) if self.was_power_cut else None
+        self.death = None
         self.turns.before_turn = life.disk.before_write = lambda: None
         disk.begin(None)
         self._on_disk = life.disk.copy_to(self.directory / str(self._lives), choose)

@@ -1,0 +1,220 @@
+"""Plays histories in which a colleague changes the project, too.
+
+Nobody can say then what the mount shows at each moment. What must hold all the same: each content that a close
+promised reaches Procore as a version, or status names it; nothing of the colleague's goes that was not seen here; and
+when all is quiet, mount and Procore agree.
+"""
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from procorefs.procore.models import Kind
+from procorefs.tree.nodes import Inode
+from tests.simulation import scheduler
+from tests.simulation.aftermath import SYNCED_AFTER_S
+from tests.simulation.kernel import Kernel, OpenFile
+from tests.simulation.player import FLAGS, READ_BYTES, RENAME_FLAGS, Wrong
+from tests.simulation.steps import Step, content_of
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Together:
+    """The programs of one history, and its colleague."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._open: dict[int, OpenFile] = {}
+        self._promised: dict[int, tuple[float, bytes]] = {}
+        """By inode: when a close promised which bytes, that no program has overwritten or removed."""
+        self._removed: set[tuple[int, int]] = set()
+        """Documents that programs removed, with the newest version that they could see."""
+
+    def _kernel(self) -> Kernel:
+        return self._world.now.kernel
+
+    async def play(self, step: Step) -> None:
+        """Raises Wrong."""
+        world = self._world
+        world.told(f"{world.time.now_s():9.2f} {step}")
+        scheduler.reseed(f"{world.history.seed}/{step.number}")
+        with world.now.begin_call():
+            await trio.sleep(step.pause_s)
+            world.network.begin_step(step.number, step.faults)
+            if not world.befall(step):
+                with suppress(OSError):
+                    await getattr(self, f"_do_{step.op}")(step)
+        if world.now.is_dead:
+            await self._recover()
+
+    async def _recover(self) -> None:
+        self._open.clear()
+        died_s = self._world.time.now_s()
+        await self._world.restart()
+        if self._world.was_power_cut:
+            sure_s = died_s - SYNCED_AFTER_S
+            self._promised = {inode: kept for inode, kept in self._promised.items() if kept[0] < sure_s}
+            outbox = self._world.parts.writing.outbox
+            outbox.discard([item.path for item in outbox.stuck() if item.state == "failed"])
+        self._world.parts.writing.outbox.retry([""])
+
+    async def close_all(self) -> None:
+        """Close what is open, after the death that was still to come."""
+        if self._world.death is not None:
+            self._world.die(self._world.death)
+            await self._recover()
+        for slot in sorted(self._open):
+            with suppress(OSError):
+                await self._do_close(Step(-1, "close", slot=slot))
+
+    async def compare(self) -> None:
+        """Nothing is known of what the mount must show now."""
+
+    # What is promised
+
+    async def _promise(self, file: OpenFile) -> None:
+        """What a file has now is promised."""
+        content = bytes(await self._world.parts.operations.read(file.handle, 0, READ_BYTES))
+        self._promised[file.inode] = (self._world.time.now_s(), content)
+
+    def _forget(self, inode: int) -> None:
+        """A program overwrites or removes it."""
+        self._promised.pop(inode, None)
+
+    async def _inode_at(self, path: str) -> int | None:
+        try:
+            return (await self._kernel().stat(path)).inode
+        except OSError:
+            return None
+
+    def _note_removal(self, inode: int | None) -> None:
+        """A program is about to remove what has this inode, knowing as much of it as the tree does."""
+        if inode is None:
+            return
+        self._forget(inode)
+        node = self._world.parts.operations._view.by_inode(Inode(inode))
+        if node is not None and node.document_id is not None:
+            version = node.version.id if node.version is not None else 0
+            self._removed.add((node.document_id, version if node.kind is Kind.FILE else 0))
+
+    # Steps
+
+    async def _do_colleague(self, step: Step) -> None:
+        self._world.procore.act(step)
+
+    async def _do_open(self, step: Step) -> None:
+        if step.slot in self._open:
+            return
+        flags = FLAGS[step.flags]
+        file = self._open[step.slot] = await self._kernel().open(step.path, flags)
+        if flags & os.O_TRUNC:
+            self._forget(file.inode)
+
+    async def _do_write(self, step: Step) -> None:
+        file = self._open.get(step.slot)
+        if file is not None and content_of(step) and file.writes:
+            self._forget(file.inode)
+            await self._kernel().write(file, step.offset, content_of(step))
+
+    async def _do_read(self, step: Step) -> None:
+        if step.slot in self._open:
+            await self._kernel().read(self._open[step.slot], step.offset, READ_BYTES)
+
+    async def _do_ftruncate(self, step: Step) -> None:
+        file = self._open.get(step.slot)
+        if file is not None and file.writes:
+            self._forget(file.inode)
+            await self._kernel().ftruncate(file, step.size)
+
+    async def _do_flush(self, step: Step) -> None:
+        file = self._open.get(step.slot)
+        if file is not None:
+            await self._kernel().flush(file)
+
+    async def _do_fsync(self, step: Step) -> None:
+        file = self._open.get(step.slot)
+        if file is not None:
+            await self._kernel().fsync(file)
+
+    async def _do_close(self, step: Step) -> None:
+        file = self._open.pop(step.slot, None)
+        if file is None:
+            return
+        content: bytes | None = None
+        if file.writes and file.inode not in self._promised:
+            with suppress(OSError, Exception):
+                content = bytes(await self._world.parts.operations.read(file.handle, 0, READ_BYTES))
+        await self._kernel().close(file)
+        if content is not None and not self._world.now.is_dead and await self._has_name(file.inode):
+            self._promised[file.inode] = (self._world.time.now_s(), content)
+
+    async def _has_name(self, inode: int) -> bool:
+        return inode in {attributes.inode for attributes in (await self._kernel().walk()).values()}
+
+    async def _do_cat(self, step: Step) -> None:
+        file = await self._kernel().open(step.path, os.O_RDONLY)
+        try:
+            await self._kernel().read(file, 0, READ_BYTES)
+        finally:
+            await self._kernel().close(file)
+
+    async def _do_list(self, step: Step) -> None:
+        await self._kernel().listing(step.path)
+
+    async def _do_truncate(self, step: Step) -> None:
+        inode = await self._inode_at(step.path)
+        if inode is not None:
+            self._forget(inode)
+        await self._kernel().truncate(step.path, step.size)
+
+    async def _do_mkdir(self, step: Step) -> None:
+        await self._kernel().mkdir(step.path)
+
+    async def _do_unlink(self, step: Step) -> None:
+        self._note_removal(await self._inode_at(step.path))
+        await self._kernel().unlink(step.path)
+
+    async def _do_rmdir(self, step: Step) -> None:
+        self._note_removal(await self._inode_at(step.path))
+        await self._kernel().rmdir(step.path)
+
+    async def _do_rename(self, step: Step) -> None:
+        flags = RENAME_FLAGS.get(step.flags, 0)
+        if step.path != step.to and not flags:
+            kept = self._promised.get(await self._inode_at(step.path) or 0)
+            source = await self._inode_at(step.path)
+            self._note_removal(await self._inode_at(step.to))
+            self._note_removal(source)  # its bytes may become a version of what was there
+            if kept is not None and source is not None:
+                self._promised[source] = kept
+        await self._kernel().rename(step.path, step.to, flags)
+
+    async def _do_rmtree(self, step: Step) -> None:
+        found = await self._kernel().stat(step.path)
+        if found.is_folder:
+            for name in sorted(await self._kernel().listing(step.path)):
+                await self._do_rmtree(Step(step.number, "rmtree", f"{step.path}/{name}"))
+            await self._do_rmdir(step)
+        else:
+            await self._do_unlink(step)
+
+    # The end
+
+    def check(self) -> None:
+        """Raises Wrong: a promise was not kept, or something of the colleague's is gone."""
+        procore, outbox = self._world.procore, self._world.parts.writing.outbox
+        sent = procore.all_contents()
+        named = {item.path for item in outbox.waiting([""])}
+        for inode, (at_s, content) in self._promised.items():
+            path = self._world.parts.operations._view.path(Inode(inode))
+            if content and content not in sent and path not in named:
+                raise Wrong(f"{path or inode}, closed at {at_s:.1f} s, is nowhere: {content[:20]!r}")
+        for document, version, path in procore.colleagues_gone():
+            if (document, version) not in self._removed:
+                raise Wrong(
+                    f"{path}, document {document}, is gone with version {version}, which nobody saw here"
+                )
