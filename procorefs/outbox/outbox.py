@@ -103,6 +103,7 @@ class Outbox(Orders):
                 self._let_go(inode)
                 continue
             if inode in self._queue.sending:
+                self._missed.add(inode)
                 continue
             wait_s = pause_s(change, self._facts(change))
             if wait_s is None:
@@ -199,9 +200,12 @@ class Outbox(Orders):
             is_written=self._drafts.is_written(change.inode),
             is_read=self._drafts.is_open(change.inode) and not (change.is_placed and change.is_folder),
             is_folder_busy=is_departure(change) and self._is_folder_busy(change),
-            is_hurried=self._hurried.get(change.inode, -1.0) >= change.touched_at_s,
+            is_hurried=self._is_hurried(change),
             not_before_s=self._not_before.get(change.inode, 0.0),
         )
+
+    def _is_hurried(self, change: Change) -> bool:
+        return self._hurried.get(change.inode, -1.0) >= change.touched_at_s
 
     def _is_folder_busy(self, change: Change) -> bool:
         """Whether something is being written in the folder that the document is to leave."""
@@ -287,14 +291,15 @@ class Outbox(Orders):
         self._queue.put(inode, None)
         self._queue.block(inode, by, why)
         self._recount(inode)
-        if blocker is not None and is_departure(blocker) and by not in self._queue.sending:
+        is_sending = by in self._queue.sending
+        if blocker is not None and is_departure(blocker) and not is_sending and not self._is_hurried(blocker):
             self._hurried[by] = blocker.touched_at_s  # somebody needs the name
-            self._queue.touched(by)
-            self._queue.block(inode, by, why)
+            self._queue.look_at(by)
         if self._queue.goes_in_circles(inode):
             change = self._view.change(inode)
             has_stepped_aside = change is None or change.aside_from is not None
             self._queue.put(inode, trio.current_time() + (IN_CIRCLES_S if has_stepped_aside else 0.0))
+            self._queue.wake()
             if not has_stepped_aside:
                 self._steps_aside.add(inode)
 
@@ -329,7 +334,11 @@ class Outbox(Orders):
         finally:
             self._transfers.pop(inode, None)
             self._queue.sending.discard(inode)
-            self._queue.touched(inode)
+            # Of a blocked one nothing is new: it and those who wait for it would wake each other for ever.
+            if not isinstance(error, Blocked) or inode in self._missed:
+                self._queue.touched(inode)
+            self._missed.discard(inode)
+            self._queue.wake()  # a worker is free
             self._tell(inode)
         if change is None:
             return
@@ -358,7 +367,6 @@ class Outbox(Orders):
                 log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             case Reaction.WAIT_FOR_OTHER:
                 assert isinstance(error, Blocked)
-                self._queue.fresh.discard(inode)
                 self._block(inode, error.by, str(error))
             case Reaction.WAIT_A_WHILE:
                 self._wait_a_while(change, error)

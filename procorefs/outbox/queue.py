@@ -57,6 +57,11 @@ class Queue:
             self._asleep.deadline = min(self._asleep.deadline, trio.current_time() + self.gather_s)
             self._asleep = None
 
+    def look_at(self, inode: Inode) -> None:
+        """Look at the change soon; nothing about it is new to those who wait for it."""
+        self.fresh.add(inode)
+        self._wake.set()
+
     def wake(self) -> None:
         self._wake.set()
 

@@ -83,6 +83,7 @@ class Standing:
         self._transfers: dict[Inode, Transfer] = {}
         self._begun = 0  # counts what was begun to be carried out
         self._done: dict[Inode, int] = {}  # which of them was done last
+        self._missed: set[Inode] = set()  # touched while they were being sent
         self._steps_aside: set[Inode] = (
             set()
         )  # whoever waits for himself: its document gets another name for a moment

@@ -69,7 +69,10 @@ class _Control:
         self._checker = checker
 
     async def faults(self, request: Request) -> Json:
-        switch(self._sandbox, await _body(request, Switches))
+        switches = await _body(request, Switches)
+        switch(self._sandbox, switches)
+        if switches.do_late:
+            await self._sandbox.faults.do_late()
         return describe_faults(self._sandbox)
 
     async def act(self, request: Request) -> Json:

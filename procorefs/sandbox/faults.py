@@ -4,6 +4,7 @@ A rule names a route as calls are counted: `GET /rest/v1.0/folders/{id}`, `POST 
 url on the API's host), `storage GET|PUT|POST`; `*` and `?` are wildcards. Rules strike in the order they were made.
 """
 
+from collections.abc import Awaitable, Callable
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -13,7 +14,17 @@ import trio
 from .wire import Receive
 
 Kind = Literal[
-    "error", "drop", "cut", "silence", "not_json", "latency", "wrong_type", "redirect", "stall", "gateway"
+    "error",
+    "drop",
+    "cut",
+    "silence",
+    "not_json",
+    "latency",
+    "wrong_type",
+    "redirect",
+    "stall",
+    "gateway",
+    "late",
 ]
 
 
@@ -29,7 +40,10 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     count: int | None = None
     """Calls it strikes; None: until it is cleared."""
     when: Literal["before", "after"] = "before"
-    """error, silence: before the work, or after it was done. A gateway's refusal always comes before."""
+    """error, silence: before the work, or after it was done. A gateway's refusal always comes before.
+
+    late: a gateway gives up with 504 at once, and the work behind it is done when `do_late` is switched.
+    """
     status: int = 503
     retry_after: int | None = None
     seconds: float = 0.0
@@ -71,6 +85,7 @@ class Faults:
         self._rules: list[Rule] = []
         self._released = trio.Event()
         self._arrived = trio.Event()
+        self._late: list[Callable[[], Awaitable[object]]] = []
         self.waiting = 0
         """Calls that wait at the gate now."""
 
@@ -93,6 +108,16 @@ class Faults:
         self._rules = [rule for rule in self._rules if rule.kind not in {"silence", "stall"}]
         self._released.set()
         self._released = trio.Event()
+
+    def put_off(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do the work of a call later than its answer."""
+        self._late.append(work)
+
+    async def do_late(self) -> None:
+        """Do the work of the calls that a gateway gave up, in their order."""
+        late, self._late = self._late, []
+        for work in late:
+            await work()
 
     def strike(self, label: str, target: str) -> list[Rule]:
         """The rules that hit this call, counted down."""

@@ -26,6 +26,10 @@ async def with_faults(
     rules = sandbox.faults.strike(label, str(request.url))
     # A body that is still on its way must not be read by who watches for the client's going.
     watched = is_api or request.method in {"GET", "HEAD"}
+    if any(rule.kind == "late" for rule in rules):
+        await request.body()
+        sandbox.faults.put_off(work)
+        return error_response(sandbox, Rule(kind="error", status=504))
     refusal = await _before(sandbox, rules, request.receive if watched else None)
     if refusal is not None:
         return refusal

@@ -47,6 +47,8 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """All rate windows begin anew."""
     clock_shift_s: float | None = None
     release: bool = False
+    do_late: bool = False
+    """What a gateway gave up is done now."""
 
 
 def switch(sandbox: Sandbox, switches: Switches) -> None:
