@@ -3,7 +3,7 @@
 import os
 import signal
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.connections", "tests.sandbox", "tests.mounting", "tests.writing"]
 
@@ -23,7 +23,8 @@ def _start_programs_with_default_signals() -> None:
 
 _start_programs_with_default_signals()
 
+# How fast a machine is at the moment is no property of an example.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # In CI the same examples each time: what a person's run finds anew becomes a named test, not a surprise for others.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("ci", settings.get_profile("any"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "any")
