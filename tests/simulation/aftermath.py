@@ -5,6 +5,9 @@ from tests.simulation.model import File, Folder, Model
 SYNCED_AFTER_S = 2.5
 """What was closed so long before a power cut is on disk: a group commit begins each second, and takes its time."""
 
+RECOVERED = "Recovered folder files"
+"""So begins the name of the folder that shows what lay in a folder that is lost."""
+
 Content = bytes | str | None
 Contents = dict[str, bytes | None]
 """Paths with bytes; folders have None."""
@@ -28,7 +31,7 @@ class Past:
     """What the model was lately, for a power cut: each entry may be as at any moment since the last sync."""
 
     def __init__(self) -> None:
-        self._moments: list[tuple[float, Contents]] = []
+        self._moments: list[tuple[float, Contents]] = [(0.0, {})]
 
     def note(self, now_s: float, model: Model) -> None:
         self._moments.append((now_s, contents_of(model)))
@@ -55,6 +58,8 @@ class Past:
         for path in sorted({path for _, moment in self._moments for path in moment} | found.keys()):
             was = [moment.get(path, _NOTHING) for _, moment in self._moments]
             now = found.get(path, _NOTHING)
+            if path.startswith(RECOVERED):
+                continue
             if now not in was and not _may_be_torn(now, was):
                 told.append(f"{path} is {_short(now)} and was {', '.join(map(_short, dict.fromkeys(was)))}")
         return "; ".join(told)

@@ -84,6 +84,18 @@ def _token_bytes(count: int | None = None) -> bytes:
     return _randomness.randbytes(count or 32)
 
 
+_strftime, _gmtime = time.strftime, time.gmtime
+
+
+def _broken_down(at_s: float | None = None) -> time.struct_time:
+    """For gmtime and localtime: this computer is in Greenwich."""
+    return _gmtime(_wall_s() if at_s is None else at_s)
+
+
+def _text_of(form: str, moment: time.struct_time | None = None) -> str:
+    return _strftime(form, _broken_down() if moment is None else moment)
+
+
 real_s = time.perf_counter
 """The real clock, for measuring the simulation itself."""
 
@@ -97,6 +109,8 @@ def _install() -> None:
     time.time = _wall_s
     time.time_ns = _wall_ns
     time.monotonic = _monotonic_s
+    time.gmtime = time.localtime = _broken_down  # type: ignore[assignment]
+    time.strftime = _text_of  # type: ignore[assignment]
     time.clock_gettime = _clock_gettime
     time.perf_counter = _monotonic_s
     secrets.token_hex = _token_hex  # type: ignore[assignment]

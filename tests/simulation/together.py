@@ -58,8 +58,6 @@ class Together:
         if self._world.was_power_cut:
             sure_s = died_s - SYNCED_AFTER_S
             self._promised = {inode: kept for inode, kept in self._promised.items() if kept[0] < sure_s}
-            outbox = self._world.parts.writing.outbox
-            outbox.discard([item.path for item in outbox.stuck() if item.state == "failed"])
         self._world.parts.writing.outbox.retry([""])
 
     async def close_all(self) -> None:
