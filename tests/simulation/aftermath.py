@@ -1,6 +1,8 @@
 """What a death may leave of what programs did: all that was promised, and no more than was there."""
 
-from tests.simulation.model import File, Folder, Model
+from collections.abc import Collection
+
+from tests.simulation.model import Entry, File, Folder, Model
 
 SYNCED_AFTER_S = 2.5
 """What was closed so long before a power cut is on disk: a group commit begins each second, and takes its time."""
@@ -9,12 +11,19 @@ RECOVERED = "Recovered folder files"
 """So begins the name of the folder that shows what lay in a folder that is lost."""
 
 Content = bytes | str | None
-Contents = dict[str, bytes | None]
-"""Paths with bytes; folders have None."""
+"""Bytes; None: a folder; or a word."""
+
+_NOTHING, _UNCLOSED = "nothing", "a file that is being written"
 
 
-def contents_of(model: Model) -> Contents:
-    return {path: None if isinstance(entry, Folder) else bytes(entry.content) for path, entry in model.all()}
+def _contents_of(model: Model) -> dict[str, Content]:
+    return {path: _content_of(entry) for path, entry in model.all()}
+
+
+def _content_of(entry: Entry) -> Content:
+    if isinstance(entry, Folder):
+        return None
+    return _UNCLOSED if entry.is_dirty else bytes(entry.content)
 
 
 def may_be_after_kill(shown: dict[str, int], model: Model) -> bool:
@@ -31,10 +40,10 @@ class Past:
     """What the model was lately, for a power cut: each entry may be as at any moment since the last sync."""
 
     def __init__(self) -> None:
-        self._moments: list[tuple[float, Contents]] = [(0.0, {})]
+        self._moments: list[tuple[float, dict[str, Content]]] = [(0.0, {})]
 
     def note(self, now_s: float, model: Model) -> None:
-        self._moments.append((now_s, contents_of(model)))
+        self._moments.append((now_s, _contents_of(model)))
         self._drop_old(now_s)
 
     def _drop_old(self, now_s: float) -> None:
@@ -49,28 +58,26 @@ class Past:
     def changed(self, path: str, now_s: float) -> bool:
         """Whether a path was not the same all the time since the last sync."""
         self._drop_old(now_s)
-        return len({moment.get(path, _NOTHING) for _, moment in self._moments}) > 1
+        was = {moment.get(path, _NOTHING) for _, moment in self._moments}
+        return len(was) > 1 or _UNCLOSED in was
 
-    def wrong_in(self, found: Contents, now_s: float) -> str:
-        """What the mount must not show after the power was cut; empty: it may."""
+    def wrong_in(self, found: dict[str, bytes | None], lost: Collection[str], now_s: float) -> str:
+        """What the mount must not show after the power was cut; empty: it may. What is `lost` was told of."""
         self._drop_old(now_s)
         told = []
         for path in sorted({path for _, moment in self._moments for path in moment} | found.keys()):
             was = [moment.get(path, _NOTHING) for _, moment in self._moments]
             now = found.get(path, _NOTHING)
-            if path.startswith(RECOVERED):
+            if path in lost or path.startswith(RECOVERED):
                 continue
             if now not in was and not _may_be_torn(now, was):
                 told.append(f"{path} is {_short(now)} and was {', '.join(map(_short, dict.fromkeys(was)))}")
         return "; ".join(told)
 
 
-_NOTHING = "nothing"
-
-
 def _may_be_torn(now: Content, was: list[Content]) -> bool:
     """A file whose bytes changed in these seconds may be zeros, or anything: it is incomplete."""
-    return isinstance(now, bytes) and len(set(was)) > 1
+    return isinstance(now, bytes) and (len(set(was)) > 1 or _UNCLOSED in was)
 
 
 def _short(content: Content) -> str:
@@ -79,7 +86,7 @@ def _short(content: Content) -> str:
     return content if isinstance(content, str) else f"{len(content)} bytes {content[:12]!r}"
 
 
-def root_of(found: Contents) -> Folder:
+def root_of(found: dict[str, bytes | None]) -> Folder:
     """A model's root with that."""
     root = Folder()
     for path, content in sorted(found.items()):

@@ -71,6 +71,7 @@ class Generator:
             (self._open, 4),
             (self._use_handle, 8),
             (self._truncate, 1),
+            (self._set_time, 1),
             (self._list, 2),
             (self._read, 2),
             (self._cycle, 0.7),
@@ -169,6 +170,8 @@ class Generator:
         self._add("write", slot=slot, size=self._size(), joined=True)
         if self._choose.random() < 0.1:
             self._add("fsync", slot=slot, joined=True)
+        if self._choose.random() < 0.1:
+            self._add("utime", path, joined=True)
         self._add("close", slot=slot, joined=True)
 
     def _save_aside(self) -> None:
@@ -221,6 +224,9 @@ class Generator:
 
     def _truncate(self) -> None:
         self._add("truncate", self._path(), size=self._size())
+
+    def _set_time(self) -> None:
+        self._add("utime", self._path())
 
     def _list(self) -> None:
         self._add("list", self._path(temporary=0) if self._choose.random() < 0.7 else "")

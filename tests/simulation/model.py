@@ -16,6 +16,9 @@ class File:
     closed: bytes | None = None
     """What it had at the last close, flush or truncation by its name: what was promised. None: it was never closed."""
 
+    mtime_ns: tuple[int, int] | None = None
+    """Between which two moments it was changed last; None: nobody can tell."""
+
     @property
     def is_dirty(self) -> bool:
         return self.closed is None or self.closed != self.content
@@ -46,6 +49,8 @@ class Model:
 
     def __init__(self, root: Folder | None = None) -> None:
         self.root = root if root is not None else Folder()
+        self.during_ns = (0, 0)
+        """The begin and the end of the operation under way."""
 
     def all(self) -> Iterator[tuple[str, Entry]]:
         """Every entry with its path."""
@@ -80,13 +85,14 @@ class Model:
         if found is None:
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT)
-            found = folder.children[name] = File()
+            found = folder.children[name] = File(mtime_ns=self.during_ns)
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
         if isinstance(found, Folder):
             raise _error(errno.EISDIR)
         if flags & os.O_TRUNC:
             found.content.clear()
+            found.mtime_ns = self.during_ns
         access = flags & os.O_ACCMODE
         return Opened(found, access != os.O_WRONLY, access != os.O_RDONLY, bool(flags & os.O_APPEND))
 
@@ -99,6 +105,7 @@ class Model:
         if offset > len(content):
             content.extend(bytes(offset - len(content)))
         content[offset : offset + len(data)] = data
+        opened.file.mtime_ns = self.during_ns
         return len(data)
 
     def flush(self, opened: Opened) -> None:
@@ -114,14 +121,27 @@ class Model:
     def ftruncate(self, opened: Opened, size: int) -> None:
         if not opened.writes:
             raise _error(errno.EINVAL)
-        _resize(opened.file, size)
+        self._resize(opened.file, size)
 
     def truncate(self, path: str, size: int) -> None:
         found = self.find(path)
         if isinstance(found, Folder):
             raise _error(errno.EISDIR)
-        _resize(found, size)
+        self._resize(found, size)
         found.closed = bytes(found.content)
+
+    def _resize(self, file: File, size: int) -> None:
+        """Whether a file of that size already is changed is for each filesystem to say."""
+        file.mtime_ns = self.during_ns if size != len(file.content) else None
+        if size < len(file.content):
+            del file.content[size:]
+        else:
+            file.content.extend(bytes(size - len(file.content)))
+
+    def utime(self, path: str, mtime_ns: int) -> None:
+        found = self.find(path)
+        if isinstance(found, File):
+            found.mtime_ns = (mtime_ns, mtime_ns)
 
     def listing(self, path: str) -> set[str]:
         found = self.find(path)
@@ -189,13 +209,6 @@ def _check_rename(path: str, to: str, old: Entry, new: Entry | None, flags: int)
         raise _error(errno.ENOTDIR)
     if isinstance(old, File) and isinstance(new, Folder):
         raise _error(errno.EISDIR)
-
-
-def _resize(file: File, size: int) -> None:
-    if size < len(file.content):
-        del file.content[size:]
-    else:
-        file.content.extend(bytes(size - len(file.content)))
 
 
 def _below(folder: Folder, above: str) -> Iterator[tuple[str, Entry]]:

@@ -3,6 +3,7 @@
 import copy
 import errno
 import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import trio
 
 from tests.simulation import scheduler
 from tests.simulation.aftermath import RECOVERED, Past, may_be_after_kill, root_of
-from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Kernel, OpenFile
+from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.steps import Step, content_of
 
@@ -115,7 +116,7 @@ class Player:
             path: None if attributes.is_folder else await self._bytes_of(path)
             for path, attributes in sorted((await self._kernel().walk()).items())
         }
-        wrong = self._past.wrong_in(found, died_s)
+        wrong = self._past.wrong_in(found, lost, died_s)
         if wrong:
             raise Wrong(f"after a power cut {wrong}")
         self._model.root = root_of(found)
@@ -131,6 +132,7 @@ class Player:
             allowed = [bytes(entry.content)] + ([entry.closed] if entry.closed is not None else [])
             if content not in allowed:
                 raise Wrong(f"after a death {path} has {short(content)}, and not {short(allowed)}")
+            entry.mtime_ns = None
             entry.content = bytearray(content)
             entry.closed = content
 
@@ -150,15 +152,19 @@ class Player:
 
     async def compare(self) -> None:
         """What the mount shows now, with what it must show."""
-        shown, wanted = await self._shown(), sizes_of(self._model)
+        walked = await self._kernel().walk()
+        shown, wanted = _sizes(walked), sizes_of(self._model)
         if shown != wanted:
             raise Wrong(f"the mount differs: {differences(shown, wanted)}")
+        for path, entry in self._model.all():
+            if isinstance(entry, File) and entry.mtime_ns is not None:
+                first_ns, last_ns = entry.mtime_ns
+                if not first_ns <= walked[path].mtime_ns <= last_ns:
+                    off_s = (walked[path].mtime_ns - last_ns) / 1e9
+                    raise Wrong(f"the mtime of {path} is {off_s:.6f} s off")
 
     async def _shown(self) -> dict[str, int]:
-        return {
-            path: -1 if attributes.is_folder else attributes.size
-            for path, attributes in (await self._kernel().walk()).items()
-        }
+        return _sizes(await self._kernel().walk())
 
     async def close_all(self) -> None:
         if self._world.death is not None:
@@ -173,6 +179,7 @@ class Player:
         """Do it in both; None when both refused, with the same errno. Raises Died, Wrong."""
         if self._world.death is not None:
             self._before = copy.deepcopy(self._model.root)
+        began_ns = time.time_ns()
         try:
             got, got_error = await ours(), 0
         except OSError as error:
@@ -180,6 +187,7 @@ class Player:
         is_dead = self._world.now.is_dead
         if got_error in TROUBLE and self._world.network.is_troubled and not is_dead:
             return None
+        self._model.during_ns = (began_ns, time.time_ns())
         try:
             wanted, wanted_error = model(), 0
         except OSError as error:
@@ -287,6 +295,14 @@ class Player:
             lambda: self._model.truncate(step.path, step.size),
         )
 
+    async def _do_utime(self, step: Step) -> None:
+        mtime_ns = (1_500_000_000 + step.number) * 10**9 + 123_456_789
+        await self._both(
+            str(step),
+            lambda: self._kernel().utime(step.path, mtime_ns),
+            lambda: self._model.utime(step.path, mtime_ns),
+        )
+
     async def _do_mkdir(self, step: Step) -> None:
         await self._both(
             str(step), lambda: self._kernel().mkdir(step.path), lambda: self._model.mkdir(step.path)
@@ -322,6 +338,10 @@ class Player:
             await self._do_rmdir(step)
         else:
             await self._do_unlink(step)
+
+
+def _sizes(walked: dict[str, Attributes]) -> dict[str, int]:
+    return {path: -1 if attributes.is_folder else attributes.size for path, attributes in walked.items()}
 
 
 def sizes_of(model: Model) -> dict[str, int]:

@@ -17,6 +17,9 @@ from procorefs.sandbox.state import Sandbox
 from tests.simulation.network import Application
 from tests.simulation.steps import Step, content_of
 
+LAST_MOMENT_S = 3
+"""Between a look that shows nothing new and the DELETE that follows: a removal waits two seconds."""
+
 API, STORAGE = "127.0.0.1:1", "localhost:2"
 
 
@@ -118,13 +121,32 @@ class Procore:
         return {self.sandbox.contents.read(version) for version in versions if version is not None}
 
     def colleagues_gone(self) -> list[tuple[int, int, str]]:
-        """Documents whose newest version, or which as folders, are the colleague's, and which somebody else deleted."""
+        """Documents whose newest version, or which as folders, are the colleague's, and which somebody else deleted.
+
+        Not those of the last moment: nobody can tell Procore to delete only what was seen.
+        """
         rows = self.sandbox.store.execute(
-            "SELECT d.id, coalesce(v.id, 0), d.name FROM documents d LEFT JOIN versions v ON v.id = d.version_id"
+            "SELECT d.id, coalesce(v.id, 0), d.name, coalesce(v.created_at, d.created_at) FROM documents d"
+            " LEFT JOIN versions v ON v.id = d.version_id"
             " WHERE (d.deleted OR d.buried) AND coalesce(v.created_by, d.created_by) = ?",
             (OTHER_USER_ID,),
         )
-        return [row for row in rows if row[0] not in self._by_colleague]
+        return [
+            (document, version, name)
+            for document, version, name, made_s in rows
+            if document not in self._by_colleague and self._deleted_s(document) - made_s > LAST_MOMENT_S
+        ]
+
+    def _deleted_s(self, document: int) -> int:
+        """When it, or the folder that it went with, was deleted."""
+        ids = [row[0] for row in self.sandbox.store.ancestors(document)]
+        return int(
+            self.sandbox.store.value(
+                "SELECT max(updated_at) FROM documents WHERE deleted"
+                " AND id IN (SELECT value FROM json_each(?))",
+                (str(ids),),
+            )
+        )
 
     def expire_tokens(self) -> None:
         """No token that was given out before is good any more."""
