@@ -259,6 +259,18 @@ class Identity(Keeper):
         self._neighbours.touched(folder)
         return True
 
+    def leave_inside(self, change: Change) -> None:
+        """A removed file is to show again: whoever has it open keeps the removed one, and what they write stays there."""
+        inode, document = change.inode, change.document
+        if document is None or not self._drafts.is_open(inode) or self._drafts.get(inode) is None:
+            return
+        successor = self._reserve()
+        with self._moment():
+            self._journal.attributed.bind(inode, document)
+            self._claim(document, successor)
+            self.succeed(inode, successor)
+            self._journal.attributed.follow(document, successor)
+
     def succeed(self, inode: Inode, successor: Inode) -> None:
         """A document goes on as another inode: what is wanted of it is wanted there."""
         change = self._view.change(inode)

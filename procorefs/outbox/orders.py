@@ -63,18 +63,18 @@ class Orders(Standing):
         wanted = []
         for number, (change, item) in enumerate(self._items()):
             if is_at_or_below(item.path, below):
-                wanted.append(change.inode)
+                wanted.append(change)
                 # also what is just being sent: newer bytes, of somebody who goes on writing, come after it
                 if item.state in ("pending", "checked_out", "uploading"):
                     self.hurry_one(change.inode)
             if number % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-        wanted = [inode for inode in wanted if not await self._arrived(inode, asked)]
+        wanted = [change for change in wanted if not await self._arrived(change, asked)]
         strays, self._edits.strays = self._edits.strays, []
-        for inode in strays:
-            self.hurry_one(inode)
-            await self._arrived(inode, asked)
-        left = (self._item(self._view.change(inode)) for inode in {*wanted, *strays})
+        for change in filter(None, map(self._view.change, strays)):
+            self.hurry_one(change.inode)
+            await self._arrived(change, asked)
+        left = (self._item(self._view.change(inode)) for inode in {*(one.inode for one in wanted), *strays})
         return [item for item in left if item is not None]
 
     def moves(self) -> bool:
@@ -87,13 +87,14 @@ class Orders(Standing):
         while self.moves():  # noqa: ASYNC110 - it is about all changes: there is no one event for that
             await trio.sleep(DRAINED_LOOK_S)
 
-    async def _arrived(self, inode: Inode, asked: Moment) -> bool:
-        """Wait until an inode does not move any more, or what was wanted of it when it was asked for is in Procore.
+    async def _arrived(self, wanted: Change, asked: Moment) -> bool:
+        """Wait until a file does not move any more, or what was wanted of it when it was asked for is in Procore.
 
         False: something of that may be left. Who writes to a file on and on keeps nobody waiting; that a handle was
-        released late, for the kernel waits for nothing there, is no writing.
+        released late, for the kernel waits for nothing there, is no writing. The document may become another inode
+        meanwhile.
         """
-        while self._moves(inode):
+        while self._moves(inode := wanted.inode):
             change = self._view.change(inode)
             if change is not None and change.touched_at_s > asked.at_s:
                 if change.sequence > asked.sequence and self._done.get(inode, 0) > asked.begun:
@@ -126,12 +127,14 @@ class Orders(Standing):
 
     async def reached(self, inode: Inode) -> None:
         """Wait until what is wanted of an inode now is in Procore; raises why it is not, once that is known."""
-        change = self._view.change(inode)
-        if change is None or change.stage is not Stage.FAILED:  # nobody tries that again before a `retry`
+        wanted = self._view.change(inode)
+        if wanted is None:
+            return
+        if wanted.stage is not Stage.FAILED:  # nobody tries that again before a `retry`
             self.hurry_one(inode)
-        while self._moves(inode):
-            await self._news_of(inode)
-        change = self._view.change(inode)
+        while self._moves(wanted.inode):  # the document may become another inode
+            await self._news_of(wanted.inode)
+        change = self._view.change(wanted.inode)
         if change is not None and self._item_state(change) in ("failed", "checked_out", "incomplete"):
             raise self._outcomes.get(inode) or Refused(self._reason(change))
 

@@ -298,6 +298,8 @@ class Settling:
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
+        if change.place is GONE:
+            self._edits.leave_inside(change)
         self._edits.follow_again(change)
         if change.has_bytes or change.wishes or change.is_placed:
             log.warning("%s: %s", self._view.path(change.inode), why)

@@ -13,7 +13,7 @@ from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.namesakes import Namesakes
-from procorefs.outbox.reactions import may_pass
+from procorefs.outbox.reactions import TRIES_FOR_NAME, may_pass
 from procorefs.outbox.removing import Remover
 from procorefs.outbox.settling import Settling
 from procorefs.outbox.uploading import Uploader
@@ -160,11 +160,13 @@ class Ways:
         )
 
     async def _check_name_taken(self, change: Change, target: Place, error: ProcoreError) -> None:
-        """After a refused rename: raises Blocked when who has the name is about to leave it."""
+        """After a refused rename: raises Blocked when another document is to leave the name, the error when it has."""
         if isinstance(error, NameTaken):
             namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
             if namesake is not None:
                 self._namesakes.check_leaving(change, namesake)
+            elif change.attempts < TRIES_FOR_NAME:
+                raise error
 
     async def _refused_move(
         self, change: Change, known: Known, target: Place | None, error: ProcoreError

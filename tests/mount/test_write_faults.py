@@ -521,6 +521,41 @@ def test_a_newer_version_of_a_file_that_is_removed_here(
     assert (desk.path / "plan.dwg").read_bytes() == b"theirs"
 
 
+@pytest.mark.parametrize("why", ["a newer version", "no permission"])
+def test_what_is_written_to_a_removed_file_is_never_sent(write_desk: Callable[..., Desk], why: str) -> None:
+    """The removal is refused while somebody has the file open: it shows again, and without what they write to it."""
+    desk = write_desk("write_back=0", "freshness=0")
+    desk.mounted.expect_warning("newer version|does not permit it")
+    plan = desk.path / "plan.dwg"
+    plan.write_bytes(b"first state")
+    os.setxattr(plan, "user.rating", b"5")
+    with plan.open("r+b", buffering=0) as inside:
+        inside.write(b"F")
+        desk.sync()
+        number = plan.stat().st_ino
+        plan.unlink()
+        inside.write(b"SCRATCH")
+        if why == "a newer version":
+            desk.sandbox.act("put", path="/plan.dwg", text="theirs")
+        else:
+            desk.sandbox.faults(rules=[{"kind": "error", "status": 403, "route": "DELETE */files/{id}"}])
+        assert [item.state for item in desk.settle()] == ["failed"]
+        before = desk.file("plan.dwg")
+        inside.write(b"MORE")
+        os.fsync(inside.fileno())
+        assert os.fstat(inside.fileno()).st_ino == number
+        assert os.pread(inside.fileno(), 100, 0) == b"FSCRATCHMORE"
+        assert plan.stat().st_ino != number
+    desk.sandbox.faults(clear=True)
+    desk.settle()
+    assert desk.file("plan.dwg") == before
+    assert plan.read_bytes() == (b"theirs" if why == "a newer version" else b"First state")
+    assert os.getxattr(plan, "user.rating") == b"5"
+    desk.mounted.unmount(leaves=True)
+    desk.mount_again()
+    assert plan.read_bytes() == (b"theirs" if why == "a newer version" else b"First state")
+
+
 # The disk of the staging area
 
 
@@ -577,10 +612,11 @@ def test_closes_that_a_full_disk_refuses_leave_nothing_pending(
     filler = fill_up(small_disk)
     refused = [errno_name(partial(os.close, handle)) for handle in handles]
     assert refused.count("ENOSPC") > 10
-    before = len(os.listdir(f"/proc/{desk.mounted.pid}/fd"))
+    descriptors = Path(f"/proc/{desk.mounted.pid}/fd")
+    before = len(os.listdir(descriptors))
     for number in range(20):
         errno_name(partial((desk.path / f"late {number}.dwg").touch))
-    assert len(os.listdir(f"/proc/{desk.mounted.pid}/fd")) <= before + 5
+    wait_until(lambda: len(os.listdir(descriptors)) <= before + 5, "files that were not made to be closed")
     filler.unlink()
     desk.sync()
     wait_until(lambda: desk.mounted.status()["outbox"]["pending"] == 0, "all of it to arrive")

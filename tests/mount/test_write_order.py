@@ -91,6 +91,20 @@ def test_a_ring_of_names(desk: Desk, *, is_case_told: bool) -> None:
     assert calls.total <= 20
 
 
+def test_two_names_are_swapped_in_other_case(desk: Desk) -> None:
+    """One of the calls is refused, and when it is asked who has the name, nobody has it any more."""
+    desk.sandbox.faults(dialect={"case_sensitive_names": False})
+    write(desk, "a", "b")
+    before = ids(desk)
+    (desk.path / "a").rename(desk.path / "aside")
+    (desk.path / "b").rename(desk.path / "A")
+    (desk.path / "aside").rename(desk.path / "B")
+    with desk.counted() as calls:
+        desk.sync()
+    assert ids(desk) == {"A": before["b"], "B": before["a"]}
+    assert calls.total <= 12
+
+
 def test_two_names_with_long_paths_are_swapped(desk: Desk) -> None:
     """The name that one of them has for a moment is not too long for Procore."""
     folder = "/".join(["f" * 60] * 3 + ["g" * 60])

@@ -83,6 +83,19 @@ def test_metadata_is_set_back(desk: Desk) -> None:
     assert Truth(desk.sandbox).document("plan.dwg")["description"] == "as it was"
 
 
+def test_a_document_is_made_private_again(desk: Desk) -> None:
+    plan = saved(desk, "plan.dwg", b"the plan")
+    setfattr(plan, "user.procore.private", "true")
+    desk.sync()
+    lose(desk, CHANGE)
+    setfattr(plan, "user.procore.private", "false")
+    wait_for_call(desk, CHANGE)
+    setfattr(plan, "user.procore.private", "true")
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert Truth(desk.sandbox).document("plan.dwg")["private"] is True
+
+
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_name_is_given_back(desk: Desk, what: str) -> None:
     old, new = desk.path / "old", desk.path / "new"
@@ -128,6 +141,36 @@ def test_two_saves_and_a_removal(desk: Desk) -> None:
     desk.sync()
     assert desk.files() == {}
     assert list(desk.path.iterdir()) == []
+
+
+def test_a_save_and_a_rename_over_it_and_a_removal(desk: Desk) -> None:
+    plan = saved(desk, "plan.dwg", b"first")
+    lose(desk, CHANGE)
+    plan.write_bytes(b"second save")
+    wait_for_call(desk, CHANGE)
+    (desk.path / "other").write_bytes(b"another")
+    (desk.path / "other").rename(plan)
+    plan.unlink()
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert desk.files() == {}
+    assert list(desk.path.iterdir()) == []
+
+
+def test_a_folder_with_a_save_of_ours_is_removed_and_another_gets_its_name(desk: Desk) -> None:
+    (desk.path / "old").mkdir()
+    (desk.path / "new").mkdir()
+    plan = saved(desk, "old/plan.dwg", b"first")
+    saved(desk, "new/other.dwg", b"other")
+    lose(desk, CHANGE)
+    plan.write_bytes(b"second save")
+    wait_for_call(desk, CHANGE)
+    plan.unlink()
+    plan.parent.rmdir()
+    (desk.path / "new").rename(desk.path / "old")
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert (desk.folders(), set(desk.files())) == ({"old"}, {"old/other.dwg"})
 
 
 def test_a_folder_whose_file_was_made_without_an_answer_is_removed(desk: Desk) -> None:
@@ -191,3 +234,35 @@ def test_a_new_file_is_made_after_it_was_renamed(desk: Desk) -> None:
     desk.sync()
     desk.sandbox.faults(do_late=True)
     assert set(desk.files()) == {"new.dwg"}
+
+
+def test_a_new_folder_is_made_after_it_was_renamed(desk: Desk) -> None:
+    put_off(desk, "POST /rest/v1.0/folders")
+    (desk.path / "old").mkdir()
+    wait_for_call(desk, "POST /rest/v1.0/folders")
+    (desk.path / "old").rename(desk.path / "new")
+    (desk.path / "new" / "plan.dwg").write_bytes(b"the plan")
+    desk.sandbox.faults(clear=True)
+    desk.sandbox.faults(do_late=True)
+    desk.sync()
+    assert (desk.folders(), set(desk.files())) == ({"new"}, {"new/plan.dwg"})
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_rename_is_carried_out_after_the_name_was_given_back(desk: Desk, what: str) -> None:
+    old, new = desk.path / "old", desk.path / "new"
+    if what == "file":
+        old.write_bytes(b"the plan")
+    else:
+        old.mkdir()
+    desk.sync()
+    route = f"PATCH /rest/v1.0/{what}s/{{id}}"
+    put_off(desk, route)
+    old.rename(new)
+    wait_for_call(desk, route)
+    new.rename(old)
+    desk.sandbox.faults(clear=True)
+    desk.sandbox.faults(do_late=True)
+    desk.sync()
+    assert {*desk.files(), *desk.folders()} == {"old"}
+    assert [path.name for path in desk.path.iterdir()] == ["old"]
