@@ -260,7 +260,7 @@ class Identity(Keeper):
         return True
 
     def leave_inside(self, change: Change) -> None:
-        """A removed file is to show again: whoever has it open keeps the removed one, and what they write stays there."""
+        """A removed file is to show again: whoever has it open keeps the removed one, and writes to that."""
         inode, document = change.inode, change.document
         if document is None or not self._drafts.is_open(inode) or self._drafts.get(inode) is None:
             return
