@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from procorefs.outbox.face import STUCK, is_at_or_below
-from tests.simulation.model import Folder
+from tests.simulation.model import File, Folder
 from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong, differences
 
 if TYPE_CHECKING:
     from tests.simulation.together import Together
     from tests.simulation.world import World
 
+REFUSED = {400, 403, 404, 405, 409, 410, 415, 422}
 QUIET_WITHIN_S = 7200.0
 """Of virtual time: then everything that waits must have gone. A temporary file waits an hour."""
 
@@ -25,6 +26,32 @@ async def check_quiet(world: "World", player: "Player | Together") -> None:
         _check_procore(world)
     else:
         await _check_agreement(world)
+    held = world.procore.checked_out()
+    if held:
+        raise Wrong(f"nobody has a lock, and yet there are check-outs: {held}")
+    doubled = world.procore.doubled()
+    if doubled:
+        raise Wrong(f"a save is two versions: {doubled}")
+    _check_calls(world)
+
+
+UNCERTAIN = {"lost_before", "lost_after", "status_after", "gateway", "late"}
+"""After such a fault nobody knows what was done, and calls may be refused because they were."""
+
+
+def _check_calls(world: "World") -> None:
+    """No call that the contract forbids; and where everything is known, none that Procore refuses."""
+    steps = world.history.steps
+    is_certain = not any(
+        step.op in ("colleague", "crash", "full") or any(fault.kind in UNCERTAIN for fault in step.faults)
+        for step in steps
+    )
+    for request, _, status, told in world.network.finished:
+        what = f"{request.method} {request.url.path}: {status} {told[:120]!r}"
+        if b"is the folder itself or below it" in told and is_certain:
+            raise Wrong(f"a folder was to go into itself: {what}")
+        if request.method != "GET" and status in REFUSED and is_certain:
+            raise Wrong(f"Procore refused what was asked of it: {what}")
 
 
 async def _check_agreement(world: "World") -> None:
@@ -53,9 +80,14 @@ def _check_procore(world: "World") -> None:
     wanted: dict[str, Any] = {
         path: None if isinstance(entry, Folder) else bytes(entry.content) for path, entry in world.model.all()
     }
-    held = {path: document.content for path, document in world.procore.holds().items()}
+    documents = world.procore.holds()
+    held = {path: document.content for path, document in documents.items()}
     if held != wanted:
         raise Wrong(f"Procore differs: {differences(held, wanted)}")
+    for path, entry in world.model.all():
+        described = world.procore.description(documents[path].id)
+        if isinstance(entry, File) and entry.description is not None and described != entry.description:
+            raise Wrong(f"Procore describes {path} as {described!r} and not as {entry.description!r}")
 
 
 async def _quiet(world: "World") -> None:
@@ -67,7 +99,7 @@ async def _quiet(world: "World") -> None:
                 outbox.retry(incomplete)  # as a person would
             await trio.sleep(5.0)
         return
-    if any(step.op == "colleague" for step in world.history.steps):
+    if any(step.op in ("colleague", "full") for step in world.history.steps):
         moving = [item for item in outbox.waiting([""]) if item.state not in STUCK]
     else:
         moving = outbox.waiting([""])

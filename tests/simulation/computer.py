@@ -176,7 +176,9 @@ class Life:
             rooms.start_soon(parts.titles.complete, parts.follower.listed)
             await rooms.start(parts.writing.outbox.run)
             self._parts = parts
-            self._kernel = self._notifier.kernel = Kernel(cast(ChangingOperations, parts.operations))
+            self._kernel = self._notifier.kernel = Kernel(
+                cast(ChangingOperations, parts.operations), parts.flocks
+            )
             task_status.started()
             await self._stop.wait()
             with trio.CancelScope(shield=True), trio.move_on_after(3.0):

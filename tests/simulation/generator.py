@@ -23,9 +23,12 @@ FEATURES: dict[str, float] = {
     "kill": 0.35,
     "power": 0.2,
     "colleague": 0.3,
+    "clock": 0.2,
+    "full": 0.15,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
-which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes."""
+which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
+steps of the computer's wall clock; a disk that is full for a while."""
 
 
 _KINDS: dict[str, tuple[FaultKind, ...]] = {
@@ -72,6 +75,8 @@ class Generator:
             (self._use_handle, 8),
             (self._truncate, 1),
             (self._set_time, 1),
+            (self._lock, 1),
+            (self._describe, 0.7),
             (self._list, 2),
             (self._read, 2),
             (self._cycle, 0.7),
@@ -104,6 +109,16 @@ class Generator:
             if "colleague" in self._features and self._fate.random() < self._often:
                 number += 1
                 yield self._colleague(number)
+            if "clock" in self._features and self._fate.random() < 0.02:
+                number += 1
+                yield Step(
+                    number,
+                    "clock",
+                    offset=self._fate.choice((-86_400, -3_600, -60, -1, 1, 60, 3_600, 86_400)),
+                )
+            if "full" in self._features and self._fate.random() < 0.04:
+                number += 1
+                yield Step(number, "full", flags=self._fate.choice(("on", "off")))
             yield step
 
     def _colleague(self, number: int) -> Step:
@@ -227,6 +242,13 @@ class Generator:
 
     def _set_time(self) -> None:
         self._add("utime", self._path())
+
+    def _lock(self) -> None:
+        flags = self._choose.choice(("shared", "exclusive", "exclusive", "exclusive now", "unlock"))
+        self._add("flock", slot=self._slot(), flags=flags)
+
+    def _describe(self) -> None:
+        self._add("describe", self._path(), size=self._choose.choice((5, 40)))
 
     def _list(self) -> None:
         self._add("list", self._path(temporary=0) if self._choose.random() < 0.7 else "")

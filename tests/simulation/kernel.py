@@ -10,12 +10,14 @@ import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
+from procorefs.kernel.bridge import Flock as BridgeFlock
 from procorefs.kernel.bridge import pyfuse3
 from procorefs.kernel.changing import ChangingOperations
+from procorefs.kernel.flocks import Flocks
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ ROOT = 1
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 UMASK = 0o022
 
-WAITS_S = {"lookup": 40.0, "open": 40.0, "opendir": 40.0, "read": 40.0}
+WAITS_S = {"lookup": 40.0, "open": 40.0, "opendir": 40.0, "read": 40.0, "setxattr": 5.0}
 """So long a request may take; all others hold a directory or are close(2), and may not wait for the network."""
 
 HOLDS_S = 2.0
@@ -77,6 +79,28 @@ class OpenFile:
     reads: bool
     writes: bool
     appends: bool
+    locks: bool = False
+    """flock was called on it."""
+
+
+class Flock:
+    """The bridge's request of that name."""
+
+    request = None
+
+    def __init__(self, inode: int, owner: int, operation: int) -> None:
+        self.inode = inode
+        self.owner = owner
+        self.operation = operation
+        self.answered = False
+        self.errno = 0
+        self.done = trio.Event()
+
+    def reply(self, number: int) -> int:
+        """0: the program has its answer."""
+        self.answered, self.errno = True, number
+        self.done.set()
+        return 0
 
 
 class Waited(Exception):
@@ -132,8 +156,9 @@ pyfuse3.readdir_reply = _reply  # type: ignore[assignment]
 class Kernel:
     """One mount of one run of the daemon."""
 
-    def __init__(self, operations: ChangingOperations) -> None:
+    def __init__(self, operations: ChangingOperations, flocks: Flocks) -> None:
         self.operations = operations
+        self.flocks = flocks
         self.entries: dict[tuple[int, bytes], int] = {}
         self.context = Context()
 
@@ -253,6 +278,8 @@ class Kernel:
             await self._ask("flush", file.handle)
         finally:
             await self._ask("release", file.handle)
+            if file.locks:
+                self.flocks.closed(file.inode, file.handle, file.handle)
 
     async def flush(self, file: OpenFile) -> None:
         await self._ask("flush", file.handle)
@@ -287,6 +314,21 @@ class Kernel:
         for name, value in values.items():
             setattr(wanted, name, value)
         await self._ask("setattr", inode, wanted, fields, handle, self.context)
+
+    async def flock(self, file: OpenFile, operation: int) -> None:
+        file.locks = True
+        flock = Flock(file.inode, file.handle, operation)
+        self.flocks.asked(cast(BridgeFlock, flock))
+        await flock.done.wait()
+        if flock.errno:
+            raise _error(flock.errno)
+
+    async def setxattr(self, path: str, name: str, value: bytes) -> None:
+        async def work(fresh: bool) -> None:
+            found = await self._existing(path, fresh=fresh)
+            await self._ask("setxattr", found.inode, name.encode(), value, self.context)
+
+        await self._again_if_stale(work)
 
     # Folders
 

@@ -16,6 +16,7 @@ class File:
     closed: bytes | None = None
     """What it had at the last close, flush or truncation by its name: what was promised. None: it was never closed."""
 
+    description: str | None = None
     mtime_ns: tuple[int, int] | None = None
     """Between which two moments it was changed last; None: nobody can tell."""
 
@@ -142,6 +143,13 @@ class Model:
         found = self.find(path)
         if isinstance(found, File):
             found.mtime_ns = (mtime_ns, mtime_ns)
+
+    def describe(self, path: str, text: str) -> None:
+        """Procore describes files alone."""
+        found = self.find(path)
+        if isinstance(found, Folder):
+            raise _error(errno.ENOTSUP)
+        found.description = text
 
     def listing(self, path: str) -> set[str]:
         found = self.find(path)

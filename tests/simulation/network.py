@@ -128,8 +128,8 @@ class Network(httpx.AsyncBaseTransport):
         self._away_until_s = 0.0
         self._troubled_until_s = -1.0
         self.told: Callable[[str], object] = lambda _: None
-        self.finished: list[tuple[httpx.Request, bytes, int | None]] = []
-        """Requests that Procore worked on, in that order, with their bodies and statuses."""
+        self.finished: list[tuple[httpx.Request, bytes, int | None, bytes]] = []
+        """Requests that Procore worked on, in that order: with their bodies, statuses and the answers' bodies."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry requests until cancelled."""
@@ -217,7 +217,7 @@ class Network(httpx.AsyncBaseTransport):
         if fault is not None and kind == "late":
             await trio.sleep(fault.seconds)
         answer = await exchange.work()
-        self.finished.append((exchange.request, exchange.body, answer.status))
+        self.finished.append((exchange.request, exchange.body, answer.status, answer.body))
         self._tell(exchange.request, f"{answer.status}{' ' if kind else ''}{kind}")
         await trio.sleep(back_s)
         if kind == "lost_after":

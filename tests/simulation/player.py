@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,13 @@ FLAGS = {
     "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     "x": os.O_RDWR | os.O_CREAT | os.O_EXCL,
 }
+LOCKS = {
+    "shared": fcntl.LOCK_SH,
+    "exclusive": fcntl.LOCK_EX,
+    "exclusive now": fcntl.LOCK_EX | fcntl.LOCK_NB,
+    "unlock": fcntl.LOCK_UN,
+}
+DESCRIPTION = "user.procore.description"
 LOOKS, AFTER_LOOK_S = 3, 40.0
 """So often is the root listed after a power cut, and so long each look may take: then the tree is right."""
 
@@ -261,7 +269,26 @@ class Player:
         await self._on_slot(step, lambda file: self._kernel().close(file), self._model.flush)
         self._open.pop(step.slot, None)
 
+    async def _do_flock(self, step: Step) -> None:
+        """Nobody else locks anything here; a lock is a check-out, which the network may keep from being made."""
+        if step.slot in self._open:
+            file, _ = self._open[step.slot]
+            try:
+                await self._kernel().flock(file, LOCKS[step.flags])
+            except OSError as error:
+                if not self._world.network.is_troubled and not self._world.now.is_dead:
+                    raise Wrong(f"{step}: {named(error.errno or 0)} instead of done") from None
+
     # Paths
+
+    async def _do_describe(self, step: Step) -> None:
+        """Set the description that Procore shows."""
+        text = content_of(step)
+        await self._both(
+            str(step),
+            lambda: self._kernel().setxattr(step.path, DESCRIPTION, text),
+            lambda: self._model.describe(step.path, text.decode()),
+        )
 
     async def _do_cat(self, step: Step) -> None:
         """Read a whole file by its name."""

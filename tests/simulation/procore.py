@@ -3,6 +3,7 @@
 import base64
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 from procorefs.procore.models import CompanyId, ProjectId
 from procorefs.procore.settings import ApiSettings
@@ -12,7 +13,7 @@ from procorefs.sandbox.config import SandboxConfig
 from procorefs.sandbox.failures import ApiError
 from procorefs.sandbox.fill import announcement, fill
 from procorefs.sandbox.oauth import expire_access_tokens
-from procorefs.sandbox.seed import OTHER_USER_ID, PROJECT_ID
+from procorefs.sandbox.seed import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
 from procorefs.sandbox.state import Sandbox
 from tests.simulation.network import Application
 from tests.simulation.steps import Step, content_of
@@ -119,6 +120,32 @@ class Procore:
         store = self.sandbox.store
         versions = (store.version(version) for version in store.column("SELECT id FROM versions"))
         return {self.sandbox.contents.read(version) for version in versions if version is not None}
+
+    def description(self, document: int) -> str | None:
+        found: str | None = self.sandbox.store.value(
+            "SELECT description FROM documents WHERE id = ?", (document,)
+        )
+        return found
+
+    def checked_out(self) -> list[str]:
+        """Names of documents that this mount has checked out now."""
+        return self.sandbox.store.column(
+            "SELECT name FROM documents WHERE NOT deleted AND NOT buried"
+            " AND checked_out_by = ? AND checked_out_until > ?",
+            (SERVICE_USER_ID, self.sandbox.clock.now_s()),
+        )
+
+    def doubled(self) -> str:
+        """A version that this mount made twice in a row; empty: there is none."""
+        store = self.sandbox.store
+        for document, name in store.execute("SELECT id, name FROM documents WHERE is_file").fetchall():
+            ours = [version for version in store.versions(document) if version.created_by == SERVICE_USER_ID]
+            for newer, older in pairwise(ours):
+                content = self.sandbox.contents.read(newer)
+                is_next = newer.number == older.number + 1
+                if len(content) > 1 and is_next and content == self.sandbox.contents.read(older):
+                    return f"{name}, versions {older.number} and {newer.number}: {content[:20]!r}"
+        return ""
 
     def colleagues_gone(self) -> list[tuple[int, int, str]]:
         """Documents whose newest version, or which as folders, are the colleague's, and which somebody else deleted.

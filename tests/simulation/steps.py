@@ -52,9 +52,9 @@ class Step(msgspec.Struct, omit_defaults=True):
     def __str__(self) -> str:
         told = [f"{self.number:3d}", f"+{self.pause_s:g}s" if self.pause_s else "", self.op, self.path]
         told += [f"-> {self.to}"] if self.to else []
-        if self.op in ("open", "write", "read", "close", "fsync", "flush", "ftruncate"):
+        if self.op in ("open", "write", "read", "close", "fsync", "flush", "ftruncate", "flock"):
             told.append(f"slot={self.slot}")
-        if self.op == "open":
+        if self.op in ("open", "flock", "full"):
             told.append(f"flags={self.flags}")
         if self.op in ("write", "read", "ftruncate", "truncate", "save"):
             told.append(f"offset={self.offset} size={self.size}")
@@ -62,7 +62,7 @@ class Step(msgspec.Struct, omit_defaults=True):
             told.append(f"{self.flags} {self.size}")
         if self.op == "colleague":
             told.append(f"{self.flags} size={self.size}")
-        if self.op == "away":
+        if self.op in ("away", "clock"):
             told.append(f"{self.offset} s")
         if self.op == "rename" and self.flags != "r":
             told.append(self.flags)

@@ -5,6 +5,7 @@ promised reaches Procore as a version, or status names it; nothing of the collea
 when all is quiet, mount and Procore agree.
 """
 
+import fcntl
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from procorefs.tree.nodes import Inode
 from tests.simulation import scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
 from tests.simulation.kernel import Kernel, OpenFile
-from tests.simulation.player import FLAGS, READ_BYTES, RENAME_FLAGS, Wrong
+from tests.simulation.player import DESCRIPTION, FLAGS, LOCKS, READ_BYTES, RENAME_FLAGS, Wrong
 from tests.simulation.steps import Step, content_of
 
 if TYPE_CHECKING:
@@ -152,6 +153,14 @@ class Together:
 
     async def _has_name(self, inode: int) -> bool:
         return inode in {attributes.inode for attributes in (await self._kernel().walk()).values()}
+
+    async def _do_flock(self, step: Step) -> None:
+        file = self._open.get(step.slot)
+        if file is not None:
+            await self._kernel().flock(file, LOCKS[step.flags] | fcntl.LOCK_NB)
+
+    async def _do_describe(self, step: Step) -> None:
+        await self._kernel().setxattr(step.path, DESCRIPTION, content_of(step))
 
     async def _do_cat(self, step: Step) -> None:
         file = await self._kernel().open(step.path, os.O_RDONLY)

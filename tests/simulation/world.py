@@ -13,6 +13,7 @@ import trio
 
 from procorefs.config import MountOptions
 from procorefs.parts import Parts
+from procorefs.procore.errors import ProcoreError
 from tests.simulation import clock, disk, scheduler
 from tests.simulation.checks import check_quiet
 from tests.simulation.computer import Life, begin_boot
@@ -25,11 +26,18 @@ from tests.simulation.together import Together
 
 MEMORY = Path("/dev/shm")
 
+FRAMES = 5
+"""Of a traceback that are shown."""
+
 MOST_TURNS, WITHIN_S = 8_000, 20.0
 """Turns of tasks in so much virtual time, some twenty times what is usual: who takes more goes in circles."""
 
 LONGEST_S = 60
 """Real time of one history: what takes longer goes in circles without ever letting others run."""
+
+
+START_AGAIN_S = 20.0
+"""A mount that could not begin, because Procore is away, is tried again."""
 
 
 class Turns(trio.abc.Instrument):
@@ -91,11 +99,12 @@ class World:
     async def _play(self) -> None:
         begin_boot(self.directory, 0)
         await self._start(self.directory / "0")
-        has_colleague = any(step.op == "colleague" for step in self.history.steps)
-        player: Player | Together = Together(self) if has_colleague else Player(self)
+        is_loose = any(step.op in ("colleague", "full") for step in self.history.steps)
+        player: Player | Together = Together(self) if is_loose else Player(self)
         for step in self.history.steps:
             await player.play(step)
         self.network.calm()
+        self.now.disk.is_full = False
         await player.close_all()
         self.told(f"{self.time.now_s():9.2f} the end")
         await check_quiet(self, player)
@@ -116,6 +125,7 @@ class World:
     async def _start(self, directory: Path) -> None:
         assert self._outside is not None
         self._lives += 1
+        disk.begin(None)
         self.life = Life(
             directory, self.procore.settings(), MountOptions(), self.network, self.time.now_s, self._on_disk
         )
@@ -132,6 +142,10 @@ class World:
                 self.die(step)
             case "away":
                 self.network.go_away(step.offset)
+            case "clock":
+                self.time.step_s += step.offset
+            case "full":
+                self.now.disk.is_full = step.flags == "on"
             case "expire":
                 self.procore.expire_tokens()
             case _:
@@ -174,7 +188,15 @@ class World:
         if self.was_power_cut:
             begin_boot(self.directory, self._lives)
         shutil.rmtree(self.now.directory, ignore_errors=True)
-        await self._start(self.directory / str(self._lives))
+        directory = self.directory / str(self._lives)
+        while True:
+            try:
+                await self._start(directory)
+                return
+            except ProcoreError as error:
+                if not self.network.is_troubled:
+                    raise Wrong(f"the mount can't begin: {error}") from None
+            await trio.sleep(START_AGAIN_S)
 
 
 def play(history: History, told: Callable[[str], object] = lambda _: None) -> str:
@@ -213,7 +235,7 @@ def sentence(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, AssertionError) and str(error):
         return f"{type(error).__name__}: {error}"
-    return "".join(traceback.format_exception(error))
+    return "".join(traceback.format_exception(error, limit=-FRAMES))
 
 
 logging.getLogger("procorefs").setLevel(logging.CRITICAL + 1)
