@@ -30,8 +30,8 @@ from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
-_OLDER_FORMATS = (1, 2)  # which had no row log, and no calls
+FORMAT = 4
+_OLDER_FORMATS = (1, 2, 3)  # which had no row log, no calls, and no numbers of entries
 CHECKPOINT_BYTES = 16 << 20
 """A longer log is written back, by `sync`."""
 
@@ -85,7 +85,7 @@ class Journal:
             self.attributed.known_documents(self._folders)
             self.unreadable = 0
             """Rows that the last `load` could not read."""
-            self._takes_over = False  # in the transaction that is open
+            self._takes_over = self._is_entry = False  # in the transaction that is open
             self._appended = RowLog(path)
             undo.callback(self._appended.close)
             self._take_up_appended()
@@ -104,6 +104,7 @@ class Journal:
             )
         self.is_new = found == 0
         """It was made just now: staged files that are there nevertheless are somebody's bytes."""
+        self._is_numbered = found in (0, FORMAT)
         if found == 0:
             self._db.executescript(_SCHEMA)
         else:
@@ -114,11 +115,13 @@ class Journal:
 
     def _take_up_appended(self) -> None:
         """What an earlier run appended comes into the database, and on disk with it."""
-        self._appended.begin(int(self.fact("generation") or 0), is_new=self.is_new)
+        position = int(self.fact("position") or self.fact("generation") or 0)
+        self._appended.begin(position, is_new=self.is_new, is_numbered=self._is_numbered)
         if self._appended.is_clear:
             return
         with self.transaction():
             self._take_over()
+            self.remember("position", self._appended.position)
         self.sync()
         self._appended.clear_all()
 
@@ -143,10 +146,13 @@ class Journal:
         self._db.execute("BEGIN")
         try:
             yield
+            position = self._appended.position + self._is_entry
+            if self._takes_over or self._is_entry:
+                self.remember("position", position)
             loop_waits.begins(perf_counter())
             self._db.execute("COMMIT")
-            if self._takes_over:
-                self._appended.taken_over()
+            if self._takes_over or self._is_entry:
+                self._appended.taken_over(position)
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -154,14 +160,21 @@ class Journal:
             raise
         finally:
             loop_waits.ends()
-            self._takes_over = False
+            self._takes_over = self._is_entry = False
+
+    @contextmanager
+    def _entry(self) -> Iterator[None]:
+        """A transaction, or a part of one, without which rows that are appended later are worth nothing."""
+        with self.transaction():
+            self._take_over()
+            self._is_entry = True
+            yield
 
     def _take_over(self) -> None:
         """Within a transaction: the rows that were only appended come before what is written now."""
         if self._takes_over or not self._appended.rows:
             return
         self._db.executemany("INSERT OR REPLACE INTO change VALUES (?, ?)", self._appended.rows.items())
-        self.remember("generation", self._appended.generation + 1)
         self._takes_over = True
 
     def load(self) -> list[Change]:
@@ -188,8 +201,7 @@ class Journal:
         """Write a row: within a transaction as a part of that."""
         body = _encode(change)
         if self._db.in_transaction or len(self._appended.rows) >= MOST_APPENDED:
-            with self.transaction():
-                self._take_over()
+            with self._entry():
                 self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, body))
         else:
             self._appended.append(change.inode, body)
@@ -214,13 +226,15 @@ class Journal:
         superfluous = [
             (inode,) for inode in self._folders if inode not in needed and not self.attributed.has_any(inode)
         ]
-        with self.transaction():
+        with self._entry():
             self._db.executemany("DELETE FROM folder WHERE inode = ?", superfluous)
         self._know_folders()
 
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
         """Remember which document an inode is; costs nothing when it is known."""
-        if self._folders.get(inode) != document:
+        if self._folders.get(inode) == document:
+            return
+        with self._entry():
             before = self._inodes.get(document)
             if before is not None and self._folders.get(before) == document:
                 self._db.execute("DELETE FROM folder WHERE inode = ?", (before,))
@@ -230,8 +244,7 @@ class Journal:
             self._folders[inode] = document
 
     def drop(self, inode: Inode) -> None:
-        with self.transaction():
-            self._take_over()
+        with self._entry():
             self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
 
     def calls(self) -> list[tuple[int, bytes]]:
@@ -239,10 +252,12 @@ class Journal:
         return list(self._db.execute("SELECT number, body FROM call ORDER BY number"))
 
     def put_call(self, number: int, body: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO call VALUES (?, ?)", (number, body))
+        with self._entry():
+            self._db.execute("INSERT OR REPLACE INTO call VALUES (?, ?)", (number, body))
 
     def drop_call(self, number: int) -> None:
-        self._db.execute("DELETE FROM call WHERE number = ?", (number,))
+        with self._entry():
+            self._db.execute("DELETE FROM call WHERE number = ?", (number,))
 
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
         row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()

@@ -3,10 +3,11 @@
     append ─▶ the active file ─▶ (the database takes them over) ─▶ taken_over ─▶ turn ─▶ (it is on disk) ─▶ clear
 
 It is there for kill -9 alone: what the kernel has been given outlives the daemon. For a power cut the database is
-synced, with all rows that were appended before in it. Each record carries a generation, which grows when the database
-takes the rows over and is stored there with them, so that no older row ever replaces a newer one, whatever of both is
-on disk. That is why there are two files: the one with rows that were taken over is emptied when the database that has
-them is on disk, and not before.
+synced, with all rows that were appended before in it. Rows and transactions are numbered as entries of one sequence,
+and the database stores the number of the last entry that it has. A power cut may leave an older database and newer
+files, or the other way round: a row counts only when all entries before it are there, so what is found is what was
+written up to some moment. There are two files: the one with rows that were taken over is emptied when the database
+that has them is on disk, and not before.
 """
 
 import errno
@@ -24,7 +25,7 @@ from procorefs.tree.nodes import Inode
 SUFFIXES = ("-rows0", "-rows1")
 """Of the two files, beside the database."""
 
-_CHECKED = struct.Struct("<QQ")  # generation and inode
+_CHECKED = struct.Struct("<QQ")  # number of the entry, and inode
 _HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
 
 
@@ -38,25 +39,32 @@ class RowLog:
         ]
         self._active = 0
         self._is_left = False  # the other file waits for a sync that does not fail
-        self.generation = 0
-        """Of what is appended next."""
+        self.position = 0
+        """The number of the last entry, of the files or the database."""
         self.rows: dict[Inode, bytes] = {}
         """The newest of each inode that the database does not have yet."""
 
-    def begin(self, generation: int, *, is_new: bool) -> None:
-        """Read what an earlier run left and the database of that generation lacks; a new database lacks nothing."""
-        self.generation = generation
-        found: list[tuple[int, Inode, bytes]] = []
-        if not is_new:
-            for file in self._files:
-                found += (record for record in _records(_whole(file)) if record[0] >= generation)
-        for record in sorted(found, key=lambda record: record[0]):
-            self.rows[record[1]] = record[2]
-            self.generation = record[0]
+    def begin(self, position: int, *, is_new: bool, is_numbered: bool = True) -> None:
+        """Read what an earlier run left and the database lacks, which has the entries up to that position.
+
+        A new database lacks nothing. `is_numbered` False: an earlier version wrote both, which numbered the database's
+        moments, and gave each row the number of the next one.
+        """
+        self.position = position
+        if is_new:
+            return
+        records = [record for file in self._files for record in _records(_whole(file))]
+        records.sort(key=lambda record: record[0])
+        for number, inode, body in records:
+            if number >= position if not is_numbered else number == self.position + 1:
+                self.rows[inode] = body
+                self.position = number
+        # A file that should have been emptied may come back: its numbers are never given again.
+        self.position = max([self.position, *(number for number, _, _ in records)])
 
     def append(self, inode: Inode, body: bytes) -> None:
         """Note a row; it survives the daemon when this returns. One that was refused has left nothing behind."""
-        checked = _CHECKED.pack(self.generation, inode) + body
+        checked = _CHECKED.pack(self.position + 1, inode) + body
         record = _HEADER.pack(len(checked), crc32(checked)) + checked
         file = self._files[self._active]
         written, error = 0, None
@@ -72,11 +80,12 @@ class RowLog:
                 os.ftruncate(file, os.fstat(file).st_size - written)
             raise error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.rows[inode] = body
+        self.position += 1
 
-    def taken_over(self) -> None:
-        """The database has all rows, and the next generation's number."""
+    def taken_over(self, position: int) -> None:
+        """The database has all rows, and all entries up to that position."""
         self.rows.clear()
-        self.generation += 1
+        self.position = position
 
     def turn(self) -> int | None:
         """Go on in the other file, if it is empty; the rows have just been taken over.
@@ -121,7 +130,7 @@ def _whole(file: int) -> bytes:
 
 
 def _records(content: bytes) -> Iterator[tuple[int, Inode, bytes]]:
-    """Generation, inode and body of each, up to the first that is not whole: a power cut leaves zeros and halves."""
+    """Number, inode and body of each, up to the first that is not whole: a power cut leaves zeros and halves."""
     at = 0
     while at + _HEADER.size + _CHECKED.size <= len(content):
         length, checksum = _HEADER.unpack_from(content, at)
@@ -129,6 +138,6 @@ def _records(content: bytes) -> Iterator[tuple[int, Inode, bytes]]:
         checked = content[at : at + length]
         if length < _CHECKED.size or len(checked) < length or crc32(checked) != checksum:
             return
-        generation, inode = _CHECKED.unpack_from(checked)
-        yield generation, Inode(inode), checked[_CHECKED.size :]
+        number, inode = _CHECKED.unpack_from(checked)
+        yield number, Inode(inode), checked[_CHECKED.size :]
         at += length

@@ -7,9 +7,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from zlib import crc32
 
+import msgspec
 import pytest
 
+from procorefs.outbox import rowlog
 from procorefs.outbox.change import Change, Place
 from procorefs.outbox.journal import Journal, JournalDamaged, open_journal
 from procorefs.outbox.rowlog import SUFFIXES
@@ -188,6 +191,46 @@ def test_an_older_file_never_brings_older_rows_back(tmp_path: Path) -> None:
         assert names(found) == {2: "new"}
 
 
+def test_rows_count_only_with_all_that_was_written_before_them(tmp_path: Path) -> None:
+    """A power cut takes the database's last moment along, and leaves a row that was appended after it."""
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        journal.put(row(2, "a"))
+        journal.sync(journal.begin_sync(1))
+        before = killed(path)  # what the disk has of the database
+        with journal.transaction():
+            journal.put(row(2, "b"))
+        journal.put(row(3, "a"))  # whose name has just become free
+        journal.put_call(1, b"{}")
+        journal.put(row(4, "c"))
+        for file in row_files(path):
+            shutil.copy(file, before.parent)
+    with journal_at(before) as found:
+        assert names(found) == {2: "a"}
+
+
+def test_a_row_that_did_not_count_never_counts(tmp_path: Path) -> None:
+    """Its file is emptied at the next start, which a power cut may undo."""
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        before = killed(path)
+        with journal.transaction():
+            journal.put(row(2, "a"))
+        journal.put(row(3, "b"))
+        left = {file.name: file.read_bytes() for file in row_files(path)}
+    for name, content in left.items():
+        (before.parent / name).write_bytes(content)
+    with journal_at(before) as found:
+        assert names(found) == {}
+        found.put(row(4, "c"))
+        cut = killed(before)
+    for name, content in left.items():
+        with (cut.parent / name).open("ab") as file:
+            file.write(content)
+    with journal_at(cut) as found:
+        assert names(found) == {4: "c"}
+
+
 @pytest.mark.parametrize("tail", [b"\0" * 64, b"\x40\0\0\0", b"\xff" * 200], ids=["zeros", "half", "noise"])
 def test_a_torn_end_is_no_row(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "journal"
@@ -244,6 +287,16 @@ def test_a_journal_of_the_format_before_is_taken_up(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 1")
     with journal_at(path) as journal:
         assert names(journal) == {2: "a"}
+    record = rowlog._CHECKED.pack(7, 3) + msgspec.json.encode(row(3, "b"))
+    header = rowlog._HEADER.pack(len(record), crc32(record))
+    with closing(sqlite3.connect(path)) as db:  # one that numbered moments, not entries
+        db.executescript(
+            "PRAGMA user_version = 3; DELETE FROM fact; INSERT INTO fact VALUES ('generation', 7)"
+        )
+    row_files(path)[0].write_bytes(header + record)
+    for _ in range(2):
+        with journal_at(path) as journal:
+            assert names(journal) == {2: "a", 3: "b"}
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(JournalDamaged, match="format 99"):
