@@ -4,6 +4,7 @@
 |-------------------------------------------|--------------------------------------|----------------------------------|
 | while a file was written, never flushed   | stage OPEN                           | INCOMPLETE: shown, never sent    |
 | between the tree and the journal          | a document under another inode       | it is given the change's         |
+| the same, just made                       | a document and the call that made it | it is the change's               |
 | by a power cut, before the group commit   | a row beyond `synced`, another boot  | INCOMPLETE: it may hold zeros    |
 | while a call was under way                | a call (inflight.py)                 | what became of it is found out   |
 | after a generation was superseded         | a staged file that no row names      | swept                            |
@@ -202,10 +203,24 @@ class Recovery:
 
     def _reconcile(self, change: Change) -> None:
         """The document lies under the change's inode, and no other document does."""
+        if change.document is None:
+            self._recognise(change)
         if change.document is not None:
             self._own.claim(change.document, change.inode)
         elif self._store.by_inode(change.inode) is not None:
             self._store.move_row(change.inode, self._store.reserve(1))
+
+    def _recognise(self, change: Change) -> None:
+        """The tree has taken up the answer to the call that made the change's document, and the journal has not."""
+        node = self._store.by_inode(change.inode)
+        if node is None or node.document_id is None or not node.in_tree:
+            return
+        for call in self._calls.given_up(change.inode, None):
+            if call.is_creating:
+                self._calls.was_made(call, node.document_id)
+                change.document = node.document_id
+                self._journal.put(change)
+                return
 
     def _lost_folders(self) -> set[Inode]:
         """Folders that rows name, and to which neither the journal nor the tree knows a way."""
@@ -377,6 +392,12 @@ class Recovery:
 
 
 def _is_untouched(record: StagedRecord) -> bool:
-    """Whether nothing was written to a file after all."""
-    begun = record.base.size_bytes if record.base is not None else 0
+    """Whether nothing was written to a version's bytes after all.
+
+    A file that is not over a version is another one: it was made under a name that the document had, or was cut to
+    nothing.
+    """
+    if record.base is None:
+        return False
+    begun = record.base.size_bytes
     return record.size_bytes == begun and sum(high - low for low, high in record.missing) == begun

@@ -106,7 +106,7 @@ class Settling:
             change.kept = msgspec.structs.replace(
                 change.kept, version_id=sent.version.id, sha256=sent.upload.sha256
             )
-        self._own.put(document, change.inode, parent, change.kept, shown=shown)
+        self._own.put(document, change.inode, parent, change.kept, shown=shown, is_new=is_new)
         change.document = document.id
         if sent is not None:
             self._calls.forget_uploaded(sent.upload.uuid)

@@ -87,10 +87,12 @@ class OwnChanges:
         kept: Kept | None,
         *,
         shown: bytes | None = None,
+        is_new: bool = False,
     ) -> None:
         """The document is what `inode` is from now on; `parent` is the folder that it was put into.
 
         `shown`: the name that it was sent under, which is its entry also where Procore has made another one of it.
+        `is_new`: we have just made it, although a listing may have brought it before.
         """
         with self._store.transaction():
             self.claim(document.id, inode)
@@ -101,7 +103,7 @@ class OwnChanges:
                 self._store.insert_as(inode, row)
             else:
                 self._store.update(inode, row)
-            if document.kind is Kind.FOLDER and known is None:
+            if document.kind is Kind.FOLDER and (known is None or is_new):
                 self._store.set_listed(inode, True)
             self._store.keep(inode, kept)
 

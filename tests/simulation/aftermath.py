@@ -7,6 +7,9 @@ from tests.simulation.model import Entry, File, Folder, Model
 SYNCED_AFTER_S = 2.5
 """What was closed so long before a power cut is on disk: a group commit begins each second, and takes its time."""
 
+SNAPSHOT_AFTER_S = 50.0
+"""After a minute a file is quiet; which minute, the product knows a little better."""
+
 RECOVERED = "Recovered folder files"
 """So begins the name of the folder that shows what lay in a folder that is lost."""
 
@@ -33,7 +36,26 @@ def may_be_after_kill(shown: dict[str, int], model: Model) -> bool:
 
 
 def _sizes_of(file: File) -> tuple[int, ...]:
-    return (len(file.content), len(file.content if file.closed is None else file.closed))
+    return tuple(map(len, [file.content, *file.promised]))
+
+
+class Quiet:
+    """Notes which open files are left alone for so long that a snapshot of them may be sent."""
+
+    def __init__(self) -> None:
+        self._since: dict[File, tuple[float, bytes]] = {}
+
+    def note(self, now_s: float, model: Model) -> None:
+        """Before and after each operation."""
+        dirty = [entry for _, entry in model.all() if isinstance(entry, File) and entry.is_dirty]
+        self._since = {file: self._since[file] for file in dirty if file in self._since}
+        for file in dirty:
+            content = bytes(file.content)
+            since_s, before = self._since.setdefault(file, (now_s, content))
+            if content != before:
+                self._since[file] = (now_s, content)
+            elif now_s - since_s >= SNAPSHOT_AFTER_S and content not in file.snapshots:
+                file.snapshots.append(content)
 
 
 class Past:

@@ -17,8 +17,21 @@ class File:
     """What it had at the last close, flush or truncation by its name: what was promised. None: it was never closed."""
 
     description: str | None = None
+    snapshots: list[bytes] = field(default_factory=list)
+    """What it had since then while it was quiet for so long that it may have been sent, although it is open."""
+
     mtime_ns: tuple[int, int] | None = None
     """Between which two moments it was changed last; None: nobody can tell."""
+
+    def close(self) -> None:
+        """What it has is promised."""
+        self.closed = bytes(self.content)
+        self.snapshots.clear()
+
+    @property
+    def promised(self) -> list[bytes]:
+        """What a death may leave of it, if not what it has now."""
+        return [*([self.closed] if self.closed is not None else []), *self.snapshots]
 
     @property
     def is_dirty(self) -> bool:
@@ -112,7 +125,7 @@ class Model:
     def flush(self, opened: Opened) -> None:
         """Also fsync and close: what was written is promised from here on."""
         if opened.writes:
-            opened.file.closed = bytes(opened.file.content)
+            opened.file.close()
 
     def read(self, opened: Opened, offset: int, size: int) -> bytes:
         if not opened.reads:
@@ -129,7 +142,7 @@ class Model:
         if isinstance(found, Folder):
             raise _error(errno.EISDIR)
         self._resize(found, size)
-        found.closed = bytes(found.content)
+        found.close()
 
     def _resize(self, file: File, size: int) -> None:
         """Whether a file of that size already is changed is for each filesystem to say."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from tests.simulation import scheduler
-from tests.simulation.aftermath import RECOVERED, Past, may_be_after_kill, root_of
+from tests.simulation.aftermath import RECOVERED, Past, Quiet, may_be_after_kill, root_of
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.steps import Step, content_of
@@ -61,6 +61,7 @@ class Player:
         self._before: Folder | None = None
         """What the model had before the operation under way, while the daemon may die."""
         self._past = Past()
+        self._quiet = Quiet()
 
     @property
     def _model(self) -> Model:
@@ -77,10 +78,12 @@ class Player:
         try:
             with world.now.begin_call():
                 await trio.sleep(step.pause_s)
+                self._quiet.note(world.time.now_s(), self._model)
                 world.network.begin_step(step.number, step.faults)
                 if not world.befall(step):
                     await getattr(self, f"_do_{step.op}")(step)
                 self._past.note(world.time.now_s(), self._model)
+                self._quiet.note(world.time.now_s(), self._model)
                 if not world.now.is_dead:
                     await self.compare()
         except Died:
@@ -137,12 +140,12 @@ class Player:
             if isinstance(entry, Folder) or not entry.is_dirty:
                 continue
             content = await self._bytes_of(path)
-            allowed = [bytes(entry.content)] + ([entry.closed] if entry.closed is not None else [])
+            allowed = [bytes(entry.content), *entry.promised]
             if content not in allowed:
                 raise Wrong(f"after a death {path} has {short(content)}, and not {short(allowed)}")
             entry.mtime_ns = None
             entry.content = bytearray(content)
-            entry.closed = content
+            entry.close()
 
     async def _bytes_of(self, path: str) -> bytes:
         """Read by its name, with patience."""

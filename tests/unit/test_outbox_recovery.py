@@ -14,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 from outbox_room import JOURNAL, STAGING, Room, room_in
-from tree_documents import file
+from tree_documents import file, folder
 
 from procorefs.content.stagedbytes import Disk
 from procorefs.content.staging import StagedFile, StagedRecord, StagingFull
@@ -617,3 +617,60 @@ async def test_a_document_is_not_handed_on_while_its_deletion_is_unconfirmed(tmp
         made = room.put("old.dwg", b"made anew")
         assert room.change(made).document is None
         assert room.change(old).document == 7
+
+
+async def test_killed_between_the_trees_row_and_the_journals(tmp_path: Path) -> None:
+    """What our call has made is the change's, also when the file got another name meanwhile."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+        place = room.change(inode).place
+        assert isinstance(place, Place)
+        with pytest.raises(KeyboardInterrupt):
+            _die_with_the_answer(room, inode, place)
+    with room_in(tmp_path) as room:
+        assert room.change(inode).document == 7
+        [found] = room.calls.unconfirmed(inode, DocumentId(7))
+        assert (found.document, found.place) == (7, place)
+        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        assert [node.shown for node in room.view.children(ROOT)] == [b"other.dwg"]
+
+
+def _die_with_the_answer(room: Room, inode: Inode, place: Place) -> None:
+    with room.calls.sending(inode, Kind.FILE, None, place) as sending:
+        sending.answered()
+        room.base.absorber.own.put(file(7, "plan.dwg"), inode, ROOT, None)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("was_closed", [False, True])
+async def test_an_empty_file_under_a_documents_name_is_not_the_document(
+    tmp_path: Path, was_closed: bool
+) -> None:
+    """It takes over the document that was renamed away; what that had is not what was written."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "plan.dwg"))
+        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"plan.bak")
+        if was_closed:
+            inode = room.put("plan.dwg", b"")
+            await room.drafts.write(room.reopen(inode), 0, b"")
+            room.edits.will_overwrite(room.draft(inode))
+        else:
+            inode = room.create("plan.dwg")
+        assert room.change(inode).document == 7
+    for _ in range(2):
+        with room_in(tmp_path) as room:
+            assert room.view.by_inode(inode).local_size_bytes == 0
+            assert room.change(inode).unclosed is not None
+
+
+async def test_a_folder_that_a_listing_brought_before_the_answer_can_be_removed(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inode = room.edits.make_folder(ROOT, b"plans", Kept()).inode
+        room.list_root(folder(7, "plans"))
+        room.base.absorber.own.put(folder(7, "plans"), inode, ROOT, None, is_new=True)
+        change = room.change(inode)
+        change.document = DocumentId(7)
+        room.edits.follow_if_there(change)
+        room.edits.settle(change)
+        room.edits.remove_folder(ROOT, b"plans")
+        assert room.view.child(ROOT, b"plans") is None
