@@ -16,7 +16,7 @@ from procorefs.outbox.inflight import Call, InFlightCalls
 from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.reactions import may_pass
 from procorefs.outbox.settling import Settling
-from procorefs.outbox.verdicts import Blocked, Refused
+from procorefs.outbox.verdicts import Blocked, Refused, Superseded
 from procorefs.outbox.verifying import Verifier
 from procorefs.outbox.view import View
 from procorefs.procore.changes import ProjectChanges
@@ -33,6 +33,12 @@ from procorefs.tree.store import DEEPEST, TreeStore
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 3
+
+LOOK_HOLDS_S = 10.0
+"""A look tells of removals that are decided so soon after it began."""
+
+SENT_WITHIN_S = 120.0
+"""What waited longer for its turn to be sent is looked at once more: a colleague may have changed it since."""
 
 
 class Remover:
@@ -131,12 +137,16 @@ class Remover:
             await self._is_on_disk()
 
     async def _may_remove_file(self, change: Change) -> bool:
-        """Whether Procore's newest version is the one that was removed here; one look tells it of many files."""
+        """Whether Procore's newest version is the one that was removed here; one look tells it of many files.
+
+        No look that was on its way together with a call of ours about the document speaks for it.
+        """
         document_id = change.document
         assert document_id is not None
-        age_s = clocks.age_s(
-            change.touched_at_s
-        )  # before trio's time is read: rather too late than too early
+        own_age_s = self._own.age_s(
+            document_id
+        )  # both before trio's time is read: rather too late than too early
+        age_s = min(clocks.age_s(change.touched_at_s), own_age_s, LOOK_HOLDS_S)
         if await self._looked_since(trio.current_time() - age_s):
             known = self._store.known(document_id)
             version = known.node.version if known is not None and known.node.in_tree else change.seen
@@ -186,18 +196,28 @@ class Remover:
         return self._settling.is_current(change) and change.place is GONE and change.document == document_id
 
     async def _delete(self, change: Change) -> None:
-        document_id = change.document
+        document_id, decided_s = change.document, trio.current_time()
         assert document_id is not None
+        version = self._version(document_id)
         known = self._store.known(document_id)
         with (
             self._own.call(document_id) as request,
             self._calls.sending(change.inode, change.kind, document_id, removes=True) as sending,
         ):
+
+            def leaves() -> None:
+                """What was decided may be wrong by the time the call has its turn."""
+                is_old = trio.current_time() - decided_s > SENT_WITHIN_S
+                if is_old or not same_bytes(self._version(document_id), version):
+                    sending.refused()
+                    raise Superseded
+                request.sent()
+
             try:
                 if change.is_folder:
-                    await self._changes.delete_folder(document_id, on_sent=request.sent)
+                    await self._changes.delete_folder(document_id, on_sent=leaves)
                 else:
-                    await self._changes.delete_file(document_id, on_sent=request.sent)
+                    await self._changes.delete_file(document_id, on_sent=leaves)
             except CheckedOut:
                 raise
             except (NotFound, Forbidden, Invalid, Conflict) as error:
@@ -215,6 +235,10 @@ class Remover:
                 self._settling.vanished(change)  # somebody made it anew meanwhile
         if known is not None and self._view.names.encodes:
             self._settling.left(known.node)  # another may show under its name now
+
+    def _version(self, document_id: DocumentId) -> Version | None:
+        known = self._store.known(document_id)
+        return known.node.version if known is not None else None
 
     async def _is_there(self, change: Change) -> bool:
         """Whether what could not be deleted is not in the bin already: by a call whose answer was lost, perhaps."""

@@ -60,7 +60,9 @@ class Call(msgspec.Struct, frozen=True):
     method: str = "GET"
     body: bytes = b""  # JSON
     harmless: bool = False  # doing it twice is as good as once, although it is no GET
-    on_sent: OnSent | None = None  # called each time it leaves, after all waiting for the budget
+    on_sent: OnSent | None = (
+        None  # called each time it leaves, after all waiting for the budget; raises: it stays
+    )
     is_list: bool = False  # it asks for one page of a list
 
     def page(self, page: int, per_page: int) -> "Call":
@@ -148,8 +150,7 @@ class Api:
             await self.limiter.acquire(call.priority)
             patience.extend(trio.current_time() - waited_from_s)
             token = await self._token_for_call()
-            if call.on_sent is not None:
-                call.on_sent()
+            self._leaves(call)
             try:
                 return await self._send(call, self._headers_of(call, token))
             except NotAuthorized:
@@ -164,6 +165,16 @@ class Api:
                     raise
                 log.info("%s: trying again in %.1f s (%s %s)", error, pause_s, call.method, call.path)
                 await trio.sleep(pause_s)
+
+    def _leaves(self, call: Call) -> None:
+        """Tell whoever wants to know, who may raise: then it is not sent. A call was taken before."""
+        if call.on_sent is None:
+            return
+        try:
+            call.on_sent()
+        except BaseException:
+            self.limiter.observe(0, {})
+            raise
 
     def server_s(self, at_s: float) -> float:
         """A time of `clocks.unix_s`, by Procore's clock, which may be set otherwise than ours."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import msgspec
 
 from procorefs.procore.models import Document, DocumentId, Kind, UserId, Version
+from procorefs.storage import clocks
 from procorefs.tree.detail import encode_detail, is_echo
 from procorefs.tree.local import Local
 from procorefs.tree.names import shown_name
@@ -17,6 +18,9 @@ from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, bound_to, is_ow
 from procorefs.tree.request_order import Request, RequestOrder
 from procorefs.tree.rows import Known, Row
 from procorefs.tree.store import TreeStore
+
+REMEMBERED_S = 60.0
+"""So long it is known of a document that a call about it has ended: longer than any answer counts for it."""
 
 
 class OwnChanges:
@@ -28,6 +32,7 @@ class OwnChanges:
         self.order = order
         self._begun = 0
         self._under_way = 0
+        self._ended_s: dict[DocumentId, float] = {}  # by clocks.unix_s, the oldest first
         self.me: UserId | None = None
         """Who makes the calls; None: nobody does."""
         self._makes_none: set[str] = set()
@@ -43,6 +48,21 @@ class OwnChanges:
                 yield request
         finally:
             self._under_way -= 1
+            if request.about is not None:
+                self._note_end(request.about)
+
+    def _note_end(self, document: DocumentId) -> None:
+        self._ended_s.pop(document, None)
+        self._ended_s[document] = clocks.unix_s()
+        for other in list(self._ended_s):
+            if clocks.age_s(self._ended_s[other]) < REMEMBERED_S:
+                break
+            del self._ended_s[other]
+
+    def age_s(self, document: DocumentId) -> float:
+        """How long ago the last call about the document ended, in seconds; infinite if that is long ago."""
+        ended_s = self._ended_s.get(document)
+        return clocks.age_s(ended_s) if ended_s is not None else float("inf")
 
     def mark(self) -> int:
         """Changes with every call of ours that begins."""

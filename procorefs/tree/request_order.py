@@ -14,10 +14,12 @@ from procorefs.procore.models import DocumentId
 class Request:
     """One request, from before it is queued until its answer was applied."""
 
-    __slots__ = ("_order", "began")
+    __slots__ = ("_order", "about", "began")
 
     def __init__(self, order: "RequestOrder", began: int) -> None:
         self._order = order
+        self.about: DocumentId | None = None
+        """The document that it changes."""
         self.began = began
         """The order's count when it was sent; until then, when it was queued."""
 
@@ -33,7 +35,7 @@ class RequestOrder:
         self._count = 0
         self._queued: set[Request] = set()
         self._open: set[Request] = set()
-        self._changing: dict[Request, DocumentId | None] = {}
+        self._changing: set[Request] = set()
         self._changed: dict[DocumentId, int] = {}
         """When the last call of ours about the document ended; kept while a request sent before is on its way."""
         self._spoken: dict[DocumentId, int] = {}
@@ -52,18 +54,19 @@ class RequestOrder:
     def changing(self, document: DocumentId | None) -> Iterator[Request]:
         """A request that changes a document (None: makes one); its answer is applied within the context."""
         request = self._enter()
-        self._changing[request] = document
+        request.about = document
+        self._changing.add(request)
         try:
             yield request
         finally:
-            document = self._changing.pop(request)
-            if document is not None and request not in self._queued:
-                self._changed[document] = self._next()
+            self._changing.discard(request)
+            if request.about is not None and request not in self._queued:
+                self._changed[request.about] = self._next()
             self._leave(request)
 
     def is_about(self, request: Request, document: DocumentId) -> None:
         """The answer of a request that makes a document names it."""
-        self._changing[request] = document
+        request.about = document
 
     def sent(self, request: Request) -> None:
         if request in self._queued:
@@ -73,8 +76,8 @@ class RequestOrder:
     def admit(self, document: DocumentId, request: Request) -> bool:
         """Whether the answer of a request that reads speaks for the document; if so, no older one does any more."""
         is_changing = any(
-            about == document and change not in self._queued and change is not request
-            for change, about in self._changing.items()
+            change.about == document and change not in self._queued and change is not request
+            for change in self._changing
         )
         if is_changing or self._changed.get(document, 0) > request.began:
             return False

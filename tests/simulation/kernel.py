@@ -161,6 +161,8 @@ class Kernel:
         self.flocks = flocks
         self.entries: dict[tuple[int, bytes], int] = {}
         self.context = Context()
+        self.removes: Callable[[int, bytes], object] = lambda _folder, _name: None
+        """Told of each entry that a request is about to remove, replace or rename."""
 
     async def _ask(self, name: str, *args: Any) -> Any:
         """A request, timed."""
@@ -396,6 +398,7 @@ class Kernel:
                 raise _error(errno.ENOENT)
             if found.is_folder:
                 raise _error(errno.EISDIR)
+            self.removes(parent, name)
             await self._ask("unlink", parent, name, self.context)
             self.entries.pop((parent, name), None)
 
@@ -409,6 +412,7 @@ class Kernel:
                 raise _error(errno.ENOENT)
             if not found.is_folder:
                 raise _error(errno.ENOTDIR)
+            self.removes(parent, name)
             await self._ask("rmdir", parent, name, self.context)
             self.entries.pop((parent, name), None)
 
@@ -425,6 +429,9 @@ class Kernel:
             _check_rename(path, to, old, new, flags)
             if new is not None and new.inode == old.inode:
                 return
+            if flags != RENAME_EXCHANGE:
+                self.removes(old_parent, old_name)
+                self.removes(new_parent, new_name)
             await self._ask("rename", old_parent, old_name, new_parent, new_name, flags, self.context)
             self.entries.pop((old_parent, old_name), None)
             self.entries[new_parent, new_name] = old.inode

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from procorefs.procore._httpx import httpx
+from tests.simulation.deletions import Deletions
 from tests.simulation.steps import Fault
 
 Message = MutableMapping[str, Any]
@@ -98,8 +99,10 @@ async def _call(app: Application, request: httpx.Request, body: bytes) -> Answer
 class _Exchange:
     """One request, from the moment it was sent."""
 
-    def __init__(self, app: Application, request: httpx.Request, body: bytes) -> None:
+    def __init__(self, app: Application, request: httpx.Request, body: bytes, sent_s: float) -> None:
         self.app = app
+        self.sent_s = sent_s
+        self.is_awaited = True
         self.request = request
         self.body = body
         self.ended = trio.Event()
@@ -117,9 +120,12 @@ class _Exchange:
 class Network(httpx.AsyncBaseTransport):
     """The way from the computer to Procore; `run` must run."""
 
-    def __init__(self, hosts: dict[str, Application], seed: int, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self, hosts: dict[str, Application], seed: int, now_s: Callable[[], float], deletions: Deletions
+    ) -> None:
         """`hosts`: `name:port` of a URL -> who answers there."""
         self._hosts = hosts
+        self._deletions = deletions
         self._seed = seed
         self._choose = random.Random(f"{seed}/network")
         self._now_s = now_s
@@ -168,10 +174,13 @@ class Network(httpx.AsyncBaseTransport):
             await trio.sleep(self._latency_s())
             raise httpx.ConnectError("nobody is there", request=request)
         assert self._nursery is not None
-        exchange = _Exchange(app, request, body)
+        exchange = _Exchange(app, request, body, self._now_s())
         self._nursery.start_soon(self._carry, exchange, fault, self._latency_s(), self._latency_s())
-        with trio.move_on_after(request.extensions.get("timeout", {}).get("read") or 60.0):
-            await exchange.ended.wait()
+        try:
+            with trio.move_on_after(request.extensions.get("timeout", {}).get("read") or 60.0):
+                await exchange.ended.wait()
+        finally:
+            exchange.is_awaited = False
         if not exchange.ended.is_set():
             self._tell(request, "given up")
             raise httpx.ReadTimeout("no answer came", request=request)
@@ -216,7 +225,8 @@ class Network(httpx.AsyncBaseTransport):
             await trio.sleep(fault.seconds)
         if fault is not None and kind == "late":
             await trio.sleep(fault.seconds)
-        answer = await exchange.work()
+        answer, worked_s = await exchange.work(), self._now_s()
+        self._deletions.worked(exchange.request, answer.status, exchange.sent_s, is_troubled=self.is_troubled)
         self.finished.append((exchange.request, exchange.body, answer.status, answer.body))
         self._tell(exchange.request, f"{answer.status}{' ' if kind else ''}{kind}")
         await trio.sleep(back_s)
@@ -225,6 +235,8 @@ class Network(httpx.AsyncBaseTransport):
         elif fault is not None and kind == "status_after":
             exchange.end(_refusal(fault))
         elif not exchange.ended.is_set():
+            if exchange.is_awaited:
+                self._deletions.answered(exchange.request, answer.status, worked_s)
             exchange.end(answer)
 
     def _tell(self, request: httpx.Request, what: str) -> None:

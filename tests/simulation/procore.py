@@ -1,6 +1,7 @@
 """The sandbox in this process: what Procore holds, read without a call, and what a colleague does there."""
 
 import base64
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,11 +16,9 @@ from procorefs.sandbox.fill import announcement, fill
 from procorefs.sandbox.oauth import expire_access_tokens
 from procorefs.sandbox.seed import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
 from procorefs.sandbox.state import Sandbox
+from tests.simulation.deletions import Deletions
 from tests.simulation.network import Application
 from tests.simulation.steps import Step, content_of
-
-LAST_MOMENT_S = 3
-"""Between a look that shows nothing new and the DELETE that follows: a removal waits two seconds."""
 
 API, STORAGE = "127.0.0.1:1", "localhost:2"
 
@@ -38,14 +37,13 @@ class Held:
 class Procore:
     """One project, empty at first."""
 
-    def __init__(self, *, hourly_calls: int = 0, spike_calls: int = 0) -> None:
+    def __init__(self, now_s: Callable[[], float], *, hourly_calls: int = 0, spike_calls: int = 0) -> None:
         self.sandbox = Sandbox(SandboxConfig(hourly_calls=hourly_calls, spike_calls=spike_calls))
         self.sandbox.urls.api = f"http://{API}"
         self.sandbox.urls.storage = f"http://{STORAGE}"
         fill(self.sandbox, 0)
         self._actor = Actor(self.sandbox)
-        self._by_colleague: set[int] = set()
-        """Documents that the colleague deleted."""
+        self.deletions = Deletions(self.sandbox.store, now_s)
         self.hosts: dict[str, Application] = {
             API: create_app(self.sandbox),
             STORAGE: create_storage_app(self.sandbox),
@@ -94,8 +92,7 @@ class Procore:
             return
         with suppress(ApiError):
             told = self._actor.do(act)
-            if step.flags == "delete":
-                self._by_colleague |= {told["id"], *self.sandbox.store.below(told["id"])}
+            self.deletions.acted(told["id"], deletes=step.flags == "delete")
 
     def _could_be(self, step: Step) -> bool:
         """Whether Procore would let the colleague do it: the sandbox itself asks nothing of those who act in it."""
@@ -150,30 +147,15 @@ class Procore:
     def colleagues_gone(self) -> list[tuple[int, int, str]]:
         """Documents whose newest version, or which as folders, are the colleague's, and which somebody else deleted.
 
-        Not those of the last moment: nobody can tell Procore to delete only what was seen.
+        Not those of which nobody could know when they went.
         """
         rows = self.sandbox.store.execute(
-            "SELECT d.id, coalesce(v.id, 0), d.name, coalesce(v.created_at, d.created_at) FROM documents d"
-            " LEFT JOIN versions v ON v.id = d.version_id"
+            "SELECT d.id, coalesce(v.id, 0), d.name FROM documents d LEFT JOIN versions v ON v.id = d.version_id"
             " WHERE (d.deleted OR d.buried) AND coalesce(v.created_by, d.created_by) = ?",
             (OTHER_USER_ID,),
-        )
-        return [
-            (document, version, name)
-            for document, version, name, made_s in rows
-            if document not in self._by_colleague and self._deleted_s(document) - made_s > LAST_MOMENT_S
-        ]
-
-    def _deleted_s(self, document: int) -> int:
-        """When it, or the folder that it went with, was deleted."""
-        ids = [row[0] for row in self.sandbox.store.ancestors(document)]
-        return int(
-            self.sandbox.store.value(
-                "SELECT max(updated_at) FROM documents WHERE deleted"
-                " AND id IN (SELECT value FROM json_each(?))",
-                (str(ids),),
-            )
-        )
+        ).fetchall()
+        gone = self.deletions.unexcused(document for document, _, _ in rows)
+        return [row for row in rows if row[0] in gone]
 
     def expire_tokens(self) -> None:
         """No token that was given out before is good any more."""

@@ -36,7 +36,9 @@ class Together:
         """Documents that programs removed, with the newest version that they could see."""
 
     def _kernel(self) -> Kernel:
-        return self._world.now.kernel
+        kernel = self._world.now.kernel
+        kernel.removes = self._note_removal
+        return kernel
 
     async def play(self, step: Step) -> None:
         """Raises Wrong."""
@@ -80,9 +82,9 @@ class Together:
         content = bytes(await self._world.parts.operations.read(file.handle, 0, READ_BYTES))
         self._promised[file.inode] = (self._world.time.now_s(), content)
 
-    def _forget(self, inode: int) -> None:
+    def _forget(self, inode: int | None) -> None:
         """A program overwrites or removes it."""
-        self._promised.pop(inode, None)
+        self._promised.pop(inode or 0, None)
 
     async def _inode_at(self, path: str) -> int | None:
         try:
@@ -90,12 +92,12 @@ class Together:
         except OSError:
             return None
 
-    def _note_removal(self, inode: int | None) -> None:
-        """A program is about to remove what has this inode, knowing as much of it as the tree does."""
-        if inode is None:
-            return
-        self._forget(inode)
-        node = self._world.parts.operations._view.by_inode(Inode(inode))
+    def _note_removal(self, folder: int, name: bytes) -> None:
+        """A program is about to remove an entry, or to rename it, knowing as much of it as the mount shows.
+
+        The bytes of what is renamed may become a version of what was there.
+        """
+        node = self._world.parts.operations._view.entry(Inode(folder), name)
         if node is not None and node.document_id is not None:
             version = node.version.id if node.version is not None else 0
             self._removed.add((node.document_id, version if node.kind is Kind.FILE else 0))
@@ -173,9 +175,7 @@ class Together:
         await self._kernel().listing(step.path)
 
     async def _do_truncate(self, step: Step) -> None:
-        inode = await self._inode_at(step.path)
-        if inode is not None:
-            self._forget(inode)
+        self._forget(await self._inode_at(step.path))
         await self._kernel().truncate(step.path, step.size)
 
     async def _do_utime(self, step: Step) -> None:
@@ -185,22 +185,17 @@ class Together:
         await self._kernel().mkdir(step.path)
 
     async def _do_unlink(self, step: Step) -> None:
-        self._note_removal(await self._inode_at(step.path))
+        self._forget(await self._inode_at(step.path))
         await self._kernel().unlink(step.path)
 
     async def _do_rmdir(self, step: Step) -> None:
-        self._note_removal(await self._inode_at(step.path))
+        self._forget(await self._inode_at(step.path))
         await self._kernel().rmdir(step.path)
 
     async def _do_rename(self, step: Step) -> None:
         flags = RENAME_FLAGS.get(step.flags, 0)
-        if step.path != step.to and not flags:
-            kept = self._promised.get(await self._inode_at(step.path) or 0)
-            source = await self._inode_at(step.path)
-            self._note_removal(await self._inode_at(step.to))
-            self._note_removal(source)  # its bytes may become a version of what was there
-            if kept is not None and source is not None:
-                self._promised[source] = kept
+        if step.path != step.to and not flags and await self._inode_at(step.path) is not None:
+            self._forget(await self._inode_at(step.to))
         await self._kernel().rename(step.path, step.to, flags)
 
     async def _do_rmtree(self, step: Step) -> None:

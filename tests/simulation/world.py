@@ -70,8 +70,8 @@ class World:
         self.time = clock.Time()
         clock.begin(self.time, history.seed)
         scheduler.reseed(history.seed)
-        self.procore = Procore()
-        self.network = Network(self.procore.hosts, history.seed, self.time.now_s)
+        self.procore = Procore(self.time.now_s)
+        self.network = Network(self.procore.hosts, history.seed, self.time.now_s, self.procore.deletions)
         self.network.told = told
         self.turns = Turns(self.time.now_s)
         self.model = Model()
