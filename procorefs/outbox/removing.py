@@ -261,7 +261,9 @@ class Remover:
             below = []
         if not self._is_wanted(change, document_id):
             return False
-        unseen = [document for document in below if not self._is_removed(document)]
+        unseen = [document for document in below if not await self._is_removed(document)]
+        if not self._is_wanted(change, document_id):
+            return False
         if unseen:
             await self._looked_since(trio.current_time())  # so that it shows, and counts for what lies below
             if not self._is_wanted(change, document_id):
@@ -271,8 +273,11 @@ class Remover:
         await self._keep_fetched(document.id for document in below)
         return self._is_wanted(change, document_id)
 
-    def _is_removed(self, document: Document) -> bool:
-        """Whether it was removed here, in this version. Raises Blocked when it was moved elsewhere here."""
+    async def _is_removed(self, document: Document) -> bool:
+        """Whether it was removed here, in this version or one that a late call of ours has made of it since.
+
+        Raises Blocked when it was moved elsewhere here.
+        """
         known = self._store.known(document.id)
         change = self._view.change(known.node.inode) if known is not None else None
         if change is None:
@@ -282,7 +287,7 @@ class Remover:
         if change.place is not GONE:
             return False
         self._check_lends_nothing(change)
-        return document.version is None or same_bytes(document.version, change.seen)
+        return document.version is None or await self._is_ours(change, document.version)
 
 
 def _sentence(unseen: list[Document]) -> str:

@@ -5,7 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.mounting import wait_until
 from tests.writing import EXCHANGE, Desk, renameat2
+
+
+MOVE = "PATCH /rest/v1.0/folders/{id}"
+DELETE = "DELETE /rest/v1.0/files/{id}"
 
 
 @pytest.fixture
@@ -24,6 +29,11 @@ def write(desk: Desk, *names: str) -> None:
     for name in names:
         (desk.path / name).write_text(name)
     desk.sync()
+
+
+def delay_first_move(desk: Desk) -> None:
+    """What does not wait for it comes before it."""
+    desk.sandbox.faults(rules=[{"kind": "latency", "route": MOVE, "seconds": 1.0, "count": 1}])
 
 
 def test_a_document_that_another_was_renamed_over_is_removed(desk: Desk) -> None:
@@ -50,9 +60,12 @@ def test_a_folder_changes_places_with_the_one_it_is_in(desk: Desk) -> None:
     (desk.path / "a" / "b").mkdir(parents=True)
     write(desk, "a/in a", "a/b/in b")
     before = ids(desk)
-    (desk.path / "a" / "b").rename(desk.path / "b")
-    (desk.path / "a").rename(desk.path / "b" / "a")
-    desk.sync()
+    with desk.counted() as calls:
+        delay_first_move(desk)
+        (desk.path / "a" / "b").rename(desk.path / "b")
+        (desk.path / "a").rename(desk.path / "b" / "a")
+        desk.sync()
+    assert calls.by_route[MOVE] == 2
     assert ids(desk) == {
         "b": before["a/b"],
         "b/in b": before["a/b/in b"],
@@ -65,10 +78,13 @@ def test_a_chain_of_folders_is_turned_around(desk: Desk) -> None:
     (desk.path / "a" / "b" / "c").mkdir(parents=True)
     desk.sync()
     before = ids(desk)
-    (desk.path / "a" / "b" / "c").rename(desk.path / "c")
-    (desk.path / "a" / "b").rename(desk.path / "c" / "b")
-    (desk.path / "a").rename(desk.path / "c" / "b" / "a")
-    desk.sync()
+    with desk.counted() as calls:
+        delay_first_move(desk)
+        (desk.path / "a" / "b" / "c").rename(desk.path / "c")
+        (desk.path / "a" / "b").rename(desk.path / "c" / "b")
+        (desk.path / "a").rename(desk.path / "c" / "b" / "a")
+        desk.sync()
+    assert calls.by_route[MOVE] == 3
     assert ids(desk) == {"c": before["a/b/c"], "c/b": before["a/b"], "c/b/a": before["a"]}
 
 
@@ -141,13 +157,16 @@ def test_a_file_and_its_folder_are_deleted_once(desk: Desk) -> None:
 def test_a_file_that_is_just_being_deleted_goes_before_its_folder(desk: Desk) -> None:
     (desk.path / "folder").mkdir()
     write(desk, "folder/plan.dwg")
-    desk.sandbox.faults(rules=[{"kind": "silence", "route": "DELETE /rest/v1.0/files/{id}", "count": 1}])
+    desk.sandbox.faults(rules=[{"kind": "latency", "route": DELETE, "seconds": 2.0, "count": 1}])
+    desk.sandbox.reset_calls()
     (desk.path / "folder" / "plan.dwg").unlink()
-    desk.sandbox.wait_for_silent_calls()
+    wait_until(lambda: DELETE in desk.sandbox.calls()["by_route"], "the file's deletion to begin")
     (desk.path / "folder").rmdir()
-    with desk.counted() as calls:
-        desk.sandbox.release()
-        desk.sync()
+    desk.sync()
     assert desk.folders() == set()
-    assert calls.by_route.get("DELETE /rest/v1.0/files/{id}", 0) == 0
-    assert calls.by_route["DELETE /rest/v1.0/folders/{id}"] == 1
+    calls = desk.sandbox.calls()
+    assert {route: count for route, count in calls["by_route"].items() if route.startswith("DELETE")} == {
+        DELETE: 1,
+        "DELETE /rest/v1.0/folders/{id}": 1,
+    }
+    assert "404" not in calls["api_statuses"]

@@ -1,6 +1,7 @@
 """Calls whose answer was lost, or which are carried out after they were given up: Procore ends as programs left it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,22 @@ def test_a_rename_is_carried_out_after_the_name_was_given_back(desk: Desk, what:
     desk.sync()
     assert {*desk.files(), *desk.folders()} == {"old"}
     assert [path.name for path in desk.path.iterdir()] == ["old"]
+
+
+def test_a_save_is_carried_out_while_its_folder_is_removed(desk: Desk) -> None:
+    (desk.path / "folder").mkdir()
+    plan = saved(desk, "folder/plan.dwg", b"first")
+    put_off(desk, CHANGE)
+    plan.write_bytes(b"second save")
+    wait_for_call(desk, CHANGE)
+    plan.unlink()
+    plan.parent.rmdir()
+    desk.sandbox.faults(clear=True)
+    desk.sandbox.faults(rules=[{"kind": "silence", "route": "GET */documents", "match": "folder_id"}])
+    with ThreadPoolExecutor(1) as executor:
+        synced = executor.submit(desk.settle)
+        desk.sandbox.wait_for_silent_calls(1)
+        desk.sandbox.faults(do_late=True)
+        desk.sandbox.release()
+        assert synced.result() == []
+    assert (desk.files(), desk.folders()) == ({}, set())
