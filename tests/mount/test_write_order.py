@@ -8,7 +8,6 @@ import pytest
 from tests.mounting import wait_until
 from tests.writing import EXCHANGE, Desk, renameat2
 
-
 MOVE = "PATCH /rest/v1.0/folders/{id}"
 DELETE = "DELETE /rest/v1.0/files/{id}"
 
