@@ -106,6 +106,7 @@ class StagedFile:
         "changed",
         "has_tail",
         "is_frozen",
+        "is_on_disk",
         "number",
         "size_bytes",
     )
@@ -119,6 +120,8 @@ class StagedFile:
         """An upload reads it: no write begins any more; see `still`."""
         self.has_tail = False
         """Behind its end lies what a crash left and had no room elsewhere: it is neither written nor sent as it is."""
+        self.is_on_disk = False
+        """Nothing was written to it since `Staging.sync` last began with it: a power cut takes nothing of it."""
         self._ground = ground
         self._room = ground.room
         self._disk = ground.disk
@@ -447,6 +450,7 @@ class StagedFile:
         if size_bytes:
             end = offset + size_bytes
             self.changed += 1
+            self.is_on_disk = False
             if end > self.size_bytes:
                 self.size_bytes = end
             if self._missing is not None:
@@ -464,6 +468,7 @@ class StagedFile:
 
     def _resized(self, size_bytes: int) -> None:
         self.changed += 1
+        self.is_on_disk = False
         if size_bytes < self.size_bytes:
             self._set_aside = 0  # the cut has given them back
             if self._missing is not None:
@@ -496,6 +501,7 @@ class StagedFile:
         missing = self._missing
         if missing is None:
             return
+        self.is_on_disk = False
         for low, high in missing.within(offset, offset + len(data)):
             self._room.take_to_complete(high - low)
             done = 0
@@ -555,7 +561,7 @@ class StagedFile:
         """What lay behind its end is kept elsewhere. Raises OSError."""
         with self.held():
             os.ftruncate(self._fd, self.size_bytes)
-        self.has_tail = False
+        self.has_tail = self.is_on_disk = False
 
     async def _copy_to(self, copy: "StagedFile", missing: tuple[Range, ...]) -> None:
         found = os.fstat(self._fd).st_size

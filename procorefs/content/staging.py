@@ -204,12 +204,19 @@ class Staging:
     async def sync(self, files: Collection[StagedFile]) -> None:
         """Return when all that was written to the files is on disk. Raises StagingFull, OSError."""
         given = self._given
-        if len(files) > _SYNCED_ALONE:
-            await self._in_thread(stagedbytes.sync_filesystem, self._fd)
-        else:
-            await self._sync_alone(files)
-            if given > self._named:
-                await self._in_thread(os.fsync, self._fd)
+        for file in files:
+            file.is_on_disk = True  # who writes from here on says otherwise
+        try:
+            if len(files) > _SYNCED_ALONE:
+                await self._in_thread(stagedbytes.sync_filesystem, self._fd)
+            else:
+                await self._sync_alone(files)
+                if given > self._named:
+                    await self._in_thread(os.fsync, self._fd)
+        except BaseException:
+            for file in files:
+                file.is_on_disk = False
+            raise
         self._named = max(self._named, given)
 
     def close(self) -> None:

@@ -152,10 +152,20 @@ class Drafts:
 
     def head(self, inode: Inode, record: StagedRecord, size_bytes: int) -> bytes | None:
         """The first bytes of a file; None: some of them are not here, or can't be read."""
-        draft = self._drafts.get(inode)
-        is_its = draft is not None and draft.file.number == record.number
-        file = draft.file if draft is not None and is_its else self._parked.get(record.number)
+        file = self.file(inode, record)
         return file.head(size_bytes) if file is not None else None
+
+    def file(self, inode: Inode, record: StagedRecord) -> StagedFile | None:
+        """The file of a record, of a draft or parked; None: it is neither."""
+        draft = self._drafts.get(inode)
+        if draft is not None and draft.file.number == record.number:
+            return draft.file
+        return self._parked.get(record.number)
+
+    @property
+    def parked(self) -> list[StagedFile]:
+        """The files that the journal names and nobody is inside of."""
+        return list(self._parked.values())
 
     def park(self, inode: Inode) -> None:
         """Forget a draft that nobody is inside of: the journal knows it, or its bytes are Procore's."""

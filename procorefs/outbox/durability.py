@@ -31,8 +31,11 @@ class Durability:
         self._drafts = drafts
         self._journal = journal
         self._sequence = sequence
-        self._changed: dict[int, StagedFile] = {}  # by number: of one inode it may be several
+        # By number: of one inode it may be several. An earlier run may have died before it brought its own to disk.
+        self._changed = {file.number: file for file in drafts.parked}
         self._wake = trio.Event()
+        if self._changed:
+            self._wake.set()
         self._urgent = trio.Event()
         self._round_done = trio.Event()
         self._rounds = 0  # begun
@@ -43,7 +46,7 @@ class Durability:
 
     def journaled(self, file: StagedFile | None) -> None:
         """The journal has something new, of that file's bytes."""
-        if file is not None:
+        if file is not None and not file.is_on_disk:
             self._changed[file.number] = file
         self._wake.set()
 

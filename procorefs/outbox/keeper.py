@@ -182,9 +182,7 @@ class Keeper:
             self._note_folder(folder)
         self._journal.put(change)
         staged = change.staged if change.stage is not Stage.OPEN else None
-        draft = self._drafts.get(change.inode) if staged is not None else None
-        is_its = draft is not None and staged is not None and draft.file.number == staged.number
-        self.journaled(draft.file if draft is not None and is_its else None)
+        self.journaled(self._drafts.file(change.inode, staged) if staged is not None else None)
 
     def _note_folder(self, folder: Inode) -> None:
         node = self._store.by_inode(folder)

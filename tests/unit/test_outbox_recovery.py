@@ -674,3 +674,40 @@ async def test_a_folder_that_a_listing_brought_before_the_answer_can_be_removed(
         room.edits.settle(change)
         room.edits.remove_folder(ROOT, b"plans")
         assert room.view.child(ROOT, b"plans") is None
+
+
+async def test_what_an_earlier_run_wrote_is_brought_to_disk(tmp_path: Path) -> None:
+    """It was killed within the second in which it would have done so, and what it wrote must outlive a power cut."""
+    with room_in(tmp_path) as room:
+        closed = room.put("closed.dwg", b"the plan")
+        cut_off = room.create("cut off.dwg", b"half")
+    with room_in(tmp_path) as room:
+        records = [room.change(inode).staged for inode in (closed, cut_off)]
+        files = [room.drafts.file(closed, record) for record in records if record is not None]
+        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
+        assert [file.is_on_disk for file in files if file is not None] == [False, False]
+        await durability.flush()
+        assert [file.is_on_disk for file in files if file is not None] == [True, True]
+
+
+async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_path: Path) -> None:
+    """What was missing of it has just been fetched, for instance: the document that had it may go as soon as it is here."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "plan.dwg"))
+        inode = room.view.child(ROOT, b"plan.dwg").inode
+        room.reopen(inode)
+        await room.drafts.write(room.draft(inode), 0, b"ab")
+        room.close(inode)
+        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
+        room.edits.journaled = durability.journaled
+        await durability.flush()
+        change = room.change(inode)
+        assert change.staged is not None
+        staged = room.drafts.file(inode, change.staged)
+        assert staged is not None
+        assert staged.is_on_disk
+        await staged.complete()
+        assert not staged.is_on_disk
+        room.edits.note(change)
+        await durability.flush()
+        assert staged.is_on_disk
