@@ -691,7 +691,7 @@ async def test_what_an_earlier_run_wrote_is_brought_to_disk(tmp_path: Path) -> N
 
 
 async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_path: Path) -> None:
-    """What was missing of it has just been fetched, for instance: the document that had it may go as soon as it is here."""
+    """What was missing of it has just been fetched, say: the document that had it may go as soon as it is here."""
     with room_in(tmp_path) as room:
         room.list_root(file(7, "plan.dwg"))
         inode = room.view.child(ROOT, b"plan.dwg").inode
