@@ -170,11 +170,12 @@ class Confirmer:
             wanted_at_s = self._client.server_s(call.began_at_s)
             is_ours = (
                 document.kind is Kind.FOLDER
-                and namesake.likeness is not Likeness.SIMILAR
+                and (known is None or known.node.inode > call.last_inode)
                 and theirs in (None, change)
                 and is_no_older(document, wanted_at_s)
             )
             self._calls.forget(call)
+            self._settling.uncovered(call.place.folder)
             if is_ours and self._settling.is_current(change):
                 self._own.order.is_about(request, document.id)
                 self._settling.arrived(
@@ -279,10 +280,13 @@ class Confirmer:
                 await self._note_version(change, call.upload, document)
             if not self._settling.is_current(change) or change.document != document_id:
                 return
-            self._settling.refreshed(change, document)
+            is_placed = self._is_placed(call, document)
+            shown = call.place.shown if call.place is not None and is_placed else None
+            self._settling.refreshed(change, document, shown)
             if call.wishes.tags is not UNSET:
                 self._settling.doubt_tags(document_id)
-            if call.removes or call.upload is not None or self._is_done(call):
+            is_done = is_placed and self._has_metadata(call)
+            if call.removes or call.upload is not None or is_done:
                 self._calls.forget(call)
             else:
                 self._was_not_done_yet(change, call)
@@ -295,12 +299,21 @@ class Confirmer:
         elif version is None:
             change.upload = upload  # it may still be made
 
-    def _is_done(self, call: Call) -> bool:
-        known = self._store.known(call.document) if call.document is not None else None
-        if known is None or (call.place is not None and not call.place.has(known)):
+    def _is_placed(self, call: Call, document: Document) -> bool:
+        """Whether the document is where the call put it, be it under what Procore made of the name."""
+        if call.place is None:
+            return True
+        if self._settling.folder_of(document) != call.place.folder:
             return False
+        before = self._store.known(document.id)
+        has_moved = before is None or (before.node.parent, before.name) != (call.place.folder, document.name)
+        is_alike = likeness_of(document.name, call.place.name) is not None
+        return document.name == call.place.name or (is_alike and has_moved)
+
+    def _has_metadata(self, call: Call) -> bool:
+        known = self._store.known(call.document) if call.document is not None else None
         wishes = msgspec.structs.replace(call.wishes, tags=UNSET)
-        return not lacking(wishes, decode_detail(known.detail))
+        return known is not None and not lacking(wishes, decode_detail(known.detail))
 
     async def _now(self, document_id: DocumentId, kind: Kind) -> Document | None:
         """The document as Procore has it now; None: it is gone."""
@@ -329,6 +342,8 @@ class Confirmer:
     def _was_not_done(self, change: Change, call: Call) -> None:
         """It was not done, and won't be."""
         self._calls.forget(call)
+        if call.is_creating and call.place is not None:
+            self._settling.uncovered(call.place.folder)
         if not self._settling.is_current(change):
             return
         if change.upload is not None and call.upload is not None and change.upload.uuid == call.upload.uuid:

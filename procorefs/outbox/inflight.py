@@ -10,7 +10,7 @@ document: nothing is "already so", the document is not handed on, its name is no
 are sent, so that a daemon that dies leaves them unconfirmed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -20,7 +20,7 @@ from procorefs.outbox.journal import Journal
 from procorefs.procore.errors import ProcoreError, Unanswered
 from procorefs.procore.models import DocumentId, Kind
 from procorefs.storage import clocks
-from procorefs.tree.nodes import Inode
+from procorefs.tree.nodes import Inode, Node
 
 LATE_S = 180.0
 """A call that was given up may still be carried out for so long. Gateways and application servers end requests after
@@ -44,6 +44,8 @@ class Call(msgspec.Struct, omit_defaults=True, eq=False):
     """The bytes that it makes a version of."""
     wishes: Wishes = msgspec.field(default_factory=Wishes)
     """The metadata that it carries."""
+    last_inode: Inode = Inode(0)
+    """Given out when it was sent: what it makes, and a listing brings first, has a higher one."""
     began_at_s: float = 0.0
     """By clocks.unix_s, as the next."""
     given_up_at_s: float = 0.0
@@ -90,8 +92,9 @@ class Sending:
 class InFlightCalls:
     """All open calls: at most one that is under way an inode. Synchronous."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, last_inode: Callable[[], Inode]) -> None:
         self._journal = journal
+        self._last_inode = last_inode
         self._calls: dict[int, Call] = {}
         self._sending: dict[int, Sending] = {}
         for number, body in journal.calls():
@@ -131,6 +134,7 @@ class InFlightCalls:
             removes,
             upload,
             wishes or Wishes(),
+            self._last_inode(),
             began_at_s=clocks.unix_s(),
         )
         self._next += 1
@@ -173,6 +177,7 @@ class InFlightCalls:
             change.document is None,
             place,
             upload=change.upload,
+            last_inode=self._last_inode(),
             began_at_s=change.touched_at_s,
             given_up_at_s=now_s,
         )
@@ -238,6 +243,18 @@ class InFlightCalls:
             if place is not None and call.place == place:
                 return call.inode
         return None
+
+    def may_have_made(self, node: Node) -> bool:
+        """Whether a document that a listing brought may be one that an open call makes: nobody wants that by itself."""
+        return bool(self._calls) and any(
+            call.is_creating
+            and call.kind is node.kind
+            and node.inode > call.last_inode
+            and call.place is not None
+            and call.place.folder == node.parent
+            and call.place.shown == node.shown
+            for call in self._open()
+        )
 
     def open_calls(self) -> list[Call]:
         return list(self._open())

@@ -79,6 +79,14 @@ class Namesakes:
             f"Procore takes {target.name!r} for the same name as {document.name!r}, which it has: rename one of the two"
         ) from error
 
+    def has_left(self, namesake: Namesake, target: Place) -> bool:
+        """Whether the tree knows by now that the document is not called so any more."""
+        known = self._store.known(namesake.document.id)
+        if known is None:
+            return False
+        is_elsewhere = known.node.parent != target.folder or not known.node.in_tree
+        return is_elsewhere or likeness_of(known.name, target.name) is None
+
     def check_leaving(self, change: Change, namesake: Namesake) -> None:
         """Raises Blocked when it is one that is about to leave the name, and not for that of the change."""
         known = self._store.known(namesake.document.id)

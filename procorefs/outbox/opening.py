@@ -88,11 +88,11 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
         journal.close()
         raise
     drafts = Drafts(staging)
-    view = View(store, drafts, encodes_names=options.invalid_names == "encode")
+    calls = InFlightCalls(journal, store.last_reserved)
+    view = View(store, drafts, calls, encodes_names=options.invalid_names == "encode")
     local = LocalWork(view, drafts)
     absorber = Absorber(store, local)
     naming = Naming(view, drafts, keeps_junk=options.junk == "keep")
-    calls = InFlightCalls(journal)
     base = Base(store, journal, staging, calls, drafts, view, local, absorber, naming)
     try:
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, calls, naming)

@@ -94,7 +94,8 @@ class Settling:
         shown = target.shown if target is not None else None
         if sent is None and not is_new:
             document = self._own.unchanged_bytes(document, "change")
-        if not self.is_current(change) or change.document not in (None, document.id):
+        expected = None if is_new else document.id  # else it was handed on while the call was under way
+        if not self.is_current(change) or change.document != expected:
             self._arrived_late(document, parent, shown=shown, sent=sent, is_new=is_new)
             return
         if target is not None and document.name != target.name:
@@ -133,6 +134,10 @@ class Settling:
         if now != before:
             self._forget([EntryGone(*place) for place in places])
             self._forget([ListingChanged(folder) for folder, _ in places])
+
+    def uncovered(self, folder: Inode) -> None:
+        """A document may show in the folder that was taken for one which a call of ours was making."""
+        self._forget([ListingChanged(folder)])
 
     def left(self, node: Node | None) -> None:
         """Tell the kernel of an entry that is no more, if it is none.
@@ -264,14 +269,17 @@ class Settling:
         self._edits.dismiss(change)
         self._moved(change.inode, before)
 
-    def refreshed(self, change: Change, document: Document) -> None:
-        """Procore has the document like this now: what is still wanted of it is compared with that."""
+    def refreshed(self, change: Change, document: Document, shown: bytes | None) -> None:
+        """Procore has the document like this now: what is still wanted of it is compared with that.
+
+        `shown`: the entry under which it was put there.
+        """
         known = self._store.known(document.id)
         if known is None or change.document != document.id:
             return
         before = self._view.parent(change.inode)
         document = self._own.unchanged_bytes(document, "change", is_answer=False)
-        self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept)
+        self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept, shown=shown)
         self._edits.note(change)
         self._moved(change.inode, before)
 

@@ -18,6 +18,7 @@ from procorefs.outbox.change import FOLLOW, GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.entrynames import EntryNames
 from procorefs.outbox.folder_times import FolderTimes
+from procorefs.outbox.inflight import InFlightCalls
 from procorefs.procore.models import DocumentId, Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.store import DEEPEST, TreeStore
@@ -38,10 +39,13 @@ class _Laid:
 class View:
     """Reads through the changes into the store; `lay` and `lift` are for the journal's keeper alone (edits.py)."""
 
-    def __init__(self, store: TreeStore, drafts: Drafts, *, encodes_names: bool = False) -> None:
+    def __init__(
+        self, store: TreeStore, drafts: Drafts, calls: InFlightCalls, *, encodes_names: bool = False
+    ) -> None:
         self.store = store
         self.names = EntryNames(self._has_name, encodes=encodes_names)
         self._drafts = drafts
+        self._calls = calls
         self._changes: dict[Inode, Change] = {}
         self._laid: dict[Inode, _Laid] = {}
         self._borrowers: dict[DocumentId, set[Inode]] = {}
@@ -209,14 +213,14 @@ class View:
         return self.child(folder, self.names.to_procore(folder, name))
 
     def _visible(self, node: Node) -> Node | None:
-        """A node of the store as it shows in its folder; None: a change has it elsewhere."""
+        """A node of the store as it shows in its folder; None: a change has it elsewhere, or will, once it is known."""
         change = self._changes.get(node.inode)
         if change is not None:
             if change.place is not FOLLOW:
                 return None
             laid_over = self._laid_over(node, change)
             return None if laid_over is None else self._with_local(laid_over)
-        return self._with_local(node)
+        return None if self._calls.may_have_made(node) else self._with_local(node)
 
     def lists_store(self, folder: Inode) -> bool:
         """Whether what the store has in the folder is there: not so when Procore removed it and only ours remains."""

@@ -163,10 +163,11 @@ class Ways:
         """After a refused rename: raises Blocked when another document is to leave the name, the error when it has."""
         if isinstance(error, NameTaken):
             namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
+            is_free = namesake is None or self._namesakes.has_left(namesake, target)
+            if is_free and change.attempts < TRIES_FOR_NAME:
+                raise error
             if namesake is not None:
                 self._namesakes.check_leaving(change, namesake)
-            elif change.attempts < TRIES_FOR_NAME:
-                raise error
 
     async def _refused_move(
         self, change: Change, known: Known, target: Place | None, error: ProcoreError

@@ -425,6 +425,11 @@ class TreeStore:
         self._db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'node'", (last + count,))
         return Inode(last + 1)
 
+    def last_reserved(self) -> Inode:
+        """The highest number given out so far: what a listing brings gets a higher one."""
+        (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'node'").fetchone()
+        return Inode(last)
+
     def reserve_beyond(self, inode: Inode) -> None:
         """Never give out that number or a lower one: a journal that outlived its tree knows it."""
         self._db.execute(

@@ -17,6 +17,8 @@ from procorefs.content.staging import Staging
 from procorefs.limiter import Priority
 from procorefs.outbox.change import GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
+from procorefs.outbox.inflight import InFlightCalls
+from procorefs.outbox.journal import Journal
 from procorefs.outbox.view import View
 from procorefs.procore.errors import Forbidden, Unavailable
 from procorefs.procore.models import Document, DocumentId, Kind, Version, VersionId
@@ -161,7 +163,9 @@ class Desk:
     def __init__(self, path: Path) -> None:
         self.garden = Garden(path / "tree")
         self.staging = Staging(path / "staging", 1 << 20, _nobody_reads)
-        self.view = View(self.garden.store, Drafts(self.staging))
+        self.journal = Journal(path / "journal")
+        calls = InFlightCalls(self.journal, self.garden.store.last_reserved)
+        self.view = View(self.garden.store, Drafts(self.staging), calls)
         self.procore = Procore()
         self.follower = Follower()
         self.histories = Histories(self.view, self.procore)
@@ -206,6 +210,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     made_desk = Desk(tmp_path)
     yield made_desk
     made_desk.staging.close()
+    made_desk.journal.close()
     made_desk.garden.store.close()
 
 
