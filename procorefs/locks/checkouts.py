@@ -320,8 +320,11 @@ class CheckOuts:
             await self._looks.join(self._nursery, inode, partial(self._refresh, inode))
 
     async def _refresh(self, inode: Inode) -> None:
+        held = self._documents.held(inode)
+        if held is None:
+            return
         begun_at_s = trio.current_time()
-        await self._documents.refresh(inode)
+        await self._documents.refresh(held.document)
         self._looked_at_s[inode] = begun_at_s
 
     def _next_look_s(self, holder: Holder | None) -> float:
@@ -485,17 +488,20 @@ class CheckOuts:
         return 0.0
 
     async def _still_ours(self, claim: _Claim) -> bool:
-        """Whether what Procore has is what we asked for; in doubt we ask."""
+        """Whether what Procore has is what we asked for; in doubt we ask.
+
+        About the document that was checked out: the file may be another by now, or none.
+        """
+        document = claim.document
+        assert document is not None
         if claim.in_doubt:
-            await self._refresh(claim.inode)
-        held = self._documents.held(claim.inode)
-        if held is None or held.document != claim.document:
-            return not claim.in_doubt  # another document took its inode: what it was we remember
-        if held.holder is None:
+            await self._documents.refresh(document)
+        holder = self._documents.holder_of(document)
+        if holder is None:
             return not claim.in_doubt
-        is_ours = self._is_ours(held.document, held.holder)
-        if is_ours and held.holder.until_s is not None:
-            self._ends.holds(held.document, held.holder.until_s)
+        is_ours = self._is_ours(document, holder)
+        if is_ours and holder.until_s is not None:
+            self._ends.holds(document, holder.until_s)
         return is_ours
 
     def _let_go(self, claim: _Claim) -> None:

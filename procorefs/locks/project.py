@@ -52,8 +52,12 @@ class Documents(Protocol):
         """Whether bytes of it are on their way to Procore (and neither failed nor held back)."""
         ...
 
-    async def refresh(self, inode: Inode) -> None:
-        """Ask Procore how the document is now; `held` knows it afterwards. Raises ProcoreError."""
+    def holder_of(self, document: DocumentId) -> Holder | None:
+        """Who is known to have it checked out, whatever file it is now."""
+        ...
+
+    async def refresh(self, document: DocumentId) -> None:
+        """Ask Procore how the document is now; `held` and `holder_of` know it afterwards. Raises ProcoreError."""
         ...
 
 

@@ -73,23 +73,21 @@ class TreeDocuments:
         node = self._node_of(inode)
         if node is None or node.document_id is None or node.is_folder or not node.in_tree:
             return None
-        known = self._store.known(node.document_id)
-        state = self._decoder.decode(known.detail) if known else _CheckOut()
-        return Held(node.document_id, _holder(state.checked_out_by, state.checked_out_until_s))
+        return Held(node.document_id, self.holder_of(node.document_id))
 
     def inode_of(self, document: DocumentId) -> Inode | None:
         known = self._store.known(document)
         return known.node.inode if known and known.node.in_tree else None
 
-    async def refresh(self, inode: Inode) -> None:
-        node = self._node_of(inode)
-        if node is None or node.document_id is None:
-            return
+    def holder_of(self, document: DocumentId) -> Holder | None:
+        known = self._store.known(document)
+        state = self._decoder.decode(known.detail) if known else _CheckOut()
+        return _holder(state.checked_out_by, state.checked_out_until_s)
+
+    async def refresh(self, document: DocumentId) -> None:
         with self._absorber.order.reading() as request:
-            document = await self._lookups.file(
-                node.document_id, priority=Priority.INTERACTIVE, on_sent=request.sent
-            )
-            self._absorb(document, request)
+            answer = await self._lookups.file(document, priority=Priority.INTERACTIVE, on_sent=request.sent)
+            self._absorb(answer, request)
 
     async def check_out(self, document: DocumentId, until_s: int | None) -> None:
         # Others may wait for a check-in, too: it goes as soon as a check-out does.

@@ -97,13 +97,16 @@ class Mount:
     def is_unsent(self, inode: Inode) -> bool:
         return inode in self.unsent
 
-    async def refresh(self, inode: Inode) -> None:
+    def holder_of(self, document: DocumentId) -> Holder | None:
+        return self.known.get(document)
+
+    async def refresh(self, document: DocumentId) -> None:
         await trio.sleep(self.call_s)
         self.project.looks += 1
         self.project.looked_at_s.append(trio.current_time())
         if self.look_error is not None:
             raise self.look_error
-        self.learn(self.documents[inode])
+        self.learn(document)
 
     def learn(self, document: DocumentId) -> None:
         self.known[document] = self.project.holder(document)

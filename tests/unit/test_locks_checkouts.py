@@ -358,6 +358,24 @@ async def test_in_doubt_what_nobody_has_is_not_taken_back(
     assert project.sent == []
 
 
+async def test_what_could_not_be_checked_in_is_taken_back_from_whatever_file_it_is_now(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    """A program saved by rename before its lock file went: the document is another file from then on."""
+    journal = Journal()
+    async with locking(mount, journal) as locks:
+        await lock(locks, A)
+        mount.before = LOST
+        mount.documents = {LOCAL: DOCUMENT}
+        locks.unlock(FILE, A)
+        await trio.sleep(FOLD_S + 2 * mount.call_s)
+        mount.before = None
+        assert locks.held_by_other(LOCAL) is None
+        await ends(lambda: project.holder(DOCUMENT) is None)
+        assert locks.held_by_other(LOCAL) is None
+        await ends(lambda: not journal.kept)
+
+
 async def test_unlocking_succeeds_without_a_network_and_is_sent_later(
     project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
