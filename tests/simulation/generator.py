@@ -75,6 +75,7 @@ class Generator:
             (self._use_handle, 8),
             (self._truncate, 1),
             (self._set_time, 1),
+            (self._settle, 0.4),
             (self._lock, 1),
             (self._describe, 0.7),
             (self._list, 2),
@@ -249,6 +250,11 @@ class Generator:
 
     def _describe(self) -> None:
         self._add("describe", self._path(), size=self._choose.choice((5, 40)))
+
+    def _settle(self) -> None:
+        for slot in range(SLOTS):
+            self._add("close", slot=slot, joined=True)
+        self._add("settle", joined=True)
 
     def _list(self) -> None:
         self._add("list", self._path(temporary=0) if self._choose.random() < 0.7 else "")

@@ -13,6 +13,7 @@ import trio
 
 from tests.simulation import scheduler
 from tests.simulation.aftermath import RECOVERED, Past, Quiet, may_be_after_kill, root_of
+from tests.simulation.identities import Identities
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.steps import Step, content_of
@@ -62,6 +63,7 @@ class Player:
         """What the model had before the operation under way, while the daemon may die."""
         self._past = Past()
         self._quiet = Quiet()
+        self.identities = Identities()
 
     @property
     def _model(self) -> Model:
@@ -94,6 +96,7 @@ class Player:
     async def _recover(self) -> None:
         """What a new run of the daemon shows after a death is what was there, with or without what was under way."""
         self._open.clear()
+        self.identities.settled({})  # nobody knows how far what was under way has come
         died_s = self._world.time.now_s()
         await self._world.restart()
         if self._world.was_power_cut:
@@ -208,6 +211,11 @@ class Player:
         if got_error != wanted_error:
             raise Wrong(f"{what}: {named(got_error)} instead of {named(wanted_error)}")
         return None if got_error else (got, wanted)
+
+    async def _do_settle(self, _step: Step) -> None:
+        """Wait until all is in Procore, if nobody has anything open, and compare."""
+        if not self._open and self._world.death is None:
+            await self._world.check(self)
 
     # Open files
 
@@ -342,19 +350,30 @@ class Player:
         await self._both(
             str(step), lambda: self._kernel().unlink(step.path), lambda: self._model.unlink(step.path)
         )
+        self.identities.left(step.path)
 
     async def _do_rmdir(self, step: Step) -> None:
         await self._both(
             str(step), lambda: self._kernel().rmdir(step.path), lambda: self._model.rmdir(step.path)
         )
 
+    def _is_file(self, path: str) -> bool:
+        try:
+            return isinstance(self._model.find(path), File)
+        except OSError:
+            return False
+
     async def _do_rename(self, step: Step) -> None:
         flags = RENAME_FLAGS.get(step.flags, 0)
-        await self._both(
+        replaced, moved = self._is_file(step.to), self._is_file(step.path)
+        both = await self._both(
             str(step),
             lambda: self._kernel().rename(step.path, step.to, flags),
             lambda: self._model.rename(step.path, step.to, flags),
         )
+        if both is not None and step.path != step.to:
+            is_plain = not flags & RENAME_EXCHANGE
+            self.identities.renamed(step.path, step.to, replaces_file=is_plain and replaced and moved)
 
     async def _do_rmtree(self, step: Step) -> None:
         """As rm -r."""

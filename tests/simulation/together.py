@@ -156,6 +156,9 @@ class Together:
     async def _has_name(self, inode: int) -> bool:
         return inode in {attributes.inode for attributes in (await self._kernel().walk()).values()}
 
+    async def _do_settle(self, step: Step) -> None:
+        """Nobody can say what must be then."""
+
     async def _do_flock(self, step: Step) -> None:
         file = self._open.get(step.slot)
         if file is not None:

@@ -107,10 +107,14 @@ class World:
         self.now.disk.is_full = False
         await player.close_all()
         self.told(f"{self.time.now_s():9.2f} the end")
-        await check_quiet(self, player)
+        await self.check(player)
         if isinstance(player, Together):
             player.check()
         await self.now.end()
+
+    async def check(self, player: Player | Together) -> None:
+        """Wait until nothing moves, and compare mount, tree, Procore and what is wanted. Raises Wrong."""
+        await check_quiet(self, player)
 
     @property
     def now(self) -> Life:
