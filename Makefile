@@ -12,7 +12,7 @@ DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev pyth
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 
-.PHONY: help setup demo test lint types unit soak bench install uninstall clean
+.PHONY: help setup demo test lint types unit soak coverage bench install uninstall clean
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ unit: $(READY)
 
 soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" for so many
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
+
+coverage: $(READY) ## which lines of outbox and tree simulated histories do not reach
+	$(BIN)/python -m tests.simulation --coverage --no-shrink --count 300
 
 bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)

@@ -25,6 +25,9 @@ def main() -> None:
     parser.add_argument("--replay", type=Path, help="play the history in this file")
     parser.add_argument("--save", type=Path, help="write the shrunk history of a failure there")
     parser.add_argument("--no-shrink", action="store_true", help="print failures as they are")
+    parser.add_argument(
+        "--coverage", action="store_true", help="say which lines of outbox and tree were not reached"
+    )
     parser.add_argument("--verbose", action="store_true", help="print the steps with their times")
     arguments = parser.parse_args()
     if arguments.verbose or arguments.replay:
