@@ -61,7 +61,7 @@ class Carrier(FolderCalls, FileCalls):
         known = self._known(change) if change is not None else None
         if change is None or known is None or change.document is None or known.node.parent is None:
             return
-        if self._calls.given_up(inode, change.document):
+        if self._calls.unconfirmed(inode, change.document):
             await self.carry_out(inode)
             return
         document_id, before = change.document, Place(known.node.parent, known.name)

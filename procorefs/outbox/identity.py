@@ -7,9 +7,10 @@ and the document's id, tags, history and permissions stay.
 
 from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage, Wishes, lost_folder
 from procorefs.outbox.keeper import Keeper
-from procorefs.outbox.wishing import over
+from procorefs.outbox.wishing import over, set_in
 from procorefs.procore.models import Document, DocumentId, Kind, Version
 from procorefs.storage import clocks
+from procorefs.tree.detail import decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Node, State
 
 
@@ -91,6 +92,9 @@ class Identity(Keeper):
             touched_at_s=clocks.unix_s(),
         )
         self._borrow(change, change.document, source.version)
+        known = self._store.known(change.document)
+        if known is not None:
+            change.wishes = over(change.wishes, set_in(decode_detail(known.detail)))
         self._claim(change.document, lender.inode)
         self._hand_over_calls(change.document, lender.inode)
         change.document, change.upload, change.seen = None, None, None

@@ -166,6 +166,7 @@ class Outbox(Orders):
         self._queue.put(inode, None)
         self._hurried.pop(inode, None)
         self._steps_aside.discard(inode)
+        self._stepped_aside_s.pop(inode, None)
         self._done.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
@@ -297,11 +298,15 @@ class Outbox(Orders):
             self._queue.look_at(by)
         if self._queue.goes_in_circles(inode):
             change = self._view.change(inode)
-            has_stepped_aside = change is None or change.aside_from is not None
-            self._queue.put(inode, trio.current_time() + (IN_CIRCLES_S if has_stepped_aside else 0.0))
-            self._queue.wake()
-            if not has_stepped_aside:
+            now_s = trio.current_time()
+            tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
+            if change is None or change.aside_from is not None or now_s < tried_s + IN_CIRCLES_S:
+                self._queue.put(inode, now_s + IN_CIRCLES_S)
+            else:
+                self._stepped_aside_s[inode] = now_s
                 self._steps_aside.add(inode)
+                self._queue.put(inode, now_s)
+            self._queue.wake()
 
     async def _send(self, inode: Inode) -> None:
         """Carry a change out; what was taken for junk or temporary may have a name that Procore does not take."""

@@ -84,6 +84,7 @@ class Standing:
         self._begun = 0  # counts what was begun to be carried out
         self._done: dict[Inode, int] = {}  # which of them was done last
         self._missed: set[Inode] = set()  # touched while they were being sent
+        self._stepped_aside_s: dict[Inode, float] = {}  # trio's time of the last try
         self._steps_aside: set[Inode] = (
             set()
         )  # whoever waits for himself: its document gets another name for a moment

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET
 
 from procorefs.outbox.change import Wishes
+from procorefs.procore.changes import FieldValue
 from procorefs.procore.field_values import same_value, writable_form
 from procorefs.tree.detail import Detail
 
@@ -16,7 +17,7 @@ def lacking(wishes: Wishes, detail: Detail, tags: Collection[str] | None = None)
         name: UNSET if getattr(wishes, name) == getattr(detail, name) else getattr(wishes, name)
         for name in ("description", "tracked", "private")
     }
-    fields = {
+    fields: dict[int, FieldValue] = {
         field_id: value
         for field_id, value in wishes.custom_fields.items()
         if not same_value(value, writable_form(detail.custom_fields.get(f"custom_field_{field_id}")))
@@ -31,7 +32,7 @@ def without(wishes: Wishes, done: Wishes) -> Wishes:
         name: UNSET if getattr(wishes, name) == getattr(done, name) else getattr(wishes, name)
         for name in ("description", "tracked", "private", "tags")
     }
-    fields = {
+    fields: dict[int, FieldValue] = {
         field_id: value
         for field_id, value in wishes.custom_fields.items()
         if field_id not in done.custom_fields or done.custom_fields[field_id] != value
@@ -46,6 +47,16 @@ def over(newer: Wishes, older: Wishes) -> Wishes:
         for name in ("description", "tracked", "private", "tags")
     }
     return Wishes(**plain, custom_fields=older.custom_fields | newer.custom_fields)
+
+
+def set_in(detail: Detail) -> Wishes:
+    """What somebody has set at a document and goes along when its file replaces another: its description and fields."""
+    fields: dict[int, FieldValue] = {
+        int(name.removeprefix("custom_field_")): form
+        for name, shown in detail.custom_fields.items()
+        if (form := writable_form(shown)) is not None and form is not UNSET
+    }
+    return Wishes(description=detail.description or UNSET, custom_fields=fields)
 
 
 def attribute_names(wishes: Wishes) -> list[str]:
