@@ -125,15 +125,23 @@ class Tags:
         if self.known(document) is None and self._would_wait() and (answer := self._newest(document)):
             return answer.tags
         try:
-            while (tags := self.known(document)) is None:
-                await self._ask(document)
+            return await self._asked(document)
         except ProcoreError as error:
             answer = self._newest(document)
             if answer is None:
                 raise
             log.info("The tags last known are served: %s", error)
             return answer.tags
+
+    async def _asked(self, document: DocumentId) -> list[Tag]:
+        """The same, and asked for whenever they are not known for certain. Raises ProcoreError."""
+        while (tags := self.known(document)) is None:
+            await self._ask(document)
         return tags
+
+    async def bears(self, document: DocumentId, wanted: list[str]) -> bool:
+        """Whether a document bears just these. Raises ProcoreError."""
+        return {tag.name for tag in await self._asked(document)} == set(wanted)
 
     def ask_soon(self, document: DocumentId) -> None:
         """Have them asked for by somebody who can't wait."""
@@ -229,7 +237,7 @@ class Tags:
 
     async def make(self, document: DocumentId, wanted: list[str]) -> None:
         """Have a document bear just these: a call for each that differs. Raises ProcoreError."""
-        there = {tag.name: tag for tag in await self.of(document)}
+        there = {tag.name: tag for tag in await self._asked(document)}
         for name in wanted:
             if name not in there:
                 added = await self._calls.add_tag(document, name)

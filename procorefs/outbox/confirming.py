@@ -283,9 +283,11 @@ class Confirmer:
             is_placed = self._is_placed(call, document)
             shown = call.place.shown if call.place is not None and is_placed else None
             self._settling.refreshed(change, document, shown)
-            if call.wishes.tags is not UNSET:
-                self._settling.doubt_tags(document_id)
             is_done = is_placed and self._has_metadata(call)
+            if call.wishes.tags is not UNSET and change.place is not GONE:
+                is_done = await self._settling.bears_tags(document_id, call.wishes.tags) and is_done
+                if not self._settling.is_current(change) or change.document != document_id:
+                    return
             if call.removes or call.upload is not None or is_done:
                 self._calls.forget(call)
             else:
@@ -374,5 +376,7 @@ def hindrance(call: Call, change: Change) -> bool:
         one, other = getattr(wished, name), getattr(carried, name)
         if one is not UNSET and other is not UNSET and one != other:
             return True
+    if wished.tags is not UNSET and carried.tags is not UNSET and set(wished.tags) != set(carried.tags):
+        return True
     both = wished.custom_fields.keys() & carried.custom_fields.keys()
     return any(wished.custom_fields[field] != carried.custom_fields[field] for field in both)

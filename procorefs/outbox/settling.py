@@ -35,6 +35,9 @@ class DocumentTags(Protocol):
     async def make(self, document: DocumentId, wanted: list[str]) -> None:
         """Have a document bear just these."""
 
+    async def bears(self, document: DocumentId, wanted: list[str]) -> bool:
+        """Whether a document bears just these now."""
+
     def made(self, document: DocumentId) -> None:
         """The document is new: it bears none."""
 
@@ -291,9 +294,10 @@ class Settling:
         known = self._store.known(document.id)
         return known.node.parent or ROOT if known is not None else ROOT
 
-    def doubt_tags(self, document: DocumentId) -> None:
-        """A call about them was not answered: they have to be asked for."""
+    async def bears_tags(self, document: DocumentId, wanted: list[str]) -> bool:
+        """After a call about them that was not answered: whether the document bears just these by now."""
         self._tags.doubt([document])
+        return await self._tags.bears(document, wanted)
 
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""

@@ -1,11 +1,14 @@
 """As many files as somebody likes are open at once, whatever limit the mount was started with."""
 
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.mounting import Home, Mounted
+from tests.mounting import Home, Mounted, wait_until
 from tests.sandbox import SandboxHandle
+from tests.writing import Desk, errno_name
 
 SOFT_LIMIT = 256
 FILES = 400
@@ -47,3 +50,25 @@ def test_more_files_open_for_writing_than_the_soft_limit(
     finally:
         mounted.end()
     assert not any("files" in route for route in sandbox.calls()["by_route"])
+
+
+def test_files_that_nobody_could_open_for_want_of_descriptors_are_sent(
+    write_desk: Callable[..., Desk],
+) -> None:
+    desk = write_desk("write_back=2")
+    desk.mounted.expect_warning("Too many open files")
+    files = [desk.path / f"{number}.txt" for number in range(5)]
+    for file in files:
+        file.write_bytes(b"bytes")
+    daemon = desk.mounted.pid
+    usual = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, usual[1]))
+    try:
+        refused = [errno_name(lambda file=file: file.open("r+b")) for file in files]  # type: ignore[misc]
+        refused.append(errno_name((desk.path / "new.txt").touch))
+    finally:
+        resource.prlimit(daemon, resource.RLIMIT_NOFILE, usual)
+    assert set(refused) == {"EMFILE"}
+    wait_until(lambda: len(desk.files()) == len(files), "the files to arrive by themselves")
+    assert desk.waiting() == []
+    assert sorted(desk.path.iterdir()) == files

@@ -225,3 +225,22 @@ async def test_somebody_who_can_not_wait_has_them_asked_for(autojump_clock: Mock
         tags.ask_soon(DocumentId(5))
         await trio.sleep(1)
         assert [tag.name for tag in tags.known(DocumentId(5)) or ()] == ["tag 1"]
+
+
+async def test_what_is_to_be_changed_is_asked_for_although_others_need_not_wait(
+    autojump_clock: MockClock,
+) -> None:
+    """An earlier call, whose answer was lost, has set a tag; the budget would make a reader wait."""
+    project = Project(2, {1: {5}})
+    tags = Tags(project, AGE_S, would_wait=lambda: True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tags.run)
+        assert await names(tags, 5) == ["tag 1"]
+        project.bearers[2].add(5)
+        await trio.sleep(1)
+        tags.doubt([DocumentId(5)])
+        assert await names(tags, 5) == ["tag 1"]
+        await tags.make(DocumentId(5), ["tag 1"])
+        assert project.bearers == {1: {5}, 2: set()}
+        assert await tags.bears(DocumentId(5), ["tag 1"])
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,89 @@
+"""What a call that was given up, and may still be carried out, holds up: whatever it would undo."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from outbox_room import Room, room_in
+from tree_documents import file
+
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Wishes
+from procorefs.outbox.confirming import Confirmer, hindrance
+from procorefs.outbox.inflight import LATE_S, Call
+from procorefs.outbox.verdicts import NotYet
+from procorefs.procore.errors import Unanswered
+from procorefs.procore.models import DocumentId, Kind
+from procorefs.storage import clocks
+from procorefs.tree.nodes import ROOT, Inode
+
+DOCUMENT = DocumentId(7)
+OLD, NEW, OTHER = Place(ROOT, "old"), Place(ROOT, "new"), Place(ROOT, "other")
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with room_in(tmp_path) as opened:
+        opened.list_root(file(7, "old"))
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OLD, True), (OTHER, True), (GONE, False)]
+)
+def test_a_late_rename(place: Place, is_hindered: bool) -> None:
+    call = Call(1, Inode(5), Kind.FILE, DOCUMENT, place=NEW, is_late=True)
+    assert hindrance(call, Change(Inode(5), Kind.FILE, place, document=DOCUMENT)) is is_hindered
+
+
+@pytest.mark.parametrize(
+    ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OTHER, True), (GONE, True)]
+)
+def test_a_late_creation_of_a_folder_that_was_made_by_another_call(place: Place, is_hindered: bool) -> None:
+    call = Call(1, Inode(5), Kind.FOLDER, DOCUMENT, makes=True, place=NEW, is_late=True)
+    assert hindrance(call, Change(Inode(5), Kind.FOLDER, place, document=DOCUMENT)) is is_hindered
+
+
+@pytest.mark.parametrize(
+    ("carried", "wished", "is_hindered"),
+    [
+        (Wishes(description="a"), Wishes(description="b"), True),
+        (Wishes(description="a"), Wishes(description="a"), False),
+        (Wishes(description="a"), Wishes(), False),
+        (Wishes(private=False), Wishes(private=True), True),
+        (Wishes(tracked=True), Wishes(tracked=False), True),
+        (Wishes(tags=["a", "b"]), Wishes(tags=["a"]), True),
+        (Wishes(tags=["a", "b"]), Wishes(tags=["b", "a"]), False),
+        (Wishes(custom_fields={1: "a"}), Wishes(custom_fields={1: "b"}), True),
+        (Wishes(custom_fields={1: "a"}), Wishes(custom_fields={2: "b"}), False),
+    ],
+)
+def test_late_metadata(carried: Wishes, wished: Wishes, is_hindered: bool) -> None:
+    call = Call(1, Inode(5), Kind.FILE, DOCUMENT, wishes=carried, is_late=True)
+    assert hindrance(call, Change(Inode(5), Kind.FILE, document=DOCUMENT, wishes=wished)) is is_hindered
+
+
+async def test_what_a_late_call_would_undo_waits_until_that_is_over(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = cast(Any, None)
+    confirmer = Confirmer(
+        room.store, nobody, room.view, nobody, room.calls, nobody, nobody, nobody, nobody, nobody, nobody
+    )
+    inode = room.view.child(ROOT, b"old").inode
+    room.edits.rename(ROOT, b"old", ROOT, b"new")
+    with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, NEW):
+        raise Unanswered("no answer")
+    change = room.change(inode)
+    [call] = room.calls.given_up(inode, DOCUMENT)
+    assert confirmer.next_of(change) is call
+    room.calls.not_done_yet(call)
+    assert confirmer.next_of(change) is None
+    room.edits.rename(ROOT, b"new", ROOT, b"old")
+    change = room.change(inode)
+    assert change.place == OLD
+    with pytest.raises(NotYet) as waits:
+        confirmer.next_of(change)
+    assert 0 < waits.value.wait_s <= LATE_S
+    monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
+    assert confirmer.next_of(change) is call
