@@ -32,6 +32,8 @@ class Time:
         self.clock._real_clock = _nothing_s  # it would ask a real one, at each look
         self.clock.autojump_threshold = 0
         self.clock._virtual_base = BEGIN_S
+        clock = self.clock
+        clock.current_time = lambda: clock._virtual_base  # type: ignore[method-assign]
         self.step_s = 0.0
         """By so much the computer's wall clock is off; Procore's own never is."""
 

@@ -9,7 +9,7 @@ from tests.simulation.clock import real_s
 from tests.simulation.generator import FEATURES, Generator
 from tests.simulation.shrink import shrink
 from tests.simulation.soak import soak
-from tests.simulation.steps import History, read_history, write_history
+from tests.simulation.steps import History, Setting, read_history, write_history
 from tests.simulation.world import play
 
 
@@ -63,6 +63,8 @@ def _tell(history: History, wrong: str, arguments: argparse.Namespace) -> None:
         return
     shorter, wrong = shrink(history, wrong, play)
     print(f"Shrunk to {len(shorter.steps)} steps: {wrong}")
+    if shorter.setting != Setting():
+        print(f"  {shorter.setting}")
     for step in shorter.steps:
         print(f"  {step}", flush=True)
     if arguments.save is not None:

@@ -15,7 +15,7 @@ from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.notify import Notifier as KernelNotifier
 from procorefs.kernel.refusals import Refusals
 from procorefs.limiter import budget_key, open_limiter, shared_file
-from procorefs.outbox import recovery
+from procorefs.outbox import due, recovery
 from procorefs.parts import Assembly, Outer, Parts
 from procorefs.procore._httpx import httpx
 from procorefs.procore.auth import Auth
@@ -29,6 +29,11 @@ from tests.simulation.disk import Disk
 from tests.simulation.kernel import Kernel, Notifier
 
 CACHE_BYTES = 64 << 20
+
+HELD_S = 600.0
+"""A temporary name is held so long here: the product's hour would only cost turns of tasks."""
+
+due.HELD_S = HELD_S
 
 
 def _mount_at(directory: Path, api: ApiSettings, options: MountOptions) -> ResolvedMount:

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
-from tests.simulation.steps import Fault, FaultKind, History, Step
+from tests.simulation.steps import Fault, FaultKind, History, Setting, Step
 
 NAMES = ("a", "b", "c")
 TEMPORARY = ("~a.tmp", ".a.Xk3z9Q", "a~")
@@ -25,10 +26,40 @@ FEATURES: dict[str, float] = {
     "colleague": 0.3,
     "clock": 0.2,
     "full": 0.15,
+    "dialect": 0.5,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
 which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
-steps of the computer's wall clock; a disk that is full for a while."""
+steps of the computer's wall clock; a disk that is full for a while; open
+questions that Procore answers otherwise."""
+
+DIALECT: dict[str, tuple[Any, ...]] = {
+    "root_in_list": (False,),
+    "bin_folder_in_list": (False,),
+    "bin_in_list": (True,),
+    "deleted_parent": ("old",),
+    "descendants": ("living", "hidden"),
+    "descendants_touched": (True,),
+    "delete_touches": (False,),
+    "deleted_get": ("404",),
+    "delete_status": (200,),
+    "versions_order": ("oldest",),
+    "child_touches_parent": (True,),
+    "root_id_as_parent": (False,),
+    "rename_touches": (False,),
+    "check_out_touches": (False,),
+    "delete_again": (204, 422),
+    "patch_makes_version": (True,),
+    "patch_renumbers": (True,),
+    "answered_versions": ("none",),
+    "answered_lists": (False,),
+    "version_authors": (False,),
+    "used_upload": ("words", "unnamed", "missing", "conflict"),
+    "invalid_status": (422,),
+    "version_urls": ("api_bytes", "storage"),
+    "kinds_share_names": (True,),
+}
+"""The answers beside the usual ones. Those that programs would see as other names are not among them."""
 
 
 _KINDS: dict[str, tuple[FaultKind, ...]] = {
@@ -91,7 +122,18 @@ class Generator:
         weights = [weight for _, weight in self._ways]
         while len(self._steps) < self._length:
             self._choose.choices(ways, weights)[0]()
-        return History(self._seed, list(self._with_fate()))
+        return History(self._seed, list(self._with_fate()), self._setting())
+
+    def _setting(self) -> Setting:
+        """Half of the histories have a Procore that answers open questions otherwise than the usual one."""
+        if "dialect" not in self._features:
+            return Setting()
+        questions = self._fate.sample(sorted(DIALECT), self._fate.choice((1, 2, 4)))
+        return Setting(
+            write_back_s=self._fate.choice((2.0, 2.0, 0.2, 10.0)),
+            per_page=self._fate.choice((None, None, 1, 2, 5)),
+            dialect={name: self._fate.choice(DIALECT[name]) for name in questions},
+        )
 
     def _with_fate(self) -> Iterator[Step]:
         """The programs' steps, with faults on some, and deaths between them."""

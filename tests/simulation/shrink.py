@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from tests.simulation.steps import History, Step
+from tests.simulation.steps import History, Setting, Step
 
 MOST_TRIES = 600
 
@@ -33,6 +33,7 @@ class _Shrinker:
     def run(self, history: History) -> tuple[History, str]:
         while True:
             before = history
+            history = self._plainer(history)
             history = self._fewer(history)
             history = self._simpler(history)
             if history == before or self._tries >= MOST_TRIES:
@@ -48,6 +49,27 @@ class _Shrinker:
         self._wrong = wrong
         return True
 
+    def _plainer(self, history: History) -> History:
+        """Without what is set otherwise than usual."""
+        usual, setting = Setting(), history.setting
+        tries = [
+            usual,
+            msgspec.structs.replace(setting, write_back_s=usual.write_back_s),
+            msgspec.structs.replace(setting, per_page=None),
+            *(
+                msgspec.structs.replace(
+                    setting,
+                    dialect={other: setting.dialect[other] for other in setting.dialect if other != name},
+                )
+                for name in setting.dialect
+            ),
+        ]
+        for plainer in tries:
+            changed = History(history.seed, history.steps, plainer)
+            if changed != history and self._fails(changed):
+                return changed
+        return history
+
     def _fewer(self, history: History) -> History:
         """Leave out runs of steps, large ones first, from the end on."""
         size = max(len(history.steps) // 2, 1)
@@ -55,7 +77,8 @@ class _Shrinker:
             at = len(history.steps)
             while at > 0:
                 at = max(at - size, 0)
-                shorter = History(history.seed, [*history.steps[:at], *history.steps[at + size :]])
+                steps = [*history.steps[:at], *history.steps[at + size :]]
+                shorter = History(history.seed, steps, history.setting)
                 if len(shorter.steps) < len(history.steps) and self._fails(shorter):
                     history = shorter
             size //= 2
@@ -64,7 +87,7 @@ class _Shrinker:
     def _simpler(self, history: History) -> History:
         for at in range(len(history.steps)):
             for simpler in _simpler_steps(history.steps[at]):
-                changed = History(history.seed, _with(history.steps, at, simpler))
+                changed = History(history.seed, _with(history.steps, at, simpler), history.setting)
                 if self._fails(changed):
                     history = changed
         return history

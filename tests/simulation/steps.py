@@ -1,7 +1,7 @@
 """Histories: lists of steps, each with its pause and its faults, so that shorter lists are histories, too."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -70,11 +70,22 @@ class Step(msgspec.Struct, omit_defaults=True):
         return " ".join(filter(None, told))
 
 
+class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is as it is for a whole history."""
+
+    write_back_s: float = 2.0
+    per_page: int | None = None
+    """Documents on a page of Procore's lists, at most."""
+    dialect: dict[str, Any] = {}
+    """Answers to questions that Procore's documentation leaves open: fields of procorefs/sandbox/dialect.py."""
+
+
 class History(msgspec.Struct):
     """What is played."""
 
     seed: int
     steps: list[Step]
+    setting: Setting = Setting()
 
 
 def content_of(step: Step) -> bytes:
@@ -83,13 +94,18 @@ def content_of(step: Step) -> bytes:
     return (word * (step.size // len(word) + 1))[: step.size]
 
 
+class _Head(msgspec.Struct):
+    seed: int
+    setting: Setting = Setting()
+
+
 def write_history(path: Path, history: History) -> None:
     """For replaying, one step a line."""
-    head = msgspec.json.encode({"seed": history.seed})
+    head = msgspec.json.encode(_Head(history.seed, history.setting))
     path.write_bytes(b"\n".join([head, *(msgspec.json.encode(step) for step in history.steps)]) + b"\n")
 
 
 def read_history(path: Path) -> History:
-    head, *lines = path.read_bytes().splitlines()
-    seed = msgspec.json.decode(head)["seed"]
-    return History(seed, [msgspec.json.decode(line, type=Step) for line in lines])
+    first, *lines = path.read_bytes().splitlines()
+    head = msgspec.json.decode(first, type=_Head)
+    return History(head.seed, [msgspec.json.decode(line, type=Step) for line in lines], head.setting)
