@@ -137,12 +137,14 @@ class Model:
             raise _error(errno.EINVAL)
         self._resize(opened.file, size)
 
-    def truncate(self, path: str, size: int) -> None:
+    def truncate(self, path: str, size: int, *, is_written: bool) -> None:
+        """`is_written`: somebody has it open for writing, and promises what it has by closing it."""
         found = self.find(path)
         if isinstance(found, Folder):
             raise _error(errno.EISDIR)
         self._resize(found, size)
-        found.close()
+        if not is_written:
+            found.close()
 
     def _resize(self, file: File, size: int) -> None:
         """Whether a file of that size already is changed is for each filesystem to say."""

@@ -95,6 +95,9 @@ class Player:
 
     async def _recover(self) -> None:
         """What a new run of the daemon shows after a death is what was there, with or without what was under way."""
+        for _, opened in self._open.values():
+            if opened.writes:
+                opened.file.mtime_ns = None  # it was not closed
         self._open.clear()
         self.identities.settled({})  # nobody knows how far what was under way has come
         died_s = self._world.time.now_s()
@@ -330,8 +333,14 @@ class Player:
         await self._both(
             str(step),
             lambda: self._kernel().truncate(step.path, step.size),
-            lambda: self._model.truncate(step.path, step.size),
+            lambda: self._model.truncate(step.path, step.size, is_written=self._is_written(step.path)),
         )
+
+    def _is_written(self, path: str) -> bool:
+        with suppress(OSError):
+            file = self._model.find(path)
+            return any(opened.writes and opened.file is file for _, opened in self._open.values())
+        return False
 
     async def _do_utime(self, step: Step) -> None:
         mtime_ns = (1_500_000_000 + step.number) * 10**9 + 123_456_789
