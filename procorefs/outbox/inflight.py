@@ -134,7 +134,7 @@ class InFlightCalls:
             removes,
             upload,
             wishes or Wishes(),
-            self._last_inode(),
+            self._last_inode() if repeats is None else repeats.last_inode,
             began_at_s=clocks.unix_s(),
         )
         self._next += 1

@@ -711,3 +711,20 @@ async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_p
         room.edits.note(change)
         await durability.flush()
         assert staged.is_on_disk
+
+
+async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -> None:
+    """A look has shown it between the call and its repeat."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+        place = room.change(inode).place
+        assert isinstance(place, Place)
+        with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
+            raise Unanswered("no answer")
+        room.look(file(7, "plan.dwg"))
+        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        [call] = room.calls.unconfirmed(inode, None)
+        assert room.view.child(ROOT, b"plan.dwg") is None
+        with room.calls.sending(inode, Kind.FILE, None, place, repeats=call):
+            assert room.view.child(ROOT, b"plan.dwg") is None
+            assert [node.shown for node in room.view.children(ROOT)] == [b"other.dwg"]
