@@ -11,7 +11,7 @@ from tree_documents import ROOT_ID, folder
 from procorefs.config.options import MountOptions
 from procorefs.content.staging import Staging
 from procorefs.outbox.change import Change
-from procorefs.outbox.drafts import Draft
+from procorefs.outbox.drafts import Draft, Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.keeper import Neighbours
 from procorefs.outbox.opening import JOURNAL, STAGING, Base, open_base
@@ -121,6 +121,15 @@ class Room:
             self.base.absorber.absorb(documents, request=request, listing_pass=1)
 
 
+def _let_go(drafts: Drafts) -> None:
+    """Nobody is inside any more, as when a daemon has died: the kernel closes what was open."""
+    for inode in list(drafts._drafts):
+        draft = drafts.get(inode)
+        if draft is not None and draft.is_held:
+            draft.file.release()
+            draft.is_held = False
+
+
 @contextmanager
 def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iterator[Room]:
     """Open what lies there as the daemon does. Leaving it is no orderly end: nothing is written on the way out."""
@@ -132,6 +141,7 @@ def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iter
         try:
             yield Room(directory, base)
         finally:
+            _let_go(base.drafts)
             base.close()
     finally:
         store.close()

@@ -721,7 +721,7 @@ async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -
         assert isinstance(place, Place)
         with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
-        room.look(file(7, "plan.dwg"))
+        room.list_root(file(7, "plan.dwg"))
         room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         [call] = room.calls.unconfirmed(inode, None)
         assert room.view.child(ROOT, b"plan.dwg") is None

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +57,23 @@ class SlowStorage:
         assert len(etags) == len(upload.segments)
 
 
+@pytest.fixture
+def staging(tmp_path: Path) -> Iterator[Staging]:
+    with closing(
+        Staging(tmp_path / "staging", 1 << 30, lambda _version: pytest.fail("there is no base"))
+    ) as area:
+        yield area
+
+
 async def test_an_upload_that_took_longer_than_an_hour_sends_all_segments_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("procorefs.outbox.uploading.WHOLE_BYTES", 1 << 20)
     monkeypatch.setattr("procorefs.outbox.uploading.SEGMENT_BYTES", 64 << 10)
     storage: Any = SlowStorage()
     noted: list[Change] = []
     uploader = Uploader(storage, noted.append)
-    file = Staging(tmp_path / "staging", 1 << 30, lambda _version: pytest.fail("there is no base")).create()
+    file = staging.create()
     with file.held():
         await file.write(0, bytes(2 << 20))
     change = Change(Inode(5), Kind.FILE, staged=file.record())
@@ -76,7 +86,7 @@ async def test_an_upload_that_took_longer_than_an_hour_sends_all_segments_at_onc
 
 
 async def test_a_segment_that_could_not_be_noted_fails_as_what_the_disk_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And not as a group of errors, which nobody would try again."""
     monkeypatch.setattr("procorefs.outbox.uploading.WHOLE_BYTES", 1 << 20)
@@ -88,7 +98,7 @@ async def test_a_segment_that_could_not_be_noted_fails_as_what_the_disk_says(
         if change.upload is not None and change.upload.etags:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    file = Staging(tmp_path / "staging", 1 << 30, lambda _version: pytest.fail("there is no base")).create()
+    file = staging.create()
     with file.held():
         await file.write(0, bytes(2 << 20))
     change = Change(Inode(5), Kind.FILE, staged=file.record())
