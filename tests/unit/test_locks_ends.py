@@ -1,0 +1,54 @@
+"""Which ends of check-outs are remembered: whatever Procore may show as ours, now or later."""
+
+from locks_project import Journal
+
+from procorefs.locks.ends import AskedEnds
+from procorefs.procore.models import DocumentId
+
+DOCUMENT = DocumentId(7)
+FIRST_S, SECOND_S, THIRD_S = 1000, 2000, 3000
+
+
+class Clock:
+    """Procore's."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_an_end_stays_until_a_later_one_is_known_to_hold() -> None:
+    """A daemon that is killed before its renewal was sent has the first one."""
+    journal = Journal()
+    ends = AskedEnds(journal, Clock())
+    ends.asked(DOCUMENT, FIRST_S)
+    ends.holds(DOCUMENT, FIRST_S)
+    ends.asked(DOCUMENT, SECOND_S)
+    assert set(ends.of(DOCUMENT)) == set(journal.kept[DOCUMENT]) == {FIRST_S, SECOND_S}
+    ends.holds(DOCUMENT, SECOND_S)
+    assert set(ends.of(DOCUMENT)) == set(journal.kept[DOCUMENT]) == {SECOND_S}
+
+
+def test_a_call_without_an_answer_may_be_done_later() -> None:
+    journal = Journal()
+    ends = AskedEnds(journal, Clock())
+    ends.asked(DOCUMENT, FIRST_S)
+    ends.asked(DOCUMENT, SECOND_S)
+    ends.holds(DOCUMENT, SECOND_S)
+    assert set(ends.of(DOCUMENT)) == set(journal.kept[DOCUMENT]) == {FIRST_S, SECOND_S}
+
+
+def test_an_end_that_was_refused_or_is_over_is_forgotten() -> None:
+    journal, clock = Journal(), Clock()
+    ends = AskedEnds(journal, clock)
+    for until_s in (FIRST_S, SECOND_S, THIRD_S):
+        ends.asked(DOCUMENT, until_s)
+    ends.refused(DOCUMENT, SECOND_S)
+    assert set(journal.kept[DOCUMENT]) == {FIRST_S, THIRD_S}
+    clock.now_s = FIRST_S + 1
+    ends.holds(DOCUMENT, THIRD_S)
+    assert set(journal.kept[DOCUMENT]) == {THIRD_S}
+    clock.now_s = THIRD_S + 1
+    assert AskedEnds(journal, clock).documents() == []
+    assert not journal.kept
