@@ -238,7 +238,7 @@ def lost_folder(inode: Inode, name: str = "") -> Change:
         Kind.FOLDER,
         Place(ROOT, f"Recovered folder {name or inode}"),
         stage=Stage.FAILED,
-        error="what waits in it was written into a folder that is not known any more",
+        error="the folder of what waits in it is not known any more: move that to where it belongs",
         created_at_s=now_s,
         touched_at_s=now_s,
         failed_at_s=now_s,

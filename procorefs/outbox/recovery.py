@@ -261,7 +261,11 @@ class Recovery:
                 self._store.move_row(folder, self._store.reserve(1))
         self._view.lay(change)
         self._journal.put(change)
-        log.error("The folder of inode %d is not known any more: it is shown as failed.", folder)
+        log.error(
+            "What is not sent yet lies in a folder that is not known any more: it is shown in %s; move it to where it "
+            "belongs.",
+            self._view.path(folder),
+        )
 
     def _save_tail(self, change: Change) -> None:
         """Keep what was written behind the end of a closed file beside it, before anything is cut off."""
@@ -274,7 +278,12 @@ class Recovery:
         try:
             tail = self._staging.salvage(change.staged)
         except (StagingFull, OSError) as error:
-            log.error("What was written behind the end of inode %d has no room yet: %s", change.inode, error)
+            name = change.place.name if isinstance(change.place, Place) else self._store.path(change.inode)
+            log.error(
+                "%s is not sent before there is room to keep apart what a program was adding to it: %s",
+                name,
+                error,
+            )
             self._keep_tail.add(change.inode)
             return
         if tail is not None:
