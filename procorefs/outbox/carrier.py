@@ -55,6 +55,12 @@ class Carrier(FolderCalls, FileCalls):
             return blocked.by
         return None
 
+    async def fetch(self, inode: Inode) -> None:
+        """Only bring here what is missing of its bytes: the document that has them is to go."""
+        change = self._view.change(inode)
+        if change is not None and change.needs_version:
+            await self._settling.fetch_missing(change)
+
     async def step_aside(self, inode: Inode) -> None:
         """Give a document another name for a moment: some that swap names would wait for each other for ever."""
         change = self._view.change(inode)

@@ -39,12 +39,16 @@ class Facts:
     is_folder_busy: bool = False
     """Something is being written in the folder of its old name, or was a moment ago: it may get the name."""
     is_hurried: bool = False
+    is_needed: bool = False
+    """Only what is missing of its bytes is to be fetched: the document that has them waits for that."""
     not_before_s: float = 0.0
     """When the next try after a passing failure is due."""
 
 
 def pause_s(change: Change, facts: Facts) -> float | None:
     """How long a change has to wait; 0: it may go, None: until something about it changes."""
+    if facts.is_needed:
+        return max(facts.not_before_s - facts.now_s, 0.0)
     if change.stage is not Stage.PENDING or facts.fate is Fate.LOCAL:
         return None
     if change.is_idle and facts.is_written:

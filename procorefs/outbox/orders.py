@@ -110,7 +110,7 @@ class Orders(Standing):
             return False
         waiting = self._queue.blocked.get(inode)
         if waiting is not None and waiting.by != inode and self._view.change(waiting.by) is not None:
-            return self._moves(waiting.by)
+            return waiting.by in self._needed or self._moves(waiting.by)
         return self._item_state(change) in ("pending", "uploading")
 
     async def _news_of(self, inode: Inode) -> None:

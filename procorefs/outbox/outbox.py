@@ -167,6 +167,7 @@ class Outbox(Orders):
         self._hurried.pop(inode, None)
         self._steps_aside.discard(inode)
         self._stepped_aside_s.pop(inode, None)
+        self._needed.discard(inode)
         self._done.pop(inode, None)
         self._not_before.pop(inode, None)
         self._tell(inode)
@@ -202,6 +203,7 @@ class Outbox(Orders):
             is_read=self._drafts.is_open(change.inode) and not (change.is_placed and change.is_folder),
             is_folder_busy=is_departure(change) and self._is_folder_busy(change),
             is_hurried=self._is_hurried(change),
+            is_needed=change.inode in self._needed,
             not_before_s=self._not_before.get(change.inode, 0.0),
         )
 
@@ -267,6 +269,10 @@ class Outbox(Orders):
                 self._steps_aside.discard(inode)
                 self._start(nursery, inode, self._carrier.step_aside)
                 continue
+            if inode in self._needed:
+                self._needed.discard(inode)
+                self._start(nursery, inode, self._carrier.fetch)
+                continue
             blocker = self._carrier.blocker(inode)
             if blocker is not None:
                 self._block(inode, blocker, "something else goes first")
@@ -296,6 +302,9 @@ class Outbox(Orders):
         if blocker is not None and is_departure(blocker) and not is_sending and not self._is_hurried(blocker):
             self._hurried[by] = blocker.touched_at_s  # somebody needs the name
             self._queue.look_at(by)
+        elif blocker is not None and not is_sending and self._keeps_lender(blocker):
+            self._needed.add(by)
+            self._queue.look_at(by)
         if self._queue.goes_in_circles(inode):
             change = self._view.change(inode)
             now_s = trio.current_time()
@@ -307,6 +316,16 @@ class Outbox(Orders):
                 self._steps_aside.add(inode)
                 self._queue.put(inode, now_s)
             self._queue.wake()
+
+    def _keeps_lender(self, change: Change) -> bool:
+        """Whether it needs another document's bytes, and would not fetch them by itself for a long time, or ever."""
+        return (
+            change.needs_version
+            and change.stage is Stage.PENDING
+            and change.unclosed is None
+            and not self._drafts.is_written(change.inode)
+            and self.fate(change) is not Fate.SENT
+        )
 
     async def _send(self, inode: Inode) -> None:
         """Carry a change out; what was taken for junk or temporary may have a name that Procore does not take."""

@@ -366,6 +366,23 @@ class Settling:
             file.delete()
             raise
 
+    async def fetch_missing(self, change: Change) -> None:
+        """Bring here what is missing of a change's bytes. Raises Superseded, ProcoreError, the staging's errors."""
+        if change.borrowed is not None:
+            await self.fetch_borrowed(change)
+            return
+        file = await self.freeze(change)
+        if file is None:
+            return
+        try:
+            await file.complete()
+            await self._drafts.staging.sync([file])
+            if not self.is_current(change) or change.staged is None or change.staged.number != file.number:
+                raise Superseded
+            self._edits.take_completed(change, file)
+        finally:
+            self.thaw(change, file)
+
     async def freeze(self, change: Change) -> StagedFile | None:
         """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
         await self._drafts.still(change.inode)

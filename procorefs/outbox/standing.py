@@ -88,6 +88,7 @@ class Standing:
         self._steps_aside: set[Inode] = (
             set()
         )  # whoever waits for himself: its document gets another name for a moment
+        self._needed: set[Inode] = set()  # not to be sent, but a document waits until their bytes are here
         self._busy: frozenset[Inode] = frozenset()
         self._busy_until_s = -1.0  # trio's time: then it is looked for anew
         self._paused_until_s = 0.0  # trio's time: while nothing gets through, only a probe goes now and then
@@ -99,6 +100,11 @@ class Standing:
 
     def _bytes_of(self, change: Change | None) -> int:
         return change.staged.size_bytes if change is not None and change.staged is not None else 0
+
+    def _size_of(self, change: Change) -> int:
+        """Of its bytes, wherever they are."""
+        borrowed = change.borrowed
+        return borrowed.size_bytes if borrowed is not None else self._bytes_of(change)
 
     def _item_state(self, change: Change | None) -> str | None:
         """The state of face.py, or `junk`; None: it does not count."""
@@ -208,7 +214,7 @@ class Standing:
             return None
         since_s = change.failed_at_s if change.stage is Stage.FAILED else change.touched_at_s
         reason = self._naming.why_local(change) if state == "local" else self._reason(change)
-        size_bytes = self._bytes_of(change) if state in STAYING else 0
+        size_bytes = self._size_of(change) if state in STAYING else 0
         return Item(self._path(change), state, reason, clocks.shown_s(since_s), size_bytes)  # type: ignore[arg-type]  # states are ItemState
 
     def _path(self, change: Change) -> str:

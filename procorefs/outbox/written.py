@@ -166,6 +166,13 @@ class Written(Identity):
         self._drafts.park_file(file)
         self._write(change)
 
+    def take_completed(self, change: Change, file: StagedFile) -> None:
+        """Nothing is missing of its staged bytes any more."""
+        change.staged = file.record()
+        self.sequence += 1
+        change.sequence = self.sequence
+        self._write(change)
+
     async def save_tail(self, inode: Inode) -> None:
         """Before a file is written or sent: keep what a crash left behind its end, if there was no room at the start.
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.mounting import ThreadOf, wait_until
 from tests.sandbox import SandboxHandle
-from tests.writing import Desk
+from tests.writing import Desk, sha256
 
 OLD = b"what the document has in Procore\n" * 5000
 
@@ -95,3 +95,37 @@ def is_gone(desk: Desk, document: int) -> bool:
 
 def is_blocked(desk: Desk) -> bool:
     return any(item.path == "a.dwg" and "goes first" in item.reason for item in desk.waiting())
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["as it was", "written to"])
+def test_a_backup_that_stays_here_keeps_nothing_from_being_saved(
+    write_desk: Callable[..., Desk], tmp_path: Path, is_written: bool
+) -> None:
+    """A program leaves its backup under a temporary name, which has its bytes from the document of the old name."""
+    source = tmp_path / "documents"
+    source.mkdir()
+    (source / "a.dwg").write_bytes(OLD)
+    desk = write_desk("write_back=0", prepare=lambda sandbox: sandbox.import_tree(source))
+    document, backup = desk.path / "a.dwg", desk.path / "~WRL0001.tmp"
+    document.rename(backup)
+    expected = OLD
+    if is_written:
+        with backup.open("r+b") as file:
+            file.write(b"WHAT")
+        expected = b"WHAT" + OLD[4:]
+    document.write_bytes(b"saved")
+    assert left(desk) == [("held", len(expected))]
+    document.unlink()
+    assert left(desk) == [("held", len(expected))]
+    assert desk.files() == {}
+    document.write_bytes(b"made anew")
+    assert left(desk) == [("held", len(expected))]
+    assert desk.file("a.dwg").sizes == [len(b"made anew")]
+    assert backup.read_bytes() == expected
+    backup.rename(desk.path / "b.dwg")
+    desk.sync()
+    assert desk.file("b.dwg").sha256 == sha256(expected)
+
+
+def left(desk: Desk) -> list[tuple[str, int]]:
+    return [(item.state, item.bytes) for item in desk.settle()]
