@@ -1,12 +1,14 @@
 """Names that are exchanged, folders that change places, removals beside other changes: which call goes first."""
 
 import os
+import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from tests.mounting import wait_until
-from tests.writing import EXCHANGE, Desk, renameat2
+from tests.writing import EXCHANGE, NOREPLACE, Desk, renameat2
 
 MOVE = "PATCH /rest/v1.0/folders/{id}"
 DELETE = "DELETE /rest/v1.0/files/{id}"
@@ -118,6 +120,43 @@ def test_two_names_are_swapped_in_other_case(desk: Desk) -> None:
         desk.sync()
     assert ids(desk) == {"A": before["b"], "B": before["a"]}
     assert calls.total <= 12
+
+
+@pytest.mark.parametrize("is_case_told", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_moves_and_exchanges_at_random(desk: Desk, seed: int, *, is_case_told: bool) -> None:
+    """Whatever the kernel lets happen ends in Procore as it is here, with the ids that it had, in few calls."""
+    desk.sandbox.faults(dialect={"case_sensitive_names": is_case_told})
+    for folder in ("a/c/e", "b/d"):
+        (desk.path / folder).mkdir(parents=True)
+    write(desk, "a/1", "b/2", "a/c/3", "a/c/e/4", "5", "6")
+    before = ids(desk)
+    chance = random.Random(seed)
+    for _ in range(2):
+        for _ in range(chance.randint(3, 12)):
+            move_at_random(desk, chance, "abcde123456x")
+        with desk.counted() as calls:
+            desk.sync()
+        assert calls.total <= 100
+    assert sorted(ids(desk).values()) == sorted(before.values())
+    shown = {str(path.relative_to(desk.path)): path for path in desk.path.rglob("*")}
+    assert ids(desk).keys() == shown.keys()
+    files = {name: path.read_text() for name, path in shown.items() if path.is_file()}
+    assert {name: before[content] for name, content in files.items()} == {
+        name: ids(desk)[name] for name in files
+    }
+
+
+def move_at_random(desk: Desk, chance: random.Random, names: str) -> None:
+    """Exchange two entries, or give one another name or folder; what can't be is left."""
+    paths = sorted(desk.path.rglob("*"))
+    one, other = chance.sample(paths, 2)
+    folder = chance.choice([desk.path, *(path for path in paths if path.is_dir())])
+    with suppress(OSError):  # into itself
+        if chance.random() < 0.35:
+            renameat2(one, other, EXCHANGE)
+        else:
+            renameat2(one, folder / chance.choice(names), NOREPLACE)
 
 
 def test_two_names_with_long_paths_are_swapped(desk: Desk) -> None:
