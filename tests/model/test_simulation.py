@@ -13,7 +13,7 @@ HISTORIES = Path(__file__).parent / "histories"
 
 
 def test_a_fixed_set_of_histories() -> None:
-    command = [sys.executable, "-m", "tests.simulation", "--seed", "1", "--count", "60", "--without", "all"]
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "1", "--count", "120", "--no-shrink"]
     played = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_S, check=False)
     assert played.returncode == 0, played.stdout + played.stderr
 

@@ -207,6 +207,9 @@ class Model:
         _check_rename(path, to, old, new, flags)
         if old is new:
             return
+        for moved in (old, new):
+            if isinstance(moved, File):
+                moved.description = None  # it stays with the document, and that follows the name
         if flags == RENAME_EXCHANGE:
             assert new is not None
             old_folder.children[old_name], new_folder.children[new_name] = new, old
