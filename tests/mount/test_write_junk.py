@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,25 @@ def test_a_folder_that_goes_to_the_trash_takes_its_unsent_files_along(
     desk.sync()
     assert desk.file("box/plan.dwg").sha256 == sha256(REAL)
     (desk.path / ".Trash-1000").rmdir()
+
+
+def test_a_folder_that_is_not_sent_yet_takes_no_document_along(write_desk: Callable[..., Desk]) -> None:
+    desk = write_desk("write_back=60")
+    desk.mounted.expect_warning("goes again in")
+    plan = desk.path / "plan.dwg"
+    plan.write_bytes(b"the plan")
+    desk.sync()
+    desk.sandbox.faults(rules=[{"kind": "error", "route": "POST /rest/v1.0/folders", "status": 503}])
+    (desk.path / "box").mkdir()
+    plan.rename(desk.path / "box" / "plan.dwg")
+    (desk.path / "box" / "plan.dwg").write_bytes(b"newer")
+    (desk.path / ".Trash-1000").mkdir()
+    for place in (".Trash-1000/box", "__MACOSX"):
+        assert errno_name(partial((desk.path / "box").rename, desk.path / place)) == "EACCES"
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert desk.file("box/plan.dwg").numbers == [2, 1]
+    assert desk.file("box/plan.dwg").sha256 == sha256(b"newer")
 
 
 def test_what_junk_keep_promised_outlives_a_kill(write_desk: Callable[..., Desk]) -> None:

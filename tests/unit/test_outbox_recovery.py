@@ -606,6 +606,23 @@ async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) ->
         assert [call.inode for call in room.calls.unconfirmed(saved, DocumentId(7))] == [saved]
 
 
+async def test_a_rename_outlives_that_its_document_becomes_another_inode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its row is written under the other inode, the daemon has the row of before."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "old.dwg"))
+        old = room.view.child(ROOT, b"old.dwg").inode
+        room.edits.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
+        monkeypatch.setattr(room.journal, "put", lambda _change: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            room.edits.succeed(old, Inode(old + 1))
+    with room_in(tmp_path) as room:
+        assert [(change.document, change.place) for change in room.view.changes()] == [
+            (DocumentId(7), Place(ROOT, "new.dwg"))
+        ]
+
+
 async def test_a_document_is_not_handed_on_while_its_deletion_is_unconfirmed(tmp_path: Path) -> None:
     """It may still be deleted, and what was written under its name would go with it."""
     with room_in(tmp_path) as room:
