@@ -9,7 +9,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -490,9 +490,9 @@ class ChangingOperations(Operations):
 
     async def _cut(self, draft: Draft, size_bytes: int) -> None:
         """To another size; the journal never promises more than there is."""
-        if draft.is_frozen and not size_bytes:
-            self._drafts.begin_empty(draft)
-        await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
+        is_emptied = draft.is_frozen and not size_bytes
+        with self._drafts.beginning_empty(draft) if is_emptied else nullcontext():
+            await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
 
 
 def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept:

@@ -7,7 +7,8 @@ writes meanwhile begins the next generation with a copy, and the upload keeps wh
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -190,9 +191,23 @@ class Drafts:
             draft.file.release()
         draft.is_held = wanted
 
-    def begin_empty(self, draft: Draft) -> None:
-        """Go on with a new, empty generation: a frozen one need not be copied to be cut to nothing."""
+    @contextmanager
+    def beginning_empty(self, draft: Draft) -> Iterator[None]:
+        """Go on with a new, empty generation: a frozen one need not be copied to be cut to nothing.
+
+        What is refused within has not happened: the draft has the bytes of before.
+        """
+        frozen, clean, promised_bytes, flushed = draft.file, draft.clean, draft.promised_bytes, draft.flushed
         self._exchange(draft, self.staging.create())
+        empty = draft.file
+        try:
+            yield
+        except BaseException:
+            if draft.file is empty and frozen.is_frozen:  # else its upload has ended and let it go
+                self._exchange(draft, frozen)
+                draft.clean, draft.promised_bytes, draft.flushed = clean, promised_bytes, flushed
+                empty.delete()
+            raise
 
     def _exchange(self, draft: Draft, file: StagedFile) -> None:
         if draft.is_held:

@@ -207,6 +207,7 @@ class Identity(Keeper):
         if known is None or not known.node.in_tree:
             return
         if change.place.has(known):
+            change.aside_from = None
             self._replace(change, FOLLOW)
 
     def reached(self, change: Change, place: Place | None) -> None:

@@ -302,6 +302,7 @@ class Settling:
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
         before = self._view.parent(change.inode)
+        change.aside_from = None
         if change.is_placed:
             self._edits.follow_again(change)
         self.settle(change)

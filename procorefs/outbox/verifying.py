@@ -1,8 +1,9 @@
 """Whether a version in Procore is the one that a lost answer was about: nothing is doubled, and nobody else's is taken.
 
-It is ours when it was made by us, has our size, was unknown before we asked, and its bytes have our SHA-256. Size and
-author alone prove nothing: a colleague's file of the same size must not pass for ours. It need not be the newest: who
-was faster than our second try has put theirs on top.
+It is ours when it was made by us, has our size, and its bytes have our SHA-256. Size and author alone prove nothing: a
+colleague's file of the same size must not pass for ours. The newest version may be one that was known before we asked:
+a power cut can take along what the journal knew of our call, or Procore has these bytes anyway. An older one must be
+newer than that: who was faster than our second try has put theirs on top.
 """
 
 import hashlib
@@ -34,11 +35,11 @@ class Verifier:
         Costs a call if the newest one is another's. Raises ProcoreError when it can't be known now.
         """
         newest = document.version
-        if newest is None or newest.id == upload.before:
+        if newest is None:
             return None
         if await self._is_ours(newest, upload):
             return newest
-        if newest.number == 1:
+        if newest.number == 1 or newest.id == upload.before:
             return None
         versions = await self._client.versions(document.id, priority=Priority.WRITING)
         for version in _made_since(versions, upload, self._client.server_s):
@@ -48,7 +49,7 @@ class Verifier:
 
     async def has_made(self, upload: Upload, version: Version) -> bool:
         """Whether that is the version of the upload. Raises ProcoreError when it can't be known now."""
-        return version.id != upload.before and await self._is_ours(version, upload)
+        return await self._is_ours(version, upload)
 
     async def _is_ours(self, version: Version, upload: Upload) -> bool:
         if version.size_bytes != upload.size_bytes:
