@@ -21,6 +21,9 @@ class Inside:
     def entries_changed(self, _folder: Inode) -> None:
         """Nobody looks at times."""
 
+    def covered(self, _inode: Inode, _seen: Version) -> None:
+        """Nothing is written here."""
+
     def same_bytes(self, _inode: Inode, _old: Version, _new: Version) -> None:
         """Nothing is bound to a version."""
 

@@ -13,6 +13,7 @@ from procorefs.outbox.file_calls import FileCalls
 from procorefs.outbox.folder_calls import FolderCalls
 from procorefs.outbox.verdicts import Blocked
 from procorefs.procore.changes import FileChange, FolderChange
+from procorefs.procore.errors import NotFound
 from procorefs.procore.models import DocumentId
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.rows import Known
@@ -78,14 +79,21 @@ class Carrier(FolderCalls, FileCalls):
             self._own.call(document_id) as request,
             self._calls.sending(inode, change.kind, document_id, place) as sending,
         ):
-            if change.is_folder:
-                document = await self._changes.update_folder(
-                    document_id, FolderChange(parent_id=parent_id, name=name), on_sent=request.sent
-                )
-            else:
-                document = await self._changes.update_file(
-                    document_id, FileChange(parent_id=parent_id, name=name), on_sent=request.sent
-                )
+            try:
+                if change.is_folder:
+                    document = await self._changes.update_folder(
+                        document_id, FolderChange(parent_id=parent_id, name=name), on_sent=request.sent
+                    )
+                else:
+                    document = await self._changes.update_file(
+                        document_id, FileChange(parent_id=parent_id, name=name), on_sent=request.sent
+                    )
+            except NotFound:
+                sending.refused()
+                if await self._look(known) is None:
+                    self._settling.removed_in_procore(known.node)
+                    return
+                raise
             sending.answered()
             change.aside_from = change.aside_from or before
             self._settling.arrived(change, document, place.folder, wishes=Wishes())

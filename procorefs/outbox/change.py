@@ -50,6 +50,10 @@ class Whereabouts(enum.Enum):
 FOLLOW, GONE = Whereabouts.FOLLOW, Whereabouts.GONE
 
 
+UNSEEN = Version(VersionId(0), 0, 0, 0, "")
+"""Nothing of the document was ever seen here: somebody else has made it where something of ours was to be."""
+
+
 class Stage(enum.Enum):
     """How far a change has come; what is only a matter of time or name is derived (see due.py)."""
 
@@ -138,8 +142,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     kept: Kept = Kept()
     wishes: Wishes = msgspec.field(default_factory=Wishes)
     seen: Version | None = None
-    """The document's version that was seen here when the document was removed, or was taken over from another inode:
-    a newer one is not deleted. None: the one that shows."""
+    """The document's version that was seen here when the document was removed, or was taken over from another inode,
+    or got a newer one under bytes that were written here: a newer one is not deleted. None: the one that shows."""
     aside_from: Place | None = None
     """Where Procore had it before it got another name for a moment, so that others could have its own."""
     stage: Stage = Stage.PENDING

@@ -154,7 +154,7 @@ class FileCalls(Ways):
                 upload.is_used = False  # the name is taken, or the folder is gone
                 self._edits.note(change)
                 if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
-                    await self._look_at_folder(target.folder, error)
+                    await self._look_at_folder(target.folder, folder_id, error)
                 if not isinstance(error, NameTaken | UploadRefused | Gone):
                     raise self._refusal(change, error, wishes, is_alone=False) from error
                 found = await self._after_refusal(change, target, upload, error)
@@ -200,7 +200,9 @@ class FileCalls(Ways):
             raise _upload_refused(error)
         if namesake is None:
             raise error
+        self._check_still_wanted(change, target)
         self._namesakes.check_joinable(change, target, namesake, error)
+        self._make_takeable(change, namesake.document.id)
         log.warning(
             "%s was made by somebody else while ours waited: ours becomes its next version.",
             self._view.path(change.inode),
@@ -243,7 +245,7 @@ class FileCalls(Ways):
                         upload.is_used = False
                     if wishes:
                         raise self._refusal(change, error, wishes, is_alone=is_alone) from error
-                    await self._refused_move(change, known, target, error)
+                    await self._refused_move(change, known, target, parent_id, error)
                 # The earlier call may have carried other wishes, or have been meant for another place.
                 document, ours, wishes, target = found.document, found.version, Wishes(), None
             sending.answered()

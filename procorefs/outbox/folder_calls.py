@@ -61,7 +61,7 @@ class FolderCalls(Ways):
             except (NotFound, Forbidden, Invalid) as error:
                 sending.refused()
                 if not isinstance(error, Forbidden):
-                    await self._look_at_folder(target.folder, error)
+                    await self._look_at_folder(target.folder, folder_id, error)
                 raise self._refusal(change, error, wishes, is_alone=False) from error
             self._own.order.is_about(request, document.id)
             sending.answered()
@@ -93,12 +93,12 @@ class FolderCalls(Ways):
                 if await self._look(known) is None:
                     self._settling.removed_in_procore(known.node)
                     return
-                await self._refused_move(change, known, target, error)
+                await self._refused_move(change, known, target, parent_id, error)
             except (Forbidden, Invalid, Conflict) as error:
                 sending.refused()
                 if wishes:
                     raise self._refusal(change, error, wishes, is_alone=is_alone) from error
-                await self._refused_move(change, known, target, error)
+                await self._refused_move(change, known, target, parent_id, error)
             sending.answered()
             parent = self._now_in(document, target, known)
             self._settling.arrived(change, document, parent, wishes=wishes, target=target)
@@ -108,5 +108,7 @@ class FolderCalls(Ways):
         namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
         if namesake is None:
             raise error
+        self._check_still_wanted(change, target)
         self._namesakes.check_joinable(change, target, namesake, error)
+        self._make_takeable(change, namesake.document.id)
         return namesake.document

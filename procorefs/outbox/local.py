@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from procorefs.outbox.change import FOLLOW, Change, Place
+from procorefs.outbox.change import FOLLOW, GONE, Change, Place
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.view import View
 from procorefs.procore.models import Version
@@ -44,6 +44,13 @@ class LocalWork:
         if change.seen is not None and change.seen.id == old.id:
             change.seen = new
         self.note(change)
+
+    def covered(self, inode: Inode, seen: Version) -> None:
+        """What is written here comes on top of the newer version; a removal does not take it along."""
+        change = self._view.change(inode)
+        if change is not None and change.seen is None and change.place is not GONE:
+            change.seen = seen
+            self.note(change)
 
     def removing(self, node: Node) -> None:
         """Keep the places of files with bytes at or below the node, and of the folders between.

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from procorefs.content.staging import StagedFile
-from procorefs.outbox.change import GONE, Change, Place, Stage, Upload, Wishes
+from procorefs.outbox.change import GONE, UNSEEN, Change, Place, Stage, Upload, Wishes
 from procorefs.outbox.drafts import Drafts
 from procorefs.outbox.edits import Edits
 from procorefs.outbox.inflight import InFlightCalls
@@ -226,7 +226,7 @@ class Settling:
             self.join(change, document.id)
             return
         self._own.put(document, change.inode, parent, None)
-        change.document = document.id
+        change.document, change.seen = document.id, UNSEEN
         self._edits.follow_if_there(change)
         self._edits.note(change, touched=True)
 
@@ -234,7 +234,7 @@ class Settling:
         """The same for one that the tree has."""
         with self._store.transaction():
             node = self._own.claim(document_id, change.inode)
-        change.document = document_id
+        change.document, change.seen = document_id, UNSEEN
         self._edits.follow_if_there(change)
         self.settle(change)
         self.left(node)

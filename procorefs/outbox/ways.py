@@ -170,15 +170,20 @@ class Ways:
                 self._namesakes.check_leaving(change, namesake)
 
     async def _refused_move(
-        self, change: Change, known: Known, target: Place | None, error: ProcoreError
+        self,
+        change: Change,
+        known: Known,
+        target: Place | None,
+        named: DocumentId | msgspec.UnsetType | None,
+        error: ProcoreError,
     ) -> NoReturn:
-        """Raises what follows from a refused rename or move."""
+        """Raises what follows from a refused rename or move. `named`: the new folder, as the call had it."""
         if target is None:
             raise error
         await self._check_name_taken(change, target, error)
         if target.folder != known.node.parent and not isinstance(error, NameTaken | Forbidden):
             try:
-                await self._look_at_folder(target.folder, error)
+                await self._look_at_folder(target.folder, named, error)
             except Blocked:
                 if self._view.change(target.folder) is not None:
                     raise  # it is made anew
@@ -199,11 +204,18 @@ class Ways:
             return None
         return None if document.deleted else document
 
-    async def _look_at_folder(self, folder: Inode, error: ProcoreError) -> None:
-        """After a refusal that may be about the folder: is it still there? If not, it is made anew first."""
+    async def _look_at_folder(
+        self, folder: Inode, named: DocumentId | msgspec.UnsetType | None, error: ProcoreError
+    ) -> None:
+        """After a refusal that may be about the folder: is it still there? If not, it is made anew first.
+
+        Raises Superseded when it was made anew since the call named its document.
+        """
         node = self._store.by_inode(folder)
         if node is None or node.document_id is None:
             return
+        if folder != ROOT and node.document_id != named:
+            raise Superseded
         with self._own.order.reading() as request:
             try:
                 listing = await self._client.folder(
@@ -224,9 +236,37 @@ class Ways:
         if occupant.kind is not change.kind:
             what = "folder" if occupant.is_folder else "file"
             raise Refused(f"Procore has a {what} of that name: rename one of the two")
+        self._make_takeable(change, occupant.document_id)
         log.info("%s was made by somebody else as well: ours joins it.", self._view.path(change.inode))
         self._settling.join(change, occupant.document_id)
         return True
+
+    def _make_takeable(self, change: Change, document: DocumentId) -> None:
+        """Have nothing wanted of a document that is another inode here. Raises Blocked while something is, also in it.
+
+        So it is when a colleague gave a document the name under which ours was to be made.
+        """
+        known = self._store.known(document)
+        if known is None or known.node.inode == change.inode:
+            return
+        inode = known.node.inode
+        theirs = self._view.change(inode)
+        if (
+            (theirs is not None and not theirs.is_idle)
+            or self._drafts.is_written(inode)
+            or self._calls.has(inode, document)
+        ):
+            raise Blocked(inode, "what was written to the document that has its name goes first")
+        inside = self._view.laid_in(inode)
+        if inside:
+            raise Blocked(inside[0], "what was put into the folder that has its name goes first")
+        if theirs is not None:
+            self._settling.dismiss(theirs)
+
+    def _check_still_wanted(self, change: Change, target: Place) -> None:
+        """Raises Superseded when it is not wanted there any more: whoever has the name keeps it."""
+        if not self._settling.is_current(change) or change.place != target:
+            raise Superseded
 
     def _now_in(self, document: Document, target: Place | None, known: Known) -> Inode:
         """The folder that an answer says a document is in: a colleague may have moved it meanwhile."""

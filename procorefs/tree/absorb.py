@@ -362,7 +362,10 @@ class _Absorption:
             inode = old.inode
             self._store.update(inode, row)
             self._move_kept_ctime(document, old)
-            data = not same_bytes(old.version, document.version) and not self._local.has_bytes(inode)
+            is_newer, is_covered = not same_bytes(old.version, document.version), self._local.has_bytes(inode)
+            if is_newer and is_covered and old.version is not None:
+                self._local.covered(inode, old.version)
+            data = is_newer and not is_covered
             self.result.forget.append(InodeChanged(inode, data=data))
         if document.kind is Kind.FOLDER and (old is None or old.state is not State.LIVE):
             self._store.set_listed(inode, self._holds_only_changes(document))

@@ -21,6 +21,9 @@ class Local(Protocol):
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
         """Procore has given the node's bytes another version: what is bound to the old one belongs to the new one."""
 
+    def covered(self, inode: Inode, seen: Version) -> None:
+        """Procore has newer bytes than `seen`, which lie under those that are here: nobody sees them."""
+
     def removing(self, node: Node) -> None:
         """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""
 

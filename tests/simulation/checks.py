@@ -68,7 +68,7 @@ async def _check_agreement(world: "World") -> None:
         with suppress(OSError):
             await world.now.kernel.listing("")
         await trio.sleep(AFTER_LOOK_S)
-    named = [item.path for item in world.parts.writing.outbox.waiting([""])]
+    named = _named(world)
     shown = {
         path: -1 if attributes.is_folder else attributes.size
         for path, attributes in (await world.now.kernel.walk()).items()
@@ -82,6 +82,16 @@ async def _check_agreement(world: "World") -> None:
             del paths[path]
     if shown != held:
         raise Wrong(f"mount and Procore differ: {differences(shown, held)}")
+
+
+def _named(world: "World") -> list[str]:
+    """Paths of what waits, and those that Procore has its documents under until then."""
+    view, named = world.parts.operations._view, []
+    for change, item in world.parts.writing.outbox._items():
+        named.append(item.path)
+        if change.document is not None:
+            named.append(view.path_in_procore(change.inode))
+    return [path for path in named if path]
 
 
 def _check_procore(world: "World") -> None:

@@ -153,6 +153,20 @@ def _reply(token: list[tuple[bytes, Any, int]], name: bytes, attributes: Any, of
 pyfuse3.readdir_reply = _reply  # type: ignore[assignment]
 
 
+class Watcher:
+    """Told of what programs see and remove."""
+
+    def removes(self, folder: int, name: bytes) -> None:
+        """A request is about to remove, replace or rename an entry."""
+
+    def shows(self, _inode: int) -> bool:
+        """Whether a file shows a version of Procore's, and not bytes that were written here."""
+        return False
+
+    def saw(self, inode: int) -> None:
+        """A program has opened it."""
+
+
 class Kernel:
     """One mount of one run of the daemon."""
 
@@ -161,8 +175,7 @@ class Kernel:
         self.flocks = flocks
         self.entries: dict[tuple[int, bytes], int] = {}
         self.context = Context()
-        self.removes: Callable[[int, bytes], object] = lambda _folder, _name: None
-        """Told of each entry that a request is about to remove, replace or rename."""
+        self.watcher = Watcher()
 
     async def _ask(self, name: str, *args: Any) -> Any:
         """A request, timed."""
@@ -256,7 +269,10 @@ class Kernel:
             raise _error(errno.EISDIR)
         if found.is_folder:
             raise _error(errno.EISDIR)  # nothing here opens folders but listing
+        shows = self.watcher.shows(found.inode)
         info = await self._ask("open", found.inode, flags & ~(os.O_CREAT | os.O_EXCL), self.context)
+        if shows:
+            self.watcher.saw(found.inode)
         return _open_file(info.fh, found.inode, flags)
 
     async def write(self, file: OpenFile, offset: int, data: bytes) -> int:
@@ -398,7 +414,7 @@ class Kernel:
                 raise _error(errno.ENOENT)
             if found.is_folder:
                 raise _error(errno.EISDIR)
-            self.removes(parent, name)
+            self.watcher.removes(parent, name)
             await self._ask("unlink", parent, name, self.context)
             self.entries.pop((parent, name), None)
 
@@ -412,7 +428,7 @@ class Kernel:
                 raise _error(errno.ENOENT)
             if not found.is_folder:
                 raise _error(errno.ENOTDIR)
-            self.removes(parent, name)
+            self.watcher.removes(parent, name)
             await self._ask("rmdir", parent, name, self.context)
             self.entries.pop((parent, name), None)
 
@@ -430,8 +446,8 @@ class Kernel:
             if new is not None and new.inode == old.inode:
                 return
             if flags != RENAME_EXCHANGE:
-                self.removes(old_parent, old_name)
-                self.removes(new_parent, new_name)
+                self.watcher.removes(old_parent, old_name)
+                self.watcher.removes(new_parent, new_name)
             await self._ask("rename", old_parent, old_name, new_parent, new_name, flags, self.context)
             self.entries.pop((old_parent, old_name), None)
             self.entries[new_parent, new_name] = old.inode

@@ -12,16 +12,59 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from procorefs.outbox.view import View
 from procorefs.procore.models import Kind
 from procorefs.tree.nodes import Inode
 from tests.simulation import scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
-from tests.simulation.kernel import Kernel, OpenFile
+from tests.simulation.kernel import Kernel, OpenFile, Watcher
 from tests.simulation.player import DESCRIPTION, FLAGS, LOCKS, READ_BYTES, RENAME_FLAGS, Wrong
 from tests.simulation.steps import Step, content_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+class Sight(Watcher):
+    """What programs have seen of the colleague's, and what they removed."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._seen: set[tuple[int, int]] = set()
+        """Documents with versions; 0: it is a folder."""
+        self._removed: set[int] = set()
+
+    @property
+    def _view(self) -> View:
+        return self._world.parts.operations._view
+
+    async def look_around(self, kernel: Kernel) -> None:
+        """Somebody sees all that the mount shows now."""
+        for attributes in (await kernel.walk()).values():
+            if self.shows(attributes.inode):
+                self.saw(attributes.inode)
+
+    def shows(self, inode: int) -> bool:
+        change = self._view.change(Inode(inode))
+        return change is None or change.shown is None
+
+    def saw(self, inode: int) -> None:
+        node = self._view.by_inode(Inode(inode))
+        if node is not None and node.document_id is not None:
+            version = node.version.id if node.version is not None and node.kind is Kind.FILE else 0
+            self._seen.add((node.document_id, version))
+
+    def removes(self, folder: int, name: bytes) -> None:
+        """The bytes of what is renamed may become a version of what was there."""
+        node = self._view.entry(Inode(folder), name)
+        if node is not None and node.document_id is not None:
+            self._removed.add(node.document_id)
+            if self.shows(node.inode):
+                self.saw(node.inode)
+
+    def has_removed(self, document: int, version: int) -> bool:
+        """Whether a program has removed it, and seen that version before."""
+        return document in self._removed and (document, version) in self._seen
 
 
 class Together:
@@ -32,12 +75,11 @@ class Together:
         self._open: dict[int, OpenFile] = {}
         self._promised: dict[int, tuple[float, bytes]] = {}
         """By inode: when a close promised which bytes, that no program has overwritten or removed."""
-        self._removed: set[tuple[int, int]] = set()
-        """Documents that programs removed, with the newest version that they could see."""
+        self._sight = Sight(world)
 
     def _kernel(self) -> Kernel:
         kernel = self._world.now.kernel
-        kernel.removes = self._note_removal
+        kernel.watcher = self._sight
         return kernel
 
     async def play(self, step: Step) -> None:
@@ -47,12 +89,15 @@ class Together:
         scheduler.reseed(f"{world.history.seed}/{step.number}")
         with world.now.begin_call():
             await trio.sleep(step.pause_s)
+            if not world.now.is_dead:
+                await self._sight.look_around(self._kernel())
             world.network.begin_step(step.number, step.faults)
             if not world.befall(step):
                 with suppress(OSError):
                     await getattr(self, f"_do_{step.op}")(step)
         if world.now.is_dead:
             await self._recover()
+        await self._sight.look_around(self._kernel())
 
     async def _recover(self) -> None:
         self._open.clear()
@@ -91,16 +136,6 @@ class Together:
             return (await self._kernel().stat(path)).inode
         except OSError:
             return None
-
-    def _note_removal(self, folder: int, name: bytes) -> None:
-        """A program is about to remove an entry, or to rename it, knowing as much of it as the mount shows.
-
-        The bytes of what is renamed may become a version of what was there.
-        """
-        node = self._world.parts.operations._view.entry(Inode(folder), name)
-        if node is not None and node.document_id is not None:
-            version = node.version.id if node.version is not None else 0
-            self._removed.add((node.document_id, version if node.kind is Kind.FILE else 0))
 
     # Steps
 
@@ -222,7 +257,7 @@ class Together:
             if content and content not in sent and path not in named:
                 raise Wrong(f"{path or inode}, closed at {at_s:.1f} s, is nowhere: {content[:20]!r}")
         for document, version, path in procore.colleagues_gone():
-            if (document, version) not in self._removed:
+            if not self._sight.has_removed(document, version):
                 raise Wrong(
                     f"{path}, document {document}, is gone with version {version}, which nobody saw here"
                 )
