@@ -229,6 +229,7 @@ class Remover:
             sending.answered()
             self._calls.forget_document(document_id)
             self._own.removed(document_id)
+            self._settling.freed(known)
             if change.place is GONE:
                 self._settling.dismiss(change)
             else:

@@ -127,6 +127,7 @@ class Settling:
         self.settle(change)
         self._moved(change.inode, before)
         self.left(known.node if known is not None else None)
+        self.freed(known)
         if change.place is GONE:
             self._edits.pass_on(change)
 
@@ -154,6 +155,11 @@ class Settling:
         if there is None or there.inode != node.inode:
             self._forget([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
 
+    def freed(self, known: Known | None) -> None:
+        """What was known of a document is over: another one may have waited for its entry."""
+        if known is not None:
+            self._forget(self._own.give_entry(known.node))
+
     def is_current(self, change: Change) -> bool:
         """Whether it was not given up meanwhile."""
         return self._view.change(change.inode) is change
@@ -175,6 +181,7 @@ class Settling:
         owner = self._view.change(known.node.inode)
         kept = owner.kept if owner is not None else known.node.kept
         self._own.put(document, known.node.inode, parent, kept, shown=shown)
+        self.freed(known)
         if owner is None:
             return
         if owner.place is GONE and sent is not None:
@@ -253,6 +260,7 @@ class Settling:
         log.info("%s was removed in Procore.", self._view.path(node.inode))
         shown = self._view.parent(node.inode)
         self._own.removed(node.document_id)
+        self.freed(known)
         if shown is not None:
             self._forget([EntryGone(*shown), ListingChanged(shown[0]), InodeChanged(node.inode, data=False)])
         self._edits.touch(node.inode)
@@ -285,6 +293,7 @@ class Settling:
         self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept, shown=shown)
         self._edits.note(change)
         self._moved(change.inode, before)
+        self.freed(known)
 
     def folder_of(self, document: Document) -> Inode:
         """The folder that an answer says a document is in."""

@@ -245,13 +245,9 @@ class _Absorption:
         """Give entries that became free to those that have the name and could not have it as long as a sibling did."""
         while self._freed:
             folder, shown = self._freed.pop()
-            if self._store.has_entry(folder, shown):
-                continue
-            inode = self._store.marked(folder, shown.decode("utf-8", "replace"))
-            node = self._store.by_inode(inode) if inode is not None else None
+            node = self._store.give_entry(folder, shown)
             if node is not None:
                 self._forget_entry(folder, node.shown)
-                self._store.show(node.inode, shown)
 
     def _take_bin(self, document: Document, known: Known | None) -> None:
         if known is None:

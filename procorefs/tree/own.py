@@ -14,7 +14,18 @@ from procorefs.storage import clocks
 from procorefs.tree.detail import encode_detail, is_echo
 from procorefs.tree.local import Local
 from procorefs.tree.names import shown_name
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State, bound_to, is_own_entry
+from procorefs.tree.nodes import (
+    ROOT,
+    EntryGone,
+    Forget,
+    Inode,
+    Kept,
+    ListingChanged,
+    Node,
+    State,
+    bound_to,
+    is_own_entry,
+)
 from procorefs.tree.request_order import Request, RequestOrder
 from procorefs.tree.rows import Known, Row
 from procorefs.tree.store import TreeStore
@@ -135,6 +146,17 @@ class OwnChanges:
         self._local.removing(known.node)
         with self._store.transaction():
             self._store.detach(known.node.inode, State.DELETED)
+
+    def give_entry(self, left: Node) -> list[Forget]:
+        """A node may have left its entry: a document that has the name, and could not show by it, does now."""
+        changes: list[Forget] = []
+        at: Node | None = left
+        with self._store.transaction():
+            while at is not None and left.parent is not None:
+                at = self._store.give_entry(left.parent, at.shown)
+                if at is not None:
+                    changes += [EntryGone(left.parent, at.shown), ListingChanged(left.parent)]
+        return changes
 
     def claim(self, document_id: DocumentId, inode: Inode) -> Node | None:
         """Let a document be that inode; within a transaction. What was there before goes to another number.

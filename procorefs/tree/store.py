@@ -195,6 +195,16 @@ class TreeStore:
         ).fetchone()
         return Inode(row[0]) if row else None
 
+    def give_entry(self, folder: Inode, shown: bytes) -> Node | None:
+        """An entry may have become free: who has the name and another entry gets it. Returns its node as it was."""
+        if self.has_entry(folder, shown):
+            return None
+        inode = self.marked(folder, shown.decode("utf-8", "replace"))
+        node = self.by_inode(inode) if inode is not None else None
+        if node is not None:
+            self.show(node.inode, shown)
+        return node
+
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
         """Entries of a folder in the order of their inodes, which is stable while entries come and go."""
         rows = self._db.execute(

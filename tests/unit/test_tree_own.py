@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from procorefs.procore.models import Document, Person, UserId, Version
-from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.procore.models import Document, DocumentId, Person, UserId, Version
+from procorefs.tree.nodes import ROOT, EntryGone, Inode, Kept, ListingChanged
 from procorefs.tree.store import TreeStore
 from tests.unit.tree_documents import SOMEBODY, Garden, file, version
 
@@ -120,3 +120,20 @@ def test_a_server_that_makes_none_never_does(garden: Garden) -> None:
     garden.open.add(inode)
     garden.take(own.unchanged_bytes(file(10, "plan.pdf", version=echo(), updated_at_s=DONE_S), "check-out"))
     assert garden.of(10).inode != inode
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_an_entry_that_our_call_frees_goes_to_who_has_the_name(garden: Garden, *, is_removed: bool) -> None:
+    """A look showed the other document's new name before the answer to the call that freed it."""
+    garden.take(file(10, "plan.pdf"))
+    garden.take(file(20, "plan.pdf"))
+    [marked] = garden.paths().keys() - {"plan.pdf"}
+    before = garden.of(10)
+    if is_removed:
+        garden.absorber.own.removed(DocumentId(10))
+    else:
+        put(garden, file(10, "old.pdf", updated_at_s=DONE_S))
+    told = garden.absorber.own.give_entry(before)
+    assert garden.paths() == {"plan.pdf": 20} | ({} if is_removed else {"old.pdf": 10})
+    assert told == [EntryGone(ROOT, marked.encode()), ListingChanged(ROOT)]
+    assert garden.absorber.own.give_entry(before) == []
