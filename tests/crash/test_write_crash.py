@@ -373,10 +373,11 @@ def test_the_tree_knows_the_answer_and_the_journal_does_not(
     wait_until(lambda: not is_mounted(desk.path), "the mount to go")
     shutil.rmtree(journal.parent / "staging")
     shutil.copytree(earlier / "staging", journal.parent / "staging")
-    for file in journal.parent.glob("journal.sqlite*"):
-        file.unlink()
-    for file in earlier.glob("journal.sqlite*"):
-        shutil.copy(file, journal.parent)
+    for pattern in ("journal.sqlite*", "staging.sequence"):  # else it would be an older journal, put back
+        for file in journal.parent.glob(pattern):
+            file.unlink()
+        for file in earlier.glob(pattern):
+            shutil.copy(file, journal.parent)
     desk.mounted = desk._mount(at=desk.path)
     desk.sync()
     desk.assert_saved("plan.dwg", before, b"the plan")
