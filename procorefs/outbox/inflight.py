@@ -234,9 +234,12 @@ class InFlightCalls:
         return [call for call in self.given_up(inode, document) if call.is_late]
 
     def in_the_way(self, inode: Inode, document: DocumentId | None, place: Place | None) -> Inode | None:
-        """Whose open call is about the same document, or makes or moves one to the same place."""
+        """Whose open call is about the same document, or makes or moves one to the same place.
+
+        One that can't be carried out any more is in nobody's way; its own change may look for it once more.
+        """
         for call in self._open():
-            if call.inode == inode:
+            if call.inode == inode or (call.is_late and not self.left_s(call)):
                 continue
             if document is not None and call.document == document:
                 return call.inode
