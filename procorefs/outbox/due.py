@@ -55,9 +55,9 @@ def pause_s(change: Change, facts: Facts) -> float | None:
         return None  # it has arrived, and its last writer's close lets it go
     if change.place is not GONE and change.has_bytes and facts.is_written and not facts.is_hurried:
         return None
-    if facts.fate is Fate.HELD and change.place is not GONE:
-        return _left(change, HELD_S, facts) if facts.is_sendable else None
     retry_s = max(facts.not_before_s - facts.now_s, 0.0)
+    if facts.fate is Fate.HELD and change.place is not GONE:
+        return max(_left(change, HELD_S, facts), retry_s) if facts.is_sendable else None
     if facts.is_hurried:
         return retry_s
     pause = max(min(_left(change, _wait_s(change, facts), facts), _longest_s(change, facts)), retry_s)

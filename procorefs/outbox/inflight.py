@@ -285,6 +285,12 @@ class InFlightCalls:
             call.is_late = True
             self._journal.put_call(call.number, _encode(call))
 
+    def forget_expired(self, inode: Inode) -> None:
+        """Nobody wants anything of the inode: its late calls are in the way only as long as they may be carried out."""
+        for call in self.late(inode, None):
+            if not self.left_s(call):
+                self.forget(call)
+
     def was_made(self, call: Call, document: DocumentId) -> None:
         """What a late call was to make has been made by another: as long as that has the name, it can't be done."""
         call.document = document

@@ -293,6 +293,7 @@ class Outbox(Orders):
         """Have a change wait for another one; where some wait for each other, one of them steps aside."""
         blocker = self._view.change(by)
         if (blocker is None and by not in self._queue.sending) or by == inode:
+            self._calls.forget_expired(by)
             self._queue.put(inode, trio.current_time() + LOOK_AGAIN_S)
             return
         self._queue.put(inode, None)
@@ -384,6 +385,7 @@ class Outbox(Orders):
     def _note_failure(self, inode: Inode, change: Change, error: Exception) -> None:
         self._edits.keep_unconfirmed(inode)
         if self._view.change(inode) is not change:
+            self._queue.touched(inode)
             log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             return
         match reaction_to(error, change.attempts):
