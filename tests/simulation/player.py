@@ -113,6 +113,8 @@ class Player:
                 break
         else:
             raise Wrong(f"after a death the mount differs: {differences(shown, sizes_of(self._model))}")
+        if self._before is not None:
+            _forget_times(self._model)  # what was under way may have come half through
         self._before = None
         await self._adopt_dirty()
         self._world.parts.writing.outbox.retry([""])
@@ -396,6 +398,12 @@ class Player:
             await self._do_rmdir(step)
         else:
             await self._do_unlink(step)
+
+
+def _forget_times(model: Model) -> None:
+    for _, entry in model.all():
+        if isinstance(entry, File):
+            entry.mtime_ns = None
 
 
 def _sizes(walked: dict[str, Attributes]) -> dict[str, int]:

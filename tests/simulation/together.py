@@ -101,7 +101,7 @@ class Together:
 
     async def _recover(self) -> None:
         self._open.clear()
-        died_s = self._world.time.now_s()
+        died_s = self._world.synced_until_s()
         await self._world.restart()
         if self._world.was_power_cut:
             sure_s = died_s - SYNCED_AFTER_S

@@ -15,6 +15,7 @@ from procorefs.config import MountOptions
 from procorefs.parts import Parts
 from procorefs.procore.errors import ProcoreError
 from tests.simulation import clock, disk, scheduler
+from tests.simulation.aftermath import SYNCED_AFTER_S
 from tests.simulation.checks import check_quiet
 from tests.simulation.computer import Life, begin_boot
 from tests.simulation.model import Model
@@ -78,6 +79,8 @@ class World:
         self.life: Life | None = None
         self.death: Step | None = None
         """The death that was decided on and has not come yet."""
+        self._full_s = (-SYNCED_AFTER_S, -SYNCED_AFTER_S)
+        """From when to when the disk was full last."""
         self.was_power_cut = False
         """The last death was one: the files are not as the kernel had them."""
         self._on_disk: dict[str, bytes] = {}
@@ -149,12 +152,26 @@ class World:
             case "clock":
                 self.time.step_s += step.offset
             case "full":
-                self.now.disk.is_full = step.flags == "on"
+                self._fill_disk(full=step.flags == "on")
             case "expire":
                 self.procore.expire_tokens()
             case _:
                 return False
         return True
+
+    def _fill_disk(self, *, full: bool) -> None:
+        now_s = self.time.now_s()
+        if full and not self.now.disk.is_full:
+            self._full_s = (now_s, now_s)
+        elif not full and self.now.disk.is_full:
+            self._full_s = (self._full_s[0], now_s)
+        self.now.disk.is_full = full
+
+    def synced_until_s(self) -> float:
+        """The last moment at which a sync could begin: while the disk is full, and right after it, none has ended."""
+        now_s = self.time.now_s()
+        is_lately_full = self.now.disk.is_full or now_s - self._full_s[1] < SYNCED_AFTER_S
+        return self._full_s[0] if is_lately_full else now_s
 
     def _arm_death(self, step: Step) -> None:
         """The daemon is to die after so many writes, or turns of tasks, from now on."""
