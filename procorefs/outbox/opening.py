@@ -62,6 +62,8 @@ class Base:
     local: LocalWork
     absorber: Absorber
     naming: Naming
+    is_tree_behind: bool = False
+    """Whether the tree may lack what our own calls did (recovery.py): nothing is sent before a look."""
 
     def close(self) -> None:
         self.staging.close()
@@ -97,6 +99,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     try:
         recovery = Recovery(store, absorber.own, view, drafts, staging, journal, calls, naming)
         recovery.run()
+        base.is_tree_behind = recovery.is_tree_behind
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except BaseException:
         base.close()
@@ -172,6 +175,8 @@ def open_writing(
         write_back_s=options.write_back_s,
         sends=not options.ro,
         is_listed=is_listed,
+        looked_since=looked_since,
+        is_tree_behind=base.is_tree_behind,
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,
     )

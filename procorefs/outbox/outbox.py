@@ -55,6 +55,10 @@ BUSY_FOR_S = 60.0
 """So long a temporary file that nobody has open keeps its folder's departures waiting."""
 
 
+CATCH_UP_S = 5.0
+"""Between looks that fail, while nothing may be sent before one."""
+
+
 class Outbox(Orders):
     """Runs the workers; `run` must run. Answers face.Outbox."""
 
@@ -63,6 +67,7 @@ class Outbox(Orders):
         self.take_stock()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._check_regularly)
+            nursery.start_soon(self._catch_up)
             task_status.started()
             while True:
                 self._sort_in()
@@ -71,6 +76,18 @@ class Outbox(Orders):
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._queue.something_new(self._next_look_s())
+
+    async def _catch_up(self) -> None:
+        """Send nothing before a look has shown what our own calls did, if the tree may lack that.
+
+        Before the first listing is complete there are no looks, and what is listed is new.
+        """
+        while self._is_tree_behind and self._is_listed():
+            if await self._looked_since(trio.current_time()):
+                break
+            await trio.sleep(CATCH_UP_S)
+        self._is_tree_behind = False
+        self._queue.wake()
 
     async def finish(self) -> None:
         """Begin nothing more, and wait for the calls under way: what is answered need not be looked into again."""
@@ -85,7 +102,7 @@ class Outbox(Orders):
 
     @property
     def _has_worker(self) -> bool:
-        return len(self._queue.sending) < WORKERS and not self._is_ending
+        return len(self._queue.sending) < WORKERS and not self._is_ending and not self._is_tree_behind
 
     def _sort_in(self) -> None:
         for inode in self._queue.take_fresh(AT_ONCE):

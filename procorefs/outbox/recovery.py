@@ -10,6 +10,7 @@
 | after a generation was superseded         | a staged file that no row names      | swept                            |
 | and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
 | and the tree is older                     | documents that it does not have      | the same                         |
+| by a power cut: the tree may be older     | another boot                         | a look comes before all else     |
 | and nobody knows a row's folder           | a folder without row, node and note  | it is shown, as failed           |
 | and the journal is damaged                | rows that can still be read          | shown as INCOMPLETE              |
 | and the journal is lost, or older         | staged files that no row names       | shown as INCOMPLETE              |
@@ -64,6 +65,8 @@ class Recovery:
         self._journal = journal
         self._calls = calls
         self._naming = naming
+        self.is_tree_behind = False
+        """After `run`: the power was cut, and the tree, which is never synced, may lack what the journal has let go."""
         self._folder_names: dict[Inode, str] = {}  # of a damaged journal
         self._keep_tail: set[Inode] = set()  # of files with more behind their ends than there was room for
 
@@ -74,7 +77,7 @@ class Recovery:
         self._staging.pass_over(max(numbers, default=0))
         self._meet_tree(changes)
         boot = BOOT_ID.read_text().strip()
-        was_power_cut = self._journal.fact("boot") not in (None, boot)
+        was_power_cut = self.is_tree_behind = self._journal.fact("boot") not in (None, boot)
         with (
             self._journal.transaction()
         ):  # by itself: taking a file up cuts off what was copied from behind its end

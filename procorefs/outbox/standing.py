@@ -12,6 +12,7 @@ from procorefs.outbox.edits import Edits
 from procorefs.outbox.face import STAYING, STUCK, TEMPORARY, Counts, Item, is_at_or_below
 from procorefs.outbox.inflight import InFlightCalls
 from procorefs.outbox.keeper import is_unknown
+from procorefs.outbox.looking import LookedSince
 from procorefs.outbox.naming import Naming
 from procorefs.outbox.queue import Queue
 from procorefs.outbox.settling import Settling
@@ -55,6 +56,8 @@ class Standing:
         write_back_s: float,
         sends: bool,
         is_listed: Callable[[], bool],
+        looked_since: LookedSince,
+        is_tree_behind: bool,
         is_budget_closed: Callable[[], bool],
         refused: Callable[[str, str], None],
     ) -> None:
@@ -71,6 +74,8 @@ class Standing:
         self._write_back_s = write_back_s
         self._sends = sends
         self._is_listed = is_listed
+        self._looked_since = looked_since
+        self._is_tree_behind = is_tree_behind  # until a look has shown what our own calls did
         self._is_budget_closed = is_budget_closed
         self._is_ending = False
         self._refused = refused
