@@ -78,7 +78,8 @@ class Remover:
         if change.is_folder:
             self._check_nothing_under_way(known)
         above = self._removed_above(known)
-        if above is not None:
+        # Its folder waits until it is known what became of its own calls.
+        if above is not None and not self._calls.unconfirmed(change.inode, change.document):
             raise Blocked(above, "it goes with its folder")
         self._check_lends_nothing(change)
 

@@ -286,3 +286,16 @@ def test_a_save_is_carried_out_while_its_folder_is_removed(desk: Desk) -> None:
         desk.sandbox.release()
         assert synced.result() == []
     assert (desk.files(), desk.folders()) == ({}, set())
+
+
+def test_a_folder_goes_together_with_one_in_it_that_was_being_removed(desk: Desk) -> None:
+    inside = desk.path / "outer" / "inner"
+    inside.mkdir(parents=True)
+    desk.sync()
+    lose(desk, "DELETE /rest/v1.0/folders/{id}")
+    inside.rmdir()
+    wait_for_call(desk, "DELETE /rest/v1.0/folders/{id}")
+    inside.parent.rmdir()
+    desk.sandbox.faults(clear=True)
+    desk.sync()
+    assert desk.folders() == set()
