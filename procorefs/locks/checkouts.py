@@ -433,7 +433,8 @@ class CheckOuts:
 
     async def _send(self, claim: _Claim, calls: CheckOutCalls, document: DocumentId) -> None:
         """The check-out itself; cut off or unanswered it leaves the claim in doubt."""
-        had_until_s, until_s = claim.until_s, int(self._wall_s()) + LASTS_S
+        had_until_s = claim.until_s
+        until_s = self._ends.unused(document, int(self._wall_s()) + LASTS_S)
         self._ends.asked(document, until_s)
         claim.may_have(document, until_s)
         try:

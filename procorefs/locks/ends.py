@@ -35,6 +35,12 @@ class AskedEnds:
     def of(self, document: DocumentId) -> Collection[int]:
         return self._ends.get(document, {})
 
+    def unused(self, document: DocumentId, until_s: int) -> int:
+        """That end, or the next one that was not asked for yet: each call asks for one of its own."""
+        while until_s in self.of(document):
+            until_s += 1
+        return until_s
+
     def asked(self, document: DocumentId, until_s: int) -> None:
         """Call before the request is sent."""
         self._journal.remember(document, until_s)

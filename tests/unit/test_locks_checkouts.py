@@ -648,6 +648,25 @@ async def test_a_check_out_that_is_done_late_is_still_ours(
         await ends(lambda: project.holder(DOCUMENT) is None)
 
 
+async def test_a_check_out_that_is_done_late_is_ours_whatever_was_asked_for_in_the_same_second(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    """Two calls that ask for one end could not be told apart: the answer to one would speak for the other."""
+    mount.call_s = 0.01
+    async with locking(mount) as locks:
+        mount.before = LOST
+        with pytest.raises(Unanswered):
+            await lock(locks, A)
+        given_up_s = int(wall_s()) + LASTS_S
+        mount.before = None
+        await lock(locks, A)
+        locks.unlock(FILE, A)
+        await ends(lambda: project.holder(DOCUMENT) is None)
+        project.check_out(ME, DOCUMENT, given_up_s)
+        mount.learn(DOCUMENT)
+        assert locks.held_by_other(FILE) is None
+
+
 async def test_a_renewal_that_is_refused_leaves_what_was_had(
     project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
