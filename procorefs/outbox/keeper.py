@@ -247,6 +247,7 @@ class Keeper:
             if change.is_folder and change.document is not None:
                 self._journal.note_folder(change.inode, change.document)
             self._journal.drop(change.inode)
+        self.journaled(None)
 
     def _forget(self, change: Change) -> None:
         """What never was in Procore is gone at once; those inside keep its bytes."""
@@ -256,6 +257,7 @@ class Keeper:
             self._view.detach(change.inode)
         self._view.lift(change)
         self._journal.drop(change.inode)
+        self.journaled(None)
         self._let_bytes_go(change.inode, change.records)
         self._neighbours.touched(change.inode)
 

@@ -63,6 +63,8 @@ class Player:
         """What the model had before the operation under way, while the daemon may die."""
         self._past = Past()
         self._quiet = Quiet()
+        self._discarded: set[str] = set()
+        """What the last power cut took, and was told of."""
         self.identities = Identities()
 
     @property
@@ -127,10 +129,11 @@ class Player:
                 await self._kernel().listing("")
             await trio.sleep(AFTER_LOOK_S)
         lost = [item.path for item in self._world.parts.writing.outbox.stuck() if item.state == "failed"]
-        for path in lost:
+        for path in set(lost) - self._discarded:  # the next power cut may have undone that
             if not path.startswith(RECOVERED) and not self._past.changed(path, died_s):
                 raise Wrong(f"after a power cut {path} is lost")
         self._world.parts.writing.outbox.discard(lost)
+        self._discarded = set(lost)
         found = {
             path: None if attributes.is_folder else await self._bytes_of(path)
             for path, attributes in sorted((await self._kernel().walk()).items())

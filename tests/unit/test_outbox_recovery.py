@@ -745,3 +745,17 @@ async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -
         with room.calls.sending(inode, Kind.FILE, None, place, repeats=call):
             assert room.view.child(ROOT, b"plan.dwg") is None
             assert [node.shown for node in room.view.children(ROOT)] == [b"other.dwg"]
+
+
+async def test_a_removal_is_brought_to_disk_also_while_the_bytes_are_sent(tmp_path: Path) -> None:
+    """They go when the upload ends; the row that is gone must not come back with a power cut until then."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+        staged = room.change(inode).staged
+        assert staged is not None
+        sent = room.drafts.freeze(inode, staged)
+        told: list[StagedFile | None] = []
+        room.edits.journaled = told.append
+        room.edits.unlink(ROOT, b"plan.dwg")
+        assert told
+        room.drafts.thaw(inode, sent, is_wanted=False)
