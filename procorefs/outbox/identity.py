@@ -11,6 +11,7 @@ from procorefs.outbox.wishing import over, set_in
 from procorefs.procore.models import Document, DocumentId, Kind, Version
 from procorefs.storage import clocks
 from procorefs.tree.detail import decode_detail
+from procorefs.tree.names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node, State
 
 
@@ -224,7 +225,7 @@ class Identity(Keeper):
         if not isinstance(place, Place):
             at = self._view.parent(change.inode)
             name = self._shown(change.inode).shown.decode("utf-8", "replace") or "recovered"
-            place = Place(at[0] if at is not None else ROOT, name)
+            place = self._free_place(Place(at[0] if at is not None else ROOT, name), change.inode)
         if change.document is not None:
             self._neighbours.calls.forget_document(change.document)
         self._view.lift(change)
@@ -243,7 +244,7 @@ class Identity(Keeper):
         change = self._engage(node)
         self._view.lift(change)
         if change.place is FOLLOW:
-            change.place = place
+            change.place = self._free_place(place, node.inode)
         if change.document is not None:
             self._neighbours.calls.forget_document(change.document)
         change.document, change.upload, change.seen = None, None, None
@@ -252,6 +253,13 @@ class Identity(Keeper):
             change.stage = Stage.OPEN
         self._view.lay(change)
         self._write(change)
+
+    def _free_place(self, place: Place, inode: Inode) -> Place:
+        """The place, under a marked name if another inode shows there."""
+        there = self._view.child(place.folder, place.shown)
+        if there is None or there.inode == inode:
+            return place
+        return Place(place.folder, marked(place.name, str(inode)).decode("utf-8", "replace"))
 
     def recover_folder(self, folder: Inode) -> bool:
         """Show a folder that was kept for its document, which turned out to be gone before it was listed."""
