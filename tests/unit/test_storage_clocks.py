@@ -21,6 +21,8 @@ from procorefs.procore.errors import Unanswered
 from procorefs.procore.models import DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.own import OwnChanges
+from procorefs.tree.request_order import RequestOrder
 
 BEGAN_S = 1_700_000_000.0
 HOUR_S = 3600.0
@@ -137,7 +139,8 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
         raise Refused("that is all this test wants to know")
 
     nobody = cast(Any, None)
-    remover = Remover(nobody, nobody, nobody, nobody, nobody, nobody, nobody, looked_since, nobody, nobody)
+    own = OwnChanges(nobody, nobody, RequestOrder())
+    remover = Remover(nobody, own, nobody, nobody, nobody, nobody, nobody, looked_since, nobody, nobody)
     change = Change(Inode(5), Kind.FILE, GONE, document=DocumentId(7), seen=file(7, "a").version)
     machine.passes(60)
     change.touch()
