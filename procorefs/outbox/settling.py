@@ -20,7 +20,7 @@ from procorefs.outbox.wishing import lacking, without
 from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.models import Document, DocumentId, Version
 from procorefs.storage import clocks
-from procorefs.tree.detail import decode_detail
+from procorefs.tree.detail import decode_detail, same_bytes
 from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
 from procorefs.tree.own import OwnChanges
 from procorefs.tree.rows import Known
@@ -184,8 +184,8 @@ class Settling:
         self.freed(known)
         if owner is None:
             return
-        if owner.place is GONE and sent is not None:
-            owner.seen = sent.version  # the newer version is ours
+        if sent is not None and owner.seen is not None and same_bytes(owner.seen, known.node.version):
+            owner.seen = sent.version  # the newer version is ours, and nobody else's came between
         self._edits.follow_if_there(owner)
         self.settle(owner)
 
