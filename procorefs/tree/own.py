@@ -153,7 +153,7 @@ class OwnChanges:
         at: Node | None = left
         with self._store.transaction():
             while at is not None and left.parent is not None:
-                at = self._store.give_entry(left.parent, at.shown)
+                at = self._store.give_entry(left.parent, at.shown, left.document_id)
                 if at is not None:
                     changes += [EntryGone(left.parent, at.shown), ListingChanged(left.parent)]
         return changes

@@ -186,20 +186,23 @@ class TreeStore:
         found = self._db.execute("SELECT 1 FROM node WHERE parent = ? AND shown = ?", (folder, shown))
         return found.fetchone() is not None
 
-    def marked(self, folder: Inode, name: str) -> Inode | None:
-        """The oldest node of the folder that has this name but not the entry of it."""
+    def marked(self, folder: Inode, name: str, but: DocumentId | None = None) -> Inode | None:
+        """The oldest node of the folder that has this name but not the entry of it; `but`: another document's."""
         row = self._db.execute(
             "SELECT inode FROM node WHERE parent = ? AND name = ? AND parent IS NOT NULL"
-            " AND shown <> CAST(name AS BLOB) ORDER BY inode LIMIT 1",
-            (folder, name),
+            " AND shown <> CAST(name AS BLOB) AND document_id IS NOT ? ORDER BY inode LIMIT 1",
+            (folder, name, but),
         ).fetchone()
         return Inode(row[0]) if row else None
 
-    def give_entry(self, folder: Inode, shown: bytes) -> Node | None:
-        """An entry may have become free: who has the name and another entry gets it. Returns its node as it was."""
+    def give_entry(self, folder: Inode, shown: bytes, but: DocumentId | None = None) -> Node | None:
+        """An entry may have become free: who has the name and another entry gets it. Returns its node as it was.
+
+        `but`: the document that left it, which shows under the name it was sent with, whatever Procore made of that.
+        """
         if self.has_entry(folder, shown):
             return None
-        inode = self.marked(folder, shown.decode("utf-8", "replace"))
+        inode = self.marked(folder, shown.decode("utf-8", "replace"), but)
         node = self.by_inode(inode) if inode is not None else None
         if node is not None:
             self.show(node.inode, shown)

@@ -281,13 +281,10 @@ def test_a_dead_mount_of_another_program_is_left_alone(desk: Desk) -> None:
 
 def test_umount_of_a_frozen_daemon_does_not_hang(desk: Desk) -> None:
     pid = desk.mount()
-    began = time.monotonic()
-    desk.status()
-    status_s = time.monotonic() - began  # what a command takes on a machine as busy as this
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     refused(desk.run("umount", "--timeout", "0.5", desk.place), "did not end within 6 seconds")
-    assert time.monotonic() - began < 8 + 8 * status_s
+    assert time.monotonic() - began < 10
     assert not desk.is_mounted()
 
 
