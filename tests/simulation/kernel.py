@@ -295,9 +295,11 @@ class Kernel:
         try:
             await self._ask("flush", file.handle)
         finally:
-            await self._ask("release", file.handle)
-            if file.locks:
-                self.flocks.closed(file.inode, file.handle, file.handle)
+            try:
+                await self._ask("release", file.handle)
+            finally:
+                if file.locks:  # the bridge unlocks whatever becomes of the release
+                    self.flocks.closed(file.inode, file.handle, file.handle)
 
     async def flush(self, file: OpenFile) -> None:
         await self._ask("flush", file.handle)
