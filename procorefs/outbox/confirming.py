@@ -161,6 +161,8 @@ class Confirmer:
         with self._own.call(None) as request:
             request.sent()
             namesake = await self._namesakes.find(folder_id, call.place.name, call.kind)
+            if call.inode != change.inode:
+                return  # the change has another document by now, and another one finds out
             if namesake is None:
                 self._was_not_done_yet(change, call)
                 return

@@ -50,7 +50,8 @@ def _check_calls(world: "World") -> None:
     """No call that the contract forbids; and where everything is known, none that Procore refuses."""
     steps = world.history.steps
     is_certain = not any(
-        step.op in ("colleague", "crash", "full", "clock") or any(fault.kind in UNCERTAIN for fault in step.faults)
+        step.op in ("colleague", "crash", "full", "clock")
+        or any(fault.kind in UNCERTAIN for fault in step.faults)
         for step in steps
     )
     for request, body, status, told in world.network.finished:
@@ -64,7 +65,9 @@ def _check_calls(world: "World") -> None:
 
 async def _check_agreement(world: "World") -> None:
     """Whatever somebody wanted: mount and Procore show the same, but for what status names."""
-    with trio.move_on_after(QUIET_WITHIN_S):  # a first listing that failed for long is tried again after minutes
+    with trio.move_on_after(
+        QUIET_WITHIN_S
+    ):  # a first listing that failed for long is tried again after minutes
         while world.parts.follower.standing().state != "complete":  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(AFTER_LOOK_S)
     for _ in range(LOOKS):
