@@ -140,6 +140,7 @@ class InFlightCalls:
         self._next += 1
         self._journal.put_call(call.number, _encode(call))
         state = self._sending[call.number] = Sending()
+        state.is_unclear = repeats is not None  # whatever refuses this one says nothing of the other
         self._calls[call.number] = call
         if repeats is not None:
             self.forget(repeats)

@@ -73,6 +73,18 @@ def test_a_refusal_that_is_not_understood_yet_leaves_the_call_open(journal: Jour
     assert calls.makes(ONE)
 
 
+@pytest.mark.parametrize("error", [Unanswered("silence"), Unreachable("away"), Forbidden("no")])
+def test_a_repeat_that_is_not_understood_leaves_the_call_open(journal: Journal, error: ProcoreError) -> None:
+    """What refuses the second one says nothing of what became of the first."""
+    calls = calls_of(journal)
+    with suppress(Unanswered), calls.sending(ONE, Kind.FILE, DOCUMENT):
+        raise Unanswered("silence")
+    (first,) = calls.unconfirmed(ONE, DOCUMENT)
+    with suppress(ProcoreError), calls.sending(ONE, Kind.FILE, DOCUMENT, repeats=first):
+        raise error
+    assert len(calls.unconfirmed(ONE, DOCUMENT)) == 1
+
+
 def test_a_call_that_the_daemon_died_in_is_unconfirmed(journal: Journal) -> None:
     with calls_of(journal).sending(ONE, Kind.FILE, DOCUMENT, removes=True):
         (call,) = calls_of(journal).unconfirmed(OTHER, DOCUMENT)
