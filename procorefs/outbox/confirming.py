@@ -100,8 +100,8 @@ class Confirmer:
                 await self._make_again(change, call, call.upload)
             else:
                 await self._look_for_folder(change, call)
-        elif call.document is None or call.document != change.document:
-            self._calls.forget(call)
+        elif call.makes or call.document is None or call.document != change.document:
+            self._calls.forget(call)  # another call has made it, or it is somebody else's by now
         elif call.upload is not None and change.place is not GONE:
             await self._use_again(change, call, call.upload)
         else:
