@@ -98,9 +98,11 @@ class Keeper:
             with self._journal.transaction():
                 yield
         except Exception:
-            self._view.lay_anew(self._journal.load())
+            others = self._view.lay_anew(self._journal.load())
             self._claim_back()
             self._neighbours.calls.load_owners()
+            for inode in others:
+                self._neighbours.touched(inode)
             raise
         finally:
             self._in_moment = False

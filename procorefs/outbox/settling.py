@@ -353,11 +353,15 @@ class Settling:
         change.wishes = lacking(change.wishes, decode_detail(known.detail))
 
     def fail(self, change: Change, why: str) -> None:
-        """Refused for good: it stays as it is until somebody says what to do."""
-        change.error = why
+        """Refused for good: it stays as it is until somebody says what to do. Raises what the disk refuses."""
+        before, change.error = change.stage, why
         if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
             change.stage, change.failed_at_s = Stage.FAILED, clocks.unix_s()
-        self._edits.note(change, touched=True)
+        try:
+            self._edits.note(change, touched=True)
+        except BaseException:
+            change.stage = before  # it is tried again
+            raise
 
     # Bytes
 
@@ -406,9 +410,9 @@ class Settling:
         return self._drafts.freeze(change.inode, change.staged)
 
     def thaw(self, change: Change, file: StagedFile) -> None:
-        is_wanted = (
-            self.is_current(change) and change.staged is not None and change.staged.number == file.number
-        )
+        """The file stays as long as a row names it, be it another change than the one that was sent."""
+        now = self._view.change(change.inode)
+        is_wanted = now is not None and any(record.number == file.number for record in now.records)
         self._drafts.thaw(change.inode, file, is_wanted=is_wanted)
 
     async def is_known(self, change: Change, file: StagedFile) -> bool:

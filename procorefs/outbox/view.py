@@ -98,12 +98,17 @@ class View:
             if not laid.order:
                 del self._laid[change.place.folder]
 
-    def lay_anew(self, changes: list[Change]) -> None:
-        """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out."""
+    def lay_anew(self, changes: list[Change]) -> set[Inode]:
+        """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out.
+
+        Returns the inodes of all others, and of those that have no change any more.
+        """
         before, self._changes, self._laid, self._borrowers = self._changes, {}, {}, {}
         for change in changes:
             old = before.get(change.inode)
             self.lay(old if old == change else change)
+        inodes = before.keys() | self._changes.keys()
+        return {inode for inode in inodes if before.get(inode) is not self._changes.get(inode)}
 
     def lends(self, document: DocumentId) -> bool:
         """Whether there are changes that had the document's bytes, or need them still."""
