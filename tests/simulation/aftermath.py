@@ -39,6 +39,16 @@ def _sizes_of(file: File) -> tuple[int, ...]:
     return tuple(map(len, [file.content, *file.promised]))
 
 
+def written_between(model: Model, before: Model) -> dict[str, File]:
+    """The files of a model that had other bytes before, under the same names."""
+    was = {path: entry.content for path, entry in before.all() if isinstance(entry, File)}
+    return {
+        path: entry
+        for path, entry in model.all()
+        if isinstance(entry, File) and entry.content != was.get(path, entry.content)
+    }
+
+
 class Quiet:
     """Notes which open files are left alone for so long that a snapshot of them may be sent."""
 
@@ -59,17 +69,20 @@ class Quiet:
 
 
 class Past:
-    """What the model was lately, for a power cut: each entry may be as at any moment since the last sync."""
+    """What the model was lately, for a power cut: each entry may be as at any moment since the last sync.
+
+    `synced_until_s`: the last moment at which a sync could begin.
+    """
 
     def __init__(self) -> None:
         self._moments: list[tuple[float, dict[str, Content]]] = [(0.0, {})]
 
-    def note(self, now_s: float, model: Model) -> None:
+    def note(self, now_s: float, model: Model, synced_until_s: float) -> None:
         self._moments.append((now_s, _contents_of(model)))
-        self._drop_old(now_s)
+        self._drop_old(synced_until_s)
 
-    def _drop_old(self, now_s: float) -> None:
-        old_s = now_s - SYNCED_AFTER_S
+    def _drop_old(self, synced_until_s: float) -> None:
+        old_s = synced_until_s - SYNCED_AFTER_S
         while len(self._moments) > 1 and self._moments[1][0] < old_s:
             del self._moments[0]
 
@@ -77,22 +90,31 @@ class Past:
         """All that was before is on disk."""
         del self._moments[:-1]
 
-    def changed(self, path: str, now_s: float) -> bool:
+    def changed(self, path: str, synced_until_s: float) -> bool:
         """Whether a path was not the same all the time since the last sync."""
-        self._drop_old(now_s)
+        self._drop_old(synced_until_s)
         was = {moment.get(path, _NOTHING) for _, moment in self._moments}
         return len(was) > 1 or _UNCLOSED in was
 
-    def wrong_in(self, found: dict[str, bytes | None], lost: Collection[str], now_s: float) -> str:
-        """What the mount must not show after the power was cut; empty: it may. What is `lost` was told of."""
-        self._drop_old(now_s)
+    def wrong_in(
+        self,
+        found: dict[str, bytes | None],
+        lost: Collection[str],
+        doubted: Collection[str],
+        synced_until_s: float,
+    ) -> str:
+        """What the mount must not show after the power was cut; empty: it may.
+
+        What is `lost` was told of; what is `doubted` is incomplete: nobody sends that before somebody has seen it.
+        """
+        self._drop_old(synced_until_s)
         told = []
         for path in sorted({path for _, moment in self._moments for path in moment} | found.keys()):
             was = [moment.get(path, _NOTHING) for _, moment in self._moments]
             now = found.get(path, _NOTHING)
             if path in lost or path.startswith(RECOVERED):
                 continue
-            if now not in was and not _may_be_torn(now, was):
+            if now not in was and not (path in doubted and _may_be_torn(now, was)):
                 told.append(f"{path} is {_short(now)} and was {', '.join(map(_short, dict.fromkeys(was)))}")
         return "; ".join(told)
 

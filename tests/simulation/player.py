@@ -5,14 +5,14 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from tests.simulation import scheduler
-from tests.simulation.aftermath import RECOVERED, Past, Quiet, may_be_after_kill, root_of
+from tests.simulation.aftermath import RECOVERED, Past, Quiet, may_be_after_kill, root_of, written_between
 from tests.simulation.identities import Identities
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
@@ -86,7 +86,7 @@ class Player:
                 world.network.begin_step(step.number, step.faults)
                 if not world.befall(step):
                     await getattr(self, f"_do_{step.op}")(step)
-                self._past.note(world.time.now_s(), self._model)
+                self._note_past()
                 self._quiet.note(world.time.now_s(), self._model)
                 if not world.now.is_dead:
                     await self.compare()
@@ -102,35 +102,47 @@ class Player:
                 opened.file.mtime_ns = None  # it was not closed
         self._open.clear()
         self.identities.settled({})  # nobody knows how far what was under way has come
-        died_s = self._world.time.now_s()
+        synced_until_s = self._world.synced_until_s()
         await self._world.restart()
         if self._world.was_power_cut:
-            await self._recover_from_power_cut(died_s)
+            await self._recover_from_power_cut(synced_until_s)
             return
         shown = await self._shown()
         roots = [self._model.root, *([self._before] if self._before is not None else [])]
-        for root in roots:
-            if may_be_after_kill(shown, Model(root)):
-                self._model.root = root
-                break
-        else:
+        roots = [root for root in roots if may_be_after_kill(shown, Model(root))]
+        if not roots:
             raise Wrong(f"after a death the mount differs: {differences(shown, sizes_of(self._model))}")
+        self._model.root = roots[0]
+        if len(roots) > 1 and not await self._has_bytes(written_between(*map(Model, roots))):
+            self._model.root = roots[1]  # what was under way has not come to be
         if self._before is not None:
-            _forget_times(self._model)  # what was under way may have come half through
+            self._model.forget_times()  # what was under way may have come half through
         self._before = None
         await self._adopt_dirty()
         self._world.parts.writing.outbox.retry([""])
 
-    async def _recover_from_power_cut(self, died_s: float) -> None:
+    def _note_past(self) -> None:
+        self._past.note(self._world.time.now_s(), self._model, self._world.synced_until_s())
+
+    async def _has_bytes(self, files: Mapping[str, File]) -> bool:
+        """Whether all of them are as they were written, or closed."""
+        for path, file in files.items():
+            if await self._bytes_of(path) not in (file.content, *file.promised):
+                return False
+        return True
+
+    async def _recover_from_power_cut(self, synced_until_s: float) -> None:
         """The tree may be an older one than the journal: it is right after a look."""
         self._before = None
         for _ in range(LOOKS):
             with suppress(OSError):
                 await self._kernel().listing("")
             await trio.sleep(AFTER_LOOK_S)
-        lost = [item.path for item in self._world.parts.writing.outbox.stuck() if item.state == "failed"]
+        stuck = self._world.parts.writing.outbox.stuck()
+        lost = [item.path for item in stuck if item.state == "failed"]
+        doubted = [item.path for item in stuck if item.state == "incomplete"]
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
-            if not path.startswith(RECOVERED) and not self._past.changed(path, died_s):
+            if not path.startswith(RECOVERED) and not self._past.changed(path, synced_until_s):
                 raise Wrong(f"after a power cut {path} is lost")
         self._world.parts.writing.outbox.discard(lost)
         self._discarded = set(lost)
@@ -138,11 +150,11 @@ class Player:
             path: None if attributes.is_folder else await self._bytes_of(path)
             for path, attributes in sorted((await self._kernel().walk()).items())
         }
-        wrong = self._past.wrong_in(found, lost, died_s)
+        wrong = self._past.wrong_in(found, lost, doubted, synced_until_s)
         if wrong:
             raise Wrong(f"after a power cut {wrong}")
         self._model.root = root_of(found)
-        self._past.note(self._world.time.now_s(), self._model)
+        self._note_past()
         self._world.parts.writing.outbox.retry([""])
 
     async def _adopt_dirty(self) -> None:
@@ -278,7 +290,7 @@ class Player:
     async def _do_fsync(self, step: Step) -> None:
         if step.slot in self._open:
             await self._on_slot(step, lambda file: self._kernel().fsync(file), self._model.flush)
-            self._past.note(self._world.time.now_s(), self._model)
+            self._note_past()
             self._past.fsynced()
 
     async def _do_flush(self, step: Step) -> None:
@@ -401,12 +413,6 @@ class Player:
             await self._do_rmdir(step)
         else:
             await self._do_unlink(step)
-
-
-def _forget_times(model: Model) -> None:
-    for _, entry in model.all():
-        if isinstance(entry, File):
-            entry.mtime_ns = None
 
 
 def _sizes(walked: dict[str, Attributes]) -> dict[str, int]:

@@ -79,8 +79,8 @@ class World:
         self.life: Life | None = None
         self.death: Step | None = None
         """The death that was decided on and has not come yet."""
-        self._full_s = (-SYNCED_AFTER_S, -SYNCED_AFTER_S)
-        """From when to when the disk was full last."""
+        self._unsynced_s: list[list[float]] = []
+        """From when to when the disk was full, or no daemon ran: no sync can have ended then."""
         self.was_power_cut = False
         """The last death was one: the files are not as the kernel had them."""
         self._on_disk: dict[str, bytes] = {}
@@ -107,7 +107,7 @@ class World:
         for step in self.history.steps:
             await player.play(step)
         self.network.calm()
-        self.now.disk.is_full = False
+        self._fill_disk(full=False)
         await player.close_all()
         self.told(f"{self.time.now_s():9.2f} the end")
         await self.check(player)
@@ -160,18 +160,19 @@ class World:
         return True
 
     def _fill_disk(self, *, full: bool) -> None:
-        now_s = self.time.now_s()
         if full and not self.now.disk.is_full:
-            self._full_s = (now_s, now_s)
+            self._unsynced_s.append([self.time.now_s(), float("inf")])
         elif not full and self.now.disk.is_full:
-            self._full_s = (self._full_s[0], now_s)
+            self._unsynced_s[-1][1] = self.time.now_s()
         self.now.disk.is_full = full
 
     def synced_until_s(self) -> float:
-        """The last moment at which a sync could begin: while the disk is full, and right after it, none has ended."""
-        now_s = self.time.now_s()
-        is_lately_full = self.now.disk.is_full or now_s - self._full_s[1] < SYNCED_AFTER_S
-        return self._full_s[0] if is_lately_full else now_s
+        """The last moment at which a sync could begin; one takes its time, and does not end while none can be made."""
+        until_s = self.time.now_s()
+        for began_s, ended_s in reversed(self._unsynced_s):
+            if until_s - ended_s < SYNCED_AFTER_S:
+                until_s = min(until_s, began_s)
+        return until_s
 
     def _arm_death(self, step: Step) -> None:
         """The daemon is to die after so many writes, or turns of tasks, from now on."""
@@ -198,6 +199,8 @@ class World:
         seed = f"{self.history.seed}/{step.number}/power"
         choose = random.Random(seed) if self.was_power_cut else None
         self.death = None
+        self._fill_disk(full=False)
+        self._unsynced_s.append([self.time.now_s(), float("inf")])
         self.turns.before_turn = life.disk.before_write = lambda: None
         disk.begin(None)
         self._on_disk = life.disk.copy_to(self.directory / str(self._lives), choose)
@@ -213,6 +216,7 @@ class World:
         while True:
             try:
                 await self._start(directory)
+                self._unsynced_s[-1][1] = self.time.now_s()
                 return
             except ProcoreError as error:
                 if not self.network.is_troubled:
