@@ -322,6 +322,10 @@ class Drafts:
     def park_file(self, file: StagedFile) -> None:
         self._parked[file.number] = file
 
+    def unpark(self, file: StagedFile) -> None:
+        """No row names it after all."""
+        self._parked.pop(file.number, None)
+
     def discard(self, file: StagedFile) -> None:
         """Let a file go as soon as the journal that does without it is on disk."""
         self._trash.append(file)

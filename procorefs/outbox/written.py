@@ -159,19 +159,29 @@ class Written(Identity):
             self._drafts.drop_parked(before)
 
     def take_fetched(self, change: Change, file: StagedFile) -> None:
-        """Want bytes that were borrowed, and are on this disk now."""
+        """Want bytes that were borrowed, and are on this disk now. Raises what the disk refuses."""
+        self._drafts.park_file(file)
+        try:
+            self._want(change, file)
+        except BaseException:
+            self._drafts.unpark(file)
+            raise
+
+    def take_completed(self, change: Change, file: StagedFile) -> None:
+        """Nothing is missing of its staged bytes any more. Raises what the disk refuses: they are, for the row."""
+        self._want(change, file)
+
+    def _want(self, change: Change, file: StagedFile) -> None:
+        """As long as the row is refused, whoever has the missing bytes must stay."""
+        before = change.staged, change.borrowed, change.sequence
         change.staged, change.borrowed = file.record(), None
         self.sequence += 1
         change.sequence = self.sequence
-        self._drafts.park_file(file)
-        self._write(change)
-
-    def take_completed(self, change: Change, file: StagedFile) -> None:
-        """Nothing is missing of its staged bytes any more."""
-        change.staged = file.record()
-        self.sequence += 1
-        change.sequence = self.sequence
-        self._write(change)
+        try:
+            self._write(change)
+        except BaseException:
+            change.staged, change.borrowed, change.sequence = before
+            raise
 
     async def save_tail(self, inode: Inode) -> None:
         """Before a file is written or sent: keep what a crash left behind its end, if there was no room at the start.

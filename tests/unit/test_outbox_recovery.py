@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -567,6 +568,39 @@ async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_lat
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.PENDING
         assert bytes(await room.draft(inode).file.read(0, 10)) == b"the plan"
+
+
+async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(tmp_path: Path) -> None:
+    """Else whoever has them could go, and the journal would name bytes that are nowhere."""
+    with room_in(tmp_path) as room:
+        room.list_root(file(7, "old.dwg"), file(8, "new.dwg"))
+        room.edits.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
+        inode = room.view.child(ROOT, b"new.dwg").inode
+        change = room.change(inode)
+        fetched = room.staging.create(change.borrowed)
+        with pytest.MonkeyPatch.context() as full:
+            full.setattr(RowLog, "append", refuse_row)
+            with pytest.raises(OSError, match="No space"):
+                room.edits.take_fetched(change, fetched)
+        assert change.staged is None
+        assert room.view.borrower(DocumentId(7)) == inode
+        assert fetched not in room.drafts.parked
+        room.edits.take_fetched(change, fetched)
+        assert change.borrowed is None
+
+
+async def test_after_a_moment_that_the_disk_refused_all_that_differs_is_looked_at(tmp_path: Path) -> None:
+    with room_in(tmp_path) as room:
+        inodes = [room.put(name, b"bytes") for name in ("one.dwg", "two.dwg")]
+        before = room.change(inodes[0])
+        before.error = "only in memory"
+        touched: list[Inode] = []
+        neighbours = room.edits._neighbours
+        room.edits._neighbours = replace(neighbours, touched=lambda inode, **_: touched.append(inode))
+        with full_disk(room), pytest.raises(sqlite3.OperationalError):
+            room.edits.unlink(ROOT, b"two.dwg")
+        assert room.change(inodes[0]) is not before
+        assert set(touched) >= set(inodes)
 
 
 # What a lost call may have made
