@@ -165,7 +165,7 @@ def ask(path: Path, request: Request, expect: type[T], *, timeout_s: float = 5.0
         line = _exchange(path, question, time.monotonic() + timeout_s)
     except TimeoutError as error:
         raise NoAnswer(
-            f"the daemon at {path} does not answer within {timeout_s:g} seconds; its log says what it does"
+            f"the daemon at {path} does not answer within {timeout_s:g} seconds; see its log"
         ) from error
     except OSError as error:
         raise NobodyThere(f"no daemon listens at {path} ({error.strerror})") from error
@@ -211,7 +211,9 @@ async def _reply(line: bytes, client: "trio.SocketStream", handler: Handler) -> 
     try:
         version = msgspec.json.decode(line, type=_Version).version
         if version != VERSION:
-            return _Reply(VERSION, error=f"the daemon speaks version {VERSION} and not {version}; mount anew")
+            return _Reply(
+                VERSION, error=f"the daemon speaks version {VERSION} and not {version}; mount again"
+            )
         request = msgspec.json.decode(line, type=_Question).request
     except msgspec.DecodeError as error:
         return _Reply(VERSION, error=f"the request was not understood: {error}")
@@ -246,7 +248,7 @@ async def _answer(request: Request, handler: Handler) -> _Reply:
         Exception
     ):  # whatever it is: a command must not end the mount, it hears of it, and the log has the rest
         log.exception("a control request failed")
-        return _Reply(VERSION, error="the daemon failed on this request; its log says why")
+        return _Reply(VERSION, error="the daemon failed on this request; see its log")
 
 
 def _listen(path: Path) -> socket.socket:
@@ -295,7 +297,7 @@ def _result(line: bytes, expect: type[T]) -> T:
         return msgspec.json.decode(reply.result, type=expect)
     except msgspec.DecodeError as error:
         raise ControlError(
-            f"the daemon's answer was not understood ({error}); unmount and mount anew"
+            f"the daemon's answer was not understood ({error}); unmount and mount again"
         ) from error
 
 

@@ -74,7 +74,7 @@ def survey(root: str, into: str = "") -> Survey:
         except OSError as error:
             if first:
                 raise
-            found.refused.append(Refused(_shown(local), f"it can't be read ({error.strerror})"))
+            found.refused.append(Refused(_shown(local), f"it cannot be read ({error.strerror})"))
         first = False
     return found
 
@@ -106,7 +106,7 @@ def _look_at(entry: "os.DirEntry[bytes]", path: str, fate: Fate, found: Survey) 
         found.refused.append(Refused(_shown(entry.path), _no_such_kind(entry)))
     elif path == OWN_ENTRY.decode():
         found.refused.append(
-            Refused(_shown(entry.path), "a mount has an entry of its own of that name in its root")
+            Refused(_shown(entry.path), "a mount has its own entry of that name in its root")
         )
     elif refusal is not None:
         found.refused.append(_refused(entry.path, refusal))

@@ -90,7 +90,7 @@ class Desk:
         self.mounted = mount()
 
     def remount(self, *options: str) -> None:
-        """Unmount by the command, and mount anew where it was."""
+        """Unmount by the command, and mount again where it was."""
         self.mounted.unmount()
         self.mount_again(*options)
 

@@ -32,18 +32,16 @@ class Checked(msgspec.Struct, frozen=True):
     survey: Survey
 
 
-@click.command(short_help="Say which names Procore would refuse.")
-@click.option(
-    "--into", metavar="FOLDER", default="", help="Folder of the project that they would be copied into."
-)
+@click.command(short_help="List the names that Procore would refuse.")
+@click.option("--into", metavar="FOLDER", default="", help="Folder of the project to copy into.")
 @click.option(
     "--hourly", metavar="CALLS", type=click.IntRange(min=1),
-    help=f"Calls that Procore grants in an hour. Default: what it last said, else {HOURLY_CALLS}.",
+    help=f"Calls that Procore grants per hour. Default: as last reported, else {HOURLY_CALLS}.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="All that was found, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.argument("dirs", nargs=-1, required=True, metavar="DIR…")
 def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -> int:
-    """Say which files below DIR… Procore would refuse, and what copying the others takes. Nothing is sent.
+    """List the files below DIR… that Procore would refuse, and what copying the others costs. Nothing is sent.
 
     Exit status 1 when something would be refused.
     """
@@ -61,7 +59,7 @@ def _checked(path: str, into: str, hourly: int) -> Checked:
     try:
         found = survey(path, into)
     except OSError as error:
-        raise Unreadable(f"{path} can't be looked through ({error.strerror}); name a directory") from error
+        raise Unreadable(f"{path} cannot be read ({error.strerror}); name a directory") from error
     return Checked(path, found.hours(hourly), hourly, found)
 
 
@@ -93,7 +91,7 @@ def _show(checked: Checked) -> None:
         "folders": f"{found.folders:,}",
         "types": _types(found.types),
         "longest path": longest,
-        "junk": f"{found.junk:,} left out, as .DS_Store or Thumbs.db",
+        "junk": f"{found.junk:,} left out, such as .DS_Store or Thumbs.db",
         "temporary": f"{found.held:,} left out until they are renamed" if found.held else "",
         "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),

@@ -58,7 +58,7 @@ def complain_of(error: BaseException) -> int:
 
 def unexpected(error: BaseException, log_file: Path | None) -> str:
     """Keep the traceback and return the sentence that says where."""
-    what = f"this should not have happened ({type(error).__name__})"
+    what = f"unexpected error ({type(error).__name__})"
     if log_file is None:
         return what
     text = "".join(traceback.format_exception(error))

@@ -38,16 +38,16 @@ class DemoFailed(Failure):
     """A part of the demo did not start."""
 
 
-@click.command(short_help="Sandbox, mount and a short tour; needs no account.")
+@click.command(short_help="Run a sandbox, a mount and a short tour; needs no account.")
 @click.option(
     "--documents", default=1000, show_default=True, metavar="N", type=click.IntRange(min=_LEAST_DOCUMENTS),
     help="Size of the invented project.",
 )  # fmt: skip
-@click.option("--leave", is_flag=True, help="End right after the tour instead of waiting for Ctrl-C.")
+@click.option("--leave", is_flag=True, help="End after the tour instead of waiting for Ctrl-C.")
 def demo(documents: int, leave: bool) -> None:
     """Start an embedded Procore with an invented project, mount it, and show what a mount can do.
 
-    It then stays mounted for you to look around until Ctrl-C, and cleans up after itself.
+    The project then stays mounted until Ctrl-C. The demo removes everything that it created.
     """
     check_fuse(MountOptions())
     with contextlib.ExitStack() as stack:
@@ -102,7 +102,7 @@ def _own_folder() -> Iterator[Path]:
         # deleting files below a mount would delete them in the project
         if any(folder in mount.mountpoint.parents for mount in read_mounts()):
             click.echo(
-                f"Something is still mounted below {folder}, so it stays: unmount that (fusermount3 -u), "
+                f"Something is still mounted below {folder}, so the folder is kept: unmount that (fusermount3 -u), "
                 "then delete the folder.",
                 err=True,
             )

@@ -52,8 +52,8 @@ class Asked(msgspec.Struct, frozen=True):
     project: str | None
 
 
-@click.command(short_help="Make a profile: store credentials and try them.")
-@click.option("--profile", "-p", metavar="NAME", help="The profile to make or renew. Default: 'default'.")
+@click.command(short_help="Create a profile: try credentials and store them.")
+@click.option("--profile", "-p", metavar="NAME", help="The profile to create or renew. Default: 'default'.")
 @click.option(
     "--client-id", metavar="ID", help="Client id of the app or service account; asked for if not given."
 )
@@ -61,10 +61,10 @@ class Asked(msgspec.Struct, frozen=True):
     "--secret-file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File with the client secret, mode 0600; else PROCOREFS_CLIENT_SECRET, else it is asked for.",
+    help="File with the client secret, mode 0600. Default: PROCOREFS_CLIENT_SECRET, else login asks.",
 )
 @click.option("--browser", is_flag=True, help="Log in as a person, in a browser (authorization code).")
-@click.option("--paste", is_flag=True, help="Like --browser, but Procore shows a code that you paste here.")
+@click.option("--paste", is_flag=True, help="Like --browser, but Procore shows a code to paste here.")
 @click.option(
     "--redirect-uri", metavar="URI", help=f"With --browser, as registered. Default: {DEFAULT_REDIRECT}"
 )
@@ -84,12 +84,12 @@ def login(
     company: str | None,
     project: str | None,
 ) -> None:
-    """Store credentials as a profile, after trying them.
+    """Try credentials, and store them as a profile.
 
     Without --browser or --paste the credentials are those of a service account (client credentials).
     """
     if browser and paste:
-        raise click.UsageError("--browser and --paste are two ways to log in; give one of them")
+        raise click.UsageError("--browser and --paste exclude each other; give one of them")
     asked = Asked(
         profile, client_id, secret_file, browser, paste, redirect_uri, api_url, login_url, company, project
     )
@@ -104,7 +104,7 @@ def login(
     who = _try(made, secret, name, paths, checks_project=is_project_said)
     _keep(paths, config, name, made, secret)
     click.echo(f"Logged in as {who}. The profile '{name}' is in {paths.config_file}.")
-    click.echo("`procorefs projects` lists what it reaches.")
+    click.echo("`procorefs projects` lists its projects.")
 
 
 def make_profile(asked: Asked, old: Profile) -> Profile:
@@ -164,7 +164,7 @@ def _ask(what: str, *, hidden: bool = False) -> str:
     line = sys.stdin.readline().strip()
     if not line:
         raise ConfigError(
-            f"no {what.lower()} was given and there is no terminal to ask at; see procorefs login --help"
+            f"no {what.lower()} was given and there is no terminal to ask; see `procorefs login --help`"
         )
     return line
 
@@ -189,7 +189,7 @@ def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project:
     private_dir(paths.tokens_dir)
     me = trio.run(_log_in, api, made.company if checks_project else None, made.project)
     if me is None:
-        return "a user whom Procore does not name"
+        return "a user without a name"
     return me.name or me.login or f"user {me.id}"
 
 
@@ -205,7 +205,7 @@ async def _log_in(api: ApiSettings, company: str | None, project: str | None) ->
             try:
                 await client.auth.login_by_code(code)
             except LoginRefused as error:
-                raise LoginNotFinished(f"{error}; run procorefs login again for another code") from error
+                raise LoginNotFinished(f"{error}; run `procorefs login` again for another code") from error
         try:
             me = await client.me()
         except REFUSALS:
@@ -220,7 +220,7 @@ async def _check(client: "Client", company: str, project: str | None) -> None:
     try:
         await check_reachable(client, company, project)
     except UnknownProject as error:
-        raise UnknownProject(f"{error}, once you have logged in without that") from error
+        raise UnknownProject(f"{error}, after a login without --company and --project") from error
 
 
 async def _code(client: "Client", redirect_uri: str) -> str:
@@ -237,7 +237,7 @@ async def _code(client: "Client", redirect_uri: str) -> str:
 
 
 def _show(url: str) -> None:
-    click.echo(f"Log in at this address; it comes back here by itself:\n{url}", err=True)
+    click.echo(f"Log in at this address; the browser then returns here by itself:\n{url}", err=True)
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         click.launch(url)
 

@@ -10,7 +10,7 @@ from procorefs.config.secrets import forget_secret
 from procorefs.procore.settings import ApiSettings, Grant
 
 
-@click.command(short_help="Revoke and forget the tokens of a profile.")
+@click.command(short_help="Revoke and delete the tokens of a profile.")
 @click.option("--profile", "-p", metavar="NAME", help="Default: the default profile, else the environment.")
 @click.option("--forget", is_flag=True, help="Delete the stored secret and the profile too.")
 def logout(profile: str | None, forget: bool) -> None:
@@ -33,7 +33,7 @@ def logout(profile: str | None, forget: bool) -> None:
     whose = f"profile '{account.profile}'" if account.profile else "the account of the environment"
     stays = account.profile and not forget and account.api.grant is Grant.CLIENT_CREDENTIALS
     # a service account needs nobody to log in again
-    click.echo(f"Logged out {whose}" + ("; its secret stays here until --forget." if stays else "."))
+    click.echo(f"Logged out {whose}" + ("; its secret stays here (--forget deletes it)." if stays else "."))
 
 
 async def _log_out(api: ApiSettings) -> None:

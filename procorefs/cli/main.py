@@ -11,18 +11,18 @@ from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
 
 #: name → module, and the line of help (here, so that help imports no command)
 COMMANDS = {
-    "mount": ("procorefs.cli.mount", "Show a project as a directory."),
-    "umount": ("procorefs.cli.umount", "Take a mount away and end its daemon."),
-    "sync": ("procorefs.cli.sync", "Wait until what was written is in Procore."),
-    "status": ("procorefs.cli.status", "Say what the mounts are doing."),
-    "retry": ("procorefs.cli.retry", "Send again what failed."),
-    "discard": ("procorefs.cli.retry", "Throw away what failed."),
-    "check": ("procorefs.cli.check", "Say which names Procore would refuse."),
-    "login": ("procorefs.cli.login", "Make a profile: store credentials and try them."),
-    "logout": ("procorefs.cli.logout", "Revoke and forget the tokens of a profile."),
-    "projects": ("procorefs.cli.projects", "List the companies and projects that can be reached."),
-    "sandbox": ("procorefs.cli.sandbox", "Run an embedded Procore to try things on."),
-    "demo": ("procorefs.cli.demo", "Sandbox, mount and a short tour; needs no account."),
+    "mount": ("procorefs.cli.mount", "Mount a project at a directory."),
+    "umount": ("procorefs.cli.umount", "Unmount a project and end its daemon."),
+    "sync": ("procorefs.cli.sync", "Wait until all changes are in Procore."),
+    "status": ("procorefs.cli.status", "Show what the mounts are doing."),
+    "retry": ("procorefs.cli.retry", "Send failed changes again."),
+    "discard": ("procorefs.cli.retry", "Throw failed changes away."),
+    "check": ("procorefs.cli.check", "List the names that Procore would refuse."),
+    "login": ("procorefs.cli.login", "Create a profile: try credentials and store them."),
+    "logout": ("procorefs.cli.logout", "Revoke and delete the tokens of a profile."),
+    "projects": ("procorefs.cli.projects", "List the companies and projects that you can mount."),
+    "sandbox": ("procorefs.cli.sandbox", "Run an embedded Procore for trials and tests."),
+    "demo": ("procorefs.cli.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }
 
 
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="procorefs", prog_name="procorefs")
 @click.pass_context
 def procorefs(ctx: click.Context) -> None:
-    """The Documents of a Procore project as a directory."""
+    """Mount the Documents of a Procore project as a directory."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -93,7 +93,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             return complain_of(error)
-        complain(f"the output can't be written ({error.strerror})")
+        complain(f"the output cannot be written ({error.strerror})")
         return 1
     except Exception as error:
         return complain_of(error)

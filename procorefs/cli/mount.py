@@ -58,18 +58,18 @@ def _epilog() -> str:
     return f"\b\nOptions of -o:\n{options_help()}"
 
 
-@click.command(epilog=_epilog(), short_help="Show a project as a directory.")
+@click.command(epilog=_epilog(), short_help="Mount a project at a directory.")
 @click.option("-o", "words", multiple=True, metavar="OPT[,OPT…]", help="Mount options, listed below.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to stderr.")
 @click.argument("places", nargs=-1, required=True, metavar="[SPEC] MOUNTPOINT")
 def mount(words: tuple[str, ...], foreground: bool, places: tuple[str, ...]) -> None:
-    """Show the project SPEC at MOUNTPOINT.
+    """Mount the project SPEC at MOUNTPOINT.
 
-    SPEC is [PROFILE:]COMPANY/PROJECT, ids or names; without it the profile or PROCOREFS_COMPANY_ID and
-    PROCOREFS_PROJECT_ID say which.
+    SPEC is [PROFILE:]COMPANY/PROJECT, ids or names. Without it the profile, or PROCOREFS_COMPANY_ID and
+    PROCOREFS_PROJECT_ID, name the project.
     """
     if len(places) > 2:
-        raise click.UsageError(f"'{places[2]}' is one argument too many: write [SPEC] MOUNTPOINT")
+        raise click.UsageError(f"'{places[2]}' is one argument too many; write [SPEC] MOUNTPOINT")
     mount_project(places[0] if len(places) == 2 else None, named(places[-1]), words, foreground=foreground)
 
 
@@ -144,5 +144,5 @@ def _with_project(error: BaseException, source: str) -> str:
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     if isinstance(cause, Forbidden | NotFound):
-        return f"{source} cannot be mounted: {cause}; `procorefs projects` lists what you can reach"
+        return f"{source} cannot be mounted: {cause}; `procorefs projects` lists those that you can mount"
     return str(error)

@@ -16,12 +16,12 @@ from procorefs.config import ConfigError
 USAGE = """\
 Usage: mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT[,OPT...]] [-t TYPE]
 
-  What mount(8) and /etc/fstab call for the type fuse.procorefs. SPEC is
+  mount(8) calls this for the type fuse.procorefs. SPEC is
   [PROFILE:]COMPANY/PROJECT, ids or names; `procorefs mount --help` lists the
   options of -o.
 
   -f  Check the call and mount nothing.
-  -s, -n, -v, -t TYPE  Taken and not used.
+  -s, -n, -v, -t TYPE  Accepted and ignored.
 """
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _THE_CALL = "the call is mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT] [-t TYPE]"

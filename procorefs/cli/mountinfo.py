@@ -75,9 +75,7 @@ def _absolute(path: Path) -> Path:
         return path.absolute()
     except FileNotFoundError as error:
         # deleted, or below a mount that was taken away
-        raise NowhereToBegin(
-            f"the directory you are in is gone, and '{path}' with it; cd to another"
-        ) from error
+        raise NowhereToBegin(f"the current directory is gone, and '{path}' with it; cd to another") from error
 
 
 def _unescape(field: bytes) -> str:

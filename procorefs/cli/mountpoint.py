@@ -85,7 +85,7 @@ def _wait_for_closing(entry: Entry, mountpoint: Path, deadline: float) -> None:
         )
     if time.monotonic() > deadline:
         raise MountRefused(
-            f"the daemon that was on {mountpoint} (process {entry.pid}) does not end; its log is {entry.log}"
+            f"the daemon of {mountpoint} (process {entry.pid}) does not end; its log is {entry.log}"
         )
     wait_for_end(entry.pid, entry.born, 0.1)
 
@@ -120,7 +120,7 @@ def _take_away_dead(mount: Mount) -> str:
         return f"{place} is a dead mount of {mount.fstype}; run: umount -l '{place}'"
     result = unmount(place, lazy=True)
     if result:
-        return f"{place} is a dead mount and cannot be cleaned up ({os.strerror(result)}); run: umount -l '{place}'"
+        return f"{place} is a dead mount and cannot be unmounted ({os.strerror(result)}); run: umount -l '{place}'"
     return ""
 
 

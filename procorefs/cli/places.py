@@ -45,7 +45,7 @@ class Place(msgspec.Struct, frozen=True):
 def named(text: str) -> Path:
     """The path as it was written. Raises NoPlace for an empty one: somebody's variable is not set."""
     if not text:
-        raise NoPlace("an empty path names nothing; write '.' for the directory you are in")
+        raise NoPlace("the path is empty; write '.' for the current directory")
     return Path(text)
 
 
@@ -56,17 +56,17 @@ def find_place(text: str, paths: Paths) -> Place:
     mountpoint, below = split_path(text, mounts)
     mount = mount_at(mountpoint, mounts)
     if mount is None or not mount.is_ours:
-        raise NoPlace(f"{text} does not lie in a ProcoreFS mount; `procorefs status` lists the mounts")
+        raise NoPlace(f"{text} is not in a ProcoreFS mount; `procorefs status` lists the mounts")
     daemon = register.find(mountpoint, paths)
     if daemon is None:
         raise NoPlace(
-            f"the daemon of {mountpoint} does not run any more, or not for you; `procorefs mount` cleans up "
-            "and mounts anew"
+            f"the daemon of {mountpoint} has ended or belongs to another user; `procorefs mount` mounts "
+            "it again"
         )
     try:
         below.encode()
     except UnicodeEncodeError as error:
-        raise NoPlace(f"{text!a} is not UTF-8, so nothing in Procore has that name") from error
+        raise NoPlace(f"{text!a} is not UTF-8, so Procore has nothing of that name") from error
     return Place(daemon, below)
 
 
@@ -111,6 +111,4 @@ def _absolute(text: str) -> Path:
     try:
         return Path(os.path.normpath(Path(text).absolute()))
     except FileNotFoundError as error:
-        raise NowhereToBegin(
-            f"the directory you are in is gone, and '{text}' with it; cd to another"
-        ) from error
+        raise NowhereToBegin(f"the current directory is gone, and '{text}' with it; cd to another") from error

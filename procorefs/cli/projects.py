@@ -21,11 +21,11 @@ class CompanyProjects(msgspec.Struct, frozen=True):
     refused: str | None = None
 
 
-@click.command(short_help="List the companies and projects that can be reached.")
+@click.command(short_help="List the companies and projects that you can mount.")
 @click.option("--profile", "-p", metavar="NAME", help="Default: the default profile, else the environment.")
 @click.option("--json", "as_json", is_flag=True, help="A list of companies, each with its projects.")
 def projects(profile: str | None, as_json: bool) -> None:
-    """List the companies and projects that can be mounted; COMPANY/PROJECT ids make a SPEC."""
+    """List the companies and projects that can be mounted; COMPANY/PROJECT ids are a SPEC."""
     paths = find_paths(os.environ)
     account = find_account(os.environ, read_config(paths.config_file), paths, profile)
     import trio
@@ -84,5 +84,5 @@ def _show(found: list[CompanyProjects], account: Account) -> None:
             console.print(Text(f"{company.name} ({company.id}): {reason}"))
     if not found:
         console.print(
-            "No company can be reached; ask its administrator to connect the app or invite the user."
+            "You can reach no company; ask its administrator to connect the app or to invite the user."
         )

@@ -33,7 +33,7 @@ def answer_of(target: str, path: str, state: str) -> str | None:
     if "error" in query:
         reason = (query.get("error_description") or query["error"])[0]
         printable = "".join(character for character in reason if character.isprintable())[:200]
-        raise LoginNotFinished(f"Procore did not let you in ({printable}); run procorefs login again")
+        raise LoginNotFinished(f"Procore did not let you in ({printable}); run `procorefs login` again")
     return query["code"][0] if "code" in query else None
 
 
@@ -44,7 +44,7 @@ async def receive_code(redirect_uri: str, state: str, show: Callable[[], None]) 
         listeners = await trio.open_tcp_listeners(address.port or 80, host=address.hostname)
     except OSError as error:
         raise LoginNotFinished(
-            f"nothing can listen at {redirect_uri} ({error.strerror}); name another with --redirect-uri, or use --paste"
+            f"cannot listen at {redirect_uri} ({error.strerror}); name another with --redirect-uri, or use --paste"
         ) from error
     send, receive = trio.open_memory_channel[str | LoginNotFinished](1)
 
@@ -63,7 +63,7 @@ async def receive_code(redirect_uri: str, state: str, show: Callable[[], None]) 
                 raise result
             return result
         nursery.cancel_scope.cancel()
-    raise LoginNotFinished("nobody logged in within ten minutes; run procorefs login again")
+    raise LoginNotFinished("nobody logged in within ten minutes; run `procorefs login` again")
 
 
 async def _answer(

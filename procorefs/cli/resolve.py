@@ -28,7 +28,7 @@ class _Named(Protocol):
 
 N = TypeVar("N", bound=_Named)
 
-_LISTED = "`procorefs projects` lists what you can reach"
+_LISTED = "`procorefs projects` lists those that you can mount"
 
 
 def wanted(spec: Spec | None, account: Account) -> tuple[str, str]:
@@ -37,8 +37,8 @@ def wanted(spec: Spec | None, account: Account) -> tuple[str, str]:
     project = (spec and spec.project) or account.project
     if not company or not project:
         raise ConfigError(
-            "it is not said which project to mount; write COMPANY/PROJECT before the mount point, or set "
-            "PROCOREFS_COMPANY_ID and PROCOREFS_PROJECT_ID (`procorefs projects` lists what there is)"
+            "no project is named; write COMPANY/PROJECT before the mount point, or set "
+            "PROCOREFS_COMPANY_ID and PROCOREFS_PROJECT_ID (`procorefs projects` lists them)"
         )
     return company, project
 

@@ -20,26 +20,26 @@ class NothingThere(Failure):
     """No change below the paths is one that this can be done to."""
 
 
-@click.command(short_help="Send again what failed.")
+@click.command(short_help="Send failed changes again.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 def retry(paths: tuple[str, ...]) -> None:
-    """Send again what failed at or below PATH…, or was cut off; `procorefs sync` waits for how it ends."""
+    """Send again what failed or was cut off at or below PATH…; `procorefs sync` waits for the result."""
     done = [
         (daemon, ask(Path(daemon.socket), RetryRequest(below), Remaining, timeout_s=_TIMEOUT_S))
         for daemon, below in _wanted(paths)
     ]
     number = sum(remaining.total for _, remaining in done)
     if not number:
-        raise NothingThere(f"nothing failed at or below {_named(paths)}; `procorefs status` lists what did")
+        raise NothingThere(f"nothing failed at or below {_named(paths)}; `procorefs status` lists failures")
     click.echo(f"{counted(number, 'change')} will be sent again.")
 
 
-@click.command(short_help="Throw away what failed.")
+@click.command(short_help="Throw failed changes away.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 def discard(paths: tuple[str, ...]) -> None:
-    """Throw away what failed, was cut off or is held at or below PATH…: what Procore has is shown there again.
+    """Throw away what failed, was cut off or is held at or below PATH…. The mount then shows what Procore has.
 
-    It asks nothing. What is on its way to Procore is left alone.
+    It does not ask before. Uploads in progress continue.
     """
     done = [
         (daemon, ask(Path(daemon.socket), DiscardRequest(below), Remaining, timeout_s=_TIMEOUT_S))
@@ -48,7 +48,7 @@ def discard(paths: tuple[str, ...]) -> None:
     if not any(remaining.total for _, remaining in done):
         raise NothingThere(
             f"nothing failed or is held at or below {_named(paths)}, so nothing was thrown away; "
-            "`procorefs status` lists what did"
+            "`procorefs status` lists failures"
         )
     for daemon, remaining in done:
         for item in remaining.items:

@@ -33,13 +33,13 @@ COUNT = click.IntRange(min=0)
     "--storage-port", default=0, show_default=True, type=PORT, help="Port of the file store; 0: any free one."
 )
 @click.option(
-    "--storage-host", default="localhost", show_default=True, help="Name under which clients reach the store."
+    "--storage-host", default="localhost", show_default=True, help="Host name for clients of the file store."
 )
 @click.option(
     "--data",
     "data_dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep everything in this directory; without it all is gone at the end.",
+    help="Keep everything in this directory; without it nothing is kept.",
 )
 @click.option(
     "--seed",
@@ -50,13 +50,13 @@ COUNT = click.IntRange(min=0)
     help="Invent a construction project of N documents.",
 )
 @click.option(
-    "--random-seed", "seed", default=1, show_default=True, help="Another number invents another project."
+    "--random-seed", "seed", default=1, show_default=True, help="Each number invents another project."
 )
 @click.option(
     "--import",
     "import_dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Put this directory tree into the project.",
+    help="Add this directory tree to the project.",
 )
 @click.option(
     "--big-file",
@@ -88,7 +88,7 @@ COUNT = click.IntRange(min=0)
     default=3600,
     show_default=True,
     type=click.IntRange(min=1),
-    help="How long the hour takes, for trying limits out.",
+    help="Length of the hour in seconds, to try limits.",
 )
 @click.option(
     "--version-urls",
@@ -131,9 +131,7 @@ def _checker(description: Path) -> Checker:
     try:
         return Checker(description)
     except NotTheDescription as error:
-        raise click.BadParameter(
-            f"{description} can't be used, for {error}", param_hint="--openapi"
-        ) from error
+        raise click.BadParameter(f"{description} cannot be used: {error}", param_hint="--openapi") from error
 
 
 async def _run_until_signal(parts: Sandbox, checker: Checker | None) -> None:

@@ -22,16 +22,16 @@ class NoMount(Failure):
     """There is no mount of ours to ask."""
 
 
-@click.command(short_help="Say what the mounts are doing.")
+@click.command(short_help="Show what the mounts are doing.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object for MOUNTPOINT; without it a list of them."
+    "--json", "as_json", is_flag=True, help="Print one JSON object for MOUNTPOINT, or a list for all mounts."
 )
-@click.option("--watch", is_flag=True, help="Again every two seconds until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat every two seconds until Ctrl-C.")
 @click.argument("mountpoint", required=False)
 def status(as_json: bool, watch: bool, mountpoint: str | None) -> None:
-    """Say what MOUNTPOINT, or every mount of yours, is doing.
+    """Show what MOUNTPOINT, or each of your mounts, is doing.
 
-    Any path below MOUNTPOINT will do as well.
+    Any path below MOUNTPOINT works too.
     """
     paths = find_paths(os.environ)
     while True:
@@ -55,9 +55,9 @@ def status_of(path: Path, paths: Paths) -> MountStatus:
         return ask(Path(entry.socket), StatusRequest(), MountStatus)
     if mount is not None and mount.is_ours:
         raise NoMount(
-            f"the daemon of {place} does not run any more, or not for you; `procorefs mount` cleans up and mounts anew"
+            f"the daemon of {place} has ended or belongs to another user; `procorefs mount` mounts it again"
         )
-    raise NoMount(f"{place} is not a ProcoreFS mount, and lies in none; `procorefs status` lists the mounts")
+    raise NoMount(f"{place} is not in a ProcoreFS mount; `procorefs status` lists the mounts")
 
 
 def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:

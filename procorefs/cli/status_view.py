@@ -15,8 +15,8 @@ _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
 _LABEL_CELLS = 17  # of the column before the values, with the space around it
 _LEAST_VALUE_CELLS = 20  # however narrow the terminal is
-_STATES = {"detached": "not mounted; sending what waits"}
-_TREE_STATES = {"behind": "as last known, for the latest look failed"}
+_STATES = {"detached": "not mounted, still uploading"}
+_TREE_STATES = {"behind": "as last known: the last poll failed"}
 
 
 def show(mounts: list[MountStatus]) -> None:
@@ -57,11 +57,9 @@ def _print(console: Console, line: Text) -> None:
 def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     yield "project", f"{_named(mount.project)} of {_named(mount.company)}"
     yield "state", f"{_STATES.get(mount.state, mount.state)} (process {mount.pid})"
-    looked = (
-        "not looked yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
-    )
+    looked = "none yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
     state = _TREE_STATES.get(mount.tree.state, mount.tree.state)
-    yield "documents", f"{mount.tree.documents:,}, {state}; last look at Procore: {looked}"
+    yield "documents", f"{mount.tree.documents:,}, {state}; last poll: {looked}"
     trouble = mount.trouble or (Trouble(mount.outbox.trouble) if mount.outbox.trouble else None)
     if trouble is not None:
         yield "trouble", _trouble(trouble)
@@ -98,7 +96,7 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
     if box.eta_seconds is not None:
         at = _clock(clocks.wall_s() + box.eta_seconds)
         said.append(f"empty in {show_duration(box.eta_seconds)}, at {at}")
-    yield "outbox", ", ".join(said) or f"empty: all {'else ' if box.local.count else ''}is in Procore"
+    yield "outbox", ", ".join(said) or f"empty: everything {'else ' if box.local.count else ''}is in Procore"
     if box.local.count:
         yield (
             "local",
@@ -106,7 +104,10 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
         )
         yield from _stuck("local", box.local.items, box.local.count)
     if box.local.junk:
-        yield "junk", f"{counted(box.local.junk, 'file')} that programs keep for themselves, as .DS_Store"
+        yield (
+            "junk",
+            f"{counted(box.local.junk, 'file')} that programs keep for themselves, such as .DS_Store",
+        )
     yield from _stuck("failed", box.failures, box.failed)
     yield from _stuck("held", box.held_items, box.held)
 
@@ -116,7 +117,7 @@ def _stuck(label: str, items: list[OutboxItem], total: int) -> Iterator[tuple[st
     for item in shown:
         yield label, _happened(item.since, _about(item))
     if total > len(shown):
-        yield label, f"{total - len(shown):,} more; --json lists {len(items):,}"
+        yield label, f"{total - len(shown):,} more; --json shows {len(items):,}"
 
 
 def _about(item: OutboxItem) -> str:
@@ -132,7 +133,7 @@ def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
     yield "calls, 10 s", _window(limiter.spike)
     if limiter.waiting:
         classes = ", ".join(f"{count:,} {name}" for name, count in limiter.waiting_by_class.items() if count)
-        until = f", the next goes at {_clock(limiter.next_at)}" if limiter.next_at is not None else ""
+        until = f", next at {_clock(limiter.next_at)}" if limiter.next_at is not None else ""
         yield "waiting", f"{counted(limiter.waiting, 'call')} ({classes}){until}"
     if limiter.paused_until is not None:
         yield "paused", f"until {_clock(limiter.paused_until)}"
@@ -141,7 +142,7 @@ def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
 def _shared(limiter: LimiterStatus) -> str:
     if not limiter.shared_by:
         return ""
-    part = f", with a careful share of {limiter.share * 100:.0f} %" if limiter.share < 1 else ""
+    part = f", limited to {limiter.share * 100:.0f} %" if limiter.share < 1 else ""
     return f"  shared by {limiter.shared_by}{part}"
 
 

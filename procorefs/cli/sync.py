@@ -37,7 +37,7 @@ class NotSynced(Failure):
     """The daemon ended before it was done."""
 
 
-@click.command(short_help="Wait until what was written is in Procore.")
+@click.command(short_help="Wait until all changes are in Procore.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -47,10 +47,11 @@ class NotSynced(Failure):
 )
 @click.argument("paths", nargs=-1, metavar="[PATH…]")
 def sync(timeout_s: float | None, paths: tuple[str, ...]) -> int:
-    """Wait until everything at or below PATH…, or in all mounts of yours, is in Procore.
+    """Wait until everything at or below PATH…, or in all your mounts, is in Procore.
 
-    What would wait its time is sent at once. Exit status 0 when all is there; else 1, and what is missing and why.
-    Files that stay on this machine because of their names are named, and change nothing about the exit status.
+    Changes that wait for their time are sent at once. The exit status is 0 when everything is in Procore. Otherwise
+    it is 1, and sync lists what is missing and why. Files that stay on this machine because of their names are listed
+    too, and do not affect the exit status.
     """
     deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
     wanted = _wanted(paths, find_paths(os.environ))
@@ -76,7 +77,7 @@ class _Wait:
             return ask(self._socket, WaitingRequest(self._below), Left)
         if isinstance(answer, NobodyThere):
             raise NotSynced(
-                f"the daemon of {self.daemon.mountpoint} ended, or has just begun; what is not in Procore is sent "
+                f"the daemon of {self.daemon.mountpoint} has ended or is starting; what is not in Procore is sent "
                 "while the project is mounted"
             ) from answer
         if isinstance(answer, ControlError):
@@ -110,7 +111,7 @@ def _wanted(texts: tuple[str, ...], paths: Paths) -> dict[Entry, tuple[str, ...]
         daemons = register.running(paths)
         if not daemons:
             raise NoPlace(
-                "nothing is mounted, so nobody knows what is in Procore; `procorefs mount` goes on with what is not"
+                "nothing is mounted, so sync cannot tell what is in Procore; `procorefs mount` sends what is not"
             )
         return dict.fromkeys(daemons, ("",))
     places = [find_place(text, paths) for text in texts]
@@ -119,9 +120,7 @@ def _wanted(texts: tuple[str, ...], paths: Paths) -> dict[Entry, tuple[str, ...]
         if not place.exists:
             waiting = ask(Path(place.daemon.socket), WaitingRequest((place.below,)), Left)
             if not waiting.total and not waiting.staying.total:
-                raise NoPlace(
-                    f"{printable(text)} does not exist, and nothing below it is on its way to Procore"
-                )
+                raise NoPlace(f"{printable(text)} does not exist, and no change below it waits for Procore")
     return by_mount(places)
 
 

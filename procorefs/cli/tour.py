@@ -109,19 +109,19 @@ class Guide:
 def tour(guide: Guide, documents: int) -> None:
     """All steps, some seconds in total. Raises TourFailed."""
     guide.say(
-        f"An embedded Procore with a project of {documents:,} documents runs on this machine; all else is in"
+        f"An embedded Procore with a project of {documents:,} documents runs on this machine; everything else is in"
     )
     guide.say(f"  {guide.folder}", "bold green")
     _mount(guide)
     _walk(guide)
     _copy_out(guide)
     _colleague(guide)
-    guide.heading("What the mount says of itself:")
+    guide.heading("The status of the mount:")
     guide.procorefs("status")
 
 
 def _mount(guide: Guide) -> None:
-    guide.heading("The projects that can be mounted, and one of them as a directory:")
+    guide.heading("The projects of the account, and one of them mounted:")
     guide.procorefs("projects")
     guide.mountpoint.mkdir()
     guide.procorefs("mount", "-o", f"freshness={_FRESHNESS_S}", PROJECT)
@@ -138,7 +138,7 @@ def _walk(guide: Guide) -> None:
 
 
 def _copy_out(guide: Guide) -> None:
-    guide.heading("A copy of it all. Bytes cost no API calls; those spent are looks for changes meanwhile:")
+    guide.heading("A copy of everything. Bytes cost no API calls; the calls spent are polls for changes:")
     copy = guide.folder / "copy"
     if shutil.which("rsync"):
         guide.run("rsync", "-a", f"{PROJECT}/", "copy")
@@ -150,7 +150,7 @@ def _copy_out(guide: Guide) -> None:
 
 
 def _colleague(guide: Guide) -> None:
-    guide.heading("A colleague answers an RFI at Procore; it shows here a moment later:")
+    guide.heading("A colleague answers an RFI in Procore; a moment later the answer is here:")
     folder = _a_folder(guide.mountpoint)
     path = f"{folder.relative_to(guide.mountpoint)}/{_NOTE}"
     guide.act("put", path=f"/{path}", text="Robin Keller: pour the slab edge 20 mm higher, see A-512.\n")

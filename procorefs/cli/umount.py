@@ -65,25 +65,25 @@ class NotAllSent(Failure):
     """It was taken away, but not everything is in Procore."""
 
 
-@click.command(short_help="Take a mount away and end its daemon.")
+@click.command(short_help="Unmount a project and end its daemon.")
 @click.option(
     "--timeout",
     "timeout_s",
     callback=seconds_of,
     metavar="S",
-    help="Wait no longer than this. Default: while anything moves.",
+    help="Wait no longer than this. Default: as long as uploads make progress.",
 )
-@click.option("--now", is_flag=True, help="Wait for nothing: what is not sent yet goes at the next mount.")
+@click.option("--now", is_flag=True, help="Do not wait: the next mount sends what is not sent yet.")
 @click.argument("place", metavar="MOUNTPOINT|PROJECT")
 def umount(timeout_s: float | None, now: bool, place: str) -> None:
-    """Send what MOUNTPOINT has yet to send, unmount it and wait for the end of its daemon.
+    """Send all changes below MOUNTPOINT, unmount it and wait for the end of its daemon.
 
-    When something below MOUNTPOINT is in use, it says what by whom, and nothing changes. What fails or takes longer
-    than the timeout is listed, and goes on at the next mount; then the exit status is 1. Files that stay on this
-    machine because of their names are named, and change nothing about it.
+    When a program uses MOUNTPOINT, umount names the program and changes nothing. Changes that fail or take longer than
+    the timeout are listed; the next mount sends them, and the exit status is 1. Files that stay on this machine because
+    of their names are listed too, and do not affect the exit status.
 
-    A daemon whose mount point was taken away by other means goes on sending. Its former MOUNTPOINT, or its PROJECT as
-    it was given to `mount` or as COMPANY/PROJECT in ids, names it here.
+    A daemon whose mount point was removed by other means continues to send. Name it by its former MOUNTPOINT, or by its
+    PROJECT as given to `mount` or as COMPANY/PROJECT in ids.
     """
     within_s = math.inf if timeout_s is None else timeout_s
     unmount_project(named(place), find_paths(os.environ), 0.0 if now else within_s, now=now)
@@ -127,7 +127,7 @@ def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
     mount = mount_at(place, mounts)
     if below and mount is not None and mount.is_ours:
         raise NotUnmounted(
-            f"{printable(str(path))} lies in the mount {place}; run `procorefs umount {place}` to take that away"
+            f"{printable(str(path))} lies in the mount {place}; run `procorefs umount {place}` to unmount that"
         )
 
 
@@ -142,7 +142,7 @@ def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline:
         return Left([], 0)
     within = next((other.mountpoint for other in mounts if place in other.mountpoint.parents), None)
     if within is not None:
-        raise Busy(f"{place} is busy: {within} is mounted in it; unmount that first")
+        raise Busy(f"{place} is busy: {within} is mounted below it; unmount that first")
     _refuse_busy(place, entry)
     left = _waiting(entry, deadline) if now else _drain(entry, deadline)
     _tell_daemon(entry, goes_on=False)
@@ -215,7 +215,7 @@ def _tell(entry: Entry, left: Left) -> None:
         complain(line)
     changes, verb = counted(left.total, "change"), "stays" if left.total == 1 else "stay"
     raise NotAllSent(
-        f"{entry.mountpoint} is unmounted; {changes} {verb} in its journal, and the next mount goes on"
+        f"{entry.mountpoint} is unmounted; {changes} {verb} in its journal, and the next mount continues"
     )
 
 
@@ -229,7 +229,7 @@ def _refuse_busy(place: Path, entry: Entry, *, mapped: bool = False) -> None:
         named = [f"{holder.name} (process {holder.pid}) {holder.what}" for holder in found[:_NAMED_HOLDERS]]
         more = len(found) - len(named)
         text = "; ".join(named) + (f"; and {more} more" if more else "")
-        raise Busy(f"{place} is busy: {text}; end that and try again, for nothing was changed")
+        raise Busy(f"{place} is busy: {text}; end that and try again, nothing was changed")
 
 
 def _check(result: int, place: Path, entry: Entry | None) -> None:
@@ -240,7 +240,7 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
         if entry is not None:
             _refuse_busy(place, entry, mapped=True)
         raise Busy(
-            f"{place} is busy: a process that you may not see uses it (root's fuser -vm '{place}' shows it); "
+            f"{place} is busy: a process of another user uses it (root's fuser -vm '{place}' shows it); "
             "nothing was changed"
         )
     if result == errno.EPERM:

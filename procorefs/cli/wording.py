@@ -48,22 +48,24 @@ def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]
 def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
     """What stays here because of its name: no failure, but nobody else has it."""
     for item in left.items:
-        remedy = "move it elsewhere" if item.state == "local" else "rename it, or leave it alone for an hour"
+        remedy = (
+            "move it elsewhere" if item.state == "local" else "rename it, or leave it unchanged for an hour"
+        )
         yield (
             f"{full_path(item, mountpoint)} ({show_size(item.bytes)}) stays on this machine: {clause(item.why)}; "
-            f"to have it sent {remedy}"
+            f"to upload it, {remedy}"
         )
     more = left.total - len(left.items)
     if more:
         all_of_them = f"{counted(left.total, 'file')} of {show_size(left.bytes)} in all"
-        yield f"{more:,} more stay on this machine for such reasons, {all_of_them}; `procorefs status` names them"
+        yield f"{more:,} more stay on this machine for such reasons: {all_of_them}; `procorefs status` names them"
 
 
 def shown_counts(counts: Counts) -> str:
     """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
     parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
     if counts.trouble:
-        parts.append(f"waiting, because {clause(counts.trouble)}")
+        parts.append(f"waiting: {clause(counts.trouble)}")
     elif counts.eta_seconds is not None:
         parts.append(f"done in {show_duration(counts.eta_seconds)}")
     return ", ".join(parts)
@@ -84,22 +86,22 @@ def _stuck(item: Item, mountpoint: Path) -> str:
     retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
     match item.state:
         case "checked_out":
-            remedy = "it is sent when that ends"
+            remedy = "it is sent when the check-out ends"
         case "read_only":
             remedy = "it is sent when the project is mounted without `ro`"
         case "incomplete":
-            remedy = f"write it anew, send it as it is with {retry}, or throw it away with {discard}"
+            remedy = f"write it again, send it as it is with {retry}, or throw it away with {discard}"
         case _:
-            remedy = f"when that is mended run {retry}, or throw the change away with {discard}"
+            remedy = f"fix that and run {retry}, or throw the change away with {discard}"
     return f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}; {remedy}"
 
 
 def _moving(items: list[Item], mountpoint: Path) -> str:
     first = _subject(items[0], mountpoint)
     if len(items) == 1:
-        return f"{first} is still on its way to Procore; `procorefs status` says how far it is"
+        return f"{first} is still being uploaded; `procorefs status` shows its progress"
     others = counted(len(items) - 1, "other")
-    return f"{first} and {others} are still on their way to Procore; `procorefs status` says how far they are"
+    return f"{first} and {others} are still being uploaded; `procorefs status` shows their progress"
 
 
 def _subject(item: Item, mountpoint: Path) -> str:

@@ -47,7 +47,7 @@ def find_account(
     secret = environment.get("PROCOREFS_CLIENT_SECRET")
     if not client_id:
         raise ConfigError(
-            "it is not known who you are at Procore; run `procorefs login`, or set PROCOREFS_CLIENT_ID and "
+            "no account is configured; run `procorefs login`, or set PROCOREFS_CLIENT_ID and "
             "PROCOREFS_CLIENT_SECRET"
         )
     grant = Grant.CLIENT_CREDENTIALS if secret else stored.grant
@@ -103,7 +103,7 @@ def environment_id(environment: Mapping[str, str], variable: str) -> str | None:
     """The id in a PROCOREFS_…_ID variable, or None when unset. Raises ConfigError for anything but an id."""
     text = environment.get(variable, "").strip()
     if text and as_id(text) is None:
-        raise ConfigError(f"{variable} is '{text}'; it must be an id, that is a number")
+        raise ConfigError(f"{variable} is '{text}'; it must be an id (a number)")
     return text or None
 
 

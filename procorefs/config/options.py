@@ -102,7 +102,7 @@ def _parse_limiter(text: str) -> str:
             raise ConfigError(str(error)) from error
         if address.password:
             raise ConfigError(
-                "everybody on this machine can read a password in the list of processes; leave it out and set "
+                "every user of this machine can read a password in the list of processes; leave it out and set "
                 "PROCOREFS_REDIS_PASSWORD"
             )
         missing = [package for package in ("redis", "cryptography") if find_spec(package) is None]
@@ -114,9 +114,9 @@ def _parse_limiter(text: str) -> str:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("ro", "ro", None, "off", "", "Read only: writing is refused with EROFS."),
+    Option("ro", "ro", None, "off", "", "Read-only: writes fail with EROFS."),
     Option("rw", "ro", None, "on", "", "Read and write.", meaning=False),
-    Option("allow_other", "allow_other", None, "off", "", "Let other users of this machine in as well."),
+    Option("allow_other", "allow_other", None, "off", "", "Let other users of this machine use the mount."),
     Option("uid", "uid", parse_number, "you", "ID", "Owner shown for every file and folder."),
     Option("gid", "gid", parse_number, "your group", "ID", "Group shown for every file and folder."),
     Option(
@@ -125,7 +125,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_octal,
         "022",
         "OCTAL",
-        "Permission bits taken away, if given also where a mode was set.",
+        "Permission bits to remove; if given, also from modes that were set here.",
     ),
     Option("default_permissions", None, None, "always", "", "The kernel checks owner, group and mode."),
     Option(
@@ -134,7 +134,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_duration_s,
         "30",
         "SECONDS",
-        "Opening something last looked at longer ago than this looks for changes at Procore first.",
+        "When a program opens something that was polled longer ago, Procore is polled first.",
     ),
     Option(
         "cache_size",
@@ -142,7 +142,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_size_bytes,
         "10G",
         "SIZE",
-        "How much file content is kept on disk; K, M, G and T are understood.",
+        "How much file content is kept on disk, in bytes or with K, M, G or T.",
     ),
     Option(
         "limiter",
@@ -150,7 +150,7 @@ OPTIONS: tuple[Option, ...] = (
         _parse_limiter,
         "local",
         "local|redis://HOST:PORT/DB",
-        "Who shares the calls that Procore allows a client id: all of this user, or all that use that Redis.",
+        "Who shares the budget of API calls: all processes of this user, or all that use the same Redis.",
     ),
     Option(
         "write_mode",
@@ -166,7 +166,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_duration_s,
         "2",
         "SECONDS",
-        "How long a written file waits after it was closed: what changes meanwhile costs no upload of its own.",
+        "How long a written file waits after it was closed: changes during that time cost no extra upload.",
     ),
     Option(
         "staging_size",
@@ -174,7 +174,7 @@ OPTIONS: tuple[Option, ...] = (
         parse_size_bytes,
         "50G",
         "SIZE",
-        "How much may wait on this disk for its upload; whoever writes more waits until some of it is sent.",
+        "How much may wait on this disk for its upload; a program that writes more waits until some is sent.",
     ),
     Option(
         "invalid_names",
@@ -182,7 +182,7 @@ OPTIONS: tuple[Option, ...] = (
         _one_of(reject="reject", encode="encode"),
         "reject",
         "reject|encode",
-        "Whether a name that Procore refuses is an error, or sent with full-width twins of what is refused in it.",
+        "Whether a name that Procore refuses is an error, or is sent with full-width characters instead.",
     ),
     Option(
         "junk",
@@ -190,7 +190,7 @@ OPTIONS: tuple[Option, ...] = (
         _one_of(skip="skip", keep="keep"),
         "skip",
         "skip|keep",
-        "Whether files such as .DS_Store and Thumbs.db stay here, or go to Procore too.",
+        "Whether files such as .DS_Store and Thumbs.db stay on this machine, or are uploaded too.",
     ),
     Option(
         "fsync",
@@ -214,7 +214,7 @@ OPTIONS: tuple[Option, ...] = (
         _one_of(on=True, off=False),
         "on",
         "on|off",
-        "Whether the thumbnailers of file managers may read files: each photo of a folder, once.",
+        "Whether thumbnailers of file managers may read files. They read each photo of a folder once.",
     ),
 )
 
@@ -277,5 +277,5 @@ def _parse_word(word: str) -> dict[str, Any]:
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, [row.name for row in OPTIONS], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`procorefs mount --help` lists those there are"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`procorefs mount --help` lists all options"
     return f"unknown option '{name}'; {hint}"

@@ -72,7 +72,7 @@ def private_dir(path: Path) -> Path:
             path.chmod(0o700)
     except OSError as error:
         raise ConfigError(
-            f"the directory {path} cannot be made or used ({error.strerror}); make it writable for you or "
+            f"the directory {path} cannot be created or used ({error.strerror}); make it writable for you or "
             "choose another with the XDG_… variables"
         ) from error
     return path

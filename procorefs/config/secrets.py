@@ -69,7 +69,7 @@ def _from_keyring(profile: str) -> str | None:
     keyring = _usable_keyring()
     if keyring is None:
         raise ConfigError(
-            f"the secret of profile '{profile}' lies in a keyring that this session does not have; "
+            f"the secret of profile '{profile}' is in a keyring that this session cannot use; "
             f"unlock it, or run: procorefs login --profile {profile}"
         )
     try:

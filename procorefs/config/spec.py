@@ -50,5 +50,7 @@ def _split_profile(text: str, profiles: Collection[str]) -> tuple[str | None, st
         return head, rest
     if "/" in head or rest.startswith(" ") or not PROFILE_NAME.fullmatch(head):
         return None, text.strip()
-    known = f"known: {', '.join(sorted(profiles))}" if profiles else "there are none yet"
-    raise ConfigError(f"there is no profile '{head}' ({known}); `procorefs login --profile {head}` makes it")
+    known = f"known: {', '.join(sorted(profiles))}" if profiles else "no profile exists yet"
+    raise ConfigError(
+        f"there is no profile '{head}' ({known}); `procorefs login --profile {head}` creates it"
+    )

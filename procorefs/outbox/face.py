@@ -80,7 +80,7 @@ class Counts(msgspec.Struct, frozen=True):
     #: files that stay here and that no program keeps for itself, and their bytes
     local: int = 0
     local_bytes: int = 0
-    #: files that programs keep for themselves, as .DS_Store
+    #: files that programs keep for themselves, such as .DS_Store
     junk: int = 0
 
     @property

@@ -148,8 +148,8 @@ def test_nothing_is_left_to_send(desk: Desk) -> None:
     for words in (["sync"], ["sync", desk.place], ["sync", "--timeout", "5", folder, desk.place]):
         done = desk.run(*words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    refused(desk.run("sync", folder / "none"), "none does not exist, and nothing below it is on its way")
-    refused(desk.run("sync", desk.folder), "does not lie in a ProcoreFS mount")
+    refused(desk.run("sync", folder / "none"), "none does not exist, and no change below it waits for")
+    refused(desk.run("sync", desk.folder), "is not in a ProcoreFS mount")
     refused(desk.run("retry", desk.place), f"nothing failed at or below {desk.place}")
     refused(desk.run("discard", folder), "so nothing was thrown away")
 
@@ -244,7 +244,7 @@ def test_after_a_kill_the_next_mount_works(desk: Desk) -> None:
 
 def test_a_dead_mount_is_cleaned_up_by_the_next(desk: Desk) -> None:
     leave_dead_mount(desk.place)
-    refused(desk.run("status", desk.place), "does not run any more")
+    refused(desk.run("status", desk.place), "has ended or belongs to another user")
     desk.mount()
     assert any(desk.place.iterdir())
     assert sum(mount.mountpoint == desk.place for mount in read_mounts()) == 1
@@ -339,7 +339,7 @@ def test_wrong_places(desk: Desk) -> None:
     refused(desk.run("mount", desk.folder / "file"), "is not a directory")
     refused(desk.run("mount", desk.folder / "full"), "is not empty")
     refused(desk.run("umount", desk.folder / "full"), "nothing is mounted")
-    refused(desk.run("status", desk.folder / "full"), "is not a ProcoreFS mount")
+    refused(desk.run("status", desk.folder / "full"), "is not in a ProcoreFS mount")
     refused(desk.run("umount", "/proc"), "not of ProcoreFS")
 
 
@@ -452,7 +452,7 @@ def test_somebody_elses_frozen_mount_hangs_nobody(desk: Desk) -> None:
     other.mkdir()
     stranger = {"HOME": str(other), "XDG_RUNTIME_DIR": str(other)}
     refused(desk.run("mount", desk.place, **stranger), "is a mount that does not answer")
-    refused(desk.run("status", desk.place, **stranger), "does not run any more, or not for you")
+    refused(desk.run("status", desk.place, **stranger), "has ended or belongs to another user")
     assert desk.is_mounted()
     assert desk.run("umount", desk.place, **stranger).returncode == 0
     assert not desk.is_mounted()
@@ -461,6 +461,6 @@ def test_somebody_elses_frozen_mount_hangs_nobody(desk: Desk) -> None:
 def test_a_state_directory_that_cannot_be_used(desk: Desk) -> None:
     (desk.folder / "taken").write_text("")
     refused(
-        desk.run("mount", desk.place, XDG_STATE_HOME=str(desk.folder / "taken")), "cannot be made or used"
+        desk.run("mount", desk.place, XDG_STATE_HOME=str(desk.folder / "taken")), "cannot be created or used"
     )
-    refused(desk.run("projects", XDG_STATE_HOME=str(desk.folder / "taken")), "cannot be made or used")
+    refused(desk.run("projects", XDG_STATE_HOME=str(desk.folder / "taken")), "cannot be created or used")

@@ -51,7 +51,7 @@ def test_what_waits_is_sent_without_a_mount_point(write_desk: Callable[..., Desk
     assert (status["mountpoint"], status["pid"]) == (str(desk.path), desk.mounted.pid)
     assert status["outbox"]["pending"] + status["outbox"]["uploading"] == 1
     assert json.loads(home.procorefs("status", "--json", desk.path).stdout)["state"] == "detached"
-    assert "not mounted; sending what waits" in home.procorefs("status", desk.path).stdout
+    assert "not mounted, still uploading" in home.procorefs("status", desk.path).stdout
     assert not list(desk.path.iterdir())
     let_go_on(desk)
     desk.mounted.await_end()

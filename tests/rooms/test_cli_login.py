@@ -181,7 +181,7 @@ def test_a_login_does_without_a_name_where_procore_does_not_say_who_it_is(
     secret = ("--secret-file", str(desk.secret_file))
     assert f"Logged in as user {desk.sandbox.user_id}." in fine(desk.login(*secret))
     desk.sandbox.faults(dialect=dialect | {"token_owner": False})
-    assert "Logged in as a user whom Procore does not name." in fine(desk.login(*secret))
+    assert "Logged in as a user without a name." in fine(desk.login(*secret))
 
 
 def test_forgetting_leaves_no_secret(desk: Desk) -> None:
@@ -241,7 +241,7 @@ def read_all(terminal: int) -> bytes:
         (["--secret-file", "/etc/passwd"], "", "open to other users"),
         (["-p", "a b"], "", "cannot name a profile"),
         (["-p", ""], "", "cannot name a profile"),
-        (["--browser", "--paste"], "x\n", "two ways to log in"),
+        (["--browser", "--paste"], "x\n", "exclude each other"),
         (["--project", "7"], "x\n", "give --company as well"),
         (["--browser", "--redirect-uri", "https://example.org/cb"], "x\n", "does not lead to this machine"),
         (["--browser", "--redirect-uri", "http://example.org/cb"], "x\n", "does not lead to this machine"),
@@ -324,7 +324,7 @@ def test_a_person_says_no_in_the_browser(desk: Desk, free_tcp_port: int) -> None
         browse(f"{page}?error=access_denied&error_description=Not%20today&state={state}")
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert err == "procorefs: Procore did not let you in (Not today); run procorefs login again\n"
+    assert err == "procorefs: Procore did not let you in (Not today); run `procorefs login` again\n"
     assert desk.tokens() == []
 
 
@@ -333,7 +333,7 @@ def test_the_redirect_page_cannot_listen(desk: Desk, free_tcp_port: int) -> None
         done = desk.login(
             "--browser", "--redirect-uri", f"http://127.0.0.1:{free_tcp_port}/", PROCOREFS_CLIENT_SECRET="x"
         )
-    refused(done, "nothing can listen at")
+    refused(done, "cannot listen at")
 
 
 def test_a_person_pastes_the_code(desk: Desk) -> None:

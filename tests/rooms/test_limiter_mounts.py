@@ -115,7 +115,7 @@ def test_status_says_whether_redis_is_away(sandbox: SandboxHandle, redis: RedisS
     mounted = Mounted(home, place, sandbox.env())
     mounted.expect_warning("Redis .* does not answer")
     try:
-        assert "shared by user (redis is away), with a careful share of 50 %" in first
+        assert "shared by user (redis is away), limited to 50 %" in first
         redis.start()
         wait_until(lambda: "shared by redis\n" in ran("status"), "Redis to be found again")
         redis.stop()

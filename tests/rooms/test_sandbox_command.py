@@ -123,7 +123,7 @@ def test_a_wrong_description_is_one_sentence_before_anything_is_ready(
     command = [sys.executable, "-m", "procorefs.cli", "sandbox", "--openapi", str(description)]
     failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1)
-    assert f"{description} can't be used, for " in failed.stderr
+    assert f"{description} cannot be used: " in failed.stderr
     assert says in failed.stderr
 
 

@@ -108,4 +108,4 @@ def test_paths_are_measured_from_the_folder_they_go_into(tmp_path: Path) -> None
 
 def test_a_tree_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(check, [str(tmp_path / "nothing")], standalone_mode=False)
-    assert "can't be looked through (No such file or directory)" in str(result.exception)
+    assert "cannot be read (No such file or directory)" in str(result.exception)

@@ -92,10 +92,11 @@ def test_sync_says_of_each_what_is_wrong_and_what_to_do(
     assert run(procorefs, ["sync", str(served.place)]) == 1
     m = served.place
     assert capsys.readouterr().err.splitlines() == [
-        f"procorefs: the change to {m}/a/b.pdf is not in Procore: Procore forbids it (403); when that is mended run "
+        f"procorefs: the change to {m}/a/b.pdf is not in Procore: Procore forbids it (403); fix that and run "
         f"`procorefs retry {m}/a/b.pdf`, or throw the change away with `procorefs discard {m}/a/b.pdf`",
-        f"procorefs: the change to {m}/c.dwg is not in Procore: Jane Doe has it checked out; it is sent when that ends",
-        f"procorefs: the change to {m}/d.ifc is not in Procore: the program that wrote it was cut off; write it anew, "
+        f"procorefs: the change to {m}/c.dwg is not in Procore: Jane Doe has it checked out; it is sent "
+        "when the check-out ends",
+        f"procorefs: the change to {m}/d.ifc is not in Procore: the program that wrote it was cut off; write it again, "
         f"send it as it is with `procorefs retry {m}/d.ifc`, or throw it away with `procorefs discard {m}/d.ifc`",
         *staying_lines(m),
     ]
@@ -105,7 +106,7 @@ def staying_lines(m: Path) -> list[str]:
     """What `sync` and `umount` say of HELD."""
     return [
         f"procorefs: {m}/a/.b.pdf.x4Kp2Q (0 bytes) stays on this machine: programs write under such a name until they "
-        "rename the file, and a copy that was cut off leaves one; to have it sent rename it, or leave it alone for "
+        "rename the file, and a copy that was cut off leaves one; to upload it, rename it, or leave it unchanged for "
         "an hour"
     ]
 
@@ -121,7 +122,7 @@ def test_what_stays_because_of_its_name_is_named_and_no_failure(
     assert capsys.readouterr().err.splitlines() == [
         *staying_lines(m),
         f"procorefs: {m}/__MACOSX/plan.dwg (3.0 MiB) stays on this machine: it lies in '__MACOSX', and nothing there "
-        "goes to Procore; to have it sent move it elsewhere",
+        "goes to Procore; to upload it, move it elsewhere",
     ]
 
 
@@ -131,7 +132,7 @@ def test_much_that_stays_is_counted(start: Start, capsys: pytest.CaptureFixture[
     assert run(procorefs, ["sync", str(served.place)]) == 0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 21
-    assert "10 more stay on this machine for such reasons, 30 files of 30.0 MiB in all" in said[-1]
+    assert "10 more stay on this machine for such reasons: 30 files of 30.0 MiB in all" in said[-1]
 
 
 def test_status_counts_and_names_what_stays(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +143,7 @@ def test_status_counts_and_names_what_stays(start: Start, capsys: pytest.Capture
     assert [item.path for item in status.local.items] == [LOCAL.path]
     show([MountStatus("/m", Named(2), Named(1), outbox=status)])
     said = capsys.readouterr().out
-    assert "empty: all else is in Procore" in said
+    assert "empty: everything else is in Procore" in said
     assert "1 file of 3.0 MiB on this machine alone" in said
     assert "__MACOSX/plan.dwg: it lies in '__MACOSX'" in said
 
@@ -156,7 +157,7 @@ def test_sync_looks_at_nothing_but_its_paths(start: Start, capsys: pytest.Captur
     assert served.outbox.hurried == [("c.dwg",), ("a",)]
     capsys.readouterr()
     assert run(procorefs, ["sync", str(served.place / "no such file")]) == 1
-    assert "no such file does not exist, and nothing below it is on its way" in capsys.readouterr().err
+    assert "no such file does not exist, and no change below it waits for" in capsys.readouterr().err
 
 
 def test_sync_at_its_timeout_says_what_is_on_its_way(
@@ -168,7 +169,7 @@ def test_sync_at_its_timeout_says_what_is_on_its_way(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert "a/b.pdf is not in Procore" in said[0]
-    assert "f.pdf and 1 other are still on their way to Procore" in said[1]
+    assert "f.pdf and 1 other are still being uploaded" in said[1]
 
 
 def test_sync_waits_for_all_mounts_at_once(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +201,7 @@ def test_sync_when_the_daemon_ends_meanwhile(start: Start, capsys: pytest.Captur
     served.end()
     assert command.end() == 1
     said = capsys.readouterr().err
-    assert f"the daemon of {served.place} ended, or has just begun" in said
+    assert f"the daemon of {served.place} has ended or is starting" in said
     assert "a/b.pdf is not in Procore" in said
 
 
@@ -208,7 +209,7 @@ def test_sync_with_nothing_mounted_cannot_say_that_all_is_there(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(procorefs, ["sync"]) == 1
-    assert "nothing is mounted, so nobody knows" in capsys.readouterr().err
+    assert "nothing is mounted, so sync cannot tell" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["sync", "retry", "discard"])
@@ -218,7 +219,7 @@ def test_wrong_paths_are_one_sentence(
     start("m")
     assert run(procorefs, [command, str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path} does not lie in a ProcoreFS mount" in said
+    assert f"{tmp_path} is not in a ProcoreFS mount" in said
     assert len(said.splitlines()) == 1
     assert run(procorefs, [command, str(tmp_path / "m" / "caf\udce9")]) == 1
     assert "is not UTF-8" in capsys.readouterr().err
@@ -309,7 +310,7 @@ def test_umount_lists_what_stays(
         *staying_lines(m),
         f"procorefs: the change to {m}/a/b.pdf is not in Procore: Procore forbids it (403)",
         f"procorefs: the change to {m}/c.dwg is not in Procore: Jane Doe has it checked out",
-        f"procorefs: {m} is unmounted; 2 changes stay in its journal, and the next mount goes on",
+        f"procorefs: {m} is unmounted; 2 changes stay in its journal, and the next mount continues",
     ]
     assert unmounted == [m]
 
@@ -392,7 +393,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFi
     assert capsys.readouterr().err.splitlines() == [
         "Sending /m: 3 changes, 1.5 MiB, done in 4 min",
         "Sending /m: 3 changes, 1.5 MiB, done in 4 min",
-        "Sending /m: 1 change, 0 bytes, waiting, because Procore can't be reached",
+        "Sending /m: 1 change, 0 bytes, waiting: Procore can't be reached",
     ]
 
 
@@ -441,7 +442,7 @@ def test_status_of_an_outbox(start: Start, capsys: pytest.CaptureFixture[str]) -
     assert "1 waiting, 1 uploading, 2 held, 32 failed, 5.0 MiB to send, empty in 10 min, at " in said
     assert "trouble" in said
     assert "c.dwg: Jane Doe has it checked out" in said
-    assert "12 more; --json lists 32" in said
+    assert "12 more; --json shows 32" in said
 
 
 def test_no_line_of_status_is_longer_than_its_text(
@@ -468,7 +469,7 @@ def test_no_line_of_status_is_longer_than_its_text(
 
 def test_status_of_an_empty_outbox(capsys: pytest.CaptureFixture[str]) -> None:
     show([MountStatus("/m", Named(2), Named(1))])
-    assert "empty: all is in Procore" in capsys.readouterr().out
+    assert "empty: everything is in Procore" in capsys.readouterr().out
 
 
 def test_status_of_a_path_in_a_mount(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
@@ -478,7 +479,7 @@ def test_status_of_a_path_in_a_mount(start: Start, capsys: pytest.CaptureFixture
         assert run(procorefs, ["status", str(served.place / path)]) == 0
         assert capsys.readouterr().out.startswith(f"{served.place}\n")
     assert run(procorefs, ["status", str(served.place.parent)]) == 1
-    assert "is not a ProcoreFS mount, and lies in none" in capsys.readouterr().err
+    assert "is not in a ProcoreFS mount" in capsys.readouterr().err
 
 
 def test_umount_of_a_path_in_a_mount_names_the_mount(
@@ -500,7 +501,7 @@ def test_an_empty_path_is_not_where_one_stands(
     served.outbox.items = [FAILED]
     monkeypatch.chdir(served.place)
     assert run(procorefs, [command, ""]) == 1
-    assert capsys.readouterr().err.startswith("procorefs: an empty path names nothing; write '.'")
+    assert capsys.readouterr().err.startswith("procorefs: the path is empty; write '.'")
     assert served.outbox.items == [FAILED]
     assert not served.stopped.is_set()
 

@@ -64,7 +64,7 @@ def test_a_relative_path_from_a_directory_that_is_gone(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(NowhereToBegin, match="the directory you are in is gone, and 'x' with it"):
+    with pytest.raises(NowhereToBegin, match="the current directory is gone, and 'x' with it"):
         locate(Path("x"), [])
     assert locate(tmp_path / "x", []) == tmp_path / "x"
 

@@ -79,7 +79,7 @@ def test_private_directories_and_files(tmp_path: Path) -> None:
     write_private(tmp_path / "new" / "file", b"x")
     assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o600
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["file"]
-    with pytest.raises(ConfigError, match="cannot be made or used"):
+    with pytest.raises(ConfigError, match="cannot be created or used"):
         private_dir(tmp_path / "new" / "file" / "below")
 
 

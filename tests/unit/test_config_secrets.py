@@ -90,7 +90,7 @@ def test_no_keyring_is_a_file(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> 
     keyring.set_keyring(null.Keyring())
     try:
         assert store_secret(paths, "work", "hush") is SecretPlace.FILE
-        with pytest.raises(ConfigError, match="keyring that this session does not have"):
+        with pytest.raises(ConfigError, match="keyring that this session cannot use"):
             load_secret(paths, "work", SecretPlace.KEYRING)
     finally:
         keyring.set_keyring(before)
