@@ -6,7 +6,7 @@ VENV := .venv
 WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/*.c procorefs/kernel/*.h)
+SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/bridge/*.c procorefs/kernel/bridge/*.h)
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
@@ -22,7 +22,7 @@ setup: $(READY) ## Debian packages, virtual environment, native bridge
 $(READY): $(SOURCES) scripts/debian-packages
 	scripts/debian-packages $(DEBIAN)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	rm -f procorefs/kernel/*.so # written over in place it would crash the daemons that run from it
+	rm -f procorefs/kernel/bridge/*.so # written over in place it would crash the daemons that run from it
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -61,4 +61,4 @@ uninstall: ## take back what install did (as root)
 	rm -f /sbin/mount.fuse.procorefs /usr/local/bin/procorefs
 
 clean: ## remove what setup and tests made
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info procorefs/kernel/*.so
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info procorefs/kernel/bridge/*.so

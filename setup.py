@@ -14,13 +14,13 @@ def pkg_config(*words: str) -> list[str]:
 setup(
     ext_modules=[
         Extension(
-            "procorefs.kernel._bridge",
-            sources=["procorefs/kernel/bridge.c"],
+            "procorefs.kernel.bridge._bridge",
+            sources=["procorefs/kernel/bridge/bridge.c"],
             depends=[
-                "procorefs/kernel/flocks.h",
-                "procorefs/kernel/guard.h",
-                "procorefs/kernel/notices.h",
-                "procorefs/kernel/quick.h",
+                "procorefs/kernel/bridge/flocks.h",
+                "procorefs/kernel/bridge/guard.h",
+                "procorefs/kernel/bridge/notices.h",
+                "procorefs/kernel/bridge/quick.h",
             ],
             extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", *pkg_config("--cflags")],
             extra_link_args=pkg_config("--libs"),

@@ -16,30 +16,30 @@ from pathlib import Path
 import msgspec
 import trio
 
-from procorefs import control
-from procorefs.answers import Answers
-from procorefs.causes import first_cause
+from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount, private_dir
 from procorefs.config.failure import Failure
-from procorefs.content.cache import ChunkCache
-from procorefs.identity import who_am_i
-from procorefs.kernel.notify import Notifier
+from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.kernel.operations import Operations
-from procorefs.kernel.refusals import Refusals
 from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
-from procorefs.outbox.face import Counts
-from procorefs.ownership import Ownership, owned, take_over
-from procorefs.parts import Assembly, Outer, Parts
-from procorefs.procore.client import Client, open_client
+from procorefs.procore.api.client import Client, open_client
 from procorefs.procore.errors import ProcoreError
-from procorefs.procore.models import UserId
 from procorefs.procore.settings import ApiSettings
-from procorefs.report import Reporter
-from procorefs.status import MountStatus
+from procorefs.procore.wire.models import UserId
+from procorefs.service import control_socket
+from procorefs.service.login_user import who_am_i
+from procorefs.service.refused_calls import RefusedCalls
+from procorefs.service.request_handler import RequestHandler
+from procorefs.service.state_lock import StateLock, owned, take_over
+from procorefs.service.status import MountStatus
+from procorefs.service.status_report import Reporter
 from procorefs.storage import clocks, descriptors
+from procorefs.storage.causes import first_cause
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
-from procorefs.tree.store import TreeStore
+from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.items import Counts
+from procorefs.wiring.mount import Assembly, Outer, Parts
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class _Daemon:
         self._is_detached = False
         self._goes_on_unmounted = True
         self._notifier = Notifier()
-        self._refusals = Refusals()
+        self._refusals = RefusedCalls()
         self._stop = trio.Event()
         self._operations: Operations | None = None  # while there is a session that can be told anything
 
@@ -122,7 +122,7 @@ class _Daemon:
         cache: ChunkCache,
         state_dir: Path,
         me: UserId,
-        ownership: Ownership,
+        ownership: StateLock,
     ) -> None:
         with ExitStack() as stack:
             outer = Outer(self._forget, self._notifier, self._refusals, self._status)
@@ -135,7 +135,7 @@ class _Daemon:
                 await self._run(parts, ownership)
                 signals.cancel_scope.cancel()
 
-    async def _run(self, parts: Parts, ownership: Ownership) -> None:
+    async def _run(self, parts: Parts, ownership: StateLock) -> None:
         async with trio.open_nursery() as rooms:
             await self._start(rooms, parts)
             if await self._mounted(parts):
@@ -162,7 +162,7 @@ class _Daemon:
                 self._operations = None
             return not self._stop.is_set() and not session.is_mounted
 
-    async def _detached(self, parts: Parts, ownership: Ownership) -> None:
+    async def _detached(self, parts: Parts, ownership: StateLock) -> None:
         """Go on sending without a mount point, until nothing is left that goes by itself, or a mount takes over."""
         await parts.operations.release_all()
         parts.locking.check_outs.drop_all()
@@ -179,7 +179,7 @@ class _Daemon:
                         outbox.counts().moving,
                     )
                     socket = self._mount.detached_socket(os.getpid())
-                    await outside.start(partial(control.serve, socket, self._answers(parts.reporter)))
+                    await outside.start(partial(control_socket.serve, socket, self._answers(parts.reporter)))
                     outbox.hurry(("",))  # nothing can be added to it any more
                     ownership.detached(socket)
                     self._register_detached(socket)
@@ -217,7 +217,9 @@ class _Daemon:
     async def _answer(self, session: Session, reporter: Reporter) -> None:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
         async with trio.open_nursery() as outside:
-            await outside.start(partial(control.serve, self._mount.control_socket, self._answers(reporter)))
+            await outside.start(
+                partial(control_socket.serve, self._mount.control_socket, self._answers(reporter))
+            )
             outside.start_soon(self._end_when_told, outside.cancel_scope)
             await outside.start(session.run)
             await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
@@ -228,8 +230,8 @@ class _Daemon:
             outside.cancel_scope.cancel()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
 
-    def _answers(self, reporter: Reporter) -> Answers:
-        return Answers(
+    def _answers(self, reporter: Reporter) -> RequestHandler:
+        return RequestHandler(
             status=partial(self._status_now, reporter),
             stop=self._stop.set,
             unmounting=self._set_goes_on,

@@ -22,12 +22,12 @@ import trio
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from procorefs.limiter import Priority, open_limiter
+from procorefs.limiter.budget_state import State
+from procorefs.limiter.file_store import FileStore
+from procorefs.limiter.redis_connection import parse_address
 from procorefs.limiter.redis_store import RedisStore
-from procorefs.limiter.redis_wire import parse_address
-from procorefs.limiter.shared_file import FileStore
-from procorefs.limiter.state import State
-from tests.redis_server import RedisServer
-from tests.sandbox import SandboxHandle, running_sandbox
+from tests.support.redis_server import RedisServer
+from tests.support.sandbox import SandboxHandle, running_sandbox
 
 HOSTS, PROCESSES, WORKERS = 2, 4, 2
 STOLEN = 0.1

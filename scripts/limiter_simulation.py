@@ -18,8 +18,8 @@ import trio
 import trio.testing
 
 from procorefs.limiter import Priority
+from procorefs.limiter.budget_store import MemoryStore, Step, T
 from procorefs.limiter.gate import Gate
-from procorefs.limiter.store import MemoryStore, Step, T
 from procorefs.sandbox.rates import ClientBudget, Reading
 
 UNIX_S = 1_800_000_000.3

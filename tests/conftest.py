@@ -5,7 +5,12 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.connections", "tests.sandbox", "tests.mounting", "tests.writing"]
+pytest_plugins = [
+    "tests.support.connections",
+    "tests.support.sandbox",
+    "tests.support.mounting",
+    "tests.support.writing",
+]
 
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 """subprocess gives these back to the programs that it starts."""

@@ -7,22 +7,22 @@ from importlib import import_module
 
 import click
 
-from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
+from procorefs.cli.support.error_output import INTERRUPTED, complain, complain_of
 
 #: name → module, and the line of help (here, so that help imports no command)
 COMMANDS = {
-    "mount": ("procorefs.cli.mount", "Mount a project at a directory."),
-    "umount": ("procorefs.cli.umount", "Unmount a project and end its daemon."),
-    "sync": ("procorefs.cli.sync", "Wait until all changes are in Procore."),
-    "status": ("procorefs.cli.status", "Show what the mounts are doing."),
-    "retry": ("procorefs.cli.retry", "Send failed changes again."),
-    "discard": ("procorefs.cli.retry", "Throw failed changes away."),
-    "check": ("procorefs.cli.check", "List the names that Procore would refuse."),
-    "login": ("procorefs.cli.login", "Create a profile: try credentials and store them."),
-    "logout": ("procorefs.cli.logout", "Revoke and delete the tokens of a profile."),
-    "projects": ("procorefs.cli.projects", "List the companies and projects that you can mount."),
-    "sandbox": ("procorefs.cli.sandbox", "Run an embedded Procore for trials and tests."),
-    "demo": ("procorefs.cli.demo", "Run a sandbox, a mount and a short tour; needs no account."),
+    "mount": ("procorefs.cli.commands.mount", "Mount a project at a directory."),
+    "umount": ("procorefs.cli.commands.umount", "Unmount a project and end its daemon."),
+    "sync": ("procorefs.cli.commands.sync", "Wait until all changes are in Procore."),
+    "status": ("procorefs.cli.commands.status", "Show what the mounts are doing."),
+    "retry": ("procorefs.cli.commands.retry", "Send failed changes again."),
+    "discard": ("procorefs.cli.commands.retry", "Throw failed changes away."),
+    "check": ("procorefs.cli.commands.check", "List the names that Procore would refuse."),
+    "login": ("procorefs.cli.commands.login", "Create a profile: try credentials and store them."),
+    "logout": ("procorefs.cli.commands.logout", "Revoke and delete the tokens of a profile."),
+    "projects": ("procorefs.cli.commands.projects", "List the companies and projects that you can mount."),
+    "sandbox": ("procorefs.cli.commands.sandbox", "Run an embedded Procore for trials and tests."),
+    "demo": ("procorefs.cli.commands.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from procorefs.cli.complaints import INTERRUPTED, complain, complain_of
+from procorefs.cli.support.error_output import INTERRUPTED, complain, complain_of
 from procorefs.config import ConfigError
 
 USAGE = """\
@@ -51,8 +51,8 @@ def run(arguments: list[str]) -> int:
     try:
         call = parse_call(arguments)
         if not call.fake:
-            from procorefs.cli.mount import mount_project
-            from procorefs.cli.places import named
+            from procorefs.cli.commands.mount import mount_project
+            from procorefs.cli.mounts.locate import named
 
             mount_project(call.spec, named(call.mountpoint), call.words, foreground=False)
     except KeyboardInterrupt:

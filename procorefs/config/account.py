@@ -10,9 +10,9 @@ from procorefs.config.paths import Paths
 from procorefs.config.profiles import Config, Profile, SecretPlace
 from procorefs.config.secrets import load_secret
 from procorefs.config.spec import as_id
-from procorefs.procore.addresses import is_loopback
-from procorefs.procore.models import CompanyId
+from procorefs.procore.http.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
+from procorefs.procore.wire.models import CompanyId
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     write_back_s: float = 2.0
     #: how much may lie in the state directory that Procore does not have yet
     staging_size_bytes: int = 50 << 30
-    #: `encode`: names that Procore refuses are sent with twins of what it refuses (tree/twins.py)
+    #: `encode`: names that Procore refuses are sent with twins of what it refuses (tree/naming/full_width.py)
     invalid_names: Literal["reject", "encode"] = "reject"
     #: `keep`: what programs leave behind for themselves goes to Procore like everything else
     junk: Literal["skip", "keep"] = "skip"
@@ -94,7 +94,7 @@ def _one_of(**meanings: object) -> Callable[[str], object]:
 def _parse_limiter(text: str) -> str:
     """`local` or the address of a Redis."""
     if text != "local":
-        from procorefs.limiter.redis_wire import parse_address  # trio takes its time to import
+        from procorefs.limiter.redis_connection import parse_address  # trio takes its time to import
 
         try:
             address = parse_address(text)

@@ -8,8 +8,8 @@ import msgspec
 
 from procorefs.config.options import MountOptions
 from procorefs.config.paths import Paths
-from procorefs.procore.models import CompanyId, ProjectId
 from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire.models import CompanyId, ProjectId
 
 #: /proc/mounts shows the mounts of ours as fuse.procorefs
 SUBTYPE = "procorefs"

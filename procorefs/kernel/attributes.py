@@ -3,14 +3,14 @@
 import stat
 from dataclasses import dataclass
 
-from procorefs.kernel.bridge import pyfuse3
+from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.tree.nodes import Kept, Node, keeps_times
 
 VALID_S = 60.0
 """How long the kernel may answer from what it was told: every change from elsewhere takes it back before."""
 
 FIRST_SHOWN_ONLY = 1 << 60
-"""Inodes from here on are on no disk and in no tree (see lockfiles.py); the kernel is to ask about them each time."""
+"""Inodes from here on are on no disk and in no tree (see lock_files.py); the kernel is to ask about them each time."""
 
 BLOCK_BYTES = 512
 IO_BYTES = 1 << 17

@@ -16,22 +16,22 @@ from functools import partial
 import msgspec
 import trio
 
+from procorefs.journal.durability import Durability
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, attributes
-from procorefs.kernel.bridge import pyfuse3
-from procorefs.kernel.errors import Interrupted, ReadOnly
-from procorefs.kernel.handles import OpenFile
-from procorefs.kernel.interrupts import interruptible, is_exiting
+from procorefs.kernel.bridge.interrupts import interruptible, is_exiting
+from procorefs.kernel.bridge.native import pyfuse3
+from procorefs.kernel.errno_table import Interrupted, ReadOnly
+from procorefs.kernel.open_handles import OpenFile
 from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_inode, by_inode_at_once
-from procorefs.metadata.attributes import Caller
-from procorefs.outbox.drafts import Draft
-from procorefs.outbox.durability import Durability
-from procorefs.outbox.edits import Edits
-from procorefs.outbox.errors import ChangeRefused, Exists, NotPermitted, NotSupported
-from procorefs.outbox.outbox import Outbox
-from procorefs.procore.brief import NoAnswerYet
+from procorefs.procore.api.brief_wait import NoAnswerYet
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, Kept, Node, kept_of
-from procorefs.versions.numbers import FIRST_VIRTUAL
+from procorefs.upload.scheduler import Scheduler
+from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
+from procorefs.vfs.dirty_files import DirtyFile
+from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.refusals import ChangeRefused, Exists, NotPermitted, NotSupported
+from procorefs.xattr.handlers import Caller
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 """renameat2(2)."""
@@ -46,7 +46,7 @@ _MODE_BITS = 0o7777
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class WritePolicy:
     """How changes are answered."""
 
     is_through: bool
@@ -59,7 +59,13 @@ class ChangingOperations(Operations):
     """Operations of a mount that takes changes."""
 
     def __init__(
-        self, rooms: Rooms, *, edits: Edits, outbox: Outbox, durability: Durability, manners: Manners
+        self,
+        rooms: Rooms,
+        *,
+        edits: NamespaceEdits,
+        outbox: Scheduler,
+        durability: Durability,
+        manners: WritePolicy,
     ) -> None:
         super().__init__(rooms)
         self._edits = edits
@@ -488,7 +494,7 @@ class ChangingOperations(Operations):
         if not has_handle:
             await self._went_through(node.inode)
 
-    async def _cut(self, draft: Draft, size_bytes: int) -> None:
+    async def _cut(self, draft: DirtyFile, size_bytes: int) -> None:
         """To another size; the journal never promises more than there is."""
         is_emptied = draft.is_frozen and not size_bytes
         with self._drafts.beginning_empty(draft) if is_emptied else nullcontext():

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import trio
 
-from procorefs.kernel.bridge import Flock
-from procorefs.kernel.interrupts import interruptible
-from procorefs.locks.table import LockOwner, Mode
+from procorefs.kernel.bridge.interrupts import interruptible
+from procorefs.kernel.bridge.native import Flock
+from procorefs.locks.flock_table import LockOwner, Mode
 from procorefs.tree.nodes import Inode
 
 _MODES = {fcntl.LOCK_SH: Mode.SHARED, fcntl.LOCK_EX: Mode.EXCLUSIVE}

@@ -13,13 +13,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import trio
 
-from procorefs.causes import first_cause
-from procorefs.content.reader import Reader
-from procorefs.content.staging import StagedFile
-from procorefs.episodes import Episode
+from procorefs.cache.reader import Reader
 from procorefs.kernel.attributes import FIRST_SHOWN_ONLY, Ownership, attributes
-from procorefs.kernel.bridge import Bridge, pyfuse3
-from procorefs.kernel.errors import (
+from procorefs.kernel.bridge.interrupts import interruptible
+from procorefs.kernel.bridge.native import Bridge, pyfuse3
+from procorefs.kernel.bridge.notifications import Notifier
+from procorefs.kernel.errno_table import (
     Interrupted,
     NameTooLong,
     NoEntry,
@@ -29,25 +28,26 @@ from procorefs.kernel.errors import (
     Unreadable,
     answer_of,
 )
-from procorefs.kernel.handles import OpenFile, OpenFiles, OpenFolders, Text
-from procorefs.kernel.interrupts import interruptible
-from procorefs.kernel.lockfiles import LockFiles
-from procorefs.kernel.notify import Notifier
-from procorefs.kernel.refusals import Refusals
-from procorefs.kernel.retries import Retries, Retry
+from procorefs.kernel.lock_files import LockFiles
+from procorefs.kernel.open_handles import OpenFile, OpenFiles, OpenFolders, Text
+from procorefs.kernel.procore_directory import ProcoreDirectory
+from procorefs.kernel.stale_opens import Retries, Retry
 from procorefs.kernel.thumbnailers import asks_for_thumbnail
-from procorefs.kernel.virtual import Virtual
-from procorefs.metadata.attributes import Attributes, Caller
-from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.errors import ChangeRefused, NotPermitted
-from procorefs.outbox.finding import find_child
-from procorefs.outbox.view import View
-from procorefs.procore.brief import BriefWait, NoAnswerYet
-from procorefs.tree.follow import Follower
-from procorefs.tree.names import MAX_COMPONENT_BYTES
+from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
+from procorefs.service.refused_calls import RefusedCalls
+from procorefs.staging.staging_area import StagedFile
+from procorefs.storage.causes import first_cause
+from procorefs.storage.episodes import Episode
+from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node
-from procorefs.tree.store import Sizes, damaged
-from procorefs.versions.numbers import FIRST_VIRTUAL
+from procorefs.tree.sync.follower import Follower
+from procorefs.tree.tree_store import Sizes, damaged
+from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.find_child import find_child
+from procorefs.vfs.refusals import ChangeRefused, NotPermitted
+from procorefs.vfs.view import View
+from procorefs.xattr.handlers import Attributes, Caller
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Rooms:
 
     bridge: Bridge
     view: View
-    drafts: Drafts
+    drafts: DirtyFiles
     follower: Follower
     files: OpenFiles
     xattrs: Attributes
@@ -146,8 +146,8 @@ class Rooms:
     brief: BriefWait
     notifier: Notifier
     ownership: Ownership
-    refusals: Refusals
-    virtual: Virtual
+    refusals: RefusedCalls
+    virtual: ProcoreDirectory
     thumbnails: bool = True
     """False: who reads only to make thumbnails is refused."""
 

@@ -12,13 +12,13 @@ from typing import Self
 
 import trio
 
-from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
-from procorefs.kernel.bridge import Bridge, pyfuse3
+from procorefs.kernel.bridge.connection import Connection, Guard, NotMounted, find_connection
+from procorefs.kernel.bridge.native import Bridge, pyfuse3
+from procorefs.kernel.bridge.request_polling import poll_requests
 from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.request_size import widen_read_ahead
-from procorefs.kernel.turns import take_turns
 from procorefs.storage.descriptors import give_usual_limit
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Session:
         bridge.set_opendir_policy(self._operations.may_keep_listing)
         if isinstance(self._operations, ChangingOperations):
             bridge.set_writer(self._operations.write_at_once)
-        take_turns(bridge)
+        poll_requests(bridge)
         bridge.set_flock_handler(self._flocks.asked, self._flocks.closed)
         said: list[str] = []
         try:

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import trio
 
-from procorefs.limiter import learning, queue
+from procorefs.limiter import learning, process_queue
 from procorefs.limiter.budget import LimiterStatus, Priority, WindowStatus
+from procorefs.limiter.budget_state import State, Window, decode, encode
+from procorefs.limiter.budget_store import MemoryStore, Store, StoreAway
 from procorefs.limiter.headers import Report, ServerClock, read_report
 from procorefs.limiter.policy import STARVED_S, settle, wait_s
-from procorefs.limiter.process import own_name
-from procorefs.limiter.state import State, Window, decode, encode
-from procorefs.limiter.store import MemoryStore, Store, StoreAway
+from procorefs.limiter.process_name import own_name
 from procorefs.storage import clocks
 
 RETRY_S = 0.05  # after which reports are brought to a store that was busy
@@ -119,7 +119,9 @@ class Gate:
         if any(caller.priority <= priority for caller in self._callers):
             return True
         state, now_s = self._look()
-        others = (w for w in state.waiters if w.owner != self.owner and now_s < w.wakes_at_s + queue.LATE_S)
+        others = (
+            w for w in state.waiters if w.owner != self.owner and now_s < w.wakes_at_s + process_queue.LATE_S
+        )
         if any(waiter.priority <= priority for waiter in others):
             return True
         return wait_s(_settled(state, now_s), priority, now_s) > 0
@@ -137,7 +139,9 @@ class Gate:
         state.waiters = [waiter for waiter in state.waiters if waiter.owner != self.owner]
         waiting = [
             mine + theirs
-            for mine, theirs in zip(self._waiting(), queue.waiting_by_class(state, now_s), strict=True)
+            for mine, theirs in zip(
+                self._waiting(), process_queue.waiting_by_class(state, now_s), strict=True
+            )
         ]
         to_unix_s = self._unix_time_s() - now_s
         return LimiterStatus(
@@ -172,7 +176,7 @@ class Gate:
         return self._store.peek()
 
     async def _ask(self, caller: _Caller) -> float:
-        asking = queue.Asking(
+        asking = process_queue.Asking(
             owner=self.owner,
             host=self._host,
             priority=caller.priority,
@@ -210,7 +214,7 @@ class Gate:
 
     def _leave(self) -> None:
         with suppress(StoreAway):  # then it is late soon, and holds nobody up
-            self._store.change_now(partial(queue.leave, owner=self.owner))
+            self._store.change_now(partial(process_queue.leave, owner=self.owner))
 
     def _may_ask(self, caller: _Caller) -> bool:
         """Only the first asks, and the first of a class that may be starving behind it."""
@@ -253,11 +257,15 @@ def _report_all(
 
 
 def _report_and_ask(
-    asking: queue.Asking, told: Sequence[_Told], jitter: Callable[[], float], state: State, now_s: float
+    asking: process_queue.Asking,
+    told: Sequence[_Told],
+    jitter: Callable[[], float],
+    state: State,
+    now_s: float,
 ) -> float:
     if told:
         _report_all(asking.owner, told, jitter, state, now_s)
-    return queue.ask(state, asking, now_s)
+    return process_queue.ask(state, asking, now_s)
 
 
 def _settled(state: State, now_s: float) -> State:

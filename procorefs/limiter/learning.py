@@ -11,9 +11,9 @@ differ - so each answer also gives a lower bound for the other one.
 import math
 from collections.abc import Callable
 
+from procorefs.limiter.budget_state import FIXED, SLIDES, UNKNOWN, Permit, State, Window
 from procorefs.limiter.headers import LONGEST_S, Reading, Report
 from procorefs.limiter.policy import LEASE_S, RESET_MARGIN_S
-from procorefs.limiter.state import FIXED, SLIDES, UNKNOWN, Permit, State, Window
 
 SAME_RESET_S = 1.5  # Resets that differ by less are the same one
 TELLING_S = 2.0  # of a Reset this close the time left does not tell which window is meant

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import trio
 
-from procorefs.limiter.fallback import WithFallback
+from procorefs.limiter.budget_store import MemoryStore, Store
+from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.gate import Gate
-from procorefs.limiter.shared_file import FileStore
-from procorefs.limiter.store import MemoryStore, Store
+from procorefs.limiter.store_fallback import WithFallback
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ async def open_limiter(folder: Path | None, key: str, where: str = LOCAL) -> Asy
 def _through_redis(
     stack: AsyncExitStack, folder: Path | None, key: str, url: str
 ) -> tuple[Store, list[Part]]:
+    from procorefs.limiter.redis_connection import parse_address
     from procorefs.limiter.redis_store import RedisStore  # ssl takes its time to import
-    from procorefs.limiter.redis_wire import parse_address
 
     address = parse_address(url)
     shared = RedisStore(address, key)

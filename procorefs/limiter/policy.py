@@ -13,7 +13,7 @@ import bisect
 import math
 
 from procorefs.limiter.budget import Priority
-from procorefs.limiter.state import FIXED, SLIDES, UNKNOWN, Permit, Sent, State, Window
+from procorefs.limiter.budget_state import FIXED, SLIDES, UNKNOWN, Permit, Sent, State, Window
 
 KEPT_OF_SPIKE = 2  # calls of a spike window that only INTERACTIVE may take
 MOST_KEPT_OF_SPIKE = 0.3  # the same, as a share of the window, where the hour is what will run out,

@@ -12,9 +12,9 @@ import random
 
 import trio
 
-from procorefs.limiter.redis_wire import Connection, RedisAddress, RedisError, connect
-from procorefs.limiter.state import State, decode, encode, fresh
-from procorefs.limiter.store import Step, StoreAway, T
+from procorefs.limiter.budget_state import State, decode, encode, fresh
+from procorefs.limiter.budget_store import Step, StoreAway, T
+from procorefs.limiter.redis_connection import Connection, RedisAddress, RedisError, connect
 
 log = logging.getLogger(__name__)
 

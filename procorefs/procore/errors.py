@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from procorefs.procore.models import Document
+from procorefs.procore.wire.models import Document
 
 MAX_TEXT = 300  # characters of a server's own words that we repeat
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from procorefs.procore.models import CompanyId, ProjectId
+from procorefs.procore.wire.models import CompanyId, ProjectId
 
 OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"  # the login page shows the code and the person pastes it
 

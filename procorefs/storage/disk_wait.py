@@ -2,7 +2,7 @@
 
 Small writes to staged files are made on the loop: handing each to a thread costs 15 times as much as the write itself
 (31 µs beside 2 µs on ext4), and neither ext4 nor tmpfs take a buffered write with RWF_NOWAIT. A disk that stands still
-in such a write must not end the mount (kernel/abort.py).
+in such a write must not end the mount (kernel/bridge/connection.py).
 """
 
 from time import perf_counter

@@ -5,7 +5,7 @@ from typing import NewType
 
 import msgspec
 
-from procorefs.procore.models import DocumentId, Kind, Version
+from procorefs.procore.wire.models import DocumentId, Kind, Version
 
 Inode = NewType("Inode", int)
 

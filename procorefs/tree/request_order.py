@@ -8,7 +8,7 @@ before that call, and does not speak for it. The call's own answer does. Of two 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from procorefs.procore.models import DocumentId
+from procorefs.procore.wire.models import DocumentId
 
 
 class Request:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from procorefs.procore.models import DocumentId, Kind, Version
+from procorefs.procore.wire.models import DocumentId, Kind, Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 
 SCHEMA_VERSION = 2
@@ -32,7 +32,7 @@ CREATE TABLE node (
     url         TEXT,
     defect      TEXT NOT NULL,
     detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
-    pass        INTEGER NOT NULL,  -- number of the full listing during which an answer last had it (see listing.py)
+    pass        INTEGER NOT NULL,  -- number of the full listing during which an answer last had it (full_listing.py)
     kept        BLOB               -- nodes.Kept as MessagePack: what was set here and Procore has no place for
 ) STRICT;
 CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;

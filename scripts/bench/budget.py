@@ -12,8 +12,8 @@ import trio
 from bench.place import Place
 from bench.results import Figure, at_least, at_most
 from procorefs.limiter import Priority
+from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.gate import Gate
-from procorefs.limiter.shared_file import FileStore
 
 ACQUIRES = 2_000
 

@@ -8,12 +8,12 @@ from bench import work
 from bench.mounts import Mount
 from bench.place import Place
 from bench.results import Figure, at_most
-from procorefs.procore.models import Document, DocumentId, Kind, Person, UserId, Version, VersionId
-from procorefs.tree.detail import encode_detail
-from procorefs.tree.ledger import Ledger
+from procorefs.procore.wire.models import Document, DocumentId, Kind, Person, UserId, Version, VersionId
+from procorefs.tree.document_detail import encode_detail
 from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.rows import Row
-from procorefs.tree.store import TreeStore
+from procorefs.tree.sync.completeness import Completeness
+from procorefs.tree.tree_store import TreeStore
 
 MOUNTS = 5
 FOLDER_FILES = 199
@@ -85,7 +85,7 @@ def fill(store: TreeStore, count: int) -> None:
                 name = f"A-{number:07d} Floor plan and reflected ceiling.pdf"
                 _insert(store, folder, document_id, name, now_s, listing_pass, is_file=True)
         store.set_all_listed()
-        Ledger(store).open(total, balanced=True, keep_ways=True)
+        Completeness(store).open(total, balanced=True, keep_ways=True)
     store.close()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Home, Mounted, Programs, guard_of, is_running, wait_until
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Home, Mounted, Programs, guard_of, is_running, wait_until
+from tests.support.sandbox import SandboxHandle
 
 ROUNDS = 5
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.forked import forks
-from tests.mounting import Home, Mounted, ThreadOf, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, sha256
-from tests.xattrs import getfattr
+from tests.support.forked import forks
+from tests.support.mounting import Home, Mounted, ThreadOf, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, sha256
+from tests.support.xattrs import getfattr
 
 KILLS = 50
 LONGEST_S = 0.6

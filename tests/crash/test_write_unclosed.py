@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.test_write_crash import crash
-from tests.mounting import wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk
+from tests.support.mounting import wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk
 
 OLD = random.Random(3).randbytes(300_000)
 

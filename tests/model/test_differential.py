@@ -23,8 +23,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk
 
 EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "60"))
 """A round takes half a second, one that mounts anew two; whoever looks for more gives it more."""

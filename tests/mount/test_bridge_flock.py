@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.kernel.abort import find_connection
+from procorefs.kernel.bridge.connection import find_connection
 from tests.mount.test_bridge_mount import SOON_S, Mounted, errno_of, running
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.kernel.abort import NotMounted, find_connection
-from tests.mounting import wait_until
+from procorefs.kernel.bridge.connection import NotMounted, find_connection
+from tests.support.mounting import wait_until
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 

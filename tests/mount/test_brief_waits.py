@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.mount.test_bridge_mount import errno_of
-from tests.mounting import Mounted, list_all, make_unlisted, mount_followed, wait_until
-from tests.rooms.client_room import put_file
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk
+from tests.support.client_room import put_file
+from tests.support.mounting import Mounted, list_all, make_unlisted, mount_followed, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk
 
 MOST_S = 2.0
 MARGIN_S = 2.5

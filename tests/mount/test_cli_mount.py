@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from procorefs.cli import mountpoint, register
-from procorefs.cli.mountinfo import mount_at, read_mounts
-from procorefs.cli.processes import birth, wait_for_end
-from procorefs.cli.unmounting import unmount
+from procorefs.cli.mounts import mountpoint, registry
+from procorefs.cli.mounts.mountinfo import mount_at, read_mounts
+from procorefs.cli.mounts.processes import birth, wait_for_end
+from procorefs.cli.mounts.unmounting import unmount
 from procorefs.config import find_paths
-from tests.sandbox import SandboxHandle
+from tests.support.sandbox import SandboxHandle
 
-pytest_plugins = ["tests.sandbox"]
+pytest_plugins = ["tests.support.sandbox"]
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
 ENDED = subprocess.CompletedProcess[str]
@@ -61,8 +61,8 @@ class Desk:
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         return self.entry().pid
 
-    def entry(self) -> register.Entry:
-        entry = register.find(self.place, self.paths)
+    def entry(self) -> registry.Entry:
+        entry = registry.find(self.place, self.paths)
         assert entry is not None
         return entry
 
@@ -76,7 +76,7 @@ class Desk:
         return "".join(file.read_text() for file in self.paths.logs_dir.glob("*.log"))
 
     def clear(self) -> None:
-        for entry in register.running(self.paths):
+        for entry in registry.running(self.paths):
             os.kill(entry.pid, signal.SIGCONT)
             os.kill(entry.pid, signal.SIGTERM)
             if not wait_for_end(entry.pid, entry.born, 10):
@@ -354,7 +354,7 @@ def test_wrong_words(desk: Desk) -> None:
     refused(desk.run("mount", desk.place, PROCOREFS_API_URL="http://example.invalid"), "not encrypted")
     refused(desk.run("mount", desk.place, PROCOREFS_CLIENT_ID=""), "procorefs login")
     assert not desk.is_mounted()
-    assert register.running(desk.paths) == []
+    assert registry.running(desk.paths) == []
 
 
 def test_no_network_is_one_sentence(desk: Desk) -> None:
@@ -376,7 +376,7 @@ def test_ctrl_c_while_waiting_for_a_silent_server_leaves_nothing(desk: Desk, san
             _, said = process.communicate(timeout=20)
             peer.close()
         assert (process.returncode, said.strip()) == (130, "procorefs: interrupted")
-    for entry in register.running(desk.paths):
+    for entry in registry.running(desk.paths):
         assert wait_for_end(entry.pid, entry.born, 10)
     assert not desk.is_mounted()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Mounted, ThreadOf, mount_followed, wait_until
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, ThreadOf, mount_followed, wait_until
+from tests.support.sandbox import SandboxHandle
 
 
 @contextmanager

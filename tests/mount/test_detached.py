@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.mounting import Home, Mounted, is_running, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk
+from tests.support.mounting import Home, Mounted, is_running, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk
 
 SILENT_STORAGE = {"kind": "silence", "route": "storage POST"}
 LEFT = "journal keeps"

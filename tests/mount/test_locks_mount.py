@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.mount.test_bridge_mount import errno_of
-from tests.mounting import Mounted, wait_until
-from tests.rooms.client_room import put_file
-from tests.sandbox import SandboxHandle
+from tests.support.client_room import put_file
+from tests.support.mounting import Mounted, wait_until
+from tests.support.sandbox import SandboxHandle
 
 NAME = "plan.odt"
 ENDS_S = 15.0

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mounting import Home, Mounted, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, errno_name
+from tests.support.mounting import Home, Mounted, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, errno_name
 
 SOFT_LIMIT = 256
 FILES = 400

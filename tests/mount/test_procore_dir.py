@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.mounting import Mounted, Programs, mount_followed
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, Programs, mount_followed
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle
 
 MIB = 1 << 20
 Mount = Callable[..., Mounted]

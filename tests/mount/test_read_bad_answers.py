@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.mounting import Home, Mounted, mount_followed, wait_until
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Home, Mounted, mount_followed, wait_until
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle
 
 MIB = 1 << 20
 ROOT = "GET /rest/v1.0/folders"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Home, Mounted, mount_followed, wait_until
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle, running_sandbox
+from tests.support.mounting import Home, Mounted, mount_followed, wait_until
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle, running_sandbox
 
 MIB = 1 << 20
 

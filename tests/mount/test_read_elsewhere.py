@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mounting import Mounted, mount_followed
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, mount_followed
+from tests.support.sandbox import SandboxHandle
 
 NOW = "freshness=0"
 

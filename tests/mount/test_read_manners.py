@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.mounting import Mounted, mount_followed, wait_until
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, mount_followed, wait_until
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle
 
 MIB = 1 << 20
 LARGE = 5 * MIB + 321

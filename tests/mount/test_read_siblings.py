@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mounting import Mounted, wait_until
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, wait_until
+from tests.support.sandbox import SandboxHandle
 
 
 def downloads(sandbox: SandboxHandle) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.mounting import Mounted, Programs
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, Programs
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle
 
 AT_ONCE_S = 1.0
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 import pytest
 
-from tests.mounting import Mounted, Programs, guard_of, is_running, mount_followed, wait_until
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle
-from tests.writing import errno_name
+from tests.support.mounting import Mounted, Programs, guard_of, is_running, mount_followed, wait_until
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import errno_name
 
 MIB = 1 << 20
 STORAGE = {"kind": "silence", "route": "storage GET"}

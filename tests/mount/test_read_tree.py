@@ -4,8 +4,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mounting import Mounted
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted
+from tests.support.sandbox import SandboxHandle
 
 
 def test_a_tree_comes_out_as_it_went_in(

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Mounted, ThreadOf, mount_followed
-from tests.patterns import pattern
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Mounted, ThreadOf, mount_followed
+from tests.support.patterns import pattern
+from tests.support.sandbox import SandboxHandle
 
 MIB = 1 << 20
 LOOK = "GET /rest/v*documents"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Mounted, mount_followed, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, run
+from tests.support.mounting import Mounted, mount_followed, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, run
 
 LONG_AGO_NS = 1_500_000_000_123_456_789
 

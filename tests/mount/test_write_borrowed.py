@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import ThreadOf, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, sha256
+from tests.support.mounting import ThreadOf, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, sha256
 
 OLD = b"what the document has in Procore\n" * 5000
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.patterns import pattern
-from tests.writing import Desk, run
+from tests.support.patterns import pattern
+from tests.support.writing import Desk, run
 
 OLD = pattern(1, 300_000)
 

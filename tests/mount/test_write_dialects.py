@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.mounting import wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, errno_name, run, sha256
+from tests.support.mounting import wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, errno_name, run, sha256
 
 DIALECTS: dict[str, dict[str, Any]] = {
     "names composed, versions anew": {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import make_unlisted, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import EXCHANGE, Desk, renameat2, sha256
+from tests.support.mounting import make_unlisted, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import EXCHANGE, Desk, renameat2, sha256
 
 RAW, TWIN = "K 1:50", "K 1：50"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Home, make_unlisted, wait_until
-from tests.writing import Desk, errno_name, run, sha256
+from tests.support.mounting import Home, make_unlisted, wait_until
+from tests.support.writing import Desk, errno_name, run, sha256
 
 GOES_AGAIN = r"goes again in|can't be seen|was made by somebody else"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, errno_name
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, errno_name
 
 REPLACED = 500
 HANDLE_BYTES = 128

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.writing import Desk, errno_name, sha256
+from tests.support.writing import Desk, errno_name, sha256
 
 REAL = b"PK\3\4" + b"somebody's work" * 50
 APPLE = b"\0\5\x16\7".ljust(4096, b"\0")

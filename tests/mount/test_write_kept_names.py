@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox import SandboxHandle
-from tests.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
 
 NAME, FOLDER = "Level 3: slabs.odt", "Level 3: all"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Programs, ThreadOf, state_of, wait_until
-from tests.writing import Desk, errno_name, run, sha256
+from tests.support.mounting import Programs, ThreadOf, state_of, wait_until
+from tests.support.writing import Desk, errno_name, run, sha256
 
 MIB = 1 << 20
 

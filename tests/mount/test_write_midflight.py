@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from tests.mounting import ThreadOf, wait_until
-from tests.writing import Desk
+from tests.support.mounting import ThreadOf, wait_until
+from tests.support.writing import Desk
 
 BEGINNING = "POST */uploads"
 TRANSFER = "storage POST"

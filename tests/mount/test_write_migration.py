@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.writing import Desk, make_tree, run
+from tests.support.writing import Desk, make_tree, run
 
 FILES, FOLDERS = 500, 40
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
-from tests.writing import Desk, InProcore, sha256
+from tests.support.mounting import wait_until
+from tests.support.writing import Desk, InProcore, sha256
 
 CONVERSION_S = 120.0
 MIME = "application/vnd.oasis.opendocument.text"

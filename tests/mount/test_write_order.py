@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.mounting import wait_until
-from tests.writing import EXCHANGE, NOREPLACE, Desk, renameat2
+from tests.support.mounting import wait_until
+from tests.support.writing import EXCHANGE, NOREPLACE, Desk, renameat2
 
 MOVE = "PATCH /rest/v1.0/folders/{id}"
 DELETE = "DELETE /rest/v1.0/files/{id}"

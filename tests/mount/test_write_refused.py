@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, errno_name
+from tests.support.mounting import wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, errno_name
 
 FORBIDDEN = "?<>:|\\*"
 CONTROL = "\x01\t\n\x1f\x7f"

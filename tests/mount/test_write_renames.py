@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from procorefs.locks.office import Program, content_for
-from tests.sandbox import SandboxHandle
-from tests.writing import EXCHANGE, NOREPLACE, Desk, InProcore, errno_name, renameat2, run, sha256
+from procorefs.locks.office_locks import Program, content_for
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import EXCHANGE, NOREPLACE, Desk, InProcore, errno_name, renameat2, run, sha256
 
 
 def fill(sandbox: SandboxHandle) -> None:

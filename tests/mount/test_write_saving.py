@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
-from tests.writing import Desk, run
+from tests.support.mounting import wait_until
+from tests.support.writing import Desk, run
 
 OLD, NEW = b"old content\n" * 1000, b"new content, and longer\n" * 1000
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.patterns import pattern
-from tests.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
+from tests.support.patterns import pattern
+from tests.support.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
 
 OLD, NEW = b"old content\n" * 1000, b"new content, and longer\n" * 1000
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import wait_until
-from tests.writing import Desk, sha256
-from tests.xattrs import Truth, getfattr, setfattr
+from tests.support.mounting import wait_until
+from tests.support.writing import Desk, sha256
+from tests.support.xattrs import Truth, getfattr, setfattr
 
 GOES_AGAIN = "goes again in"
 CHANGE = "PATCH /rest/v1.0/files/{id}"

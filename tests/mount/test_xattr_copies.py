@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounting import Home, Mounted, wait_until
-from tests.sandbox import SandboxHandle
-from tests.writing import Desk, errno_name, run
-from tests.xattrs import (
+from tests.support.mounting import Home, Mounted, wait_until
+from tests.support.sandbox import SandboxHandle
+from tests.support.writing import Desk, errno_name, run
+from tests.support.xattrs import (
     CUSTOM,
     DESCRIPTION,
     PROCORE,

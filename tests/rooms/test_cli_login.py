@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from procorefs.config import find_paths, read_config
-from tests.sandbox import SandboxHandle
+from tests.support.sandbox import SandboxHandle
 
-pytest_plugins = ["tests.sandbox"]
+pytest_plugins = ["tests.support.sandbox"]
 
 ENDED = subprocess.CompletedProcess[str]
 COMMAND = (sys.executable, "-m", "procorefs.cli")

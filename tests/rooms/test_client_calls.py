@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.client import Client, open_client, time_range
+from procorefs.procore.api.client import Client, open_client, time_range
 from procorefs.procore.errors import (
     Forbidden,
     Invalid,
@@ -17,10 +17,10 @@ from procorefs.procore.errors import (
     TooLarge,
     Unavailable,
 )
-from procorefs.procore.models import CompanyId, Document, DocumentId, Kind, ProjectId
-from tests.rooms.client_room import NOW, CountingLimiter, client_of, put_file, settings
-from tests.rooms.raw_server import http, raw_server
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import CompanyId, Document, DocumentId, Kind, ProjectId
+from tests.support.client_room import NOW, CountingLimiter, client_of, put_file, settings
+from tests.support.raw_server import http, raw_server
+from tests.support.sandbox import SandboxHandle
 
 INDEX = "GET /rest/v2.0/companies/{company_id}/projects/{project_id}/documents"
 ANY_INDEX = "GET /rest/*/documents"

@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.changes import FileChange, FolderChange, ProjectChanges
-from procorefs.procore.client import Client
+from procorefs.procore.api.changes import FileChange, FolderChange, ProjectChanges
+from procorefs.procore.api.client import Client
+from procorefs.procore.api.metadata import ProjectMetadata
 from procorefs.procore.errors import (
     Busy,
     CheckedOut,
@@ -26,10 +27,9 @@ from procorefs.procore.errors import (
     Unreachable,
     UploadRefused,
 )
-from procorefs.procore.metadata import ProjectMetadata
-from procorefs.procore.models import Document, DocumentId, Kind
-from tests.rooms.client_room import NOW, CountingLimiter, client_of, put_file, uploaded
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import Document, DocumentId, Kind
+from tests.support.client_room import NOW, CountingLimiter, client_of, put_file, uploaded
+from tests.support.sandbox import SandboxHandle
 
 Deed = Callable[["Room"], Awaitable[Any]]
 

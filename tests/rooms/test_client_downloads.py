@@ -8,13 +8,13 @@ import msgspec
 import pytest
 import trio
 
-from procorefs.procore.client import Client
-from procorefs.procore.downloads import Downloads
+from procorefs.procore.api.client import Client
+from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Forbidden, Malformed, NotFound, ProcoreError, Silent, Unavailable
-from procorefs.procore.models import Version, VersionId
-from tests.rooms.client_room import client_of, fetched, put_file, random_bytes, version_of
-from tests.rooms.raw_server import http, raw_server
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import Version, VersionId
+from tests.support.client_room import client_of, fetched, put_file, random_bytes, version_of
+from tests.support.raw_server import http, raw_server
+from tests.support.sandbox import SandboxHandle
 
 SIZE = 3 * 1024 * 1024 + 7
 BYTES = random_bytes(SIZE)

@@ -12,14 +12,14 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 import trio
 
-from procorefs.procore.auth import new_state
-from procorefs.procore.client import Client
+from procorefs.procore.api.client import Client
+from procorefs.procore.auth.token_renewal import new_state
+from procorefs.procore.auth.token_store import FileStore, Token, login_key, open_store
 from procorefs.procore.errors import LoginRefused, Malformed, NotAuthorized, ProcoreError, Unavailable
-from procorefs.procore.models import Me, UserId
 from procorefs.procore.settings import Grant
-from procorefs.procore.tokens import FileStore, Token, login_key, open_store
-from tests.rooms.client_room import client_of, settings
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import Me, UserId
+from tests.support.client_room import client_of, settings
+from tests.support.sandbox import SandboxHandle
 
 TOKEN = "POST /oauth/token"
 PERSON: dict[str, Any] = {"grant": Grant.AUTHORIZATION_CODE}

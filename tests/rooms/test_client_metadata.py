@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from procorefs.procore.client import Client
+from procorefs.procore.api.client import Client
+from procorefs.procore.api.metadata import ProjectMetadata
 from procorefs.procore.errors import Forbidden, Invalid, Malformed, NotFound, Unanswered
-from procorefs.procore.metadata import ProjectMetadata
-from procorefs.procore.models import DocumentId, FieldId, LovEntry, Tag, TagId
-from tests.rooms.client_room import client_of, put_file
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import DocumentId, FieldId, LovEntry, Tag, TagId
+from tests.support.client_room import client_of, put_file
+from tests.support.sandbox import SandboxHandle
 
 TAGS = "*/document_custom_tags*"
 

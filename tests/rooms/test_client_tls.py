@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import trio
 
-from procorefs.procore.downloads import Downloads
+from procorefs.procore.api.downloads import Downloads
+from procorefs.procore.api.uploads import Uploads, WholeUpload
 from procorefs.procore.errors import Unavailable
-from procorefs.procore.models import Version, VersionId
-from procorefs.procore.uploads import Uploads, WholeUpload
-from tests.rooms.client_room import client_of, fetched, random_bytes, staged
-from tests.rooms.raw_server import CLOSE, KeepingServer
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import Version, VersionId
+from tests.support.client_room import client_of, fetched, random_bytes, staged
+from tests.support.raw_server import CLOSE, KeepingServer
+from tests.support.sandbox import SandboxHandle
 
 DATA = random_bytes(300_000)
 

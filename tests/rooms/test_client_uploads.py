@@ -12,10 +12,16 @@ import msgspec
 import pytest
 import trio
 
-from procorefs.procore import outgoing
-from procorefs.procore.changes import FileChange, ProjectChanges
-from procorefs.procore.client import Client
-from procorefs.procore.downloads import Downloads
+from procorefs.procore.api.changes import FileChange, ProjectChanges
+from procorefs.procore.api.client import Client
+from procorefs.procore.api.downloads import Downloads
+from procorefs.procore.api.uploads import (
+    MIN_SEGMENT_BYTES,
+    SegmentedUpload,
+    SegmentPlan,
+    Uploads,
+    WholeUpload,
+)
 from procorefs.procore.errors import (
     Forbidden,
     Invalid,
@@ -26,18 +32,12 @@ from procorefs.procore.errors import (
     UploadExpired,
     UploadRefused,
 )
-from procorefs.procore.models import Document
-from procorefs.procore.outgoing import OpenFile, SourceChanged
-from procorefs.procore.uploads import (
-    MIN_SEGMENT_BYTES,
-    SegmentedUpload,
-    SegmentPlan,
-    Uploads,
-    WholeUpload,
-)
-from tests.rooms.client_room import client_of, fetched, random_bytes, staged
-from tests.rooms.raw_server import KeepingServer, http, raw_server
-from tests.sandbox import SandboxHandle
+from procorefs.procore.http import file_body
+from procorefs.procore.http.file_body import OpenFile, SourceChanged
+from procorefs.procore.wire.models import Document
+from tests.support.client_room import client_of, fetched, random_bytes, staged
+from tests.support.raw_server import KeepingServer, http, raw_server
+from tests.support.sandbox import SandboxHandle
 
 SIZE = 3 * 1024 * 1024 + 7
 BYTES = random_bytes(SIZE)
@@ -101,7 +101,7 @@ async def room(sandbox: SandboxHandle) -> AsyncIterator[Room]:
         yield Room(sandbox, client)
 
 
-@pytest.mark.parametrize("size", [0, 1, outgoing.SEND_BYTES, outgoing.READ_BYTES, SIZE])
+@pytest.mark.parametrize("size", [0, 1, file_body.SEND_BYTES, file_body.READ_BYTES, SIZE])
 @pytest.mark.parametrize("stored_status", [200, 201, 204])
 async def test_a_file_in_one_piece(room: Room, size: int, stored_status: int) -> None:
     room.sandbox.faults(dialect={"stored_status": stored_status})
@@ -111,7 +111,7 @@ async def test_a_file_in_one_piece(room: Room, size: int, stored_status: int) ->
     assert room.sent[-1:] == ([size] if size else [])
     assert room.sent == sorted(set(room.sent))
     assert all(
-        later - earlier <= outgoing.SEND_BYTES
+        later - earlier <= file_body.SEND_BYTES
         for earlier, later in zip([0, *room.sent], room.sent, strict=False)
     )
 
@@ -360,7 +360,7 @@ async def test_a_file_that_changes_its_size_while_it_is_sent_never_arrives(room:
     with staged(BYTES) as source:
 
         def change(sent_bytes: int) -> None:
-            if sent_bytes <= 2 * outgoing.SEND_BYTES:
+            if sent_bytes <= 2 * file_body.SEND_BYTES:
                 os.truncate(source.fd, new_size)
 
         with pytest.raises(SourceChanged):
@@ -502,5 +502,5 @@ async def test_a_new_version_by_segments(room: Room) -> None:
 
 def test_a_temporary_file_is_a_source() -> None:
     with tempfile.TemporaryFile() as file:
-        source: outgoing.Source = OpenFile(file.fileno(), 0)
+        source: file_body.Source = OpenFile(file.fileno(), 0)
         assert source.size_bytes == 0

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import trio
 
-from procorefs.content import ChunkCache, ContentReader, Reader
-from procorefs.procore.downloads import Downloads
+from procorefs.cache.chunk_cache import ChunkCache
+from procorefs.cache.reader import ContentReader, Reader
+from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Silent, Unavailable
-from procorefs.procore.models import Version
-from tests.rooms.client_room import client_of, put_file, random_bytes, version_of
-from tests.sandbox import SandboxHandle
+from procorefs.procore.wire.models import Version
+from tests.support.client_room import client_of, put_file, random_bytes, version_of
+from tests.support.sandbox import SandboxHandle
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.rooms.follow_room import Tree, following
-from tests.sandbox import SandboxHandle
+from tests.support.follow_room import Tree, following
+from tests.support.sandbox import SandboxHandle
 
 DIALECTS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -9,8 +9,8 @@ import trio
 
 from procorefs.procore.errors import ProcoreError
 from procorefs.tree.nodes import ROOT
-from tests.rooms.follow_room import following
-from tests.sandbox import SandboxHandle
+from tests.support.follow_room import following
+from tests.support.sandbox import SandboxHandle
 
 DOCUMENTS = 200
 ITEMS = DOCUMENTS + 2

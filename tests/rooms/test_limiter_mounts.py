@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from procorefs.sandbox.seed import QUIET_PROJECT_ID
-from tests.mounting import Home, Mounted, ThreadOf, wait_until
-from tests.redis_server import RedisServer, started_redis
-from tests.sandbox import SandboxHandle
+from tests.support.mounting import Home, Mounted, ThreadOf, wait_until
+from tests.support.redis_server import RedisServer, started_redis
+from tests.support.sandbox import SandboxHandle
 
 SPIKE = 12
 FOLDERS = 40

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import trio
 
-from procorefs.limiter import Priority, open_limiter, policy, shared_file
+from procorefs.limiter import Priority, file_store, open_limiter, policy
+from procorefs.limiter.budget_state import State
+from procorefs.limiter.budget_store import StoreAway
+from procorefs.limiter.file_store import PLACE_BYTES, FileStore
 from procorefs.limiter.gate import Gate
-from procorefs.limiter.shared_file import PLACE_BYTES, FileStore
-from procorefs.limiter.state import State
-from procorefs.limiter.store import StoreAway
-from tests.sandbox import ROOT
+from tests.support.sandbox import ROOT
 
 # A process that takes calls and says when; `answers` says whether it reports them.
 TAKER = """
@@ -213,7 +213,7 @@ async def test_a_holder_that_is_stopped_does_not_stop_the_others(
             other.close()
 
         blocker.change_now(hold)
-        shared_file.fcntl.flock(blocker._file, shared_file.fcntl.LOCK_EX)
+        file_store.fcntl.flock(blocker._file, file_store.fcntl.LOCK_EX)
         with trio.fail_after(5):
             await limiter.acquire(Priority.INTERACTIVE)
         limiter.observe(200, {})

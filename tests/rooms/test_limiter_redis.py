@@ -14,16 +14,16 @@ import trio.testing
 
 from procorefs.limiter import Priority, open_limiter, redis_store
 from procorefs.limiter.gate import Gate
+from procorefs.limiter.redis_connection import parse_address, with_password
 from procorefs.limiter.redis_store import RedisStore
-from procorefs.limiter.redis_wire import parse_address, with_password
+from procorefs.procore.auth.shared_login import Seal
+from procorefs.procore.auth.token_store import FileStore, Token, login_key
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.settings import Grant
-from procorefs.procore.shared_login import Seal
-from procorefs.procore.tokens import FileStore, Token, login_key
-from tests.redis_server import RedisServer, started_redis
-from tests.rooms.client_room import client_of
 from tests.rooms.test_client_login import code_of, logins
-from tests.sandbox import SandboxHandle
+from tests.support.client_room import client_of
+from tests.support.redis_server import RedisServer, started_redis
+from tests.support.sandbox import SandboxHandle
 
 INTERACTIVE, WRITING, REFRESH = Priority
 NO_PROCESSOR_S = 0.5

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 import trio
 
-from procorefs.locks import checkouts
-from procorefs.locks.checkouts import CheckOuts
-from procorefs.locks.journal import CheckOutJournal
-from procorefs.locks.locks import Locks
-from procorefs.locks.table import LockOwner, Mode, WouldBlock
-from procorefs.locks.tree import TreeDocuments
-from procorefs.procore.changes import ProjectChanges
-from procorefs.procore.client import Client
-from procorefs.procore.models import DocumentId, UserId
-from procorefs.tree.absorb import Absorber
-from procorefs.tree.follow import Follower
+from procorefs.locks import check_outs
+from procorefs.locks.check_out_journal import CheckOutJournal
+from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.flock_table import LockOwner, Mode, WouldBlock
+from procorefs.locks.mount_locks import Locks
+from procorefs.locks.tree_documents import TreeDocuments
+from procorefs.procore.api.changes import ProjectChanges
+from procorefs.procore.api.client import Client
+from procorefs.procore.wire.models import DocumentId, UserId
+from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.tree.store import TreeStore
-from tests.rooms.client_room import client_of, put_file
-from tests.sandbox import SandboxHandle
+from procorefs.tree.sync.follower import Follower
+from procorefs.tree.tree_store import TreeStore
+from tests.support.client_room import client_of, put_file
+from tests.support.sandbox import SandboxHandle
 
 A, B = LockOwner(1), LockOwner(2)
 SETTLES_S = 20.0
@@ -90,7 +90,7 @@ async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False)
 async def _built(
     client: Client, me: UserId, store: TreeStore, journal: CheckOutJournal, nursery: trio.Nursery
 ) -> User:
-    absorber = Absorber(store, Quiet())
+    absorber = DocumentApplier(store, Quiet())
     follower = Follower(store, absorber, client, client.limiter, lambda _forget: None, freshness_s=0)
     documents = TreeDocuments(
         store,
@@ -118,7 +118,7 @@ def document(sandbox: SandboxHandle) -> DocumentId:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in {"LOOK_EVERY_S": 0.5, "FRESH_S": 0.1, "FOLD_S": 0.3, "ADOPTED_S": 0.5}.items():
-        monkeypatch.setattr(checkouts, name, seconds)
+        monkeypatch.setattr(check_outs, name, seconds)
 
 
 async def becomes(condition: Callable[[], bool]) -> None:
@@ -245,7 +245,7 @@ async def test_an_ended_mount_has_checked_in_and_a_killed_one_does_so_next_time(
         await one.lock(A)
     assert holder(sandbox, document) is None
     with monkeypatch.context() as killed:
-        killed.setattr(checkouts, "CLOSING_S", 0)
+        killed.setattr(check_outs, "CLOSING_S", 0)
         async with user(sandbox, tmp_path / "one") as one:
             await one.lock(A)
     assert holder(sandbox, document) is not None

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle, plain
+from tests.support.sandbox import SandboxHandle, plain
 
 
 class Project:

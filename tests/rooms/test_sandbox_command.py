@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.sandbox import CONTROL_TIMEOUT_S, ROOT, SandboxHandle, plain, running_sandbox
+from tests.support.sandbox import CONTROL_TIMEOUT_S, ROOT, SandboxHandle, plain, running_sandbox
 
 
 def _documents(handle: SandboxHandle) -> dict[str, int]:
@@ -24,7 +24,7 @@ def _documents(handle: SandboxHandle) -> dict[str, int]:
 
 
 def _failing(*options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "procorefs.cli.sandbox", *options]
+    command = [sys.executable, "-m", "procorefs.cli.commands.sandbox", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 

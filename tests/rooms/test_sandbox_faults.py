@@ -4,7 +4,7 @@ import httpx
 import pytest
 import trio
 
-from tests.sandbox import ControlRefused, SandboxHandle, plain
+from tests.support.sandbox import ControlRefused, SandboxHandle, plain
 
 
 def _me(client: httpx.Client) -> httpx.Response:

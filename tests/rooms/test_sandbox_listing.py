@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle
+from tests.support.sandbox import SandboxHandle
 
 
 def _all(client: httpx.Client, path: str, per_page: int = 2000, **query: Any) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle, plain
+from tests.support.sandbox import SandboxHandle, plain
 
 OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
 REDIRECT = "http://127.0.0.1:9/callback"

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle, plain
+from tests.support.sandbox import SandboxHandle, plain
 
 
 def _file(client: httpx.Client, sandbox: SandboxHandle, document_id: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox import SandboxHandle, plain
+from tests.support.sandbox import SandboxHandle, plain
 
 SEGMENT_BYTES = 5 * 1024 * 1024
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from procorefs.outbox.face import STUCK, is_at_or_below
+from procorefs.upload.items import STUCK, is_at_or_below
 from tests.simulation.model import File, Folder
 from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong, differences
 

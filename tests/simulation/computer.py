@@ -7,24 +7,25 @@ from typing import Any, cast
 
 import trio
 
+from procorefs.cache import chunk_store
+from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import MountOptions, Paths, ResolvedMount, private_dir
-from procorefs.content import chunkstore
-from procorefs.content.cache import ChunkCache
-from procorefs.identity import who_am_i
+from procorefs.kernel.bridge.notifications import Notifier as KernelNotifier
 from procorefs.kernel.changing import ChangingOperations
-from procorefs.kernel.notify import Notifier as KernelNotifier
-from procorefs.kernel.refusals import Refusals
-from procorefs.limiter import budget_key, open_limiter, shared_file
-from procorefs.outbox import due, recovery
-from procorefs.parts import Assembly, Outer, Parts
-from procorefs.procore._httpx import httpx
-from procorefs.procore.auth import Auth
-from procorefs.procore.client import Client
-from procorefs.procore.http import Http, origin_of
+from procorefs.limiter import budget_key, file_store, open_limiter
+from procorefs.procore.api.client import Client
+from procorefs.procore.auth.token_renewal import Auth
+from procorefs.procore.auth.token_store import open_store
+from procorefs.procore.http._httpx import httpx
+from procorefs.procore.http.http_client import Http, origin_of
 from procorefs.procore.settings import ApiSettings
-from procorefs.procore.tokens import open_store
+from procorefs.service.login_user import who_am_i
+from procorefs.service.refused_calls import RefusedCalls
 from procorefs.storage import clocks
-from procorefs.tree.store import TreeStore
+from procorefs.tree.tree_store import TreeStore
+from procorefs.upload import due
+from procorefs.vfs import recovery
+from procorefs.wiring.mount import Assembly, Outer, Parts
 from tests.simulation.disk import Disk
 from tests.simulation.kernel import Kernel, Notifier
 
@@ -64,8 +65,8 @@ def begin_boot(directory: Path, number: int) -> None:
     boot = f"{number:08x}-0000-4000-8000-000000000000"
     file = directory / "boot_id"
     file.write_text(f"{boot}\n")
-    recovery.BOOT_ID = chunkstore._BOOT_ID = file
-    shared_file._boot_id = lambda: bytes.fromhex(boot.replace("-", ""))
+    recovery.BOOT_ID = chunk_store._BOOT_ID = file
+    file_store._boot_id = lambda: bytes.fromhex(boot.replace("-", ""))
 
 
 class _Line(httpx.AsyncBaseTransport):
@@ -165,7 +166,7 @@ class Life:
                     outer = Outer(
                         self._notifier.forget,
                         cast(KernelNotifier, self._notifier),
-                        Refusals(),
+                        RefusedCalls(),
                         lambda reporter: reporter.status("mounted"),
                     )
                     parts = Assembly(mount, client, store, cache, state_dir, me.id, outer).build(inner)

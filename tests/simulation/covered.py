@@ -1,11 +1,11 @@
-"""Which lines of the outbox and of the tree the histories have run through."""
+"""Which lines of vfs, journal, upload and tree the histories reach."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import coverage
 
-ROOMS = ("procorefs/outbox/*", "procorefs/tree/*")
+ROOMS = ("procorefs/vfs/*", "procorefs/journal/*", "procorefs/upload/*", "procorefs/tree/*")
 
 
 @contextmanager

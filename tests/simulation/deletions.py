@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from procorefs.procore._httpx import httpx
+from procorefs.procore.http._httpx import httpx
 from procorefs.sandbox.store import Store
 
 LOOK_HOLDS_S, ANSWERED_WITHIN_S = 10.0, 27.0

@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from procorefs.content import stagedbytes
+from procorefs.staging import staged_bytes
 
 _STAGED = re.compile(r"/staging/\d+(\.\w+)?$")
 _WRITES = re.compile(r"\s*(COMMIT|INSERT|DELETE|UPDATE|REPLACE|CREATE|DROP)", re.IGNORECASE)
@@ -217,7 +217,7 @@ def _install() -> None:
         _watch(name, grows=False)
     for name in ("fsync", "fdatasync"):
         _watch_sync(name)
-    stagedbytes.sync_filesystem = _sync_filesystem
+    staged_bytes.sync_filesystem = _sync_filesystem
     sqlite3.connect = _watched_connect  # type: ignore[assignment]
 
 

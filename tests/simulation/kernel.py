@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 
 import trio
 
-from procorefs.kernel.bridge import Flock as BridgeFlock
-from procorefs.kernel.bridge import pyfuse3
+from procorefs.kernel.bridge.native import Flock as BridgeFlock
+from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.flocks import Flocks
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import trio
 
-from procorefs.procore._httpx import httpx
+from procorefs.procore.http._httpx import httpx
 from tests.simulation.deletions import Deletions
 from tests.simulation.steps import Fault
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from procorefs.procore.models import CompanyId, ProjectId
 from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.sandbox.acts import Act, Actor
 from procorefs.sandbox.app import create_app, create_storage_app
 from procorefs.sandbox.config import SandboxConfig

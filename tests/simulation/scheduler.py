@@ -11,8 +11,8 @@ import outcome
 import trio
 from trio._core import _run
 
-from procorefs.content import stock
-from procorefs.content.clerk import Clerk
+from procorefs.staging import spare_files
+from procorefs.storage.worker_thread import WorkerThread
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -57,7 +57,7 @@ def _start_thread_soon(
     deliver(outcome.capture(work))
 
 
-async def _do(_clerk: Clerk, work: Callable[..., Any], *args: Any) -> Any:
+async def _do(_clerk: WorkerThread, work: Callable[..., Any], *args: Any) -> Any:
     await trio.lowlevel.cancel_shielded_checkpoint()
     try:
         return work(*args)
@@ -69,8 +69,8 @@ def _install() -> None:
     _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     trio.to_thread.run_sync = _run_sync  # type: ignore[assignment]
     trio.lowlevel.start_thread_soon = _start_thread_soon  # type: ignore[assignment]
-    Clerk.do = _do  # type: ignore[assignment, method-assign]
-    stock.SPARE_FILES, stock._FEW = SPARE_FILES, SPARE_FILES // 2
+    WorkerThread.do = _do  # type: ignore[assignment, method-assign]
+    spare_files.SPARE_FILES, spare_files._FEW = SPARE_FILES, SPARE_FILES // 2
 
 
 _install()

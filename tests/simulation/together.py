@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from procorefs.outbox.view import View
-from procorefs.procore.models import Kind
+from procorefs.procore.wire.models import Kind
 from procorefs.tree.nodes import Inode
+from procorefs.vfs.view import View
 from tests.simulation import scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
 from tests.simulation.kernel import Kernel, OpenFile, Watcher

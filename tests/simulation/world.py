@@ -12,8 +12,8 @@ from pathlib import Path
 import trio
 
 from procorefs.config import MountOptions
-from procorefs.parts import Parts
 from procorefs.procore.errors import ProcoreError
+from procorefs.wiring.mount import Parts
 from tests.simulation import clock, disk, scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
 from tests.simulation.checks import check_quiet

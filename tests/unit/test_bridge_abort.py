@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from procorefs.kernel.abort import Connection, Guard, NotMounted, find_connection
-from procorefs.kernel.bridge import abort_connection
+from procorefs.kernel.bridge.connection import Connection, Guard, NotMounted, find_connection
+from procorefs.kernel.bridge.native import abort_connection
 from procorefs.storage.disk_wait import loop_waits
 
 MOUNTINFO = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -12,13 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from procorefs.kernel.bridge import Bridge, BridgeMissing, Request
-from procorefs.kernel.interrupts import (
+from procorefs.kernel.bridge.interrupts import (
     LOOK_AGAIN_S,
     caller_is_told_to_stop,
     interruptible,
     is_told_to_stop,
 )
+from procorefs.kernel.bridge.native import Bridge, BridgeMissing, Request
 
 
 def status(thread: int = 0, process: int = 0, blocked: int = 0) -> bytes:
@@ -181,7 +181,7 @@ def run_python(source: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_pyfuse3_first_is_one_clear_sentence() -> None:
-    done = run_python("import pyfuse3\nimport procorefs.kernel.bridge")
+    done = run_python("import pyfuse3\nimport procorefs.kernel.bridge.native")
     assert done.returncode == 1
     assert "BridgeMissing: pyfuse3 was imported before" in done.stderr
 
@@ -189,7 +189,7 @@ def test_importing_pyfuse3_first_is_one_clear_sentence() -> None:
 def test_a_libfuse_in_front_of_us_is_one_clear_sentence() -> None:
     libfuse = run_python(
         """
-        import procorefs.kernel.bridge
+        import procorefs.kernel.bridge.native
         print(next(line.split()[-1] for line in open("/proc/self/maps") if "/libfuse3.so" in line))
         """
     ).stdout.strip()
@@ -197,7 +197,7 @@ def test_a_libfuse_in_front_of_us_is_one_clear_sentence() -> None:
         f"""
         import ctypes, os
         ctypes.CDLL({libfuse!r}, mode=os.RTLD_GLOBAL)
-        import procorefs.kernel.bridge
+        import procorefs.kernel.bridge.native
         """
     )
     assert done.returncode == 1
@@ -207,7 +207,7 @@ def test_a_libfuse_in_front_of_us_is_one_clear_sentence() -> None:
 
 def test_the_loader_flags_are_given_back() -> None:
     done = run_python(
-        "import sys\nbefore = sys.getdlopenflags()\nimport procorefs.kernel.bridge\n"
+        "import sys\nbefore = sys.getdlopenflags()\nimport procorefs.kernel.bridge.native\n"
         "assert sys.getdlopenflags() == before"
     )
     assert done.returncode == 0, done.stderr

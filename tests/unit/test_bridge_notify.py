@@ -6,8 +6,8 @@ import logging
 import pytest
 import trio
 
-from procorefs.kernel.bridge import Notices, invalidate_listing
-from procorefs.kernel.notify import Notifier
+from procorefs.kernel.bridge.native import Notices, invalidate_listing
+from procorefs.kernel.bridge.notifications import Notifier
 
 
 def test_without_a_session_there_is_no_connection() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from procorefs.cli.check import check
+from procorefs.cli.commands.check import check
+from procorefs.cli.support.preflight import preflight
 from procorefs.config import find_paths
+from procorefs.limiter.budget_state import State
+from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.opening import budget_key
-from procorefs.limiter.shared_file import FileStore
-from procorefs.limiter.state import State
-from procorefs.survey import survey
 
 
 def test_a_good_tree_is_counted_and_passes(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_good_tree_is_counted_and_passes(tmp_path: Path) -> None:
     result = CliRunner().invoke(check, [str(tmp_path), "--json", "--hourly", "8"], standalone_mode=False)
     assert result.return_value == 0
     (checked,) = json.loads(result.output)
-    found = checked["survey"]
+    found = checked["preflight"]
     assert (found["files"], found["folders"], found["junk"], found["refused"]) == (3, 1, 1, [])
     assert found["bytes"] == 12 + (32 << 20) + 1
     assert found["api_calls"] == 2 + 2 + 3 + 1
@@ -50,16 +50,16 @@ def test_what_would_be_refused_is_named_with_the_rule_and_fails(tmp_path: Path) 
 def test_the_mounts_own_entry_is_refused_in_its_root_alone(tmp_path: Path) -> None:
     (tmp_path / ".procore").mkdir()
     (tmp_path / "Plans" / ".procore").mkdir(parents=True)
-    (refused,) = survey(str(tmp_path)).refused
+    (refused,) = preflight(str(tmp_path)).refused
     assert refused.path == str(tmp_path / ".procore")
-    assert not survey(str(tmp_path), "Somewhere").refused
+    assert not preflight(str(tmp_path), "Somewhere").refused
 
 
 def test_paths_are_measured_in_characters(tmp_path: Path) -> None:
     (tmp_path / ("ü" * 120) / ("€" * 80)).mkdir(parents=True)
     folder = "😀" * (255 - 120 - 1 - 80 - 1)
-    assert not survey(str(tmp_path), folder).refused
-    (refused,) = survey(str(tmp_path), folder + "x").refused
+    assert not preflight(str(tmp_path), folder).refused
+    (refused,) = preflight(str(tmp_path), folder + "x").refused
     assert refused.rule == "path_length"
 
 
@@ -100,9 +100,9 @@ def hours(tree: Path, *options: str) -> tuple[float, int]:
 
 def test_paths_are_measured_from_the_folder_they_go_into(tmp_path: Path) -> None:
     (tmp_path / ("x" * 250)).touch()
-    assert not survey(str(tmp_path)).refused
-    assert not survey(str(tmp_path), "/1234/").refused
-    (refused,) = survey(str(tmp_path), "12345").refused
+    assert not preflight(str(tmp_path)).refused
+    assert not preflight(str(tmp_path), "/1234/").refused
+    (refused,) = preflight(str(tmp_path), "12345").refused
     assert refused.rule == "path_length"
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.cli import umount
+from procorefs.cli.commands import umount
+from procorefs.cli.commands.umount import DrainDeadline
 from procorefs.cli.main import procorefs, run
-from procorefs.cli.progress import Progress
-from procorefs.cli.status_view import show
-from procorefs.cli.umount import Patience
-from procorefs.outbox.face import Counts, Item, is_at_or_below
-from procorefs.report import outbox_status
-from procorefs.status import MountStatus, Named
-from tests.unit.outbox_desk import END_S, Start, starting
+from procorefs.cli.support.progress import Progress
+from procorefs.cli.support.status_view import show
+from procorefs.service.status import MountStatus, Named
+from procorefs.service.status_report import outbox_status
+from procorefs.upload.items import Counts, Item, is_at_or_below
+from tests.support.outbox_desk import END_S, Start, starting
 
 FAILED = Item("a/b.pdf", "failed", "Procore forbids it (403).", 1.7e9)
 HELD = Item("a/.b.pdf.x4Kp2Q", "held")
@@ -333,7 +333,7 @@ def test_umount_at_its_timeout(
 
 def test_umount_gives_up_when_procore_is_away_for_long() -> None:
     now_s = 0.0
-    patience = Patience(lambda: now_s)
+    patience = DrainDeadline(lambda: now_s)
     away = Counts(pending=3, bytes_pending=9, trouble="the network is down")
     assert patience.goes_on(away)
     now_s = 50.0
@@ -347,7 +347,7 @@ def test_umount_gives_up_when_procore_is_away_for_long() -> None:
 
 def test_umount_waits_for_a_closed_budget_however_long_it_takes() -> None:
     now_s = 0.0
-    patience = Patience(lambda: now_s)
+    patience = DrainDeadline(lambda: now_s)
     closed = Counts(pending=3, bytes_pending=9, eta_seconds=4000)
     assert patience.goes_on(closed)
     now_s = 3000.0

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from procorefs.cli import register
-from procorefs.cli.limited import errno_of
-from procorefs.cli.mountinfo import Mount, NowhereToBegin, locate, mount_at, parse_mountinfo
-from procorefs.cli.processes import birth, holders, wait_for_end
-from procorefs.cli.register import AlreadyStarted, registered
+from procorefs.cli.mounts import registry
+from procorefs.cli.mounts.bounded_call import errno_of
+from procorefs.cli.mounts.mountinfo import Mount, NowhereToBegin, locate, mount_at, parse_mountinfo
+from procorefs.cli.mounts.processes import birth, holders, wait_for_end
+from procorefs.cli.mounts.registry import AlreadyStarted, registered
 from procorefs.config import MountOptions, Paths, ResolvedMount, find_paths
-from procorefs.procore.models import CompanyId, ProjectId
 from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire.models import CompanyId, ProjectId
 
 INFO = rb"""25 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 80 25 0:40 / /mnt/My\040Project\011x rw,nosuid,nodev shared:2 master:3 - fuse.procorefs Acme\040Inc./Tower rw,user_id=0
@@ -130,31 +130,31 @@ def mount(tmp_path: Path) -> ResolvedMount:
 
 def test_a_running_daemon_is_registered_once(mount: ResolvedMount) -> None:
     with registered(mount):
-        entry = register.find(mount.mountpoint, mount.paths)
+        entry = registry.find(mount.mountpoint, mount.paths)
         assert entry is not None
         assert (entry.pid, entry.source, entry.company_id) == (os.getpid(), "1/2", 1)
-        assert register.running(mount.paths) == [entry]
+        assert registry.running(mount.paths) == [entry]
         with pytest.raises(AlreadyStarted, match=f"process {os.getpid()}"), registered(mount):
             pass
-    assert register.running(mount.paths) == []
+    assert registry.running(mount.paths) == []
 
 
 def test_a_daemon_without_its_mount_point_leaves_that_to_others(mount: ResolvedMount) -> None:
     socket = mount.detached_socket(os.getpid())
     with registered(mount) as registration:
-        before = register.find(mount.mountpoint, mount.paths)
+        before = registry.find(mount.mountpoint, mount.paths)
         assert before is not None
         registration.detach(socket)
-        assert register.find(mount.mountpoint, mount.paths) is None
-        detached = register.find_detached(mount.mountpoint, mount.paths)
+        assert registry.find(mount.mountpoint, mount.paths) is None
+        detached = registry.find_detached(mount.mountpoint, mount.paths)
         assert detached is not None
         assert (detached.detached, detached.socket, detached.pid) == (True, str(socket), before.pid)
-        assert register.find_again(before, mount.paths) == detached
+        assert registry.find_again(before, mount.paths) == detached
         with registered(mount):
-            assert register.find(mount.mountpoint, mount.paths) == before
-            assert sorted(entry.detached for entry in register.running(mount.paths)) == [False, True]
-        assert register.running(mount.paths) == [detached]
-    assert register.running(mount.paths) == []
+            assert registry.find(mount.mountpoint, mount.paths) == before
+            assert sorted(entry.detached for entry in registry.running(mount.paths)) == [False, True]
+        assert registry.running(mount.paths) == [detached]
+    assert registry.running(mount.paths) == []
 
 
 def test_a_session_without_runtime_directory_finds_what_was_left_in_the_state_directory(
@@ -162,13 +162,13 @@ def test_a_session_without_runtime_directory_finds_what_was_left_in_the_state_di
 ) -> None:
     elsewhere = msgspec.structs.replace(mount, paths=find_paths({"HOME": str(tmp_path)}))
     with registered(elsewhere):
-        assert register.find(mount.mountpoint, mount.paths) is not None
+        assert registry.find(mount.mountpoint, mount.paths) is not None
 
 
 def leave_entry(paths: Paths, mount: ResolvedMount, **changes: object) -> Path:
     with registered(mount):
         [file] = paths.runtime_dir.glob("*.mount")
-        entry = msgspec.json.decode(file.read_bytes(), type=register.Entry)
+        entry = msgspec.json.decode(file.read_bytes(), type=registry.Entry)
     file.write_bytes(msgspec.json.encode(msgspec.structs.replace(entry, **changes)))
     return file
 
@@ -177,17 +177,17 @@ def test_what_a_dead_daemon_left_is_removed(mount: ResolvedMount) -> None:
     # the id is taken again, by this very process
     file = leave_entry(mount.paths, mount, born="another boot:1")
     mount.control_socket.write_text("")
-    assert register.find(mount.mountpoint, mount.paths) is None
+    assert registry.find(mount.mountpoint, mount.paths) is None
     assert not file.exists()
     assert not mount.control_socket.exists()
     leave_entry(mount.paths, mount, born="another boot:1")
     with registered(mount):
-        assert register.find(mount.mountpoint, mount.paths) is not None
+        assert registry.find(mount.mountpoint, mount.paths) is not None
 
 
 def test_a_damaged_entry_is_nobody(mount: ResolvedMount) -> None:
     file = leave_entry(mount.paths, mount)
     file.write_text("{")
-    assert register.running(mount.paths) == []
+    assert registry.running(mount.paths) == []
     with registered(mount):
-        assert len(register.running(mount.paths)) == 1
+        assert len(registry.running(mount.paths)) == 1

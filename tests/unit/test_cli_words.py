@@ -9,16 +9,17 @@ from pathlib import Path
 import click
 import pytest
 
-from procorefs.cli import daemonize, mount_helper
-from procorefs.cli.complaints import sentence_of
-from procorefs.cli.daemonize import NotStarted
+from procorefs.cli import mount_helper
 from procorefs.cli.main import COMMANDS, procorefs, run
 from procorefs.cli.mount_helper import Call, parse_call
-from procorefs.cli.redirect import LoginNotFinished, answer_of
-from procorefs.cli.resolve import UnknownProject, find_ids, one_named, wanted
+from procorefs.cli.mounts import daemonize
+from procorefs.cli.mounts.daemonize import NotStarted
+from procorefs.cli.support.error_output import sentence_of
+from procorefs.cli.support.login_redirect import LoginNotFinished, answer_of
+from procorefs.cli.support.project_ids import UnknownProject, find_ids, one_named, wanted
 from procorefs.config import Account, ConfigError, Failure, Spec
-from procorefs.procore.models import Project, ProjectId
 from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire.models import Project, ProjectId
 
 ACCOUNT = Account(None, ApiSettings(client_id="c", client_secret="s"), company="5", project="Tower")
 

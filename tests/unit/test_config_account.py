@@ -20,8 +20,8 @@ from procorefs.config import (
 from procorefs.config.account import checked_url
 from procorefs.config.paths import private_dir, write_private
 from procorefs.config.secrets import read_secret_file
-from procorefs.procore.models import CompanyId, ProjectId
 from procorefs.procore.settings import Grant
+from procorefs.procore.wire.models import CompanyId, ProjectId
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import trio
 import trio.testing
 
-from procorefs.content.budget import MemoryBudget
-from procorefs.content.grid import MIB
+from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.download_budget import MemoryBudget
 
 
 async def test_who_comes_first_is_served_first_and_nobody_exceeds_the_limit() -> None:

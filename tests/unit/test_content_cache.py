@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from procorefs.content import ChunkCache, chunkstore
-from procorefs.content.cache import MEMORY_BYTES
-from procorefs.content.chunkfile import ChunkFile
-from procorefs.content.chunkkey import ChunkKey, chunk_key
-from procorefs.content.chunkstore import chunk_path
+from procorefs.cache import chunk_store
+from procorefs.cache.chunk_cache import MEMORY_BYTES, ChunkCache
+from procorefs.cache.chunk_files import ChunkFile
+from procorefs.cache.chunk_keys import ChunkKey, chunk_key
+from procorefs.cache.chunk_store import chunk_path
 
 MIB = 1024 * 1024
 
@@ -279,7 +279,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(chunkstore, "write_chunk", refuse)
+    monkeypatch.setattr(chunk_store, "write_chunk", refuse)
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -5,9 +5,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.content import grid
-from procorefs.content.readahead import ReadAhead
-from procorefs.content.spans import Spans
+from procorefs.cache import chunk_grid
+from procorefs.cache.read_ahead import ReadAhead
+from procorefs.storage.intervals import Intervals
 
 MIB = 1024 * 1024
 OFFSETS = st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 40 * MIB))
@@ -15,20 +15,20 @@ OFFSETS = st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 40 * MIB))
 
 @given(OFFSETS)
 def test_every_byte_lies_in_the_chunk_that_the_grid_names(offset: int) -> None:
-    number = grid.chunk_at(offset)
-    assert grid.chunk_start(number) <= offset < grid.chunk_start(number + 1)
+    number = chunk_grid.chunk_at(offset)
+    assert chunk_grid.chunk_start(number) <= offset < chunk_grid.chunk_start(number + 1)
 
 
 @given(st.integers(0, 5000))
 def test_chunks_follow_each_other_and_are_at_most_4_mib(number: int) -> None:
-    assert grid.chunk_at(grid.chunk_start(number)) == number
-    assert 0 < grid.chunk_start(number + 1) - grid.chunk_start(number) <= grid.CHUNK_BYTES
+    assert chunk_grid.chunk_at(chunk_grid.chunk_start(number)) == number
+    assert 0 < chunk_grid.chunk_start(number + 1) - chunk_grid.chunk_start(number) <= chunk_grid.CHUNK_BYTES
 
 
 @given(st.integers(0, 30 * MIB))
 def test_the_chunks_of_a_version_make_up_its_size(size: int) -> None:
     number, total = 0, 0
-    while (length := grid.chunk_length(number, size)) > 0:
+    while (length := chunk_grid.chunk_length(number, size)) > 0:
         total += length
         number += 1
     assert total == size
@@ -36,13 +36,13 @@ def test_the_chunks_of_a_version_make_up_its_size(size: int) -> None:
 
 @given(OFFSETS, OFFSETS)
 def test_round_up_ends_at_a_boundary_or_the_end(offset: int, size: int) -> None:
-    up = grid.round_up(offset, size)
-    assert up == size or (offset <= up and grid.chunk_start(grid.chunk_at(up)) == up)
+    up = chunk_grid.round_up(offset, size)
+    assert up == size or (offset <= up and chunk_grid.chunk_start(chunk_grid.chunk_at(up)) == up)
     assert up <= size
 
 
 def test_the_first_chunks_are_small() -> None:
-    assert [grid.chunk_start(n) for n in range(6)] == [0, 65536, 524288, 4 * MIB, 8 * MIB, 12 * MIB]
+    assert [chunk_grid.chunk_start(n) for n in range(6)] == [0, 65536, 524288, 4 * MIB, 8 * MIB, 12 * MIB]
 
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)
@@ -50,7 +50,7 @@ RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12
 
 @given(RANGES, st.integers(0, 60), st.integers(0, 60))
 def test_spans_are_a_set_of_positions(ranges: list[tuple[int, int]], low: int, high: int) -> None:
-    spans, model = Spans(), set()
+    spans, model = Intervals(), set()
     for start, stop in ranges:
         spans.add(start, stop)
         model |= set(range(start, stop))

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from content_source import MIB, Gate, MemorySource, content_of, running, settled, version
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from procorefs.content import ContentReader, Reader
-from procorefs.content.cache import MEMORY_BYTES
-from procorefs.content.chunkkey import chunk_key
-from procorefs.content.transfer import PATIENCE_S
+from procorefs.cache.chunk_cache import MEMORY_BYTES
+from procorefs.cache.chunk_keys import chunk_key
+from procorefs.cache.reader import ContentReader, Reader
+from procorefs.cache.shared_download import PATIENCE_S
 from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, Silent, Unavailable
-from procorefs.procore.models import Version
+from procorefs.procore.wire.models import Version
+from tests.support.content_source import MIB, Gate, MemorySource, content_of, running, settled, version
 
 KIB = 1024
 
@@ -431,7 +431,7 @@ async def test_parallel_reads_out_of_order_as_the_kernel_makes_them(tmp_path: Pa
 
 
 async def test_shutting_down_ends_waiting_readers(tmp_path: Path) -> None:
-    from procorefs.content import ChunkCache
+    from procorefs.cache.chunk_cache import ChunkCache
 
     source, one = MemorySource(), version(1, MIB)
     gate = source.gate(0)

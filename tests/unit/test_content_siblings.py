@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from content_source import MemorySource, running, version
 
-from procorefs.content import ContentReader
-from procorefs.content.siblings import LARGEST_BYTES, MOST_FILES_AHEAD, Order, Position, SiblingReadAhead
+from procorefs.cache.reader import ContentReader
+from procorefs.cache.sibling_read_ahead import (
+    LARGEST_BYTES,
+    MOST_FILES_AHEAD,
+    Order,
+    Position,
+    SiblingReadAhead,
+)
 from procorefs.procore.errors import Unavailable
-from procorefs.procore.models import Version
+from procorefs.procore.wire.models import Version
+from tests.support.content_source import MemorySource, running, version
 
 SIZE = 3000
 

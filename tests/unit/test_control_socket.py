@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from procorefs.config import Failure
-from procorefs.control import (
+from procorefs.service.control_socket import (
     ControlError,
     NoAnswer,
     NobodyThere,
@@ -24,8 +24,8 @@ from procorefs.control import (
     ask,
     serve,
 )
-from procorefs.outbox.face import Item
-from procorefs.status import MountStatus, Named
+from procorefs.service.status import MountStatus, Named
+from procorefs.upload.items import Item
 
 STATUS = MountStatus(mountpoint="/mnt", project=Named(1, "Tower"), company=Named(2))
 

@@ -3,31 +3,31 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.kernel.pages import Pages
+from procorefs.kernel.direct_io import DirectIo
 from procorefs.tree.nodes import Inode
 
 FILE = Inode(7)
 
 
 def test_who_only_writes_goes_past_the_pages() -> None:
-    assert Pages("6.18.5").enter(FILE, reads=False, writes=True)
+    assert DirectIo("6.18.5").enter(FILE, reads=False, writes=True)
 
 
 def test_who_reads_has_pages() -> None:
-    pages = Pages("6.18.5")
+    pages = DirectIo("6.18.5")
     assert not pages.enter(FILE, reads=True, writes=False)
     assert not pages.enter(FILE, reads=True, writes=True)
 
 
 def test_who_only_writes_has_pages_while_somebody_else_has() -> None:
-    pages = Pages("6.18.5")
+    pages = DirectIo("6.18.5")
     pages.enter(FILE, reads=True, writes=False)
     assert not pages.enter(FILE, reads=False, writes=True)
     assert pages.enter(Inode(8), reads=False, writes=True)
 
 
 def test_who_comes_while_somebody_writes_past_the_pages_does_the_same() -> None:
-    pages = Pages("6.18.5")
+    pages = DirectIo("6.18.5")
     pages.enter(FILE, reads=False, writes=True)
     assert pages.enter(FILE, reads=True, writes=False)
     pages.leave(FILE, goes_past=True, writes=True)
@@ -36,7 +36,7 @@ def test_who_comes_while_somebody_writes_past_the_pages_does_the_same() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 9))))
 def test_pages_and_writing_past_them_never_meet(steps: list[tuple[bool, bool, int]]) -> None:
-    pages = Pages("6.18.5")
+    pages = DirectIo("6.18.5")
     handles: list[tuple[bool, bool]] = []  # goes past, writes
     for opens, reads, number in steps:
         if opens or not handles:
@@ -52,6 +52,6 @@ def test_pages_and_writing_past_them_never_meet(steps: list[tuple[bool, bool, in
 
 def test_an_old_kernel_would_go_on_reading_pages_that_were_written_past() -> None:
     for release in ("6.1.0-18-amd64", "5.15.0", "6.5.13", "nonsense"):
-        assert not Pages(release).enter(Inode(5), reads=False, writes=True), release
+        assert not DirectIo(release).enter(Inode(5), reads=False, writes=True), release
     for release in ("6.6.0", "6.18.5-generic", "7.0.1"):
-        assert Pages(release).enter(Inode(5), reads=False, writes=True), release
+        assert DirectIo(release).enter(Inode(5), reads=False, writes=True), release

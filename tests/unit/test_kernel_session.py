@@ -28,7 +28,7 @@ def test_the_reason_that_fuse_gives_is_told(
         raise RuntimeError("fuse_session_mount failed")
 
     monkeypatch.setattr(session, "Bridge", Nothing)
-    monkeypatch.setattr(session, "take_turns", lambda _bridge: None)
+    monkeypatch.setattr(session, "poll_requests", lambda _bridge: None)
     monkeypatch.setattr(session.pyfuse3, "init", refuse)
     before = os.listdir("/proc/self/fd")
     nobody: Any = Nothing()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import trio
 
-from procorefs.kernel.turns import SOON_NS, TURN_S, Turns
+from procorefs.kernel.bridge.request_polling import SOON_NS, TURN_S, RequestPolling
 
 
 class Kernel:
@@ -26,7 +26,7 @@ class Kernel:
 
 
 def turns_of(kernel: Kernel) -> Callable[[], bool]:
-    turns = Turns(kernel.request_comes, kernel.wait, lambda: kernel.now_s)
+    turns = RequestPolling(kernel.request_comes, kernel.wait, lambda: kernel.now_s)
     return lambda: trio.run(turns.wait)
 
 

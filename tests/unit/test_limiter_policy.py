@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procorefs.limiter import Priority, learning, policy
+from procorefs.limiter.budget_state import FIXED, HOURLY_LIMIT, SLIDES, State, Window, decode, encode, fresh
+from procorefs.limiter.file_store import PLACE_BYTES
 from procorefs.limiter.headers import Report, ServerClock, read_report
-from procorefs.limiter.shared_file import PLACE_BYTES
-from procorefs.limiter.state import FIXED, HOURLY_LIMIT, SLIDES, State, Window, decode, encode, fresh
 
 INTERACTIVE, WRITING, REFRESH = Priority
 UNIX_S = 1_800_000_000.0  # Unix time at second 0 of the store's clock

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from procorefs.limiter import Priority, learning
+from procorefs.limiter.budget_state import State, fresh
 from procorefs.limiter.headers import ServerClock, read_report
 from procorefs.limiter.policy import STARVED_S, settle
-from procorefs.limiter.queue import Asking, ask
-from procorefs.limiter.state import State, fresh
+from procorefs.limiter.process_queue import Asking, ask
 from procorefs.sandbox.rates import ClientBudget, Reading
 
 INTERACTIVE, WRITING, REFRESH = Priority

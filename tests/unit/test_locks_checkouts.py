@@ -6,18 +6,18 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from procorefs.locks.checkouts import (
+from procorefs.locks.check_outs import (
     FOLD_S,
     LASTS_S,
     LOOK_EVERY_S,
     RENEWED_BEFORE_S,
     CheckOuts,
 )
-from procorefs.locks.locks import Locks
-from procorefs.locks.project import Holder
-from procorefs.locks.table import LockOwner, Mode, WouldBlock
+from procorefs.locks.flock_table import LockOwner, Mode, WouldBlock
+from procorefs.locks.held import Holder
+from procorefs.locks.mount_locks import Locks
 from procorefs.procore.errors import Forbidden, Unanswered, Unreachable
-from tests.unit.locks_project import (
+from tests.support.locks_project import (
     BEGAN_S,
     DOCUMENT,
     FILE,

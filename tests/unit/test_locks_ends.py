@@ -1,9 +1,8 @@
 """Which ends of check-outs are remembered: whatever Procore may show as ours, now or later."""
 
-from locks_project import Journal
-
-from procorefs.locks.ends import AskedEnds
-from procorefs.procore.models import DocumentId
+from procorefs.locks.check_out_ends import AskedEnds
+from procorefs.procore.wire.models import DocumentId
+from tests.support.locks_project import Journal
 
 DOCUMENT = DocumentId(7)
 FIRST_S, SECOND_S, THIRD_S = 1000, 2000, 3000

@@ -9,10 +9,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from procorefs.kernel.bridge import Flock
-from procorefs.kernel.errors import answer_of
+from procorefs.kernel.bridge.native import Flock
+from procorefs.kernel.errno_table import answer_of
 from procorefs.kernel.flocks import Flocks
-from procorefs.locks.table import LockOwner, Mode, WouldBlock
+from procorefs.locks.flock_table import LockOwner, Mode, WouldBlock
 from procorefs.procore.errors import Forbidden, Unreachable
 from procorefs.tree.nodes import Inode
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.locks.journal import CheckOutJournal
-from procorefs.procore.models import DocumentId
+from procorefs.locks.check_out_journal import CheckOutJournal
+from procorefs.procore.wire.models import DocumentId
 
 
 def test_what_is_remembered_is_known_to_the_next_one(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.locks.office import (
+from procorefs.locks.held import Holder
+from procorefs.locks.office_locks import (
     OfficeLocks,
     Program,
     content_for,
@@ -15,8 +16,7 @@ from procorefs.locks.office import (
     is_lock_file,
     lock_file_names,
 )
-from procorefs.locks.project import Holder
-from procorefs.procore.models import UserId
+from procorefs.procore.wire.models import UserId
 from procorefs.tree.nodes import Inode
 
 FOLDER = Inode(1)

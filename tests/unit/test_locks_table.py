@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from procorefs.locks.table import LockOwner, LockTable, Mode, WouldBlock
+from procorefs.locks.flock_table import LockOwner, LockTable, Mode, WouldBlock
 from procorefs.tree.nodes import Inode
 
 FILE = Inode(7)

@@ -9,10 +9,10 @@ import pytest
 import trio
 import trio.testing
 
-from procorefs.metadata.book import ASK_AGAIN_S, OLD_S, FieldBook
 from procorefs.procore.errors import Forbidden, Unreachable
-from procorefs.procore.models import EntryId, FieldDefinition, FieldId, LovEntry
-from procorefs.tree.store import TreeStore
+from procorefs.procore.wire.models import EntryId, FieldDefinition, FieldId, LovEntry
+from procorefs.tree.tree_store import TreeStore
+from procorefs.xattr.custom_field_cache import ASK_AGAIN_S, OLD_S, CustomFieldCache
 
 
 class Company:
@@ -42,9 +42,9 @@ class Company:
 
 
 @asynccontextmanager
-async def book_of(company: Company, path: Path) -> AsyncIterator[FieldBook]:
+async def book_of(company: Company, path: Path) -> AsyncIterator[CustomFieldCache]:
     store = TreeStore(path)
-    book = FieldBook(store, company, unix_time_s=lambda: company.now_s)
+    book = CustomFieldCache(store, company, unix_time_s=lambda: company.now_s)
     async with trio.open_nursery() as nursery:
         await nursery.start(book.run)
         yield book

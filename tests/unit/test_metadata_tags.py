@@ -8,9 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from procorefs.metadata.tags import Tags
 from procorefs.procore.errors import Forbidden, NotFound, Unreachable
-from procorefs.procore.models import DocumentId, Tag, TagId
+from procorefs.procore.wire.models import DocumentId, Tag, TagId
+from procorefs.xattr.tags import Tags
 
 AGE_S = 300.0
 

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.metadata.errors import BadValue, NotSettable
-from procorefs.metadata.fields import (
+from procorefs.procore.wire.field_values import entry_labels, same_value, writable_form
+from procorefs.procore.wire.models import EntryId, FieldDefinition, FieldId, LovEntry
+from procorefs.xattr.attribute_errors import BadValue, NotSettable
+from procorefs.xattr.custom_fields import (
     LONGEST_LABEL_BYTES,
     field_id_of,
     field_key,
@@ -13,7 +15,7 @@ from procorefs.metadata.fields import (
     parsed_value,
     shown_value,
 )
-from procorefs.metadata.texts import (
+from procorefs.xattr.value_texts import (
     decoded,
     shown_truth,
     tag_lines,
@@ -22,8 +24,6 @@ from procorefs.metadata.texts import (
     tags_of_list,
     truth,
 )
-from procorefs.procore.field_values import entry_labels, same_value, writable_form
-from procorefs.procore.models import EntryId, FieldDefinition, FieldId, LovEntry
 
 TAG = st.text(st.sampled_from("aA, \n\r\0\t~ü1"), min_size=1, max_size=6) | st.text(min_size=1, max_size=8)
 TAGS = st.sets(TAG, max_size=6)

@@ -3,9 +3,9 @@
 import pytest
 from trio.testing import MockClock
 
-from procorefs.metadata.names import DESCRIPTION, TAGS, XDG_COMMENT, XDG_TAGS
-from procorefs.metadata.twins import ONE_COPY_S, TwinSteps
 from procorefs.tree.nodes import Inode
+from procorefs.xattr.attribute_names import DESCRIPTION, TAGS, XDG_COMMENT, XDG_TAGS
+from procorefs.xattr.copy_aliases import ONE_COPY_S, CopyAliases
 
 FILE, OTHER = Inode(7), Inode(8)
 
@@ -16,12 +16,12 @@ def clock() -> MockClock:
 
 
 @pytest.fixture
-def steps(clock: MockClock) -> TwinSteps:
-    return TwinSteps(clock.current_time)
+def steps(clock: MockClock) -> CopyAliases:
+    return CopyAliases(clock.current_time)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(TAGS, XDG_TAGS), (DESCRIPTION, XDG_COMMENT)])
-def test_ours_wins(steps: TwinSteps, ours: str, theirs: str) -> None:
+def test_ours_wins(steps: CopyAliases, ours: str, theirs: str) -> None:
     steps.did(1, FILE, ours, is_set=True)
     assert steps.is_superseded(1, FILE, theirs)
     assert not steps.is_superseded(1, FILE, ours)
@@ -29,7 +29,7 @@ def test_ours_wins(steps: TwinSteps, ours: str, theirs: str) -> None:
     assert not steps.is_superseded(1, OTHER, ours)
 
 
-def test_only_in_one_copy(steps: TwinSteps, clock: MockClock) -> None:
+def test_only_in_one_copy(steps: CopyAliases, clock: MockClock) -> None:
     steps.did(1, FILE, TAGS, is_set=True)
     assert not steps.is_superseded(2, FILE, XDG_TAGS)
     assert not steps.is_superseded(1, OTHER, XDG_TAGS)
@@ -38,7 +38,7 @@ def test_only_in_one_copy(steps: TwinSteps, clock: MockClock) -> None:
     assert not steps.is_superseded(1, FILE, XDG_TAGS)
 
 
-def test_who_looks_in_between_means_each(steps: TwinSteps) -> None:
+def test_who_looks_in_between_means_each(steps: CopyAliases) -> None:
     steps.did(1, FILE, TAGS, is_set=True)
     steps.looked(2, FILE, TAGS)
     assert steps.is_superseded(1, FILE, XDG_TAGS)
@@ -46,20 +46,20 @@ def test_who_looks_in_between_means_each(steps: TwinSteps) -> None:
     assert not steps.is_superseded(1, FILE, XDG_TAGS)
 
 
-def test_removing_what_the_source_lacks_takes_nothing_away(steps: TwinSteps) -> None:
+def test_removing_what_the_source_lacks_takes_nothing_away(steps: CopyAliases) -> None:
     steps.did(1, FILE, XDG_TAGS, is_set=True)
     assert steps.is_only_beyond_the_source(1, FILE, TAGS)
     assert not steps.is_only_beyond_the_source(1, FILE, XDG_TAGS)
 
 
-def test_removing_both(steps: TwinSteps) -> None:
+def test_removing_both(steps: CopyAliases) -> None:
     steps.did(1, FILE, TAGS, is_set=False)
     assert steps.is_removed_with_its_twin(1, FILE, XDG_TAGS)
     assert not steps.is_removed_with_its_twin(1, FILE, TAGS)
     assert not steps.is_only_beyond_the_source(1, FILE, XDG_TAGS)
 
 
-def test_names_without_a_twin(steps: TwinSteps) -> None:
+def test_names_without_a_twin(steps: CopyAliases) -> None:
     steps.did(1, FILE, "user.procore.private", is_set=True)
     assert not steps.is_superseded(1, FILE, "user.procore.private")
     steps.looked(1, FILE, "user.other")

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from procorefs.outbox.change import Change, Place
-from procorefs.outbox.outbox import Outbox
-from procorefs.outbox.queue import Queue
-from procorefs.procore.models import Kind
+from procorefs.journal.change import Change, Location
+from procorefs.procore.wire.models import Kind
 from procorefs.tree.nodes import ROOT, Inode
+from procorefs.upload.queue import Queue
+from procorefs.upload.scheduler import Scheduler
 
 FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED = map(Inode, range(10, 17))
 ALL = (FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED)
 
 
 def outbox_of(*pending: Inode) -> Any:  # as far as the check asks
-    outbox: Any = Outbox.__new__(Outbox)
-    changes = {inode: Change(inode, Kind.FOLDER, Place(ROOT, f"{inode}")) for inode in pending}
+    outbox: Any = Scheduler.__new__(Scheduler)
+    changes = {inode: Change(inode, Kind.FOLDER, Location(ROOT, f"{inode}")) for inode in pending}
     outbox._queue = Queue()
     outbox._view = SimpleNamespace(change=changes.get, path=lambda inode: f"folder {inode}")
 

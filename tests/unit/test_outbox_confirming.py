@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from outbox_room import Room, room_in
-from tree_documents import file
 
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Wishes
-from procorefs.outbox.confirming import Confirmer, hindrance
-from procorefs.outbox.inflight import LATE_S, Call
-from procorefs.outbox.verdicts import NotYet
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
+from procorefs.journal.in_flight_calls import LATE_S, Call
 from procorefs.procore.errors import Unanswered
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
+from procorefs.upload.outcomes import NotYet
+from procorefs.upload.sending.unanswered import UnansweredCalls, hindrance
+from tests.support.outbox_room import Room, room_in
+from tests.support.tree_documents import file
 
 DOCUMENT = DocumentId(7)
-OLD, NEW, OTHER = Place(ROOT, "old"), Place(ROOT, "new"), Place(ROOT, "other")
+OLD, NEW, OTHER = Location(ROOT, "old"), Location(ROOT, "new"), Location(ROOT, "other")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 @pytest.mark.parametrize(
     ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OLD, True), (OTHER, True), (GONE, False)]
 )
-def test_a_late_rename(place: Place, is_hindered: bool) -> None:
+def test_a_late_rename(place: Location, is_hindered: bool) -> None:
     call = Call(1, Inode(5), Kind.FILE, DOCUMENT, place=NEW, is_late=True)
     assert hindrance(call, Change(Inode(5), Kind.FILE, place, document=DOCUMENT)) is is_hindered
 
@@ -39,7 +39,9 @@ def test_a_late_rename(place: Place, is_hindered: bool) -> None:
 @pytest.mark.parametrize(
     ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OTHER, True), (GONE, True)]
 )
-def test_a_late_creation_of_a_folder_that_was_made_by_another_call(place: Place, is_hindered: bool) -> None:
+def test_a_late_creation_of_a_folder_that_was_made_by_another_call(
+    place: Location, is_hindered: bool
+) -> None:
     call = Call(1, Inode(5), Kind.FOLDER, DOCUMENT, makes=True, place=NEW, is_late=True)
     assert hindrance(call, Change(Inode(5), Kind.FOLDER, place, document=DOCUMENT)) is is_hindered
 
@@ -47,18 +49,18 @@ def test_a_late_creation_of_a_folder_that_was_made_by_another_call(place: Place,
 @pytest.mark.parametrize(
     ("carried", "wished", "is_hindered"),
     [
-        (Wishes(description="a"), Wishes(description="b"), True),
-        (Wishes(description="a"), Wishes(description="a"), False),
-        (Wishes(description="a"), Wishes(), False),
-        (Wishes(private=False), Wishes(private=True), True),
-        (Wishes(tracked=True), Wishes(tracked=False), True),
-        (Wishes(tags=["a", "b"]), Wishes(tags=["a"]), True),
-        (Wishes(tags=["a", "b"]), Wishes(tags=["b", "a"]), False),
-        (Wishes(custom_fields={1: "a"}), Wishes(custom_fields={1: "b"}), True),
-        (Wishes(custom_fields={1: "a"}), Wishes(custom_fields={2: "b"}), False),
+        (MetadataPatch(description="a"), MetadataPatch(description="b"), True),
+        (MetadataPatch(description="a"), MetadataPatch(description="a"), False),
+        (MetadataPatch(description="a"), MetadataPatch(), False),
+        (MetadataPatch(private=False), MetadataPatch(private=True), True),
+        (MetadataPatch(tracked=True), MetadataPatch(tracked=False), True),
+        (MetadataPatch(tags=["a", "b"]), MetadataPatch(tags=["a"]), True),
+        (MetadataPatch(tags=["a", "b"]), MetadataPatch(tags=["b", "a"]), False),
+        (MetadataPatch(custom_fields={1: "a"}), MetadataPatch(custom_fields={1: "b"}), True),
+        (MetadataPatch(custom_fields={1: "a"}), MetadataPatch(custom_fields={2: "b"}), False),
     ],
 )
-def test_late_metadata(carried: Wishes, wished: Wishes, is_hindered: bool) -> None:
+def test_late_metadata(carried: MetadataPatch, wished: MetadataPatch, is_hindered: bool) -> None:
     call = Call(1, Inode(5), Kind.FILE, DOCUMENT, wishes=carried, is_late=True)
     assert hindrance(call, Change(Inode(5), Kind.FILE, document=DOCUMENT, wishes=wished)) is is_hindered
 
@@ -67,7 +69,7 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody = cast(Any, None)
-    confirmer = Confirmer(
+    confirmer = UnansweredCalls(
         room.store, nobody, room.view, nobody, room.calls, nobody, nobody, nobody, nobody, nobody, nobody
     )
     inode = room.view.child(ROOT, b"old").inode

@@ -2,20 +2,20 @@
 
 import pytest
 
-from procorefs.content.staging import StagedRecord
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Stage
-from procorefs.outbox.due import (
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage
+from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.staging.staging_area import StagedRecord
+from procorefs.tree.nodes import ROOT, Inode
+from procorefs.upload.due import (
     DEPARTURE_S,
     HELD_S,
     LONGEST_WAIT_S,
     LOOK_AGAIN_S,
-    Facts,
+    DueFacts,
     pause_s,
     retry_pause_s,
 )
-from procorefs.outbox.naming import Fate
-from procorefs.procore.models import DocumentId, Kind
-from procorefs.tree.nodes import ROOT, Inode
+from procorefs.vfs.change_fate import Fate
 
 NOW_S = 1_700_000_000.0
 BYTES = StagedRecord(1, 10, None, ())
@@ -24,15 +24,15 @@ BYTES = StagedRecord(1, 10, None, ())
 def written(*, age_s: float = 0.0, touched_s: float = 0.0, **more: object) -> Change:
     """A file whose bytes were flushed."""
     times = {"created_at_s": NOW_S - age_s, "touched_at_s": NOW_S - touched_s}
-    change = Change(Inode(5), Kind.FILE, Place(ROOT, "a.pdf"), staged=BYTES, **times)
+    change = Change(Inode(5), Kind.FILE, Location(ROOT, "a.pdf"), staged=BYTES, **times)
     for name, value in more.items():
         setattr(change, name, value)
     return change
 
 
-def facts(**more: object) -> Facts:
+def facts(**more: object) -> DueFacts:
     known: dict[str, object] = {"now_s": NOW_S, "write_back_s": 2.0, **more}
-    return Facts(**known)  # type: ignore[arg-type]
+    return DueFacts(**known)  # type: ignore[arg-type]
 
 
 def test_written_files_wait_their_time_after_the_last_touch() -> None:
@@ -77,8 +77,8 @@ def test_temporary_names_are_held_for_an_hour_and_junk_for_ever() -> None:
     assert pause_s(written(touched_s=HELD_S + 1), facts(fate=Fate.LOCAL, is_hurried=True)) is None
 
 
-@pytest.mark.parametrize("place", [GONE, Place(ROOT, "elsewhere.pdf")])
-def test_a_document_leaves_its_name_slowly(place: Place) -> None:
+@pytest.mark.parametrize("place", [GONE, Location(ROOT, "elsewhere.pdf")])
+def test_a_document_leaves_its_name_slowly(place: Location) -> None:
     leaving = written(place=place, staged=None, document=DocumentId(7), age_s=500)
     assert pause_s(leaving, facts(write_back_s=0.0)) == DEPARTURE_S
     leaving.touched_at_s -= DEPARTURE_S

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.outbox.change import FOLLOW, GONE, Change, Place, Wishes
-from procorefs.outbox.confirming import hindrance
-from procorefs.outbox.inflight import Call, InFlightCalls
-from procorefs.outbox.journal import Journal
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
+from procorefs.journal.in_flight_calls import Call, InFlightCalls
+from procorefs.journal.journal import Journal
 from procorefs.procore.errors import Forbidden, ProcoreError, Unanswered, Unreachable
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode
+from procorefs.upload.sending.unanswered import hindrance
 
 ONE, OTHER = Inode(10), Inode(11)
 DOCUMENT = DocumentId(7)
-HERE, THERE = Place(ROOT, "here"), Place(ROOT, "there")
+HERE, THERE = Location(ROOT, "here"), Location(ROOT, "there")
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def test_who_is_in_the_way(journal: Journal) -> None:
         assert calls.in_the_way(ONE, DOCUMENT, HERE) is None
 
 
-def call(document: DocumentId | None = DOCUMENT, place: Place | None = None, **values: object) -> Call:
+def call(document: DocumentId | None = DOCUMENT, place: Location | None = None, **values: object) -> Call:
     return Call(1, ONE, Kind.FOLDER, document, place=place, **values)  # type: ignore[arg-type]  # fields of a Call
 
 
 def change(place: object, document: DocumentId | None = DOCUMENT, **wishes: object) -> Change:
-    wanted = Wishes(**wishes)  # type: ignore[arg-type]  # fields of Wishes
+    wanted = MetadataPatch(**wishes)  # type: ignore[arg-type]  # fields of Wishes
     return Change(ONE, Kind.FOLDER, place, document, wishes=wanted)  # type: ignore[arg-type]  # any of the places
 
 
@@ -116,11 +116,11 @@ def change(place: object, document: DocumentId | None = DOCUMENT, **wishes: obje
         (call(place=THERE), change(THERE), False),
         (call(place=THERE), change(FOLLOW), False),
         (call(place=THERE), change(GONE), False),
-        (call(wishes=Wishes(description="a")), change(FOLLOW, description="b"), True),
-        (call(wishes=Wishes(description="a")), change(FOLLOW, description="a"), False),
-        (call(wishes=Wishes(description="a")), change(HERE), False),
-        (call(wishes=Wishes(custom_fields={1: "a"})), change(FOLLOW, custom_fields={1: "b"}), True),
-        (call(wishes=Wishes(custom_fields={1: "a"})), change(FOLLOW, custom_fields={2: "b"}), False),
+        (call(wishes=MetadataPatch(description="a")), change(FOLLOW, description="b"), True),
+        (call(wishes=MetadataPatch(description="a")), change(FOLLOW, description="a"), False),
+        (call(wishes=MetadataPatch(description="a")), change(HERE), False),
+        (call(wishes=MetadataPatch(custom_fields={1: "a"})), change(FOLLOW, custom_fields={1: "b"}), True),
+        (call(wishes=MetadataPatch(custom_fields={1: "a"})), change(FOLLOW, custom_fields={2: "b"}), False),
         # Making a folder: as long as ours has the name, a second one is refused.
         (call(None, HERE, makes=True), change(HERE, None), False),
         (call(None, HERE, makes=True), change(THERE, None), True),

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from outbox_room import Room, room_in
-from tree_documents import file, folder
 
-from procorefs.outbox.change import Stage
-from procorefs.outbox.errors import NameRefused, NotPermitted
-from procorefs.tree.fate import Fate
+from procorefs.journal.change import Stage
+from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.vfs.refusals import NameRefused, NotPermitted
+from tests.support.outbox_room import Room, room_in
+from tests.support.tree_documents import file, folder
 
 APPLE = b"\0\5\x16\7".ljust(100, b"\0")
 VIM = b"b0VIM 9.1".ljust(100, b"\0")

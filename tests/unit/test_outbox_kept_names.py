@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outbox_room import Room, room_in
-from staged_base import Bases
-from tree_documents import file, folder
 
-from procorefs.outbox.change import FOLLOW, GONE
-from procorefs.outbox.errors import NameRefused
-from procorefs.procore.models import FolderListing, Kind
+from procorefs.journal.change import FOLLOW, GONE
+from procorefs.procore.wire.models import FolderListing, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
+from procorefs.vfs.refusals import NameRefused
+from tests.support.outbox_room import Room, room_in
+from tests.support.staged_base import Bases
+from tests.support.tree_documents import file, folder
 
 NAME, FOLDER = b"Level 3: slabs.odt", b"Level 3: all"
 

@@ -5,14 +5,14 @@ import itertools
 from pathlib import Path
 
 import pytest
-from outbox_room import Room, room_in
-from tree_documents import file
 from trio.testing import MockClock
 
-from procorefs.outbox.change import Change, Stage
-from procorefs.outbox.journal import Journal
-from procorefs.outbox.openwriters import QUIET_S, SNAPSHOT_EVERY_S, STAYS_OPEN_S, OpenWriters
+from procorefs.journal.change import Change, Stage
+from procorefs.journal.journal import Journal
 from procorefs.tree.nodes import ROOT, Inode
+from procorefs.vfs.open_writers import QUIET_S, SNAPSHOT_EVERY_S, STAYS_OPEN_S, OpenWriters
+from tests.support.outbox_room import Room, room_in
+from tests.support.tree_documents import file
 
 
 class Writers:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from procorefs.outbox.reactions import TRIES_IN_AN_HOUR, Reaction, may_pass, reaction_to
 from procorefs.procore import errors
+from procorefs.upload.reactions import TRIES_IN_AN_HOUR, Reaction, may_pass, reaction_to
 
 
 @pytest.mark.parametrize(

@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from outbox_room import JOURNAL, STAGING, Room, room_in
-from tree_documents import file, folder
 
-from procorefs.content.stagedbytes import Disk
-from procorefs.content.staging import StagedFile, StagedRecord, StagingFull
-from procorefs.outbox import recovery
-from procorefs.outbox.change import Place, Stage, Wishes
-from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.durability import Durability
-from procorefs.outbox.journal import Journal
-from procorefs.outbox.keeper import is_unknown
-from procorefs.outbox.rowlog import RowLog
+from procorefs.journal.change import Location, MetadataPatch, Stage
+from procorefs.journal.durability import Durability
+from procorefs.journal.journal import Journal
+from procorefs.journal.row_log import RowLog
 from procorefs.procore.errors import Unanswered
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.staging.staged_bytes import Disk
+from procorefs.staging.staging_area import StagedFile, StagedRecord, StagingFull
 from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.vfs import recovery
+from procorefs.vfs.change_store import is_unknown
+from procorefs.vfs.dirty_files import DirtyFiles
+from tests.support.outbox_room import JOURNAL, STAGING, Room, room_in
+from tests.support.tree_documents import file, folder
 
 
 def kept_bytes(directory: Path) -> list[bytes]:
@@ -68,7 +68,7 @@ async def test_a_new_name_does_not_complete_what_was_cut_off(tmp_path: Path, is_
             room.reopen(inode)
         room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         assert room.change(inode).stage is Stage.INCOMPLETE
-        assert room.change(inode).place == Place(ROOT, "other.dwg")
+        assert room.change(inode).place == Location(ROOT, "other.dwg")
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE
 
@@ -91,7 +91,7 @@ async def test_a_document_that_was_cut_off_goes_to_its_new_name_without_the_byte
         change = room.change(node.inode)
         assert (change.stage, change.staged) == (Stage.PENDING, None)
         assert change.unclosed is not None
-        room.edits.reached(change, change.place if isinstance(change.place, Place) else None)
+        room.edits.reached(change, change.place if isinstance(change.place, Location) else None)
         room.edits.settle(change)
         assert room.change(node.inode).stage is Stage.INCOMPLETE
 
@@ -180,7 +180,7 @@ def room_in_full(directory: Path, full: pytest.MonkeyPatch) -> Iterator[Room]:
     def refuse_copy(_source: int, _target: int, _size_bytes: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    full.setattr("procorefs.content.stagedbytes.copy_all", refuse_copy)
+    full.setattr("procorefs.staging.staged_bytes.copy_all", refuse_copy)
     with room_in(directory) as room:
         yield room
 
@@ -191,14 +191,14 @@ async def test_what_was_added_outlives_a_start_that_is_cut_off_itself(
     with room_in(tmp_path) as room:
         inode = room.put("log.txt", b"first line\n")
         await room.drafts.write(room.reopen(inode), 11, b"sec")
-    take_up = Drafts.take_up
+    take_up = DirtyFiles.take_up
 
-    def take_up_and_die(drafts: Drafts, record: StagedRecord) -> None:
+    def take_up_and_die(drafts: DirtyFiles, record: StagedRecord) -> None:
         take_up(drafts, record)
         raise MemoryError
 
     with monkeypatch.context() as dying:
-        dying.setattr(Drafts, "take_up", take_up_and_die)
+        dying.setattr(DirtyFiles, "take_up", take_up_and_die)
         with pytest.raises(MemoryError), room_in(tmp_path):
             pass
     with room_in(tmp_path) as room:
@@ -612,7 +612,7 @@ async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path
         inode = room.put("plan.dwg", b"the plan")
         change = room.change(inode)
         place = change.place
-        assert isinstance(place, Place)
+        assert isinstance(place, Location)
         with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
         room.edits.unlink(ROOT, b"plan.dwg")
@@ -631,7 +631,7 @@ async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) ->
     with room_in(tmp_path) as room:
         room.list_root(file(7, "old.dwg"))
         old = room.view.child(ROOT, b"old.dwg").inode
-        room.edits.wish(old, Wishes(description="new"))
+        room.edits.wish(old, MetadataPatch(description="new"))
         with pytest.raises(Unanswered), room.calls.sending(old, Kind.FILE, DocumentId(7)):
             raise Unanswered("no answer")
         saved = room.put("saved.tmp.dwg", b"saved")
@@ -653,7 +653,7 @@ async def test_a_rename_outlives_that_its_document_becomes_another_inode(
             room.edits.succeed(old, Inode(old + 1))
     with room_in(tmp_path) as room:
         assert [(change.document, change.place) for change in room.view.changes()] == [
-            (DocumentId(7), Place(ROOT, "new.dwg"))
+            (DocumentId(7), Location(ROOT, "new.dwg"))
         ]
 
 
@@ -675,7 +675,7 @@ async def test_killed_between_the_trees_row_and_the_journals(tmp_path: Path) -> 
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
         place = room.change(inode).place
-        assert isinstance(place, Place)
+        assert isinstance(place, Location)
         with pytest.raises(KeyboardInterrupt):
             _die_with_the_answer(room, inode, place)
     with room_in(tmp_path) as room:
@@ -686,7 +686,7 @@ async def test_killed_between_the_trees_row_and_the_journals(tmp_path: Path) -> 
         assert [node.shown for node in room.view.children(ROOT)] == [b"other.dwg"]
 
 
-def _die_with_the_answer(room: Room, inode: Inode, place: Place) -> None:
+def _die_with_the_answer(room: Room, inode: Inode, place: Location) -> None:
     with room.calls.sending(inode, Kind.FILE, None, place) as sending:
         sending.answered()
         room.base.absorber.own.put(file(7, "plan.dwg"), inode, ROOT, None)
@@ -769,7 +769,7 @@ async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
         place = room.change(inode).place
-        assert isinstance(place, Place)
+        assert isinstance(place, Location)
         with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
         room.list_root(file(7, "plan.dwg"))

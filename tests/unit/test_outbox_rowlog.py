@@ -12,21 +12,23 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from procorefs.outbox import rowlog
-from procorefs.outbox.change import Change, Place
-from procorefs.outbox.journal import Journal, JournalDamaged, open_journal
-from procorefs.outbox.rowlog import SUFFIXES
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.journal import row_log
+from procorefs.journal.change import Change, Location
+from procorefs.journal.journal import Journal, JournalDamaged, open_journal
+from procorefs.journal.row_log import SUFFIXES
+from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode
 
 
 def row(inode: int, name: str) -> Change:
-    return Change(Inode(inode), Kind.FILE, Place(ROOT, name))
+    return Change(Inode(inode), Kind.FILE, Location(ROOT, name))
 
 
 def names(journal: Journal) -> dict[int, str]:
     """What the journal has, by inode."""
-    return {change.inode: change.place.name for change in journal.load() if isinstance(change.place, Place)}
+    return {
+        change.inode: change.place.name for change in journal.load() if isinstance(change.place, Location)
+    }
 
 
 @contextmanager
@@ -287,8 +289,8 @@ def test_a_journal_of_the_format_before_is_taken_up(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 1")
     with journal_at(path) as journal:
         assert names(journal) == {2: "a"}
-    record = rowlog._CHECKED.pack(7, 3) + msgspec.json.encode(row(3, "b"))
-    header = rowlog._HEADER.pack(len(record), crc32(record))
+    record = row_log._CHECKED.pack(7, 3) + msgspec.json.encode(row(3, "b"))
+    header = row_log._HEADER.pack(len(record), crc32(record))
     with closing(sqlite3.connect(path)) as db:  # one that numbered moments, not entries
         db.executescript(
             "PRAGMA user_version = 3; DELETE FROM fact; INSERT INTO fact VALUES ('generation', 7)"

@@ -5,13 +5,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from outbox_room import JOURNAL, TREE, Room, room_in
-from tree_documents import ROOT_ID, file, folder
-
-from procorefs.outbox.change import Place, Stage
-from procorefs.outbox.durability import Durability
-from procorefs.procore.models import DocumentId
+from procorefs.journal.change import Location, Stage
+from procorefs.journal.durability import Durability
+from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.nodes import ROOT, Inode, Kept
+from tests.support.outbox_room import JOURNAL, TREE, Room, room_in
+from tests.support.tree_documents import ROOT_ID, file, folder
 
 
 def copy_tree(directory: Path, to: str) -> None:
@@ -46,7 +45,7 @@ def arrives(room: Room, inode: Inode, document: int, name: str, parent: Inode = 
     parent_id = ROOT_ID if parent == ROOT or known is None else known.document_id
     room.base.absorber.own.put(folder(document, name, parent_id), inode, parent, change.kept)
     change.document = DocumentId(document)
-    room.edits.reached(change, Place(parent, name))
+    room.edits.reached(change, Location(parent, name))
     room.edits.settle(change)
 
 

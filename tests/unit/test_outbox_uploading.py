@@ -9,15 +9,21 @@ from typing import Any
 
 import pytest
 
-from procorefs.content.staging import Staging
-from procorefs.outbox.change import Change
-from procorefs.outbox.reactions import Reaction, reaction_to
-from procorefs.outbox.uploading import SEGMENT_BYTES, SEGMENTS_AT_ONCE, WHOLE_BYTES, Uploader, segment_size
+from procorefs.journal.change import Change
+from procorefs.procore.api.uploads import MAX_SEGMENT_BYTES
 from procorefs.procore.errors import UploadExpired
-from procorefs.procore.models import Kind
-from procorefs.procore.uploads import MAX_SEGMENT_BYTES
-from procorefs.procore.wire_uploads import Segment, SegmentedUpload, SegmentPlan
+from procorefs.procore.wire.models import Kind
+from procorefs.procore.wire.upload_decoding import Segment, SegmentedUpload, SegmentPlan
+from procorefs.staging.staging_area import Staging
 from procorefs.tree.nodes import Inode
+from procorefs.upload.reactions import Reaction, reaction_to
+from procorefs.upload.sending.byte_upload import (
+    SEGMENT_BYTES,
+    SEGMENTS_AT_ONCE,
+    WHOLE_BYTES,
+    Uploader,
+    segment_size,
+)
 
 GIB = 1 << 30
 
@@ -68,8 +74,8 @@ def staging(tmp_path: Path) -> Iterator[Staging]:
 async def test_an_upload_that_took_longer_than_an_hour_sends_all_segments_at_once(
     staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("procorefs.outbox.uploading.WHOLE_BYTES", 1 << 20)
-    monkeypatch.setattr("procorefs.outbox.uploading.SEGMENT_BYTES", 64 << 10)
+    monkeypatch.setattr("procorefs.upload.sending.byte_upload.WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("procorefs.upload.sending.byte_upload.SEGMENT_BYTES", 64 << 10)
     storage: Any = SlowStorage()
     noted: list[Change] = []
     uploader = Uploader(storage, noted.append)
@@ -89,8 +95,8 @@ async def test_a_segment_that_could_not_be_noted_fails_as_what_the_disk_says(
     staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And not as a group of errors, which nobody would try again."""
-    monkeypatch.setattr("procorefs.outbox.uploading.WHOLE_BYTES", 1 << 20)
-    monkeypatch.setattr("procorefs.outbox.uploading.SEGMENT_BYTES", 64 << 10)
+    monkeypatch.setattr("procorefs.upload.sending.byte_upload.WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("procorefs.upload.sending.byte_upload.SEGMENT_BYTES", 64 << 10)
     storage: Any = SlowStorage()
     storage.sent = -100
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
-from outbox_room import Room, room_in
-from tree_documents import file, folder, version
 
-from procorefs.outbox.change import GONE, Place, Wishes
-from procorefs.outbox.errors import NoSuchEntry, NotPermitted
-from procorefs.outbox.wishing import lacking, over, without
-from procorefs.procore.models import DocumentId, Kind
-from procorefs.tree.detail import Detail
+from procorefs.journal.change import GONE, Location, MetadataPatch
+from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.tree.document_detail import Detail
 from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.upload.sending.metadata_patch import lacking, over, without
+from procorefs.vfs.refusals import NoSuchEntry, NotPermitted
+from tests.support.outbox_room import Room, room_in
+from tests.support.tree_documents import file, folder, version
 
 SHOWN = {"custom_field_7": {"data_type": "decimal", "value": "12.50"}}
 
@@ -44,39 +44,45 @@ def inode_of(room: Room, name: str) -> Inode:
 
 def test_what_procore_has_is_no_wish(room: Room) -> None:
     plan = inode_of(room, "plan.txt")
-    same = Wishes(description="as it is", tracked=False, custom_fields={7: 12.5, 8: None}, tags=["b", "a"])
+    same = MetadataPatch(
+        description="as it is", tracked=False, custom_fields={7: 12.5, 8: None}, tags=["b", "a"]
+    )
     assert not room.edits.wish(plan, same, tags=["a", "b"])
     assert room.view.change(plan) is None
-    assert room.edits.wish(plan, Wishes(description="otherwise"))
-    assert not room.edits.wish(plan, Wishes(description="otherwise"))
-    assert room.change(plan).wishes == Wishes(description="otherwise")
-    assert room.edits.wish(plan, Wishes(description="as it is"))
+    assert room.edits.wish(plan, MetadataPatch(description="otherwise"))
+    assert not room.edits.wish(plan, MetadataPatch(description="otherwise"))
+    assert room.change(plan).wishes == MetadataPatch(description="otherwise")
+    assert room.edits.wish(plan, MetadataPatch(description="as it is"))
     assert room.view.change(plan) is None
 
 
 def test_tags_that_nobody_knows_are_wished_for(room: Room) -> None:
     plan = inode_of(room, "plan.txt")
-    assert room.edits.wish(plan, Wishes(tags=[]))
+    assert room.edits.wish(plan, MetadataPatch(tags=[]))
     assert room.change(plan).wishes.tags == []
 
 
 def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
-    wishes = Wishes(description="", private=True, custom_fields={7: [1, 2], 8: None, 9: "x"}, tags=["a\nb"])
+    wishes = MetadataPatch(
+        description="", private=True, custom_fields={7: [1, 2], 8: None, 9: "x"}, tags=["a\nb"]
+    )
     with room_in(tmp_path) as room:
         room.list_root(file(10, "plan.txt", description="as it is", custom_fields=SHOWN))
         plan = inode_of(room, "plan.txt")
         room.edits.wish(plan, wishes)
     with room_in(tmp_path) as room:
         found = room.change(plan).wishes
-        assert found == Wishes(description="", private=True, custom_fields={7: [1, 2], 9: "x"}, tags=["a\nb"])
+        assert found == MetadataPatch(
+            description="", private=True, custom_fields={7: [1, 2], 9: "x"}, tags=["a\nb"]
+        )
 
 
 def test_while_a_call_is_under_way_its_contrary_is_a_wish(room: Room) -> None:
     """Procore is about to have something else than the tree says."""
     plan = inode_of(room, "plan.txt")
-    room.edits.wish(plan, Wishes(description="sent"))
+    room.edits.wish(plan, MetadataPatch(description="sent"))
     with room.calls.sending(plan, Kind.FILE, DocumentId(10)):
-        assert room.edits.wish(plan, Wishes(description="as it is"))
+        assert room.edits.wish(plan, MetadataPatch(description="as it is"))
     assert room.change(plan).wishes.description == "as it is"
 
 
@@ -84,9 +90,9 @@ def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(room: Room) -> 
     """Its old name is not where it will be once the call is answered."""
     plan = inode_of(room, "plan.txt")
     room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
-    with room.calls.sending(plan, Kind.FILE, DocumentId(10), Place(ROOT, "new.txt")):
+    with room.calls.sending(plan, Kind.FILE, DocumentId(10), Location(ROOT, "new.txt")):
         room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
-        assert room.change(plan).place == Place(ROOT, "plan.txt")
+        assert room.change(plan).place == Location(ROOT, "plan.txt")
     room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
     room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     assert room.view.change(plan) is None
@@ -94,14 +100,14 @@ def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(room: Room) -> 
 
 def test_what_may_not_be_changed(room: Room) -> None:
     with pytest.raises(NotPermitted):
-        room.edits.wish(inode_of(room, "locked.txt"), Wishes(tags=["a"]))
+        room.edits.wish(inode_of(room, "locked.txt"), MetadataPatch(tags=["a"]))
     with pytest.raises(NotPermitted):
-        room.edits.wish(ROOT, Wishes(tags=["a"]))
+        room.edits.wish(ROOT, MetadataPatch(tags=["a"]))
     plan = inode_of(room, "plan.txt")
     room.drafts.enter(plan, writes=False)
     room.edits.unlink(ROOT, b"plan.txt")
     with pytest.raises(NoSuchEntry):
-        room.edits.wish(plan, Wishes(tags=["a"]))
+        room.edits.wish(plan, MetadataPatch(tags=["a"]))
     assert room.change(plan).place is GONE
     assert not room.change(plan).wishes
 
@@ -111,19 +117,19 @@ def test_what_may_not_be_changed(room: Room) -> None:
 
 def test_wishes_stay_with_the_document_that_a_file_takes_over(room: Room) -> None:
     plan = inode_of(room, "plan.txt")
-    room.edits.wish(plan, Wishes(description="waits", tags=["a"]))
+    room.edits.wish(plan, MetadataPatch(description="waits", tags=["a"]))
     new = room.put("new.txt", b"newer")
-    room.edits.wish(new, Wishes(tags=["b"]))
+    room.edits.wish(new, MetadataPatch(tags=["b"]))
     room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     change = room.change(new)
     assert change.document == 10
-    assert change.wishes == Wishes(description="waits", tags=["b"])
+    assert change.wishes == MetadataPatch(description="waits", tags=["b"])
 
 
 def test_wishes_stay_with_the_name_of_a_backup(room: Room) -> None:
     """Office renames the document away before it gives its name to the new bytes."""
     plan = inode_of(room, "plan.txt")
-    room.edits.wish(plan, Wishes(description="waits"))
+    room.edits.wish(plan, MetadataPatch(description="waits"))
     room.edits.rename(ROOT, b"plan.txt", ROOT, b"plan.bak")
     new = room.put("plan.txt", b"newer")
     assert room.change(new).document == 10
@@ -132,7 +138,7 @@ def test_wishes_stay_with_the_name_of_a_backup(room: Room) -> None:
 
 def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_reader(room: Room) -> None:
     plan, old = inode_of(room, "plan.txt"), inode_of(room, "old.txt")
-    room.edits.wish(plan, Wishes(description="waits"))
+    room.edits.wish(plan, MetadataPatch(description="waits"))
     room.edits.rename(ROOT, b"old.txt", ROOT, b"new.txt")
     for inode in (plan, old):
         room.drafts.enter(inode, writes=False)
@@ -207,7 +213,7 @@ def test_one_document_is_one_inode_for_a_new_tree(room: Room) -> None:
 MAYBE_TEXT = st.sampled_from(["", "a", "b"]) | st.just(UNSET)
 MAYBE_TRUTH = st.booleans() | st.just(UNSET)
 WISHES = st.builds(
-    Wishes,
+    MetadataPatch,
     description=MAYBE_TEXT,
     tracked=MAYBE_TRUTH,
     private=MAYBE_TRUTH,
@@ -217,21 +223,21 @@ WISHES = st.builds(
 
 
 @given(WISHES, WISHES)
-def test_wishes_over_others(newer: Wishes, older: Wishes) -> None:
+def test_wishes_over_others(newer: MetadataPatch, older: MetadataPatch) -> None:
     both = over(newer, older)
     assert not without(newer, both)
     assert over(both, older) == both
-    assert over(newer, Wishes()) == newer
+    assert over(newer, MetadataPatch()) == newer
 
 
 @given(WISHES)
-def test_what_was_done_is_no_wish_any_more(wishes: Wishes) -> None:
+def test_what_was_done_is_no_wish_any_more(wishes: MetadataPatch) -> None:
     assert not without(wishes, wishes)
-    assert without(wishes, Wishes()) == wishes
+    assert without(wishes, MetadataPatch()) == wishes
 
 
 @given(WISHES, WISHES)
-def test_only_what_procore_lacks_is_left(wishes: Wishes, there: Wishes) -> None:
+def test_only_what_procore_lacks_is_left(wishes: MetadataPatch, there: MetadataPatch) -> None:
     fields = {
         f"custom_field_{number}": {"data_type": "string", "value": value}
         for number, value in there.custom_fields.items()
@@ -251,5 +257,5 @@ def test_only_what_procore_lacks_is_left(wishes: Wishes, there: Wishes) -> None:
 def test_a_folder_keeps_its_mode_when_metadata_arrives(room: Room) -> None:
     at = inode_of(room, "folder")
     room.edits.keep(at, Kept(mode=0o700))
-    room.edits.wish(at, Wishes(tracked=True))
+    room.edits.wish(at, MetadataPatch(tracked=True))
     assert room.change(at).kept.mode == 0o700

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from procorefs.control import Request, StopRequest, serve
-from procorefs.ownership import AlreadyMounted, owned, take_over
+from procorefs.service.control_socket import Request, StopRequest, serve
+from procorefs.service.state_lock import AlreadyMounted, owned, take_over
 
 
 def test_a_second_owner_is_told_of_the_first(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from typing import Any, cast
 import pytest
 
 from procorefs.limiter import Limiter, Priority
-from procorefs.procore import wire
-from procorefs.procore.api import Api, Call
-from procorefs.procore.auth import Auth
+from procorefs.procore.api.calls import Api, Call
+from procorefs.procore.auth.token_renewal import Auth
 from procorefs.procore.errors import NotAuthorized, Unanswered, Unavailable, Unreachable
-from procorefs.procore.http import Http, Response
-from procorefs.procore.reach import Reach
+from procorefs.procore.http.connectivity import Connectivity
+from procorefs.procore.http.http_client import Http, Response
 from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire import decoding
 
 DONE = b'{"id": 5, "name": "New"}'
 CALL = Call("folders", "/rest/v1.0/folders", {"project_id": "1"}, "create it", Priority.WRITING)
@@ -42,7 +42,7 @@ class Login:
 
     def __init__(self) -> None:
         self.renewals = 0
-        self.reach = Reach()
+        self.reach = Connectivity()
 
     async def token(self) -> str:
         return f"token {self.renewals}"
@@ -76,7 +76,7 @@ def api_of(network: Network, patience_s: float = 30.0) -> Api:
 async def test_what_was_never_sent_is_sent_again() -> None:
     network = Network(Unreachable("no route"), Unreachable("no route"), DONE)
     api = api_of(network)
-    assert (await api.change(CHANGE, wire.folder)).id == 5
+    assert (await api.change(CHANGE, decoding.folder)).id == 5
     assert (
         network.sent
         == [("POST", "https://api.x/rest/v1.0/folders?project_id=1", b'{"folder":{"name":"New"}}')] * 3
@@ -89,7 +89,7 @@ async def test_what_was_never_sent_is_sent_again() -> None:
 async def test_what_was_never_sent_is_given_up_as_such() -> None:
     network = Network(*[Unreachable("no route")] * 9)
     with pytest.raises(Unreachable):
-        await api_of(network, patience_s=0.1).change(CHANGE, wire.folder)
+        await api_of(network, patience_s=0.1).change(CHANGE, decoding.folder)
     assert 1 <= len(network.sent) < 9
 
 
@@ -97,7 +97,7 @@ async def test_what_was_never_sent_is_given_up_as_such() -> None:
 async def test_what_may_have_been_done_is_not_sent_again(end: Exception | int | bytes) -> None:
     network = Network(end, DONE)
     with pytest.raises(Unanswered):
-        await api_of(network).change(CHANGE, wire.folder)
+        await api_of(network).change(CHANGE, decoding.folder)
     assert len(network.sent) == 1
 
 

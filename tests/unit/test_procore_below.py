@@ -1,7 +1,7 @@
 """What really lies below a folder: nothing that lives is missed."""
 
-from procorefs.procore.below import sort_out
-from procorefs.procore.models import Document, DocumentId, Kind
+from procorefs.procore.api.folder_contents import sort_out
+from procorefs.procore.wire.models import Document, DocumentId, Kind
 
 FOLDER = DocumentId(1)
 

@@ -4,10 +4,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from procorefs.procore import reach as reaching
-from procorefs.procore.brief import MOST_S, BriefWait, NoAnswerYet
+from procorefs.procore.api.brief_wait import MOST_S, BriefWait, NoAnswerYet
 from procorefs.procore.errors import Forbidden, Unavailable
-from procorefs.procore.reach import AWAY_AFTER_S, Reach
+from procorefs.procore.http import connectivity as reaching
+from procorefs.procore.http.connectivity import AWAY_AFTER_S, Connectivity
 
 
 class Budget:
@@ -26,12 +26,12 @@ def budget() -> Budget:
 
 
 @pytest.fixture
-def reach() -> Reach:
-    return Reach()
+def reach() -> Connectivity:
+    return Connectivity()
 
 
 @pytest.fixture
-def brief(budget: Budget, reach: Reach) -> BriefWait:
+def brief(budget: Budget, reach: Connectivity) -> BriefWait:
     return BriefWait(budget.would_wait, reach)
 
 
@@ -70,7 +70,7 @@ async def test_with_the_budget_closed_only_what_is_at_hand_is_answered(
 
 
 def test_procore_is_away_when_nobody_has_answered_for_a_while(
-    brief: BriefWait, reach: Reach, monkeypatch: pytest.MonkeyPatch
+    brief: BriefWait, reach: Connectivity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 100.0
     monkeypatch.setattr(reaching.clocks, "boot_s", lambda: now_s)

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from procorefs.procore.changes import FileChange, FolderChange, cleared_by, fields_of, moment
-from procorefs.procore.models import DocumentId
+from procorefs.procore.api.changes import FileChange, FolderChange, cleared_by, fields_of, moment
+from procorefs.procore.wire.models import DocumentId
 
 
 def test_only_what_is_set_is_sent() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from procorefs.procore.outgoing import READ_BYTES, SEND_BYTES, FilePart, OpenFile, SourceChanged, check
+from procorefs.procore.http.file_body import READ_BYTES, SEND_BYTES, FilePart, OpenFile, SourceChanged, check
 
 SIZE = 2 * READ_BYTES + 12_345
 BYTES = os.urandom(SIZE)

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from procorefs.procore.models import Page
-from procorefs.procore.paging import Answer, next_in_link, page_of
-from procorefs.procore.wire import Items
+from procorefs.procore.wire.decoding import Items
+from procorefs.procore.wire.models import Page
+from procorefs.procore.wire.paging import Answer, next_in_link, page_of
 
 
 def page(

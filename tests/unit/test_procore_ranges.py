@@ -3,7 +3,7 @@
 import pytest
 
 from procorefs.procore.errors import Malformed
-from procorefs.procore.ranges import Body, body_of, range_header, strong_etag
+from procorefs.procore.http.byte_ranges import Body, body_of, range_header, strong_etag
 
 
 def test_the_header_names_the_last_byte() -> None:

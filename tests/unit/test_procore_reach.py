@@ -5,11 +5,11 @@ from contextlib import suppress
 import pytest
 
 from procorefs.procore.errors import Forbidden, RateLimited, Unavailable
-from procorefs.procore.reach import Reach
+from procorefs.procore.http.connectivity import Connectivity
 
 
 def test_trouble_begins_with_a_failure_and_ends_with_the_call() -> None:
-    reach = Reach()
+    reach = Connectivity()
     with reach.tries() as tries:
         assert (reach.trouble, reach.since_s) == ("", None)
         tries.failed(Unavailable("nobody there"))
@@ -23,7 +23,7 @@ def test_trouble_begins_with_a_failure_and_ends_with_the_call() -> None:
 
 
 def test_who_gives_up_leaves_since_when_and_a_refusal_is_an_answer() -> None:
-    reach = Reach()
+    reach = Connectivity()
     with suppress(Unavailable), reach.tries() as tries:
         tries.failed(Unavailable("nobody there"))
         raise Unavailable("nobody there")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from procorefs.procore import errors
-from procorefs.procore.refusals import change_error
+from procorefs.procore.api.change_errors import change_error
 
 
 def ended(

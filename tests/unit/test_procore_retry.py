@@ -11,12 +11,12 @@ from procorefs.procore.errors import (
     Unanswered,
     Unavailable,
 )
-from procorefs.procore.retry import TRIES, Patience
+from procorefs.procore.http.retry_policy import TRIES, RetryPolicy
 
 
 def pauses(error: ProcoreError, patience_s: float = 30.0, try_takes_s: float = 0.0) -> list[float]:
     """The pauses until giving up."""
-    patience = Patience(patience_s, 0.0, lambda: 0.5)
+    patience = RetryPolicy(patience_s, 0.0, lambda: 0.5)
     now_s = 0.0
     found = []
     while (pause_s := patience.pause_s(error, now_s := now_s + try_takes_s)) is not None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from procorefs.procore import wire
 from procorefs.procore.errors import Malformed
-from procorefs.procore.models import Document, Kind, Person, Version
+from procorefs.procore.wire import decoding
+from procorefs.procore.wire.models import Document, Kind, Person, Version
 
 ACTION = "list it"
 MOMENT_S = 1_483_565_238  # 2017-01-04T21:27:18Z
@@ -57,8 +57,8 @@ def index(*items: Any) -> list[Document]:
     return listed(*items).kept
 
 
-def listed(*items: Any) -> wire.Items:
-    return wire.documents(json.dumps({"data": items}).encode(), ACTION)
+def listed(*items: Any) -> decoding.Items:
+    return decoding.documents(json.dumps({"data": items}).encode(), ACTION)
 
 
 def as_v1(value: Any) -> Any:
@@ -91,7 +91,7 @@ def test_v2_and_v1_become_the_same_document() -> None:
         version=Version(70, 3, 1234, MOMENT_S, "https://storage.example/x", ann),  # type: ignore[arg-type]
     )
     assert index(file_v2()) == [expected]
-    assert wire.documents(json.dumps([as_v1(file_v2())]).encode(), ACTION).kept == [expected]
+    assert decoding.documents(json.dumps([as_v1(file_v2())]).encode(), ACTION).kept == [expected]
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_wrong_types_cost_their_field_and_no_more() -> None:
 
 def test_names_that_are_no_unicode_become_encodable() -> None:
     body = json.dumps({"data": [file_v2(name="a\ud800b")]}).encode()
-    (document,) = wire.documents(body, ACTION).kept
+    (document,) = decoding.documents(body, ACTION).kept
     assert document.name.encode().startswith(b"a")
     body = json.dumps({"data": [file_v2(name="aXb")]}).encode().replace(b"aXb", b"a\xffb")
-    (document,) = wire.documents(body, ACTION).kept
+    (document,) = decoding.documents(body, ACTION).kept
     assert document.name == "a\ufffdb"
 
 
@@ -228,7 +228,7 @@ def test_names_that_are_no_unicode_become_encodable() -> None:
 )
 def test_a_body_without_a_list_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed, match="Could not list it"):
-        wire.documents(body, ACTION)
+        decoding.documents(body, ACTION)
 
 
 def folder_v1(**changes: Any) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def file_v1(**changes: Any) -> dict[str, Any]:
 
 
 def folder(**changes: Any) -> Any:
-    return wire.folder_listing(json.dumps(folder_v1(**changes)).encode(), ACTION)
+    return decoding.folder_listing(json.dumps(folder_v1(**changes)).encode(), ACTION)
 
 
 def test_a_folder_lists_one_level() -> None:
@@ -278,17 +278,17 @@ def test_a_folder_without_id_is_malformed() -> None:
 
 
 def test_single_answers_and_their_defects() -> None:
-    version = wire.file_version(json.dumps(as_v1(version_v2())).encode(), ACTION)
+    version = decoding.file_version(json.dumps(as_v1(version_v2())).encode(), ACTION)
     assert (version.id, version.size_bytes) == (70, 1234)
     with pytest.raises(Malformed):
-        wire.file_version(json.dumps(as_v1(version_v2(size=-1))).encode(), ACTION)
-    assert wire.file(json.dumps(file_v1()).encode(), ACTION).defect
-    assert wire.me(b'{"id": 5, "login": "a"}', ACTION).name == ""
-    assert wire.me(b'{"id": "5", "login": "a", "name": null}', ACTION).id == 5
+        decoding.file_version(json.dumps(as_v1(version_v2(size=-1))).encode(), ACTION)
+    assert decoding.file(json.dumps(file_v1()).encode(), ACTION).defect
+    assert decoding.me(b'{"id": 5, "login": "a"}', ACTION).name == ""
+    assert decoding.me(b'{"id": "5", "login": "a", "name": null}', ACTION).id == 5
     with pytest.raises(Malformed):
-        wire.me(b"[]", ACTION)
-    found = wire.companies(b'[{"id": 1, "name": "A", "is_active": false}, {"id": 2}, {}]', ACTION)
+        decoding.me(b"[]", ACTION)
+    found = decoding.companies(b'[{"id": 1, "name": "A", "is_active": false}, {"id": 2}, {}]', ACTION)
     assert [(c.id, c.active) for c in found.kept] == [(1, False), (2, True)]
     assert found.refused == 1
-    (project,) = wire.projects(b'[{"id": 1, "name": "A", "project_number": null}]', ACTION).kept
+    (project,) = decoding.projects(b'[{"id": 1, "name": "A", "project_number": null}]', ACTION).kept
     assert (project.project_number, project.active) == ("", True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from procorefs.procore.errors import Malformed
-from procorefs.procore.wire_uploads import SegmentPlan, bare_etag, look, segmented, status_of, whole
+from procorefs.procore.wire.upload_decoding import SegmentPlan, bare_etag, look, segmented, status_of, whole
 
 SHA = "ab" * 32
 PLAN = [SegmentPlan(size_bytes=5, sha256=SHA), SegmentPlan(size_bytes=3, sha256=SHA, md5="cd" * 16)]

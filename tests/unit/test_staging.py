@@ -18,14 +18,14 @@ import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-from content_source import MemorySource, content_of, running
-from staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, spares_of, staging_in
 
-from procorefs.content import stagedbytes, stagedfile
-from procorefs.content.stagedbytes import Disk
-from procorefs.content.staging import StagedFile, StagedIncomplete, StagedRecord, Staging
-from procorefs.content.stock import SPARE_FILES
 from procorefs.procore.errors import Malformed, Unavailable
+from procorefs.staging import staged_bytes, staged_file
+from procorefs.staging.spare_files import SPARE_FILES
+from procorefs.staging.staged_bytes import Disk
+from procorefs.staging.staging_area import StagedFile, StagedIncomplete, StagedRecord, Staging
+from tests.support.content_source import MemorySource, content_of, running
+from tests.support.staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, spares_of, staging_in
 
 # --- the directory
 
@@ -198,7 +198,7 @@ async def test_what_is_written_while_it_is_fetched_stays(tmp_path: Path) -> None
 async def test_what_is_cut_off_while_it_is_fetched_comes_back_as_zeros(
     tmp_path: Path, long_cut_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stagedfile, "_LONG_CUT_BYTES", long_cut_bytes)
+    monkeypatch.setattr(staged_file, "_LONG_CUT_BYTES", long_cut_bytes)
     bases = Bases()
     base = base_of(100 * KIB)
     gate = bases.gate = Gate()
@@ -407,7 +407,7 @@ def test_a_disk_that_stood_still_is_distrusted_for_longer(monkeypatch: pytest.Mo
         now_s += 6.0
         return len(data)
 
-    monkeypatch.setattr(stagedbytes, "perf_counter", lambda: now_s)
+    monkeypatch.setattr(staged_bytes, "perf_counter", lambda: now_s)
     monkeypatch.setattr(os, "pwrite", write)
     disk.write(0, 0, b"a")
     now_s += 119.0
@@ -419,8 +419,8 @@ def test_a_disk_that_stood_still_is_distrusted_for_longer(monkeypatch: pytest.Mo
 async def test_a_slow_disk_stops_the_loop_once_and_then_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stagedbytes, "_SLOW_WRITE_S", 0.01)
-    monkeypatch.setattr(stagedbytes, "_SLOW_FOR_S", 60.0)
+    monkeypatch.setattr(staged_bytes, "_SLOW_WRITE_S", 0.01)
+    monkeypatch.setattr(staged_bytes, "_SLOW_FOR_S", 60.0)
     base = base_of(40)
     with staging_in(tmp_path) as staging, slow_disk(monkeypatch, 0.02) as threads:
         file = staging.create(base)
@@ -463,7 +463,7 @@ async def test_who_is_cancelled_before_a_slow_disk_took_the_bytes_has_written_no
 async def test_a_long_cut_lets_nothing_in_until_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stagedfile, "_LONG_CUT_BYTES", 10)
+    monkeypatch.setattr(staged_file, "_LONG_CUT_BYTES", 10)
     whole = os.ftruncate
     begun, go_on = trio.Event(), trio.Event()
 
@@ -517,7 +517,7 @@ async def test_many_at_work_on_one_file_each_find_their_own_bytes(
     """Each task owns a part of the file; fetches, copies and a disk that is slow at times go on around them."""
     part, tasks, rng = 30_000, 6, random.Random(1)
     base = base_of(part * tasks)
-    monkeypatch.setattr(stagedfile, "_FETCH_BYTES", 2000)
+    monkeypatch.setattr(staged_file, "_FETCH_BYTES", 2000)
     with staging_in(tmp_path, limit_bytes=2**40) as staging:
         file = staging.create(base)
         file.hold()
@@ -597,7 +597,7 @@ async def test_a_copy_has_the_same_bytes_and_a_life_of_its_own(
         raise OSError(18, "cross-device link")
 
     if way == "clone":
-        monkeypatch.setattr(stagedbytes, "clone", clone)
+        monkeypatch.setattr(staged_bytes, "clone", clone)
     if way == "pread":
         monkeypatch.setattr(os, "copy_file_range", refuse)
     base = base_of(100_000)
@@ -622,7 +622,7 @@ async def test_no_write_comes_into_a_copy_that_is_being_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_reads_without_waiting(tmp_path)
-    whole = stagedbytes.copy
+    whole = staged_bytes.copy
     begun, go_on = trio.Event(), trio.Event()
 
     def slow(*args: object) -> None:
@@ -630,7 +630,7 @@ async def test_no_write_comes_into_a_copy_that_is_being_made(
         trio.from_thread.run(go_on.wait)
         whole(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stagedbytes, "copy", slow)
+    monkeypatch.setattr(staged_bytes, "copy", slow)
     with staging_in(tmp_path) as staging:
         file = staging.create()
         file.hold()
@@ -657,17 +657,17 @@ async def test_no_write_comes_into_a_copy_that_is_being_made(
 async def test_a_copy_that_is_given_up_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stagedbytes, "SLICE_BYTES", 10)
+    monkeypatch.setattr(staged_bytes, "SLICE_BYTES", 10)
     with staging_in(tmp_path) as staging, trio.CancelScope() as scope:
         file = staging.create()
         await file.write(0, b"x" * 1000)
-        whole = stagedbytes.copy
+        whole = staged_bytes.copy
 
         def cancelling(*args: object) -> None:
             trio.from_thread.run_sync(scope.cancel)
             whole(*args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(stagedbytes, "copy", cancelling)
+        monkeypatch.setattr(staged_bytes, "copy", cancelling)
         try:
             await file.freeze_copy()
         finally:
@@ -684,12 +684,14 @@ async def test_a_copy_that_is_given_up_leaves_nothing(
 async def test_digests_are_of_the_bytes_and_remembered_until_they_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stagedfile, "SLICE_BYTES", 70_000)
+    monkeypatch.setattr(staged_file, "SLICE_BYTES", 70_000)
     data = random.Random(3).randbytes(200_001)
     fed: list[int] = []
-    whole = stagedbytes.Hash.feed
+    whole = staged_bytes.Hash.feed
     monkeypatch.setattr(
-        stagedbytes.Hash, "feed", lambda part, fd, low, high: (fed.append(low), whole(part, fd, low, high))[1]
+        staged_bytes.Hash,
+        "feed",
+        lambda part, fd, low, high: (fed.append(low), whole(part, fd, low, high))[1],
     )
     with staging_in(tmp_path) as staging:
         file = staging.create()
@@ -707,19 +709,19 @@ async def test_digests_are_of_the_bytes_and_remembered_until_they_change(
 
 
 async def test_a_digest_is_never_of_two_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stagedfile, "SLICE_BYTES", 10)
-    whole = stagedbytes.Hash.feed
+    monkeypatch.setattr(staged_file, "SLICE_BYTES", 10)
+    whole = staged_bytes.Hash.feed
     with staging_in(tmp_path) as staging:
         file = staging.create()
         await file.write(0, b"x" * 30)
         meanwhile = [lambda: file.write_now(0, b"y"), lambda: file.write_now(29, b"y")]
 
-        def feed(part: stagedbytes.Hash, fd: int, low: int, high: int) -> None:
+        def feed(part: staged_bytes.Hash, fd: int, low: int, high: int) -> None:
             whole(part, fd, low, high)
             if low == 20 and meanwhile:
                 trio.from_thread.run_sync(meanwhile.pop())
 
-        monkeypatch.setattr(stagedbytes.Hash, "feed", feed)
+        monkeypatch.setattr(staged_bytes.Hash, "feed", feed)
         assert await file.digest() == hashlib.sha256(b"y" + b"x" * 28 + b"y").digest()
 
 
@@ -829,7 +831,7 @@ async def test_sync_reaches_files_and_names(
     note: Callable[[str], Callable[[int], None]] = lambda name: lambda _: calls.append(name)  # noqa: E731
     monkeypatch.setattr(os, "fdatasync", note("data"))
     monkeypatch.setattr(os, "fsync", note("names"))
-    monkeypatch.setattr(stagedbytes, "sync_filesystem", note("all"))
+    monkeypatch.setattr(staged_bytes, "sync_filesystem", note("all"))
     with staging_in(tmp_path) as staging:
         files = [staging.create() for _ in range(count)]
         await staging.sync(files)
@@ -863,7 +865,7 @@ async def test_what_was_written_over_a_version_is_found_after_a_crash(
     """However small the pieces are, and whatever was cut meanwhile; the record is as old as the first write."""
     base = base_of(100_000)
     if is_slow:
-        monkeypatch.setattr(stagedbytes, "_SLOW_WRITE_S", -1.0)
+        monkeypatch.setattr(staged_bytes, "_SLOW_WRITE_S", -1.0)
     with staging_in(tmp_path) as staging:
         file = staging.create(base, held=True)
         record = file.record()

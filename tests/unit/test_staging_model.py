@@ -6,12 +6,12 @@ from pathlib import Path
 
 import msgspec
 import trio
-from content_source import content_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from staged_base import Bases, base_of, bytes_of
 
-from procorefs.content.staging import StagedFile, StagedRecord, Staging
+from procorefs.staging.staging_area import StagedFile, StagedRecord, Staging
+from tests.support.content_source import content_of
+from tests.support.staged_base import Bases, base_of, bytes_of
 
 SIZES = st.one_of(st.integers(0, 40), st.integers(0, 20_000))
 STEPS = st.one_of(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from staged_base import KIB, MIB, Bases, base_of, bytes_of, left_in, spares_of, staging_in
 
-from procorefs.content import room as room_module
-from procorefs.content.room import PATIENCE_S, Room
-from procorefs.content.staging import StagedFile, StagingFull
+from procorefs.staging import quota as room_module
+from procorefs.staging.quota import PATIENCE_S, Quota
+from procorefs.staging.staging_area import StagedFile, StagingFull
+from tests.support.staged_base import KIB, MIB, Bases, base_of, bytes_of, left_in, spares_of, staging_in
 
 
 def disk_with(free_bytes: int, size_bytes: int = 2**40) -> Callable[[], os.statvfs_result]:
@@ -20,8 +20,8 @@ def disk_with(free_bytes: int, size_bytes: int = 2**40) -> Callable[[], os.statv
     return lambda: os.statvfs_result((4096, 1, size_bytes, free_bytes, free_bytes, 1, 1, 1, 0, 255))
 
 
-def room_of(limit_bytes: int, can_free: bool = True) -> Room:
-    room = Room(limit_bytes, disk_with(2**39))
+def room_of(limit_bytes: int, can_free: bool = True) -> Quota:
+    room = Quota(limit_bytes, disk_with(2**39))
     room.can_free = lambda: can_free
     return room
 
@@ -207,7 +207,7 @@ def test_a_reserve_stays_free_and_the_disk_is_not_asked_at_every_write() -> None
         asked += 1
         return disk_with(free_bytes - room.used_bytes)()
 
-    room = Room(2**40, disk)
+    room = Quota(2**40, disk)
     taken = 0
     while room.take(4 * KIB):
         taken += 4 * KIB

@@ -8,21 +8,21 @@ from typing import Any, cast
 
 import pytest
 import trio
-from outbox_room import room_in
-from tree_documents import file
 
-from procorefs.outbox import removing
-from procorefs.outbox.change import GONE, Change, Place
-from procorefs.outbox.due import Facts, pause_s
-from procorefs.outbox.inflight import LATE_S
-from procorefs.outbox.removing import Remover
-from procorefs.outbox.verdicts import Refused
+from procorefs.journal.change import GONE, Change, Location
+from procorefs.journal.in_flight_calls import LATE_S
 from procorefs.procore.errors import Unanswered
-from procorefs.procore.models import DocumentId, Kind
+from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
-from procorefs.tree.own import OwnChanges
+from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.request_order import RequestOrder
+from procorefs.upload.due import DueFacts, pause_s
+from procorefs.upload.outcomes import Refused
+from procorefs.upload.sending import removal
+from procorefs.upload.sending.removal import DocumentRemover
+from tests.support.outbox_room import room_in
+from tests.support.tree_documents import file
 
 BEGAN_S = 1_700_000_000.0
 HOUR_S = 3600.0
@@ -96,14 +96,14 @@ def test_sleepers_wake_by_the_boot_clock() -> None:
 
 @pytest.mark.parametrize("step_s", [-HOUR_S, 0.0, HOUR_S])
 def test_a_change_waits_its_time_and_no_step_of_the_clock(machine: Machine, step_s: float) -> None:
-    change = Change(Inode(5), Kind.FOLDER, Place(ROOT, "a"), created_at_s=clocks.unix_s())
+    change = Change(Inode(5), Kind.FOLDER, Location(ROOT, "a"), created_at_s=clocks.unix_s())
     change.touch()
     machine.wall_s += step_s
     facts = {"write_back_s": 0.4, "not_before_s": clocks.unix_s() + 7}
     machine.passes(5)
-    assert pause_s(change, Facts(clocks.unix_s(), **facts)) == pytest.approx(2)
+    assert pause_s(change, DueFacts(clocks.unix_s(), **facts)) == pytest.approx(2)
     machine.passes(2)
-    assert pause_s(change, Facts(clocks.unix_s(), **facts)) == 0
+    assert pause_s(change, DueFacts(clocks.unix_s(), **facts)) == 0
 
 
 def test_what_an_earlier_run_kept_is_not_in_the_future(machine: Machine, tmp_path: Path) -> None:
@@ -113,7 +113,10 @@ def test_what_an_earlier_run_kept_is_not_in_the_future(machine: Machine, tmp_pat
     with room_in(tmp_path / "state") as room:
         inode = room.put("plan.dwg", b"the plan")
         change = room.change(inode)
-        with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, Place(ROOT, "plan.dwg")):
+        with (
+            pytest.raises(Unanswered),
+            room.calls.sending(inode, Kind.FILE, None, Location(ROOT, "plan.dwg")),
+        ):
             raise Unanswered("no answer")
     machine.wall_s -= HOUR_S
     clocks.begin_run()
@@ -123,7 +126,7 @@ def test_what_an_earlier_run_kept_is_not_in_the_future(machine: Machine, tmp_pat
         (call,) = room.calls.unconfirmed(inode, None)
         assert room.calls.left_s(call) == LATE_S
         machine.passes(2)
-        assert pause_s(change, Facts(clocks.unix_s(), write_back_s=2.0)) == 0
+        assert pause_s(change, DueFacts(clocks.unix_s(), write_back_s=2.0)) == 0
 
 
 @pytest.mark.parametrize("step_s", [-HOUR_S, 0.0, 2 * HOUR_S])
@@ -131,7 +134,7 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
     """A colleague's version that was made after the removal would be deleted unseen."""
-    monkeypatch.setattr(removing, "trio", SimpleNamespace(current_time=lambda: machine.boot_s))
+    monkeypatch.setattr(removal, "trio", SimpleNamespace(current_time=lambda: machine.boot_s))
     asked_since: list[float] = []
 
     async def looked_since(since_s: float) -> bool:
@@ -140,7 +143,9 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
 
     nobody = cast(Any, None)
     own = OwnChanges(nobody, nobody, RequestOrder())
-    remover = Remover(nobody, own, nobody, nobody, nobody, nobody, nobody, looked_since, nobody, nobody)
+    remover = DocumentRemover(
+        nobody, own, nobody, nobody, nobody, nobody, nobody, looked_since, nobody, nobody
+    )
     change = Change(Inode(5), Kind.FILE, GONE, document=DocumentId(7), seen=file(7, "a").version)
     machine.passes(60)
     change.touch()

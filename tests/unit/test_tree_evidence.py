@@ -13,13 +13,13 @@ from trio.testing import MockClock
 
 from procorefs.limiter import LocalLimiter
 from procorefs.procore.errors import Forbidden
-from procorefs.procore.models import Document, DocumentId, Kind, Page
-from procorefs.tree.absorb import Absorber
-from procorefs.tree.follow import Follower
+from procorefs.procore.wire.models import Document, DocumentId, Kind, Page
+from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, Inode
-from procorefs.tree.store import TreeStore
-from tests.local_work import Inside
-from tests.unit.tree_project import ROOT_ID, Habits, Project
+from procorefs.tree.sync.follower import Follower
+from procorefs.tree.tree_store import TreeStore
+from tests.support.local_work import Inside
+from tests.support.tree_project import ROOT_ID, Habits, Project
 
 FILES = 300
 PAGE = 20
@@ -63,7 +63,7 @@ class Mount:
     def __init__(self, project: SlowProject, path: Path) -> None:
         self.project = project
         self.store = TreeStore(path)
-        self.absorber = Absorber(self.store, Inside())
+        self.absorber = DocumentApplier(self.store, Inside())
         self.follower = Follower(
             self.store,
             self.absorber,

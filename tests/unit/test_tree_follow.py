@@ -11,15 +11,15 @@ from trio.testing import MockClock
 
 from procorefs.limiter import LocalLimiter
 from procorefs.procore.errors import Unavailable
-from procorefs.procore.models import Kind
-from procorefs.tree.absorb import Absorber
-from procorefs.tree.follow import DirectFetches, Follower, Relisting
-from procorefs.tree.listing import PAGES_AT_ONCE, Listed
+from procorefs.procore.wire.models import Kind
+from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT
-from procorefs.tree.shared import SharedWork
-from procorefs.tree.store import TreeStore
-from tests.local_work import Inside
-from tests.unit.tree_project import ROOT_ID, Habits, Project
+from procorefs.tree.sync.follower import DirectFetches, Follower, Relisting
+from procorefs.tree.sync.full_listing import PAGES_AT_ONCE, Listed
+from procorefs.tree.sync.shared_task import SharedTask
+from procorefs.tree.tree_store import TreeStore
+from tests.support.local_work import Inside
+from tests.support.tree_project import ROOT_ID, Habits, Project
 
 HOUR_S = 3600.0
 
@@ -34,7 +34,7 @@ async def nursery() -> AsyncIterator[trio.Nursery]:
 async def test_who_asks_while_work_runs_waits_for_it(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    shared, begun, go = SharedWork(), 0, trio.Event()
+    shared, begun, go = SharedTask(), 0, trio.Event()
 
     async def work() -> None:
         nonlocal begun
@@ -56,7 +56,7 @@ async def test_who_asks_while_work_runs_waits_for_it(
 
 
 async def test_failing_work_fails_all_who_wait(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
-    shared, go = SharedWork(), trio.Event()
+    shared, go = SharedTask(), trio.Event()
     failures = []
 
     async def work() -> None:
@@ -116,7 +116,7 @@ async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
     store = TreeStore(path)
     follower = Follower(
         store,
-        Absorber(store, Inside()),
+        DocumentApplier(store, Inside()),
         project,
         LocalLimiter(),
         lambda _changes: None,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.locks.office import Program, content_for
-from procorefs.tree.fate import Fate, own_fate
-from procorefs.tree.junk import FILES, FOLDERS, HEAD_BYTES, is_junk, is_junk_folder, may_be_junk
+from procorefs.locks.office_locks import Program, content_for
+from procorefs.tree.naming.junk_names import FILES, FOLDERS, HEAD_BYTES, is_junk, is_junk_folder, may_be_junk
+from procorefs.tree.naming.name_fate import Fate, own_fate
 
 EXPLORER = "[.ShellClassInfo]\r\nIconResource=C:\\Windows\\system32\\shell32.dll,3\r\n"
 ACCESS = b"OFFICE-PC\0".ljust(32, b"\0") + b"Admin\0".ljust(32, b"\0")

@@ -8,17 +8,17 @@ import trio
 from trio.testing import MockClock
 
 from procorefs.limiter import Priority
-from procorefs.procore.models import DocumentId, Kind
-from procorefs.tree import plan
-from procorefs.tree.absorb import Absorber
-from procorefs.tree.intake import Intake
-from procorefs.tree.ledger import Ledger
-from procorefs.tree.listing import FullListing
-from procorefs.tree.looks import Looker
+from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT
-from procorefs.tree.store import TreeStore
-from tests.local_work import Inside
-from tests.unit.tree_project import ROOT_ID, Habits, Project
+from procorefs.tree.sync import poll_plan
+from procorefs.tree.sync.completeness import Completeness
+from procorefs.tree.sync.fetcher import Fetcher
+from procorefs.tree.sync.full_listing import FullListing
+from procorefs.tree.sync.poller import Poller
+from procorefs.tree.tree_store import TreeStore
+from tests.support.local_work import Inside
+from tests.support.tree_project import ROOT_ID, Habits, Project
 
 MANY = 500
 BIN = 1
@@ -32,10 +32,10 @@ class Room:
         self.project = Project(habits)
         self.files = [self.project.create(Kind.FILE, ROOT_ID, f"{n}.pdf") for n in range(MANY)]
         self.store = TreeStore(path)
-        absorber = Absorber(self.store, Inside())
-        intake = Intake(self.store, self.project, absorber, lambda _changes: None)
-        ledger = Ledger(self.store)
-        self.looker = Looker(self.store, intake, ledger, absorber.own)
+        absorber = DocumentApplier(self.store, Inside())
+        intake = Fetcher(self.store, self.project, absorber, lambda _changes: None)
+        ledger = Completeness(self.store)
+        self.looker = Poller(self.store, intake, ledger, absorber.own)
         self.intake = intake
         self.listing = FullListing(
             self.store, absorber, intake, self.looker, ledger, lambda _changes: None, lambda: Priority.REFRESH
@@ -133,7 +133,7 @@ async def test_many_that_were_old_when_they_were_listed_are_not_read_again(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     with Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True)) as room:
-        room.project.now_s += plan.OVERLAP_S + 1
+        room.project.now_s += poll_plan.OVERLAP_S + 1
         await room.list()
         assert await room.look() == 1 + BIN
         assert await room.look(Priority.REFRESH) == 1 + BIN

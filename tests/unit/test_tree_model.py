@@ -10,17 +10,17 @@ import trio
 from trio.testing import MockClock
 
 from procorefs.limiter import Priority
-from procorefs.procore.models import Kind
-from procorefs.tree.absorb import Absorber
-from procorefs.tree.intake import Intake
-from procorefs.tree.ledger import Ledger
-from procorefs.tree.listing import FullListing
-from procorefs.tree.looks import BIN_LOOK_S, Looker
-from procorefs.tree.names import encode
+from procorefs.procore.wire.models import Kind
+from procorefs.tree.apply import DocumentApplier
+from procorefs.tree.naming.shown_names import encode
 from procorefs.tree.nodes import ROOT, Forget, Inode, Node
-from procorefs.tree.store import TreeStore
-from tests.local_work import Inside
-from tests.unit.tree_project import ROOT_ID, Habits, Project
+from procorefs.tree.sync.completeness import Completeness
+from procorefs.tree.sync.fetcher import Fetcher
+from procorefs.tree.sync.full_listing import FullListing
+from procorefs.tree.sync.poller import BIN_LOOK_S, Poller
+from procorefs.tree.tree_store import TreeStore
+from tests.support.local_work import Inside
+from tests.support.tree_project import ROOT_ID, Habits, Project
 
 SECONDS = 9.0
 SEEDS = 6
@@ -38,10 +38,10 @@ class Room:
 
     def start(self) -> None:
         self.store = TreeStore(self.path)
-        self.absorber = Absorber(self.store, Inside(self.open))
-        self.intake = Intake(self.store, self.project, self.absorber, self._forget)
-        ledger = Ledger(self.store)
-        self.looker = Looker(self.store, self.intake, ledger, self.absorber.own)
+        self.absorber = DocumentApplier(self.store, Inside(self.open))
+        self.intake = Fetcher(self.store, self.project, self.absorber, self._forget)
+        ledger = Completeness(self.store)
+        self.looker = Poller(self.store, self.intake, ledger, self.absorber.own)
         self.listing = FullListing(
             self.store,
             self.absorber,

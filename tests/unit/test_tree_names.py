@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.tree.names import MAX_COMPONENT_BYTES, encode, holdable, marked, shown_name, split_extension
+from procorefs.tree.naming.shown_names import (
+    MAX_COMPONENT_BYTES,
+    encode,
+    holdable,
+    marked,
+    shown_name,
+    split_extension,
+)
 
 HOSTILE = st.one_of(
     st.sampled_from(

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from procorefs.procore.models import Document, DocumentId, Person, UserId, Version
+from procorefs.procore.wire.models import Document, DocumentId, Person, UserId, Version
 from procorefs.tree.nodes import ROOT, EntryGone, Inode, Kept, ListingChanged
-from procorefs.tree.store import TreeStore
-from tests.unit.tree_documents import SOMEBODY, Garden, file, version
+from procorefs.tree.tree_store import TreeStore
+from tests.support.tree_documents import SOMEBODY, Garden, file, version
 
 ME = Person(UserId(9), "Me", "me@example.com")
 COMPOSED, DECOMPOSED = "Pl\u00e4ne.pdf", "Pla\u0308ne.pdf"

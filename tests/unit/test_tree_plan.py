@@ -3,16 +3,16 @@
 import msgspec
 import pytest
 
-from procorefs.procore.models import Document, DocumentId, Kind, Page
-from procorefs.tree import plan
-from procorefs.tree.pages import PageReading
-from procorefs.tree.plan import ALL_WAYS, WAYS, Books, Census, Way
+from procorefs.procore.wire.models import Document, DocumentId, Kind, Page
+from procorefs.tree.sync import poll_plan
+from procorefs.tree.sync.page_position import PageReading
+from procorefs.tree.sync.poll_plan import ALL_WAYS, WAYS, Census, TotalCounts, Way
 
-BOOKS = Books(surplus=2, hidden=0, deleted=5)
+BOOKS = TotalCounts(surplus=2, hidden=0, deleted=5)
 
 
 def ways(total: int, census: Census) -> list[Way]:
-    return plan.ways_in(plan.explaining(total, ALL_WAYS, BOOKS, census))
+    return poll_plan.ways_in(poll_plan.explaining(total, ALL_WAYS, BOOKS, census))
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,18 @@ def documents(*times_s: int) -> list[Document]:
 def test_a_look_ends_where_nothing_is_new(
     times_s: tuple[int, ...], unchanged: int, final_s: int, whole: bool, reads_on: bool
 ) -> None:
-    assert plan.reads_on(documents(*times_s), unchanged, 100, final_s, whole=whole) is reads_on
+    assert poll_plan.reads_on(documents(*times_s), unchanged, 100, final_s, whole=whole) is reads_on
 
 
 def test_relisting_waits_longer_the_dearer_and_the_more_futile_it_is() -> None:
-    assert plan.relist_pause_s(1, 0) == 5
-    assert plan.relist_pause_s(10_000, 0) == 40_000
-    assert plan.relist_pause_s(1, 1) == 20
-    assert plan.relist_pause_s(1, 20) == plan.LONGEST_RELIST_PAUSE_S == plan.relist_pause_s(10**9, 9)
+    assert poll_plan.relist_pause_s(1, 0) == 5
+    assert poll_plan.relist_pause_s(10_000, 0) == 40_000
+    assert poll_plan.relist_pause_s(1, 1) == 20
+    assert (
+        poll_plan.relist_pause_s(1, 20)
+        == poll_plan.LONGEST_RELIST_PAUSE_S
+        == poll_plan.relist_pause_s(10**9, 9)
+    )
 
 
 def page(number: int, *, total: int | None, of: int, size: int = 10, oldest_s: int = 0) -> Page[Document]:

@@ -1,6 +1,6 @@
 """Which answer speaks for a document, whatever the order in which requests were queued, sent and answered."""
 
-from procorefs.procore.models import DocumentId
+from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.request_order import RequestOrder
 
 ONE, OTHER = DocumentId(1), DocumentId(2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.tree.rules import MAX_PATH_CHARACTERS, Refusal, Rule, name_refusal, path_refusal
+from procorefs.tree.naming.name_rules import MAX_PATH_CHARACTERS, Refusal, Rule, name_refusal, path_refusal
 
 WHITE = [chr(code) for code in range(sys.maxunicode) if chr(code).isspace()]
 CONTROLS = [*map(chr, range(1, 32)), "\x7f"]

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from procorefs.tree.shared import SharedWork
+from procorefs.tree.sync.shared_task import SharedTask
 
 
 class Failed(Exception):
@@ -12,7 +12,7 @@ class Failed(Exception):
 
 
 async def test_a_failure_reaches_all_who_wait() -> None:
-    shared = SharedWork()
+    shared = SharedTask()
     fail = trio.Event()
     told: list[str] = []
 
@@ -35,7 +35,7 @@ async def test_a_failure_reaches_all_who_wait() -> None:
 
 
 async def test_who_leaves_does_not_end_the_work() -> None:
-    shared = SharedWork()
+    shared = SharedTask()
     go = trio.Event()
     runs = 0
 

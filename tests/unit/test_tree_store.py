@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.procore.models import Kind
+from procorefs.procore.wire.models import Kind
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.rows import FIRST_INODE
-from procorefs.tree.store import TreeDamaged, TreeStore, damaged
-from tests.unit.tree_documents import Garden, file, folder
+from procorefs.tree.tree_store import TreeDamaged, TreeStore, damaged
+from tests.support.tree_documents import Garden, file, folder
 
 
 def planted(path: Path, files: int = 2000) -> Garden:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from procorefs.tree.rules import Rule, name_refusal
-from procorefs.tree.twins import decode, encode, is_plain, to_procore, to_programs
+from procorefs.tree.naming.full_width import decode, encode, is_plain, to_procore, to_programs
+from procorefs.tree.naming.name_rules import Rule, name_refusal
 
 WHITE = [chr(code) for code in range(sys.maxunicode) if chr(code).isspace()]
 #: few characters, those that matter, so that they meet

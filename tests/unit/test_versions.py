@@ -12,22 +12,20 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.content.stagedfile import BaseReader
-from procorefs.content.staging import Staging
+from procorefs.journal.change import GONE, Change, Location
+from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.journal import Journal
 from procorefs.limiter import Priority
-from procorefs.outbox.change import GONE, Change, Place
-from procorefs.outbox.drafts import Drafts
-from procorefs.outbox.inflight import InFlightCalls
-from procorefs.outbox.journal import Journal
-from procorefs.outbox.view import View
 from procorefs.procore.errors import Forbidden, Unavailable
-from procorefs.procore.models import Document, DocumentId, Kind, Version, VersionId
-from procorefs.tree.names import holdable
+from procorefs.procore.wire.models import Document, DocumentId, Kind, Version, VersionId
+from procorefs.staging.staged_file import BaseReader
+from procorefs.staging.staging_area import Staging
+from procorefs.tree.naming.shown_names import holdable
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.versions.below import OWN, Below, Entry, NotThere
-from procorefs.versions.entries import version_entries
-from procorefs.versions.histories import MOST_TRIES, Histories
-from procorefs.versions.numbers import (
+from procorefs.versions.version_entries import version_entries
+from procorefs.versions.version_lists import MOST_TRIES, VersionLists
+from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree
+from procorefs.versions.virtual_inodes import (
     FIRST_HANDLE,
     FIRST_VIRTUAL,
     PROCORE,
@@ -40,7 +38,9 @@ from procorefs.versions.numbers import (
     mirrored,
     version_of,
 )
-from tests.unit.tree_documents import Garden, file, folder
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.view import View
+from tests.support.tree_documents import Garden, file, folder
 
 MOST_NODES = 1 << 60
 JANUARY_S = 1767323045  # 2026-01-02T03:04:05Z
@@ -165,11 +165,11 @@ class Desk:
         self.staging = Staging(path / "staging", 1 << 20, _nobody_reads)
         self.journal = Journal(path / "journal")
         calls = InFlightCalls(self.journal, self.garden.store.last_reserved)
-        self.view = View(self.garden.store, Drafts(self.staging), calls)
+        self.view = View(self.garden.store, DirtyFiles(self.staging), calls)
         self.procore = Procore()
         self.follower = Follower()
-        self.histories = Histories(self.view, self.procore)
-        self.below = Below(self.view, self.follower, self.histories)
+        self.histories = VersionLists(self.view, self.procore)
+        self.below = VersionTree(self.view, self.follower, self.histories)
 
     def put(self, number: int, name: str, *versions: Version, **changes: Any) -> Node:
         """A file of the project, with all versions that it has so far."""
@@ -325,7 +325,7 @@ async def test_a_version_that_is_listed_twice_shows_once(desk: Desk) -> None:
 
 
 async def test_what_is_not_in_procore_yet_has_no_versions(desk: Desk) -> None:
-    new = Change(Inode(5000), Kind.FILE, Place(ROOT, "new.pdf"), created_at_s=1.0)
+    new = Change(Inode(5000), Kind.FILE, Location(ROOT, "new.pdf"), created_at_s=1.0)
     desk.view.lay(new)
     async with running(desk):
         entry = await desk.at("versions", "new.pdf")
@@ -338,7 +338,7 @@ async def test_what_is_not_in_procore_yet_has_no_versions(desk: Desk) -> None:
 async def test_a_file_that_took_over_a_document_has_its_versions(desk: Desk) -> None:
     """What is written here under another document's name will be its next version."""
     plan = desk.put(10, "a.pdf", made(1), made(2))
-    desk.view.lay(Change(plan.inode, Kind.FILE, Place(ROOT, "renamed.pdf"), document=DocumentId(10)))
+    desk.view.lay(Change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10)))
     async with running(desk):
         assert await desk.at("versions", "a.pdf") is None
         entry = await desk.at("versions", "renamed.pdf")

@@ -1,0 +1,1 @@
+"""Bytes of versions: the chunk cache, and the downloads that fill it."""

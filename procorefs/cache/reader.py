@@ -1,0 +1,205 @@
+"""Reading versions: from the cache, else from downloads that run here, whoever asked for them.
+
+A read returns exactly the bytes asked for or raises ProcoreError: never another version's bytes, zeros, or less.
+"""
+
+import trio
+
+from procorefs.cache.byte_source import ByteSource
+from procorefs.cache.chunk_cache import Chunk, ChunkCache
+from procorefs.cache.chunk_grid import MIB, chunk_at, chunk_length, chunk_start, chunk_stop
+from procorefs.cache.chunk_keys import chunk_key
+from procorefs.cache.download_budget import MemoryBudget
+from procorefs.cache.read_ahead import ReadAhead
+from procorefs.cache.shared_download import Downloads, Transfer
+from procorefs.procore.errors import Unavailable
+from procorefs.procore.wire.models import Version
+
+STREAMS = 12  # requests at once, of all versions
+_SPARE_STREAMS = 4  # of these, only for readers that wait
+_BUDGET_BYTES = (
+    48 * MIB
+)  # of chunks that are being downloaded or written; with the cache's memory 64 MiB in all
+_WINDOW_BYTES = 64 * MIB  # how far one reader's downloads run ahead
+_SMALL_WINDOW_BYTES = 4 * MIB  # the same when chunks only stay in memory
+_LARGE_CACHE_BYTES = 512 * MIB  # a smaller one does not hold what runs ahead of a few readers
+
+
+class ContentReader:
+    """Opens versions for reading and owns their downloads."""
+
+    def __init__(self, cache: ChunkCache, source: ByteSource) -> None:
+        self.cache = cache
+        self._nursery: trio.Nursery | None = None
+        self._transfers: dict[tuple[int, int], Transfer] = {}  # by version id and size
+        self.budget = MemoryBudget(_BUDGET_BYTES)
+        self._downloads = Downloads(
+            source=source,
+            cache=cache,
+            budget=self.budget,
+            slots=trio.Semaphore(STREAMS),
+            spare_slots=_SPARE_STREAMS,
+            nursery=lambda: self._nursery,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the cache and the downloads until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.cache.run)
+                self._nursery = nursery
+                task_status.started()
+        finally:
+            self._nursery = None
+
+    def open(self, version: Version) -> "Reader":
+        """A reader of one version; never fails and costs nothing until it reads."""
+        key = (version.id, version.size_bytes)
+        transfer = self._transfers.get(key)
+        if transfer is None:
+            transfer = self._transfers[key] = Transfer(version, self._downloads, self._forget)
+        transfer.join(version)
+        return Reader(self, transfer, version)
+
+    @property
+    def is_downloading(self) -> bool:
+        """Whether a download runs."""
+        return any(not transfer.is_quiet for transfer in self._transfers.values())
+
+    @property
+    def keeps_ahead(self) -> bool:
+        """Whether what is downloaded before somebody reads it will still be there then."""
+        return self.cache.keeps and self.cache.limit_bytes >= _LARGE_CACHE_BYTES
+
+    def holds(self, version: Version) -> bool:
+        """Whether all bytes of the version are cached, as far as is known without looking at the disk."""
+        size_bytes = version.size_bytes
+        chunks = range(chunk_at(size_bytes - 1) + 1) if size_bytes else range(0)
+        return all(
+            self.cache.holds(chunk_key(version.id, number), chunk_length(number, size_bytes))
+            for number in chunks
+        )
+
+    def _forget(self, transfer: Transfer) -> None:
+        key = (transfer.version.id, transfer.version.size_bytes)
+        if self._transfers.get(key) is transfer:
+            del self._transfers[key]
+
+    def window_limit(self) -> int:
+        """How far downloads may run ahead of one reader now."""
+        if self.keeps_ahead:
+            return _WINDOW_BYTES
+        return _SMALL_WINDOW_BYTES
+
+
+class Reader:
+    """One open file: knows how it is read. Reads may run in parallel and slightly out of order."""
+
+    __slots__ = ("_ahead", "_cache", "_closed", "_content", "_size", "_transfer", "_version_id")
+
+    def __init__(self, content: ContentReader, transfer: Transfer, version: Version) -> None:
+        self._content = content
+        self._cache = content.cache
+        self._transfer = transfer
+        self._version_id = version.id
+        self._size = version.size_bytes
+        self._ahead = ReadAhead()
+        self._closed = False
+
+    def read_now(self, offset: int, size_bytes: int) -> Chunk | None:
+        """What `read` would return if it need not wait for it and it lies in one chunk, else None."""
+        end = min(offset + size_bytes, self._size)
+        if offset >= end:
+            return b""
+        number = chunk_at(offset)
+        if end > chunk_stop(number, self._size):
+            return None
+        data = self._now(number, offset, end)
+        if data is not None:
+            self._note(offset, end)
+            self._look_ahead()
+        return data
+
+    async def read(self, offset: int, size_bytes: int) -> Chunk:
+        """The bytes at `offset`: as many as asked for, or up to the end. Raises ProcoreError.
+
+        Returns without a checkpoint when the bytes are at hand.
+        """
+        end = min(offset + size_bytes, self._size)
+        if offset >= end:
+            return b""
+        self._note(offset, end)
+        number = chunk_at(offset)
+        if end <= chunk_stop(number, self._size):
+            data = self._now(number, offset, end)
+            if data is None:
+                data = await self._part(number, offset, end, end)
+        else:
+            data = await self._parts(offset, end)
+        self._look_ahead()
+        return data
+
+    @property
+    def is_read_through(self) -> bool:
+        """Whether the end was read, or there is nothing to read."""
+        return self._ahead.frontier >= self._size
+
+    def close(self) -> None:
+        """No more reads; downloads for this reader alone end soon."""
+        if not self._closed:
+            self._closed = True
+            self._transfer.leave()
+
+    def _note(self, offset: int, end: int) -> None:
+        self._ahead.note(offset, end)
+        self._transfer.last_read_at = trio.current_time()
+
+    def _now(self, number: int, low: int, high: int) -> Chunk | None:
+        start = chunk_start(number)
+        key = chunk_key(self._version_id, number)
+        data = self._cache.read_now(key, low - start, high - start, chunk_length(number, self._size))
+        if data is None:
+            data = self._transfer.peek(number, low, high)
+        if data is not None:
+            self._cache.hits += 1
+        return data
+
+    async def _parts(self, offset: int, end: int) -> bytes:
+        parts: list[Chunk] = []
+        while offset < end:
+            number = chunk_at(offset)
+            stop = min(chunk_stop(number, self._size), end)
+            data = self._now(number, offset, stop)
+            parts.append(data if data is not None else await self._part(number, offset, stop, end))
+            offset = stop
+        return b"".join(parts)
+
+    async def _part(self, number: int, low: int, high: int, end: int) -> Chunk:
+        """Bytes [low, high) of one chunk, of a read up to `end`."""
+        start = chunk_start(number)
+        key = chunk_key(self._version_id, number)
+        missed = False
+        while True:
+            data = await self._cache.read(key, low - start, high - start, chunk_length(number, self._size))
+            if data is None:
+                data = self._transfer.peek(number, low, high)
+            if data is not None:
+                self._cache.hits += not missed
+                return data
+            self._cache.misses += not missed
+            missed = True
+            data = await self._transfer.wait_for(low, high, max(end, self._goal()))
+            if data is not None:
+                return data
+
+    def _goal(self) -> int:
+        return self._ahead.frontier + self._ahead.window(self._content.window_limit())
+
+    def _look_ahead(self) -> None:
+        ahead = self._ahead
+        if ahead.covered >= self._size or not ahead.is_due(self._content.window_limit()):
+            return
+        try:
+            ahead.covered = self._transfer.prefetch(max(ahead.covered, ahead.frontier), self._goal())
+        except Unavailable:
+            return  # closing: this read has its bytes

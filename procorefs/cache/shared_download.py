@@ -1,0 +1,431 @@
+"""The downloads of one version, shared by all who read it.
+
+    readers --demand/prefetch--> streams --pieces--> fillings --whole chunks--> cache
+    readers <------------------- waiters <----------'
+
+A stream is one task in the content reader's nursery that asks the source for one range. What arrives goes into the
+filling (a chunk that is not whole yet) and at once to the readers that wait for it. Invariants:
+
+- the ranges that streams still have to bring do not overlap, and each waiter's missing bytes are in them; whoever
+  shortens or ends a stream wakes the waiters, who look again (`_look_again`);
+- a filling is there only while a stream has bytes to bring for it, and holds its length of the memory budget;
+- all state is changed between awaits of the one loop; after each await it is looked at again.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from procorefs.cache.byte_source import ByteSource
+from procorefs.cache.chunk_cache import ChunkCache
+from procorefs.cache.chunk_grid import (
+    KIB,
+    MIB,
+    chunk_at,
+    chunk_length,
+    chunk_start,
+    chunk_stop,
+    round_up,
+)
+from procorefs.cache.chunk_keys import chunk_key
+from procorefs.cache.download_budget import MemoryBudget
+from procorefs.procore.errors import Malformed, ProcoreError, Silent, Unavailable
+from procorefs.procore.wire.models import Version
+from procorefs.storage.intervals import Intervals
+
+log = logging.getLogger(__name__)
+
+STREAM_BYTES = 32 * MIB  # the longest range asked for in one request (a request may cost a redirect, too)
+STREAMS_PER_VERSION = 4
+_NEAR_BYTES = (
+    2 * MIB
+)  # a running stream is waited for when it is so close; else a request of its own is faster
+_HEAD_BYTES = 128 * KIB  # a chunk is fetched from its start when the wanted bytes are so close to it
+_ALIGN_BYTES = 64 * KIB
+_IDLE_S = 10.0  # downloading ahead ends when nobody has read for so long
+PATIENCE_S = 28.0
+"""Readers wait so long without a byte, all tries and streams taken together: with the two seconds that an open may have
+waited for a look, a program has its answer within half a minute."""
+
+_REPEAT_S = 1.0
+"""A read that comes so soon after one that failed goes on with its patience: the kernel asks once more by itself, for a
+single page, when what it wanted to read ahead has failed."""
+
+_BUDGET_LOOK_S = 1.0
+_LINGER_S = 1.0  # after the last close a chunk may still become whole for so long
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One running request: [position, end) is still to come. Others may lower `end`."""
+
+    position: int
+    end: int
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    has_begun: bool = False  # a byte has come
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A reader that waits for [low, high), which lies in one chunk. Ready with data, error, or neither: look again."""
+
+    low: int
+    high: int
+    ready: trio.Event = field(default_factory=trio.Event)
+    data: memoryview | None = None
+    error: Exception | None = None
+
+
+class _Filling:
+    """A chunk that is being downloaded. Each byte is written once, so slices of what is there may be given away."""
+
+    __slots__ = ("buffer", "spans", "start", "stop", "view")
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start = start
+        self.stop = stop
+        self.buffer = bytearray(stop - start)
+        self.view = memoryview(self.buffer)
+        self.spans = Intervals()  # offsets in the version
+
+    def slice(self, low: int, high: int) -> memoryview | None:
+        if not self.spans.covers(low, high):
+            return None
+        return self.view[low - self.start : high - self.start].toreadonly()
+
+
+@dataclass(slots=True, frozen=True)
+class Downloads:
+    """What all transfers share."""
+
+    source: ByteSource
+    cache: ChunkCache
+    budget: MemoryBudget
+    slots: trio.Semaphore  # streams at once, of all versions
+    spare_slots: int  # this many are left to readers that wait: downloading ahead does not take them
+    nursery: Callable[[], trio.Nursery | None]
+
+
+class Transfer:
+    """Downloads of one version."""
+
+    def __init__(self, version: Version, downloads: Downloads, on_idle: Callable[["Transfer"], None]) -> None:
+        self.version = version
+        self.last_read_at = 0.0  # trio time; the readers keep it
+        self._size = version.size_bytes
+        self._downloads = downloads
+        self._cache = downloads.cache
+        self._on_idle = on_idle
+        self._readers = 0
+        self._streams: list[Stream] = []
+        self._slots = trio.Semaphore(STREAMS_PER_VERSION)
+        self._fillings: dict[int, _Filling] = {}  # by chunk number
+        self._waiters: list[_Waiter] = []
+        self._silent_since_s = (
+            0.0  # trio time: readers have waited since without a byte; while there are waiters
+        )
+        self._waited_until_s = float("-inf")  # trio time: the last wait that ended
+
+    # --- for readers
+
+    def join(self, version: Version) -> None:
+        """One more reader; its version may know a fresher address."""
+        self.version = version
+        self._readers += 1
+        for stream in self._streams:
+            stream.scope.deadline = float("inf")
+
+    def leave(self) -> None:
+        """One reader less; after the last, downloads end with the chunk they are in, or soon."""
+        self._readers -= 1
+        if self._readers == 0 and not self._waiters:
+            self._abandon()
+
+    def peek(self, number: int, low: int, high: int) -> memoryview | None:
+        """Bytes [low, high) of the version, which lie in that chunk, if they have arrived."""
+        filling = self._fillings.get(number)
+        return filling.slice(low, high) if filling is not None else None
+
+    def prefetch(self, low: int, goal: int) -> int:
+        """Have what follows `low` downloaded up to the end of goal's chunk; up to where that is so now."""
+        if self._takes_whole_bodies():
+            return low
+        low = chunk_start(chunk_at(low))
+        target = round_up(goal, self._size)
+        for start, stop in self._missing(low, target):
+            if not self._start_ahead(start, stop):
+                return start
+        return target
+
+    async def wait_for(self, low: int, high: int, goal: int) -> memoryview | None:
+        """Bytes [low, high) of one chunk as soon as they have come; None: look again. Raises ProcoreError.
+
+        What follows up to `goal` is downloaded with them.
+        """
+        now_s = trio.current_time()
+        if not self._waiters and now_s > self._waited_until_s + _REPEAT_S:
+            self._silent_since_s = now_s
+        self._check_patience()
+        self._demand(low, high, goal)
+        if self._is_cached(chunk_at(low)):
+            await trio.lowlevel.checkpoint()
+            return None  # it came into the cache while its reader looked elsewhere
+        waiter = _Waiter(low, high)
+        self._waiters.append(waiter)
+        try:
+            await self._patiently(waiter)
+        finally:
+            self._waiters.remove(waiter)
+            self._waited_until_s = trio.current_time()
+            if self._readers == 0 and not self._waiters:
+                self._abandon()
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.data
+
+    async def _patiently(self, waiter: _Waiter) -> None:
+        """Raises Silent when no byte has come for too long."""
+        while not waiter.ready.is_set():
+            self._check_patience()
+            left_s = self._silent_since_s + PATIENCE_S - trio.current_time()
+            with trio.move_on_after(left_s if left_s > 0 else _BUDGET_LOOK_S):
+                await waiter.ready.wait()
+
+    def _check_patience(self) -> None:
+        if trio.current_time() < self._silent_since_s + PATIENCE_S:
+            return
+        if not self._downloads.source.waits_for_budget(self.version):
+            raise Silent(f"Could not read the file: no byte came within {PATIENCE_S:.0f} s")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody needs it any more."""
+        return self._readers == 0 and not self._streams and not self._waiters
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no download runs."""
+        return not self._streams
+
+    # --- which ranges to ask for
+
+    def _demand(self, low: int, high: int, goal: int) -> None:
+        """Start what [low, high) lacks, which somebody waits for, and go on to `goal`."""
+        if self._takes_whole_bodies():
+            for start, stop in self._missing(0, self._size):
+                if start < high:
+                    self._start(start, stop)
+            return
+        self._cut_distant_streams(low)
+        begin = self._begin_of(low)
+        for start, stop in self._missing(begin, round_up(max(high, goal), self._size)):
+            if start < high:
+                self._start(start, min(stop, start + STREAM_BYTES))
+            elif not self._start_ahead(start, stop):
+                break
+
+    def _takes_whole_bodies(self) -> bool:
+        """Whether the storage ignores ranges: then one stream brings everything, and none is cut or runs ahead."""
+        return self._downloads.source.ignores_ranges(self.version)
+
+    def _begin_of(self, low: int) -> int:
+        """Where to begin for bytes at `low`: at the chunk's start if that is near."""
+        start = chunk_start(chunk_at(low))
+        return start if low - start <= _HEAD_BYTES else low // _ALIGN_BYTES * _ALIGN_BYTES
+
+    def _missing(self, low: int, high: int) -> list[tuple[int, int]]:
+        """The parts of [low, high) that are neither here nor on their way, as few ranges as possible."""
+        gaps: list[tuple[int, int]] = []
+        while low < high:
+            number = chunk_at(low)
+            stop = min(chunk_stop(number, self._size), high)
+            for gap in self._missing_in_chunk(number, low, stop):
+                if gaps and gaps[-1][1] == gap[0]:
+                    gaps[-1] = (gaps[-1][0], gap[1])
+                else:
+                    gaps.append(gap)
+            low = stop
+        return gaps
+
+    def _missing_in_chunk(self, number: int, low: int, high: int) -> list[tuple[int, int]]:
+        if self._is_cached(number):
+            return []
+        filling = self._fillings.get(number)
+        gaps = filling.spans.gaps(low, high) if filling is not None else [(low, high)]
+        for stream in self._streams:
+            gaps = [part for gap in gaps for part in _without(gap, stream.position, stream.end)]
+        return gaps
+
+    def _is_cached(self, number: int) -> bool:
+        return self._cache.holds(chunk_key(self.version.id, number), chunk_length(number, self._size))
+
+    def _cut_distant_streams(self, low: int) -> None:
+        for stream in self._streams:
+            if stream.position + _NEAR_BYTES < low < stream.end:
+                stream.end = self._begin_of(low)
+                self._look_again()
+
+    # --- streams
+
+    def _start_ahead(self, start: int, stop: int) -> bool:
+        """Start as many streams as the range takes, if there is room for them beside what readers wait for."""
+        while start < stop:
+            if self._downloads.slots.value <= self._downloads.spare_slots:
+                return False
+            if len(self._streams) >= STREAMS_PER_VERSION - 1:
+                return False
+            end = min(stop, start + STREAM_BYTES)
+            self._start(start, end)
+            start = end
+        return True
+
+    def _start(self, start: int, end: int) -> None:
+        nursery = self._downloads.nursery()
+        if nursery is None:
+            raise Unavailable("The mount is closing: nothing is downloaded any more")
+        stream = Stream(start, end)
+        self._streams.append(stream)
+        nursery.start_soon(self._run, stream)
+
+    async def _run(self, stream: Stream) -> None:
+        error: Exception | None = Unavailable("The mount is closing: the download was ended")
+        try:
+            with stream.scope:
+                await self._download(stream)
+            error = None
+        except ProcoreError as problem:
+            error = problem
+        except Exception as problem:  # a bug in the source must not end the mount: its readers get it
+            log.exception("Downloading version %d failed in an unforeseen way", self.version.id)
+            error = problem
+        finally:
+            self._end(stream, error)
+
+    async def _download(self, stream: Stream) -> None:
+        async with self._slots, self._downloads.slots:
+            await self._pull(stream)
+            head = self._head_of_last_filling(stream)
+            if head is not None:  # a read in the middle of a chunk: complete it, so that it can be kept
+                stream.position, stream.end = head
+                await self._pull(stream)
+
+    async def _pull(self, stream: Stream) -> None:
+        asked_end = stream.end
+        if stream.position >= asked_end:
+            return
+        async with self._downloads.source.stream(self.version, stream.position, asked_end) as pieces:
+            async for piece in pieces:
+                stream.has_begun = True
+                await self._take(stream, piece)
+                if stream.position >= stream.end and stream.end < asked_end:
+                    return  # shortened; otherwise the source ends by itself, which keeps its connection usable
+                if self._is_unwanted(stream):
+                    return
+        if stream.position < stream.end:
+            missing = stream.end - stream.position
+            raise Malformed(f"The download of version {self.version.id} ended {missing} bytes too early")
+
+    async def _take(self, stream: Stream, piece: bytes) -> None:
+        rest = memoryview(piece)
+        while rest and stream.position < stream.end:
+            number = chunk_at(stream.position)
+            filling = self._fillings.get(number)
+            if filling is None:
+                await self._new_filling(number)
+                continue  # look again: the stream may be shorter now
+            self._silent_since_s = trio.current_time()
+            low = stream.position
+            high = min(low + len(rest), stream.end, filling.stop)
+            filling.view[low - filling.start : high - filling.start] = rest[: high - low]
+            rest = rest[high - low :]
+            stream.position = high
+            filling.spans.add(low, high)
+            self._serve(filling, low, high)
+            if filling.spans.covers(filling.start, filling.stop):
+                self._finish(number, filling)
+
+    async def _new_filling(self, number: int) -> None:
+        start, stop = chunk_start(number), chunk_stop(number, self._size)
+        await self._downloads.budget.acquire(stop - start)
+        if number in self._fillings:
+            self._downloads.budget.release(stop - start)
+        else:
+            self._fillings[number] = _Filling(start, stop)
+
+    def _serve(self, filling: _Filling, low: int, high: int) -> None:
+        for waiter in self._waiters:
+            if waiter.low < high and low < waiter.high and waiter.data is None:
+                waiter.data = filling.slice(waiter.low, waiter.high)
+                if waiter.data is not None:
+                    waiter.ready.set()
+
+    def _finish(self, number: int, filling: _Filling) -> None:
+        del self._fillings[number]
+        size_bytes = filling.stop - filling.start
+        key = chunk_key(self.version.id, number)
+        self._cache.store(key, filling.view.toreadonly(), lambda: self._downloads.budget.release(size_bytes))
+
+    def _head_of_last_filling(self, stream: Stream) -> tuple[int, int] | None:
+        """The first gap of a chunk that this stream leaves incomplete at its front, if somebody still reads."""
+        if self._readers == 0 or self._is_unwanted(stream):
+            return None
+        for number, filling in self._fillings.items():
+            if filling.stop <= stream.position and self._missing_in_chunk(
+                number, filling.start, filling.stop
+            ):
+                return self._missing_in_chunk(number, filling.start, filling.stop)[0]
+        return None
+
+    def _is_unwanted(self, stream: Stream) -> bool:
+        """Whether it only runs ahead of readers that no longer read."""
+        if trio.current_time() < self.last_read_at + _IDLE_S:
+            return False
+        return not any(waiter.low < stream.end and stream.position < waiter.high for waiter in self._waiters)
+
+    # --- endings
+
+    def _end(self, stream: Stream, error: Exception | None) -> None:
+        self._streams.remove(stream)
+        if error is not None:
+            for waiter in self._waiters:
+                if waiter.low < stream.end and stream.position < waiter.high and waiter.data is None:
+                    waiter.error = error
+                    waiter.ready.set()
+            if not isinstance(error, Unavailable):
+                log.debug("Download of version %d ended: %s", self.version.id, error)
+        self._drop_orphans()
+        self._look_again()
+        if self.is_idle:
+            self._on_idle(self)
+
+    def _drop_orphans(self) -> None:
+        """Forget fillings that no stream will complete."""
+        for number, filling in list(self._fillings.items()):
+            if not any(s.position < filling.stop and filling.start < s.end for s in self._streams):
+                del self._fillings[number]
+                self._downloads.budget.release(filling.stop - filling.start)
+
+    def _look_again(self) -> None:
+        for waiter in self._waiters:
+            if waiter.data is None and self._missing(waiter.low, waiter.high):
+                waiter.ready.set()
+
+    def _abandon(self) -> None:
+        deadline = trio.current_time() + _LINGER_S
+        for stream in self._streams:
+            if not stream.has_begun:
+                stream.scope.cancel()
+            stream.end = min(stream.end, round_up(stream.position, self._size))
+            stream.scope.deadline = deadline
+        if self.is_idle:
+            self._on_idle(self)
+
+
+def _without(gap: tuple[int, int], low: int, high: int) -> list[tuple[int, int]]:
+    """A range less [low, high)."""
+    start, stop = gap
+    if high <= start or stop <= low:
+        return [gap]
+    return [part for part in ((start, low), (high, stop)) if part[0] < part[1]]

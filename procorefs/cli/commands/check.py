@@ -1,0 +1,109 @@
+"""`procorefs check`: would these names be accepted, and what would copying them cost? Nothing is sent."""
+
+import os
+from collections import Counter
+
+import click
+import msgspec
+
+from procorefs.cli.support.formatting import printable
+from procorefs.cli.support.preflight import Preflight, preflight
+from procorefs.config import Failure, find_paths, read_config
+from procorefs.config.account import find_client
+from procorefs.config.units import show_size
+
+HOURLY_CALLS = 3600
+"""What Procore grants a client by default, until it has said otherwise."""
+
+TYPES_SHOWN = 8
+
+
+class Unreadable(Failure):
+    """A tree that can't be looked through."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """One DIR with what was found."""
+
+    dir: str
+    #: at so many calls an hour
+    hours: float
+    hourly_calls: int
+    preflight: Preflight
+
+
+@click.command(short_help="List the names that Procore would refuse.")
+@click.option("--into", metavar="FOLDER", default="", help="Folder of the project to copy into.")
+@click.option(
+    "--hourly", metavar="CALLS", type=click.IntRange(min=1),
+    help=f"Calls that Procore grants per hour. Default: as last reported, else {HOURLY_CALLS}.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.argument("dirs", nargs=-1, required=True, metavar="DIR…")
+def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -> int:
+    """List the files below DIR… that Procore would refuse, and what copying the others costs. Nothing is sent.
+
+    Exit status 1 when something would be refused.
+    """
+    hourly_calls = hourly or _known_limit() or HOURLY_CALLS
+    found = [_checked(path, into, hourly_calls) for path in dirs]
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        for checked in found:
+            _show(checked)
+    return int(any(checked.preflight.refused for checked in found))
+
+
+def _checked(path: str, into: str, hourly: int) -> Checked:
+    try:
+        found = preflight(path, into)
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read ({error.strerror}); name a directory") from error
+    return Checked(path, found.hours(hourly), hourly, found)
+
+
+def _known_limit() -> int | None:
+    """The current limit of the client that would be used here; nobody is asked."""
+    paths = find_paths(os.environ)
+    try:
+        client = find_client(os.environ, read_config(paths.config_file))
+    except Failure:
+        return None  # a mount would complain of the settings; looking through names needs none
+    if client is None:
+        return None
+    from procorefs.limiter.opening import budget_key, known_hourly_limit  # trio takes its time to import
+
+    return known_hourly_limit(paths.budgets_dir, budget_key(*client))
+
+
+def _show(checked: Checked) -> None:
+    found = checked.preflight
+    for refused in found.refused:
+        click.echo(f"{printable(refused.path)}: {refused.reason}")
+    longest = (
+        f"{len(found.longest_path)} characters: {printable(found.longest_path)}"
+        if found.longest_path
+        else "none"
+    )
+    lines = {
+        "files": f"{found.files:,} of {show_size(found.bytes)}",
+        "folders": f"{found.folders:,}",
+        "types": _types(found.types),
+        "longest path": longest,
+        "junk": f"{found.junk:,} left out, such as .DS_Store or Thumbs.db",
+        "temporary": f"{found.held:,} left out until they are renamed" if found.held else "",
+        "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
+        "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
+    }
+    click.echo(printable(checked.dir))
+    for name, text in lines.items():
+        if text:
+            click.echo(f"  {name:<13} {text}")
+
+
+def _types(types: Counter[str]) -> str:
+    shown = [f"{extension or 'none'} {count:,}" for extension, count in types.most_common(TYPES_SHOWN)]
+    if len(types) > TYPES_SHOWN:
+        shown.append(f"{len(types) - TYPES_SHOWN} more")
+    return ", ".join(shown) or "none"

@@ -1,0 +1,248 @@
+"""`procorefs login`: asks for credentials, tries them, and keeps them as a profile.
+
+Nothing is stored before Procore has said who the credentials belong to. Secrets are typed without echo, or come
+from a file or the environment: the arguments of a process are there for everybody to see.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from procorefs.cli.support.project_ids import UnknownProject, check_reachable
+from procorefs.config import (
+    Config,
+    ConfigError,
+    Paths,
+    Profile,
+    find_paths,
+    private_dir,
+    read_config,
+    write_config,
+)
+from procorefs.config.account import checked_url, company_id_in
+from procorefs.config.secrets import load_secret, read_secret_file, store_secret
+from procorefs.config.spec import PROFILE_NAME
+from procorefs.procore.http.addresses import is_loopback
+from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
+
+if TYPE_CHECKING:
+    from procorefs.procore.api.client import Client
+    from procorefs.procore.wire.models import Me
+
+DEFAULT_REDIRECT = "http://127.0.0.1:8910/callback"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The options of `login`; None: not given."""
+
+    profile: str | None
+    client_id: str | None
+    secret_file: Path | None
+    browser: bool
+    paste: bool
+    redirect_uri: str | None
+    api_url: str | None
+    login_url: str | None
+    company: str | None
+    project: str | None
+
+
+@click.command(short_help="Create a profile: try credentials and store them.")
+@click.option("--profile", "-p", metavar="NAME", help="The profile to create or renew. Default: 'default'.")
+@click.option(
+    "--client-id", metavar="ID", help="Client id of the app or service account; asked for if not given."
+)
+@click.option(
+    "--secret-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File with the client secret, mode 0600. Default: PROCOREFS_CLIENT_SECRET, else login asks.",
+)
+@click.option("--browser", is_flag=True, help="Log in as a person, in a browser (authorization code).")
+@click.option("--paste", is_flag=True, help="Like --browser, but Procore shows a code to paste here.")
+@click.option(
+    "--redirect-uri", metavar="URI", help=f"With --browser, as registered. Default: {DEFAULT_REDIRECT}"
+)
+@click.option("--api-url", metavar="URL", help="Default: https://api.procore.com")
+@click.option("--login-url", metavar="URL", help="Default: https://login.procore.com")
+@click.option("--company", metavar="ID|NAME", help="What `mount` shows when SPEC is left out.")
+@click.option("--project", metavar="ID|NAME", help="What `mount` shows when SPEC is left out.")
+def login(
+    profile: str | None,
+    client_id: str | None,
+    secret_file: Path | None,
+    browser: bool,
+    paste: bool,
+    redirect_uri: str | None,
+    api_url: str | None,
+    login_url: str | None,
+    company: str | None,
+    project: str | None,
+) -> None:
+    """Try credentials, and store them as a profile.
+
+    Without --browser or --paste the credentials are those of a service account (client credentials).
+    """
+    if browser and paste:
+        raise click.UsageError("--browser and --paste exclude each other; give one of them")
+    asked = Asked(
+        profile, client_id, secret_file, browser, paste, redirect_uri, api_url, login_url, company, project
+    )
+    paths = find_paths(os.environ)
+    config = read_config(paths.config_file)
+    name = asked.profile if asked.profile is not None else config.chosen(None) or "default"
+    if not PROFILE_NAME.fullmatch(name):
+        raise ConfigError(f"'{name}' cannot name a profile; use letters, digits, - _ .")
+    made = make_profile(asked, config.profiles.get(name, Profile()))
+    secret = _secret(asked, paths, name, made, config.profiles.get(name))
+    is_project_said = asked.company is not None or asked.project is not None
+    who = _try(made, secret, name, paths, checks_project=is_project_said)
+    _keep(paths, config, name, made, secret)
+    click.echo(f"Logged in as {who}. The profile '{name}' is in {paths.config_file}.")
+    click.echo("`procorefs projects` lists its projects.")
+
+
+def make_profile(asked: Asked, old: Profile) -> Profile:
+    """The profile that was asked for: options, else the environment, else what it was. Raises ConfigError."""
+    by_person = asked.browser or asked.paste
+    if asked.project and not (asked.company or old.company):
+        raise ConfigError("a project belongs to a company; give --company as well as --project")
+    redirect_uri = _redirect_uri(asked) if by_person else OUT_OF_BAND
+    client_id = asked.client_id or os.environ.get("PROCOREFS_CLIENT_ID") or old.client_id or _ask("Client id")
+    api_url = asked.api_url or os.environ.get("PROCOREFS_API_URL") or old.api_url
+    login_url = asked.login_url or os.environ.get("PROCOREFS_LOGIN_URL") or old.login_url
+    return Profile(
+        client_id=client_id,
+        grant=Grant.AUTHORIZATION_CODE if by_person else Grant.CLIENT_CREDENTIALS,
+        api_url=checked_url(api_url, "API URL"),
+        login_url=checked_url(login_url, "login URL"),
+        company=asked.company or old.company,
+        project=asked.project or old.project,
+        redirect_uri=redirect_uri,
+        secret_in=old.secret_in,
+    )
+
+
+def _redirect_uri(asked: Asked) -> str:
+    if asked.paste:
+        return OUT_OF_BAND
+    uri = asked.redirect_uri or DEFAULT_REDIRECT
+    try:
+        parts = urlsplit(uri)
+        leads_here = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    except ValueError:
+        leads_here = False
+    if not leads_here:
+        raise ConfigError(
+            f"the redirect URI '{uri}' does not lead to this machine; write http://127.0.0.1:PORT/PATH"
+        )
+    checked_url(uri, "redirect URI")
+    return uri
+
+
+def _secret(asked: Asked, paths: Paths, name: str, made: Profile, old: Profile | None) -> str:
+    if asked.secret_file is not None:
+        return read_secret_file(asked.secret_file)
+    given = os.environ.get("PROCOREFS_CLIENT_SECRET")
+    if given:
+        return given
+    kept = load_secret(paths, name, old.secret_in) if old and old.client_id == made.client_id else None
+    if kept is not None and made.grant is Grant.AUTHORIZATION_CODE:
+        return kept  # a person logs in anew with the app's own secret
+    return _ask("Client secret", hidden=True)
+
+
+def _ask(what: str, *, hidden: bool = False) -> str:
+    """Ask at the terminal; where there is none, a line of standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt(what, hide_input=hidden, err=True)).strip()
+    line = sys.stdin.readline().strip()
+    if not line:
+        raise ConfigError(
+            f"no {what.lower()} was given and there is no terminal to ask; see `procorefs login --help`"
+        )
+    return line
+
+
+def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project: bool) -> str:
+    """Log in and ask Procore who that is. Raises ProcoreError, LoginNotFinished, UnknownProject."""
+    import trio
+
+    by_person = made.grant is Grant.AUTHORIZATION_CODE
+    api = ApiSettings(
+        api_url=made.api_url,
+        login_url=made.login_url,
+        client_id=made.client_id,
+        client_secret=secret,
+        company_id=company_id_in(made.company),
+        grant=made.grant,
+        account=name if by_person else "",
+        redirect_uri=made.redirect_uri,
+        token_dir=paths.tokens_dir,
+        budget_dir=paths.budgets_dir,
+    )
+    private_dir(paths.tokens_dir)
+    me = trio.run(_log_in, api, made.company if checks_project else None, made.project)
+    if me is None:
+        return "a user without a name"
+    return me.name or me.login or f"user {me.id}"
+
+
+async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "Me | None":
+    """The user; None when Procore lets the user in and does not say who it is."""
+    from procorefs.cli.support.login_redirect import LoginNotFinished
+    from procorefs.procore.api.client import REFUSALS, open_client
+    from procorefs.procore.errors import LoginRefused
+
+    async with open_client(api) as client:
+        if api.grant is Grant.AUTHORIZATION_CODE:
+            code = await _code(client, api.redirect_uri)
+            try:
+                await client.auth.login_by_code(code)
+            except LoginRefused as error:
+                raise LoginNotFinished(f"{error}; run `procorefs login` again for another code") from error
+        try:
+            me = await client.me()
+        except REFUSALS:
+            me = None  # the login itself was accepted
+        if company:
+            await _check(client, company, project)
+        return me
+
+
+async def _check(client: "Client", company: str, project: str | None) -> None:
+    """Only what the account sees can be mounted with it. Raises UnknownProject."""
+    try:
+        await check_reachable(client, company, project)
+    except UnknownProject as error:
+        raise UnknownProject(f"{error}, after a login without --company and --project") from error
+
+
+async def _code(client: "Client", redirect_uri: str) -> str:
+    from procorefs.cli.support.login_redirect import receive_code
+    from procorefs.procore.auth.token_renewal import new_state
+
+    state = new_state()
+    url = client.auth.authorization_url(state)
+    if redirect_uri == OUT_OF_BAND:
+        click.echo(f"Open this address, log in, and paste the code that it shows:\n{url}", err=True)
+        # nothing else runs in this loop that blocking could delay
+        return _ask("Code")
+    return await receive_code(redirect_uri, state, lambda: _show(url))
+
+
+def _show(url: str) -> None:
+    click.echo(f"Log in at this address; the browser then returns here by itself:\n{url}", err=True)
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        click.launch(url)
+
+
+def _keep(paths: Paths, config: Config, name: str, made: Profile, secret: str) -> None:
+    place = store_secret(paths, name, secret)
+    profiles = {**config.profiles, name: msgspec.structs.replace(made, secret_in=place)}
+    write_config(paths.config_file, Config(config.default_profile or name, profiles))

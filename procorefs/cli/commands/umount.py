@@ -1,0 +1,274 @@
+"""`procorefs umount`: a busy mount is reported and left alone; else it goes, and its daemon with it.
+
+First the outbox is emptied as far as it gets: while anything moves, or until the timeout. What stays lies in the
+journal and goes on at the next mount. A daemon that goes on sending after others took its mount point away is ended
+in the same way.
+"""
+
+import contextlib
+import errno
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from procorefs.cli.mounts import registry
+from procorefs.cli.mounts.bounded_call import errno_of
+from procorefs.cli.mounts.locate import named, split_path
+from procorefs.cli.mounts.mountinfo import Mount, locate, mount_at, read_mounts
+from procorefs.cli.mounts.processes import holders, wait_for_end
+from procorefs.cli.mounts.registry import Entry
+from procorefs.cli.mounts.unmounting import unmount
+from procorefs.cli.support.duration import seconds_of
+from procorefs.cli.support.error_output import complain
+from procorefs.cli.support.formatting import counted, listed, printable, staying
+from procorefs.cli.support.progress import Progress
+from procorefs.config import Failure, Paths, find_paths
+from procorefs.service.control_socket import (
+    ControlError,
+    DrainRequest,
+    Left,
+    StopRequest,
+    UnmountingRequest,
+    WaitingRequest,
+    ask,
+)
+from procorefs.upload.items import Counts
+
+#: a daemon ends within 10 s
+_END_S = 10.0
+#: the least that it gets, however short the timeout: it ends its running calls and closes its stores
+_LEAST_END_S = 6.0
+#: how often it is asked to end
+_ASK_AGAIN_S = 0.5
+#: how often it is asked how far it is
+_LOOK_S = 0.25
+#: without progress, while Procore can't be reached
+_PATIENCE_S = 60.0
+_ANSWER_S, _LEAST_ANSWER_S = 5.0, 1.0
+_NAMED_HOLDERS = 3
+
+
+class Busy(Failure):
+    """Something uses the mount; nothing was changed."""
+
+
+class NotUnmounted(Failure):
+    """It could not be taken away, or its daemon goes on."""
+
+
+class NotAllSent(Failure):
+    """It was taken away, but not everything is in Procore."""
+
+
+@click.command(short_help="Unmount a project and end its daemon.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    callback=seconds_of,
+    metavar="S",
+    help="Wait no longer than this. Default: as long as uploads make progress.",
+)
+@click.option("--now", is_flag=True, help="Do not wait: the next mount sends what is not sent yet.")
+@click.argument("place", metavar="MOUNTPOINT|PROJECT")
+def umount(timeout_s: float | None, now: bool, place: str) -> None:
+    """Send all changes below MOUNTPOINT, unmount it and wait for the end of its daemon.
+
+    When a program uses MOUNTPOINT, umount names the program and changes nothing. Changes that fail or take longer than
+    the timeout are listed; the next mount sends them, and the exit status is 1. Files that stay on this machine because
+    of their names are listed too, and do not affect the exit status.
+
+    A daemon whose mount point was removed by other means continues to send. Name it by its former MOUNTPOINT, or by its
+    PROJECT as given to `mount` or as COMPANY/PROJECT in ids.
+    """
+    within_s = math.inf if timeout_s is None else timeout_s
+    unmount_project(named(place), find_paths(os.environ), 0.0 if now else within_s, now=now)
+
+
+def unmount_project(path: Path, paths: Paths, timeout_s: float, *, now: bool = False) -> None:
+    """Take the mount at `path` away, or end the daemon that was there. Raises Busy, NotUnmounted, NotAllSent.
+
+    `now`: nothing is sent before.
+    """
+    deadline = time.monotonic() + timeout_s
+    mounts = read_mounts()
+    _refuse_inside(path, mounts)
+    mountpoint = locate(path, mounts)
+    mount = mount_at(mountpoint, mounts)
+    entry = registry.find(mountpoint, paths)
+    if mount is None and entry is None:
+        entry = registry.find_detached(mountpoint, paths) or _detached_of(str(path), paths)
+    if mount is not None:
+        left = _take_away(mount, entry, mounts, deadline, now=now)
+    elif entry is not None:
+        left = _waiting(entry, deadline) if now else _drain(entry, deadline)
+    else:
+        raise NotUnmounted(f"nothing is mounted on {mountpoint}; `procorefs status` lists the mounts")
+    if entry is not None:
+        _end(entry, paths, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
+        _tell(entry, left)
+
+
+def _detached_of(project: str, paths: Paths) -> Entry | None:
+    """A daemon that has no mount point any more and sends what waits of that project."""
+    for entry in registry.running(paths):
+        if entry.detached and project in (entry.source, f"{entry.company_id}/{entry.project_id}"):
+            return entry
+    return None
+
+
+def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
+    """A mount is taken away by its own name alone. Raises NotUnmounted."""
+    place, below = split_path(str(path), mounts)
+    mount = mount_at(place, mounts)
+    if below and mount is not None and mount.is_ours:
+        raise NotUnmounted(
+            f"{printable(str(path))} lies in the mount {place}; run `procorefs umount {place}` to unmount that"
+        )
+
+
+def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float, *, now: bool) -> Left:
+    """Returns what was not sent."""
+    place = mount.mountpoint
+    if not mount.is_ours:
+        raise NotUnmounted(f"{place} is a mount of {mount.fstype} and not of ProcoreFS; use umount")
+    if entry is None:
+        # no daemon of this user: nobody inside could finish anything, so nobody is waited for
+        _check(unmount(place, lazy=_is_dead(place)), place, None)
+        return Left([], 0)
+    within = next((other.mountpoint for other in mounts if place in other.mountpoint.parents), None)
+    if within is not None:
+        raise Busy(f"{place} is busy: {within} is mounted below it; unmount that first")
+    _refuse_busy(place, entry)
+    left = _waiting(entry, deadline) if now else _drain(entry, deadline)
+    _tell_daemon(entry, goes_on=False)
+    try:
+        _check(unmount(place, lazy=False), place, entry)
+    except Failure:
+        _tell_daemon(entry, goes_on=True)
+        raise
+    return left
+
+
+def _tell_daemon(entry: Entry, *, goes_on: bool) -> None:
+    """Whether it is to send what is left when its mount point is gone."""
+    with contextlib.suppress(ControlError):
+        ask(Path(entry.socket), UnmountingRequest(goes_on), type(None), timeout_s=_LEAST_ANSWER_S)
+
+
+def _drain(entry: Entry, deadline: float) -> Left:
+    """Wait while anything reaches Procore; returns what is left. A daemon that does not answer has nothing to say."""
+    socket = Path(entry.socket)
+    patience = DrainDeadline()
+    answer_s = _answer_s(deadline)
+    try:
+        with Progress(f"Sending {entry.mountpoint} before it is unmounted") as progress:
+            counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
+            while counts.moving and time.monotonic() < deadline and patience.goes_on(counts):
+                progress.show(counts)
+                time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0.0)))
+                counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
+    except ControlError:
+        return Left([], 0)
+    return _waiting(entry, deadline)
+
+
+def _waiting(entry: Entry, deadline: float) -> Left:
+    """What it has yet to send, at once; a daemon that does not answer has nothing to say."""
+    try:
+        return ask(Path(entry.socket), WaitingRequest(("",)), Left, timeout_s=_answer_s(deadline))
+    except ControlError:
+        return Left([], 0)
+
+
+def _answer_s(deadline: float) -> float:
+    return min(_ANSWER_S, max(deadline - time.monotonic(), _LEAST_ANSWER_S))
+
+
+class DrainDeadline:
+    """Ends when Procore can't be reached and nothing has moved for a while; a budget that opens later is waited for."""
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._last: tuple[int, int] | None = None
+        self._moved_s = 0.0
+
+    def goes_on(self, counts: Counts) -> bool:
+        """Whether waiting makes sense."""
+        now = (counts.moving, counts.bytes_pending)
+        if now != self._last or not counts.trouble:
+            self._last, self._moved_s = now, self._clock_s()
+        return self._clock_s() - self._moved_s < _PATIENCE_S
+
+
+def _tell(entry: Entry, left: Left) -> None:
+    """Say what stays here or in the journal. Raises NotAllSent."""
+    for line in staying(left.staying, Path(entry.mountpoint)):
+        complain(line)
+    if not left.total:
+        return
+    for line in listed(left.items, left.total, Path(entry.mountpoint)):
+        complain(line)
+    changes, verb = counted(left.total, "change"), "stays" if left.total == 1 else "stay"
+    raise NotAllSent(
+        f"{entry.mountpoint} is unmounted; {changes} {verb} in its journal, and the next mount continues"
+    )
+
+
+def _is_dead(place: Path) -> bool:
+    return errno_of(lambda: os.statvfs(place), 3.0) in (errno.ENOTCONN, errno.ECONNABORTED)
+
+
+def _refuse_busy(place: Path, entry: Entry, *, mapped: bool = False) -> None:
+    found = holders(place, frozenset({entry.pid, os.getpid()}), mapped=mapped)
+    if found:
+        named = [f"{holder.name} (process {holder.pid}) {holder.what}" for holder in found[:_NAMED_HOLDERS]]
+        more = len(found) - len(named)
+        text = "; ".join(named) + (f"; and {more} more" if more else "")
+        raise Busy(f"{place} is busy: {text}; end that and try again, nothing was changed")
+
+
+def _check(result: int, place: Path, entry: Entry | None) -> None:
+    """Turn the kernel's answer into a sentence. A mount that somebody else took away meanwhile is fine."""
+    if result == 0 or mount_at(place, read_mounts()) is None:
+        return
+    if result == errno.EBUSY:
+        if entry is not None:
+            _refuse_busy(place, entry, mapped=True)
+        raise Busy(
+            f"{place} is busy: a process of another user uses it (root's fuser -vm '{place}' shows it); "
+            "nothing was changed"
+        )
+    if result == errno.EPERM:
+        raise NotUnmounted(f"{place} was mounted by another user; only that user or root may unmount it")
+    if result == errno.ENOENT:
+        raise NotUnmounted("fusermount3 is missing; install the package fuse3")
+    if result == errno.EIO:
+        raise NotUnmounted(f"{place} cannot be unmounted; `fusermount3 -u '{place}'` says why")
+    raise NotUnmounted(f"{place} cannot be unmounted ({os.strerror(result)}); run: umount -l '{place}'")
+
+
+def _end(entry: Entry, paths: Paths, timeout_s: float) -> None:
+    """Have the daemon end, and wait for it: without its mount it would go on as long as there is something to send."""
+    deadline = time.monotonic() + timeout_s
+    asked: Entry | None = entry
+    while True:
+        if asked is not None:
+            with contextlib.suppress(ControlError):
+                ask(Path(asked.socket), StopRequest(), type(None), timeout_s=min(2.0, timeout_s))
+        left_s = deadline - time.monotonic()
+        if wait_for_end(entry.pid, entry.born, max(min(left_s, _ASK_AGAIN_S), 0.1)):
+            return
+        if left_s <= 0:
+            break
+        asked = registry.find_again(entry, paths)  # just unmounted, it changes its socket
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(entry.pid, signal.SIGTERM)
+    raise NotUnmounted(
+        f"{entry.mountpoint} is unmounted, but its daemon (process {entry.pid}) did not end within "
+        f"{timeout_s:g} seconds; its log is {entry.log}"
+    )

@@ -1,0 +1,1 @@
+"""Mounts and their daemons as the system shows them: found, started, and taken away."""

@@ -1,0 +1,129 @@
+"""From a command to a daemon: fork without exec, and a pipe on which the parent hears how it went.
+
+    parent ── fork ── setsid ── fork ── daemon
+      └────────── pipe: "pid 123", then "ready" or "error SENTENCE" ──┘
+
+Nothing asynchronous and no thread runs before the forks. Imports made before are paid once.
+"""
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from procorefs.cli.support.error_output import sentence_of, unexpected
+from procorefs.config import Failure, private_dir
+
+log = logging.getLogger(__name__)
+
+_LOG_BYTES = 5 << 20
+_LOG_FILES = 3
+
+#: runs until the daemon ends; calls its argument once it serves
+Run = Callable[[Callable[[], None]], None]
+
+
+class NotStarted(Failure):
+    """The daemon ended before it was ready; the text is its own reason."""
+
+
+def start(run: Run, log_file: Path) -> None:
+    """Run `run` as a daemon and return once it is ready. Raises NotStarted; Ctrl-C meanwhile ends the daemon."""
+    private_dir(log_file.parent)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        _serve(run, log_file, writer)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as news:
+        _await(news.readline, log_file)
+
+
+def log_to_stderr() -> None:
+    """For a mount in the foreground."""
+    _log_to(logging.StreamHandler())
+
+
+def _await(readline: Callable[[], bytes], log_file: Path) -> None:
+    pid = int(readline().removeprefix(b"pid ") or 0)
+    try:
+        news = readline().decode(errors="replace").strip()
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        raise
+    if news != "ready":
+        raise NotStarted(
+            news.removeprefix("error ") or f"the daemon ended before it was ready; {log_file} may say why"
+        )
+
+
+def _serve(run: Run, log_file: Path, writer: int) -> NoReturn:
+    """The rest of the daemon's life."""
+    status = 1
+    try:
+        os.write(writer, b"pid %d\n" % os.getpid())
+        _leave_the_terminal(log_file, writer)
+        run(lambda: _tell(writer, "ready"))
+        status = 0
+    except BaseException as error:
+        sentence = sentence_of(error) or unexpected(error, log_file)
+        log.error("ended: %s", sentence)
+        _tell(writer, f"error {' '.join(sentence.split())}")
+    finally:
+        logging.shutdown()
+        os._exit(status)
+
+
+def _leave_the_terminal(log_file: Path, writer: int) -> None:
+    os.chdir("/")
+    os.umask(0o077)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    text = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    # what C libraries and helpers say goes to the log
+    os.dup2(text, 2)
+    # pipes of whoever called us: a reader of theirs must not wait for the daemon's end
+    os.closerange(3, writer)
+    os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
+    _log_to(
+        logging.handlers.RotatingFileHandler(
+            log_file,
+            maxBytes=_LOG_BYTES,
+            backupCount=_LOG_FILES - 1,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+    )
+
+
+def _log_to(handler: logging.Handler) -> None:
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(form)
+    # what a full disk does not take is lost: a traceback into the same file would not help
+    logging.raiseExceptions = False
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    # their lines show whole addresses, and those of files carry a signature that opens them
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _tell(writer: int, news: str) -> None:
+    # the command may be gone, or has heard already: the mount does not depend on it
+    with contextlib.suppress(OSError):
+        os.write(writer, f"{news}\n".encode())
+        os.close(writer)

@@ -1,0 +1,167 @@
+"""Which daemons of this user run, one small file each in the runtime directory.
+
+An entry is written by the daemon's own process before it mounts and removed when it ends. One that a killed
+daemon left is recognised by its process id and start time, and removed by whoever finds it.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from procorefs.cli.mounts.processes import birth
+from procorefs.config import Failure, Paths, ResolvedMount, private_dir
+from procorefs.config.paths import write_private
+from procorefs.config.resolved import mount_key
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A running daemon."""
+
+    mountpoint: str
+    pid: int
+    #: processes.birth of that pid
+    born: str
+    socket: str
+    source: str
+    api_url: str
+    company_id: int
+    project_id: int
+    log: str
+    #: its mount point was taken away, and it goes on sending
+    detached: bool = False
+
+    @property
+    def is_alive(self) -> bool:
+        """Does that very process still run?"""
+        return birth(self.pid) == self.born
+
+
+class AlreadyStarted(Failure):
+    """Another daemon took the mount point first."""
+
+
+class Registration:
+    """The entry of this process."""
+
+    def __init__(self, entry: Entry, file: Path) -> None:
+        self._entry = entry
+        self._file = file
+
+    def detach(self, socket: Path) -> None:
+        """The mount point is free for others; this daemon goes on without it, and answers at another socket."""
+        entry = msgspec.structs.replace(self._entry, detached=True, socket=str(socket))
+        file = self._file.with_name(f"{self._file.stem}.{entry.pid}.mount")
+        write_private(file, msgspec.json.encode(entry))
+        with _exclusive(file.parent):
+            self.remove()
+        self._file = file
+
+    def remove(self) -> None:
+        """This process is no daemon any more."""
+        self._file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def registered(mount: ResolvedMount) -> Iterator[Registration]:
+    """This process is the daemon of `mount` for as long as the block lasts. Raises AlreadyStarted."""
+    directory = private_dir(mount.paths.runtime_dir)
+    file = _file(directory, mount.mountpoint)
+    with _exclusive(directory):
+        other = _read(file)
+        if other is not None and other.is_alive:
+            raise AlreadyStarted(
+                f"{mount.mountpoint} is being mounted by another procorefs (process {other.pid})"
+            )
+        entry = _entry(mount)
+        write_private(file, msgspec.json.encode(entry))
+    registration = Registration(entry, file)
+    try:
+        yield registration
+    finally:
+        registration.remove()
+
+
+def find(mountpoint: Path, paths: Paths) -> Entry | None:
+    """The running daemon of this mount point, or None."""
+    for directory in paths.runtime_dirs:
+        entry = _read_living(_file(directory, mountpoint))
+        if entry is not None:
+            return entry
+    return None
+
+
+def find_detached(mountpoint: Path, paths: Paths) -> Entry | None:
+    """A daemon whose mount point this was, and that goes on sending."""
+    found = (entry for entry in running(paths) if entry.detached and entry.mountpoint == str(mountpoint))
+    return next(found, None)
+
+
+def find_again(known: Entry, paths: Paths) -> Entry | None:
+    """The entry of the same process as it is now; None: it has ended."""
+    found = (entry for entry in running(paths) if (entry.pid, entry.born) == (known.pid, known.born))
+    return next(found, None)
+
+
+def running(paths: Paths) -> list[Entry]:
+    """All running daemons of this user, by mount point."""
+    files = [
+        file for directory in paths.runtime_dirs if directory.is_dir() for file in directory.glob("*.mount")
+    ]
+    entries = [entry for file in files if (entry := _read_living(file)) is not None]
+    return sorted(entries, key=lambda entry: entry.mountpoint)
+
+
+def _entry(mount: ResolvedMount) -> Entry:
+    born = birth(os.getpid())
+    assert born is not None, "/proc does not show this very process"
+    return Entry(
+        mountpoint=str(mount.mountpoint),
+        pid=os.getpid(),
+        born=born,
+        socket=str(mount.control_socket),
+        source=mount.source,
+        api_url=mount.api.api_url,
+        company_id=mount.company_id,
+        project_id=mount.project_id,
+        log=str(mount.log_file or ""),
+    )
+
+
+def _file(directory: Path, mountpoint: Path) -> Path:
+    return directory / f"{mount_key(mountpoint)}.mount"
+
+
+def _read_living(file: Path) -> Entry | None:
+    entry = _read(file)
+    if entry is None or entry.is_alive:
+        return entry
+    with contextlib.suppress(OSError), _exclusive(file.parent):
+        # look again: a new daemon may have written its entry meanwhile
+        entry = _read(file)
+        if entry is not None and not entry.is_alive:
+            file.unlink(missing_ok=True)
+            Path(entry.socket).unlink(missing_ok=True)
+            return None
+    return entry
+
+
+def _read(file: Path) -> Entry | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Entry)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Nobody else changes entries in this directory meanwhile; held for moments only."""
+    handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

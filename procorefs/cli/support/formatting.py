@@ -1,0 +1,115 @@
+"""What people read about changes that are not in Procore: one sentence each, with what to do."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from procorefs.config.units import show_duration, show_size
+from procorefs.service.control_socket import Staying
+from procorefs.upload.items import STUCK, Counts, Item
+
+_MOVING_LISTED = 20
+
+
+def printable(path: str) -> str:
+    """The path on one line: control characters would move the terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
+
+
+def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
+    """What to do about each that is stuck, and one sentence about all that are on their way."""
+    moving = []
+    for item in items:
+        if item.state in STUCK:
+            yield _stuck(item, mountpoint)
+        else:
+            moving.append(item)
+    if moving:
+        yield _moving(moving, mountpoint)
+
+
+def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]:
+    """What is left where no daemon runs any more that could be told what to do: all that is stuck, some of the rest."""
+    moving = _MOVING_LISTED
+    said = 0
+    for item in items:
+        if item.state in STUCK:
+            yield f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}"
+        elif moving:
+            moving -= 1
+            yield f"{_subject(item, mountpoint)} is not in Procore yet"
+        else:
+            continue
+        said += 1
+    if total > said:
+        yield f"{total - said:,} more are not in Procore yet"
+
+
+def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
+    """What stays here because of its name: no failure, but nobody else has it."""
+    for item in left.items:
+        remedy = (
+            "move it elsewhere" if item.state == "local" else "rename it, or leave it unchanged for an hour"
+        )
+        yield (
+            f"{full_path(item, mountpoint)} ({show_size(item.bytes)}) stays on this machine: {clause(item.why)}; "
+            f"to upload it, {remedy}"
+        )
+    more = left.total - len(left.items)
+    if more:
+        all_of_them = f"{counted(left.total, 'file')} of {show_size(left.bytes)} in all"
+        yield f"{more:,} more stay on this machine for such reasons: {all_of_them}; `procorefs status` names them"
+
+
+def shown_counts(counts: Counts) -> str:
+    """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
+    parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
+    if counts.trouble:
+        parts.append(f"waiting: {clause(counts.trouble)}")
+    elif counts.eta_seconds is not None:
+        parts.append(f"done in {show_duration(counts.eta_seconds)}")
+    return ", ".join(parts)
+
+
+def counted(number: int, what: str, several: str = "") -> str:
+    """`1 change`, `2,000 changes`; `several`: the plural that is not made by an s."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
+
+
+def full_path(item: Item, mountpoint: Path) -> str:
+    """Where programs see it, on one line."""
+    return printable(str(mountpoint / item.path))
+
+
+def _stuck(item: Item, mountpoint: Path) -> str:
+    path = shlex.quote(full_path(item, mountpoint))
+    retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
+    match item.state:
+        case "checked_out":
+            remedy = "it is sent when the check-out ends"
+        case "read_only":
+            remedy = "it is sent when the project is mounted without `ro`"
+        case "incomplete":
+            remedy = f"write it again, send it as it is with {retry}, or throw it away with {discard}"
+        case _:
+            remedy = f"fix that and run {retry}, or throw the change away with {discard}"
+    return f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}; {remedy}"
+
+
+def _moving(items: list[Item], mountpoint: Path) -> str:
+    first = _subject(items[0], mountpoint)
+    if len(items) == 1:
+        return f"{first} is still being uploaded; `procorefs status` shows its progress"
+    others = counted(len(items) - 1, "other")
+    return f"{first} and {others} are still being uploaded; `procorefs status` shows their progress"
+
+
+def _subject(item: Item, mountpoint: Path) -> str:
+    # a change, since the file itself may be there: in an older version, elsewhere, or still
+    return f"the change to {full_path(item, mountpoint)}"
+
+
+def clause(text: str) -> str:
+    """A reason as the middle of a sentence, on one line."""
+    text = printable(" ".join(text.split()).rstrip(".;"))
+    return text.replace("Could not", "could not", 1) if text.startswith("Could not") else text

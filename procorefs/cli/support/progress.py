@@ -1,0 +1,62 @@
+"""How far the outbox is while a command waits for it: a line that changes on a terminal, now and then a line elsewhere.
+
+On stderr: stdout is for results.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from procorefs.cli.support.formatting import shown_counts
+from procorefs.upload.items import Counts
+
+#: off a terminal; what is over sooner says nothing
+_FIRST_LINE_S = 2.0
+_EVERY_S = 30.0
+
+
+class _Line(Protocol):
+    """A line of the terminal: rich.status.Status."""
+
+    def update(self, status: str) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Progress:
+    """Shows one count after the other; leaves a terminal as it found it."""
+
+    def __init__(self, what: str, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._clock_s = clock_s
+        self._next_s = clock_s() + _FIRST_LINE_S
+        self._line = _terminal_line() if sys.stderr.isatty() else None
+
+    def show(self, counts: Counts) -> None:
+        """This is how far it is now."""
+        text = f"{self._what}: {shown_counts(counts)}"
+        if self._line is not None:
+            self._line.update(text)
+        elif self._clock_s() >= self._next_s:
+            self._next_s = self._clock_s() + _EVERY_S
+            print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        if self._line is not None:
+            self._line.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line is not None:
+            self._line.stop()
+
+
+def _terminal_line() -> _Line:
+    from rich.console import Console  # slow to import
+    from rich.status import Status
+
+    return Status("", console=Console(stderr=True, highlight=False))

@@ -1,0 +1,176 @@
+"""How people see the status of mounts."""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from procorefs.cli.support.formatting import clause, counted, printable
+from procorefs.config.units import show_duration, show_size
+from procorefs.service.status import (
+    LimiterStatus,
+    MountStatus,
+    Named,
+    OutboxItem,
+    StatusWarning,
+    WindowStatus,
+)
+from procorefs.storage import clocks
+
+_BAR_CELLS = 20  # of the bar that shows what is left of a window
+_ITEMS_SHOWN = 20
+_LABEL_CELLS = 17  # of the column before the values, with the space around it
+_LEAST_VALUE_CELLS = 20  # however narrow the terminal is
+_STATES = {"detached": "not mounted, still uploading"}
+_TREE_STATES = {"behind": "as last known: the last poll failed"}
+
+
+def show(mounts: list[MountStatus]) -> None:
+    """Print one block a mount."""
+    console = wide_console()
+    if not mounts:
+        console.print("Nothing is mounted.")
+    for number, mount in enumerate(mounts):
+        if number:
+            console.print()
+        _print(console, Text(printable(mount.mountpoint), style="bold"))
+        for label, value in _rows(mount):
+            _print_row(console, label, value)
+
+
+def wide_console() -> Console:
+    """A console that breaks lines for a terminal, but not for a pipe or a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=1000)
+
+
+def _print_row(console: Console, label: str, value: str) -> None:
+    """A value may take several lines on a terminal, one below the other; no line is longer than what stands in it."""
+    lines = [Text(value)]
+    if console.is_terminal:
+        width = max(console.width - _LABEL_CELLS, _LEAST_VALUE_CELLS)
+        lines = list(Text(value, overflow="fold").wrap(console, width))
+    for line in lines:
+        line.rstrip()
+        _print(console, Text.assemble((f"  {label}".ljust(_LABEL_CELLS), "dim"), line))
+        label = ""
+
+
+def _print(console: Console, line: Text) -> None:
+    console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    yield "project", f"{_named(mount.project)} of {_named(mount.company)}"
+    yield "state", f"{_STATES.get(mount.state, mount.state)} (process {mount.pid})"
+    looked = "none yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
+    state = _TREE_STATES.get(mount.tree.state, mount.tree.state)
+    yield "documents", f"{mount.tree.documents:,}, {state}; last poll: {looked}"
+    trouble = mount.trouble or (StatusWarning(mount.outbox.trouble) if mount.outbox.trouble else None)
+    if trouble is not None:
+        yield "trouble", _trouble(trouble)
+    yield from _outbox(mount)
+    cache = mount.cache
+    used = f"{show_size(cache.bytes)} of {show_size(cache.limit)}"
+    yield "cache", f"{used}; {counted(cache.hits, 'hit')}, {counted(cache.misses, 'miss', 'misses')}"
+    calls = mount.api_calls
+    yield "API calls", f"{calls.total:,}" + (f", {calls.throttled:,} throttled" if calls.throttled else "")
+    yield from _budget(mount.limiter)
+    yield "log", printable(mount.log) or "stderr"
+    yield from _refusals(mount)
+
+
+def _trouble(trouble: StatusWarning) -> str:
+    since = f"since {_when(trouble.since)}: " if trouble.since else ""
+    return f"{since}{clause(trouble.reason)}; trying again"
+
+
+def _refusals(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    """Those that are not said already, because the change waits for somebody to decide."""
+    said = {_about(item) for item in mount.outbox.failures[:_ITEMS_SHOWN]}
+    for refusal in mount.refusals:
+        if refusal.reason not in said:
+            yield "refused", _happened(refusal.at, refusal.reason)
+
+
+def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    box = mount.outbox
+    counts = {"waiting": box.pending, "uploading": box.uploading, "held": box.held, "failed": box.failed}
+    said = [f"{count:,} {what}" for what, count in counts.items() if count]
+    if box.pending or box.uploading:
+        said.append(f"{show_size(box.bytes_pending)} to send")
+    if box.eta_seconds is not None:
+        at = _clock(clocks.wall_s() + box.eta_seconds)
+        said.append(f"empty in {show_duration(box.eta_seconds)}, at {at}")
+    yield "outbox", ", ".join(said) or f"empty: everything {'else ' if box.local.count else ''}is in Procore"
+    if box.local.count:
+        yield (
+            "local",
+            f"{counted(box.local.count, 'file')} of {show_size(box.local.bytes)} on this machine alone",
+        )
+        yield from _stuck("local", box.local.items, box.local.count)
+    if box.local.junk:
+        yield (
+            "junk",
+            f"{counted(box.local.junk, 'file')} that programs keep for themselves, such as .DS_Store",
+        )
+    yield from _stuck("failed", box.failures, box.failed)
+    yield from _stuck("held", box.held_items, box.held)
+
+
+def _stuck(label: str, items: list[OutboxItem], total: int) -> Iterator[tuple[str, str]]:
+    shown = items[:_ITEMS_SHOWN]
+    for item in shown:
+        yield label, _happened(item.since, _about(item))
+    if total > len(shown):
+        yield label, f"{total - len(shown):,} more; --json shows {len(items):,}"
+
+
+def _about(item: OutboxItem) -> str:
+    return f"{item.path}: {item.reason}"
+
+
+def _happened(at: str, sentence: str) -> str:
+    return f"{_when(at)}  {printable(sentence)}"
+
+
+def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
+    yield "calls, hour", _window(limiter.hourly) + _shared(limiter)
+    yield "calls, 10 s", _window(limiter.spike)
+    if limiter.waiting:
+        classes = ", ".join(f"{count:,} {name}" for name, count in limiter.waiting_by_class.items() if count)
+        until = f", next at {_clock(limiter.next_at)}" if limiter.next_at is not None else ""
+        yield "waiting", f"{counted(limiter.waiting, 'call')} ({classes}){until}"
+    if limiter.paused_until is not None:
+        yield "paused", f"until {_clock(limiter.paused_until)}"
+
+
+def _shared(limiter: LimiterStatus) -> str:
+    if not limiter.shared_by:
+        return ""
+    part = f", limited to {limiter.share * 100:.0f} %" if limiter.share < 1 else ""
+    return f"  shared by {limiter.shared_by}{part}"
+
+
+def _window(window: WindowStatus) -> str:
+    if not window.limit or window.remaining is None:
+        return "not known yet"
+    full = round(_BAR_CELLS * window.remaining / window.limit)
+    until = f", until {_clock(window.reset)}" if window.reset is not None else ""
+    bar = "█" * full + "░" * (_BAR_CELLS - full)
+    return f"{bar} {window.remaining:,} of {window.limit:,} left{until}"
+
+
+def _when(iso: str) -> str:
+    """A moment by the clock on the wall, as all others here; with its day unless that is today."""
+    at = datetime.fromisoformat(iso).astimezone()
+    return f"{at:%H:%M:%S}" if at.date() == date.today() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _clock(unix_s: float) -> str:
+    return f"{datetime.fromtimestamp(unix_s):%H:%M:%S}"
+
+
+def _named(thing: Named) -> str:
+    return f"{printable(thing.name)} ({thing.id})" if thing.name else str(thing.id)

@@ -1,0 +1,93 @@
+"""A damaged journal: what can still be read of its rows, wherever they lie in its files.
+
+SQLite gives up where a page is bad, and where the header is it reads nothing. But a row is JSON, and short: it is found
+by how it begins. That finds rows that were replaced or dropped, too. So only those count whose staged file is there.
+"""
+
+import json
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Stage
+from procorefs.tree.nodes import Inode
+
+_BEGINS = b'{"inode":'
+_LONGEST_BYTES = 16 << 10
+_decode = msgspec.json.Decoder(Change).decode
+_find_end = json.JSONDecoder().raw_decode
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """What a damaged journal still tells."""
+
+    files: list[Change] = field(default_factory=list)
+    """Files with their names and bytes, as incomplete: somebody must look at them before they go."""
+    folders: dict[Inode, str] = field(default_factory=dict)
+    """Names of folders."""
+
+
+def salvage(files: Iterable[Path], staged: Container[int]) -> Salvaged:
+    """Read what there is; `staged`: the numbers of the staged files that hold bytes."""
+    newest: dict[Inode, Change] = {}
+    folders: dict[Inode, Change] = {}
+    for file in files:
+        if not file.exists():
+            continue
+        for change in _rows(file.read_bytes()):
+            found = folders if change.is_folder else newest
+            if not change.is_folder and not any(record.number in staged for record in change.records):
+                continue
+            if change.inode not in found or _age(change) >= _age(found[change.inode]):
+                found[change.inode] = change
+    salvaged = Salvaged()
+    given: set[int] = set()
+    for change in sorted(newest.values(), key=_age, reverse=True):
+        records = [
+            one for one in (change.unclosed, change.staged) if one is not None and one.number in staged
+        ]
+        if records[0].number in given:
+            continue  # it was another inode's before
+        given.add(records[0].number)
+        place = change.place if isinstance(change.place, Location) else FOLLOW
+        if place is FOLLOW and change.document is None:
+            continue
+        salvaged.files.append(
+            Change(
+                change.inode,
+                change.kind,
+                place,
+                document=change.document,
+                staged=records[0],
+                kept=change.kept,
+                wishes=MetadataPatch(),
+                stage=Stage.INCOMPLETE,
+                error="the journal was damaged: whether these are the newest bytes is not known",
+                created_at_s=change.created_at_s,
+                touched_at_s=change.touched_at_s,
+                sequence=change.sequence,
+            )
+        )
+    salvaged.folders = {
+        inode: change.place.name for inode, change in folders.items() if isinstance(change.place, Location)
+    }
+    return salvaged
+
+
+def _age(change: Change) -> tuple[int, float]:
+    return change.sequence, change.touched_at_s
+
+
+def _rows(content: bytes) -> Iterator[Change]:
+    at = content.find(_BEGINS)
+    while at >= 0:
+        text = content[at : at + _LONGEST_BYTES].decode("utf-8", "replace")
+        try:
+            _, end = _find_end(text)
+            yield _decode(text[:end].encode())
+        except (ValueError, msgspec.MsgspecError):
+            pass  # a row of another kind, or a half one
+        at = content.find(_BEGINS, at + 1)

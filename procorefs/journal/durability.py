@@ -1,0 +1,115 @@
+"""Brings staged bytes and the journal to disk, many at once, within a second.
+
+    changed ─▶ (at most a second) ─▶ staged files, then the journal ─▶ whoever waits (fsync) ─▶ old generations go
+
+Bytes go first: a journal on disk never promises bytes that are not. What the kernel wrote of the journal by itself in
+that second is doubted after a power cut: `synced` says up to which entry the bytes are there.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+
+import trio
+
+from procorefs.journal.journal import Journal
+from procorefs.staging.staging_area import StagedFile, Staging, StagingFull
+from procorefs.vfs.dirty_files import DirtyFiles
+
+log = logging.getLogger(__name__)
+
+GROUP_S = 1.0
+
+
+class Durability:
+    """The group commit; `run` must run."""
+
+    def __init__(
+        self, staging: Staging, drafts: DirtyFiles, journal: Journal, sequence: Callable[[], int]
+    ) -> None:
+        self._staging = staging
+        self._drafts = drafts
+        self._journal = journal
+        self._sequence = sequence
+        # By number: of one inode it may be several. An earlier run may have died before it brought its own to disk.
+        self._changed = {file.number: file for file in drafts.parked}
+        self._wake = trio.Event()
+        if self._changed:
+            self._wake.set()
+        self._urgent = trio.Event()
+        self._round_done = trio.Event()
+        self._rounds = 0  # begun
+        self._last_round = 0  # ended
+        self._failure: Exception | None = None  # of the last one
+        self._failed = 0  # in a row
+        drafts.generation_ended = self._wake.set
+
+    def journaled(self, file: StagedFile | None) -> None:
+        """The journal has something new, of that file's bytes."""
+        if file is not None and not file.is_on_disk:
+            self._changed[file.number] = file
+        self._wake.set()
+
+    async def reached(self) -> None:
+        """Wait until all that was journaled before is on disk. Raises OSError, StagingFull when the disk refuses."""
+        wanted = self._rounds + 1  # the one under way may have begun before
+        while self._last_round < wanted:
+            self._wake.set()
+            self._urgent.set()
+            await self._round_done.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while True:
+            await self._wake.wait()
+            with trio.move_on_after(GROUP_S):
+                await self._urgent.wait()
+            self._wake, self._urgent = trio.Event(), trio.Event()
+            await self._round()
+
+    async def _round(self) -> None:
+        self._rounds += 1
+        number = self._rounds
+        self._failure = None
+        try:
+            await self.flush()
+        except (OSError, StagingFull, sqlite3.Error) as error:
+            if not self._failed:
+                log.error("What was written can't be brought to disk: %s", error)
+            self._failed += 1
+            self._failure = error
+            self._wake.set()  # and again
+        else:
+            if self._failed:
+                log.info("What was written is on disk again; %d tries had failed.", self._failed)
+            self._failed = 0
+        self._last_round = number
+        done, self._round_done = self._round_done, trio.Event()
+        done.set()
+
+    async def flush(self) -> None:
+        """One round: bytes, journal, and then what is superfluous now."""
+        changed, self._changed = self._changed, {}
+        sequence, trash = self._sequence(), self._drafts.take_trash()
+        superfluous = {file.number for file in trash}
+        wanted = [file for file in changed.values() if not file.is_deleted and file.number not in superfluous]
+        try:
+            await self._staging.sync(wanted)
+            spent = self._journal.begin_sync(sequence)
+            try:
+                await trio.to_thread.run_sync(self._journal.sync, spent)
+            except BaseException:
+                self._journal.sync_failed()
+                raise
+            await trio.to_thread.run_sync(self._staging.note_sequence, sequence)
+        except BaseException:
+            self._changed = changed | self._changed
+            for file in trash:
+                self._drafts.discard(file)
+            self._drafts.trash_is_gone()
+            raise
+        for file in trash:
+            file.delete()
+        self._drafts.trash_is_gone()

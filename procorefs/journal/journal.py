@@ -1,0 +1,340 @@
+"""The journal: one row an inode with what is wanted of it, in a database of its own.
+
+    a row by itself ─▶ appended (row_log.py) ─▶ taken over with the next moment, or with the next sync
+    rows of one moment, all or none ─────────▶ the database ─▶ sync ─▶ the disk
+
+A row is written before the program has its answer, so it survives kill -9; `sync` brings it to the disk, so that it
+survives a power cut (at most a second later, see durability.py). It is a database of its own so that a damaged tree
+never takes it along, and it holds all that is needed to go on without the tree.
+"""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from procorefs.journal.change import Change
+from procorefs.journal.row_log import SUFFIXES, RowLog, clear
+from procorefs.journal.xattr_store import XattrStore
+from procorefs.procore.wire.models import DocumentId
+from procorefs.storage import clocks
+from procorefs.storage.disk_wait import loop_waits
+from procorefs.tree.nodes import Inode
+
+log = logging.getLogger(__name__)
+
+FORMAT = 4
+_OLDER_FORMATS = (1, 2, 3)  # which had no row log, no calls, and no numbers of entries
+CHECKPOINT_BYTES = 16 << 20
+"""A longer log is written back, by `sync`."""
+
+MOST_APPENDED = 4096
+"""Rows that nobody took over by `begin_sync` are taken over then."""
+
+EMERGENCY_PAGES = 65_536
+"""The loop itself writes the log back only when nobody called `sync` for 256 MiB."""
+
+_CALLS = "CREATE TABLE IF NOT EXISTS call (number INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT"
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE change (inode INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE folder (inode INTEGER PRIMARY KEY, document INTEGER NOT NULL) STRICT;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+{_CALLS};
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Change).decode
+
+
+class JournalDamaged(Exception):
+    """The journal can't be read; what it names is still in the staging folder."""
+
+
+class Journal:
+    """Rows of changes. Synchronous, on the loop's thread, but for `sync`, which may run in a thread.
+
+    Raises JournalDamaged at opening, sqlite3.Error or OSError when the disk refuses.
+    """
+
+    def __init__(self, path: Path, damaged: Collection[Path] = ()) -> None:
+        """`damaged`: the files of the journal that was here before."""
+        self._path = path
+        self.damaged = damaged
+        self._db = sqlite3.connect(path, isolation_level=None)
+        with ExitStack() as undo:
+            undo.callback(self._db.close)
+            try:
+                self._prepare()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
+            self._know_folders()
+            self.attributed = XattrStore(self._db, self.note_folder)
+            self.attributed.known_documents(self._folders)
+            self.unreadable = 0
+            """Rows that the last `load` could not read."""
+            self._takes_over = self._is_entry = False  # in the transaction that is open
+            self._appended = RowLog(path)
+            undo.callback(self._appended.close)
+            self._take_up_appended()
+            undo.pop_all()
+
+    def _prepare(self) -> None:
+        run = self._db.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run(f"PRAGMA wal_autocheckpoint = {EMERGENCY_PAGES}")
+        found = run("PRAGMA user_version").fetchone()[0]
+        if found not in (0, FORMAT, *_OLDER_FORMATS):
+            raise JournalDamaged(
+                f"The journal {self._path} has the format {found}, this version reads {FORMAT}: use the version of "
+                "ProcoreFS that wrote it until nothing waits any more."
+            )
+        self.is_new = found == 0
+        """It was made just now: staged files that are there nevertheless are somebody's bytes."""
+        self._is_numbered = found in (0, FORMAT)
+        if found == 0:
+            self._db.executescript(_SCHEMA)
+        else:
+            self._check()
+            run(_CALLS)
+            run(f"PRAGMA user_version = {FORMAT}")
+        self._path.chmod(0o600)
+
+    def _take_up_appended(self) -> None:
+        """What an earlier run appended comes into the database, and on disk with it."""
+        position = int(self.fact("position") or self.fact("generation") or 0)
+        self._appended.begin(position, is_new=self.is_new, is_numbered=self._is_numbered)
+        if self._appended.is_clear:
+            return
+        with self.transaction():
+            self._take_over()
+            self.remember("position", self._appended.position)
+        self.sync()
+        self._appended.clear_all()
+
+    def _check(self) -> None:
+        """Whether SQLite can read all pages: what it stumbles over later would end the mount, each time."""
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise JournalDamaged(f"The journal {self._path} can't be read ({verdict}).")
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error), self.transaction():  # else the next run does it
+            self._take_over()
+        self._appended.close()
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All rows or none; contains no await. Within another one it is part of that."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+            position = self._appended.position + self._is_entry
+            if self._takes_over or self._is_entry:
+                self.remember("position", position)
+            loop_waits.begins(perf_counter())
+            self._db.execute("COMMIT")
+            if self._takes_over or self._is_entry:
+                self._appended.taken_over(position)
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._know_folders()
+            raise
+        finally:
+            loop_waits.ends()
+            self._takes_over = self._is_entry = False
+
+    @contextmanager
+    def _entry(self) -> Iterator[None]:
+        """A transaction, or a part of one, without which rows that are appended later are worth nothing."""
+        with self.transaction():
+            self._take_over()
+            self._is_entry = True
+            yield
+
+    def _take_over(self) -> None:
+        """Within a transaction: the rows that were only appended come before what is written now."""
+        if self._takes_over or not self._appended.rows:
+            return
+        self._db.executemany("INSERT OR REPLACE INTO change VALUES (?, ?)", self._appended.rows.items())
+        self._takes_over = True
+
+    def load(self) -> list[Change]:
+        """All rows; one that can't be read is left where it is and told of."""
+        found = []
+        self.unreadable = 0
+        rows = dict(self._db.execute("SELECT inode, body FROM change")) | self._appended.rows
+        for inode, body in sorted(rows.items()):
+            try:
+                found.append(_past(_decode(body)))
+            except msgspec.MsgspecError as error:
+                self.unreadable += 1
+                log.error("The journal's row of inode %d can't be read (%s); it is left alone.", inode, error)
+        return found
+
+    def inodes(self) -> list[Inode]:
+        """Of all rows, also of those that can't be read, of the folders that were noted, and of what has attributes."""
+        rows = self._db.execute(
+            "SELECT inode FROM change UNION SELECT inode FROM folder UNION SELECT inode FROM attribute"
+        )
+        return [Inode(inode) for (inode,) in rows]
+
+    def put(self, change: Change) -> None:
+        """Write a row: within a transaction as a part of that."""
+        body = _encode(change)
+        if self._db.in_transaction or len(self._appended.rows) >= MOST_APPENDED:
+            with self._entry():
+                self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, body))
+        else:
+            self._appended.append(change.inode, body)
+        if change.document is not None:
+            self.attributed.bind(change.inode, change.document)
+
+    def folders(self) -> dict[Inode, DocumentId]:
+        """Documents of folders that changes were placed in or made, and of what has attributes.
+
+        A new tree, or an older one, would give them other inodes.
+        """
+        rows = self._db.execute("SELECT inode, document FROM folder")
+        return {Inode(inode): DocumentId(document) for inode, document in rows}
+
+    def _know_folders(self) -> None:
+        """Those of the database."""
+        self._folders: dict[Inode, DocumentId] = self.folders()
+        self._inodes = {document: inode for inode, document in self._folders.items()}
+
+    def keep_folders(self, needed: Collection[Inode]) -> None:
+        """Forget which documents inodes are that no row names any more."""
+        superfluous = [
+            (inode,) for inode in self._folders if inode not in needed and not self.attributed.has_any(inode)
+        ]
+        with self._entry():
+            self._db.executemany("DELETE FROM folder WHERE inode = ?", superfluous)
+        self._know_folders()
+
+    def note_folder(self, inode: Inode, document: DocumentId) -> None:
+        """Remember which document an inode is; costs nothing when it is known."""
+        if self._folders.get(inode) == document:
+            return
+        with self._entry():
+            before = self._inodes.get(document)
+            if before is not None and self._folders.get(before) == document:
+                self._db.execute("DELETE FROM folder WHERE inode = ?", (before,))
+                del self._folders[before]
+            self._inodes[document] = inode
+            self._db.execute("INSERT OR REPLACE INTO folder VALUES (?, ?)", (inode, document))
+            self._folders[inode] = document
+
+    def drop(self, inode: Inode) -> None:
+        with self._entry():
+            self._db.execute("DELETE FROM change WHERE inode = ?", (inode,))
+
+    def calls(self) -> list[tuple[int, bytes]]:
+        """Calls that an earlier run left under way or without a known outcome (in_flight_calls.py)."""
+        return list(self._db.execute("SELECT number, body FROM call ORDER BY number"))
+
+    def put_call(self, number: int, body: bytes) -> None:
+        with self._entry():
+            self._db.execute("INSERT OR REPLACE INTO call VALUES (?, ?)", (number, body))
+
+    def drop_call(self, number: int) -> None:
+        with self._entry():
+            self._db.execute("DELETE FROM call WHERE number = ?", (number,))
+
+    def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
+        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def remember(self, name: str, value: int | str | None) -> None:
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    def begin_sync(self, sequence: int) -> int | None:
+        """Before `sync`, on the loop: all rows are in the database, and bytes up to that entry are on disk.
+
+        Returns what `sync` is to be told.
+        """
+        with self.transaction():
+            self._take_over()
+            self.remember("synced", sequence)
+        return self._appended.turn()
+
+    def sync_failed(self) -> None:
+        """After a `sync` that raised, on the loop."""
+        self._appended.not_cleared()
+
+    def sync(self, spent: int | None = None) -> None:
+        """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
+
+        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too; and
+        the folder is synced for the names of both files.
+        """
+        for side in (self._path.with_name(self._path.name + "-wal"), self._path, self._path.parent):
+            try:
+                descriptor = os.open(side, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fsync(descriptor)
+                is_long = side.name.endswith("-wal") and os.fstat(descriptor).st_size > CHECKPOINT_BYTES
+            finally:
+                os.close(descriptor)
+            if is_long:
+                with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+                    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if spent is not None:
+            clear(spent)
+
+
+def _past(change: Change) -> Change:
+    """The same without times in the future: the wall clock was ahead when they were taken."""
+    change.created_at_s = clocks.past_s(change.created_at_s)
+    change.touched_at_s = clocks.past_s(change.touched_at_s)
+    change.failed_at_s = clocks.past_s(change.failed_at_s)
+    return change
+
+
+def open_journal(path: Path) -> Journal:
+    """The journal at `path`; a damaged one is moved aside and told of. Raises JournalDamaged for another format."""
+    try:
+        return Journal(path)
+    except JournalDamaged:
+        if _format_of(path) not in (None, FORMAT, *_OLDER_FORMATS):
+            raise
+        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+        return _begin_anew(path, aside)
+
+
+def _begin_anew(path: Path, aside: Path) -> Journal:
+    moved = []
+    for suffix in ("", "-wal", "-shm", *SUFFIXES):
+        side = path.with_name(path.name + suffix)
+        if side.exists():
+            moved.append(side.rename(aside.with_name(aside.name + suffix)))
+    log.error("The journal %s is damaged; it was moved to %s.", path, aside)
+    return Journal(path, moved)
+
+
+def _format_of(path: Path) -> int | None:
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error:
+        return None

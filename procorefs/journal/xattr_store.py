@@ -1,0 +1,82 @@
+"""Extended attributes that Procore has no place for: kept beside the journal, bound to the inode.
+
+The journal's database holds them because the tree's can be listed anew and they can't. Which document each of these
+inodes is stands beside them, so that a new tree gives it the same number.
+"""
+
+import sqlite3
+from collections.abc import Callable
+
+from procorefs.procore.wire.models import DocumentId
+from procorefs.tree.nodes import Inode
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS attribute (
+    inode INTEGER NOT NULL,
+    name  BLOB NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (inode, name)
+) STRICT, WITHOUT ROWID
+"""
+
+
+class XattrStore:
+    """Rows of attributes; raises sqlite3.Error when the disk refuses. `note` remembers which document an inode is."""
+
+    def __init__(self, db: sqlite3.Connection, note: Callable[[Inode, DocumentId], None]) -> None:
+        self._db = db
+        self._note = note
+        db.execute(_SCHEMA)
+        self._inodes = {Inode(row[0]) for row in db.execute("SELECT DISTINCT inode FROM attribute")}
+        self._documents: dict[DocumentId, Inode] = {}
+
+    def bind(self, inode: Inode, document: DocumentId) -> None:
+        """If the inode has attributes, remember which document it is; costs nothing otherwise."""
+        if inode in self._inodes and self._documents.get(document) != inode:
+            self._note(inode, document)
+            self._documents[document] = inode
+
+    def known_documents(self, documents: dict[Inode, DocumentId]) -> None:
+        """What was remembered before this run."""
+        self._documents |= {documents[inode]: inode for inode in self._inodes if inode in documents}
+
+    def has_any(self, inode: Inode) -> bool:
+        """Costs no look at the disk."""
+        return inode in self._inodes
+
+    def of(self, inode: Inode) -> dict[bytes, bytes]:
+        if inode not in self._inodes:
+            return {}
+        rows = self._db.execute("SELECT name, value FROM attribute WHERE inode = ? ORDER BY name", (inode,))
+        return dict(rows)
+
+    def put(self, inode: Inode, name: bytes, value: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO attribute VALUES (?, ?, ?)", (inode, name, value))
+        self._inodes.add(inode)
+
+    def drop(self, inode: Inode, name: bytes) -> None:
+        self._db.execute("DELETE FROM attribute WHERE inode = ? AND name = ?", (inode, name))
+        if not self.of(inode):
+            self._inodes.discard(inode)
+
+    def drop_all(self, inode: Inode) -> None:
+        """Nobody will ask for that inode again."""
+        if inode in self._inodes:
+            self._db.execute("DELETE FROM attribute WHERE inode = ?", (inode,))
+            self._inodes.discard(inode)
+
+    def follow(self, document: DocumentId, inode: Inode) -> None:
+        """The document is another inode now (somebody was inside when a newer version came): they go along."""
+        before = self._documents.get(document)
+        if before is None or before == inode or before not in self._inodes or inode in self._inodes:
+            return
+        self._db.execute("UPDATE attribute SET inode = ? WHERE inode = ?", (inode, before))
+        self._inodes.discard(before)
+        self._inodes.add(inode)
+        self.bind(inode, document)
+
+    def sweep(self, is_there: Callable[[Inode], bool]) -> None:
+        """Drop those of inodes that are no more; at the start of a run."""
+        bound = set(self._documents.values())
+        for inode in [inode for inode in self._inodes if inode not in bound and not is_there(inode)]:
+            self.drop_all(inode)

@@ -1,0 +1,166 @@
+"""Aborts a FUSE connection: at shutdown by us, after a death or a hang of the daemon by the guard.
+
+Aborting ends every waiting request and frees threads that are stuck in a kernel notification; nothing else
+does. The kernel names a connection by the mount's device number. Where fusectl is mounted, its owner
+aborts it by /sys/fs/fuse/connections/N/abort; else root does with umount2(MNT_FORCE | MNT_DETACH). Neither
+way asks the filesystem anything, so both work while it hangs. The work is done in C (guard.h), because the
+guard, a process without Python, does the same.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from procorefs.kernel.bridge.native import abort_connection, start_guard
+from procorefs.storage.disk_wait import loop_waits
+
+log = logging.getLogger(__name__)
+
+GUARD_TIMEOUT_S = 60.0
+"""A loop that has not run for so long is taken for hanging: generous, for the guard's verdict is final."""
+
+_BEATS_A_TIMEOUT = 12
+
+
+class NotMounted(Exception):
+    """No FUSE filesystem is mounted there."""
+
+
+@dataclass(slots=True, frozen=True)
+class Connection:
+    """A FUSE connection as the kernel names it, kept so that it is found again without asking the mount."""
+
+    device: bytes  # "0:43", as in mountinfo
+    mounted: bytes  # the mount point as in mountinfo, escaped
+    mountpoint: bytes
+
+    @property
+    def number(self) -> int:
+        return int(self.device.partition(b":")[2])
+
+    @property
+    def words(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """What guard.h wants to know."""
+        abort_file = b"/sys/fs/fuse/connections/%d/abort" % self.number
+        return self.device, self.mounted, self.mountpoint, abort_file
+
+    def abort(self) -> bool:
+        """End all requests of the connection now. Returns whether it was done; logs why it was not."""
+        error = abort_connection(*self.words)
+        if error not in {0, errno.ENOENT}:  # ENOENT: it is gone already
+            log.warning(
+                "The FUSE connection of %s could not be aborted (%s): mount fusectl on"
+                " /sys/fs/fuse/connections, or unmount as root.",
+                os.fsdecode(self.mountpoint),
+                os.strerror(error),
+            )
+        return error == 0
+
+
+def find_connection(mountpoint: Path, mountinfo: bytes | None = None) -> Connection:
+    """Find the connection by /proc/self/mountinfo, without touching the mount. Raises NotMounted.
+
+    *mountpoint* is absolute and free of symbolic links (resolved before it was mounted on).
+    """
+    path = os.fsencode(mountpoint)
+    found = None
+    for line in (Path("/proc/self/mountinfo").read_bytes() if mountinfo is None else mountinfo).splitlines():
+        before, _, after = line.partition(b" - ")
+        fields = before.split(b" ")
+        is_fuse = after.split(b" ")[0].split(b".")[0] in {b"fuse", b"fuseblk"}
+        if is_fuse and len(fields) > 4 and _unescaped(fields[4]) == path:
+            found = Connection(device=fields[2], mounted=fields[4], mountpoint=path)
+    if found is None:
+        raise NotMounted(f"No FUSE filesystem is mounted at {mountpoint}.")
+    return found  # the last one lies on top
+
+
+def _unescaped(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
+
+
+class Guard:
+    """A process that aborts the connection when this one dies, even by kill -9, or its loop hangs.
+
+    Start it on the main thread, early (it keeps a copy of the memory of that moment) and after the daemon
+    has taken its final process id. Leaving the `with` ends it without aborting: that comes after the
+    unmount, as the last act.
+    """
+
+    __slots__ = ("_pipe_fd", "_timeout_s", "pid")
+
+    def __init__(self, connection: Connection, timeout_s: float = GUARD_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._pipe_fd: int | None
+        self.pid, self._pipe_fd = start_guard(connection.words, timeout_s)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Show the guard that the loop turns, until cancelled."""
+        task_status.started()
+        with self._beating_for_the_disk():
+            while self._beat():  # noqa: ASYNC110  (a clock is what is wanted)
+                await trio.sleep(self._timeout_s / _BEATS_A_TIMEOUT)
+        log.warning("The guard process %d is gone: a hang would not end by itself now.", self.pid)
+        self.dismiss()
+
+    @contextlib.contextmanager
+    def _beating_for_the_disk(self) -> Iterator[None]:
+        """A thread beats while the loop waits for a disk that stands still: it goes on when that does."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(self._timeout_s / _BEATS_A_TIMEOUT):
+                if loop_waits.goes_on():
+                    self._beat()
+
+        thread = threading.Thread(target=beat, name="guard-disk", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def dismiss(self) -> None:
+        """End the guard without aborting, and bury it. May be called again."""
+        if self._pipe_fd is None:
+            return
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)  # before the pipe is closed, which it would take for our death
+            os.waitpid(self.pid, 0)
+        os.close(self._pipe_fd)
+        self._pipe_fd = None
+
+    def _beat(self) -> bool:
+        """Returns whether somebody is there to hear it."""
+        if self._pipe_fd is None:
+            return False
+        try:
+            os.write(self._pipe_fd, b"\n")
+        except BlockingIOError:
+            pass  # it has heard enough
+        except BrokenPipeError:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.dismiss()

@@ -1,0 +1,125 @@
+"""Loads the native bridge in front of libfuse, then pyfuse3: the only place that imports either.
+
+Order is everything here. pyfuse3 must find fuse_session_new in our extension, so that one is loaded first
+and with RTLD_GLOBAL; bridge.c says what it then adds. Whoever needs pyfuse3 takes it from this module.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+
+class BridgeMissing(ImportError):
+    """The bridge could not get between pyfuse3 and libfuse."""
+
+
+def _load_bridge() -> ModuleType:
+    """Load the extension so that its symbols are found before libfuse's. Raises BridgeMissing."""
+    if "pyfuse3" in sys.modules:
+        raise BridgeMissing(
+            "pyfuse3 was imported before procorefs.kernel.bridge.native, so the native bridge cannot get between it"
+            " and libfuse: import pyfuse3 from procorefs.kernel.bridge.native only."
+        )
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+    try:
+        from procorefs.kernel.bridge import _bridge
+    except ImportError as error:
+        raise BridgeMissing(
+            f"The native bridge cannot be loaded ({error}): install libfuse3-dev, then build it"
+            " with 'python setup.py build_ext --inplace'."
+        ) from error
+    finally:
+        sys.setdlopenflags(flags)
+    others = _bridge.overridden()
+    if others:
+        symbol, file = next(iter(others.items()))
+        raise BridgeMissing(
+            f"The native bridge cannot get between pyfuse3 and libfuse: {symbol} is found in"
+            f" {file or 'no global library'} first. Start procorefs without LD_PRELOAD."
+        )
+    return _bridge
+
+
+_load_bridge()
+
+import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own functions)
+
+from procorefs.kernel.bridge import _bridge  # noqa: E402  (loaded by now, as the bridge)
+from procorefs.kernel.bridge._bridge import (  # noqa: E402  (the same)
+    Flock,
+    Notices,
+    Request,
+    abort_connection,
+    invalidate_listing,
+    start_guard,
+)
+
+__all__ = [
+    "Bridge",
+    "BridgeMissing",
+    "Flock",
+    "Notices",
+    "Request",
+    "abort_connection",
+    "invalidate_listing",
+    "pyfuse3",
+    "start_guard",
+]
+
+
+class Bridge:
+    """What the bridge offers to the handlers. There is one session a process, so one is enough."""
+
+    __slots__ = ("_sessions_before",)
+
+    def __init__(self) -> None:
+        self._sessions_before = _bridge.session_count()
+
+    take_request: Callable[[], Request | None] = staticmethod(_bridge.take_request)
+    """The kernel's request, at the first line of its handler; None when it was taken already."""
+
+    setxattr_flags: Callable[[], int] = staticmethod(_bridge.setxattr_flags)
+    """XATTR_CREATE and XATTR_REPLACE, at the first line of setxattr's handler."""
+
+    interrupt_count: Callable[[], int] = staticmethod(_bridge.interrupt_count)
+    """How many interrupts the kernel has sent, to handlers that listened and to others."""
+
+    def set_opendir_policy(self, keep: Callable[[int], bool]) -> None:
+        """Ask *keep* at every opendir whether the kernel may answer from the listing that it has kept.
+
+        It runs before the handler, must not block, and gets the directory's inode.
+        (design.md, The native bridge)
+        """
+        _bridge.set_opendir_policy(keep)
+
+    def set_writer(self, write: Callable[[int, int, memoryview], bool]) -> None:
+        """Ask *write* first at every write: True, it has written all bytes; False or an exception, the handler does.
+
+        It must not block, gets (handle, offset, bytes) and may not keep the bytes.
+        """
+        _bridge.set_writer(write)
+
+    request_comes: Callable[[int], bool] = staticmethod(_bridge.request_comes)
+    """Whether the kernel has a request for us, now or within so many nanoseconds, for which it blocks."""
+
+    def set_flock_handler(
+        self, lock: Callable[[Flock], object], closed: Callable[[int, int, int], object]
+    ) -> None:
+        """Have flock(2) come to us: to be called before the session is made, or the kernel keeps its own.
+
+        *lock* must not block and sees that each Flock is answered later, on the loop; one that it drops is answered
+        with EIO. *closed* gets (inode, handle, lock owner) at the last close of a file on which flock was called.
+        (design.md, The native bridge)
+        """
+        _bridge.set_flock_handler(lock)
+        _bridge.set_release_hook(closed)
+
+    def check(self) -> None:
+        """Say after pyfuse3.init() whether the session was made through us. Raises BridgeMissing."""
+        if _bridge.session_count() == self._sessions_before:
+            raise BridgeMissing(
+                "pyfuse3 made its session without the native bridge, so locks, interrupts and cached listings"
+                " would not work: rebuild pyfuse3 against the installed libfuse 3, as a shared library."
+            )

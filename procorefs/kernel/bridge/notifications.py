@@ -1,0 +1,162 @@
+"""Tells the kernel what it must forget, in threads, so that a notification that has to wait holds up no other.
+
+    entry(), inode() -> asked (one set, doubles fold) -> batch (C, no GIL) -> thread(s) -> events set
+
+A notification may block in the kernel for as long as a request that it must wait for: invalidate_entry
+during a mkdir in that folder, invalidate_inode while a READ of that file waits. On the loop, or under a lock
+that a handler needs, that puts the daemon into D for good. So what was asked for goes to a thread as one
+batch; when a job of it is stuck, another thread takes over the rest. Only connection.py frees a thread that is
+stuck behind a request that nobody will answer: whoever shuts down aborts the connection first.
+(design.md, The native bridge)
+"""
+
+import errno
+import logging
+import os
+from dataclasses import dataclass
+
+import trio
+
+from procorefs.kernel.bridge.native import Notices, invalidate_listing, pyfuse3
+
+log = logging.getLogger(__name__)
+
+MAX_THREADS = 64
+STUCK_S = 0.1
+"""A batch whose current job takes longer gets another thread for the rest."""
+
+_LOOK_S = 0.05
+_EXPECTED = {0, errno.ENOENT, errno.ENOSYS}
+"""ENOENT: the kernel did not know it, so there is nothing to forget. ENOSYS: it has not asked for anything yet, for
+libfuse says so until the kernel's INIT has been answered (a kernel without notifications can't mount)."""
+_GOING = {errno.ENOTCONN, errno.ENODEV}
+"""The mount is being taken down: nothing is left that could be stale."""
+
+_Job = tuple[int, bytes | None]
+"""Inode and name: that entry of the folder; inode and None: the inode's own data and attributes."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    jobs: tuple[_Job, ...]
+    settled: tuple[trio.Event | None, ...]  # beside each job; None: nobody can wait for it
+    notices: Notices
+    unreported: int
+
+
+class Notifier:
+    """The kernel's notifications of one mount. All methods are called on the loop."""
+
+    __slots__ = ("_asked", "_open", "_threads", "_under_way", "_wake")
+
+    def __init__(self) -> None:
+        self._asked: dict[_Job, trio.Event | None] = {}  # in the order asked; not yet in a batch
+        self._open: dict[int, set[trio.Event]] = {}  # inode -> its invalidations not yet carried out
+        self._under_way: set[_Batch] = set()
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
+        self._wake = trio.Event()
+
+    def entry(self, parent: int, name: bytes) -> None:
+        """Make the kernel look *name* up anew in the folder *parent*."""
+        self._asked[(parent, name)] = None
+        self._wake.set()
+
+    def inode(self, inode: int) -> trio.Event:
+        """Make the kernel forget the inode's data and attributes; the event is set when it has."""
+        event = self._asked.get((inode, None))
+        if event is None:
+            event = self._asked[(inode, None)] = trio.Event()
+            self._open.setdefault(inode, set()).add(event)
+            self._wake.set()
+        return event
+
+    def listing(self, folder: int) -> None:
+        """Make the kernel list a directory anew; at once, for directories never block."""
+        error = invalidate_listing(folder)
+        if error not in _EXPECTED | _GOING:
+            log.warning("The kernel keeps the listing of folder inode %d: %s.", folder, os.strerror(error))
+
+    def attributes(self, inode: int) -> None:
+        """Make the kernel ask for a file's attributes anew and keep its data; at once: this waits for no page.
+
+        Only while the session lasts.
+        """
+        try:
+            pyfuse3.invalidate_inode(inode, attr_only=True)
+        except OSError as error:
+            if error.errno not in _EXPECTED | _GOING:
+                log.warning("The kernel keeps the attributes of inode %d: %s.", inode, error.strerror)
+
+    async def settled(self, inode: int) -> None:
+        """Wait until no invalidation of *inode* is asked for that has not been carried out."""
+        while events := self._open.get(inode):
+            await next(iter(events)).wait()  # then look again: another may have been asked for meanwhile
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what is asked for, until cancelled; then threads that are stuck are left behind."""
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    await self._something_to_do()
+                    self._begin_batch(nursery)
+                    for batch in tuple(self._under_way):
+                        self._report(batch)
+                        self._take_over(batch, nursery)
+        finally:
+            self._give_up()
+
+    async def _something_to_do(self) -> None:
+        with trio.move_on_after(_LOOK_S if self._under_way else float("inf")):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+    def _begin_batch(self, nursery: trio.Nursery) -> None:
+        if not self._asked or not self._threads.available_tokens:
+            return  # with every thread stuck, what is asked for folds here until one is free
+        jobs = tuple(self._asked)
+        batch = _Batch(jobs, tuple(self._asked.values()), Notices(jobs), len(jobs))
+        self._asked.clear()
+        self._under_way.add(batch)
+        nursery.start_soon(self._carry_out, batch)
+
+    def _take_over(self, batch: _Batch, nursery: trio.Nursery) -> None:
+        is_stuck = batch.notices.unclaimed and batch.notices.quiet_s > STUCK_S
+        if is_stuck and self._threads.available_tokens:
+            nursery.start_soon(self._carry_out, batch)
+
+    async def _carry_out(self, batch: _Batch) -> None:
+        await trio.to_thread.run_sync(batch.notices.carry_out, abandon_on_cancel=True, limiter=self._threads)
+        self._report(batch)
+        self._wake.set()  # a thread is free
+
+    def _report(self, batch: _Batch) -> None:
+        """Set the events of what was carried out since the last report, and log what was refused."""
+        for index, error in batch.notices.finished():
+            inode, name = batch.jobs[index]
+            batch.unreported -= 1
+            self._settle(inode, batch.settled[index])
+            if error not in _EXPECTED | _GOING:
+                log.warning("The kernel keeps inode %d, name %r: %s.", inode, name, os.strerror(error))
+        if not batch.unreported:
+            self._under_way.discard(batch)
+
+    def _settle(self, inode: int, event: trio.Event | None) -> None:
+        if event is None:
+            return
+        event.set()
+        waiting = self._open[inode]
+        waiting.discard(event)
+        if not waiting:
+            del self._open[inode]
+
+    def _give_up(self) -> None:
+        """Nothing more is carried out: nobody may wait for it."""
+        for batch in self._under_way:
+            batch.notices.stop()
+        for events in self._open.values():
+            for event in events:
+                event.set()
+        self._asked.clear()
+        self._open.clear()
+        self._under_way.clear()

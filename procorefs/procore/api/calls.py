@@ -1,0 +1,270 @@
+"""One call of the API: through the limiter, with the token, counted, and repeated where that is safe.
+
+Reads are repeated after passing failures. Changes are repeated only when they certainly were not done: there was
+no connection, the token had expired, the limit was used up (429), or the platform was busy and said until when.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+import trio
+
+from procorefs.limiter import Limiter, Priority
+from procorefs.procore.api.change_errors import change_error, unanswered
+from procorefs.procore.auth.token_renewal import Auth
+from procorefs.procore.errors import (
+    Invalid,
+    Malformed,
+    NotAuthorized,
+    ProcoreError,
+    Silent,
+    error_of_api,
+)
+from procorefs.procore.http.connectivity import Tries
+from procorefs.procore.http.http_client import Headers, Http, Response, bearer, whole_body
+from procorefs.procore.http.retry_policy import RetryPolicy
+from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire import decoding
+from procorefs.procore.wire.models import CompanyId, Page
+from procorefs.procore.wire.paging import Answer, page_of
+from procorefs.storage import clocks
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OnSent = Callable[[], None]
+"""Told when a call leaves."""
+
+CALL_S = 120.0  # a call that trickles for longer is silent to those who wait for it
+MOST_PAGES = 1000  # beyond that a list is endless
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+JSON_HEADERS = HEADERS | {"Content-Type": "application/json"}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call: how it is counted, where it goes, and what it is for ("Could not …")."""
+
+    route: str
+    path: str
+    query: dict[str, str]
+    action: str
+    priority: Priority
+    company_id: CompanyId | None = None  # None: the settings'
+    without_company: bool = False  # no company header, whatever is known
+    method: str = "GET"
+    body: bytes = b""  # JSON
+    harmless: bool = False  # doing it twice is as good as once, although it is no GET
+    on_sent: OnSent | None = (
+        None  # called each time it leaves, after all waiting for the budget; raises: it stays
+    )
+    is_list: bool = False  # it asks for one page of a list
+
+    def page(self, page: int, per_page: int) -> "Call":
+        """The same for one page of its list."""
+        return msgspec.structs.replace(
+            self, query=self.query | {"page": str(page), "per_page": str(per_page)}, is_list=True
+        )
+
+    def sending(self, method: str, body: Any = None, *, harmless: bool = False) -> "Call":  # noqa: ANN401 - JSON
+        """The same as a change with a JSON body (None: without one)."""
+        encoded = b"" if body is None else msgspec.json.encode(body)
+        return msgspec.structs.replace(self, method=method, body=encoded, harmless=harmless)
+
+
+class ApiCalls(msgspec.Struct):
+    """What was sent to the API; `throttled` counts the answers 429."""
+
+    total: int = 0
+    by_route: dict[str, int] = {}
+    throttled: int = 0
+
+    def count(self, route: str) -> None:
+        self.total += 1
+        self.by_route[route] = self.by_route.get(route, 0) + 1
+
+
+class _Outcome(msgspec.Struct):
+    """How one exchange ended; status 0: no answer came. `failure`: the answer, or its body, was lost."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    failure: ProcoreError | None
+
+
+class Api:
+    """One account's way to one Procore."""
+
+    def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
+        self.settings = settings
+        self.http = http
+        self.auth = auth
+        self.reach = auth.reach
+        self.limiter = limiter
+        self.stats = ApiCalls()
+        self._base = settings.api_url.rstrip("/")
+
+    async def all_pages(
+        self, call: Call, per_page: int, parse: Callable[[bytes, str], decoding.Items]
+    ) -> list[T]:
+        """Every item of a list. Raises ProcoreError."""
+        found: list[T] = []
+        page = 1
+        for _ in range(MOST_PAGES):
+            answer = await self.ask(call.page(page, per_page))
+            read: Page[T] = page_of(answer, parse(answer.body, call.action), page, per_page)
+            found += read.items
+            if read.next_page is None:
+                return found
+            page, per_page = read.next_page, read.per_page or per_page
+        raise Malformed(f"Could not {call.action}: Procore's list does not end")
+
+    async def change(self, call: Call, parse: Callable[[bytes, str], T]) -> T:
+        """A change, and what its answer says. Raises Unanswered also when that is not understood."""
+        answer = await self.ask(call)
+        try:
+            return parse(answer.body, call.action)
+        except Malformed as error:
+            raise unanswered(error) from error
+
+    async def ask(self, call: Call) -> Answer:
+        """One call, repeated where that is safe; a 401 renews the token once. Raises ProcoreError.
+
+        A change raises Unanswered when it may or may not have been done; every other error says that it was not.
+        """
+        with self.reach.tries() as tries:
+            return await self._patiently(call, tries)
+
+    async def _patiently(self, call: Call, tries: Tries) -> Answer:
+        patience = RetryPolicy(self.settings.patience_s, trio.current_time(), random.random)
+        await self.auth.token()  # a login that fails takes no call
+        renewed = False
+        while True:
+            waited_from_s = trio.current_time()
+            await self.limiter.acquire(call.priority)
+            patience.extend(trio.current_time() - waited_from_s)
+            token = await self._token_for_call()
+            self._leaves(call)
+            try:
+                return await self._send(call, self._headers_of(call, token))
+            except NotAuthorized:
+                if renewed:
+                    raise
+                renewed = True
+                await self.auth.renew(token)
+            except ProcoreError as error:
+                tries.failed(error)
+                pause_s = patience.pause_s(error, trio.current_time())
+                if pause_s is None:
+                    raise
+                log.info("%s: trying again in %.1f s (%s %s)", error, pause_s, call.method, call.path)
+                await trio.sleep(pause_s)
+
+    def _leaves(self, call: Call) -> None:
+        """Tell whoever wants to know, who may raise: then it is not sent. A call was taken before."""
+        if call.on_sent is None:
+            return
+        try:
+            call.on_sent()
+        except BaseException:
+            self.limiter.observe(0, {})
+            raise
+
+    def server_s(self, at_s: float) -> float:
+        """A time of `clocks.unix_s`, by Procore's clock, which may be set otherwise than ours."""
+        return at_s + self.limiter.server_unix_s() - clocks.unix_s()
+
+    def project_query(self) -> dict[str, str]:
+        """The parameter that most calls about documents need. Raises Invalid as `company_and_project`."""
+        return {"project_id": str(self.company_and_project()[1])}
+
+    def company_and_project(self) -> tuple[int, int]:
+        """Raises Invalid when the settings name none."""
+        if self.settings.company_id is None or self.settings.project_id is None:
+            raise Invalid("No company and project were chosen")
+        return self.settings.company_id, self.settings.project_id
+
+    def _headers_of(self, call: Call, token: str) -> dict[str, str]:
+        return bearer(token) if call.without_company else self.own_headers(token, call.company_id)
+
+    def own_headers(self, token: str, company_id: CompanyId | None = None) -> dict[str, str]:
+        """What goes to the API's own origin alone: who asks, and for which company."""
+        company_id = company_id or self.settings.company_id
+        company = {"Procore-Company-Id": str(company_id)} if company_id is not None else {}
+        return bearer(token) | company
+
+    async def _token_for_call(self) -> str:
+        """The token of this moment: the wait for the call may have outlived another. A call was taken before."""
+        try:
+            return await self.auth.token()
+        except BaseException:
+            self.limiter.observe(0, {})
+            raise
+
+    async def _send(self, call: Call, own_headers: Mapping[str, str]) -> Answer:
+        """One exchange and what it means. A call was taken before."""
+        sent_s = trio.current_time()
+        outcome = await self._exchange(call, own_headers)
+        error: ProcoreError | None
+        if call.method == "GET" or call.harmless:
+            error = _read_error(call, outcome)
+        else:
+            body_matters = call.method != "DELETE"
+            error = change_error(
+                call.action,
+                outcome.status,
+                outcome.body,
+                outcome.failure if body_matters or outcome.status == 0 else None,
+                names_retry_after="retry-after" in outcome.headers,
+            )
+        if error is not None:
+            raise error
+        return Answer(outcome.headers, outcome.body, trio.current_time() - sent_s)
+
+    async def _exchange(self, call: Call, own_headers: Mapping[str, str]) -> _Outcome:
+        """Request and answer; the limiter learns of it whatever happens."""
+        self.stats.count(f"{call.method} {call.route}")
+        status, answered, body = 0, Headers(), b""
+        failure: ProcoreError | None = None
+        try:
+            with trio.move_on_after(CALL_S) as scope:
+                async with self._request(call, own_headers) as response:
+                    status, answered = response.status_code, response.headers
+                    body = await whole_body(response, call.action)
+        except ProcoreError as error:
+            failure = error
+        finally:
+            self.limiter.observe(status, answered)
+        if scope.cancelled_caught:
+            failure = Silent(f"Could not {call.action}: Procore did not finish its answer in {CALL_S:.0f} s")
+        if status == 429:
+            self.stats.throttled += 1
+        return _Outcome(status, answered, body, failure)
+
+    def _request(self, call: Call, own_headers: Mapping[str, str]) -> AbstractAsyncContextManager[Response]:
+        url = self._base + call.path + ("?" + urlencode(call.query) if call.query else "")
+        silence_s = self.settings.silence_s
+        if call.method == "GET":
+            return self.http.get(
+                url, action=call.action, headers=HEADERS, own_headers=own_headers, silence_s=silence_s
+            )
+        headers = {**(JSON_HEADERS if call.body else HEADERS), **own_headers}
+        return self.http.send(
+            call.method, url, action=call.action, headers=headers, body=call.body, silence_s=silence_s
+        )
+
+
+def _read_error(call: Call, outcome: _Outcome) -> ProcoreError | None:
+    """The error that a read ends with; None: here is the answer."""
+    if outcome.failure is not None:
+        return outcome.failure
+    good = outcome.status == 200 or (call.method != "GET" and 200 <= outcome.status < 300)
+    if good:
+        return None
+    return error_of_api(call.action, outcome.status, outcome.body, is_list=call.is_list)

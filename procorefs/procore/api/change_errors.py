@@ -1,0 +1,125 @@
+"""What the end of a changing call means: done, refused and why, not done, or nobody knows. Pure.
+
+A change is repeated only when it certainly was not done. A status line is an answer even when the body after it
+is lost; without one, or with a success that cannot be understood, the change may or may not have been done.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+from procorefs.procore.errors import (
+    Busy,
+    CheckedOut,
+    Conflict,
+    Invalid,
+    Malformed,
+    NameTaken,
+    ProcoreError,
+    Unanswered,
+    Unreachable,
+    UploadRefused,
+    complaints,
+    decoded,
+    error_of_api,
+    sentence,
+    server_words,
+)
+from procorefs.procore.wire import decoding
+from procorefs.procore.wire.models import Document
+
+BUSY = 503
+NOT_WAITED_FOR = 408  # the server gave up on the request, or on its own work
+REFUSING = frozenset({400, 404, 409, 410, 422, 423})  # statuses whose words are worth reading
+
+_TAKEN = re.compile(
+    r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b"
+    r"|\bis not unique\b|\bduplicate (file |folder )?name\b|\bname[ _](already[ _])?taken\b",
+    re.IGNORECASE,
+)
+_ABOUT_UPLOAD = re.compile(
+    r"\bupload[ _]?(uuid|id)\b|\b(this|the|an?|no such) upload\b|^upload\b", re.IGNORECASE
+)
+_OTHER_FIELD = re.compile(r"^(custom_field_\d+|parent_id|description)\b", re.IGNORECASE)
+_CHECK_OUT = re.compile(r"check(ed)?[ _-]?out|\block(ed)?\b", re.IGNORECASE)
+_HOLDER = re.compile(r"checked out by:?\s+(.{1,200}?)\.?\s*$", re.IGNORECASE)
+
+
+def change_error(
+    action: str, status: int, body: bytes, failure: ProcoreError | None, *, names_retry_after: bool
+) -> ProcoreError | None:
+    """The error that a changing call ends with; None: it was done. `failure` is the network's or the body's.
+
+    Status 0: no answer came.
+    """
+    if isinstance(failure, Unreachable):
+        return failure
+    if 200 <= status < 300:
+        return unanswered(failure) if failure is not None else None
+    if status == 0:
+        return unanswered(failure or Malformed(f"Could not {action}: no answer came"))
+    error = error_of_api(action, status, body)
+    if status == BUSY and names_retry_after:
+        words = server_words(error.answer)
+        return Busy(sentence(Busy, action, status, words), status=status, answer=error.answer)
+    if status >= 500 or status < 400 or status == NOT_WAITED_FOR:
+        return unanswered(error)
+    if isinstance(error, Malformed):  # a status that we do not know, but a refusal
+        return Invalid(str(error), status=status, answer=error.answer)
+    return _refined(error, action, status, body) if status in REFUSING and not error.passing else error
+
+
+def unanswered(error: ProcoreError) -> Unanswered:
+    """The error of a change whose answer was lost in this way."""
+    lost = Unanswered(f"{error}; it may or may not have been done", status=error.status, answer=error.answer)
+    lost.__cause__ = error
+    return lost
+
+
+def _refined(error: ProcoreError, action: str, status: int, body: bytes) -> ProcoreError:
+    """The same refusal, by what exactly it complains of."""
+    answer = decoded(body)
+    said = list(complaints(answer))
+    kind: type[ProcoreError] | None = None
+    if status != 404 and any(_is_taken_name(words) for words in said):
+        kind = NameTaken
+    elif any(_ABOUT_UPLOAD.search(words) for words in said):
+        kind = UploadRefused
+    if kind is not None:
+        return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
+    if isinstance(error, Conflict):
+        return _conflict(error, status, answer, said)
+    return error
+
+
+def _is_taken_name(words: str) -> bool:
+    """ "name has already been taken", in one shape or another; not of an upload or another field."""
+    return bool(_TAKEN.search(words) and not _ABOUT_UPLOAD.search(words) and not _OTHER_FIELD.search(words))
+
+
+def _conflict(error: ProcoreError, status: int, answer: object, said: list[str]) -> ProcoreError:
+    """Checked out by somebody else, unless the answer speaks of something else."""
+    file = _file_in(answer)
+    held = file is not None and file.checked_out_by is not None
+    told = [*said, *_error_type(answer)]
+    if told and not held and not any(_CHECK_OUT.search(words) for words in told):
+        return error
+    holder = file.checked_out_by.name if file is not None and file.checked_out_by is not None else ""
+    holder = holder or next((match[1] for words in said if (match := _HOLDER.search(words))), "")
+    return CheckedOut(status=status, answer=answer, holder=holder, file=file)
+
+
+def _error_type(answer: object) -> Iterator[str]:
+    value = answer.get("error_type") if isinstance(answer, dict) else None
+    if isinstance(value, str):
+        yield value
+
+
+def _file_in(answer: object) -> Document | None:
+    """The file that a conflict's answer shows."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("file"), dict):
+        return None
+    try:
+        return decoding.file(json.dumps(answer["file"]).encode(), "read the conflict's file")
+    except Malformed:
+        return None

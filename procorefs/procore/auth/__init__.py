@@ -1,0 +1,1 @@
+"""Tokens: got, renewed and kept."""

@@ -1,0 +1,254 @@
+"""Access tokens on disk: a warm start needs no login call, and all processes of a user share one login.
+
+One file a login, mode 0600, replaced atomically; beside it a lock file, held by whoever renews the token. When
+asked for and available, the keyring keeps the token instead of the file; the lock stays a file.
+"""
+
+import fcntl
+import hashlib
+import importlib
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from procorefs.procore.settings import ApiSettings, Grant
+
+log = logging.getLogger(__name__)
+
+KEYRING_SERVICE = "procorefs"
+FIRST_LOOK_S = 0.01  # at a lock that another process holds
+LONGEST_LOOK_S = 0.25
+
+
+class Token(msgspec.Struct, frozen=True):
+    """What the login service gave; its texts are in no repr."""
+
+    access_token: str
+    expires_at_s: float  # Unix seconds on our own clock
+    refresh_token: str | None = None  # works once
+    lineage: str = ""  # the login that it goes back to, the same over all renewals
+    renewals: int = 0  # since that login
+
+    def __repr__(self) -> str:
+        return f"Token(expires_at_s={self.expires_at_s})"
+
+    def __rich_repr__(self) -> list[tuple[str, float]]:
+        return [("expires_at_s", self.expires_at_s)]
+
+
+class TokenStore(Protocol):
+    """Keeps the token of one login. All but `locked` may block: call them in a thread."""
+
+    def load(self) -> Token | None:
+        """The stored token; None when there is none or it cannot be understood."""
+
+    def save(self, token: Token) -> None:
+        """Replace the stored token, durably. Raises OSError."""
+
+    def check_writable(self) -> None:
+        """Raises OSError when `save` would: asked before a refresh token is spent."""
+
+    def delete(self) -> None:
+        """Forget the token; nothing happens when there is none."""
+
+    def locked(self) -> AbstractAsyncContextManager[None]:
+        """While inside, no other task or process renews this token."""
+
+
+def open_store(settings: ApiSettings) -> TokenStore:
+    """The place for the token of these settings."""
+    if settings.token_dir is None:
+        return MemoryStore()
+    store = FileStore(settings.token_dir, login_key(settings))
+    kept = _in_keyring(store) if settings.use_keyring else store
+    if settings.login_shared_at and settings.grant is Grant.AUTHORIZATION_CODE:
+        from procorefs.procore.auth.shared_login import SharedLogin  # ssl takes its time to import
+
+        return SharedLogin(kept, settings.login_shared_at, settings.client_secret)
+    return kept
+
+
+def _in_keyring(store: "FileStore") -> TokenStore:
+    with suppress(ImportError):
+        return KeyringStore(store, importlib.import_module("keyring"))
+    log.warning("the keyring was asked for, but Python's keyring package is not installed")
+    return store
+
+
+def lineage_of(token: Token) -> str:
+    """Names the login that a token goes back to; a token without a name is the first that has one."""
+    return token.lineage or hashlib.sha256((token.refresh_token or "").encode()).hexdigest()[:32]
+
+
+def login_key(settings: ApiSettings) -> str:
+    """Names one login: host, client, account and secret, so that a changed secret never meets an old token."""
+    parts = (
+        settings.login_url.rstrip("/"),
+        settings.client_id,
+        settings.account,
+        settings.grant.value,
+        hashlib.sha256(settings.client_secret.encode()).hexdigest(),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+class MemoryStore:
+    """A token for this process alone."""
+
+    def __init__(self) -> None:
+        self._token: Token | None = None
+        self._lock = trio.Lock()
+
+    def load(self) -> Token | None:
+        return self._token
+
+    def save(self, token: Token) -> None:
+        self._token = token
+
+    def check_writable(self) -> None:
+        """Memory always is."""
+
+    def delete(self) -> None:
+        self._token = None
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        async with self._lock:
+            yield
+
+
+class FileStore:
+    """`<key>.json` and `<key>.lock` in a folder of mode 0700."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.key = key
+        self._folder = folder
+        self._path = folder / f"{key}.json"
+        self._lock_path = folder / f"{key}.lock"
+        self._tasks = trio.Lock()
+
+    def load(self) -> Token | None:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Token)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            log.warning("the stored login in %s cannot be read and is not used", self._path)
+            return None
+
+    def save(self, token: Token) -> None:
+        _replace(self._path, msgspec.json.encode(token))
+
+    def check_writable(self) -> None:
+        _make_folder(self._folder)
+        with tempfile.TemporaryFile(dir=self._folder) as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+
+    def delete(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        async with self._tasks:
+            lock = self._open_lock()
+            try:
+                if lock is not None:
+                    await _flock(lock)
+                yield
+            finally:
+                if lock is not None:
+                    os.close(lock)  # the kernel lets go of the lock, also when we are killed
+
+    def _open_lock(self) -> int | None:
+        """The lock file; None where none can be made: then no token can be stored, so nothing is shared."""
+        try:
+            _make_folder(self._folder)
+            return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            log.warning("the login cannot be kept in %s (%s)", self._folder, error.strerror)
+            return None
+
+
+class KeyringStore:
+    """The token in the desktop's keyring; when that fails, in the file."""
+
+    def __init__(self, file: FileStore, keyring: Any) -> None:  # noqa: ANN401 - an optional module
+        self._file = file
+        self._keyring = keyring
+
+    def load(self) -> Token | None:
+        try:
+            text = self._keyring.get_password(KEYRING_SERVICE, self._file.key)
+            if text:
+                return msgspec.json.decode(text, type=Token)
+        except Exception as error:
+            log.warning("the keyring cannot be read (%s)", type(error).__name__)
+        return self._file.load()
+
+    def save(self, token: Token) -> None:
+        try:
+            self._keyring.set_password(KEYRING_SERVICE, self._file.key, msgspec.json.encode(token).decode())
+        except Exception as error:
+            log.warning("the keyring takes nothing (%s): the login is kept in a file", type(error).__name__)
+            self._file.save(token)
+        else:
+            self._file.delete()
+
+    def check_writable(self) -> None:
+        self._file.check_writable()
+
+    def delete(self) -> None:
+        with suppress(Exception):
+            self._keyring.delete_password(KEYRING_SERVICE, self._file.key)
+        self._file.delete()
+
+    def locked(self) -> AbstractAsyncContextManager[None]:
+        return self._file.locked()
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600 so that a crash leaves the old or the new content."""
+    _make_folder(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+async def _flock(descriptor: int) -> None:
+    """Lock a file without occupying a thread that could not be cancelled."""
+    pause_s = FIRST_LOOK_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_LOOK_S)
+        except OSError as error:
+            log.warning("the login's lock file cannot be locked (%s)", error.strerror)
+            return  # e.g. a network filesystem without locks: processes there are on their own
+        else:
+            return

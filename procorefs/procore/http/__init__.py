@@ -1,0 +1,1 @@
+"""HTTP to Procore and its storage: addresses, transport, bodies, retries."""

@@ -1,0 +1,74 @@
+"""Whether Procore can be reached: told by the calls that are being tried again, while they still are.
+
+What gives up raises its error, and whoever asked says so himself; until then only these rows of tries know of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from procorefs.procore.errors import ProcoreError, Unavailable
+from procorefs.storage import clocks
+
+AWAY_AFTER_S = 2.0
+
+
+class Tries:
+    """One call, from its first try to its last."""
+
+    __slots__ = ("_reach", "why")
+
+    def __init__(self, reach: "Connectivity") -> None:
+        self._reach = reach
+        self.why = ""
+        """Why the last try failed; empty: none has."""
+
+    def failed(self, error: ProcoreError) -> None:
+        """A try has ended so; only that nobody answers, or nobody who can, is trouble."""
+        if isinstance(error, Unavailable):
+            self.why = str(error)
+            self._reach.failed()
+
+
+class Connectivity:
+    """One account's way to Procore, its login service and its storage."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tries] = []
+        self.since_s: float | None = None
+        """Wall time, Unix seconds, of the first failure since a call got through."""
+        self._failed_at_s: float | None = None
+        """The same by `boot_s`."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the oldest of the calls under way does not get through; empty: all do, or there are none."""
+        return next((row.why for row in self._rows if row.why), "")
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody has answered for a while: a single failure may be made good at once."""
+        return self._failed_at_s is not None and clocks.boot_s() - self._failed_at_s >= AWAY_AFTER_S
+
+    @contextmanager
+    def tries(self) -> Iterator[Tries]:
+        """For as long as a call is tried. A refusal is an answer, too."""
+        row = Tries(self)
+        self._rows.append(row)
+        try:
+            yield row
+        except Unavailable:
+            raise
+        except ProcoreError:
+            self._got_through()
+            raise
+        else:
+            self._got_through()
+        finally:
+            self._rows.remove(row)
+
+    def failed(self) -> None:
+        if self.since_s is None:
+            self.since_s, self._failed_at_s = clocks.wall_s(), clocks.boot_s()
+
+    def _got_through(self) -> None:
+        self.since_s = self._failed_at_s = None

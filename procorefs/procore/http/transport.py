@@ -1,0 +1,151 @@
+"""The way httpx reaches the network: httpcore's pool, reading up to 1 MiB at once.
+
+httpcore asks its stream for 64 KiB at a time, which halves the throughput of one download. Its public
+`network_backend` lets a wrapped stream read more. The pool for https, and with it the costly loading of the
+certificate authorities, is made when the first https address is asked for.
+"""
+
+import importlib
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+import httpcore
+
+from procorefs.procore.errors import Invalid
+from procorefs.procore.http._httpx import httpx
+from procorefs.procore.http.addresses import is_loopback
+
+RECEIVE_BYTES = 1024 * 1024
+MAX_CONNECTIONS = 128  # the rooms above limit themselves; this only stops a runaway
+MAX_IDLE_CONNECTIONS = 32
+IDLE_S = 20.0  # an idle connection is kept so long
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Requests over pools of our own, one for each scheme and way."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[bytes, str | None], httpcore.AsyncConnectionPool] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        answer = await self._pool(request.url).handle_async_request(
+            httpcore.Request(
+                request.method,
+                url,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
+        )
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        """The pool for an address. Raises Invalid when the environment names a proxy that cannot be used."""
+        way = (url.raw_scheme, proxy_for(url.scheme, url.host))
+        pool = self._pools.get(way)
+        if pool is None:
+            pool = self._pools[way] = _new_pool(*way)
+        return pool
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY name for a host; never for loopback (NO_PROXY too)."""
+    if is_loopback(host):
+        return None
+    named = getproxies_environment()
+    proxy = named.get(scheme) or named.get("all")
+    return proxy if proxy and not proxy_bypass_environment(host, named) else None
+
+
+def _new_pool(scheme: bytes, proxy: str | None) -> httpcore.AsyncConnectionPool:
+    try:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context() if scheme == b"https" else None,
+            proxy=_proxy(proxy) if proxy is not None else None,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=IDLE_S,
+            network_backend=_Network(httpcore.TrioBackend()),
+        )
+    except (ImportError, RuntimeError, ValueError, httpx.InvalidURL):
+        variables = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY"
+        raise Invalid(f"The environment names a proxy that cannot be used: look at {variables}") from None
+
+
+def _proxy(address: str) -> httpcore.Proxy:
+    url = httpx.Proxy(address if "://" in address else f"http://{address}")  # checks the scheme
+    if url.url.scheme.startswith("socks"):
+        importlib.import_module("socksio")  # httpcore would miss it only at the first request
+    return httpcore.Proxy(str(url.url), auth=url.raw_auth)
+
+
+class _Body(httpx.AsyncByteStream):
+    """The pieces of an answer as they come."""
+
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401 - httpcore types it loosely
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces: AsyncIterator[bytes] = self._stream.__aiter__()
+        return pieces
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """trio's network, its streams wrapped."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that reads as much as there is."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._inner.read(max(max_bytes, RECEIVE_BYTES), timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - the base class says so
+        return self._inner.get_extra_info(info)

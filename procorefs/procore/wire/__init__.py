@@ -1,0 +1,1 @@
+"""JSON as Procore sends it, checked and turned into models."""

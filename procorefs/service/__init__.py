@@ -1,0 +1,1 @@
+"""A running mount seen from outside: control socket, status, and the lock on its state."""

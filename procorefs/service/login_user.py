@@ -1,0 +1,27 @@
+"""Whose state it is: the Procore user behind a login, remembered so that a warm mount needs no call to know."""
+
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from procorefs.config.paths import write_private
+from procorefs.procore.api.client import Client
+from procorefs.procore.auth.token_store import login_key
+from procorefs.procore.settings import ApiSettings
+from procorefs.procore.wire.models import Me
+
+_FILE = "identities.json"
+
+
+async def who_am_i(client: Client, settings: ApiSettings, state_dir: Path) -> Me:
+    """The user of this login; asked of Procore once, then read from the state directory. Raises ProcoreError."""
+    file = state_dir / _FILE
+    known: dict[str, Me] = {}
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        known = msgspec.json.decode(file.read_bytes(), type=dict[str, Me])
+    key = login_key(settings)
+    if key not in known:
+        known[key] = await client.me()
+        write_private(file, msgspec.json.encode(known))
+    return known[key]

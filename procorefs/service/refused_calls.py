@@ -1,0 +1,41 @@
+"""What programs were refused lately, with the reasons, for `status` and for people who see only an errno."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from procorefs.storage import clocks
+
+KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCall:
+    """One refusal."""
+
+    path: str
+    reason: str
+    at_s: float
+    """Wall time, Unix seconds."""
+
+    @property
+    def sentence(self) -> str:
+        """What was refused, and why."""
+        return f"{self.path}: {self.reason}"
+
+
+class RefusedCalls:
+    """The last twenty, newest first; the same reason for the same path again only moves to the front."""
+
+    def __init__(self) -> None:
+        self._kept: deque[RefusedCall] = deque(maxlen=KEPT)
+
+    def add(self, path: str, reason: str) -> None:
+        for known in self._kept:
+            if (known.path, known.reason) == (path, reason):
+                self._kept.remove(known)
+                break
+        self._kept.appendleft(RefusedCall(path, reason, clocks.wall_s()))
+
+    def __iter__(self) -> Iterator[RefusedCall]:
+        return iter(self._kept)

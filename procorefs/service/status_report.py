@@ -1,0 +1,118 @@
+"""What `status` shows of a mount: every room is asked for its own numbers."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from procorefs.cache.chunk_cache import ChunkCache
+from procorefs.config import ResolvedMount
+from procorefs.limiter import LimiterStatus, WindowStatus
+from procorefs.procore.api.client import Client
+from procorefs.service import status
+from procorefs.service.display_names import DisplayNames
+from procorefs.service.refused_calls import RefusedCalls
+from procorefs.service.status import StatusWarning
+from procorefs.tree.sync.follower import Follower
+from procorefs.upload.items import Item, OutboxCommands
+
+_MOST_ITEMS = 1000
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Makes a MountStatus of one mount."""
+
+    mount: ResolvedMount
+    client: Client
+    titles: DisplayNames
+    follower: Follower
+    cache: ChunkCache
+    refusals: RefusedCalls
+    #: None: a mount that has nothing to send
+    outbox: OutboxCommands | None = None
+
+    async def look(self) -> None:
+        """See to it that `status` tells of this moment, where that takes waiting: a second or two, no longer."""
+        await self.client.limiter.look()
+
+    def status(self, state: str) -> status.MountStatus:
+        """All numbers as they are known; costs no call."""
+        standing = self.follower.standing()
+        cache = self.cache.stats()
+        calls = self.client.stats
+        return status.MountStatus(
+            mountpoint=str(self.mount.mountpoint),
+            project=status.Named(self.mount.project_id, self.titles.project),
+            company=status.Named(self.mount.company_id, self.titles.company),
+            state=state,
+            pid=os.getpid(),
+            log=str(self.mount.log_file or ""),
+            tree=status.TreeStatus(standing.documents, standing.state, standing.age_s),
+            outbox=outbox_status(self.outbox),
+            cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
+            limiter=_limiter(self.client.limiter.snapshot()),
+            api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
+            refusals=[status.Refusal(r.path, r.sentence, _iso(r.at_s)) for r in self.refusals],
+            trouble=self._trouble(),
+        )
+
+    def _trouble(self) -> StatusWarning | None:
+        """Known from the first call that failed; and of changes, between their tries as well."""
+        reach = self.client.reach
+        reason = reach.trouble or (self.outbox.counts().trouble if self.outbox is not None else "")
+        if not reason:
+            return None
+        return StatusWarning(reason, "" if reach.since_s is None else _iso(reach.since_s))
+
+
+def outbox_status(outbox: OutboxCommands | None) -> status.OutboxStatus:
+    """Its numbers, and the oldest of what does not reach Procore by itself."""
+    if outbox is None:
+        return status.OutboxStatus()
+    counts, stuck = outbox.counts(), outbox.stuck()
+    return status.OutboxStatus(
+        pending=counts.pending,
+        uploading=counts.uploading,
+        held=counts.held,
+        failed=counts.failed,
+        bytes_pending=counts.bytes_pending,
+        eta_seconds=counts.eta_seconds,
+        failures=_items(item for item in stuck if item.state in ("failed", "incomplete")),
+        held_items=_items(item for item in stuck if item.state in ("held", "checked_out", "read_only")),
+        trouble=counts.trouble,
+        local=status.LocalFiles(
+            counts.local,
+            counts.local_bytes,
+            _items(item for item in stuck if item.state == "local"),
+            counts.junk,
+        ),
+    )
+
+
+def _items(items: Iterable[Item]) -> list[status.OutboxItem]:
+    shown = islice(items, _MOST_ITEMS)
+    return [status.OutboxItem(item.path, item.why, _iso(item.since)) for item in shown]
+
+
+def _limiter(known: LimiterStatus) -> status.LimiterStatus:
+    return status.LimiterStatus(
+        hourly=_window(known.hourly),
+        spike=_window(known.spike),
+        waiting=known.waiting,
+        paused_until=known.paused_until,
+        waiting_by_class=known.waiting_by_class,
+        next_at=known.next_at,
+        shared_by=known.shared_by,
+        share=known.share,
+    )
+
+
+def _window(window: WindowStatus) -> status.WindowStatus:
+    reset = None if window.reset is None else int(window.reset)
+    return status.WindowStatus(window.limit, window.remaining, reset)
+
+
+def _iso(wall_s: float) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Bytes that exist only here: staged files, their quota and what they lack."""

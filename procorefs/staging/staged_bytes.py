@@ -1,0 +1,239 @@
+"""Blocking work on the bytes of a staged file: write, read, copy and hash, in slices that a thread does at a time."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import perf_counter
+
+import trio
+
+from procorefs.cache.chunk_cache import Chunk
+from procorefs.cache.chunk_grid import MIB
+from procorefs.staging.extents import Range
+from procorefs.storage.disk_wait import loop_waits
+
+SLICE_BYTES = 64 * MIB
+"""What a thread does before it looks whether its caller was cancelled."""
+
+_PIECE_BYTES = MIB
+_MOST_RANGES = 1024
+_SLOW_WRITE_S = 0.1  # a throttled writer waits up to 0.2 s; a busy machine alone seldom makes it so long
+_SLOW_FOR_S = 2.0
+_DISTRUST, _LONGEST_DISTRUST_S = (
+    20.0,
+    600.0,
+)  # a disk that stood still once does so again: times the write's own
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, fallocate(2)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.fallocate64.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM)
+
+
+def read_now(descriptor: int, offset: int, size_bytes: int) -> bytearray | None:
+    """The bytes if the kernel has all of them in memory, else None."""
+    buffer = bytearray(size_bytes)
+    try:
+        count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
+    except OSError:  # would block, or the filesystem cannot tell: a thread finds out
+        return None
+    return buffer if count == size_bytes else None
+
+
+def read(descriptor: int, offset: int, size_bytes: int) -> bytearray:
+    """The bytes, fewer only where the file ends. Raises OSError."""
+    buffer = bytearray(size_bytes)
+    view = memoryview(buffer)
+    done = 0
+    while done < size_bytes:
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if count == 0:
+            view.release()
+            del buffer[done:]
+            break
+        done += count
+    return buffer
+
+
+def clone(source: int, target: int) -> bool:
+    """Let `target` share all bytes of `source`; False: this filesystem cannot. Raises OSError."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno in _NO_CLONES:
+            return False
+        raise
+    return True
+
+
+def set_aside(descriptor: int, offset: int, size_bytes: int) -> None:
+    """Have the disk keep blocks beyond the file's end, for what is written soon.
+
+    A disk that can't, or is full, does not matter: the write itself is told.
+    """
+    _LIBC.fallocate64(descriptor, _KEEP_SIZE, offset, size_bytes)
+
+
+class Disk:
+    """Writes, and notices when the disk cannot keep up: the kernel then makes each writer wait."""
+
+    def __init__(self) -> None:
+        self._slow_until_s = 0.0  # on time.perf_counter
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether writing belongs into a thread, or the loop would wait for the disk again and again."""
+        return perf_counter() < self._slow_until_s
+
+    def write(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
+        """Write all of it; how many bytes were, and what kept the rest from being so."""
+        begun_s = perf_counter()
+        done, error = 0, None
+        try:
+            done = os.pwrite(descriptor, data, offset)
+            while done < len(data):
+                done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
+        except OSError as problem:
+            error = problem
+        ended_s = perf_counter()
+        took_s = ended_s - begun_s
+        if took_s > _SLOW_WRITE_S:
+            self._slow_until_s = ended_s + max(_SLOW_FOR_S, min(_DISTRUST * took_s, _LONGEST_DISTRUST_S))
+        return done, error
+
+    def write_on_loop(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
+        """The same by the loop itself, which is not taken for hanging meanwhile."""
+        loop_waits.begins(perf_counter())
+        try:
+            return self.write(descriptor, offset, data)
+        finally:
+            loop_waits.ends()
+
+
+def batches(ranges: Iterable[Range]) -> Iterator[list[Range]]:
+    """The same bytes in the same order, in lists of a slice's bytes or few enough ranges."""
+    batch: list[Range] = []
+    size_bytes = 0
+    for low, high in ranges:
+        for start in range(low, high, SLICE_BYTES):
+            batch.append((start, min(start + SLICE_BYTES, high)))
+            size_bytes += batch[-1][1] - start
+            if size_bytes >= SLICE_BYTES or len(batch) == _MOST_RANGES:
+                yield batch
+                batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def copy(source: int, target: int, ranges: Iterable[Range]) -> None:
+    """Copy ranges but for the holes in them. Raises OSError; EOFError where the source ends too early."""
+    for low, high in ranges:
+        _copy_range(source, target, low, high)
+
+
+def copy_all(source: int, target: int, size_bytes: int) -> None:
+    """Let an empty file have the first bytes of another one, shared if may be, and be as long. Raises OSError."""
+    if not clone(source, target):
+        copy(source, target, [(0, size_bytes)])
+    os.ftruncate(target, size_bytes)
+
+
+def _copy_range(source: int, target: int, low: int, high: int) -> None:
+    while low < high:
+        try:
+            start = os.lseek(source, low, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        if start >= high:
+            return
+        low = min(os.lseek(source, start, os.SEEK_HOLE), high)
+        _copy(source, target, start, low)
+
+
+def _copy(source: int, target: int, low: int, high: int) -> None:
+    while low < high:
+        count = _copy_some(source, target, low, high - low)
+        if count == 0:
+            raise EOFError("a staged file became shorter while it was copied")
+        low += count
+
+
+def _copy_some(source: int, target: int, offset: int, size_bytes: int) -> int:
+    try:
+        return os.copy_file_range(source, target, size_bytes, offset, offset)
+    except OSError as error:
+        if error.errno not in _NO_CLONES:
+            raise
+    return os.pwrite(target, os.pread(source, min(size_bytes, _PIECE_BYTES), offset), offset)
+
+
+class Hash:
+    """A SHA-256 that goes on where it stopped."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._buffer = memoryview(bytearray(_PIECE_BYTES))
+
+    def feed(self, descriptor: int, low: int, high: int) -> None:
+        """Add the bytes [low, high) of a file. Raises OSError; EOFError where it ends too early."""
+        while low < high:
+            count = os.preadv(descriptor, [self._buffer[: high - low]], low)
+            if count == 0:
+                raise EOFError("a staged file became shorter while it was hashed")
+            self._hash.update(self._buffer[:count])
+            low += count
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def sync_filesystem(descriptor: int) -> None:
+    """syncfs(2): everything written to the descriptor's filesystem is on disk. Raises OSError."""
+    if _LIBC.syncfs(descriptor) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+class Remover:
+    """Unlinks files that nobody needs, in a thread of its own while there are any: a disk may take long over each.
+
+    What it did not get to is swept at the next start.
+    """
+
+    def __init__(self) -> None:
+        self._paths: deque[str] = deque()
+        self._moved = threading.Condition()
+        self._works = False
+
+    def remove(self, path: str) -> None:
+        """Unlink it soon."""
+        with self._moved:
+            self._paths.append(path)
+            if not self._works:
+                self._works = True
+                trio.lowlevel.start_thread_soon(self._run, lambda _: None, "staging-remover")
+
+    def finish(self) -> None:
+        """Wait until all are unlinked; blocks."""
+        with self._moved:
+            self._moved.wait_for(lambda: not self._works)
+
+    def _run(self) -> None:
+        while True:
+            with self._moved:
+                if not self._paths:
+                    self._works = False
+                    self._moved.notify_all()
+                    return
+                path = self._paths.popleft()
+            with contextlib.suppress(OSError):
+                Path(path).unlink()

@@ -1,0 +1,1 @@
+"""Names: what Procore takes, what Linux can hold, and what never goes to Procore."""

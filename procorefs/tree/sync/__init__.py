@@ -1,0 +1,1 @@
+"""How the tree follows Procore: listings, polls, and the proof that nothing is missing."""

@@ -1,0 +1,139 @@
+"""One answer of Procore into the tree: ask, absorb, tell the kernel."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import trio
+
+from procorefs.limiter import Priority
+from procorefs.procore.wire.models import Document, DocumentId, FolderListing, Page
+from procorefs.tree.apply import Applied, DocumentApplier
+from procorefs.tree.nodes import Forget, Inode
+from procorefs.tree.tree_store import TreeStore
+
+SLICE = 200
+"""Documents absorbed in one go: some 10 ms in which nothing else is served."""
+
+
+class ProjectLists(Protocol):
+    """What following needs of the client; both calls raise ProcoreError."""
+
+    index_route: int
+    """Which of its routes the project's list has; finding out may have cost calls."""
+
+    async def documents_page(
+        self,
+        *,
+        page: int,
+        per_page: int,
+        sort: str = ...,
+        updated_to_s: int | None = ...,
+        in_recycle_bin: bool | None = ...,
+        priority: Priority,
+        on_sent: Callable[[], None] | None = ...,
+    ) -> Page[Document]: ...
+
+    async def folder(
+        self,
+        folder_id: DocumentId | None,
+        *,
+        priority: Priority,
+        on_sent: Callable[[], None] | None = ...,
+    ) -> FolderListing: ...
+
+
+class Fetcher:
+    """Asks for pages and folders and takes them up; all its calls raise ProcoreError."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        lists: ProjectLists,
+        absorber: DocumentApplier,
+        forget: Callable[[Sequence[Forget]], None],
+        changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
+    ) -> None:
+        self._store = store
+        self._lists = lists
+        self._absorber = absorber
+        self._forget = forget
+        self._changed = changed
+        lists.index_route = int(store.fact("index_route") or 0)
+
+    async def page(
+        self,
+        number: int,
+        per_page: int,
+        *,
+        listing_pass: int,
+        priority: Priority,
+        updated_to_s: int | None = None,
+        changes_since_s: int | None = None,
+    ) -> tuple[Page[Document], Applied]:
+        """A page of the project's documents, the newest change first."""
+        with self._absorber.order.reading() as request:
+            page = await self._lists.documents_page(
+                page=number,
+                per_page=per_page,
+                sort="-updated_at",
+                updated_to_s=updated_to_s,
+                priority=priority,
+                on_sent=request.sent,
+            )
+            whole = Applied()
+            for start in range(0, len(page.items), SLICE):
+                part = self._absorber.absorb(
+                    page.items[start : start + SLICE],
+                    request=request,
+                    listing_pass=listing_pass,
+                    changes_since_s=changes_since_s,
+                )
+                self._take_note(part)
+                whole.add(part)
+                await trio.lowlevel.checkpoint()
+        self._remember_route()
+        await self._write_back()
+        return page, whole
+
+    def _remember_route(self) -> None:
+        if int(self._store.fact("index_route") or 0) != self._lists.index_route:
+            with self._store.transaction():
+                self._store.remember("index_route", self._lists.index_route)
+
+    async def _write_back(self) -> None:
+        if self._store.checkpoint_due():
+            await trio.to_thread.run_sync(self._store.checkpoint)
+
+    async def deleted_page(
+        self, number: int, per_page: int, *, priority: Priority
+    ) -> tuple[Page[Document], Applied]:
+        """A page of the recycle bin, the newest change first."""
+        with self._absorber.order.reading() as request:
+            page = await self._lists.documents_page(
+                page=number,
+                per_page=per_page,
+                sort="-updated_at",
+                in_recycle_bin=True,
+                priority=priority,
+                on_sent=request.sent,
+            )
+            absorbed = self._absorber.absorb_deleted(page.items, request=request)
+            self._take_note(absorbed)
+        return page, absorbed
+
+    async def folder(
+        self, inode: Inode, document_id: DocumentId | None, *, listing_pass: int, priority: Priority
+    ) -> Applied:
+        """One folder with its children; None is the root."""
+        with self._absorber.order.reading() as request:
+            listing = await self._lists.folder(document_id, priority=priority, on_sent=request.sent)
+            absorbed = self._absorber.absorb_folder(
+                listing, inode, request=request, listing_pass=listing_pass
+            )
+            self._take_note(absorbed)
+        return absorbed
+
+    def _take_note(self, absorbed: Applied) -> None:
+        self._forget(absorbed.forget)
+        if absorbed.changed:
+            self._changed(absorbed.changed)

@@ -1,0 +1,353 @@
+"""Following Procore: when the tree is listed, when it is looked at again, and who waits for that.
+
+    a folder is opened ─▶ children_known ─▶ listed? ─ no ─▶ that folder by itself, or wait for the full listing
+                       └▶ freshen ────────▶ a look is due? ─▶ the newest changes, and the bin when it may matter
+
+All work runs in this part's own nursery and is shared: a program that gives up waiting leaves the others served.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from procorefs.limiter import Limiter, Priority
+from procorefs.procore.errors import ProcoreError
+from procorefs.procore.wire.models import DocumentId
+from procorefs.storage import clocks
+from procorefs.tree.apply import DocumentApplier
+from procorefs.tree.nodes import ROOT, Forget, Inode
+from procorefs.tree.sync import poll_plan
+from procorefs.tree.sync.completeness import Completeness
+from procorefs.tree.sync.fetcher import Fetcher, ProjectLists
+from procorefs.tree.sync.full_listing import FullListing, Listed
+from procorefs.tree.sync.poller import Poller
+from procorefs.tree.sync.shared_task import SharedTask
+from procorefs.tree.tree_store import TreeStore
+
+log = logging.getLogger(__name__)
+
+BACKGROUND_DELAY_S = 2.0
+"""After the root was listed the rest waits this long, unless somebody opens a folder: the first `ls` comes first."""
+
+LOOK_WAIT_S = 2.0
+REGULAR_LOOK_S = 180.0
+
+RETRY_S = 5.0
+"""A listing that failed is not tried again sooner; who asks meanwhile gets the same error."""
+
+LONGEST_RETRY_S = 300.0
+
+DIRECT_FOLDERS = 1
+DIRECT_REFILL_S = 5.0
+"""Folders fetched ahead of the full listing: a person clicks one now and then; a walker soon waits for the pages."""
+
+SOON_FOLDERS = 20
+SOON_REFILL_S = 1.0
+"""The same for who looks a name up and waits two seconds at most: a path has some folders that were never opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollState:
+    """How far the tree follows."""
+
+    documents: int
+    state: str
+    """`listing` until the whole project was listed once, then `complete`; `behind` when the last look failed."""
+    age_s: float | None
+    """Since the last look or full listing of this run; None: there was none."""
+
+
+class Follower:
+    """Keeps the tree at what Procore has; the one place that decides when a call is spent on it."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        absorber: DocumentApplier,
+        lists: ProjectLists,
+        limiter: Limiter,
+        forget: Callable[[Sequence[Forget]], None],
+        *,
+        freshness_s: float,
+        changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
+        unix_time_s: Callable[[], float] = clocks.unix_s,
+    ) -> None:
+        """`changed` is told of the documents of which an answer of Procore says something new."""
+        self._store = store
+        self._limiter = limiter
+        self._freshness_s = freshness_s
+        self._intake = Fetcher(store, lists, absorber, forget, changed)
+        ledger = Completeness(store)
+        self._looker = Poller(store, self._intake, ledger, absorber.own)
+        self._listing = FullListing(
+            store, absorber, self._intake, self._looker, ledger, forget, self._listing_priority
+        )
+        self._shared = SharedTask()
+        self._nursery: trio.Nursery | None = None
+
+        self.listed = trio.Event()
+        if store.fact("complete"):
+            self.listed.set()
+        self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
+        self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
+        self._looked_at_s: float | None = None
+        self._look_began_s = self._seen_s = float("-inf")
+        self._tried_at_s: float | None = None
+        self._behind = False
+        self._used = False
+        self._direct = DirectFetches(DIRECT_FOLDERS, DIRECT_REFILL_S)
+        self._direct_soon = DirectFetches(SOON_FOLDERS, SOON_REFILL_S)
+        self._relist = Relisting(store, unix_time_s=unix_time_s)
+
+    # For the kernel's side
+
+    async def children_known(self, folder: Inode, *, soon: bool = False) -> None:
+        """Wait until all children of the folder are rows. Raises ProcoreError when they can't be listed.
+
+        `soon`: the caller cannot wait for the pages, so more folders are fetched by themselves.
+        """
+        self._used = True
+        while (node := self._store.by_inode(folder)) is not None and not node.listed:
+            if node.document_id is None or not node.in_tree:
+                return
+            if self._fetches_alone(soon=soon):
+                await self._list_folder(folder, node.document_id)
+            else:
+                await self._wait_for_listing()
+
+    def is_listed(self, folder: Inode) -> bool:
+        """Whether all children of the folder are rows; also of one that Procore does not have."""
+        node = self._store.by_inode(folder)
+        return node is None or node.listed or node.document_id is None or not node.in_tree
+
+    def _fetches_alone(self, *, soon: bool) -> bool:
+        """Once all is listed only a folder that came back with what it holds is asked for; no pages will bring that."""
+        if self.complete and not self._shared.running("listing"):
+            return True
+        now_s = trio.current_time()
+        return self._direct.take(now_s) or (soon and self._direct_soon.take(now_s))
+
+    async def freshen(self) -> None:
+        """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
+        if not self.look_is_due():
+            return
+        old_s = trio.current_time() - self._freshness_s
+        with trio.move_on_after(LOOK_WAIT_S) as patience:
+            await self._join("look", lambda: self._look(Priority.INTERACTIVE))
+            if self._look_began_s < old_s:  # it ran already, and had asked too early
+                await self._join("look", lambda: self._look(Priority.INTERACTIVE))
+        if patience.cancelled_caught:
+            # The look goes on; whoever opens the next file does not wait for the same slow server again.
+            self._tried_at_s = trio.current_time()
+
+    async def looked_since(self, since_s: float) -> bool:
+        """Wait for a look that began after that moment (trio's time); False: none could be made."""
+        for _ in range(2):  # the one under way may have asked too early
+            if self.complete and self._seen_s < since_s:
+                await self._join("look", lambda: self._look(Priority.WRITING))
+        return self._seen_s >= since_s
+
+    def look_is_due(self) -> bool:
+        """Whether `freshen` would wait now. Asking counts as use of the mount."""
+        self._used = True
+        return (
+            self.complete
+            and poll_plan.look_is_due(trio.current_time(), self._tried_at_s, self._freshness_s)
+            and not self._limiter.would_wait(Priority.INTERACTIVE)
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole project was listed once, in this run or an earlier one."""
+        return self.listed.is_set()
+
+    def standing(self) -> PollState:
+        age_s = None if self._looked_at_s is None else trio.current_time() - self._looked_at_s
+        state = "listing" if not self.complete else "behind" if self._behind else "complete"
+        return PollState(self._store.count() - self._store.hidden(), state, age_s)
+
+    # For the daemon
+
+    async def list_root(self) -> None:
+        """List the root by itself, ahead of everything. Raises ProcoreError."""
+        await self._intake.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._list_in_background)
+            nursery.start_soon(self._look_regularly)
+            task_status.started()
+
+    async def _list_in_background(self) -> None:
+        if not self.complete:
+            await trio.sleep(BACKGROUND_DELAY_S)
+            await self._list_until_complete()
+        while True:
+            await self._relist.wanted()
+            await self._list_until_complete()
+
+    async def _list_until_complete(self) -> None:
+        pause_s = RETRY_S
+        while True:
+            try:
+                await self._join("listing", self._list_all)
+                return
+            except (ProcoreError, sqlite3.Error) as error:
+                log.warning("Listing the project failed and is tried again in %.0f s: %s", pause_s, error)
+            except Exception:
+                log.exception("Listing the project failed in an unforeseen way; next try in %.0f s", pause_s)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await trio.sleep(REGULAR_LOOK_S)
+            if self._used and self.complete:
+                self._used = False
+                await self._join("look", lambda: self._look(Priority.REFRESH))
+
+    # Work, at most one of a kind at a time
+
+    async def _join(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:
+        if self._nursery is None:
+            raise RuntimeError("the follower does not run")
+        await self._shared.join(self._nursery, key, work)
+
+    async def _list_folder(self, folder: Inode, document_id: DocumentId) -> None:
+        async def work() -> None:
+            await self._intake.folder(
+                folder, document_id, listing_pass=self._pass(), priority=Priority.INTERACTIVE
+            )
+
+        await self._join(FolderWork(folder), work)
+
+    async def _wait_for_listing(self) -> None:
+        if self._failure is not None and trio.current_time() - self._failure[0] < RETRY_S:
+            raise self._failure[1]
+        self._waiting += 1
+        try:
+            await self._join("listing", self._list_all)
+        finally:
+            self._waiting -= 1
+
+    def _listing_priority(self) -> Priority:
+        return Priority.INTERACTIVE if self._waiting else Priority.REFRESH
+
+    async def _list_all(self) -> None:
+        if self.complete and not self._relist.due:
+            return  # somebody else's listing ended between the asking and now
+        began_s = trio.current_time()
+        try:
+            listed = await self._listing.run()
+        except ProcoreError as error:
+            self._failure = (trio.current_time(), error)
+            raise
+        if self.complete:
+            self._relist.done(listed)
+        self.listed.set()
+        self._behind = False
+        self._failure = None
+        self._looked_at_s = self._tried_at_s = trio.current_time()
+        self._shared.excuse(lambda key: isinstance(key, FolderWork))  # who waits for one: it is listed now
+        log.info("Listed %d documents in %.1f s.", self._store.count(), trio.current_time() - began_s)
+
+    async def _look(self, priority: Priority) -> None:
+        """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
+        self._look_began_s = trio.current_time()
+        try:
+            reconciled = await self._looker.look(priority)
+        except (ProcoreError, sqlite3.Error) as error:
+            if not self._behind:
+                log.warning("Changes in Procore can't be seen, the last known state is served: %s", error)
+            self._behind = True
+            return
+        except Exception:
+            log.exception("Looking for changes failed in an unforeseen way")
+            self._behind = True
+            return
+        finally:
+            self._tried_at_s = trio.current_time()
+        self._looked_at_s = trio.current_time()
+        self._seen_s = self._look_began_s
+        self._behind = False
+        if not reconciled and not self._relist.due:
+            log.info("The project's total is not explained by its latest changes; it is to be listed anew.")
+            self._relist.ask()
+
+    def _pass(self) -> int:
+        return int(self._store.fact("pass") or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderWork:
+    """The key of a folder that is listed by itself."""
+
+    folder: Inode
+
+
+class DirectFetches:
+    """A small token bucket: how many folders may be fetched by themselves while the full listing is not done."""
+
+    def __init__(self, most: int, refill_s: float) -> None:
+        self._most = most
+        self._refill_s = refill_s
+        self._tokens = float(most)
+        self._at_s = 0.0
+
+    def take(self, now_s: float) -> bool:
+        self._tokens = min(self._most, self._tokens + (now_s - self._at_s) / self._refill_s)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Relisting:
+    """Whether the project is to be listed anew, and when: at once the first time, ever later if it does not help.
+
+    What it knows of the last time lies among the tree's facts, so that a restart is no reason to begin over.
+    """
+
+    def __init__(self, store: TreeStore, *, unix_time_s: Callable[[], float] = clocks.unix_s) -> None:
+        self._store = store
+        self._unix_time_s = unix_time_s
+        self._asked = trio.Event()
+
+    @property
+    def due(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    async def wanted(self) -> None:
+        """Wait until a listing is asked for and its time has come."""
+        while True:
+            await self._asked.wait()
+            wait_s = self._wait_s()
+            if wait_s <= 0:
+                return
+            await trio.sleep(wait_s)
+
+    def _wait_s(self) -> float:
+        last_s = self._store.fact("relisted_at")
+        if last_s is None:
+            return 0.0
+        pause_s = poll_plan.relist_pause_s(self._number("relist_calls"), self._number("relist_futile"))
+        return min(pause_s, int(last_s) + pause_s - self._unix_time_s())
+
+    def done(self, listed: Listed) -> None:
+        futile = 0 if listed.found else self._number("relist_futile") + 1
+        with self._store.transaction():
+            self._store.remember("relisted_at", int(self._unix_time_s()))
+            self._store.remember("relist_calls", listed.calls)
+            self._store.remember("relist_futile", futile)
+        self._asked = trio.Event()
+
+    def _number(self, fact: str) -> int:
+        return int(self._store.fact(fact) or 0)

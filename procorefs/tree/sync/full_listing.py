@@ -1,0 +1,263 @@
+"""The full listing: every page of the project, a few at a time, and then a question about what none of them had.
+
+    pages, newest change first ─▶ (what changed meanwhile) ─▶ not met? ─▶ ask its folder ─▶ open new books
+
+That no page had a document proves nothing: pages overtake each other while the project changes. So the folders of what
+was not met are asked, at most as many as there were pages; what is left is removed when a second listing in a row,
+during which nothing changed either, does not have it. It may take hours and be interrupted at any point: how far the
+pages have come is remembered, and the next run goes on with what changed before that.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from procorefs.limiter import Priority
+from procorefs.procore.errors import Forbidden, NotFound
+from procorefs.tree.apply import DocumentApplier
+from procorefs.tree.nodes import Forget, Inode, ListingChanged
+from procorefs.tree.sync.completeness import Completeness, ranges
+from procorefs.tree.sync.fetcher import Fetcher
+from procorefs.tree.sync.page_position import PageReading
+from procorefs.tree.sync.poller import Poller
+from procorefs.tree.sync.settled_times import tail_of
+from procorefs.tree.tree_store import TreeStore
+
+log = logging.getLogger(__name__)
+
+PAGES_AT_ONCE = 3
+MOST_READINGS = 20
+"""So often a reading may be continued because the server changed the size of its pages."""
+
+FOLDERS_AT_ONCE = 2_000
+
+FOLDERS_ASKED = 10
+"""So many folders are asked after a listing that took fewer pages than this."""
+
+
+@dataclass(slots=True)
+class Listed:
+    """What a full listing took and what it was good for."""
+
+    calls: int = 0
+    found: int = 0
+    """Documents that were new, changed or gone, and that no look had told of."""
+    refused: int = 0
+    disturbed: bool = False
+    """The project changed while it was listed."""
+    total: int | None = None
+
+
+class FullListing:
+    """Lists the whole project; `run` raises ProcoreError and then goes on where it was when it is run again.
+
+    Facts: `listing` is the newest change when the listing under way began (none: there is none), `reached` the oldest
+    one to which its pages have come without a gap.
+    """
+
+    def __init__(
+        self,
+        store: TreeStore,
+        absorber: DocumentApplier,
+        intake: Fetcher,
+        looker: Poller,
+        ledger: Completeness,
+        forget: Callable[[Sequence[Forget]], None],
+        priority: Callable[[], Priority],
+    ) -> None:
+        self._store = store
+        self._absorber = absorber
+        self._own = absorber.own
+        self._intake = intake
+        self._looker = looker
+        self._ledger = ledger
+        self._forget = forget
+        self._priority = priority
+
+    async def run(self) -> Listed:
+        again = bool(self._store.fact("complete"))
+        resumed = self._store.fact("listing") is not None
+        if not resumed:
+            self._begin()
+        own_before = self._own.mark()
+        listed = Listed(disturbed=resumed or self._own.is_under_way)
+        await self._read_all(listed)
+        async with self._looker.alone:
+            listed.disturbed |= self._own.mark() != own_before
+            if again or listed.disturbed or listed.total is None or await self._gap(listed):
+                own_before = await self._catch_up(listed, again=again)
+            not_asked: list[Inode] = []
+            if await self._remove_missed_twice(listed):
+                not_asked = await self._ask_folders(listed)
+                own_before = await self._catch_up(listed, again=again)
+            gap = await self._gap(listed)
+            if not listed.disturbed or (again and not listed.found):
+                gap = (
+                    0  # what the total has beyond the pages is in no page: it is the server's way of counting
+                )
+            if self._own.mark() != own_before or self._own.is_under_way:
+                listed.total = None  # it may or may not have what we changed meanwhile
+            await self._finish(listed, not_asked, balanced=gap == 0, again=again)
+        return listed
+
+    def _begin(self) -> None:
+        with self._store.transaction():
+            self._store.remember("pass", self._pass + 1)
+            self._store.remember("reached", None)
+
+    @property
+    def _pass(self) -> int:
+        return int(self._store.fact("pass") or 0)
+
+    # Reading
+
+    async def _read_all(self, listed: Listed) -> None:
+        for _ in range(MOST_READINGS):
+            reached_s = self._store.fact("reached")
+            reading = PageReading()
+            try:
+                # A second more: its documents may stand on both sides of the place that was reached.
+                await self._read(reading, listed, None if reached_s is None else int(reached_s) + 1)
+            finally:
+                listed.calls += reading.calls
+                listed.refused += reading.refused
+                listed.disturbed |= reading.disturbed
+            if not reading.broken:
+                break
+        listed.total = reading.total if reached_s is None else None
+
+    async def _read(self, reading: PageReading, listed: Listed, updated_to_s: int | None) -> None:
+        failures: list[Exception] = []
+
+        async def read_pages(nursery: trio.Nursery) -> None:
+            """The first failure ends them all and is raised as itself, not in a group."""
+            try:
+                while (number := reading.take()) is not None:
+                    await self._take(number, reading, listed, updated_to_s)
+            except Exception as error:  # whatever it is, it is raised below
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        if (first := reading.take()) is not None:
+            await self._take(first, reading, listed, updated_to_s)
+        async with trio.open_nursery() as nursery:
+            for _ in range(PAGES_AT_ONCE):
+                nursery.start_soon(read_pages, nursery)
+        if failures:
+            raise failures[0]
+
+    async def _take(
+        self, number: int, reading: PageReading, listed: Listed, updated_to_s: int | None
+    ) -> None:
+        began_s = trio.current_time()
+        page, absorbed = await self._intake.page(
+            number,
+            reading.per_page,
+            listing_pass=self._pass,
+            updated_to_s=updated_to_s,
+            priority=self._priority(),
+        )
+        reading.answered(number, page)
+        listed.found += len(absorbed.changed)
+        with self._store.transaction():
+            if self._store.fact("listing") is None:
+                self._store.remember("listing", max((d.updated_at_s for d in page.items), default=0))
+                if not self._store.fact("complete"):
+                    final_s = self._looker.finality.second_of(page, began_s)
+                    self._looker.finality.remember(final_s, tail_of(page.items, final_s))
+            if reading.reached_s is not None:
+                self._store.remember("reached", reading.reached_s)
+
+    # Balancing: nobody else reads changes meanwhile
+
+    async def _catch_up(self, listed: Listed, *, again: bool) -> int:
+        """Take up what changed while the pages were read: those documents moved to where reading had begun.
+
+        Returns the mark of our own changes from before it asked.
+        """
+        own_before = self._own.mark()
+        known_s = int(self._store.fact("newest" if again else "listing") or 0)
+        changes = await self._looker.changes(known_s, self._priority(), whole=False)
+        await self._looker.deletions(changes.total, self._priority())
+        listed.total = changes.total
+        listed.disturbed |= bool(changes.changed) or self._own.is_under_way
+        with self._store.transaction():
+            self._store.remember("newest", changes.newest_s)
+        return own_before
+
+    async def _gap(self, listed: Listed) -> int:
+        """How many documents the total has that no answer had."""
+        if listed.total is None:
+            return 0
+        return await self._ledger.gap(listed.total, self._pass, listed.refused)
+
+    # What was not met
+
+    async def _remove_missed_twice(self, listed: Listed) -> bool:
+        """Remove what two listings in a row have not met although nothing changed; whether others were not met."""
+        is_still = not listed.disturbed and not listed.refused
+        last = int(self._store.fact("still") or 0)
+        with self._store.transaction():
+            self._store.remember("still", self._pass if is_still else 0)
+        is_any_left = False
+        async for first, end in ranges(self._store):
+            if is_still and last == self._pass - 1:
+                removed = self._absorber.remove(self._store.unseen(last, first, end))
+                self._forget(removed.forget)
+                listed.found += len(removed.changed)
+            is_any_left |= bool(self._store.folders_of_unseen(self._pass, first, end))
+        return is_any_left
+
+    async def _ask_folders(self, listed: Listed) -> list[Inode]:
+        """Ask the folders of what was not met; returns those that are too many to be asked now."""
+        asked: set[Inode] = set()
+        not_asked: set[Inode] = set()
+        most = max(FOLDERS_ASKED, listed.calls)
+        async for first, end in ranges(self._store):
+            for folder in self._store.folders_of_unseen(self._pass, first, end):
+                if folder in asked or not self._store.reachable(folder):
+                    continue
+                if len(asked) < most:
+                    asked.add(folder)
+                    await self._ask_folder(folder, listed)
+                else:
+                    not_asked.add(folder)
+        return sorted(not_asked)
+
+    async def _ask_folder(self, folder: Inode, listed: Listed) -> None:
+        node = self._store.by_inode(folder)
+        assert node is not None
+        try:
+            absorbed = await self._intake.folder(
+                folder, node.document_id, listing_pass=self._pass, priority=self._priority()
+            )
+        except (NotFound, Forbidden) as error:
+            log.info(
+                "The folder %s could not be asked for what it holds: %s", self._store.path(folder), error
+            )
+            return
+        listed.found += len(absorbed.changed)
+
+    async def _finish(self, listed: Listed, not_asked: list[Inode], *, balanced: bool, again: bool) -> None:
+        """`not_asked`: folders that may have lost something; they are asked when somebody opens them."""
+        marked = FOLDERS_AT_ONCE
+        while marked == FOLDERS_AT_ONCE:
+            with self._store.transaction():
+                marked = self._store.set_all_listed(FOLDERS_AT_ONCE)
+            await trio.lowlevel.checkpoint()
+        with self._store.transaction():
+            for folder in not_asked:
+                self._store.set_listed(folder, False)
+        self._forget([ListingChanged(folder) for folder in not_asked])
+        newest_s = max(int(self._store.fact(name) or 0) for name in ("newest", "listing"))
+        with self._store.transaction():
+            self._store.remember("complete", 1)
+            self._store.remember("newest", newest_s)
+            self._store.remember("listing", None)
+            self._store.remember("reached", None)
+            self._store.remember("refused", listed.refused)
+            self._ledger.open(
+                listed.total, balanced=balanced and not not_asked, keep_ways=again and listed.found > 0
+            )

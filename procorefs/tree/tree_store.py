@@ -1,0 +1,535 @@
+"""The persistent tree: one SQLite file that remembers every node by inode, by document and by directory entry.
+
+All calls are short, synchronous and made on the event loop's thread, so what one function reads and writes is one
+moment; only `sizes` opens a connection of its own and may run in a thread. Readers elsewhere rely on this: between two
+awaits the tree does not change.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from procorefs.procore.wire.models import DocumentId, Kind, Version
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+from procorefs.tree.rows import (
+    APART,
+    COLUMNS,
+    FIRST_INODE,
+    INSERT,
+    ORPHANED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    UPDATE,
+    WRITTEN,
+    Known,
+    Row,
+    node_of,
+)
+
+log = logging.getLogger(__name__)
+
+HOT_NODES = 4096
+
+DEEPEST = 2048
+"""Folders above each other: PATH_MAX holds no more. Answers that came at different times can put two folders into each
+other, so every walk upwards ends here."""
+
+WAL_EMERGENCY_PAGES = 16_384
+"""The loop itself writes the log back only when nobody called `checkpoint` for 64 MiB: that waits for the disk."""
+
+CHECKPOINT_CHANGES = 10_000
+"""Rows written between two checkpoints: some 10 MiB of log."""
+
+CHECKED_AT_START_BYTES = 64 << 20
+"""A larger tree is only checked at start after a read from it failed: checking takes some 0.3 s for 100 MB."""
+
+
+class TreeDamaged(Exception):
+    """The tree's file can't be read as a tree of this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What statfs tells: how many documents there are and how many bytes their newest versions have."""
+
+    documents: int
+    size_bytes: int
+
+
+class TreeStore:
+    """The rows, found by inode, by document and by entry.
+
+    Raises TreeDamaged when the file is no tree of this format, sqlite3.OperationalError when it can't be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._checkpointed_changes = 0
+        self._moves = 0  # counts what may change who lies below whom
+        self._hidden: tuple[int, int] | None = None  # the count at that number of moves
+        self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}  # looked up since the last transaction
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._db.close()
+            if damaged(error):
+                raise TreeDamaged(str(error)) from error
+            raise
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """The tree at `path`; a damaged one is moved aside, a new one begun, and the log says so."""
+        try:
+            return cls(path)
+        except TreeDamaged as error:
+            aside = move_aside(path)
+            log.warning(
+                "The tree %s is damaged (%s); it was moved to %s and is listed anew.", path, error, aside
+            )
+            return cls(path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _prepare(self) -> None:
+        run = self._db.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run("PRAGMA cache_size = -16384")
+        run(f"PRAGMA wal_autocheckpoint = {WAL_EMERGENCY_PAGES}")
+        version = run("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise TreeDamaged(f"it has the format {version}, this version reads {SCHEMA_VERSION}")
+        if version == 0:
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        elif _damage_mark(self._path).exists() or self._path.stat().st_size <= CHECKED_AT_START_BYTES:
+            self._check()
+        run(f"DELETE FROM node WHERE {APART} AND state = {State.ORPHAN.value}")
+        if run("SELECT 1 FROM node WHERE inode = ?", (ROOT,)).fetchone() is None:
+            raise TreeDamaged("its root is missing")
+
+    def _check(self) -> None:
+        """Whether SQLite can read all pages, and whether every entry lies in a folder."""
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise TreeDamaged(verdict)
+        lost = self._db.execute(
+            "SELECT child.inode FROM node child LEFT JOIN node folder ON folder.inode = child.parent"
+            " WHERE child.parent IS NOT NULL AND (folder.kind IS NOT 1 OR child.shown = x'') LIMIT 1"
+        ).fetchone()
+        if lost is not None:
+            raise TreeDamaged(f"inode {lost[0]} lies in no folder")
+        _damage_mark(self._path).unlink(missing_ok=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, also through kill -9; contains no await."""
+        self._db.execute("BEGIN")
+        self._hot.clear()
+        try:
+            yield
+            self._db.execute("COMMIT")  # on a full disk this is what fails
+            self._hot.clear()
+        except BaseException:
+            if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
+                self._db.execute("ROLLBACK")
+            raise
+
+    # Reading
+
+    @property
+    def moves(self) -> int:
+        """Changes whenever something may lie elsewhere."""
+        return self._moves
+
+    def by_inode(self, inode: Inode) -> Node | None:
+        """The row; remembered for a while, since the folders above what is worked on are asked for again and again."""
+        if not self._db.in_transaction and inode in self._hot:
+            return self._hot[inode]
+        row = self._db.execute(f"SELECT {COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
+        return self._remember(node_of(row) if row else None, inode)
+
+    def _remember(self, node: Node | None, by: Inode | tuple[Inode, bytes]) -> Node | None:
+        if not self._db.in_transaction:
+            if len(self._hot) >= HOT_NODES:
+                self._hot.clear()
+            self._hot[by] = node
+        return node
+
+    def known(self, document_id: DocumentId) -> Known | None:
+        """What is known of a document, in the tree or not."""
+        row = self._db.execute(
+            f"SELECT {COLUMNS}, name, detail, pass FROM node WHERE document_id = ?", (document_id,)
+        ).fetchone()
+        return Known(node_of(row), row[17], row[18], row[19]) if row else None
+
+    def child(self, folder: Inode, shown: bytes) -> Node | None:
+        """The entry's row; whoever makes a file asks several times whether there is one."""
+        if not self._db.in_transaction and (folder, shown) in self._hot:
+            return self._hot[folder, shown]
+        row = self._db.execute(
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND shown = ?", (folder, shown)
+        ).fetchone()
+        return self._remember(node_of(row) if row else None, (folder, shown))
+
+    def has_entry(self, folder: Inode, shown: bytes) -> bool:
+        found = self._db.execute("SELECT 1 FROM node WHERE parent = ? AND shown = ?", (folder, shown))
+        return found.fetchone() is not None
+
+    def marked(self, folder: Inode, name: str, but: DocumentId | None = None) -> Inode | None:
+        """The oldest node of the folder that has this name but not the entry of it; `but`: another document's."""
+        row = self._db.execute(
+            "SELECT inode FROM node WHERE parent = ? AND name = ? AND parent IS NOT NULL"
+            " AND shown <> CAST(name AS BLOB) AND document_id IS NOT ? ORDER BY inode LIMIT 1",
+            (folder, name, but),
+        ).fetchone()
+        return Inode(row[0]) if row else None
+
+    def give_entry(self, folder: Inode, shown: bytes, but: DocumentId | None = None) -> Node | None:
+        """An entry may have become free: who has the name and another entry gets it. Returns its node as it was.
+
+        `but`: the document that left it, which shows under the name it was sent with, whatever Procore made of that.
+        """
+        if self.has_entry(folder, shown):
+            return None
+        inode = self.marked(folder, shown.decode("utf-8", "replace"), but)
+        node = self.by_inode(inode) if inode is not None else None
+        if node is not None:
+            self.show(node.inode, shown)
+        return node
+
+    def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
+        """Entries of a folder in the order of their inodes, which is stable while entries come and go."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND inode > ? ORDER BY inode LIMIT ?",
+            (folder, after, limit),
+        )
+        return [node_of(row) for row in rows]
+
+    def files_after_inode(self, folder: Inode, inode: Inode, limit: int) -> list[Node]:
+        """The next files of a folder as it is listed."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND inode > ? AND kind = 2 ORDER BY inode LIMIT ?",
+            (folder, inode, limit),
+        )
+        return [node_of(row) for row in rows]
+
+    def files_after_name(self, folder: Inode, shown: bytes, limit: int) -> list[Node]:
+        """The next files of a folder in the order of their names' bytes."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM node WHERE parent = ? AND shown > ? AND kind = 2 ORDER BY shown LIMIT ?",
+            (folder, shown, limit),
+        )
+        return [node_of(row) for row in rows]
+
+    def path(self, inode: Inode) -> str:
+        """The path below the mount point, for people; '' for the root, and the bare name of what is not in the tree."""
+        parts: list[str] = []
+        at: Inode | None = inode
+        while at is not None and at != ROOT and len(parts) < DEEPEST:
+            row = self._db.execute("SELECT parent, shown FROM node WHERE inode = ?", (at,)).fetchone()
+            if row is None:
+                break
+            at, shown = row
+            parts.append(shown.decode("utf-8", "replace"))
+        return "/".join(reversed(parts))
+
+    def place(self, inode: Inode) -> tuple[tuple[Inode, bytes], ...] | None:
+        """Folder and entry of a node, and of each folder above it; None when no path leads from the root to it."""
+        chain: list[tuple[Inode, bytes]] = []
+        at = inode
+        while at != ROOT and len(chain) < DEEPEST:
+            row = self._db.execute("SELECT parent, shown, state FROM node WHERE inode = ?", (at,)).fetchone()
+            if row is None or row[0] is None or row[2] != State.LIVE.value:
+                return None
+            at = row[0]
+            chain.append((at, row[1]))
+        return tuple(chain)
+
+    def reachable(self, inode: Inode) -> bool:
+        """Whether a path from the root leads to the node: neither it nor a folder above it was removed."""
+        return self.depth(inode) is not None
+
+    def depth(self, inode: Inode) -> int | None:
+        """How many folders lie above a node; None when no path leads from the root to it."""
+        at: Inode | None = inode
+        for depth in range(DEEPEST):
+            if at == ROOT:
+                return depth
+            row = self._db.execute("SELECT parent, state FROM node WHERE inode = ?", (at,)).fetchone()
+            if row is None or row[0] is None or row[1] != State.LIVE.value:
+                return None
+            at = row[0]
+        return None
+
+    def count(self) -> int:
+        """How many documents Procore lists as existing, the root not among them."""
+        (rows,) = self._db.execute("SELECT count(*) FROM node").fetchone()
+        (apart,) = self._db.execute(f"SELECT count(*) FROM node WHERE {APART}").fetchone()
+        return int(rows - apart - 1)
+
+    def hidden(self) -> int:
+        """How many documents that count as existing lie below something that was deleted."""
+        if self._hidden is None or self._hidden[0] != self._moves:
+            (hidden,) = self._db.execute(
+                "WITH RECURSIVE below(inode) AS ("
+                " SELECT child.inode FROM node folder INDEXED BY node_apart"
+                "  CROSS JOIN node child ON child.parent = folder.inode"
+                f" WHERE folder.{APART}"
+                " UNION ALL SELECT child.inode FROM below CROSS JOIN node child ON child.parent = below.inode)"
+                " SELECT count(*) FROM below"
+            ).fetchone()
+            self._hidden = (self._moves, int(hidden))
+        return self._hidden[1]
+
+    def deleted(self) -> int:
+        """How many documents are known to be deleted."""
+        found = self._db.execute(f"SELECT count(*) FROM node WHERE {APART} AND state = {State.DELETED.value}")
+        return int(found.fetchone()[0])
+
+    def last_inode(self) -> Inode:
+        return Inode(self._db.execute("SELECT max(inode) FROM node").fetchone()[0])
+
+    def seen(self, listing_pass: int, first: int, last: int) -> int:
+        """How many rows with inodes from `first` to `last` were in an answer of that full listing."""
+        found = self._db.execute(
+            "SELECT count(*) FROM node WHERE inode BETWEEN ? AND ? AND pass = ?", (first, last, listing_pass)
+        )
+        return int(found.fetchone()[0])
+
+    def unseen(self, listing_pass: int, first: int, last: int) -> list[Node]:
+        """Documents in that range of inodes that were in none, the root not among them."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM node"
+            " WHERE inode BETWEEN ? AND ? AND pass < ? AND state = 0 AND document_id IS NOT NULL AND inode <> ?",
+            (first, last, listing_pass, ROOT),
+        )
+        return [node_of(row) for row in rows]
+
+    def folders_of_unseen(self, listing_pass: int, first: int, last: int) -> list[Inode]:
+        """Folders that were in an answer of that full listing, and that hold documents of that range which were not."""
+        rows = self._db.execute(
+            "SELECT DISTINCT folder.inode FROM node child CROSS JOIN node folder ON folder.inode = child.parent"
+            " WHERE child.inode BETWEEN ? AND ? AND child.pass < ? AND child.state = 0"
+            " AND child.document_id IS NOT NULL"
+            " AND (folder.inode = ? OR (folder.state = 0 AND folder.pass >= ?)) ORDER BY folder.inode",
+            (first, last, listing_pass, ROOT, listing_pass),
+        )
+        return [Inode(row[0]) for row in rows]
+
+    def sizes(self) -> Sizes:
+        """Documents and their bytes; opens its own connection, so it may run in a thread."""
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+            count, size = db.execute("SELECT count(*), total(size) FROM node WHERE state = 0").fetchone()
+        return Sizes(documents=count - 1, size_bytes=int(size))
+
+    def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
+        """A remembered number or text about the tree as a whole, None when there is none."""
+        row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    # Writing: within `transaction`
+
+    def remember(self, name: str, value: int | str | None) -> None:
+        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+
+    def insert(self, row: Row) -> Inode:
+        self._moves += 1
+        return Inode(self._db.execute(INSERT, row.values()).lastrowid or 0)
+
+    def update(self, inode: Inode, row: Row) -> None:
+        self._moves += 1
+        self._db.execute(UPDATE, (*row.values(), inode))
+
+    def see(self, inode: Inode, listing_pass: int, url: str | None) -> None:
+        """Note that a listing saw the node unchanged; only the URL of its bytes may differ each time."""
+        self._db.execute(
+            "UPDATE node SET pass = max(pass, ?), url = ? WHERE inode = ?", (listing_pass, url, inode)
+        )
+
+    def set_version(self, inode: Inode, version: Version) -> None:
+        """The same bytes under another version."""
+        self._db.execute(
+            "UPDATE node SET version_id = ?, version_number = ?, version_created_at = ?, url = ? WHERE inode = ?",
+            (version.id, version.number, version.created_at_s, version.url, inode),
+        )
+
+    def touch(self, inode: Inode, updated_at_s: int) -> None:
+        self._db.execute("UPDATE node SET updated_at = ? WHERE inode = ?", (updated_at_s, inode))
+
+    def bind_root(self, document_id: DocumentId, created_at_s: int, updated_at_s: int) -> None:
+        self._db.execute(
+            "UPDATE node SET (document_id, created_at, updated_at) = (?, ?, ?) WHERE inode = ?",
+            (document_id, created_at_s, updated_at_s, ROOT),
+        )
+
+    def detach(self, inode: Inode, state: State) -> None:
+        """Take a node out of the tree; what lies below it goes with it, for no path leads there any more."""
+        self._moves += 1
+        self._db.execute(
+            "UPDATE node SET parent = NULL, state = ?, pass = 0 WHERE inode = ?", (state.value, inode)
+        )
+
+    def release_children(self, folder: Inode) -> None:
+        """Take what lies in a folder out of it, because it is no folder any more."""
+        self._moves += 1
+        self._db.execute("UPDATE node SET parent = NULL WHERE parent = ?", (folder,))
+
+    def show(self, inode: Inode, shown: bytes) -> None:
+        """Give a node another entry in the same folder."""
+        self._db.execute("UPDATE node SET shown = ? WHERE inode = ?", (shown, inode))
+
+    def orphan(self, inode: Inode) -> None:
+        """Leave an older version to those who have it open; its document goes on under another inode."""
+        self._moves += 1
+        self._db.execute(
+            "UPDATE node SET parent = NULL, document_id = NULL, state = ?, pass = 0 WHERE inode = ?",
+            (State.ORPHAN.value, inode),
+        )
+
+    def expect(self, document_id: DocumentId) -> Inode:
+        """A row for a folder that is only known as somebody's parent."""
+        row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
+        return self.insert(row)
+
+    def adopt(self, folder: Inode, successor: Inode) -> None:
+        """Move the entries of one folder to another; one whose name is taken there waits for its next listing."""
+        self._moves += 1
+        self._db.execute("UPDATE OR IGNORE node SET parent = ? WHERE parent = ?", (successor, folder))
+        self.release_children(folder)
+
+    def set_listed(self, folder: Inode, listed: bool) -> None:
+        self._db.execute("UPDATE node SET listed = ? WHERE inode = ?", (listed, folder))
+
+    def unlist_below(self, folder: Inode) -> None:
+        """Doubt what all folders below hold: it was out of sight for a while."""
+        self._db.execute(
+            "WITH RECURSIVE below(inode) AS ("
+            " SELECT inode FROM node WHERE parent = ? AND kind = 1"
+            " UNION SELECT child.inode FROM below JOIN node child ON child.parent = below.inode AND child.kind = 1)"
+            " UPDATE node SET listed = 0 WHERE inode IN below",
+            (folder,),
+        )
+
+    def set_all_listed(self, limit: int = -1) -> int:
+        """Note that the children of all folders are known, of at most `limit` of them; returns of how many."""
+        done = self._db.execute(
+            "UPDATE node SET listed = 1 WHERE inode IN"
+            " (SELECT inode FROM node WHERE kind = 1 AND listed = 0 LIMIT ?)",
+            (limit,),
+        )
+        return done.rowcount
+
+    # What was changed here
+
+    def reserve(self, count: int) -> Inode:
+        """The first of `count` inode numbers that no document will get: for files that Procore does not have yet."""
+        (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'node'").fetchone()
+        self._db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'node'", (last + count,))
+        return Inode(last + 1)
+
+    def last_reserved(self) -> Inode:
+        """The highest number given out so far: what a listing brings gets a higher one."""
+        (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'node'").fetchone()
+        return Inode(last)
+
+    def reserve_beyond(self, inode: Inode) -> None:
+        """Never give out that number or a lower one: a journal that outlived its tree knows it."""
+        self._db.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'node'", (max(inode, FIRST_INODE),)
+        )
+
+    def move_row(self, inode: Inode, to: Inode) -> None:
+        """Give a document another inode, one that has no row; what lies in it goes along."""
+        self._moves += 1
+        self._db.execute("UPDATE node SET inode = ? WHERE inode = ?", (to, inode))
+        self._db.execute("UPDATE node SET parent = ? WHERE parent = ?", (to, inode))
+
+    def copy_orphan(self, inode: Inode, to: Inode) -> None:
+        """Leave what a document was under `inode` to those who have it open, before it moves `to` another."""
+        self.move_row(inode, to)
+        self._db.execute(
+            f"INSERT INTO node (inode, {WRITTEN}, listed, kept)"
+            f" SELECT ?, {ORPHANED}, 0, kept FROM node WHERE inode = ?",
+            (inode, to),
+        )
+
+    def keep(self, inode: Inode, kept: Kept | None) -> None:
+        self._db.execute(
+            "UPDATE node SET kept = ? WHERE inode = ?",
+            (msgspec.msgpack.encode(kept) if kept is not None else None, inode),
+        )
+
+    def insert_as(self, inode: Inode, row: Row) -> None:
+        """A row under an inode that was reserved for it."""
+        self._moves += 1
+        self._db.execute(
+            f"INSERT INTO node (inode, {WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values())
+        )
+
+    def expect_as(self, document_id: DocumentId, inode: Inode) -> None:
+        """Keep an inode for a document that is yet to be listed."""
+        row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
+        self.insert_as(inode, row)
+
+    def longest_below(self, folder: Inode) -> int:
+        """Characters of the longest path below a folder, from it, without a leading '/'; 0 when it is empty."""
+        (longest,) = self._db.execute(
+            "WITH RECURSIVE below(inode, length) AS ("
+            " SELECT inode, length(name) FROM node WHERE parent = ? AND state = 0"
+            " UNION ALL SELECT child.inode, below.length + 1 + length(child.name)"
+            "  FROM below JOIN node child ON child.parent = below.inode AND child.state = 0)"
+            " SELECT max(length) FROM below",
+            (folder,),
+        ).fetchone()
+        return int(longest or 0)
+
+    # The file
+
+    def checkpoint_due(self) -> bool:
+        """Whether so much was written that it should go from the log to its place; whoever hears True sees to it."""
+        changes = self._db.total_changes
+        if changes - self._checkpointed_changes < CHECKPOINT_CHANGES:
+            return False
+        self._checkpointed_changes = changes
+        return True
+
+    def checkpoint(self) -> None:
+        """Write the log back, which waits for the disk; with a connection of its own, to be run in a thread."""
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def mark_damaged(self) -> None:
+        """Have the next start begin anew: a page of the file turned out to be unreadable while it was in use."""
+        _damage_mark(self._path).touch(mode=0o600)
+
+
+def damaged(error: BaseException) -> bool:
+    """Whether SQLite says that the file itself is bad: a full disk or a locked file is another matter."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _damage_mark(path: Path) -> Path:
+    return path.with_name(path.name + ".damaged")
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a damaged database and its side files; the new name, which says when."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    _damage_mark(path).unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        side = path.with_name(path.name + suffix)
+        if side.exists():
+            side.rename(aside.with_name(aside.name + suffix))
+    return aside

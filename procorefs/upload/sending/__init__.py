@@ -1,0 +1,1 @@
+"""One change to Procore: plan its calls, make them, apply their answers."""

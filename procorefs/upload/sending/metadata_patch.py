@@ -1,0 +1,71 @@
+"""Metadata that is wanted, against what Procore has: only the difference is worth a call. Pure functions."""
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec import UNSET
+
+from procorefs.journal.change import MetadataPatch
+from procorefs.procore.api.changes import FieldValue
+from procorefs.procore.wire.field_values import same_value, writable_form
+from procorefs.tree.document_detail import Detail
+
+
+def lacking(wishes: MetadataPatch, detail: Detail, tags: Collection[str] | None = None) -> MetadataPatch:
+    """What of the wishes is not so in Procore; `tags`: those that the document bears, as far as that is known."""
+    plain = {
+        name: UNSET if getattr(wishes, name) == getattr(detail, name) else getattr(wishes, name)
+        for name in ("description", "tracked", "private")
+    }
+    fields: dict[int, FieldValue] = {
+        field_id: value
+        for field_id, value in wishes.custom_fields.items()
+        if not same_value(value, writable_form(detail.custom_fields.get(f"custom_field_{field_id}")))
+    }
+    has_tags = tags is not None and wishes.tags is not UNSET and set(wishes.tags) == set(tags)
+    return MetadataPatch(**plain, custom_fields=fields, tags=UNSET if has_tags else wishes.tags)
+
+
+def without(wishes: MetadataPatch, done: MetadataPatch) -> MetadataPatch:
+    """The wishes less what was done, but for what was wished otherwise meanwhile."""
+    plain = {
+        name: UNSET if getattr(wishes, name) == getattr(done, name) else getattr(wishes, name)
+        for name in ("description", "tracked", "private", "tags")
+    }
+    fields: dict[int, FieldValue] = {
+        field_id: value
+        for field_id, value in wishes.custom_fields.items()
+        if field_id not in done.custom_fields or done.custom_fields[field_id] != value
+    }
+    return MetadataPatch(**plain, custom_fields=fields)
+
+
+def over(newer: MetadataPatch, older: MetadataPatch) -> MetadataPatch:
+    """Both, the newer where they differ: two that were about one document, when one file takes it over."""
+    plain = {
+        name: getattr(older, name) if getattr(newer, name) is UNSET else getattr(newer, name)
+        for name in ("description", "tracked", "private", "tags")
+    }
+    return MetadataPatch(**plain, custom_fields=older.custom_fields | newer.custom_fields)
+
+
+def set_in(detail: Detail) -> MetadataPatch:
+    """What somebody has set at a document and goes along when its file replaces another: its description and fields."""
+    fields: dict[int, FieldValue] = {
+        int(name.removeprefix("custom_field_")): form
+        for name, shown in detail.custom_fields.items()
+        if (form := writable_form(shown)) is not None and form is not UNSET
+    }
+    return MetadataPatch(description=detail.description or UNSET, custom_fields=fields)
+
+
+def attribute_names(wishes: MetadataPatch) -> list[str]:
+    """What they are called as extended attributes; custom fields without their labels."""
+    plain = ("description", "tracked", "private", "tags")
+    named = [f"user.procore.{name}" for name in plain if getattr(wishes, name) is not UNSET]
+    return named + (["user.procore.custom.*"] if wishes.custom_fields else [])
+
+
+def fields_only(wishes: MetadataPatch) -> MetadataPatch:
+    """What a PATCH of the document carries."""
+    return msgspec.structs.replace(wishes, tags=UNSET)

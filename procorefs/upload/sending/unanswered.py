@@ -1,0 +1,389 @@
+"""Finds out what became of a call that was not answered, before anything else is done about its document.
+
+| the call        | is                                         | because                                        |
+|-----------------|--------------------------------------------|------------------------------------------------|
+| makes a file    | made again with the same upload            | an upload is used once: one of the two is done |
+| makes a version | made again with the same upload            | the same                                       |
+| makes a folder  | looked for by its name                     | a second folder of that name is refused        |
+| moves, sets     | compared with the document as it is now    | it may be done twice                           |
+| deletes         | made again, by the removal (removal.py)   | it may be done twice                           |
+
+What was looked for and not done may still be done, as long as somebody else goes on with it: the call is late then, and
+whatever it would undo waits until that is over (`hindrance`). Then it is looked for once more.
+"""
+
+import msgspec
+from msgspec import UNSET
+
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Upload
+from procorefs.journal.in_flight_calls import Call, InFlightCalls
+from procorefs.limiter import Priority
+from procorefs.procore.api.changes import FileChange, ProjectChanges
+from procorefs.procore.api.client import Client
+from procorefs.procore.errors import (
+    CheckedOut,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    UploadRefused,
+)
+from procorefs.procore.wire.models import Document, DocumentId, Kind, UserId
+from procorefs.tree.document_detail import decode_detail
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.own_changes import OwnChanges
+from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.look_now import LookedSince, look_now
+from procorefs.upload.outcomes import Blocked, NotYet
+from procorefs.upload.sending.apply_result import ResultApplier, Sent
+from procorefs.upload.sending.metadata_patch import lacking
+from procorefs.upload.sending.name_conflicts import Likeness, NameConflicts, is_no_older, likeness_of
+from procorefs.upload.sending.version_match import VersionMatcher
+from procorefs.vfs.change_store import is_unknown
+from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.view import View
+
+OUR_CLOCK_S = 600.0
+"""So far Procore's clock may be behind what its answers told of it."""
+
+
+class UnansweredCalls:
+    """Asks Procore about one call at a time. Raises Blocked, NotYet, ProcoreError."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        edits: NamespaceEdits,
+        calls: InFlightCalls,
+        client: Client,
+        changes: ProjectChanges,
+        settling: ResultApplier,
+        verifier: VersionMatcher,
+        looked_since: LookedSince,
+        me: UserId,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._edits = edits
+        self._calls = calls
+        self._client = client
+        self._changes = changes
+        self._settling = settling
+        self._verifier = verifier
+        self._namesakes = NameConflicts(store, view, client)
+        self._looked_since = looked_since
+        self._me = me
+
+    def next_of(self, change: Change) -> Call | None:
+        """The call that is to be confirmed before the change is carried out. Raises NotYet, Blocked."""
+        for call in self._calls.given_up(change.inode, change.document):
+            left_s = self._calls.left_s(call)
+            if not call.is_late and call.removes and change.place is GONE:
+                continue  # it is made again
+            if not call.is_late or not left_s:
+                return call
+            if hindrance(call, change):
+                raise NotYet(left_s)
+        return None
+
+    async def confirm(self, change: Change, call: Call) -> None:
+        """Find out what became of the call. Afterwards it is forgotten, or late."""
+        if call.is_creating and change.document is None:
+            other = self._calls.in_the_way(change.inode, None, call.place)
+            if other is not None:
+                raise Blocked(other, "a call about its name is under way")
+            if call.upload is not None:
+                await self._make_again(change, call, call.upload)
+            else:
+                await self._look_for_folder(change, call)
+        elif call.makes or call.document is None or call.document != change.document:
+            self._calls.forget(call)  # another call has made it, or it is somebody else's by now
+        elif call.upload is not None and change.place is not GONE:
+            await self._use_again(change, call, call.upload)
+        else:
+            await self._look_at_document(change, call, call.document)
+
+    # What makes a document
+
+    async def _make_again(self, change: Change, call: Call, upload: Upload) -> None:
+        assert call.place is not None
+        folder_id = self._folder_id(call.place.folder)
+        if folder_id is UNSET:
+            self._was_not_done(change, call)
+            return
+        with (
+            self._own.call(None) as request,
+            self._calls.sending(
+                change.inode, call.kind, None, call.place, upload=upload, repeats=call
+            ) as sending,
+        ):
+            version = None
+            try:
+                document = await self._changes.create_file(
+                    folder_id, call.place.name, upload.uuid, on_sent=request.sent
+                )
+            except (NotFound, Forbidden, Invalid, Conflict, Gone):
+                sending.unclear()
+                namesake = await self._namesakes.find(folder_id, call.place.name, call.kind)
+                if namesake is not None and namesake.document.kind is Kind.FILE:
+                    document = await self._with_version(namesake.document)
+                    version = await self._verifier.find_ours(document, upload)
+                if version is None:
+                    sending.refused()
+                    self._was_not_done(change, call)
+                    return
+            sending.answered()
+            self._own.order.is_about(request, document.id)
+            document = await self._with_version(document)
+            self._settling.arrived(
+                change,
+                document,
+                call.place.folder,
+                wishes=MetadataPatch(),
+                target=call.place,
+                sent=Sent(upload, version or document.version),
+                is_new=True,
+            )
+
+    async def _look_for_folder(self, change: Change, call: Call) -> None:
+        assert call.place is not None
+        folder_id = self._folder_id(call.place.folder)
+        if folder_id is UNSET:
+            self._was_not_done(change, call)
+            return
+        if change.place is GONE:
+            await self._look_for_unwanted(change, call)
+            return
+        with self._own.call(None) as request:
+            request.sent()
+            namesake = await self._namesakes.find(folder_id, call.place.name, call.kind)
+            if call.inode != change.inode:
+                return  # the change has another document by now, and another one finds out
+            if namesake is None:
+                self._was_not_done_yet(change, call)
+                return
+            document = namesake.document
+            known = self._store.known(document.id)
+            theirs = self._view.change(known.node.inode) if known is not None else None
+            wanted_at_s = self._client.server_s(call.began_at_s)
+            is_ours = (
+                document.kind is Kind.FOLDER
+                and (known is None or known.node.inode > call.last_inode)
+                and theirs in (None, change)
+                and is_no_older(document, wanted_at_s)
+            )
+            self._calls.forget(call)
+            self._settling.uncovered(call.place.folder)
+            if is_ours and self._settling.is_current(change):
+                self._own.order.is_about(request, document.id)
+                self._settling.arrived(
+                    change,
+                    document,
+                    call.place.folder,
+                    wishes=MetadataPatch(),
+                    target=call.place,
+                    is_new=True,
+                )
+
+    async def _look_for_unwanted(self, change: Change, call: Call) -> None:
+        """A folder that nobody wants any more: it is removed if it is ours."""
+        await look_now(self._looked_since)
+        if not self._settling.is_current(change):
+            return
+        node = self._there(call)
+        if node is None or not self._is_ours(call, node):
+            self._was_not_done_yet(change, call)
+            return
+        self._calls.forget(call)
+        self._edits.take_found(change, node)
+        self._settling.left(node)
+
+    def _there(self, call: Call) -> Node | None:
+        """What lies where the call was to make something, if nobody here wants anything of it."""
+        assert call.place is not None
+        exact = self._store.child(call.place.folder, call.place.shown)
+        for node in [exact] if exact is not None else self._composed(call.place):
+            if node.document_id is not None and node.kind is call.kind:
+                return node if self._view.change(node.inode) is None else None
+        return None
+
+    def _composed(self, place: Location) -> list[Node]:
+        """What lies there under the same name, with its letters written in another way: Procore may have done that."""
+        return [
+            node
+            for node in self._store.children(place.folder)
+            if likeness_of(node.shown.decode("utf-8", "replace"), place.name) is Likeness.COMPOSED
+        ]
+
+    def _is_ours(self, call: Call, node: Node) -> bool:
+        """Whether the call has made it, as far as can be told; the removal sees to it that nothing is in it."""
+        known = self._store.known(node.document_id) if node.document_id is not None else None
+        by = decode_detail(known.detail).created_by if known is not None else None
+        begun_s = self._client.server_s(call.began_at_s)
+        return by is not None and by.id == self._me and node.created_at_s >= begun_s - OUR_CLOCK_S
+
+    def _folder_id(self, folder: Inode) -> DocumentId | msgspec.UnsetType | None:
+        """A folder's document; None: the root, UNSET: it is not in Procore any more."""
+        if folder == ROOT:
+            return None
+        node = self._store.by_inode(folder)
+        if node is None or node.document_id is None or not self._store.reachable(folder):
+            return UNSET
+        return node.document_id
+
+    # What changes a document
+
+    async def _use_again(self, change: Change, call: Call, upload: Upload) -> None:
+        document_id = call.document
+        assert document_id is not None
+        with (
+            self._own.call(document_id) as request,
+            self._calls.sending(change.inode, call.kind, document_id, upload=upload, repeats=call) as sending,
+        ):
+            version = None
+            try:
+                document = await self._changes.update_file(
+                    document_id, FileChange(upload_uuid=upload.uuid), on_sent=request.sent
+                )
+            except CheckedOut:
+                raise
+            except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
+                sending.unclear()
+                found = await self._now(document_id, Kind.FILE)
+                if found is None:
+                    sending.refused()
+                    self._is_gone(call, document_id)
+                    return
+                document = found
+                version = await self._verifier.find_ours(document, upload)
+                if version is None:
+                    sending.refused()
+                    if isinstance(error, UploadRefused | Gone):
+                        self._settling.begin_anew(change, upload)
+                    self._was_not_done(change, call)
+                    return
+            sending.answered()
+            document = await self._with_version(document)
+            self._settling.arrived(
+                change,
+                document,
+                self._settling.folder_of(document),
+                wishes=MetadataPatch(),
+                sent=Sent(upload, version or document.version),
+            )
+
+    async def _look_at_document(self, change: Change, call: Call, document_id: DocumentId) -> None:
+        with self._own.call(document_id) as request:
+            request.sent()
+            document = await self._now(document_id, call.kind)
+            if document is None:
+                self._is_gone(call, document_id)
+                return
+            if call.upload is not None:
+                await self._note_version(change, call.upload, document)
+            if not self._settling.is_current(change) or change.document != document_id:
+                return
+            is_placed = self._is_placed(call, document)
+            shown = call.place.shown if call.place is not None and is_placed else None
+            self._settling.refreshed(change, document, shown)
+            is_done = is_placed and self._has_metadata(call)
+            if call.wishes.tags is not UNSET and change.place is not GONE:
+                is_done = await self._settling.bears_tags(document_id, call.wishes.tags) and is_done
+                if not self._settling.is_current(change) or change.document != document_id:
+                    return
+            if call.removes or call.upload is not None or is_done:
+                self._calls.forget(call)
+            else:
+                self._was_not_done_yet(change, call)
+
+    async def _note_version(self, change: Change, upload: Upload, document: Document) -> None:
+        """Of what is to be removed: a version that our own call has made is nothing that was not seen here."""
+        version = await self._verifier.find_ours(document, upload)
+        if version is not None and document.version is not None and version.id == document.version.id:
+            change.seen = version
+        elif version is None:
+            change.upload = upload  # it may still be made
+
+    def _is_placed(self, call: Call, document: Document) -> bool:
+        """Whether the document is where the call put it, be it under what Procore made of the name."""
+        if call.place is None:
+            return True
+        if self._settling.folder_of(document) != call.place.folder:
+            return False
+        before = self._store.known(document.id)
+        has_moved = before is None or (before.node.parent, before.name) != (call.place.folder, document.name)
+        is_alike = likeness_of(document.name, call.place.name) is not None
+        return document.name == call.place.name or (is_alike and has_moved)
+
+    def _has_metadata(self, call: Call) -> bool:
+        known = self._store.known(call.document) if call.document is not None else None
+        wishes = msgspec.structs.replace(call.wishes, tags=UNSET)
+        return known is not None and not lacking(wishes, decode_detail(known.detail))
+
+    async def _now(self, document_id: DocumentId, kind: Kind) -> Document | None:
+        """The document as Procore has it now; None: it is gone."""
+        try:
+            if kind is Kind.FOLDER:
+                document = (await self._client.folder(document_id, priority=Priority.WRITING)).folder
+            else:
+                document = await self._client.file(document_id, priority=Priority.WRITING)
+        except NotFound:
+            return None
+        return None if document.deleted else document
+
+    async def _with_version(self, document: Document) -> Document:
+        if document.version is not None:
+            return document
+        return await self._client.file(document.id, priority=Priority.WRITING)
+
+    # What became of it
+
+    def _is_gone(self, call: Call, document_id: DocumentId) -> None:
+        known = self._store.known(document_id)
+        if known is not None:
+            self._settling.removed_in_procore(known.node)
+        self._calls.forget(call)
+
+    def _was_not_done(self, change: Change, call: Call) -> None:
+        """It was not done, and won't be."""
+        self._calls.forget(call)
+        if call.is_creating and call.place is not None:
+            self._settling.uncovered(call.place.folder)
+        if not self._settling.is_current(change):
+            return
+        if change.upload is not None and call.upload is not None and change.upload.uuid == call.upload.uuid:
+            change.upload.is_used = False
+        if is_unknown(change):
+            self._settling.dismiss(change)
+        else:
+            self._edits.note(change)
+
+    def _was_not_done_yet(self, change: Change, call: Call) -> None:
+        if call.is_late or not self._calls.left_s(call):
+            self._was_not_done(change, call)
+        else:
+            self._calls.not_done_yet(call)
+
+
+def hindrance(call: Call, change: Change) -> bool:
+    """Whether a late call, should it still be carried out, would undo what is wanted. Pure."""
+    if call.makes:  # it can't be, as long as a folder of ours has the name
+        has_name = change.place is FOLLOW or change.place == call.place
+        return call.document == change.document and not has_name
+    if change.place is GONE:
+        return False
+    if isinstance(change.place, Location) and call.place is not None and change.place != call.place:
+        return True
+    wished, carried = change.wishes, call.wishes
+    for name in ("description", "tracked", "private"):
+        one, other = getattr(wished, name), getattr(carried, name)
+        if one is not UNSET and other is not UNSET and one != other:
+            return True
+    if wished.tags is not UNSET and carried.tags is not UNSET and set(wished.tags) != set(carried.tags):
+        return True
+    both = wished.custom_fields.keys() & carried.custom_fields.keys()
+    return any(wished.custom_fields[field] != carried.custom_fields[field] for field in both)

@@ -1,0 +1,144 @@
+"""What the names above and of an inode mean for its way to Procore: sent, held for a while, or never sent."""
+
+from typing import NamedTuple
+
+from procorefs.journal.change import Change, Location
+from procorefs.tree.naming import junk_names
+from procorefs.tree.naming.name_fate import Fate, own_fate
+from procorefs.tree.naming.name_rules import Refusal, name_refusal, path_refusal
+from procorefs.tree.nodes import Inode
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.view import View
+
+_REMEMBERED_NAMES = 4096
+
+
+class _Above(NamedTuple):
+    """What a folder means for what lies in it."""
+
+    fate: Fate
+    characters: int
+    """Of its path from the project's root, with a '/' at the end; 0: the root."""
+
+
+class ChangeFate:
+    """Decides by names, and by the content of what has the name of junk; `keeps_junk`: junk is sent like the rest."""
+
+    def __init__(self, view: View, drafts: DirtyFiles, *, keeps_junk: bool) -> None:
+        self._view = view
+        self._drafts = drafts
+        self._keeps_junk = keeps_junk
+        self._fates: dict[tuple[str, bool, bool], Fate] = {}  # a new file is asked about again and again
+        self._known: dict[Inode, _Above] = {}  # as long as no folder moves
+        self._known_at = view.moves
+
+    def fate_of(self, change: Change) -> Fate:
+        """What becomes of a change: by its place, and of a file by what it held when it was last closed."""
+        if not isinstance(change.place, Location):
+            return Fate.SENT
+        is_junk = change.is_junk and change.document is None
+        return self.fate(change.place, is_folder=change.is_folder, is_junk=is_junk)
+
+    def fate(self, place: Location, *, is_folder: bool, is_junk: bool = False) -> Fate:
+        """Of an entry, by its own name and those of the folders that it lies in. `is_junk`: see Change.is_junk."""
+        own = self._own_fate(place.name, is_folder=is_folder, is_junk=is_junk)
+        return max(own, self._above(place.folder).fate)
+
+    def may_be_junk(self, name: str) -> bool:
+        """Whether a new file of that name stays here if its content is that of junk."""
+        return not self._keeps_junk and junk_names.may_be_junk(self._view.names.plain(name))
+
+    def is_junk(self, change: Change) -> bool:
+        """Whether a file is a program's own by its name and by its bytes as they are now; see Change.is_junk.
+
+        Never what has a document, or bytes that are not here.
+        """
+        if change.is_folder or change.document is not None or change.borrowed is not None:
+            return False
+        if not isinstance(change.place, Location) or not self.may_be_junk(change.place.name):
+            return False
+        record = change.staged or change.unclosed
+        if record is None or not record.size_bytes:
+            return True
+        head = self._drafts.head(change.inode, record, junk_names.HEAD_BYTES)
+        return head is not None and junk_names.is_junk(
+            self._view.names.plain(change.place.name), head, record.size_bytes
+        )
+
+    def is_own_content(self, change: Change) -> bool:
+        """Whether a file that stays here holds something that no program keeps for itself."""
+        return not change.is_folder and not change.is_junk and bool(change.shown and change.shown.size_bytes)
+
+    def why_local(self, change: Change) -> str:
+        """Why something never goes to Procore."""
+        if isinstance(change.place, Location):
+            for _, shown in self._view.place(change.place.folder) or ():
+                name = shown.decode("utf-8", "replace")  # those of junk are the same everywhere
+                if self._own_fate(name, is_folder=True) is Fate.LOCAL:
+                    return f"it lies in {name!r}, and nothing in a folder of that name goes to Procore"
+        return "it is a file that a program keeps for itself"
+
+    def _own_fate(self, name: str, *, is_folder: bool, is_junk: bool = False) -> Fate:
+        key = (name, is_folder, is_junk)
+        fate = self._fates.get(key)
+        if fate is None:
+            if len(self._fates) >= _REMEMBERED_NAMES:
+                self._fates.clear()
+            plain = self._view.names.plain(name)
+            fate = self._fates[key] = own_fate(
+                plain, is_folder=is_folder, is_junk=is_junk, keeps_junk=self._keeps_junk
+            )
+        return fate
+
+    def _above(self, folder: Inode) -> _Above:
+        if self._known_at != self._view.moves:
+            self._known.clear()
+            self._known_at = self._view.moves
+        above = self._known.get(folder)
+        if above is None:
+            above = self._known[folder] = self._look_above(folder)
+        return above
+
+    def _look_above(self, folder: Inode) -> _Above:
+        fate, characters = Fate.SENT, 0
+        for _, shown in self._view.place(folder) or ():
+            name = shown.decode("utf-8", "replace")
+            fate = max(fate, self._own_fate(name, is_folder=True))
+            characters += len(name) + 1
+        return _Above(fate, characters)
+
+    def refusal(
+        self,
+        folder: Inode,
+        name: bytes,
+        *,
+        is_folder: bool,
+        has_document: bool = False,
+        longest_below: int = 0,
+    ) -> Refusal | None:
+        """What Procore has against an entry of that name there; None: nothing.
+
+        `longest_below`: characters of the longest path in it; `has_document`: it is no junk.
+        What stays here obeys no rule of Procore's: a file with the name of junk may turn out to be none when it is
+        closed, and then it is not sent under a name that Procore does not take.
+        """
+        place = Location(folder, name.decode())
+        may_be_junk = not is_folder and not has_document and self.may_be_junk(place.name)
+        if self.fate(place, is_folder=is_folder, is_junk=may_be_junk) is not Fate.SENT:
+            return None
+        return self.place_refusal(place, 1 + longest_below if longest_below else 0)
+
+    def place_refusal(self, place: Location, more_characters: int = 0) -> Refusal | None:
+        """Why Procore would not take something new at that place; None: it would. Its path may grow by so much."""
+        refusal = name_refusal(place.shown)
+        return refusal or path_refusal(self.path_characters(place.folder, place.name) + more_characters)
+
+    def path_characters(self, folder: Inode, name: str) -> int:
+        """From the project's root, components joined by '/'."""
+        return self._above(folder).characters + len(name)
+
+    def sending_refusal(self, change: Change) -> Refusal | None:
+        """Why Procore would not take something new as it is called now; None: it would."""
+        if change.document is not None or not isinstance(change.place, Location):
+            return None
+        return self.place_refusal(change.place)

@@ -1,0 +1,429 @@
+"""What programs change: each call is one moment, journaled before it returns, and never waits for the network.
+
+change_store (view and journal) ◀─ document_takeover (which document) ◀─ write_sessions (bytes) ◀─ here (entries)
+"""
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Stage
+from procorefs.procore.wire.models import Kind
+from procorefs.storage import clocks
+from procorefs.tree.document_detail import Detail, decode_detail
+from procorefs.tree.naming.name_fate import Fate
+from procorefs.tree.naming.name_rules import entry_refusal
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of, with_times
+from procorefs.upload.sending.metadata_patch import lacking
+from procorefs.vfs.dirty_files import DirtyFile
+from procorefs.vfs.refusals import (
+    Exists,
+    IntoItself,
+    IsAFolder,
+    NameRefused,
+    NoSuchEntry,
+    NotAFolder,
+    NotEmpty,
+    NotPermitted,
+    Reserved,
+)
+from procorefs.vfs.write_sessions import WriteSessions
+
+
+class NamespaceEdits(WriteSessions):
+    """Entries, attributes and metadata."""
+
+    def create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
+        """A new, empty file with a draft, not yet flushed."""
+        self._check_new(folder, name, is_folder=False)
+        inode = self._reserve()
+        draft = self._drafts.begin(inode, None)
+        try:
+            draft.promised_bytes = 0  # its row says that it is open
+            change = self._new(inode, Kind.FILE, Location(folder, name.decode()), kept)
+            change.is_junk = self._naming.may_be_junk(name.decode())
+            change.stage = Stage.OPEN
+            change.staged = draft.file.record()
+            if self._departed(change) is None:
+                self._lay(change)
+            else:
+                with self._moment():
+                    self._inherit(change)
+                    self._lay(change)
+        except BaseException:
+            self._drafts.drop(inode)
+            raise
+        return self._shown(inode)
+
+    def make_folder(self, folder: Inode, name: bytes, kept: Kept) -> Node:
+        self._check_new(folder, name, is_folder=True)
+        inode = self._reserve()
+        change = self._new(inode, Kind.FOLDER, Location(folder, name.decode()), kept)
+        with self._moment():
+            departed = self._departed(change)
+            if departed is not None and departed.document is not None:
+                return self._bring_back(departed, change)
+            self._lay(change)
+        return self._shown(inode)
+
+    def _bring_back(self, departed: Change, change: Change) -> Node:
+        """A folder that was removed here a moment ago and is made anew: its document stays, without what was in it.
+
+        It is another inode: the kernel makes nothing any more in one that was removed, if somebody is still in there.
+        """
+        old, folder = departed.inode, ROOT
+        if isinstance(change.place, Location):
+            folder = change.place.folder
+        self._view.lift(departed)
+        self._journal.drop(old)
+        self._journal.attributed.drop_all(old)
+        assert departed.document is not None
+        with self._store.transaction():
+            self._own.claim(departed.document, change.inode)
+        self._neighbours.calls.folder_moved(old, change.inode)
+        change.document, change.place = departed.document, FOLLOW
+        self._settle_or_lay(change)
+        self.keep_unconfirmed(old, is_going=True)
+        self._neighbours.touched(old)
+        self._view.entries_changed(folder)
+        return self._shown(change.inode)
+
+    def _check_new(self, folder: Inode, name: bytes, *, is_folder: bool) -> None:
+        """Raises ChangeRefused when no such entry can be made there."""
+        self._check_folder(folder)
+        if self._view.child(folder, name) is not None:
+            raise Exists
+        self._check_entry(folder, name)
+        kind = Kind.FOLDER if is_folder else Kind.FILE
+        if self._leaving(Location(folder, name.decode()), kind) is None:  # else the document keeps its name
+            self._check_name(folder, name, is_folder=is_folder)
+
+    def _check_folder(self, folder: Inode) -> None:
+        node = self._view.by_inode(folder)
+        if node is None or not self._view.reachable(folder):
+            raise NoSuchEntry
+        if not node.is_folder:
+            raise NotAFolder
+        if node.read_only:
+            raise NotPermitted("Procore has this folder read-only", path=self._view.path(folder))
+        change = self._view.change(folder)
+        if change is not None and change.document is None and change.stage is Stage.FAILED:
+            raise NotPermitted(
+                f"Procore refused this folder itself: {change.error}", path=self._view.path(folder)
+            )
+
+    def _check_entry(self, folder: Inode, name: bytes) -> None:
+        """What holds for all names, new or not."""
+        _check_own(folder, name)
+        refusal = entry_refusal(name)
+        if refusal is not None:
+            raise NameRefused(self._path_of(folder, name), refusal)
+
+    def _check_name(
+        self,
+        folder: Inode,
+        name: bytes,
+        *,
+        is_folder: bool,
+        has_document: bool = False,
+        longest_below: int = 0,
+    ) -> None:
+        refusal = self._naming.refusal(
+            folder, name, is_folder=is_folder, has_document=has_document, longest_below=longest_below
+        )
+        if refusal is not None:
+            raise NameRefused(self._path_of(folder, name), refusal)
+
+    def _path_of(self, folder: Inode, name: bytes) -> str:
+        return self._view.path_of_entry(folder, name)
+
+    def _new(self, inode: Inode, kind: Kind, place: Location, kept: Kept) -> Change:
+        now_ns = clocks.file_ns()
+        kept = msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns)
+        now_s = clocks.unix_s()
+        return Change(inode, kind, place, kept=kept, created_at_s=now_s, touched_at_s=now_s)
+
+    def unlink(self, folder: Inode, name: bytes) -> Inode:
+        node = self._entry(folder, name)
+        if node.is_folder:
+            raise IsAFolder
+        self._check_changeable(node)
+        self._remove(node)
+        self._view.entries_changed(folder)
+        return node.inode
+
+    def remove_folder(self, folder: Inode, name: bytes) -> Inode:
+        """An empty folder. What it may still hold in Procore is looked at before it is deleted there."""
+        node = self._entry(folder, name)
+        if not node.is_folder:
+            raise NotAFolder
+        self._check_changeable(node)
+        self._check_empty(node)
+        self._remove(node)
+        self._view.entries_changed(folder)
+        return node.inode
+
+    def _check_empty(self, node: Node) -> None:
+        if not self._view.is_empty(node.inode):
+            raise NotEmpty
+        if not node.listed and self._view.change(node.inode) is None:
+            raise NotEmpty(f"{self._view.path(node.inode)!r} was never listed: list it first")
+
+    def rename(
+        self, folder: Inode, name: bytes, new_folder: Inode, new_name: bytes, *, replaces: bool = True
+    ) -> Node | None:
+        """Move an entry; returns what it replaced. `replaces` False: raises Exists instead."""
+        source = self._entry(folder, name)
+        self._check_folder(new_folder)
+        target = self._view.child(new_folder, new_name)
+        if target is not None and not replaces:
+            raise Exists
+        if target is not None and target.inode == source.inode:
+            return None
+        self._check_move(source, target, new_folder, new_name)
+        place = Location(new_folder, new_name.decode())
+        with self._moment():
+            change = self._engage(source)
+            if target is not None:
+                self._take_over(change, source, target)
+            elif self._takes_name_of_leaving(source, place):
+                self._give_up_document(change, source)
+            self._move(change, place)
+        self._view.entries_changed(folder)
+        self._view.entries_changed(new_folder)
+        return target
+
+    def _check_move(self, source: Node, target: Node | None, new_folder: Inode, new_name: bytes) -> None:
+        self._check_changeable(source)
+        if source.is_folder and self._view.is_within(new_folder, source.inode):
+            raise IntoItself
+        if target is not None:
+            self._check_replaceable(source, target)
+        self._check_new_place(source, new_folder, new_name, target)
+
+    def _check_new_place(self, source: Node, folder: Inode, name: bytes, target: Node | None) -> None:
+        """Raises NameRefused, NotPermitted when an entry can't have that place; `target`: what is there and goes."""
+        self._check_entry(folder, name)
+        has_document = self._has_document(source)
+        place = Location(folder, name.decode())
+        if not self._keeps_name(source, place, target):
+            longest = self._longest_below(source.inode) if source.is_folder else 0
+            self._check_name(
+                folder, name, is_folder=source.is_folder, has_document=has_document, longest_below=longest
+            )
+        if self._naming.fate(place, is_folder=source.is_folder) is not Fate.LOCAL:
+            return
+        if has_document or (source.is_folder and self._holds_documents(source)):
+            raise NotPermitted(
+                f"what is in Procore can't get a place that stays on this machine ({place.name!r}, or its "
+                "folder, is junk): remove it instead, and it goes to Procore's recycle bin",
+                path=self._view.path(source.inode),
+            )
+
+    def is_leaving(self, folder: Inode, name: bytes, *, is_folder: bool, source: Inode | None = None) -> bool:
+        """Whether something new there goes on as a document that Procore has under that name; `source`: or is it."""
+        if entry_refusal(name) is not None:
+            return False
+        there = self._store.child(folder, name)
+        if there is not None and there.inode == source:
+            return not self._neighbours.calls.moves(there.inode, there.document_id)
+        return (
+            self._leaving(Location(folder, name.decode()), Kind.FOLDER if is_folder else Kind.FILE)
+            is not None
+        )
+
+    def _has_document(self, node: Node) -> bool:
+        change = self._view.change(node.inode)
+        return node.document_id is not None or (change is not None and change.document is not None)
+
+    def _holds_documents(self, folder: Node) -> bool:
+        return any(self._has_document(node) for node in self._view.descendants(folder.inode))
+
+    def _keeps_name(self, source: Node, place: Location, target: Node | None) -> bool:
+        """Whether the entry stays the document that Procore has at the place, whose name is none of the new ones.
+
+        So it is with a document that goes back to its own name, and with a file that replaces another or gets the name
+        of one which has just been removed or renamed away: it becomes a version of that.
+        """
+        if not self._view.lists_store(place.folder):
+            return False
+        there = self._store.child(place.folder, place.shown)
+        if there is None or self._neighbours.calls.moves(there.inode, there.document_id):
+            return False
+        if there.inode == source.inode:
+            return True
+        if source.is_folder or there.is_folder:
+            return False
+        return (
+            there.inode == target.inode if target is not None else self._leaving(place, Kind.FILE) is not None
+        )
+
+    def _takes_name_of_leaving(self, source: Node, place: Location) -> bool:
+        """Whether a document must become a version of another, because it could not have that one's name itself."""
+        if source.is_folder or not self._has_document(source):
+            return False
+        leaving = self._leaving(place, Kind.FILE)
+        is_its_own = leaving is not None and leaving.inode == source.inode
+        return leaving is not None and not is_its_own and self._naming.place_refusal(place) is not None
+
+    def _check_replaceable(self, source: Node, target: Node) -> None:
+        if target.is_folder and not source.is_folder:
+            raise IsAFolder
+        if source.is_folder and not target.is_folder:
+            raise NotAFolder
+        self._check_changeable(target)
+        if target.is_folder:
+            self._check_empty(target)
+
+    def _longest_below(self, folder: Inode) -> int:
+        """Characters of the longest path below a folder, ours and Procore's, from it."""
+        longest = self._store.longest_below(folder)
+        if len(self._view) == 0:
+            return longest
+        for child in self._view.children(folder):
+            change = self._view.change(child.inode)
+            if change is not None and self._naming.fate_of(change) is Fate.LOCAL:
+                continue  # it obeys no rule of Procore's
+            length = len(child.shown.decode("utf-8", "replace"))
+            if child.is_folder:
+                below = self._longest_below(child.inode)
+                length += 1 + below if below else 0
+            longest = max(longest, length)
+        return longest
+
+    def _move(self, change: Change, place: Location) -> None:
+        before = self._naming.fate_of(change)
+        self._replace(change, place)
+        self._inherit(change)
+        self.follow_if_there(change)
+        self._judge(change, before)
+        change.touch()
+        _set_incomplete_aside(change)
+        self._settle_or_lay(change, laid=True)
+
+    def _judge(self, change: Change, before: Fate) -> None:
+        """After a move: what a file is may be another thing under its new name, and so may all in a folder."""
+        change.is_junk = self._naming.is_junk(change)
+        if change.is_folder and self._naming.fate_of(change) is not before:
+            for node in self._view.descendants(change.inode):
+                self._neighbours.touched(node.inode)
+
+    def exchange(self, folder: Inode, name: bytes, other_folder: Inode, other_name: bytes) -> None:
+        """Swap two entries (RENAME_EXCHANGE)."""
+        one, other = self._entry(folder, name), self._entry(other_folder, other_name)
+        for node, inside in ((one, other_folder), (other, folder)):
+            self._check_changeable(node)
+            if node.is_folder and self._view.is_within(inside, node.inode):
+                raise IntoItself
+        self._check_exchanged(one, other_folder, other_name, other)
+        self._check_exchanged(other, folder, name, one)
+        with self._moment():
+            changes = self._engage(one), self._engage(other)
+            fates = [self._naming.fate_of(change) for change in changes]
+            places = Location(other_folder, other_name.decode()), Location(folder, name.decode())
+            for change, place in zip(changes, places, strict=True):
+                self._replace(change, place)
+            for change, before in zip(changes, fates, strict=True):
+                self._inherit(change)
+                self.follow_if_there(change)
+                self._judge(change, before)
+                change.touch()
+                _set_incomplete_aside(change)
+                self._settle_or_lay(change, laid=True)
+
+    def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> None:
+        """A file without a document becomes a version of the one whose name it gets; two documents swap their names."""
+        self._check_new_place(node, folder, name, None if self._has_document(node) else other)
+
+    def keep(self, inode: Inode, kept: Kept) -> None:
+        """What setattr set, whole: the caller starts from what `Node.kept` has."""
+        draft = self._drafts.get(inode)
+        if draft is not None:
+            draft.mtime_ns = None  # it stands in `kept`, if it was not set
+        if self._view.keep_detached(inode, kept):
+            return
+        node = self._shown(inode)
+        if node.is_folder:
+            self._view.folder_times.forget(inode)
+        if node.version is not None:
+            kept = msgspec.structs.replace(kept, version_id=node.version.id)
+        change = self._view.change(inode)
+        if change is not None:
+            change.kept = kept
+            self._put(change)
+            return
+        with self._store.transaction():
+            self._store.keep(inode, kept)
+
+    def keep_folder_times(self, changed_ns: Mapping[Inode, int]) -> None:
+        """When the entries of these folders changed."""
+        with self._store.transaction():
+            for folder, time_ns in changed_ns.items():
+                node = self._store.by_inode(folder)
+                if node is not None and self._view.change(folder) is None:
+                    self._store.keep(folder, with_times(node.kept, time_ns))
+        for folder, time_ns in changed_ns.items():
+            change = self._view.change(folder)
+            if change is not None:
+                change.kept = with_times(change.kept, time_ns)
+                self._put(change)
+            if self._view.folder_times.of(folder) == time_ns:
+                self._view.folder_times.forget(folder)
+
+    def modified(self, draft: DirtyFile) -> None:
+        """A program cut the file: mtime and ctime are now, also when it had that size."""
+        now_ns = clocks.file_ns()
+        if draft.is_changed:
+            draft.mtime_ns = now_ns
+        else:
+            kept = kept_of(self._shown(draft.inode))
+            self.keep(draft.inode, msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns))
+
+    def wish(self, inode: Inode, wishes: MetadataPatch, *, tags: Collection[str] | None = None) -> bool:
+        """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.
+
+        Raises ChangeRefused. Returns whether anything is wanted now that was not.
+        """
+        node = self.shown_entry(inode)
+        self._check_changeable(node)
+        change = self._view.change(inode)
+        document = change.document if change is not None else node.document_id
+        if not self._neighbours.calls.has(inode, document):  # else Procore is about to have something else
+            known = self._store.known(document) if document is not None else None
+            detail = decode_detail(known.detail) if known is not None else Detail()
+            wishes = lacking(wishes, detail, tags)
+        if wishes == (change.wishes if change is not None else MetadataPatch()):
+            return False
+        with self._moment():
+            change = self._engage(node)
+            change.wishes = wishes
+            change.touch()
+            self._settle_or_lay(change, laid=True)
+        return True
+
+    def shown_entry(self, inode: Inode) -> Node:
+        """A node that has a place. Raises NoSuchEntry for one that was removed, however open it is."""
+        node = self._shown(inode)
+        if node.parent is None and inode != ROOT:
+            raise NoSuchEntry
+        return node
+
+    def _entry(self, folder: Inode, name: bytes) -> Node:
+        _check_own(folder, name)
+        node = self._view.child(folder, name)
+        if node is None:
+            raise NoSuchEntry
+        return node
+
+
+def _set_incomplete_aside(change: Change) -> None:
+    """A document's new name goes by itself; it says nothing about bytes that were cut off, which stay incomplete."""
+    if change.stage is Stage.INCOMPLETE and change.document is not None:
+        change.unclosed, change.staged = change.shown, None
+        change.stage = Stage.PENDING
+
+
+def _check_own(folder: Inode, name: bytes) -> None:
+    """Raises Reserved when the entry is no document's."""
+    if is_own_entry(folder, name):
+        raise Reserved("it is the mount's own entry", path=name.decode())

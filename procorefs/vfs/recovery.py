@@ -1,0 +1,416 @@
+"""At the start: the journal's rows become changes again, whatever ended the run before, and at whatever point.
+
+| the daemon died …                         | found                                | mended                           |
+|-------------------------------------------|--------------------------------------|----------------------------------|
+| while a file was written, never flushed   | stage OPEN                           | INCOMPLETE: shown, never sent    |
+| between the tree and the journal          | a document under another inode       | it is given the change's         |
+| the same, just made                       | a document and the call that made it | it is the change's               |
+| by a power cut, before the group commit   | a row beyond `synced`, another boot  | INCOMPLETE: it may hold zeros    |
+| while a call was under way                | a call (in_flight_calls.py)          | what became of it is found out   |
+| after a generation was superseded         | a staged file that no row names      | swept                            |
+| and the tree was lost                     | a tree with another mark             | rows wait until it is listed     |
+| and the tree is older                     | documents that it does not have      | the same                         |
+| by a power cut: the tree may be older     | another boot                         | a look comes before all else     |
+| and nobody knows a row's folder           | a folder without row, node and note  | it is shown, as failed           |
+| and the journal is damaged                | rows that can still be read          | shown as INCOMPLETE              |
+| and the journal is lost, or older         | staged files that no row names       | shown as INCOMPLETE              |
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from procorefs.journal.change import FOLLOW, Change, Location, Stage, lost_folder
+from procorefs.journal.damaged_journal import salvage
+from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.journal import Journal
+from procorefs.procore.wire.models import Kind
+from procorefs.staging.staging_area import StagedIncomplete, StagedRecord, Staging, StagingFull
+from procorefs.storage import clocks
+from procorefs.tree.naming.name_fate import Fate
+from procorefs.tree.nodes import ROOT, Inode, State
+from procorefs.tree.own_changes import OwnChanges
+from procorefs.tree.tree_store import DEEPEST, TreeStore
+from procorefs.vfs.change_fate import ChangeFate
+from procorefs.vfs.change_store import is_unknown
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.view import View
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Recovery:
+    """Brings tree, journal and staging to one state; runs once, before anything is answered."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: DirtyFiles,
+        staging: Staging,
+        journal: Journal,
+        calls: InFlightCalls,
+        naming: ChangeFate,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._view = view
+        self._drafts = drafts
+        self._staging = staging
+        self._journal = journal
+        self._calls = calls
+        self._naming = naming
+        self.is_tree_behind = False
+        """After `run`: the power was cut, and the tree, which is never synced, may lack what the journal has let go."""
+        self._folder_names: dict[Inode, str] = {}  # of a damaged journal
+        self._keep_tail: set[Inode] = set()  # of files with more behind their ends than there was room for
+
+    def run(self) -> None:
+        self._salvage()
+        changes = self._journal.load()
+        numbers = (record.number for change in changes for record in change.records)
+        self._staging.pass_over(max(numbers, default=0))
+        self._meet_tree(changes)
+        boot = BOOT_ID.read_text().strip()
+        was_power_cut = self.is_tree_behind = self._journal.fact("boot") not in (None, boot)
+        with (
+            self._journal.transaction()
+        ):  # by itself: taking a file up cuts off what was copied from behind its end
+            for change in changes:
+                self._save_tail(change)
+        with self._store.transaction(), self._journal.transaction():
+            for change in changes:
+                self._reconcile(change)
+                self._mend_bytes(change, doubted=was_power_cut)
+                self._view.lay(change)
+        self._meet_calls()
+        self._drop_junk()
+        for folder in sorted(self._lost_folders()):
+            self._recover(folder)
+        for change in list(self._useless()):
+            self._drop(change)
+        # Not before every doubtful row is marked as such: who dies in between must doubt them again.
+        self._journal.remember("boot", boot)
+        named = {record.number for change in self._view.changes() for record in change.records}
+        if self._is_journal_behind():
+            named |= self._recover_files(named)
+        self._staging.sweep(named)
+
+    def _salvage(self) -> None:
+        """Take over what can still be read of a damaged journal."""
+        salvaged = salvage(self._journal.damaged, set(self._staging.with_bytes()))
+        self._folder_names = salvaged.folders
+        with self._journal.transaction():
+            for change in salvaged.files:
+                self._journal.put(change)
+
+    def _is_journal_behind(self) -> bool:
+        """Whether files may have been closed that no row names: the journal lacks rows, or is an older one."""
+        return (
+            self._journal.is_new
+            or self._journal.unreadable > 0
+            or self._staging.noted_sequence > int(self._journal.fact("synced") or 0)
+        )
+
+    def _recover_files(self, named: Collection[int]) -> set[int]:
+        """Show staged files whose rows are lost, under their numbers; they go nowhere by themselves."""
+        numbers = [number for number in self._staging.with_bytes() if number not in named]
+        if not numbers:
+            return set()
+        now_s = clocks.unix_s()
+        with self._store.transaction():
+            folder = self._store.reserve(1 + len(numbers))
+        made = lost_folder(folder, f"files {time.strftime('%Y-%m-%d %H.%M.%S')}")
+        made.error = "the journal that had the names of these files is lost"
+        changes = [made]
+        for position, number in enumerate(numbers, 1):
+            record = StagedRecord(number, self._staging.size_bytes(number), None, ())
+            self._drafts.park_file(self._staging.adopt(record))
+            change = Change(Inode(folder + position), Kind.FILE, Location(folder, f"{number}"), staged=record)
+            change.stage, change.error = Stage.INCOMPLETE, made.error
+            change.created_at_s = change.touched_at_s = now_s
+            changes.append(change)
+        with self._journal.transaction():
+            for change in changes:
+                self._journal.put(change)
+                self._view.lay(change)
+        log.error(
+            "The journal of what was written is lost, or older than the staged files: %d files that had not reached "
+            "Procore are shown in %s.",
+            len(numbers),
+            self._view.path(folder),
+        )
+        return set(numbers)
+
+    def _meet_calls(self) -> None:
+        """Each call that was under way has a change that finds out what became of it, or nothing hangs on it."""
+        for call in self._calls.open_calls():
+            is_over = call.is_late and not self._calls.left_s(call)
+            if self._view.change(call.inode) is not None or (call.is_late and not is_over):
+                continue
+            known = self._store.known(call.document) if call.document is not None else None
+            if known is not None and self._view.change(known.node.inode) is not None:
+                self._calls.hand_over(call, known.node.inode)
+            else:
+                self._calls.forget(call)  # nothing is wanted of it: the next look shows what it did
+        for change in self._view.changes():
+            if change.used_upload is not None and not self._calls.has(change.inode, change.document):
+                self._calls.suppose(change)
+
+    def _meet_tree(self, changes: list[Change]) -> None:
+        """If the tree is not the one that the journal knows, its numbers mean other documents."""
+        mark = self._store.fact("mark")
+        with self._store.transaction():
+            if mark is None:
+                mark = secrets.token_hex(8)
+                self._store.remember("mark", mark)
+            # The tree is not synced with the journal: after a power cut it may be the older one.
+            calls = self._calls.open_calls()
+            named = {folder for change in changes for folder in change.folders}
+            named |= {call.place.folder for call in calls if call.place is not None}
+            self._store.reserve_beyond(
+                max({ROOT, *named, *(call.inode for call in calls), *self._journal.inodes()})
+            )
+            if self._journal.fact("tree") not in (None, mark):
+                log.log(
+                    logging.WARNING if changes else logging.INFO,
+                    "The tree is not the one that the journal knows: %d changes wait until it is listed.",
+                    len(changes),
+                )
+                named |= self._journal.folders().keys()
+            self._expect(changes, named)
+        self._journal.remember("tree", mark)
+        if not self._journal.unreadable:  # such a row may name any of them
+            self._journal.keep_folders(named)
+
+    def _expect(self, changes: list[Change], named: Collection[Inode]) -> None:
+        """Keep each inode that the journal names for its document, until the tree has listed it."""
+        wanted = {change.document: change.inode for change in changes if change.document is not None}
+        for inode, document in self._journal.folders().items():
+            if inode in named:
+                wanted.setdefault(document, inode)
+        for document, inode in wanted.items():
+            if inode == ROOT:
+                continue
+            if self._store.known(document) is not None:
+                self._own.claim(document, inode)
+            else:
+                other = self._store.by_inode(inode)
+                if other is not None:
+                    self._store.move_row(inode, self._store.reserve(1))
+                self._store.expect_as(document, inode)
+
+    def _reconcile(self, change: Change) -> None:
+        """The document lies under the change's inode, and no other document does."""
+        if change.document is None:
+            self._recognise(change)
+        if change.document is not None:
+            self._own.claim(change.document, change.inode)
+        elif self._store.by_inode(change.inode) is not None:
+            self._store.move_row(change.inode, self._store.reserve(1))
+
+    def _recognise(self, change: Change) -> None:
+        """The tree has taken up the answer to the call that made the change's document, and the journal has not."""
+        node = self._store.by_inode(change.inode)
+        if node is None or node.document_id is None or not node.in_tree:
+            return
+        for call in self._calls.given_up(change.inode, None):
+            if call.is_creating:
+                self._calls.was_made(call, node.document_id)
+                change.document = node.document_id
+                self._journal.put(change)
+                return
+
+    def _lost_folders(self) -> set[Inode]:
+        """Folders that rows name, and to which neither the journal nor the tree knows a way."""
+        named = {change.place.folder for change in self._view.changes() if isinstance(change.place, Location)}
+        return {folder for folder in named if self._is_lost(folder)}
+
+    def _is_lost(self, folder: Inode) -> bool:
+        at = folder
+        for _ in range(DEEPEST):
+            if at == ROOT:
+                return False
+            change = self._view.change(at)
+            if change is not None and change.place is not FOLLOW:
+                if not isinstance(change.place, Location):
+                    return False  # it was removed here, and takes along what is in it
+                at = change.place.folder
+                continue
+            node = self._store.by_inode(at)
+            if node is None:
+                return True
+            if node.state is State.EXPECTED:
+                return False  # it shows as soon as it is listed
+            if not node.in_tree or node.parent is None:
+                return True
+            at = node.parent
+        return True
+
+    def _recover(self, folder: Inode) -> None:
+        """Show a lost folder, with what waits in it; it goes nowhere until somebody says what to do."""
+        if not self._is_lost(folder):
+            return  # it lay in one that was lost
+        change = lost_folder(folder, self._folder_names.get(folder, ""))
+        before = self._view.change(folder)
+        if before is not None:
+            self._view.lift(before)
+        if self._store.by_inode(folder) is not None:
+            with self._store.transaction():
+                self._store.move_row(folder, self._store.reserve(1))
+        self._view.lay(change)
+        self._journal.put(change)
+        log.error(
+            "What is not sent yet lies in a folder that is not known any more: it is shown in %s; move it to where it "
+            "belongs.",
+            self._view.path(folder),
+        )
+
+    def _save_tail(self, change: Change) -> None:
+        """Keep what was written behind the end of a closed file beside it, before anything is cut off."""
+        if (
+            change.staged is None
+            or change.unclosed is not None
+            or change.stage in (Stage.OPEN, Stage.INCOMPLETE)
+        ):
+            return
+        try:
+            tail = self._staging.salvage(change.staged)
+        except (StagingFull, OSError) as error:
+            name = change.place.name if isinstance(change.place, Location) else self._store.path(change.inode)
+            log.error(
+                "%s is not sent before there is room to keep apart what a program was adding to it: %s",
+                name,
+                error,
+            )
+            self._keep_tail.add(change.inode)
+            return
+        if tail is not None:
+            change.unclosed = tail
+            self._journal.put(change)
+
+    def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
+        if change.stage is Stage.OPEN and change.document is not None and change.unclosed is None:
+            # Its new name, for one, must not wait for somebody to look at the bytes: others may want the old one.
+            change.unclosed, change.staged, change.upload = change.staged, None, None
+            change.stage = Stage.PENDING
+        try:
+            if change.staged is not None and change.stage in (Stage.OPEN, Stage.INCOMPLETE):
+                change.staged = self._take_up_open(change.staged)
+                self._be_incomplete(change, doubted=doubted)
+            elif change.staged is not None:
+                self._mend_closed(change, change.staged, doubted=doubted)
+        except (StagedIncomplete, OSError) as error:
+            self._lose(change, error)
+        if change.unclosed is not None:
+            self._mend_unclosed(change, change.unclosed, doubted=doubted)
+
+    def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
+        """Raises StagedIncomplete, OSError."""
+        if change.inode in self._keep_tail:
+            self._drafts.park_file(self._staging.adopt(staged, keeps_tail=True))
+        else:
+            self._drafts.take_up(staged)
+        if doubted and change.sequence > int(self._journal.fact("synced") or 0):
+            self._be_incomplete(change, doubted=True)
+
+    def _take_up_open(self, record: StagedRecord) -> StagedRecord:
+        """Park a file that was being written: what is there of it is all there is."""
+        file = self._staging.adopt(record, is_open=True)
+        self._drafts.park_file(file)
+        return file.record()
+
+    def _mend_unclosed(self, change: Change, unclosed: StagedRecord, *, doubted: bool) -> None:
+        """A document that was being written: the bytes wait until all else that is wanted of it has been sent."""
+        try:
+            change.unclosed = self._take_up_open(unclosed)
+        except (StagedIncomplete, OSError) as error:
+            log.error("What was being written of inode %d can't be found: %s", change.inode, error)
+            change.unclosed = None
+        if change.unclosed is not None and _is_untouched(change.unclosed):
+            self._drafts.drop_parked(change.unclosed)
+            change.unclosed = None
+        if change.unclosed is not None and (change.is_idle or change.is_bare):
+            change.be_incomplete()
+            change.stage = Stage.OPEN  # until it is told of
+            self._be_incomplete(change, doubted=doubted)
+        else:
+            self._journal.put(change)
+
+    def _be_incomplete(self, change: Change, *, doubted: bool) -> None:
+        if doubted:
+            change.error = "the machine went down before it was on disk"
+        elif change.stage is not Stage.INCOMPLETE:
+            log.warning(
+                "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
+                change.inode,
+            )
+        change.stage, change.upload = Stage.INCOMPLETE, None
+        self._journal.put(change)
+
+    def _lose(self, change: Change, error: Exception) -> None:
+        log.error(
+            "The bytes of inode %d (staged file %d) can't be found: %s",
+            change.inode,
+            change.staged.number if change.staged else 0,
+            error,
+        )
+        change.stage, change.error = Stage.FAILED, f"its staged bytes are not there: {error}"
+        self._journal.put(change)
+
+    def _drop(self, change: Change) -> None:
+        self._view.lift(change)
+        self._journal.drop(change.inode)
+        for record in change.records:
+            self._drafts.drop_parked(record)
+
+    def _useless(self) -> Iterator[Change]:
+        """What wants nothing."""
+        for change in self._view.changes():
+            is_nowhere = is_unknown(change) and not self._calls.makes(change.inode)
+            # It was only open, and was removed in Procore meanwhile.
+            was_only_open = change.stage is Stage.OPEN and change.is_bare
+            if is_nowhere or was_only_open:
+                yield change
+
+    def _drop_junk(self) -> None:
+        """What programs kept for themselves lived as long as the mount; nothing else that stays here is dropped.
+
+        What an earlier run was to send, or a file with content of its own, is no such thing, whatever it is called now.
+        """
+        dropped = 0
+        for change in self._view.changes():
+            was_junk, change.is_junk = change.is_junk, self._naming.is_junk(change)
+            if was_junk and change.is_junk:
+                self._drop(change)
+                dropped += 1
+            elif was_junk != change.is_junk:
+                self._journal.put(change)
+        if dropped:
+            log.info("%d files that programs kept for themselves are gone with the last mount.", dropped)
+            self._drop_empty_folders()
+
+    def _drop_empty_folders(self) -> None:
+        """Those that held nothing else, the innermost first."""
+        folders = [change for change in self._view.changes() if change.is_folder]
+        local = [change for change in folders if self._naming.fate_of(change) is Fate.LOCAL]
+        for change in sorted(local, key=lambda change: -len(self._view.place(change.inode) or ())):
+            if self._view.is_empty(change.inode):
+                self._drop(change)
+
+
+def _is_untouched(record: StagedRecord) -> bool:
+    """Whether nothing was written to a version's bytes after all.
+
+    A file that is not over a version is another one: it was made under a name that the document had, or was cut to
+    nothing.
+    """
+    if record.base is None:
+        return False
+    begun = record.base.size_bytes
+    return record.size_bytes == begun and sum(high - low for low, high in record.missing) == begun

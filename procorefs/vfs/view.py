@@ -1,0 +1,377 @@
+"""The tree as programs see it: what Procore has, with everything laid over it that is wanted here.
+
+    store (Procore's) + changes (ours) ─▶ nodes, entries, listings, paths
+
+A change with a place of its own hides its document's entry and shows its own; one that is GONE hides it. An entry of
+ours shadows one of Procore's with the same name: the two become one when ours is sent. All calls are synchronous: what
+one of them reads is one moment.
+"""
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import cachetools
+import msgspec
+
+from procorefs.journal.change import FOLLOW, GONE, Change, Location
+from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.procore.wire.models import DocumentId, Version
+from procorefs.tree.naming.entry_names import EntryNames
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
+from procorefs.tree.tree_store import DEEPEST, TreeStore
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.folder_times import FolderTimes
+
+DEAD_FOLDERS = 4096
+"""Removed folders of which attributes are remembered for programs that may be in there."""
+
+
+@dataclass(slots=True)
+class _Laid:
+    """The entries that changes put into one folder."""
+
+    names: dict[bytes, Inode] = field(default_factory=dict)
+    order: list[Inode] = field(default_factory=list)
+    """The same inodes, ascending: the order of a listing."""
+
+
+class View:
+    """Reads through the changes into the store; `lay` and `lift` are for the change store alone."""
+
+    def __init__(
+        self, store: TreeStore, drafts: DirtyFiles, calls: InFlightCalls, *, encodes_names: bool = False
+    ) -> None:
+        self.store = store
+        self.names = EntryNames(self._has_name, encodes=encodes_names)
+        self._drafts = drafts
+        self._calls = calls
+        self._changes: dict[Inode, Change] = {}
+        self._laid: dict[Inode, _Laid] = {}
+        self._borrowers: dict[DocumentId, set[Inode]] = {}
+        self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
+        self._dead_folders: cachetools.LRUCache[Inode, Node] = cachetools.LRUCache(DEAD_FOLDERS)
+        """Removed here and never in Procore: a program may be in there, and nothing tells when it leaves."""
+        self._moves = 0
+        self.folder_times = FolderTimes()
+
+    # Changes
+
+    def change(self, inode: Inode) -> Change | None:
+        return self._changes.get(inode)
+
+    def changes(self) -> list[Change]:
+        return list(self._changes.values())
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    @property
+    def moves(self) -> tuple[int, int]:
+        """Changes whenever a folder may show elsewhere."""
+        return self._moves, self.store.moves
+
+    def lay(self, change: Change) -> None:
+        """Show a change that is not laid; neither its place nor its lender may be changed while it is."""
+        self._changes[change.inode] = change
+        if change.lender is not None:
+            self._borrowers.setdefault(change.lender, set()).add(change.inode)
+        self._moves += change.is_folder
+        if isinstance(change.place, Location):
+            laid = self._laid.setdefault(change.place.folder, _Laid())
+            laid.names[change.place.shown] = change.inode
+            insort(laid.order, change.inode)
+
+    def lift(self, change: Change) -> None:
+        """Take a change away again."""
+        self._moves += change.is_folder
+        del self._changes[change.inode]
+        if change.lender is not None:
+            self._borrowers[change.lender].discard(change.inode)
+            if not self._borrowers[change.lender]:
+                del self._borrowers[change.lender]
+        if isinstance(change.place, Location):
+            laid = self._laid[change.place.folder]
+            if laid.names.get(change.place.shown) == change.inode:
+                del laid.names[change.place.shown]
+            del laid.order[bisect_right(laid.order, change.inode) - 1]
+            if not laid.order:
+                del self._laid[change.place.folder]
+
+    def lay_anew(self, changes: list[Change]) -> set[Inode]:
+        """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out.
+
+        Returns the inodes of all others, and of those that have no change any more.
+        """
+        before, self._changes, self._laid, self._borrowers = self._changes, {}, {}, {}
+        for change in changes:
+            old = before.get(change.inode)
+            self.lay(old if old == change else change)
+        inodes = before.keys() | self._changes.keys()
+        return {inode for inode in inodes if before.get(inode) is not self._changes.get(inode)}
+
+    def lends(self, document: DocumentId) -> bool:
+        """Whether there are changes that had the document's bytes, or need them still."""
+        return document in self._borrowers
+
+    def borrower(self, document: DocumentId) -> Inode | None:
+        """Somebody who still needs bytes of the document's versions."""
+        needing = (inode for inode in self._borrowers.get(document, ()) if self._changes[inode].needs_version)
+        return next(needing, None)
+
+    def laid_in(self, folder: Inode) -> list[Inode]:
+        """The inodes that changes put into a folder."""
+        laid = self._laid.get(folder)
+        return list(laid.order) if laid is not None else []
+
+    def detach(self, inode: Inode) -> None:
+        """Keep the attributes of what was removed here and never was in Procore, for those inside."""
+        node = self.by_inode(inode)
+        if node is not None:
+            detached = self._dead_folders if node.is_folder else self._detached
+            detached[inode] = msgspec.structs.replace(node, parent=None)
+
+    def forget_detached(self, inode: Inode) -> None:
+        self._detached.pop(inode, None)
+
+    def keep_detached(self, inode: Inode, kept: Kept) -> bool:
+        """Note attributes of what was detached; False: it was not."""
+        for detached in (self._detached, self._dead_folders):
+            node = detached.get(inode)
+            if node is not None:
+                detached[inode] = msgspec.structs.replace(node, kept=kept)
+                return True
+        return False
+
+    def entries_changed(self, folder: Inode) -> None:
+        """An entry came to a folder, or left it: its mtime is now."""
+        self.folder_times.changed(folder)
+
+    # Nodes
+
+    def by_inode(self, inode: Inode) -> Node | None:
+        change = self._changes.get(inode)
+        is_local = change is not None and change.document is None
+        node = None if is_local else self.store.by_inode(inode)
+        if change is not None:
+            node = self._laid_over(node, change)
+        if node is None:
+            node = self._detached.get(inode) or self._dead_folders.get(inode)
+            if node is None:
+                return None
+        return self._with_local(node)
+
+    def _laid_over(self, node: Node | None, change: Change) -> Node | None:
+        if node is None or change.document is None or node.document_id != change.document:
+            node = _local_node(change)
+        if isinstance(change.place, Location):
+            node = msgspec.structs.replace(
+                node, parent=change.place.folder, shown=change.place.shown, state=State.LIVE, kept=change.kept
+            )
+        elif change.place is GONE:
+            node = msgspec.structs.replace(node, parent=None, kept=change.kept)
+        else:
+            node = msgspec.structs.replace(node, kept=change.kept)
+        if change.borrowed is not None:
+            node = msgspec.structs.replace(node, version=change.borrowed, defect="")
+        return node
+
+    def _with_local(self, node: Node) -> Node:
+        if node.is_folder:
+            changed_ns = self.folder_times.of(node.inode)
+            if changed_ns is None:
+                return node
+            kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=changed_ns, ctime_ns=changed_ns)
+            return msgspec.structs.replace(node, kept=kept)
+        draft = self._drafts.get(node.inode)
+        if draft is None:
+            change = self._changes.get(node.inode)
+            if change is None or change.shown is None:
+                return node
+            return msgspec.structs.replace(node, local_size_bytes=change.shown.size_bytes)
+        if draft.mtime_ns is None:
+            if node.version is not None and draft.clean == node.version.id and not draft.is_changed:
+                return node  # somebody has it open for writing, and that is all
+            return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes)
+        kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns)
+        return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes, kept=kept)
+
+    def child(self, folder: Inode, shown: bytes) -> Node | None:
+        laid = self._laid.get(folder)
+        if laid is not None and (inode := laid.names.get(shown)) is not None:
+            return self.by_inode(inode)
+        if not self.lists_store(folder):
+            return None
+        node = self.store.child(folder, shown)
+        if node is None:
+            return None
+        return self._visible(node)
+
+    def _has_name(self, folder: Inode, name: bytes) -> bool:
+        """Whether a name is an entry's, or still that of a document which is to leave it."""
+        if self.child(folder, name) is not None:
+            return True
+        return self.lists_store(folder) and self.store.child(folder, name) is not None
+
+    def entry(self, folder: Inode, name: bytes) -> Node | None:
+        """The entry that programs see under a name."""
+        return self.child(folder, self.names.to_procore(folder, name))
+
+    def _visible(self, node: Node) -> Node | None:
+        """A node of the store as it shows in its folder; None: a change has it elsewhere, or will, once it is known."""
+        change = self._changes.get(node.inode)
+        if change is not None:
+            if change.place is not FOLLOW:
+                return None
+            laid_over = self._laid_over(node, change)
+            return None if laid_over is None else self._with_local(laid_over)
+        return None if self._calls.may_have_made(node) else self._with_local(node)
+
+    def lists_store(self, folder: Inode) -> bool:
+        """Whether what the store has in the folder is there: not so when Procore removed it and only ours remains."""
+        change = self._changes.get(folder)
+        return change is None or change.document is not None
+
+    def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
+        """Entries in the order of their inodes; at most `limit`, and fewer only at the end."""
+        laid = self._laid.get(folder)
+        if not self._changes:
+            return [self._with_local(node) for node in self.store.children(folder, after=after, limit=limit)]
+        found: list[Node] = []
+        for node in self._merged(folder, laid, after, limit):
+            found.append(node)
+            if len(found) == limit:
+                break
+        return found
+
+    def _merged(self, folder: Inode, laid: _Laid | None, after: int, limit: int) -> Iterator[Node]:
+        ours = laid.order[bisect_right(laid.order, after) :] if laid is not None else []
+        position = 0
+        for node in self._stored(folder, laid, after, limit):
+            while position < len(ours) and ours[position] < node.inode:
+                yield from self._own(ours[position])
+                position += 1
+            yield node
+        for inode in ours[position:]:
+            yield from self._own(inode)
+
+    def _own(self, inode: Inode) -> Iterator[Node]:
+        node = self.by_inode(inode)
+        if node is not None:
+            yield node
+
+    def _stored(self, folder: Inode, laid: _Laid | None, after: int, limit: int) -> Iterator[Node]:
+        if not self.lists_store(folder):
+            return
+        while batch := self.store.children(folder, after=after, limit=limit):
+            for node in batch:
+                shadowed = laid is not None and node.shown in laid.names
+                if not shadowed and (visible := self._visible(node)) is not None:
+                    yield visible
+            if limit < 0 or len(batch) < limit:
+                return
+            after = batch[-1].inode
+
+    def is_empty(self, folder: Inode) -> bool:
+        """Whether nothing shows in the folder."""
+        return not self.children(folder, limit=1)
+
+    # Paths
+
+    def parent(self, inode: Inode) -> tuple[Inode, bytes] | None:
+        """Folder and entry of a node that shows; None when it is nowhere, or the root."""
+        change = self._changes.get(inode)
+        if change is not None and change.place is not FOLLOW:
+            return (change.place.folder, change.place.shown) if isinstance(change.place, Location) else None
+        node = self.store.by_inode(inode)
+        if node is None or not node.in_tree or node.parent is None:
+            return None
+        return node.parent, node.shown
+
+    def place(self, inode: Inode) -> tuple[tuple[Inode, bytes], ...] | None:
+        """Folder and entry of a node, and of each folder above it; None when no path leads from the root to it."""
+        if not self._changes:
+            return self.store.place(inode)
+        chain: list[tuple[Inode, bytes]] = []
+        at = inode
+        while at != ROOT and len(chain) < DEEPEST:
+            step = self.parent(at)
+            if step is None or (step[0] != ROOT and self._hides_entry(step, at)):
+                return None
+            chain.append(step)
+            at = step[0]
+        return tuple(chain) if at == ROOT else None
+
+    def _hides_entry(self, step: tuple[Inode, bytes], inode: Inode) -> bool:
+        """Whether what follows Procore lies in a folder that shows nothing of Procore's any more."""
+        change = self._changes.get(inode)
+        return (change is None or change.place is FOLLOW) and not self.lists_store(step[0])
+
+    def reachable(self, inode: Inode) -> bool:
+        return self.place(inode) is not None
+
+    def path(self, inode: Inode) -> str:
+        """The path below the mount point, for people; '' for the root, and the bare name of what is nowhere."""
+        if not self._changes and not self.names.encodes:
+            return self.store.path(inode)
+        place = self.place(inode)
+        if place is None:
+            node = self.by_inode(inode)
+            return node.shown.decode("utf-8", "replace") if node is not None else ""
+        return self._joined(place)
+
+    def path_in_procore(self, inode: Inode) -> str:
+        """The same for where Procore has a document, which may be hidden here, or show elsewhere."""
+        place = self.store.place(inode) if self.names.encodes else None
+        return self.store.path(inode) if place is None else self._joined(place)
+
+    def path_of_entry(self, folder: Inode, shown: bytes) -> str:
+        """The same for an entry, whether it is there or not."""
+        return (
+            f"{self.path(folder)}/{self.names.to_programs(folder, shown).decode('utf-8', 'replace')}".lstrip(
+                "/"
+            )
+        )
+
+    def _joined(self, place: tuple[tuple[Inode, bytes], ...]) -> str:
+        names = (self.names.to_programs(folder, shown) for folder, shown in reversed(place))
+        return "/".join(name.decode("utf-8", "replace") for name in names)
+
+    def is_within(self, inode: Inode, folder: Inode) -> bool:
+        """Whether a node is the folder or lies below it."""
+        if inode == folder:
+            return True
+        place = self.place(inode)
+        return place is not None and any(above == folder for above, _ in place)
+
+    def descendants(self, folder: Inode) -> Iterator[Node]:
+        """All that shows below a folder, folders before what is in them."""
+        for node in self.children(folder):
+            yield node
+            if node.is_folder:
+                yield from self.descendants(node.inode)
+
+    def version(self, inode: Inode) -> Version | None:
+        """The version of Procore's that the inode shows, or lies under what is written."""
+        node = self.by_inode(inode)
+        return node.version if node is not None else None
+
+
+def _local_node(change: Change) -> Node:
+    """A node that Procore does not have."""
+    made_s = int(change.created_at_s)
+    return Node(
+        inode=change.inode,
+        parent=None,
+        shown=b"",
+        document_id=None,
+        kind=change.kind,
+        state=State.LIVE,
+        listed=True,
+        read_only=False,
+        created_at_s=made_s,
+        updated_at_s=made_s,
+        version=None,
+        defect="",
+        kept=change.kept,
+    )

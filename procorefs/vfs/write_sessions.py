@@ -1,0 +1,296 @@
+"""Bytes that programs write: from the first open for writing to the journal's row that names them."""
+
+import msgspec
+import trio
+
+from procorefs.journal.change import GONE, Change, Stage
+from procorefs.journal.journal import Journal
+from procorefs.staging.staging_area import StagedFile, StagedRecord
+from procorefs.storage import clocks
+from procorefs.tree.nodes import Inode
+from procorefs.tree.own_changes import OwnChanges
+from procorefs.tree.tree_store import TreeStore
+from procorefs.vfs.change_fate import ChangeFate
+from procorefs.vfs.change_store import Neighbours
+from procorefs.vfs.dirty_files import EVERYTHING, DirtyFile, DirtyFiles
+from procorefs.vfs.document_takeover import DocumentTakeover
+from procorefs.vfs.refusals import (
+    IsAFolder,
+    NotPermitted,
+)
+from procorefs.vfs.view import View
+
+
+class WriteSessions(DocumentTakeover):
+    """Opens drafts and wants what was written to them."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        own: OwnChanges,
+        view: View,
+        drafts: DirtyFiles,
+        journal: Journal,
+        naming: ChangeFate,
+        neighbours: Neighbours,
+    ) -> None:
+        super().__init__(store, own, view, drafts, journal, naming, neighbours)
+        drafts.will_overwrite = self.will_overwrite
+
+    def open_draft(self, inode: Inode, *, truncates: bool) -> DirtyFile:
+        """The draft to write to, begun if need be over the version that the file shows.
+
+        Raises ChangeRefused, StagingFull, StagedIncomplete.
+        """
+        node = self._shown(inode)
+        if node.is_folder:
+            raise IsAFolder
+        self._check_changeable(node)
+        change = self._view.change(inode)
+        draft = self._drafts.find(inode, change.shown if change is not None else None)
+        if draft is not None:
+            return draft
+        if node.version is None and not truncates:
+            raise NotPermitted(node.defect or "Procore names no version of it: it can only be written anew")
+        draft = self._drafts.begin(inode, None if truncates else node.version)
+        if truncates and node.version is not None and not node.version.size_bytes:
+            draft.flushed, draft.clean = draft.file.changed, node.version.id  # it is empty already
+        return draft
+
+    async def flush(self, inode: Inode) -> None:
+        """Promise the bytes of a draft as they are when no write is under way, whoever goes on writing: after a crash
+        they are sent by themselves."""
+        await self._drafts.still(inode)
+        self.promise(inode)
+
+    def promise(self, inode: Inode) -> None:
+        """The same at a moment at which no write is under way."""
+        self.flushed(inode)
+        draft, change = self._drafts.get(inode), self._view.change(inode)
+        if draft is None:
+            return
+        draft.flushed_at_s = None
+        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, draft):
+            draft.promised_bytes = draft.file.size_bytes
+
+    async def handle_flushed(self, inode: Inode, *, is_first: bool, is_final: bool) -> None:
+        """A descriptor was closed, as a rule the last one of its handle: then the release follows at once.
+
+        The bytes are promised. If the handle is written to again, or stays open, the promise is taken back until it is
+        released. `is_first`: of that handle; `is_final`: what the descriptor's program wrote is to be sent anyway.
+        """
+        await self._drafts.still(inode)
+        draft = self._drafts.get(inode)
+        if draft is None:
+            return
+        draft.unreleased += is_first
+        if draft.goes_on and not is_final:
+            self.journaled(draft.file)
+            return
+        change = self._view.change(inode)
+        has_news = draft.is_changed or (change is not None and change.stage is Stage.OPEN)
+        self.flushed(inode)
+        if has_news:
+            draft.flushed_at_s = trio.current_time()
+            draft.promised_bytes = EVERYTHING  # whoever writes next tells it here first
+
+    def handle_released(self, inode: Inode) -> None:
+        """A handle that had been flushed is no more."""
+        draft = self._drafts.get(inode)
+        if draft is None:
+            return
+        draft.unreleased = max(draft.unreleased - 1, 0)
+        if draft.unreleased:
+            return
+        draft.goes_on, draft.flushed_at_s = False, None
+        change = self._view.change(inode)
+        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, draft):
+            draft.promised_bytes = change.staged.size_bytes if change.staged is not None else 0
+
+    def stays_open(self, inode: Inode) -> None:
+        """A handle was flushed a while ago and is not released: its program is still at work, and nothing is whole."""
+        draft, change = self._drafts.get(inode), self._view.change(inode)
+        if draft is None or change is None or draft.flushed_at_s is None:
+            return
+        is_promised = change.stage is Stage.PENDING and _is_of(change.staged, draft)
+        if is_promised and not draft.is_frozen and change.used_upload is None:
+            self.will_overwrite(draft)
+        draft.flushed_at_s = None
+
+    def flushed(self, inode: Inode) -> None:
+        """Journal the bytes of a draft as they are now, if they are not yet.
+
+        A block that a thread is just writing may be half on disk: then the flush after that write takes the bytes.
+        """
+        draft = self._drafts.get(inode)
+        node = self._view.by_inode(inode)
+        if draft is None or node is None or node.parent is None:
+            return  # what was unlinked is seen only by those inside
+        if draft.file.is_changing:
+            return
+        change = self._view.change(inode)
+        is_first = change is not None and change.stage is Stage.OPEN
+        if draft.is_changed or (is_first and draft.clean is None):
+            self.take_bytes(change or self._engage(node), draft)
+        elif change is not None and change.unclosed is not None and draft.clean is not None:
+            change.unclosed = None  # it was to be written to, and that was refused
+            self._put(change)
+
+    def take_bytes(self, change: Change, draft: DirtyFile) -> None:
+        """Want the draft's bytes as they are now."""
+        before = change.staged
+        if draft.mtime_ns is not None:
+            change.kept = msgspec.structs.replace(
+                change.kept, mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns, sha256=b""
+            )
+            draft.mtime_ns = None
+        change.staged, change.unclosed, change.borrowed = draft.file.record(), None, None
+        change.is_junk = self._naming.is_junk(change)
+        if change.upload is not None and change.upload.generation == draft.file.number:
+            change.upload = None  # it was cut off, and the file has other bytes by now
+        change.stage = Stage.PENDING
+        self.sequence += 1
+        change.sequence = self.sequence
+        change.touch()
+        self._write(change)
+        draft.flushed, draft.clean = draft.file.changed, None
+        draft.promised_bytes = change.staged.size_bytes
+        if before is not None and before.number != change.staged.number:
+            self._drafts.drop_parked(before)
+
+    def take_fetched(self, change: Change, file: StagedFile) -> None:
+        """Want bytes that were borrowed, and are on this disk now. Raises what the disk refuses."""
+        self._drafts.park_file(file)
+        try:
+            self._want(change, file)
+        except BaseException:
+            self._drafts.unpark(file)
+            raise
+
+    def take_completed(self, change: Change, file: StagedFile) -> None:
+        """Nothing is missing of its staged bytes any more. Raises what the disk refuses: they are, for the row."""
+        self._want(change, file)
+
+    def _want(self, change: Change, file: StagedFile) -> None:
+        """As long as the row is refused, whoever has the missing bytes must stay."""
+        before = change.staged, change.borrowed, change.sequence
+        change.staged, change.borrowed = file.record(), None
+        self.sequence += 1
+        change.sequence = self.sequence
+        try:
+            self._write(change)
+        except BaseException:
+            change.staged, change.borrowed, change.sequence = before
+            raise
+
+    async def save_tail(self, inode: Inode) -> None:
+        """Before a file is written or sent: keep what a crash left behind its end, if there was no room at the start.
+
+        Raises StagingFull, OSError: there is none still, and the file stays as it is.
+        """
+        change = self._view.change(inode)
+        file = self._drafts.with_tail(change.staged) if change is not None and change.staged else None
+        if file is None:
+            return
+        tail = await file.save_tail()
+        change = self._view.change(inode)
+        is_wanted = change is not None and change.unclosed is None and file.has_tail and not file.is_deleted
+        if tail is None or change is None or not is_wanted:
+            return  # somebody else was faster; what is left of the copy is swept at the next start
+        kept = self._drafts.staging.adopt(tail, is_open=True)
+        self._drafts.park_file(kept)
+        change.unclosed = kept.record()
+        self._put(change)
+        file.cut_tail()
+
+    def will_shrink(self, draft: DirtyFile, size_bytes: int) -> None:
+        """Before a file is cut: the journal may not promise more than there will be."""
+        if draft.promised_bytes > size_bytes:
+            change = self._view.change(draft.inode)
+            if change is not None and _is_of(change.staged, draft):
+                change.staged = draft.file.record(size_bytes)
+            self.will_overwrite(draft)
+
+    def will_overwrite(self, draft: DirtyFile) -> None:
+        """Before bytes change that were closed, or that no row names: nobody sends what a crash leaves of them.
+
+        What is only added behind closed ones does no harm: after a crash the journal's size counts.
+        """
+        change = self._view.change(draft.inode)
+        if draft.flushed_at_s is not None:
+            # A shell's redirection closes a first descriptor before anything is written: that says nothing.
+            draft.goes_on = draft.unreleased > 0 and draft.file.size_bytes > 0
+            draft.flushed_at_s = None
+        if change is not None and _is_of(change.staged, draft):
+            if change.stage is not Stage.INCOMPLETE:
+                change.stage = Stage.OPEN
+            self._write(change)
+            draft.flushed = -1
+        elif change is None or not _is_of(change.unclosed, draft):
+            self._note_unclosed(draft)
+        draft.promised_bytes = 0
+
+    def _note_unclosed(self, draft: DirtyFile) -> None:
+        """Have a row name a draft over a document, or over bytes that are being sent, from its first write on."""
+        node = self._view.by_inode(draft.inode)
+        if node is None or node.parent is None:
+            return  # what was unlinked is seen only by those inside
+        with self._moment():
+            change = self._engage(node)
+            change.unclosed = draft.file.record()
+            self._put(change)
+
+    def released(self, inode: Inode) -> None:
+        """The last writer has gone: what was written waits its time from now on."""
+        change, draft = self._view.change(inode), self._drafts.get(inode)
+        if change is not None:
+            if self.is_unflushed(inode):
+                self._neighbours.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
+                return
+            was_only_open = change.stage is Stage.OPEN and change.document is None
+            if was_only_open and draft is not None and draft.clean is not None and not draft.is_changed:
+                self.dismiss(change)  # removed in Procore while it was open, and nothing was written
+            elif change.is_idle:
+                self.settle(change)
+            else:
+                change.touched_at_s = clocks.unix_s()
+                self._neighbours.touched(inode, soon=False)
+
+    def is_unflushed(self, inode: Inode) -> bool:
+        """Whether a file has bytes that the disk refused to note when its last writer closed it."""
+        if not self._drafts.is_unflushed(inode):
+            return False
+        node = self._view.by_inode(inode)
+        return node is not None and node.parent is not None
+
+    def flushed_late(self, inode: Inode) -> None:
+        """Journal what the last writer's close could not, and let the file go. Raises what the disk refuses."""
+        self.flushed(inode)
+        self.released(inode)
+        if not self._drafts.is_open(inode):
+            self.left(inode)
+
+    def refused(self, inode: Inode) -> None:
+        """Who was to write has not come in: a draft that was begun for them is nobody's."""
+        draft, change = self._drafts.get(inode), self._view.change(inode)
+        if self._drafts.is_open(inode):
+            return
+        records = change.records if change is not None else ()
+        if draft is not None and not any(_is_of(record, draft) for record in records):
+            self._drafts.drop(inode)
+        self.left(inode)
+
+    def left(self, inode: Inode) -> None:
+        """Nobody is inside any more."""
+        change = self._view.change(inode)
+        self._view.forget_detached(inode)
+        node_is_gone = change is None or change.place is GONE
+        if node_is_gone and not self._view.reachable(inode):
+            self._drafts.drop(inode)
+        else:
+            self._drafts.park(inode)
+
+
+def _is_of(record: StagedRecord | None, draft: DirtyFile) -> bool:
+    """Whether a row's record is of the draft's file."""
+    return record is not None and record.number == draft.file.number

@@ -1,0 +1,1 @@
+"""Builds the objects of one mount; daemon.py runs them."""

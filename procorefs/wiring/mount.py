@@ -1,0 +1,269 @@
+"""Builds the parts of one mount, in the order in which they know each other; daemon.py runs them.
+
+reading (content, tree, follower) ─▶ locks ─▶ writing (edits, outbox) ─▶ attributes ─▶ the kernel's side
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from procorefs.cache.chunk_cache import ChunkCache
+from procorefs.cache.reader import ContentReader
+from procorefs.cache.sibling_read_ahead import Order, Position, SiblingReadAhead
+from procorefs.config import ResolvedMount
+from procorefs.kernel.attributes import Ownership
+from procorefs.kernel.bridge.native import Bridge
+from procorefs.kernel.bridge.notifications import Notifier
+from procorefs.kernel.changing import ChangingOperations, WritePolicy
+from procorefs.kernel.flocks import Flocks
+from procorefs.kernel.lock_files import LockFiles
+from procorefs.kernel.open_handles import OpenFiles
+from procorefs.kernel.operations import Operations, Rooms
+from procorefs.kernel.procore_directory import ProcoreDirectory
+from procorefs.limiter import Priority
+from procorefs.procore.api.brief_wait import BriefWait
+from procorefs.procore.api.client import Client
+from procorefs.procore.api.downloads import Downloads
+from procorefs.procore.wire.models import UserId, Version
+from procorefs.service.display_names import DisplayNames
+from procorefs.service.refused_calls import RefusedCalls
+from procorefs.service.status import MountStatus, as_file
+from procorefs.service.status_report import Reporter
+from procorefs.tree.nodes import Forget, Inode, Node
+from procorefs.tree.sync.follower import Follower
+from procorefs.tree.tree_store import TreeStore
+from procorefs.versions.version_lists import VersionLists
+from procorefs.versions.version_tree import VersionTree
+from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
+from procorefs.vfs.view import View
+from procorefs.wiring.changes import Base, Writing, open_base, open_writing
+from procorefs.wiring.locks import Locking, open_locks
+from procorefs.wiring.xattrs import Knowledge, open_attributes, open_knowledge
+from procorefs.xattr.handlers import Attributes
+
+DEFAULT_UMASK = 0o022
+
+_UNSENT = ("pending", "uploading")
+"""States of a file whose bytes will be sent without anybody's help: a check-in waits for them."""
+
+Running = Callable[..., Awaitable[None]]
+"""The `run` of a part: it ends by being cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """What the daemon has before there are any parts."""
+
+    forget: Callable[[Sequence[Forget]], None]
+    notifier: Notifier
+    refusals: RefusedCalls
+    status: Callable[[Reporter], MountStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the daemon runs and asks."""
+
+    follower: Follower
+    titles: DisplayNames
+    writing: Writing
+    locking: Locking
+    operations: Operations
+    flocks: Flocks
+    reporter: Reporter
+    running: tuple[Running, ...]
+    """Of all parts, but for the outbox, which a read-only mount does not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What there is without writing anything."""
+
+    content: ContentReader
+    siblings: SiblingReadAhead
+    base: Base
+    knowledge: Knowledge
+    follower: Follower
+
+
+@dataclass(slots=True)
+class Assembly:
+    """One mount's parts; `build` is called once, and what must be closed is on the stack from then on."""
+
+    _mount: ResolvedMount
+    _client: Client
+    _store: TreeStore
+    _cache: ChunkCache
+    _state_dir: Path
+    _me: UserId
+    _outer: Outer
+
+    def build(self, stack: ExitStack) -> Parts:
+        """Raises Failure, OSError, sqlite3.Error."""
+        limiter, reach = self._client.limiter, self._client.reach
+        brief = BriefWait(lambda: limiter.would_wait(Priority.INTERACTIVE), reach)
+        reading = self._reading(stack)
+        locking, writing = self._changing(stack, reading)
+        xattrs = open_attributes(
+            reading.base.view,
+            writing.edits,
+            reading.knowledge,
+            self._client,
+            reading.base.journal.attributed,
+            state_of=writing.outbox.state_of,
+            written=lambda _inode: writing.durability.journaled(None),
+            brief=brief,
+        )
+        titles = DisplayNames(self._client, self._store)
+        reporter = Reporter(
+            self._mount,
+            self._client,
+            titles,
+            reading.follower,
+            self._cache,
+            self._outer.refusals,
+            writing.outbox,
+        )
+        histories = VersionLists(reading.base.view, self._client)
+        virtual = ProcoreDirectory(
+            VersionTree(reading.base.view, reading.follower, histories),
+            reading.content,
+            lambda: as_file(self._outer.status(reporter)),
+            reporter.look,
+            _ownership(self._mount),
+            brief,
+        )
+        operations = self._operations_of(reading, writing, locking, xattrs, virtual, brief)
+        flocks = Flocks(locking.locks, operations.errno_of_flock)
+        running = (
+            reading.content.run,
+            reading.siblings.run,
+            reading.follower.run,
+            reading.knowledge.run,
+            histories.run,
+            writing.durability.run,
+            partial(reading.base.view.folder_times.run, writing.edits.keep_folder_times),
+            writing.open_writers.run,
+            locking.check_outs.run,
+            flocks.run,
+        )
+        return Parts(reading.follower, titles, writing, locking, operations, flocks, reporter, running)
+
+    def _reading(self, stack: ExitStack) -> _Reading:
+        options = self._mount.options
+        content = ContentReader(self._cache, Downloads(self._client))
+        siblings = SiblingReadAhead(content, partial(_following, self._store))
+        base = open_base(self._state_dir, self._store, content, options)
+        stack.callback(base.close)
+        knowledge = open_knowledge(self._store, self._client, freshness_s=options.freshness_s)
+        follower = Follower(
+            self._store,
+            base.absorber,
+            self._client,
+            self._client.limiter,
+            self._outer.forget,
+            freshness_s=options.freshness_s,
+            changed=knowledge.tags.doubt,
+        )
+        return _Reading(content, siblings, base, knowledge, follower)
+
+    def _changing(self, stack: ExitStack, reading: _Reading) -> tuple[Locking, Writing]:
+        """Locks and outbox ask each other: who holds a document, and whether its bytes are still to be sent."""
+        base, follower = reading.base, reading.follower
+        locking = open_locks(
+            self._state_dir,
+            self._store,
+            base.absorber,
+            self._client,
+            self._me,
+            changes=not self._mount.options.ro,
+            node_of=partial(_node_of, base.view),
+            is_unsent=lambda inode: writing.outbox.state_of(inode)[0] in _UNSENT,
+            forget=self._outer.forget,
+        )
+        stack.callback(locking.close)
+        writing = open_writing(
+            base,
+            self._client,
+            reading.content,
+            self._me,
+            self._mount.options,
+            tags=reading.knowledge.tags,
+            holder_of=locking.locks.holder_name,
+            is_listed=lambda: follower.complete,
+            looked_since=follower.looked_since,
+            forget=self._outer.forget,
+            refused=self._outer.refusals.add,
+        )
+        return locking, writing
+
+    def _operations_of(
+        self,
+        reading: _Reading,
+        writing: Writing,
+        locking: Locking,
+        xattrs: Attributes,
+        virtual: ProcoreDirectory,
+        brief: BriefWait,
+    ) -> Operations:
+        options, base = self._mount.options, reading.base
+        rooms = Rooms(
+            bridge=Bridge(),
+            view=base.view,
+            drafts=base.drafts,
+            follower=reading.follower,
+            files=OpenFiles(reading.content, reading.siblings, base.drafts),
+            xattrs=xattrs,
+            lock_files=LockFiles(
+                base.view, locking.check_outs, locking.office if options.office_locks else None, brief
+            ),
+            brief=brief,
+            notifier=self._outer.notifier,
+            ownership=_ownership(self._mount),
+            refusals=self._outer.refusals,
+            virtual=virtual,
+            thumbnails=options.thumbnails,
+        )
+        if options.ro:
+            return Operations(rooms)
+        return ChangingOperations(
+            rooms,
+            edits=writing.edits,
+            outbox=writing.outbox,
+            durability=writing.durability,
+            manners=WritePolicy(
+                is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"
+            ),
+        )
+
+
+def _node_of(view: View, inode: Inode) -> Node | None:
+    """What can be checked out: not what lies below `.procore`, which is locked between the programs here alone."""
+    return view.by_inode(inode) if inode < FIRST_VIRTUAL else None
+
+
+def _following(
+    store: TreeStore, position: Position, order: Order, limit: int
+) -> list[tuple[Position, Version]]:
+    """What the content room may read ahead: the tree knows which files come next."""
+    folder = Inode(position.folder)
+    if order is Order.NAMED:
+        nodes = store.files_after_name(folder, position.name, limit)
+    else:
+        nodes = store.files_after_inode(folder, Inode(position.inode), limit)
+    return [
+        (Position(folder, node.inode, node.shown), node.version) for node in nodes if node.version is not None
+    ]
+
+
+def _ownership(mount: ResolvedMount) -> Ownership:
+    options = mount.options
+    return Ownership(
+        uid=os.getuid() if options.uid is None else options.uid,
+        gid=os.getgid() if options.gid is None else options.gid,
+        umask=DEFAULT_UMASK if options.umask is None else options.umask,
+        masks_kept=options.umask is not None,
+    )

@@ -1,0 +1,139 @@
+"""Custom fields by label, and their values by data type as text and back. Pure functions.
+
+The list of fields has those of all tools, so two may have one label: then, and when a label looks as if that had
+happened to it, or is too long, the id joins it.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from procorefs.procore.api.changes import FieldValue
+from procorefs.procore.wire.field_values import BOOLEAN, DATA_TYPES, DECIMAL, ENTRIES, ENTRY
+from procorefs.procore.wire.models import FieldDefinition, LovEntry
+from procorefs.xattr.attribute_errors import BadValue, NotSettable
+from procorefs.xattr.attribute_names import CUSTOM
+from procorefs.xattr.value_texts import shown_truth, truth
+
+LONGEST_LABEL_BYTES = 255 - len(CUSTOM)
+"""Linux takes names of 255 bytes."""
+
+MOST_EXACT = 1e15
+"""Below it a whole float is that number and no other."""
+
+_MARKED = re.compile(r" ~[0-9]+\Z")
+_KEY = re.compile(r"custom_field_([0-9]+)\Z")
+
+
+def field_key(field_id: int) -> str:
+    """A field's name in a document."""
+    return f"custom_field_{field_id}"
+
+
+def field_id_of(key: str) -> int | None:
+    match = _KEY.match(key)
+    return int(match[1]) if match is not None else None
+
+
+def labels(definitions: Iterable[FieldDefinition]) -> dict[str, FieldDefinition]:
+    """Each field by the label that only it has."""
+    named = [(_clean(definition.label), definition) for definition in definitions]
+    counts = Counter(label for label, _ in named)
+    found = {}
+    for label, definition in named:
+        is_plain = counts[label] == 1 and not _MARKED.search(label)
+        fits = len(label.encode()) <= LONGEST_LABEL_BYTES
+        found[label if is_plain and fits else _marked(label, definition.id)] = definition
+    return found
+
+
+def _clean(label: str) -> str:
+    return label.replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _marked(label: str, field_id: int) -> str:
+    mark = f" ~{field_id}"
+    room_bytes = LONGEST_LABEL_BYTES - len(mark)
+    return label.encode()[:room_bytes].decode("utf-8", "ignore") + mark
+
+
+# Values
+
+
+def shown_value(data_type: str, value: FieldValue, choices: Mapping[int, str]) -> str:
+    """A value as text; '' when it is empty. `choices`: what is known of the labels of entries, by id."""
+    if value is None or value in ("", []):
+        return ""
+    if data_type == BOOLEAN:
+        return shown_truth(bool(value))
+    if data_type == ENTRY and isinstance(value, int):
+        return _choice(value, choices)
+    if data_type == ENTRIES and isinstance(value, list):
+        return "\n".join(sorted(_choice(entry_id, choices) for entry_id in value))
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < MOST_EXACT else repr(value)
+    return str(value)
+
+
+def _choice(entry_id: int, choices: Mapping[int, str]) -> str:
+    """An entry by its label; by label and id where that is not enough."""
+    if entry_id not in choices:
+        return f"~{entry_id}"
+    label = _on_one_line(choices[entry_id])
+    alike = sum(1 for other in choices.values() if _on_one_line(other) == label)
+    is_plain = alike == 1 and label == label.strip() and not _MARKED.search(label)
+    return label if is_plain else f"{label} ~{entry_id}"
+
+
+def _on_one_line(label: str) -> str:
+    return re.sub(r"[\r\n\0]", " ", label)
+
+
+def shown_json(value: object) -> str:
+    """Of a type that is not known here."""
+    return msgspec.json.encode(value).decode()
+
+
+def parsed_value(data_type: str, text: str, choices: Sequence[LovEntry]) -> FieldValue:
+    """What a text means to a field; None when it is empty. Raises BadValue, NotSettable."""
+    if data_type not in DATA_TYPES:
+        raise NotSettable("fields of that type can't be written")
+    if not text:
+        return None
+    if data_type == BOOLEAN:
+        return truth(text)
+    if data_type == DECIMAL:
+        return _number(text)
+    if data_type == ENTRY:
+        return _entry_id(text.strip("\r\n"), choices) if text.strip() else None
+    if data_type == ENTRIES:
+        lines = [line for line in re.split(r"[\r\n]", text) if line.strip()]
+        return list(dict.fromkeys(_entry_id(line, choices) for line in lines)) or None
+    return text
+
+
+def _entry_id(text: str, choices: Sequence[LovEntry]) -> int:
+    by_id = {int(entry.id): entry.label for entry in choices}
+    shown = {_choice(entry_id, by_id): entry_id for entry_id in by_id}
+    found = shown.get(text, shown.get(text.strip()))
+    if found is None:
+        some = ", ".join(repr(label) for label in list(shown)[:10])
+        raise BadValue(f"it is none of the choices: {some or 'there are none'}")
+    return found
+
+
+def _number(text: str) -> int | float:
+    """Raises BadValue, also where a float can't hold all the digits."""
+    plain = text.strip()
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", plain):
+        raise BadValue("it is no number")
+    if re.fullmatch(r"[+-]?[0-9]{1,30}", plain):
+        return int(plain)
+    number = float(plain)
+    if not math.isfinite(number) or Decimal(plain) != Decimal(repr(number)):
+        raise BadValue("it has more digits than can be kept")
+    return int(number) if number.is_integer() and abs(number) < MOST_EXACT else number

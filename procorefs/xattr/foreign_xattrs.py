@@ -1,0 +1,61 @@
+"""Attributes of other programs, and texts as they were written: kept here, beside the node.
+
+A text of ours may say what Procore has in other words (`12.50`, `b` before `a`): as long as it means the same, it is
+shown as it was written. So a copy tool finds what it has copied, and copies nothing the second time.
+"""
+
+from collections.abc import Callable
+
+from procorefs.journal.xattr_store import XattrStore
+from procorefs.tree.nodes import Inode, Node
+from procorefs.xattr.attribute_errors import NoAttribute, TooMuch
+from procorefs.xattr.attribute_names import LONGEST_VALUE_BYTES, is_ours
+
+MOST_BYTES = 1 << 20
+MOST_NAME_BYTES = LONGEST_VALUE_BYTES // 2
+"""Of one file: Linux reads a list of names only up to 64 KiB, and ours are in it, too."""
+
+
+class ForeignXattrs:
+    """What is kept of a node; `written` brings it to disk within a second."""
+
+    def __init__(self, rows: XattrStore, written: Callable[[Inode], None]) -> None:
+        self._rows = rows
+        self._written = written
+
+    def names(self, node: Node) -> list[bytes]:
+        """Those of other programs."""
+        return [name for name in self._of(node) if not is_ours(name.decode("utf-8", "replace"))]
+
+    def get(self, node: Node, name: bytes) -> bytes | None:
+        return self._of(node).get(name)
+
+    def put(self, node: Node, name: bytes, value: bytes) -> None:
+        """Raises TooMuch, sqlite3.Error."""
+        there = self._of(node)
+        if there.get(name) == value:
+            return
+        rest = {other: text for other, text in there.items() if other != name}
+        name_bytes = sum(len(other) + 1 for other in (*rest, name))
+        if name_bytes > MOST_NAME_BYTES or sum(map(len, rest.values())) + len(value) > MOST_BYTES:
+            raise TooMuch("the file has too many attributes already")
+        self._rows.put(node.inode, name, value)
+        if node.document_id is not None:
+            self._rows.bind(node.inode, node.document_id)
+        self._written(node.inode)
+
+    def remove(self, node: Node, name: bytes) -> None:
+        """Raises NoAttribute, sqlite3.Error."""
+        if name not in self._of(node):
+            raise NoAttribute
+        self._rows.drop(node.inode, name)
+        self._written(node.inode)
+
+    def forget(self, node: Node, name: bytes) -> None:
+        if name in self._of(node):
+            self.remove(node, name)
+
+    def _of(self, node: Node) -> dict[bytes, bytes]:
+        if node.document_id is not None:
+            self._rows.follow(node.document_id, node.inode)
+        return self._rows.of(node.inode)

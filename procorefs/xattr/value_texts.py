@@ -1,0 +1,117 @@
+"""Values as people read and write them: tags, truths, people and moments. Pure functions.
+
+A text that was made from a value leads back to it, whatever the value holds: a tag with a comma or a line break in it
+is found among those that the document bears already.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+
+from procorefs.procore.wire.models import Person
+from procorefs.xattr.attribute_errors import BadValue
+
+_BREAKS = re.compile(r"[\r\n\0]")
+
+
+def decoded(value: bytes) -> str:
+    """Raises BadValue."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        raise BadValue("it is not UTF-8") from error
+    if "\0" in text:
+        raise BadValue("it holds a NUL")
+    return text
+
+
+# Tags
+
+
+def in_order(tags: Iterable[str]) -> list[str]:
+    """The one order in which tags are shown: a copy tool compares bytes."""
+    return sorted(set(tags), key=lambda tag: (tag.casefold(), tag))
+
+
+def tag_lines(tags: Iterable[str]) -> str:
+    """One tag a line."""
+    return "\n".join(_shown(tag) for tag in in_order(tags))
+
+
+def tags_of_lines(text: str, borne: Collection[str]) -> list[str]:
+    """The tags of a text with one a line; `borne`: those of the document, which the text may mean."""
+    meant = _by_shown(borne)
+    found: dict[str, None] = {}
+    for line in re.split(r"[\r\n]", text):
+        tags = meant.get(line) or [line.strip()]
+        found |= dict.fromkeys(tag for tag in tags if tag)
+    return list(found)
+
+
+def tag_list(tags: Iterable[str]) -> str:
+    """Separated by commas, as file managers keep them."""
+    return ",".join(_shown(tag) for tag in in_order(tags))
+
+
+def tags_of_list(text: str, borne: Collection[str]) -> list[str]:
+    """The tags of a list with commas; one of `borne` that has commas in it is found as a whole."""
+    if text == tag_list(borne):
+        return in_order(borne)
+    meant = _by_shown(borne)
+    lengths = sorted({shown.count(",") + 1 for shown in meant}, reverse=True)
+    parts = re.split(r"[,\r\n]", text)
+    found: dict[str, None] = {}
+    while parts:
+        length = next((n for n in lengths if ",".join(parts[:n]) in meant and n <= len(parts)), 1)
+        part = ",".join(parts[:length])
+        found |= dict.fromkeys(tag for tag in meant.get(part) or [part.strip()] if tag)
+        parts = parts[length:]
+    return list(found)
+
+
+def _shown(tag: str) -> str:
+    return _BREAKS.sub(" ", tag)
+
+
+def _by_shown(tags: Collection[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for tag in tags:
+        found.setdefault(_shown(tag), []).append(tag)
+    return found
+
+
+# Truths
+
+_TRUTHS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+def truth(text: str) -> bool:
+    """Raises BadValue."""
+    found = _TRUTHS.get(text.strip().lower())
+    if found is None:
+        raise BadValue("it must be true or false")
+    return found
+
+
+def shown_truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+# What only Procore sets
+
+
+def person(somebody: Person) -> str:
+    return somebody.name or somebody.login or str(somebody.id)
+
+
+def moment(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

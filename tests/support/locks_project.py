@@ -1,0 +1,148 @@
+"""A Procore of few documents for the locks' tests: two users, a wall clock, calls that are counted or broken."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.flock_table import LockOwner
+from procorefs.locks.held import Held, HeldByAnother, Holder
+from procorefs.locks.mount_locks import Locks
+from procorefs.procore.errors import Unreachable
+from procorefs.procore.wire.models import DocumentId, UserId
+from procorefs.tree.nodes import Inode
+
+BEGAN_S = 1_700_000_000
+ME, OTHER = UserId(1), UserId(2)
+NAMES = {ME: "Me Myself", OTHER: "Jane Doe"}
+FILE, LOCAL = Inode(2000), Inode(2001)
+DOCUMENT = DocumentId(77)
+A, B, C = LockOwner(11), LockOwner(12), LockOwner(13)
+
+
+def wall_s() -> float:
+    return BEGAN_S + trio.current_time()
+
+
+class Project:
+    """Procore itself."""
+
+    def __init__(self) -> None:
+        self.holders: dict[DocumentId, Holder] = {}
+        self.looks = 0
+        self.sent: list[tuple[UserId, int | None]] = []
+        self.looked_at_s: list[float] = []
+
+    def holder(self, document: DocumentId) -> Holder | None:
+        holder = self.holders.get(document)
+        return None if holder is None or (holder.until_s or 0) <= wall_s() else holder
+
+    def check_out(self, user: UserId, document: DocumentId, until_s: int | None) -> None:
+        """As the other user does it, or ours through `Mount`."""
+        holder = self.holder(document)
+        if holder is not None and holder.user != user:
+            raise HeldByAnother(holder)
+        self.sent.append((user, until_s))
+        self.holders.pop(document, None)
+        if until_s is not None:
+            self.holders[document] = Holder(user, NAMES[user], until_s)
+
+    def other_checks_out(self, for_s: float) -> None:
+        self.holders[DOCUMENT] = Holder(OTHER, NAMES[OTHER], int(wall_s() + for_s))
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.kept: dict[DocumentId, list[int]] = {}
+
+    def remember(self, document: DocumentId, until_s: int) -> None:
+        self.kept.setdefault(document, []).append(until_s)
+
+    def forget(self, document: DocumentId, until_s: int) -> None:
+        ends = self.kept.get(document, [])
+        if until_s in ends:
+            ends.remove(until_s)
+        if not ends:
+            self.kept.pop(document, None)
+
+    def known(self) -> list[tuple[DocumentId, int]]:
+        return [(document, until_s) for document, ends in self.kept.items() for until_s in ends]
+
+
+@dataclass
+class Mount:
+    """One mount's tree, and its way to Procore: Documents and CheckOutCalls."""
+
+    project: Project
+    user: UserId = ME
+    documents: dict[Inode, DocumentId] = field(default_factory=lambda: {FILE: DOCUMENT})
+    known: dict[DocumentId, Holder | None] = field(default_factory=dict)
+    unsent: set[Inode] = field(default_factory=set)
+    call_s: float = 0.1
+    before: Exception | None = None
+    """Raised instead of carrying out a check-out or check-in."""
+    after: Exception | None = None
+    """Raised after having carried it out: the answer is lost."""
+    look_error: Exception | None = None
+
+    def held(self, inode: Inode) -> Held | None:
+        document = self.documents.get(inode)
+        return Held(document, self.known.get(document)) if document is not None else None
+
+    def inode_of(self, document: DocumentId) -> Inode | None:
+        return next((inode for inode, its in self.documents.items() if its == document), None)
+
+    def is_unsent(self, inode: Inode) -> bool:
+        return inode in self.unsent
+
+    def holder_of(self, document: DocumentId) -> Holder | None:
+        return self.known.get(document)
+
+    async def refresh(self, document: DocumentId) -> None:
+        await trio.sleep(self.call_s)
+        self.project.looks += 1
+        self.project.looked_at_s.append(trio.current_time())
+        if self.look_error is not None:
+            raise self.look_error
+        self.learn(document)
+
+    def learn(self, document: DocumentId) -> None:
+        self.known[document] = self.project.holder(document)
+
+    async def check_out(self, document: DocumentId, until_s: int | None) -> None:
+        await trio.sleep(self.call_s)
+        if self.before is not None:
+            raise self.before
+        try:
+            self.project.check_out(self.user, document, until_s)
+        except HeldByAnother as error:
+            raise HeldByAnother(None) from error  # an answer that does not say who
+        if self.after is not None:
+            raise self.after
+        await trio.sleep(self.call_s)
+        self.learn(document)
+
+
+@asynccontextmanager
+async def locking(
+    mount: Mount, journal: Journal | None = None, *, kill: bool = False
+) -> AsyncIterator[Locks]:
+    """The locks of a mount, until its end; with `kill` nothing is taken back then."""
+    async with trio.open_nursery() as nursery:
+        check_outs = CheckOuts(mount.user, mount, mount, journal or Journal(), wall_s=wall_s)
+        await nursery.start(check_outs.run)
+        yield Locks(check_outs)
+        if kill:
+            mount.before = mount.look_error = Unreachable("Nothing leaves a process that is dead.")
+        nursery.cancel_scope.cancel()
+
+
+async def ends(condition: Callable[[], bool], within_s: float = 60.0) -> float:
+    """Wait on the mock clock until it holds; returns after how long."""
+    began_s = trio.current_time()
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    return trio.current_time() - began_s

@@ -1,0 +1,149 @@
+"""Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash finds there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from procorefs.config.options import MountOptions
+from procorefs.journal.change import Change
+from procorefs.procore.wire.models import Document, FolderListing
+from procorefs.staging.staging_area import Staging
+from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.queue import Queue
+from procorefs.vfs.change_store import Neighbours
+from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
+from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.wiring.changes import JOURNAL, STAGING, Base, open_base
+from tests.support.staged_base import MIB, Bases, spares_of
+from tests.support.tree_documents import ROOT_ID, folder
+
+TREE = "tree.sqlite"
+
+
+class Room:
+    """One run of a daemon's inner rooms over a state directory."""
+
+    def __init__(self, directory: Path, base: Base) -> None:
+        self.directory = directory
+        self.base = base
+        self.store, self.view, self.drafts, self.journal = base.store, base.view, base.drafts, base.journal
+        self.calls = base.calls
+        self.edits = NamespaceEdits(
+            base.store,
+            base.absorber.own,
+            base.view,
+            base.drafts,
+            base.journal,
+            base.naming,
+            Neighbours(self.calls, Queue().touched, lambda _inode: None),
+        )
+        base.local.pin, base.local.succeeded = self.edits.pin, self.edits.succeed
+
+    @property
+    def staging(self) -> Staging:
+        return self.drafts.staging
+
+    @property
+    def staged(self) -> dict[str, bytes]:
+        """The files of the staging area, as they lie on disk, but for those made ahead and those that just go."""
+        self.staging._remover.finish()
+        spares = {str(number) for number in spares_of(self.staging)}
+        return {
+            path.name: path.read_bytes()
+            for path in (self.directory / STAGING).iterdir()
+            if path.name not in spares
+        }
+
+    def change(self, inode: Inode) -> Change:
+        found = self.view.change(inode)
+        assert found is not None
+        return found
+
+    def create(self, name: str, data: bytes = b"", folder: Inode = ROOT) -> Inode:
+        """A file that is open and not flushed."""
+        inode = self.edits.create(folder, name.encode(), Kept()).inode
+        self.drafts.enter(inode, writes=True)
+        if data:
+            self.write(inode, 0, data)
+        return inode
+
+    def write(self, inode: Inode, offset: int, data: bytes) -> None:
+        """Behind what was closed, where nothing has to wait."""
+        assert self.draft(inode).file.write_now(offset, data)
+
+    def reopen(self, inode: Inode) -> DirtyFile:
+        """For writing, and not closed again."""
+        draft = self.edits.open_draft(inode, truncates=False)
+        self.drafts.enter(inode, writes=True)
+        return draft
+
+    def close(self, inode: Inode) -> None:
+        """As FLUSH and RELEASE of the last handle do it."""
+        self.edits.flushed(inode)
+        self.drafts.leave(inode, writes=True)
+        self.edits.released(inode)
+        self.edits.left(inode)
+
+    async def flush(self, inode: Inode, *, is_first: bool = True) -> None:
+        """As FLUSH of a descriptor does it; others may lead to the same handle."""
+        await self.edits.handle_flushed(inode, is_first=is_first, is_final=False)
+
+    def release(self, inode: Inode) -> None:
+        """As RELEASE of a handle does it that was flushed."""
+        self.drafts.leave(inode, writes=True)
+        self.edits.handle_released(inode)
+        self.edits.flushed(inode)
+        if not self.drafts.is_written(inode):
+            self.edits.released(inode)
+            self.edits.left(inode)
+
+    def put(self, name: str, data: bytes, folder: Inode = ROOT) -> Inode:
+        """A file that was written and closed."""
+        inode = self.create(name, data, folder)
+        self.close(inode)
+        return inode
+
+    def draft(self, inode: Inode) -> DirtyFile:
+        return self.edits.open_draft(inode, truncates=False)
+
+    def list_root(self, *children: Document) -> None:
+        """Procore has these in the root."""
+        listing = FolderListing(folder(ROOT_ID, "Documents", None), list(children), 0)
+        with self.base.absorber.order.reading() as request:
+            self.base.absorber.absorb_folder(listing, ROOT, request=request, listing_pass=1)
+
+    def look(self, *documents: Document) -> None:
+        """A look shows these."""
+        with self.base.absorber.order.reading() as request:
+            self.base.absorber.absorb(documents, request=request, listing_pass=1)
+
+
+def _let_go(drafts: DirtyFiles) -> None:
+    """Nobody is inside any more, as when a daemon has died: the kernel closes what was open."""
+    for inode in list(drafts._drafts):
+        draft = drafts.get(inode)
+        if draft is not None and draft.is_held:
+            draft.file.release()
+            draft.is_held = False
+
+
+@contextmanager
+def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iterator[Room]:
+    """Open what lies there as the daemon does. Leaving it is no orderly end: nothing is written on the way out."""
+    directory.mkdir(exist_ok=True)
+    store = TreeStore.open(directory / TREE)
+    reading = bases or Bases()
+    try:
+        base = open_base(directory, store, reading, MountOptions(staging_size_bytes=100 * MIB, **options))  # type: ignore[arg-type]
+        try:
+            yield Room(directory, base)
+        finally:
+            _let_go(base.drafts)
+            base.close()
+    finally:
+        store.close()
+
+
+__all__ = ["JOURNAL", "STAGING", "Room", "room_in"]
