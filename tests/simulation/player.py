@@ -93,6 +93,7 @@ class Player:
         except Died:
             pass
         if world.now.is_dead:
+            self._note_past()  # what was under way may have come to be
             await self._recover()
 
     async def _recover(self) -> None:
