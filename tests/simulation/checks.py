@@ -7,7 +7,8 @@ import trio
 
 from procorefs.upload.items import STUCK, is_at_or_below
 from tests.simulation.model import File, Folder
-from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong, differences
+from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong
+from tests.simulation.words import differences
 
 if TYPE_CHECKING:
     from tests.simulation.together import Together

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE
@@ -56,6 +56,8 @@ class Opened:
     reads: bool
     writes: bool
     appends: bool
+    lock: str = ""
+    """How it has locked the file: shared, exclusive, or not at all."""
 
 
 class Model:
@@ -164,6 +166,14 @@ class Model:
         for _, entry in self.all():
             if isinstance(entry, File):
                 entry.mtime_ns = None
+
+    def flock(self, opened: Opened, lock: str, all_opened: Iterable[Opened]) -> None:
+        """Lock, or unlock with an empty `lock`. What is not free is EAGAIN, and the old lock is lost then."""
+        opened.lock = ""
+        others = {one.lock for one in all_opened if one.file is opened.file} - {""}
+        if lock and "exclusive" in others | ({lock} if others else set()):
+            raise _error(errno.EAGAIN)
+        opened.lock = lock
 
     def describe(self, path: str, text: str) -> None:
         """Procore describes files alone."""

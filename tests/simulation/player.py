@@ -17,6 +17,7 @@ from tests.simulation.identities import Identities
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.steps import Step, content_of
+from tests.simulation.words import differences, named, short
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -302,14 +303,28 @@ class Player:
         self._open.pop(step.slot, None)
 
     async def _do_flock(self, step: Step) -> None:
-        """Nobody else locks anything here; a lock is a check-out, which the network may keep from being made."""
-        if step.slot in self._open:
-            file, _ = self._open[step.slot]
-            try:
-                await self._kernel().flock(file, LOCKS[step.flags])
-            except OSError as error:
-                if not self._world.network.is_troubled and not self._world.now.is_dead:
-                    raise Wrong(f"{step}: {named(error.errno or 0)} instead of done") from None
+        """A lock is a check-out as well, which the network may keep from being made.
+
+        Nobody is there to let go of what another open file here has locked: it is not waited for.
+        """
+        if step.slot not in self._open:
+            return
+        file, opened = self._open[step.slot]
+        lock = step.flags.partition(" ")[0].replace("unlock", "")
+        try:
+            self._model.flock(opened, lock, (other for _, other in self._open.values()))
+            wanted_error = 0
+        except OSError as error:
+            wanted_error = error.errno or 0
+        try:
+            operation = LOCKS[step.flags] | (fcntl.LOCK_NB if wanted_error else 0)
+            await self._kernel().flock(file, operation)
+            got_error = 0
+        except OSError as error:
+            got_error, opened.lock = error.errno or 0, ""
+        is_excused = got_error and (self._world.network.is_troubled or self._world.now.is_dead)
+        if got_error != wanted_error and not is_excused:
+            raise Wrong(f"{step}: {named(got_error)} instead of {named(wanted_error)}")
 
     # Paths
 
@@ -423,27 +438,3 @@ def _sizes(walked: dict[str, Attributes]) -> dict[str, int]:
 def sizes_of(model: Model) -> dict[str, int]:
     """Paths with their sizes; folders have none."""
     return {path: -1 if isinstance(entry, Folder) else len(entry.content) for path, entry in model.all()}
-
-
-def named(number: int) -> str:
-    return errno.errorcode.get(number, "done")
-
-
-def short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 120 else f"{text[:80]}… ({len(value)})"
-
-
-def differences(got: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """In a few words."""
-    told = [f"{path} is missing" for path in wanted if path not in got]
-    told += [f"{path} is there ({got[path]})" for path in got if path not in wanted]
-    told += [
-        f"{path} is {short(got[path])} instead of {short(wanted[path])}"
-        for path in got
-        if path in wanted and got[path] != wanted[path]
-    ]
-    return "; ".join(told)
-
-
-__all__ = ["File", "Player", "Wrong", "differences", "named"]
