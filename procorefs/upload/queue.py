@@ -115,16 +115,16 @@ class Queue:
             if behind is not None:
                 behind.discard(inode)
 
-    def goes_in_circles(self, inode: Inode) -> bool:
-        """Whether it waits, by way of others, for itself."""
-        seen: set[Inode] = set()
-        at = inode
-        while (waiting := self.blocked.get(at)) is not None and at not in seen:
-            seen.add(at)
-            at = waiting.by
-            if at == inode:
-                return True
-        return False
+    def circle(self, inode: Inode) -> list[Inode]:
+        """Those that it waits for, by way of each other, if the last of them waits for it; empty: none does."""
+        members = [inode]
+        while (waiting := self.blocked.get(members[-1])) is not None:
+            if waiting.by == inode:
+                return members
+            if waiting.by in members:
+                break
+            members.append(waiting.by)
+        return []
 
     async def something_new(self, until_s: float) -> None:
         """Return when something was touched, or at that time."""

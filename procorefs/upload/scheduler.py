@@ -7,7 +7,7 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
 import trio
 
@@ -320,29 +320,46 @@ class Scheduler(Commands):
         if blocker is not None and is_departure(blocker) and not is_sending and not self._is_hurried(blocker):
             self._hurried[by] = blocker.touched_at_s  # somebody needs the name
             self._queue.look_at(by)
-        elif blocker is not None and not is_sending and self._keeps_lender(blocker):
-            self._needed.add(by)
-            self._queue.look_at(by)
-        if self._queue.goes_in_circles(inode):
-            change = self._view.change(inode)
-            now_s = trio.current_time()
-            tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
-            if change is None or change.aside_from is not None or now_s < tried_s + IN_CIRCLES_S:
-                self._queue.put(inode, now_s + IN_CIRCLES_S)
-            else:
-                self._stepped_aside_s[inode] = now_s
-                self._steps_aside.add(inode)
-                self._queue.put(inode, now_s)
-            self._queue.wake()
+        elif (
+            blocker is not None
+            and not is_sending
+            and self._keeps_lender(blocker)
+            and self.fate(blocker) is not Fate.SENT  # else it fetches them by itself soon
+        ):
+            self._fetch_for(by)
+        if circle := self._queue.circle(inode):
+            self._break(inode, circle)
+
+    def _break(self, inode: Inode, circle: Sequence[Inode]) -> None:
+        """Some wait for each other: who needs bytes of another one fetches them, else one steps aside."""
+        for one in circle:
+            change = self._view.change(one)
+            if change is not None and self._keeps_lender(change):
+                self._fetch_for(one)
+                return
+        change = self._view.change(inode)
+        now_s = trio.current_time()
+        tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
+        if change is None or change.aside_from is not None or now_s < tried_s + IN_CIRCLES_S:
+            self._queue.put(inode, now_s + IN_CIRCLES_S)
+        else:
+            self._stepped_aside_s[inode] = now_s
+            self._steps_aside.add(inode)
+            self._queue.put(inode, now_s)
+        self._queue.wake()
+
+    def _fetch_for(self, borrower: Inode) -> None:
+        """Have a change fetch what it needs of another document's bytes, and no more."""
+        self._needed.add(borrower)
+        self._queue.look_at(borrower)
 
     def _keeps_lender(self, change: Change) -> bool:
-        """Whether it needs another document's bytes, and would not fetch them by itself for a long time, or ever."""
+        """Whether the document that has its bytes must stay until they are here, and they can be fetched now."""
         return (
             change.needs_version
             and change.stage is Stage.PENDING
             and change.unclosed is None
             and not self._drafts.is_written(change.inode)
-            and self.fate(change) is not Fate.SENT
         )
 
     async def _send(self, inode: Inode) -> None:
