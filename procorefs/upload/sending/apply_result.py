@@ -114,13 +114,14 @@ class ResultApplier:
         change.document = document.id
         if sent is not None:
             self._calls.forget_uploaded(sent.upload.uuid)
+        if sent is not None and sent.version is not None:
+            self._bytes_arrived(change, sent.upload, sent.version)
         if change.place is GONE and (sent is not None or change.seen is None):
             # removed here while it was sent
             change.seen = sent.version if sent is not None else document.version
         elif sent is not None:
             change.seen = None
-        if sent is not None and sent.version is not None:
-            self._bytes_arrived(change, sent.upload, sent.version)
+        self._cover(change, document, sent.version if sent is not None else _version_of(known))
         change.attempts, change.error = 0, ""
         change.wishes = without(change.wishes, wishes)
         self._edits.reached(change, target)
@@ -130,6 +131,16 @@ class ResultApplier:
         self.freed(known)
         if change.place is GONE:
             self._edits.pass_on(change)
+
+    def _cover(self, change: Change, document: Document, before: Version | None) -> None:
+        """An answer may tell of somebody else's version that lies under bytes which wait here: nobody has seen it.
+
+        `before`: what was the newest that is known, or was made here.
+        """
+        is_newer = before is not None and not same_bytes(before, document.version)
+        has_bytes = change.has_bytes or change.shown is not None or self._drafts.has(change.inode)
+        if is_newer and has_bytes and change.seen is None and change.place is not GONE:
+            change.seen = before
 
     def _moved(self, inode: Inode, before: tuple[Inode, bytes] | None) -> None:
         """Tell the kernel where an inode shows now, if that is elsewhere."""
@@ -186,6 +197,8 @@ class ResultApplier:
             return
         if sent is not None and owner.seen is not None and same_bytes(owner.seen, known.node.version):
             owner.seen = sent.version  # the newer version is ours, and nobody else's came between
+        elif sent is None:
+            self._cover(owner, document, known.node.version)
         self._edits.follow_if_there(owner)
         self.settle(owner)
 
@@ -291,6 +304,7 @@ class ResultApplier:
         before = self._view.parent(change.inode)
         document = self._own.unchanged_bytes(document, "change", is_answer=False)
         self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept, shown=shown)
+        self._cover(change, document, known.node.version)
         self._edits.note(change)
         self._moved(change.inode, before)
         self.freed(known)
@@ -467,3 +481,7 @@ class ResultApplier:
             raise refused_metadata(MetadataPatch(tags=wanted), error) from error
         change.wishes = without(change.wishes, MetadataPatch(tags=wanted))
         self.settle(change)
+
+
+def _version_of(known: Known | None) -> Version | None:
+    return known.node.version if known is not None else None
