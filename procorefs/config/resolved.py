@@ -10,9 +10,7 @@ from procorefs.config.options import MountOptions
 from procorefs.config.paths import Paths
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
-
-#: /proc/mounts shows the mounts of ours as fuse.procorefs
-SUBTYPE = "procorefs"
+from procorefs.storage.mountinfo import SUBTYPE
 
 
 class ResolvedMount(msgspec.Struct, frozen=True):

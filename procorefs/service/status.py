@@ -58,7 +58,7 @@ class OutboxStatus(msgspec.Struct, frozen=True):
     #: the oldest 1,000 of those that are held
     held_items: list[OutboxItem] = []
     #: why Procore can't be reached just now; empty: it can
-    trouble: str = ""
+    warning: str = ""
     #: what stays on this machine for good
     local: LocalFiles = LocalFiles()
 
@@ -146,7 +146,7 @@ class MountStatus(msgspec.Struct, frozen=True):
     #: the last 20, newest first
     refusals: list[Refusal] = []
     #: None: whatever is asked of Procore gets an answer
-    trouble: StatusWarning | None = None
+    warning: StatusWarning | None = None
 
 
 def as_file(status: MountStatus) -> bytes:

@@ -55,13 +55,13 @@ class Reporter:
             limiter=_limiter(self.client.limiter.snapshot()),
             api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
             refusals=[status.Refusal(r.path, r.sentence, _iso(r.at_s)) for r in self.refusals],
-            trouble=self._trouble(),
+            warning=self._warning(),
         )
 
-    def _trouble(self) -> StatusWarning | None:
+    def _warning(self) -> StatusWarning | None:
         """Known from the first call that failed; and of changes, between their tries as well."""
         reach = self.client.reach
-        reason = reach.trouble or (self.outbox.counts().trouble if self.outbox is not None else "")
+        reason = reach.warning or (self.outbox.counts().warning if self.outbox is not None else "")
         if not reason:
             return None
         return StatusWarning(reason, "" if reach.since_s is None else _iso(reach.since_s))
@@ -81,7 +81,7 @@ def outbox_status(outbox: OutboxCommands | None) -> status.OutboxStatus:
         eta_seconds=counts.eta_seconds,
         failures=_items(item for item in stuck if item.state in ("failed", "incomplete")),
         held_items=_items(item for item in stuck if item.state in ("held", "checked_out", "read_only")),
-        trouble=counts.trouble,
+        warning=counts.warning,
         local=status.LocalFiles(
             counts.local,
             counts.local_bytes,

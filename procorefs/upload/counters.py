@@ -27,7 +27,7 @@ class Counters:
         self._bytes = 0
         self._local_bytes = 0
         self._through: deque[float] = deque(maxlen=MEASURED)
-        self.trouble = ""
+        self.warning = ""
         """Why nothing gets through just now."""
 
     def count(self, inode: Inode, state: str | None, size_bytes: int) -> None:
@@ -63,7 +63,7 @@ class Counters:
     def got_through(self) -> None:
         """One more was carried out."""
         self._through.append(trio.current_time())
-        self.trouble = ""
+        self.warning = ""
 
     @property
     def moving(self) -> int:
@@ -77,7 +77,7 @@ class Counters:
             failed=sum(self._counted[state] for state in _FAILED),
             bytes_pending=max(self._bytes - sum(self._uploader.sent_bytes.values()), 0),
             eta_seconds=self._eta_s(),
-            trouble=self.trouble if self.moving else "",
+            warning=self.warning if self.moving else "",
             local=self._counted["local"],
             local_bytes=self._local_bytes,
             junk=self._counted["junk"],
@@ -85,7 +85,7 @@ class Counters:
 
     def _eta_s(self) -> float | None:
         """By the pace of those that got through last."""
-        if not self.moving or len(self._through) < 2 or self.trouble:
+        if not self.moving or len(self._through) < 2 or self.warning:
             return None
         took_s = trio.current_time() - self._through[0]
         return self.moving * took_s / len(self._through)

@@ -75,8 +75,8 @@ class Counts(msgspec.Struct, frozen=True):
     bytes_pending: int = 0
     #: until nothing is pending or uploading at the present pace; None: nothing is, or nobody can tell
     eta_seconds: float | None = None
-    #: why Procore can't be reached just now, as Item.reason; empty: it can (a closed budget is no trouble but an eta)
-    trouble: str = ""
+    #: why Procore can't be reached just now, as Item.reason; empty: it can (a closed budget is no warning but an eta)
+    warning: str = ""
     #: files that stay here and that no program keeps for itself, and their bytes
     local: int = 0
     local_bytes: int = 0

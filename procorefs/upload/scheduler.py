@@ -466,7 +466,7 @@ class Scheduler(Commands):
 
     def _pause(self, error: Exception) -> None:
         """It is nothing about this change: nobody else would get through either."""
-        self._tally.trouble = str(error)
+        self._tally.warning = str(error)
         if trio.current_time() < self._paused_until_s:
             return  # it was under way already when the others found that out
         self._troubles += 1

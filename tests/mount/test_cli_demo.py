@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.cli.mounts.mountinfo import read_mounts
+from procorefs.storage.mountinfo import read_mounts
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 

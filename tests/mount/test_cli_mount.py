@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from procorefs.cli.mounts import mountpoint, registry
-from procorefs.cli.mounts.mountinfo import mount_at, read_mounts
 from procorefs.cli.mounts.processes import birth, wait_for_end
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.config import find_paths
+from procorefs.storage.mountinfo import mount_at, read_mounts
 from tests.support.sandbox import SandboxHandle
 
 pytest_plugins = ["tests.support.sandbox"]

@@ -117,28 +117,28 @@ def test_what_procore_refuses_later(plans: Mounted, sandbox: SandboxHandle) -> N
     assert not re.search(r"\d{6}", reasons.replace(str(where), ""))
 
 
-def test_trouble_is_told_from_the_first_call_that_fails(plans: Mounted, sandbox: SandboxHandle) -> None:
+def test_a_warning_is_shown_from_the_first_call_that_fails(plans: Mounted, sandbox: SandboxHandle) -> None:
     """While it is still tried again, and nobody has given up; and no longer than it lasts."""
-    assert plans.status()["trouble"] is None
+    assert plans.status()["warning"] is None
     sandbox.faults(rules=[{"kind": "error", "status": 502, "route": "GET /rest/*/documents"}])
     with ThreadOf(lambda: list(plans.path.iterdir())) as listing:
-        wait_until(lambda: plans.status()["trouble"] is not None, "the trouble to be told")
+        wait_until(lambda: plans.status()["warning"] is not None, "the warning to be shown")
         assert (
             "trying again"
-            in shown(plans, "trouble", r"since \d\d:\d\d:\d\d: could not list the documents ")[0]
+            in shown(plans, "warning", r"since \d\d:\d\d:\d\d: could not list the documents ")[0]
         )
         sandbox.faults(clear=True)
-        wait_until(lambda: plans.status()["trouble"] is None, "the trouble to be over")
+        wait_until(lambda: plans.status()["warning"] is None, "the warning to be over")
         listing.result()
 
 
-def test_trouble_of_changes_is_told_between_their_tries(plans: Mounted, sandbox: SandboxHandle) -> None:
+def test_a_warning_about_changes_is_shown_between_their_tries(plans: Mounted, sandbox: SandboxHandle) -> None:
     sandbox.faults(rules=[{"kind": "drop", "route": "POST *"}])
     (plans.path / "new.txt").write_text("new")
-    wait_until(lambda: plans.status()["trouble"] is not None, "the trouble to be told")
+    wait_until(lambda: plans.status()["warning"] is not None, "the warning to be shown")
     sandbox.faults(clear=True)
     assert plans.home.procorefs("sync", plans.path).returncode == 0
-    assert plans.status()["trouble"] is None
+    assert plans.status()["warning"] is None
 
 
 def test_what_waits_for_something_refused_says_so_and_takes_it_along(

@@ -361,7 +361,7 @@ def test_the_network_is_gone_for_a_while(write_desk: Callable[..., Desk]) -> Non
         (desk.path / "folder" / f"{number}.txt").write_bytes(b"%d" % number)
     (desk.path / "old.dwg").write_bytes(b"newer")
     (desk.path / "folder" / "9.txt").rename(desk.path / "nine.txt")
-    wait_until(lambda: desk.mounted.status()["outbox"]["trouble"] != "", "the trouble to be told")
+    wait_until(lambda: desk.mounted.status()["outbox"]["warning"] != "", "the warning to be shown")
     assert (desk.path / "nine.txt").read_bytes() == b"9"
     desk.sandbox.faults(clear=True)
     desk.sync()

@@ -205,7 +205,7 @@ def test_sync_waits_out_a_network_that_is_gone(write_desk: Callable[..., Desk]) 
     desk.sandbox.faults(rules=[{"kind": "drop", "route": "POST *"}])
     (desk.path / "a.txt").write_bytes(b"a")
     with ThreadOf(desk.settle) as sync:
-        wait_until(lambda: bool(desk.mounted.status()["outbox"]["trouble"]), "the trouble to be told")
+        wait_until(lambda: bool(desk.mounted.status()["outbox"]["warning"]), "the warning to be shown")
         assert sync.is_waiting()
         desk.sandbox.faults(clear=True)
         assert sync.result(40) == []

@@ -13,7 +13,6 @@ import trio
 
 from procorefs.cli.commands import status, umount
 from procorefs.cli.mounts import locate
-from procorefs.cli.mounts.mountinfo import Mount
 from procorefs.cli.mounts.registry import registered
 from procorefs.config import MountOptions, ResolvedMount, find_paths
 from procorefs.procore.settings import ApiSettings
@@ -21,6 +20,7 @@ from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.service.control_socket import serve
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.status import MountStatus, Named
+from procorefs.storage.mountinfo import Mount
 from procorefs.upload.items import STUCK, Counts, Item, is_at_or_below
 
 END_S = 10.0
@@ -33,7 +33,7 @@ class FakeOutbox:
         self.items: list[Item] = []
         self.bytes_pending = 0
         self.eta_seconds: float | None = None
-        self.trouble = ""
+        self.warning = ""
         self.hurried: list[tuple[str, ...]] = []
         self.synced = threading.Event()
         #: called at every question for counts, in the daemon's thread
@@ -50,7 +50,7 @@ class FakeOutbox:
             failed=states["failed"] + states["incomplete"],
             bytes_pending=self.bytes_pending,
             eta_seconds=self.eta_seconds,
-            trouble=self.trouble,
+            warning=self.warning,
             local=states["local"],
             local_bytes=sum(item.bytes for item in self.items if item.state == "local"),
         )

@@ -12,31 +12,34 @@ import trio
 from procorefs.kernel.bridge.connection import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge.native import abort_connection
 from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.mountinfo import parse_mountinfo
 
-MOUNTINFO = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+MOUNTS = parse_mountinfo(
+    rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 31 22 0:28 / /sys/fs/fuse/connections rw - fusectl fusectl rw
 40 22 0:41 / /mnt/project rw,nosuid - fuse.procorefs procorefs rw,user_id=0
 41 22 0:43 / /mnt/odd\040name\134x rw,nosuid shared:7 master:3 - fuse x rw
 42 22 0:44 / /mnt/project rw,nosuid - fuse.procorefs procorefs rw,user_id=0
 43 22 0:45 / /mnt/disk rw - ext4 fuse rw
 """
+)
 
 
 def test_the_topmost_mount_counts() -> None:
-    connection = find_connection(Path("/mnt/project"), MOUNTINFO)
+    connection = find_connection(Path("/mnt/project"), MOUNTS)
     assert (connection.number, connection.device) == (44, b"0:44")
     assert connection.words[3] == b"/sys/fs/fuse/connections/44/abort"
 
 
 def test_a_name_is_compared_unescaped_and_kept_escaped() -> None:
-    connection = find_connection(Path("/mnt/odd name\\x"), MOUNTINFO)
+    connection = find_connection(Path("/mnt/odd name\\x"), MOUNTS)
     assert connection == Connection(b"0:43", rb"/mnt/odd\040name\134x", b"/mnt/odd name\\x")
 
 
 @pytest.mark.parametrize("path", ["/mnt/disk", "/mnt", "/", "/sys/fs/fuse/connections", "/nowhere"])
 def test_only_fuse_mounts_are_found(path: str) -> None:
     with pytest.raises(NotMounted, match=f"mounted at {path}"):
-        find_connection(Path(path), MOUNTINFO)
+        find_connection(Path(path), MOUNTS)
 
 
 def real_mount(path: bytes) -> bytes:

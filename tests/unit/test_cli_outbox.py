@@ -334,15 +334,15 @@ def test_umount_at_its_timeout(
 def test_umount_gives_up_when_procore_is_away_for_long() -> None:
     now_s = 0.0
     patience = DrainDeadline(lambda: now_s)
-    away = Counts(pending=3, bytes_pending=9, trouble="the network is down")
+    away = Counts(pending=3, bytes_pending=9, warning="the network is down")
     assert patience.goes_on(away)
     now_s = 50.0
     assert patience.goes_on(away)
-    assert patience.goes_on(Counts(pending=3, bytes_pending=8, trouble="the network is down"))
+    assert patience.goes_on(Counts(pending=3, bytes_pending=8, warning="the network is down"))
     now_s = 100.0
-    assert patience.goes_on(Counts(pending=3, bytes_pending=8, trouble="the network is down"))
+    assert patience.goes_on(Counts(pending=3, bytes_pending=8, warning="the network is down"))
     now_s = 200.0
-    assert not patience.goes_on(Counts(pending=3, bytes_pending=8, trouble="the network is down"))
+    assert not patience.goes_on(Counts(pending=3, bytes_pending=8, warning="the network is down"))
 
 
 def test_umount_waits_for_a_closed_budget_however_long_it_takes() -> None:
@@ -389,7 +389,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFi
         for now_s in (0.0, 1.0, 3.0, 10.0, 20.0, 34.0):  # noqa: B007 - the clock of the progress
             progress.show(Counts(pending=2, uploading=1, bytes_pending=3 << 19, eta_seconds=240))
         now_s = 70.0
-        progress.show(Counts(pending=1, trouble="Procore can't be reached"))
+        progress.show(Counts(pending=1, warning="Procore can't be reached"))
     assert capsys.readouterr().err.splitlines() == [
         "Sending /m: 3 changes, 1.5 MiB, done in 4 min",
         "Sending /m: 3 changes, 1.5 MiB, done in 4 min",
@@ -432,7 +432,7 @@ def _read_until(terminal: int, text: bytes | None) -> bytes:
 def test_status_of_an_outbox(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     box = start("m").outbox
     box.items = [FAILED, HELD, CHECKED_OUT, CUT_OFF, MOVING, LATER] + [FAILED] * 30
-    box.bytes_pending, box.eta_seconds, box.trouble = 5 << 20, 600.0, "Procore can't be reached"
+    box.bytes_pending, box.eta_seconds, box.warning = 5 << 20, 600.0, "Procore can't be reached"
     told = outbox_status(box)
     assert (told.pending, told.uploading, told.held, told.failed) == (1, 1, 2, 32)
     assert told.failures[0].since == "2023-11-14T22:13:20Z"
@@ -440,7 +440,7 @@ def test_status_of_an_outbox(start: Start, capsys: pytest.CaptureFixture[str]) -
     show([MountStatus("/m", Named(2), Named(1), outbox=told)])
     said = capsys.readouterr().out
     assert "1 waiting, 1 uploading, 2 held, 32 failed, 5.0 MiB to send, empty in 10 min, at " in said
-    assert "trouble" in said
+    assert "warning" in said
     assert "c.dwg: Jane Doe has it checked out" in said
     assert "12 more; --json shows 32" in said
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.cli.mounts.locate import split_path
-from procorefs.cli.mounts.mountinfo import Mount, NowhereToBegin
+from procorefs.cli.mounts.locate import NowhereToBegin, split_path
+from procorefs.storage.mountinfo import Mount
 
 
 @pytest.fixture

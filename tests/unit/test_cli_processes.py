@@ -13,12 +13,13 @@ import pytest
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
-from procorefs.cli.mounts.mountinfo import Mount, NowhereToBegin, locate, mount_at, parse_mountinfo
+from procorefs.cli.mounts.locate import NowhereToBegin, locate
 from procorefs.cli.mounts.processes import birth, holders, wait_for_end
 from procorefs.cli.mounts.registry import AlreadyStarted, registered
 from procorefs.config import MountOptions, Paths, ResolvedMount, find_paths
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
+from procorefs.storage.mountinfo import Mount, mount_at, parse_mountinfo
 
 INFO = rb"""25 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 80 25 0:40 / /mnt/My\040Project\011x rw,nosuid,nodev shared:2 master:3 - fuse.procorefs Acme\040Inc./Tower rw,user_id=0
@@ -31,7 +32,9 @@ broken line
 def test_mountinfo() -> None:
     mounts = parse_mountinfo(INFO)
     place = Path("/mnt/My Project\tx")
-    assert mounts[1] == Mount(place, "fuse.procorefs", "Acme Inc./Tower")
+    assert mounts[1] == Mount(
+        place, "fuse.procorefs", "Acme Inc./Tower", device=b"0:40", escaped=rb"/mnt/My\040Project\011x"
+    )
     assert [(mount.is_ours, mount.is_fuse) for mount in mounts] == [
         (False, False), (True, True), (False, True), (False, True),
     ]  # fmt: skip

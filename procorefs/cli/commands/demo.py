@@ -20,12 +20,12 @@ from typing import Any
 import click
 
 from procorefs.cli.mounts import registry
-from procorefs.cli.mounts.mountinfo import read_mounts
 from procorefs.cli.mounts.mountpoint import check_fuse
 from procorefs.cli.mounts.processes import wait_for_end
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.cli.support.tour import Guide, tour
 from procorefs.config import Failure, MountOptions, find_paths
+from procorefs.storage.mountinfo import read_mounts
 
 #: the folders at the top of an invented project; the tour goes into them
 _LEAST_DOCUMENTS = 7

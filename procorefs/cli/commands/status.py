@@ -8,12 +8,12 @@ import click
 import msgspec
 
 from procorefs.cli.mounts import registry
-from procorefs.cli.mounts.locate import named, split_path
-from procorefs.cli.mounts.mountinfo import locate, mount_at, read_mounts
+from procorefs.cli.mounts.locate import locate, named, split_path
 from procorefs.cli.mounts.registry import Entry
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.service.control_socket import ControlError, NobodyThere, StatusRequest, ask
 from procorefs.service.status import MountStatus, Named
+from procorefs.storage.mountinfo import mount_at, read_mounts
 
 _WATCH_S = 2.0
 

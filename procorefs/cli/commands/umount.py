@@ -18,8 +18,7 @@ import click
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
-from procorefs.cli.mounts.locate import named, split_path
-from procorefs.cli.mounts.mountinfo import Mount, locate, mount_at, read_mounts
+from procorefs.cli.mounts.locate import locate, named, split_path
 from procorefs.cli.mounts.processes import holders, wait_for_end
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.mounts.unmounting import unmount
@@ -37,6 +36,7 @@ from procorefs.service.control_socket import (
     WaitingRequest,
     ask,
 )
+from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 from procorefs.upload.items import Counts
 
 #: a daemon ends within 10 s
@@ -200,7 +200,7 @@ class DrainDeadline:
     def goes_on(self, counts: Counts) -> bool:
         """Whether waiting makes sense."""
         now = (counts.moving, counts.bytes_pending)
-        if now != self._last or not counts.trouble:
+        if now != self._last or not counts.warning:
             self._last, self._moved_s = now, self._clock_s()
         return self._clock_s() - self._moved_s < _PATIENCE_S
 

@@ -12,9 +12,9 @@ import msgspec
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
-from procorefs.cli.mounts.mountinfo import Mount, NowhereToBegin, mount_at, read_mounts
 from procorefs.cli.mounts.registry import Entry
 from procorefs.config import Failure, Paths
+from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 
 _MOST_LINKS = 40
 _LOOK_S = 5.0
@@ -22,6 +22,10 @@ _LOOK_S = 5.0
 
 class NotInAMount(Failure):
     """A path that no running mount of ours answers for."""
+
+
+class NowhereToBegin(Failure):
+    """A relative path, given while the current directory no longer exists."""
 
 
 class MountLocation(msgspec.Struct, frozen=True):
@@ -43,14 +47,14 @@ class MountLocation(msgspec.Struct, frozen=True):
 
 
 def named(text: str) -> Path:
-    """The path as it was written. Raises NoPlace for an empty one: somebody's variable is not set."""
+    """The path as it was written. Raises NotInAMount for an empty one, as of an unset variable."""
     if not text:
         raise NotInAMount("the path is empty; write '.' for the current directory")
     return Path(text)
 
 
 def find_location(text: str, paths: Paths) -> MountLocation:
-    """The mount and the path in it that is meant. Raises NoPlace, NowhereToBegin."""
+    """The mount and the path in it that is meant. Raises NotInAMount, NowhereToBegin."""
     named(text)
     mounts = read_mounts()
     mountpoint, below = split_path(text, mounts)
@@ -70,6 +74,21 @@ def find_location(text: str, paths: Paths) -> MountLocation:
     return MountLocation(daemon, below)
 
 
+def locate(path: Path, mounts: list[Mount]) -> Path:
+    """The absolute path without links, found without a look into any mount that may hang at its end.
+
+    The last component is compared with mountinfo before it is examined: what hangs is reading a link that turns
+    out to be the root of a dead mount. Raises NowhereToBegin.
+    """
+    for _ in range(_MOST_LINKS):
+        absolute = _absolute(path)
+        found = Path(os.path.realpath(absolute.parent)) / absolute.name
+        if mount_at(found, mounts) or not found.is_symlink():
+            return found
+        path = found.parent / found.readlink()
+    return path
+
+
 def by_mount(places: list[MountLocation]) -> dict[Entry, tuple[str, ...]]:
     """The paths of each mount, in the order given."""
     found: dict[Entry, tuple[str, ...]] = {}
@@ -80,7 +99,7 @@ def by_mount(places: list[MountLocation]) -> dict[Entry, tuple[str, ...]]:
 
 def split_path(text: str, mounts: list[Mount]) -> tuple[Path, str]:
     """The topmost mount on the way that has no other one further on, and the rest; links are followed up to there."""
-    here, rest = Path("/"), deque(_absolute(text).parts[1:])
+    here, rest = Path("/"), deque(_absolute(Path(text)).parts[1:])
     links = 0
     while rest:
         if _is_last(here, rest, mounts):
@@ -107,8 +126,9 @@ def _is_last(here: Path, rest: deque[str], mounts: list[Mount]) -> bool:
     )
 
 
-def _absolute(text: str) -> Path:
+def _absolute(path: Path) -> Path:
     try:
-        return Path(os.path.normpath(Path(text).absolute()))
+        return Path(os.path.normpath(path.absolute()))
     except FileNotFoundError as error:
-        raise NowhereToBegin(f"the current directory is gone, and '{text}' with it; cd to another") from error
+        # deleted, or below a mount that was taken away
+        raise NowhereToBegin(f"the current directory is gone, and '{path}' with it; cd to another") from error

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
-from procorefs.cli.mounts.mountinfo import Mount, locate, mount_at, read_mounts
+from procorefs.cli.mounts.locate import locate
 from procorefs.cli.mounts.processes import wait_for_end
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.mounts.unmounting import fusermount, unmount
 from procorefs.config import Failure, MountOptions, Paths
 from procorefs.service.control_socket import ControlError, NobodyThere, StatusRequest, ask
 from procorefs.service.status import MountStatus
+from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 
 #: a closing daemon ends within 10 s (design.md, Command line)
 _CLOSING_S = 15.0

@@ -64,8 +64,8 @@ def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
 def shown_counts(counts: Counts) -> str:
     """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
     parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
-    if counts.trouble:
-        parts.append(f"waiting: {clause(counts.trouble)}")
+    if counts.warning:
+        parts.append(f"waiting: {clause(counts.warning)}")
     elif counts.eta_seconds is not None:
         parts.append(f"done in {show_duration(counts.eta_seconds)}")
     return ", ".join(parts)

@@ -67,9 +67,9 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     looked = "none yet" if mount.tree.age_seconds is None else f"{show_duration(mount.tree.age_seconds)} ago"
     state = _TREE_STATES.get(mount.tree.state, mount.tree.state)
     yield "documents", f"{mount.tree.documents:,}, {state}; last poll: {looked}"
-    trouble = mount.trouble or (StatusWarning(mount.outbox.trouble) if mount.outbox.trouble else None)
-    if trouble is not None:
-        yield "trouble", _trouble(trouble)
+    warning = mount.warning or (StatusWarning(mount.outbox.warning) if mount.outbox.warning else None)
+    if warning is not None:
+        yield "warning", _warning(warning)
     yield from _outbox(mount)
     cache = mount.cache
     used = f"{show_size(cache.bytes)} of {show_size(cache.limit)}"
@@ -81,9 +81,9 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     yield from _refusals(mount)
 
 
-def _trouble(trouble: StatusWarning) -> str:
-    since = f"since {_when(trouble.since)}: " if trouble.since else ""
-    return f"{since}{clause(trouble.reason)}; trying again"
+def _warning(warning: StatusWarning) -> str:
+    since = f"since {_when(warning.since)}: " if warning.since else ""
+    return f"{since}{clause(warning.reason)}; trying again"
 
 
 def _refusals(mount: MountStatus) -> Iterator[tuple[str, str]]:

@@ -11,10 +11,9 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ import trio
 
 from procorefs.kernel.bridge.native import abort_connection, start_guard
 from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.mountinfo import Mount, read_mounts
 
 log = logging.getLogger(__name__)
 
@@ -68,26 +68,18 @@ class Connection:
         return error == 0
 
 
-def find_connection(mountpoint: Path, mountinfo: bytes | None = None) -> Connection:
-    """Find the connection by /proc/self/mountinfo, without touching the mount. Raises NotMounted.
+def find_connection(mountpoint: Path, mounts: Iterable[Mount] | None = None) -> Connection:
+    """Find the connection in the kernel's list of mounts, without touching the mount. Raises NotMounted.
 
     *mountpoint* is absolute and free of symbolic links (resolved before it was mounted on).
     """
-    path = os.fsencode(mountpoint)
     found = None
-    for line in (Path("/proc/self/mountinfo").read_bytes() if mountinfo is None else mountinfo).splitlines():
-        before, _, after = line.partition(b" - ")
-        fields = before.split(b" ")
-        is_fuse = after.split(b" ")[0].split(b".")[0] in {b"fuse", b"fuseblk"}
-        if is_fuse and len(fields) > 4 and _unescaped(fields[4]) == path:
-            found = Connection(device=fields[2], mounted=fields[4], mountpoint=path)
+    for mount in read_mounts() if mounts is None else mounts:
+        if mount.is_fuse and mount.mountpoint == mountpoint:
+            found = mount  # a later one covers an earlier one
     if found is None:
         raise NotMounted(f"No FUSE filesystem is mounted at {mountpoint}.")
-    return found  # the last one lies on top
-
-
-def _unescaped(field: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
+    return Connection(device=found.device, mounted=found.escaped, mountpoint=os.fsencode(mountpoint))
 
 
 class Guard:

@@ -23,7 +23,7 @@ class Tries:
         """Why the last try failed; empty: none has."""
 
     def failed(self, error: ProcoreError) -> None:
-        """A try has ended so; only that nobody answers, or nobody who can, is trouble."""
+        """Note how a try ended; only an answer that nobody, or nobody able, gave makes a warning."""
         if isinstance(error, Unavailable):
             self.why = str(error)
             self._reach.failed()
@@ -40,7 +40,7 @@ class Connectivity:
         """The same by `boot_s`."""
 
     @property
-    def trouble(self) -> str:
+    def warning(self) -> str:
         """Why the oldest of the calls under way does not get through; empty: all do, or there are none."""
         return next((row.why for row in self._rows if row.why), "")
 
