@@ -17,14 +17,10 @@ import msgspec
 
 from procorefs.journal.change import Change, Location, MetadataPatch, Upload
 from procorefs.journal.journal import Journal
-from procorefs.procore.errors import ProcoreError, Unanswered
+from procorefs.procore.errors import LATE_S, ProcoreError, Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, Node
-
-LATE_S = 180.0
-"""A call that was given up may still be carried out for so long. Gateways and application servers end requests after
-one or two minutes, mostly."""
 
 
 class Call(msgspec.Struct, omit_defaults=True, eq=False):

@@ -7,12 +7,17 @@ unless its call was answered and a later answer replaces it. An end is written t
 
 import logging
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+
+import trio
 
 from procorefs.locks.held import LockJournal
+from procorefs.procore.errors import LATE_S
 from procorefs.procore.wire.models import DocumentId
 
 log = logging.getLogger(__name__)
+
+_ANSWERED, _UNDER_WAY = 0.0, float("inf")
 
 
 class AskedEnds:
@@ -21,18 +26,24 @@ class AskedEnds:
     def __init__(self, journal: LockJournal, wall_s: Callable[[], float]) -> None:
         self._journal = journal
         self._wall_s = wall_s
-        self._ends: dict[DocumentId, dict[int, bool]] = {}
-        """Each end with whether the call that asked for it is unanswered."""
+        self._ends: dict[DocumentId, dict[int, float]] = {}
+        """Each end with the loop time until which the call that asked for it may still be carried out."""
         for document, until_s in journal.known():
-            self._ends.setdefault(document, {})[until_s] = False
+            self._ends.setdefault(document, {})[until_s] = _UNDER_WAY
         for document in self.documents():
-            self._drop(document, lambda _until_s, _is_unanswered: False)
+            self._drop(document, lambda _until_s, _late_s: False)
+
+    def begin_run(self) -> None:
+        """What an earlier daemon asked for may still be carried out."""
+        for document, ends in self._ends.items():
+            for until_s in ends:
+                self.given_up(document, until_s)
 
     def documents(self) -> list[DocumentId]:
         """All documents of which an end was asked for that is not over."""
         return list(self._ends)
 
-    def of(self, document: DocumentId) -> Collection[int]:
+    def of(self, document: DocumentId) -> Mapping[int, float]:
         return self._ends.get(document, {})
 
     def unused(self, document: DocumentId, until_s: int) -> int:
@@ -44,27 +55,34 @@ class AskedEnds:
     def asked(self, document: DocumentId, until_s: int) -> None:
         """Call before the request is sent."""
         self._journal.remember(document, until_s)
-        self._ends.setdefault(document, {})[until_s] = True
+        self._ends.setdefault(document, {})[until_s] = _UNDER_WAY
+
+    def given_up(self, document: DocumentId, until_s: int) -> None:
+        """Nobody waits for the answer any more, and the call may still be carried out for a while."""
+        self._ends.setdefault(document, {})[until_s] = trio.current_time() + LATE_S
+
+    def late_s(self, document: DocumentId) -> float:
+        """The loop time until which a call without an answer may still be carried out; 0: there is none."""
+        return max(self.of(document).values(), default=_ANSWERED)
 
     def holds(self, document: DocumentId, until_s: int) -> None:
         """Procore has this end: it replaces all others whose calls were answered."""
-        self._ends.setdefault(document, {})[until_s] = False
-        self._drop(document, lambda end_s, is_unanswered: end_s != until_s and not is_unanswered)
+        self._ends.setdefault(document, {})[until_s] = _ANSWERED
+        self._drop(document, lambda end_s, late_s: end_s != until_s and late_s == _ANSWERED)
 
     def refused(self, document: DocumentId, until_s: int) -> None:
         """The call was not done, and will not be."""
-        self._drop(document, lambda end_s, _is_unanswered: end_s == until_s)
+        self._drop(document, lambda end_s, _late_s: end_s == until_s)
 
     def checked_in(self, document: DocumentId) -> None:
-        """Nothing of ours is left but what a call without an answer may still do in this run."""
-        for until_s in self.of(document):
-            self._forget(document, until_s)
-        self._drop(document, lambda _until_s, is_unanswered: not is_unanswered)
+        """Nothing of ours is left but what a call without an answer may still do."""
+        now_s = trio.current_time()
+        self._drop(document, lambda _end_s, late_s: late_s <= now_s)
 
-    def _drop(self, document: DocumentId, is_done: Callable[[int, bool], bool]) -> None:
+    def _drop(self, document: DocumentId, is_done: Callable[[int, float], bool]) -> None:
         """Forget what is done or over."""
         ends, now_s = self._ends.get(document, {}), self._wall_s()
-        for until_s in [end for end, unanswered in ends.items() if end <= now_s or is_done(end, unanswered)]:
+        for until_s in [end for end, late_s in ends.items() if end <= now_s or is_done(end, late_s)]:
             del ends[until_s]
             self._forget(document, until_s)
         if not ends:

@@ -27,7 +27,7 @@ import trio
 
 from procorefs.locks.check_out_ends import AskedEnds
 from procorefs.locks.held import CheckOutCalls, Documents, HeldByAnother, Holder, LockJournal
-from procorefs.procore.errors import ProcoreError, Unanswered
+from procorefs.procore.errors import LATE_S, ProcoreError, Unanswered
 from procorefs.procore.wire.models import DocumentId, UserId
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
@@ -140,6 +140,7 @@ class CheckOuts:
         """Keep until cancelled; then take back what is ours, as far as that takes a few seconds only."""
         try:
             async with trio.open_nursery() as self._nursery:
+                self._ends.begin_run()
                 lost = self._adopt(self._ends.documents())
                 task_status.started()
                 while lost:
@@ -147,6 +148,7 @@ class CheckOuts:
                     lost = self._adopt(document for document in lost if self._ends.of(document))
                 await trio.sleep_forever()
         finally:
+            self._nursery = None
             # No keeper is left; what one of them was sending was cut off, and is in doubt.
             with trio.move_on_after(CLOSING_S, shield=True):
                 await self._close()
@@ -443,12 +445,14 @@ class CheckOuts:
         except HeldByAnother:
             self._let_go(claim)
             raise
-        except ProcoreError as error:
-            if not isinstance(error, Unanswered):
+        except BaseException as error:
+            if isinstance(error, ProcoreError) and not isinstance(error, Unanswered):
                 self._ends.refused(document, until_s)
                 claim.until_s = had_until_s
                 if not self._ends.of(document):
                     claim.clear()
+            else:
+                self._ends.given_up(document, until_s)
             raise
         self._ends.holds(document, until_s)
         claim.in_doubt = False
@@ -484,6 +488,8 @@ class CheckOuts:
             log.info("Document %d is not checked in by us: %s.", claim.document, refused)
         except ProcoreError as failure:
             log.info("Document %d could not be checked in: %s", claim.document, failure)
+            if isinstance(failure, Unanswered):
+                self._doubt(claim.document, trio.current_time() + LATE_S)
             if failure.passing:
                 return claim.failed()
         self._let_go(claim)
@@ -509,4 +515,21 @@ class CheckOuts:
     def _let_go(self, claim: _Claim) -> None:
         assert claim.document is not None
         self._ends.checked_in(claim.document)
+        late_s = self._ends.late_s(claim.document)
+        if late_s:
+            self._doubt(claim.document, late_s)
         claim.clear()
+
+    def _doubt(self, document: DocumentId, until_s: float) -> None:
+        """A call without an answer may be carried out until then (loop time): look once more after that."""
+        if self._nursery is not None:  # else the next daemon does
+            self._nursery.start_soon(self._look_after, document, until_s)
+
+    async def _look_after(self, document: DocumentId, until_s: float) -> None:
+        """Take back what was checked out late, or check out again what may have been checked in late."""
+        await trio.sleep_until(until_s)
+        for claim in self._claims_of(document):
+            claim.in_doubt = True
+            claim.changed.set()
+        if self._ends.of(document):
+            self._adopt([document])

@@ -91,6 +91,11 @@ class Unanswered(Unavailable):
     """A change was sent and its answer was lost or not understood: it may or may not have been done."""
 
 
+LATE_S = 180.0
+"""A call without an answer may still be carried out so long after it was given up. Gateways and application servers end
+requests after one or two minutes, mostly."""
+
+
 class NameTaken(Invalid):
     """The folder has a living file or folder of that name."""
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
-from procorefs.journal.in_flight_calls import LATE_S, Call
-from procorefs.procore.errors import Unanswered
+from procorefs.journal.in_flight_calls import Call
+from procorefs.procore.errors import LATE_S, Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
