@@ -18,7 +18,6 @@ import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount, private_dir
-from procorefs.config.failure import Failure
 from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.session import MountRefused, Session
@@ -35,7 +34,7 @@ from procorefs.service.state_lock import StateLock, owned, take_over
 from procorefs.service.status import MountStatus
 from procorefs.service.status_report import Reporter
 from procorefs.storage import clocks, descriptors
-from procorefs.storage.causes import first_cause
+from procorefs.storage.failures import Failure, first_cause
 from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.items import Counts

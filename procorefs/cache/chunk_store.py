@@ -23,13 +23,13 @@ from diskcache.core import MODE_BINARY
 from procorefs.cache.chunk_files import write_chunk
 from procorefs.cache.chunk_grid import CHUNK_BYTES
 from procorefs.cache.chunk_keys import ChunkKey, chunk_key, number_of, record, version_of
+from procorefs.storage import processes
 
 log = logging.getLogger(__name__)
 
 # The kernel writes dirty pages within about half a minute (vm.dirty_expire_centisecs); what was stored
 # this long before a machine went down is safely on disk.
 _SETTLED_S = 120
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 Data = bytes | bytearray | memoryview
@@ -182,7 +182,7 @@ class ChunkStore:
     def _mark_in_use(self) -> tuple[bool, bool]:
         """Leave a mark that `close` takes away; (was there none, is it of this boot)."""
         mark = self._directory / "in-use"
-        boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+        boot = processes.boot_id()
         before = mark.read_text(errors="replace").strip() if mark.exists() else None
         descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:

@@ -1,12 +1,12 @@
 """Settings: directories, profiles, environment, SPEC and -o, checked once and handed on as frozen structs."""
 
 from procorefs.config.account import Account, find_account
-from procorefs.config.failure import ConfigError, Failure
 from procorefs.config.options import MountOptions, options_help, parse_options
 from procorefs.config.paths import Paths, find_paths, private_dir
 from procorefs.config.profiles import Config, Profile, read_config, write_config
 from procorefs.config.resolved import ResolvedMount
 from procorefs.config.spec import Spec, parse_spec
+from procorefs.storage.failures import ConfigError, Failure
 
 __all__ = [
     "Account",

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from procorefs.config.failure import ConfigError
 from procorefs.config.paths import Paths
 from procorefs.config.profiles import Config, Profile, SecretPlace
 from procorefs.config.secrets import load_secret
@@ -13,6 +12,7 @@ from procorefs.config.spec import as_id
 from procorefs.procore.http.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
 from procorefs.procore.wire.models import CompanyId
+from procorefs.storage.failures import ConfigError
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from procorefs.config.failure import ConfigError
 from procorefs.config.units import parse_duration_s, parse_number, parse_octal, parse_size_bytes
+from procorefs.storage.failures import ConfigError
 
 _HELP_COLUMN = 24
 

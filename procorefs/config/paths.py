@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from procorefs.config.failure import ConfigError
+from procorefs.storage.failures import ConfigError
+from procorefs.storage.private_files import make_private_folder, replace_private_file
 
 
 class Paths(msgspec.Struct, frozen=True):
@@ -65,11 +66,7 @@ def find_paths(environment: Mapping[str, str]) -> Paths:
 def private_dir(path: Path) -> Path:
     """Make `path` a directory for its owner alone and return it. Raises ConfigError when it cannot be one."""
     try:
-        # each by itself: mkdir's parents=True would leave the upper ones open to others
-        for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
-            missing.mkdir(mode=0o700, exist_ok=True)
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o700)
+        make_private_folder(path)
     except OSError as error:
         raise ConfigError(
             f"the directory {path} cannot be created or used ({error.strerror}); make it writable for you or "
@@ -81,16 +78,9 @@ def private_dir(path: Path) -> Path:
 def write_private(path: Path, data: bytes) -> None:
     """Put `data` in place of `path` in one step, readable by its owner alone. Raises ConfigError."""
     private_dir(path.parent)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace_private_file(path, data)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
 
 

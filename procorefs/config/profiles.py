@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from procorefs.config.failure import ConfigError
 from procorefs.config.paths import write_private
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.settings import OUT_OF_BAND, Grant
+from procorefs.storage.failures import ConfigError
 
 PRODUCTION_API = "https://api.procore.com"
 PRODUCTION_LOGIN = "https://login.procore.com"

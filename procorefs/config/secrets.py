@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from procorefs.config.failure import ConfigError
 from procorefs.config.paths import Paths, write_private
 from procorefs.config.profiles import SecretPlace, check_private
+from procorefs.storage.failures import ConfigError
 
 if TYPE_CHECKING:
     from types import ModuleType

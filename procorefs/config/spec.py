@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from procorefs.config.failure import ConfigError
+from procorefs.storage.failures import ConfigError
 
 PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -3,7 +3,7 @@
 import math
 import re
 
-from procorefs.config.failure import ConfigError
+from procorefs.storage.failures import ConfigError
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}

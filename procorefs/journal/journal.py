@@ -11,9 +11,8 @@ never takes it along, and it holds all that is needed to go on without the tree.
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,6 +25,7 @@ from procorefs.journal.xattr_store import XattrStore
 from procorefs.procore.wire.models import DocumentId
 from procorefs.storage import clocks
 from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.sqlite_files import checkpoint, format_of, move_aside, open_database
 from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,10 @@ class Journal:
         """`damaged`: the files of the journal that was here before."""
         self._path = path
         self.damaged = damaged
-        self._db = sqlite3.connect(path, isolation_level=None)
         with ExitStack() as undo:
-            undo.callback(self._db.close)
             try:
+                self._db = open_database(path, checkpoint_pages=EMERGENCY_PAGES)
+                undo.callback(self._db.close)
                 self._prepare()
             except sqlite3.OperationalError:
                 raise
@@ -93,9 +93,6 @@ class Journal:
 
     def _prepare(self) -> None:
         run = self._db.execute
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = NORMAL")
-        run(f"PRAGMA wal_autocheckpoint = {EMERGENCY_PAGES}")
         found = run("PRAGMA user_version").fetchone()[0]
         if found not in (0, FORMAT, *_OLDER_FORMATS):
             raise JournalDamaged(
@@ -297,8 +294,7 @@ class Journal:
             finally:
                 os.close(descriptor)
             if is_long:
-                with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
-                    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                checkpoint(self._path)
         if spent is not None:
             clear(spent)
 
@@ -316,25 +312,8 @@ def open_journal(path: Path) -> Journal:
     try:
         return Journal(path)
     except JournalDamaged:
-        if _format_of(path) not in (None, FORMAT, *_OLDER_FORMATS):
+        if format_of(path) not in (None, FORMAT, *_OLDER_FORMATS):
             raise
-        aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-        return _begin_anew(path, aside)
-
-
-def _begin_anew(path: Path, aside: Path) -> Journal:
-    moved = []
-    for suffix in ("", "-wal", "-shm", *SUFFIXES):
-        side = path.with_name(path.name + suffix)
-        if side.exists():
-            moved.append(side.rename(aside.with_name(aside.name + suffix)))
-    log.error("The journal %s is damaged; it was moved to %s.", path, aside)
-    return Journal(path, moved)
-
-
-def _format_of(path: Path) -> int | None:
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            return int(db.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.Error:
-        return None
+        aside, moved = move_aside(path, SUFFIXES)
+        log.error("The journal %s is damaged; it was moved to %s.", path, aside)
+        return Journal(path, moved)

@@ -36,12 +36,12 @@ from procorefs.kernel.thumbnailers import asks_for_thumbnail
 from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
 from procorefs.service.refused_calls import RefusedCalls
 from procorefs.staging.staging_area import StagedFile
-from procorefs.storage.causes import first_cause
-from procorefs.storage.episodes import Episode
+from procorefs.storage.failures import Episode, first_cause
+from procorefs.storage.sqlite_files import is_damage
 from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node
 from procorefs.tree.sync.follower import Follower
-from procorefs.tree.tree_store import Sizes, damaged
+from procorefs.tree.tree_store import Sizes
 from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.find_child import find_child
@@ -204,7 +204,7 @@ class Operations(pyfuse3.Operations):
             self._refusals.add(path, str(error))
         if answer.level >= logging.CRITICAL:
             log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
-        if damaged(error):
+        if is_damage(error):
             with contextlib.suppress(OSError):  # a full disk has nothing to do with the answer
                 self._store.mark_damaged()
         return pyfuse3.FUSEError(answer.errno)

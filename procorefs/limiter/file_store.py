@@ -20,8 +20,7 @@ import trio
 from procorefs.limiter.budget_state import State, decode, encode, fresh
 from procorefs.limiter.budget_store import Step, StoreAway, T
 from procorefs.limiter.policy import bury_owner
-from procorefs.limiter.process_name import started
-from procorefs.storage import clocks
+from procorefs.storage import clocks, processes
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class FileStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._boot = _boot_id()
+        self._boot = bytes.fromhex(processes.boot_id().replace("-", "")) or bytes(16)
         self._host = socket.gethostname() + "/"
         self._reaped_s = 0.0
         if os.fstat(self._file).st_size < 2 * PLACE_BYTES:
@@ -127,7 +126,7 @@ class FileStore:
         for owner in {permit.owner for permit in state.permits} | {waiter.owner for waiter in state.waiters}:
             if owner.startswith(self._host):
                 pid, began = owner.rsplit("/", 2)[1:]
-                if started(int(pid)) != began:
+                if processes.start_ticks(int(pid)) != began:
                     bury_owner(state, owner, now_s)
 
 
@@ -136,10 +135,3 @@ def _after_boot(state: State, unix_s: float) -> None:
     away_s = max(clocks.wall_s() - unix_s, 0.0)
     state.permits, state.waiters = [], []
     state.shift(clocks.boot_s() - away_s - state.clock_s)
-
-
-def _boot_id() -> bytes:
-    try:
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
-    except (OSError, ValueError):
-        return bytes(16)

@@ -22,8 +22,8 @@ from procorefs.limiter.budget_state import State, Window, decode, encode
 from procorefs.limiter.budget_store import MemoryStore, Store, StoreAway
 from procorefs.limiter.headers import Report, ServerClock, read_report
 from procorefs.limiter.policy import STARVED_S, settle, wait_s
-from procorefs.limiter.process_name import own_name
 from procorefs.storage import clocks
+from procorefs.storage.processes import process_name
 
 RETRY_S = 0.05  # after which reports are brought to a store that was busy
 ORDER_LOOK_S = 5.0  # how often those behind look whether they have waited long enough to ask all the same
@@ -66,7 +66,7 @@ class Gate:
         self._unix_time_s = unix_time_s
         self._jitter = jitter
         self._host = socket.gethostname()
-        self.owner = owner or own_name()
+        self.owner = owner or process_name()
         self._callers: list[_Caller] = []
         self._server_clock = ServerClock()
         self._sent_s: deque[float] = deque()  # when the calls under way were taken, oldest first

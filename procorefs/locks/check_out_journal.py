@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from procorefs.procore.wire.models import DocumentId
+from procorefs.storage.sqlite_files import open_database, remove_database
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,8 @@ class CheckOutJournal:
     """A LockJournal. Its calls are short and made on the loop's thread; raises sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = open_database(path)
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # kill -9 loses nothing; a power cut some seconds
             self._db.execute(_SCHEMA)
             self._take_over()
             self.known()
@@ -47,8 +46,7 @@ class CheckOutJournal:
             raise  # the disk is full or not writable: nothing is wrong with the file
         except sqlite3.DatabaseError as error:
             log.warning("The record of check-outs %s is damaged (%s) and begun anew.", path, error)
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            remove_database(path)
             return cls(path)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from procorefs.config.failure import Failure
+from procorefs.storage.failures import Failure
 from procorefs.upload.items import Item
 
 if TYPE_CHECKING:

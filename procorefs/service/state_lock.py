@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from procorefs.config.failure import Failure
 from procorefs.service.control_socket import ControlError, StopRequest, ask
+from procorefs.storage.failures import Failure
 
 _LOCK = "owner"
 _BYTES = 16 << 10

@@ -7,7 +7,6 @@ awaits the tree does not change.
 
 import logging
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from procorefs.procore.wire.models import DocumentId, Kind, Version
+from procorefs.storage.sqlite_files import checkpoint, is_damage, move_aside, open_database
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.rows import (
     APART,
@@ -75,12 +75,15 @@ class TreeStore:
         self._moves = 0  # counts what may change who lies below whom
         self._hidden: tuple[int, int] | None = None  # the count at that number of moves
         self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}  # looked up since the last transaction
-        self._db = sqlite3.connect(path, isolation_level=None)
         try:
-            self._prepare()
-        except BaseException as error:
-            self._db.close()
-            if damaged(error):
+            self._db = open_database(path, checkpoint_pages=WAL_EMERGENCY_PAGES)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+        except sqlite3.Error as error:
+            if is_damage(error):
                 raise TreeDamaged(str(error)) from error
             raise
 
@@ -90,7 +93,8 @@ class TreeStore:
         try:
             return cls(path)
         except TreeDamaged as error:
-            aside = move_aside(path)
+            aside, _ = move_aside(path)
+            _damage_mark(path).unlink(missing_ok=True)
             log.warning(
                 "The tree %s is damaged (%s); it was moved to %s and is listed anew.", path, error, aside
             )
@@ -101,10 +105,7 @@ class TreeStore:
 
     def _prepare(self) -> None:
         run = self._db.execute
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = NORMAL")
         run("PRAGMA cache_size = -16384")
-        run(f"PRAGMA wal_autocheckpoint = {WAL_EMERGENCY_PAGES}")
         version = run("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
             raise TreeDamaged(f"it has the format {version}, this version reads {SCHEMA_VERSION}")
@@ -506,30 +507,12 @@ class TreeStore:
 
     def checkpoint(self) -> None:
         """Write the log back, which waits for the disk; with a connection of its own, to be run in a thread."""
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        checkpoint(self._path)
 
     def mark_damaged(self) -> None:
         """Have the next start begin anew: a page of the file turned out to be unreadable while it was in use."""
         _damage_mark(self._path).touch(mode=0o600)
 
 
-def damaged(error: BaseException) -> bool:
-    """Whether SQLite says that the file itself is bad: a full disk or a locked file is another matter."""
-    code = getattr(error, "sqlite_errorcode", None) or 0
-    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
 def _damage_mark(path: Path) -> Path:
     return path.with_name(path.name + ".damaged")
-
-
-def move_aside(path: Path) -> Path:
-    """Rename a damaged database and its side files; the new name, which says when."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-    _damage_mark(path).unlink(missing_ok=True)
-    for suffix in ("", "-wal", "-shm"):
-        side = path.with_name(path.name + suffix)
-        if side.exists():
-            side.rename(aside.with_name(aside.name + suffix))
-    return aside

@@ -17,7 +17,7 @@ from procorefs.procore.errors import (
 )
 from procorefs.staging.staging_area import StagingFull
 from procorefs.storage import clocks
-from procorefs.storage.causes import first_cause
+from procorefs.storage.failures import first_cause
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import Inode
 from procorefs.upload.commands import AT_ONCE, Commands

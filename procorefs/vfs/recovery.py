@@ -20,7 +20,6 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from procorefs.journal.change import FOLLOW, Change, Location, Stage, lost_folder
 from procorefs.journal.damaged_journal import salvage
@@ -28,7 +27,7 @@ from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
 from procorefs.procore.wire.models import Kind
 from procorefs.staging.staging_area import StagedIncomplete, StagedRecord, Staging, StagingFull
-from procorefs.storage import clocks
+from procorefs.storage import clocks, processes
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.own_changes import OwnChanges
@@ -39,8 +38,6 @@ from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Recovery:
@@ -76,7 +73,7 @@ class Recovery:
         numbers = (record.number for change in changes for record in change.records)
         self._staging.pass_over(max(numbers, default=0))
         self._meet_tree(changes)
-        boot = BOOT_ID.read_text().strip()
+        boot = processes.boot_id()
         was_power_cut = self.is_tree_behind = self._journal.fact("boot") not in (None, boot)
         with (
             self._journal.transaction()

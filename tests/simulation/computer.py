@@ -7,12 +7,11 @@ from typing import Any, cast
 
 import trio
 
-from procorefs.cache import chunk_store
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import MountOptions, Paths, ResolvedMount, private_dir
 from procorefs.kernel.bridge.notifications import Notifier as KernelNotifier
 from procorefs.kernel.changing import ChangingOperations
-from procorefs.limiter import budget_key, file_store, open_limiter
+from procorefs.limiter import budget_key, open_limiter
 from procorefs.procore.api.client import Client
 from procorefs.procore.auth.token_renewal import Auth
 from procorefs.procore.auth.token_store import open_store
@@ -21,10 +20,9 @@ from procorefs.procore.http.http_client import Http, origin_of
 from procorefs.procore.settings import ApiSettings
 from procorefs.service.login_user import who_am_i
 from procorefs.service.refused_calls import RefusedCalls
-from procorefs.storage import clocks
+from procorefs.storage import clocks, processes
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload import due
-from procorefs.vfs import recovery
 from procorefs.wiring.mount import Assembly, Outer, Parts
 from tests.simulation.disk import Disk
 from tests.simulation.kernel import Kernel, Notifier
@@ -65,8 +63,7 @@ def begin_boot(directory: Path, number: int) -> None:
     boot = f"{number:08x}-0000-4000-8000-000000000000"
     file = directory / "boot_id"
     file.write_text(f"{boot}\n")
-    recovery.BOOT_ID = chunk_store._BOOT_ID = file
-    file_store._boot_id = lambda: bytes.fromhex(boot.replace("-", ""))
+    processes.BOOT_ID = file
 
 
 class _Line(httpx.AsyncBaseTransport):

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from procorefs.storage.episodes import QUIET_S, Episode
+from procorefs.storage.failures import QUIET_S, Episode
 
 
 def test_a_full_disk_is_told_of_once_and_then_counted(caplog: pytest.LogCaptureFixture) -> None:

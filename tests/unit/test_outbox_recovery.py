@@ -23,8 +23,8 @@ from procorefs.procore.errors import Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staged_bytes import Disk
 from procorefs.staging.staging_area import StagedFile, StagedRecord, StagingFull
+from procorefs.storage import processes
 from procorefs.tree.nodes import ROOT, Inode, Kept
-from procorefs.vfs import recovery
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.dirty_files import DirtyFiles
 from tests.support.outbox_room import JOURNAL, STAGING, Room, room_in
@@ -298,7 +298,7 @@ class Boots:
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.path = path
-        monkeypatch.setattr(recovery, "BOOT_ID", path)
+        monkeypatch.setattr(processes, "BOOT_ID", path)
         self.boot("first")
 
     def boot(self, number: str) -> None:
@@ -354,7 +354,7 @@ async def test_killed_in_the_recovery_from_a_power_cut(
     with pytest.raises(OSError, match="killed"):
         start_and_end(tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(recovery, "BOOT_ID", boots.path)
+    monkeypatch.setattr(processes, "BOOT_ID", boots.path)
     with room_in(tmp_path) as room:
         assert [room.change(inode).stage for inode in inodes] == [Stage.INCOMPLETE] * 2
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from procorefs.procore.wire.models import Kind
+from procorefs.storage.sqlite_files import is_damage
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.rows import FIRST_INODE
-from procorefs.tree.tree_store import TreeDamaged, TreeStore, damaged
+from procorefs.tree.tree_store import TreeDamaged, TreeStore
 from tests.support.tree_documents import Garden, file, folder
 
 
@@ -90,7 +91,7 @@ def test_a_full_disk_is_not_damage(tmp_path: Path) -> None:
     garden.store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError) as full:
         garden.take(*(file(5000 + number, "x" * 200 + str(number), 10) for number in range(5000)))
-    assert not damaged(full.value)
+    assert not is_damage(full.value)
     assert garden.store.count() == 11  # all or nothing
     garden.store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
     garden.take(file(5000, "x", 10))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from procorefs.storage import processes
+
 PROC = Path("/proc")
 
 
@@ -22,14 +24,8 @@ class Holder(msgspec.Struct, frozen=True):
 
 def birth(pid: int) -> str | None:
     """What tells this process from a later one of its id, over reboots too; None when it has ended."""
-    try:
-        stat = (PROC / str(pid) / "stat").read_bytes()
-        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-    # comm, the second field, may hold spaces and brackets; state and start time are counted from its end (proc(5))
-    fields = stat.rpartition(b")")[2].split()
-    return None if fields[0] in (b"Z", b"X") else f"{boot}:{int(fields[19])}"
+    ticks = processes.start_ticks(pid)
+    return f"{processes.boot_id()}:{ticks}" if ticks else None
 
 
 def wait_for_end(pid: int, born: str, timeout_s: float) -> bool:

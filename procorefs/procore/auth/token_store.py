@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from procorefs.procore.settings import ApiSettings, Grant
+from procorefs.storage.private_files import make_private_folder, replace_private_file
 
 log = logging.getLogger(__name__)
 
@@ -144,10 +145,10 @@ class FileStore:
             return None
 
     def save(self, token: Token) -> None:
-        _replace(self._path, msgspec.json.encode(token))
+        replace_private_file(self._path, msgspec.json.encode(token))
 
     def check_writable(self) -> None:
-        _make_folder(self._folder)
+        make_private_folder(self._folder)
         with tempfile.TemporaryFile(dir=self._folder) as probe:
             probe.write(bytes(4096))
             probe.flush()
@@ -170,7 +171,7 @@ class FileStore:
     def _open_lock(self) -> int | None:
         """The lock file; None where none can be made: then no token can be stored, so nothing is shared."""
         try:
-            _make_folder(self._folder)
+            make_private_folder(self._folder)
             return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             log.warning("the login cannot be kept in %s (%s)", self._folder, error.strerror)
@@ -212,30 +213,6 @@ class KeyringStore:
 
     def locked(self) -> AbstractAsyncContextManager[None]:
         return self._file.locked()
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 so that a crash leaves the old or the new content."""
-    _make_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 async def _flock(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Trouble that refuses many calls alike: the log says when it begins and when it is over, not each time."""
+"""Failures for people: the exceptions of commands, the cause in a group, log lines of long trouble."""
 
 import logging
 from collections.abc import Callable
@@ -6,11 +6,31 @@ from collections.abc import Callable
 import trio
 
 QUIET_S = 10.0
-"""It is over when something goes well and nothing was refused for so long: a full disk still takes a small write."""
+"""Trouble is over when a call succeeds this long after the last refused one: a full disk still takes a small write."""
+
+
+class Failure(Exception):
+    """One sentence: what happened, to what, what to do. Commands print it and end with `exit_status`."""
+
+    exit_status = 1
+
+
+class ConfigError(Failure):
+    """A setting, from the file, the environment or the command line, that cannot be used."""
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error itself; of a group, which a nursery makes of every error, the first one in it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class Episode:
-    """One kind of trouble. `sentence` says that it is over."""
+    """One kind of trouble that refuses many calls: the log says when it begins and when it ends, not each time.
+
+    `sentence` says that it is over.
+    """
 
     def __init__(
         self, log: logging.Logger, sentence: str, now_s: Callable[[], float] = trio.current_time
