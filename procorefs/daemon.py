@@ -35,7 +35,7 @@ from procorefs.service.status import MountStatus
 from procorefs.service.status_report import Reporter
 from procorefs.storage import clocks, descriptors
 from procorefs.storage.failures import Failure, first_cause
-from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
+from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.items import Counts
 from procorefs.wiring.mount import Assembly, Outer, Parts
@@ -124,7 +124,7 @@ class _Daemon:
         ownership: StateLock,
     ) -> None:
         with ExitStack() as stack:
-            outer = Outer(self._forget, self._notifier, self._refusals, self._status)
+            outer = Outer(self._invalidate, self._notifier, self._refusals, self._status)
             parts = Assembly(self._mount, client, store, cache, state_dir, me, outer).build(stack)
             if not parts.follower.complete:
                 await parts.titles.learn()
@@ -260,8 +260,8 @@ class _Daemon:
                 log.info("Ending on %s.", signal.Signals(number).name)
                 self._stop.set()
 
-    def _forget(self, changes: Sequence[Forget]) -> None:
-        """Hand on what the kernel must forget; returns at once, the notifier's threads do what may have to wait."""
+    def _invalidate(self, changes: Sequence[Invalidation]) -> None:
+        """Pass on what the kernel must invalidate. Returns at once: the notifier's threads do what may block."""
         if self._operations is None:
             return
         for change in changes:

@@ -325,9 +325,9 @@ class Operations(pyfuse3.Operations):
 
         The kernel came by a name that it remembered: told so, it looks the whole path up again, once.
         """
-        if self._follower.look_is_due():
+        if self._follower.poll_is_due():
             before = self._view.place(inode)
-            await self._follower.freshen()
+            await self._follower.poll_if_due()
             if self._view.place(inode) != before:
                 self._retries.send_back(tid, opens=opens)
                 raise Stale

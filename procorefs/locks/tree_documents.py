@@ -10,7 +10,7 @@ from procorefs.locks.held import Held, HeldByAnother, Holder
 from procorefs.procore.errors import CheckedOut
 from procorefs.procore.wire.models import Document, DocumentId, Person
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import Forget, Inode, Node
+from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.request_order import Request
 from procorefs.tree.tree_store import TreeStore
 
@@ -52,19 +52,19 @@ class TreeDocuments:
     def __init__(
         self,
         store: TreeStore,
-        absorber: DocumentApplier,
+        applier: DocumentApplier,
         lookups: Lookups,
         changes: Changes,
-        forget: Callable[[Sequence[Forget]], None],
+        invalidate: Callable[[Sequence[Invalidation]], None],
         *,
         node_of: Callable[[Inode], Node | None],
         is_unsent: Callable[[Inode], bool],
     ) -> None:
         self._store = store
-        self._absorber = absorber
+        self._applier = applier
         self._lookups = lookups
         self._changes = changes
-        self._forget = forget
+        self._invalidate = invalidate
         self._node_of = node_of
         self.is_unsent = is_unsent
         self._decoder = msgspec.json.Decoder(_CheckOut)
@@ -85,13 +85,13 @@ class TreeDocuments:
         return _holder(state.checked_out_by, state.checked_out_until_s)
 
     async def refresh(self, document: DocumentId) -> None:
-        with self._absorber.order.reading() as request:
+        with self._applier.order.reading() as request:
             answer = await self._lookups.file(document, priority=Priority.INTERACTIVE, on_sent=request.sent)
-            self._absorb(answer, request)
+            self._apply(answer, request)
 
     async def check_out(self, document: DocumentId, until_s: int | None) -> None:
         # Others may wait for a check-in, too: it goes as soon as a check-out does.
-        with self._absorber.order.changing(document) as request:
+        with self._applier.order.changing(document) as request:
             try:
                 answer = await self._changes.check_out(
                     document, until_s, priority=Priority.INTERACTIVE, on_sent=request.sent
@@ -99,14 +99,16 @@ class TreeDocuments:
             except CheckedOut as error:
                 if error.file is None:
                     raise HeldByAnother(None) from error
-                self._absorb(error.file, request)
+                self._apply(error.file, request)
                 file = error.file
                 raise HeldByAnother(_holder(file.checked_out_by, file.checked_out_until_s)) from error
-            self._absorb(self._absorber.own.unchanged_bytes(answer, "check-out"), request)
+            self._apply(self._applier.own.unchanged_bytes(answer, "check-out"), request)
 
-    def _absorb(self, document: Document, request: Request) -> None:
+    def _apply(self, document: Document, request: Request) -> None:
         listing_pass = int(self._store.fact("pass") or 0)
-        self._forget(self._absorber.absorb([document], request=request, listing_pass=listing_pass).forget)
+        self._invalidate(
+            self._applier.apply([document], request=request, listing_pass=listing_pass).invalidations
+        )
 
 
 def _holder(by: Person | None, until_s: int | None) -> Holder | None:

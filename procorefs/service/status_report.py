@@ -39,7 +39,7 @@ class Reporter:
 
     def status(self, state: str) -> status.MountStatus:
         """All numbers as they are known; costs no call."""
-        standing = self.follower.standing()
+        poll_state = self.follower.poll_state()
         cache = self.cache.stats()
         calls = self.client.stats
         return status.MountStatus(
@@ -49,7 +49,7 @@ class Reporter:
             state=state,
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),
-            tree=status.TreeStatus(standing.documents, standing.state, standing.age_s),
+            tree=status.TreeStatus(poll_state.documents, poll_state.state, poll_state.age_s),
             outbox=outbox_status(self.outbox),
             cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
             limiter=_limiter(self.client.limiter.snapshot()),

@@ -21,9 +21,9 @@ from procorefs.tree.nodes import (
     OWN_ENTRY,
     ROOT,
     EntryGone,
-    Forget,
     Inode,
     InodeChanged,
+    Invalidation,
     ListingChanged,
     Node,
     State,
@@ -40,14 +40,14 @@ from procorefs.tree.tree_store import TreeStore
 class Applied:
     """What one answer changed."""
 
-    forget: list[Forget] = field(default_factory=list)
+    invalidations: list[Invalidation] = field(default_factory=list)
     changed: set[DocumentId] = field(default_factory=set)
     """Documents that are new, or of which something is new, or that are gone."""
     overtaken: list[Document] = field(default_factory=list)
     """Those for which the answer does not speak: a later one has to be asked for."""
 
     def add(self, other: "Applied") -> None:
-        self.forget += other.forget
+        self.invalidations += other.invalidations
         self.changed |= other.changed
         self.overtaken += other.overtaken
 
@@ -63,7 +63,7 @@ class DocumentApplier:
         with store.transaction():
             _free_own_entry(store)
 
-    def absorb(
+    def apply(
         self,
         documents: Iterable[Document],
         *,
@@ -91,7 +91,7 @@ class DocumentApplier:
                 absorption.pass_over(document)
         return admitted
 
-    def absorb_folder(
+    def apply_folder(
         self, listing: FolderListing, folder: Inode, *, request: Request, listing_pass: int
     ) -> Applied:
         """Take up one folder with all its children: what is not among them is not there any more.
@@ -116,7 +116,7 @@ class DocumentApplier:
             self._store.set_listed(folder, True)
         return absorption.result
 
-    def absorb_deleted(self, documents: Iterable[Document], *, request: Request) -> Applied:
+    def apply_deleted(self, documents: Iterable[Document], *, request: Request) -> Applied:
         """Take up a page of the recycle bin's list.
 
         Only what says of itself that it is deleted, or lies right in the bin, is removed: a server that ignores the
@@ -222,7 +222,7 @@ class _Absorption:
             self._local.removing(node)
             self._let_go(node)
             self._store.detach(node.inode, State.DELETED)
-            self.result.forget.append(InodeChanged(node.inode, data=False))  # it has no link any more
+            self.result.invalidations.append(InodeChanged(node.inode, data=False))  # it has no link any more
             if node.document_id is not None:
                 self.result.changed.add(node.document_id)
 
@@ -336,7 +336,7 @@ class _Absorption:
         if old is not None and self._succeeds(document, old):
             self._let_go(old)
             self._store.orphan(old.inode)
-            self.result.forget.append(InodeChanged(old.inode, data=False))  # it has no link any more
+            self.result.invalidations.append(InodeChanged(old.inode, data=False))  # it has no link any more
             predecessor, old = old.inode, None
         stays = old is not None and old.parent == folder
         shown = old.shown if old is not None and stays else self._free_entry(document, folder)
@@ -346,7 +346,7 @@ class _Absorption:
             if not full_width.is_plain(
                 document.name
             ):  # with invalid_names=encode another may show under that name
-                self.result.forget.append(EntryGone(folder, shown))
+                self.result.invalidations.append(EntryGone(folder, shown))
             if self._is_news(folder):
                 self._move_times(folder)
         if old is None:
@@ -362,7 +362,7 @@ class _Absorption:
             if is_newer and is_covered and old.version is not None:
                 self._local.covered(inode, old.version)
             data = is_newer and not is_covered
-            self.result.forget.append(InodeChanged(inode, data=data))
+            self.result.invalidations.append(InodeChanged(inode, data=data))
         if document.kind is Kind.FOLDER and (old is None or old.state is not State.LIVE):
             self._store.set_listed(inode, self._holds_only_changes(document))
             if old is not None and old.state is State.DELETED:
@@ -419,7 +419,7 @@ class _Absorption:
 
     def _forget_entry(self, folder: Inode, shown: bytes) -> None:
         self._freed.append((folder, shown))
-        self.result.forget.append(EntryGone(folder, shown))
+        self.result.invalidations.append(EntryGone(folder, shown))
         self._listing_changed(folder)
         self._move_times(folder)
 
@@ -444,7 +444,7 @@ class _Absorption:
         """Note it once a folder."""
         if folder not in self._told:
             self._told.add(folder)
-            self.result.forget.append(ListingChanged(folder))
+            self.result.invalidations.append(ListingChanged(folder))
 
 
 def _is_taken(store: TreeStore, folder: Inode, entry: bytes) -> bool:

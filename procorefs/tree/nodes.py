@@ -125,5 +125,5 @@ class InodeChanged(msgspec.Struct, frozen=True):
     data: bool
 
 
-Forget = EntryGone | ListingChanged | InodeChanged
+Invalidation = EntryGone | ListingChanged | InodeChanged
 """What the kernel must forget after a change that did not come through it."""

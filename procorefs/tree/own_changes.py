@@ -17,8 +17,8 @@ from procorefs.tree.naming.shown_names import shown_name
 from procorefs.tree.nodes import (
     ROOT,
     EntryGone,
-    Forget,
     Inode,
+    Invalidation,
     Kept,
     ListingChanged,
     Node,
@@ -147,9 +147,9 @@ class OwnChanges:
         with self._store.transaction():
             self._store.detach(known.node.inode, State.DELETED)
 
-    def give_entry(self, left: Node) -> list[Forget]:
+    def give_entry(self, left: Node) -> list[Invalidation]:
         """A node may have left its entry: a document that has the name, and could not show by it, does now."""
-        changes: list[Forget] = []
+        changes: list[Invalidation] = []
         at: Node | None = left
         with self._store.transaction():
             while at is not None and left.parent is not None:

@@ -16,7 +16,7 @@ from procorefs.tree.nodes import Inode
 from procorefs.tree.tree_store import DEEPEST, TreeStore
 from procorefs.upload.counters import Counters
 from procorefs.upload.items import STAYING, STUCK, TEMPORARY, Counts, Item, is_at_or_below
-from procorefs.upload.look_now import LookedSince
+from procorefs.upload.poll_now import PolledSince
 from procorefs.upload.queue import Queue
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.sender import ChangeSender
@@ -56,7 +56,7 @@ class ItemStates:
         write_back_s: float,
         sends: bool,
         is_listed: Callable[[], bool],
-        looked_since: LookedSince,
+        polled_since: PolledSince,
         is_tree_behind: bool,
         is_budget_closed: Callable[[], bool],
         refused: Callable[[str, str], None],
@@ -74,7 +74,7 @@ class ItemStates:
         self._write_back_s = write_back_s
         self._sends = sends
         self._is_listed = is_listed
-        self._looked_since = looked_since
+        self._polled_since = polled_since
         self._is_tree_behind = is_tree_behind  # until a look has shown what our own calls did
         self._is_budget_closed = is_budget_closed
         self._is_ending = False

@@ -83,7 +83,7 @@ class Scheduler(Commands):
         Before the first listing is complete there are no looks, and what is listed is new.
         """
         while self._is_tree_behind and self._is_listed():
-            if await self._looked_since(trio.current_time()):
+            if await self._polled_since(trio.current_time()):
                 break
             await trio.sleep(CATCH_UP_S)
         self._is_tree_behind = False

@@ -147,7 +147,7 @@ class VersionTree:
     async def _freshen_place(self, inode: Inode) -> None:
         """Wait for a look that is due. Raises NotThere when the node is elsewhere then, or gone."""
         before = self._view.place(inode)
-        await self._follower.freshen()
+        await self._follower.poll_if_due()
         if before is None or self._view.place(inode) != before:
             raise NotThere
 

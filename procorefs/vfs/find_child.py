@@ -13,7 +13,7 @@ class Following(Protocol):
 
     def is_listed(self, folder: Inode) -> bool: ...
 
-    async def freshen(self) -> None: ...
+    async def poll_if_due(self) -> None: ...
 
 
 async def find_child(view: View, follower: Following, folder: Inode, name: bytes) -> Node | None:
@@ -23,6 +23,6 @@ async def find_child(view: View, follower: Following, folder: Inode, name: bytes
         await follower.children_known(folder, soon=True)
         node = view.entry(folder, name)
     if node is None:
-        await follower.freshen()
+        await follower.poll_if_due()
         node = view.entry(folder, name)
     return node

@@ -18,10 +18,10 @@ from procorefs.procore.wire.models import UserId
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.naming.name_fate import Fate
-from procorefs.tree.nodes import Forget, Inode
+from procorefs.tree.nodes import Inode, Invalidation
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.counters import Counters
-from procorefs.upload.look_now import LookedSince
+from procorefs.upload.poll_now import PolledSince
 from procorefs.upload.queue import Queue
 from procorefs.upload.scheduler import Scheduler
 from procorefs.upload.sending.apply_result import DocumentTags, ResultApplier
@@ -60,7 +60,7 @@ class Base:
     drafts: DirtyFiles
     view: View
     local: LocalWork
-    absorber: DocumentApplier
+    applier: DocumentApplier
     naming: ChangeFate
     is_tree_behind: bool = False
     """Whether the tree may lack what our own calls did (recovery.py): nothing is sent before a look."""
@@ -93,11 +93,11 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     calls = InFlightCalls(journal, store.last_reserved)
     view = View(store, drafts, calls, encodes_names=options.invalid_names == "encode")
     local = LocalWork(view, drafts)
-    absorber = DocumentApplier(store, local)
+    applier = DocumentApplier(store, local)
     naming = ChangeFate(view, drafts, keeps_junk=options.junk == "keep")
-    base = Base(store, journal, staging, calls, drafts, view, local, absorber, naming)
+    base = Base(store, journal, staging, calls, drafts, view, local, applier, naming)
     try:
-        recovery = Recovery(store, absorber.own, view, drafts, staging, journal, calls, naming)
+        recovery = Recovery(store, applier.own, view, drafts, staging, journal, calls, naming)
         recovery.run()
         base.is_tree_behind = recovery.is_tree_behind
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
@@ -117,12 +117,12 @@ def open_writing(
     tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
     is_listed: Callable[[], bool],
-    looked_since: LookedSince,
-    forget: Callable[[Sequence[Forget]], None],
+    polled_since: PolledSince,
+    invalidate: Callable[[Sequence[Invalidation]], None],
     refused: Callable[[str, str], None],
 ) -> Writing:
     """The rooms that change things, on top of the base."""
-    store, own, view, drafts = base.store, base.absorber.own, base.view, base.drafts
+    store, own, view, drafts = base.store, base.applier.own, base.view, base.drafts
     queue, calls = Queue(gather_s=min(GATHER_S, options.write_back_s)), base.calls
     edits = NamespaceEdits(
         store,
@@ -139,7 +139,7 @@ def open_writing(
     own.me = me
     changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
-    settling = ResultApplier(store, own, view, drafts, edits, calls, tags, forget)
+    settling = ResultApplier(store, own, view, drafts, edits, calls, tags, invalidate)
     verifier = VersionMatcher(content, client, me)
     carrier = ChangeSender(
         SendingContext(store, own, view, drafts, edits, client, changes),
@@ -154,12 +154,12 @@ def open_writing(
             changes,
             settling,
             calls,
-            looked_since,
+            polled_since,
             verifier,
             durability.reached,
         ),
         UnansweredCalls(
-            store, own, view, edits, calls, client, changes, settling, verifier, looked_since, me
+            store, own, view, edits, calls, client, changes, settling, verifier, polled_since, me
         ),
         calls,
     )
@@ -177,7 +177,7 @@ def open_writing(
         write_back_s=options.write_back_s,
         sends=not options.ro,
         is_listed=is_listed,
-        looked_since=looked_since,
+        polled_since=polled_since,
         is_tree_behind=base.is_tree_behind,
         is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
         refused=refused,

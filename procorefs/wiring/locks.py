@@ -13,7 +13,7 @@ from procorefs.procore.api.changes import ProjectChanges
 from procorefs.procore.api.client import Client
 from procorefs.procore.wire.models import UserId
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import Forget, Inode, Node
+from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.tree_store import TreeStore
 
 JOURNAL = "locks.sqlite"
@@ -35,14 +35,14 @@ class Locking:
 def open_locks(
     state_dir: Path,
     store: TreeStore,
-    absorber: DocumentApplier,
+    applier: DocumentApplier,
     client: Client,
     me: UserId,
     *,
     changes: bool,
     node_of: Callable[[Inode], Node | None],
     is_unsent: Callable[[Inode], bool],
-    forget: Callable[[Sequence[Forget]], None],
+    invalidate: Callable[[Sequence[Invalidation]], None],
 ) -> Locking:
     """The locks of a mount. Not `changes`: nothing is checked out, and only others' check-outs count.
 
@@ -50,10 +50,10 @@ def open_locks(
     """
     documents = TreeDocuments(
         store,
-        absorber,
+        applier,
         client,
         ProjectChanges(client),
-        forget,
+        invalidate,
         node_of=node_of,
         is_unsent=is_unsent,
     )

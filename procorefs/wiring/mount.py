@@ -32,7 +32,7 @@ from procorefs.service.display_names import DisplayNames
 from procorefs.service.refused_calls import RefusedCalls
 from procorefs.service.status import MountStatus, as_file
 from procorefs.service.status_report import Reporter
-from procorefs.tree.nodes import Forget, Inode, Node
+from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from procorefs.versions.version_lists import VersionLists
@@ -57,7 +57,7 @@ Running = Callable[..., Awaitable[None]]
 class Outer:
     """What the daemon has before there are any parts."""
 
-    forget: Callable[[Sequence[Forget]], None]
+    invalidate: Callable[[Sequence[Invalidation]], None]
     notifier: Notifier
     refusals: RefusedCalls
     status: Callable[[Reporter], MountStatus]
@@ -161,10 +161,10 @@ class Assembly:
         knowledge = open_knowledge(self._store, self._client, freshness_s=options.freshness_s)
         follower = Follower(
             self._store,
-            base.absorber,
+            base.applier,
             self._client,
             self._client.limiter,
-            self._outer.forget,
+            self._outer.invalidate,
             freshness_s=options.freshness_s,
             changed=knowledge.tags.doubt,
         )
@@ -176,13 +176,13 @@ class Assembly:
         locking = open_locks(
             self._state_dir,
             self._store,
-            base.absorber,
+            base.applier,
             self._client,
             self._me,
             changes=not self._mount.options.ro,
             node_of=partial(_node_of, base.view),
             is_unsent=lambda inode: writing.outbox.state_of(inode)[0] in _UNSENT,
-            forget=self._outer.forget,
+            invalidate=self._outer.invalidate,
         )
         stack.callback(locking.close)
         writing = open_writing(
@@ -194,8 +194,8 @@ class Assembly:
             tags=reading.knowledge.tags,
             holder_of=locking.locks.holder_name,
             is_listed=lambda: follower.complete,
-            looked_since=follower.looked_since,
-            forget=self._outer.forget,
+            polled_since=follower.polled_since,
+            invalidate=self._outer.invalidate,
             refused=self._outer.refusals.add,
         )
         return locking, writing

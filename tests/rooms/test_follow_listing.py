@@ -32,7 +32,7 @@ async def test_a_listing_costs_its_pages(sandbox: SandboxHandle, tmp_path: Path)
         with trio.fail_after(SOON_S):
             await room.follower.listed.wait()
         assert sandbox.calls()["total"] == 1 + math.ceil(ITEMS / 7)
-        assert len(await room.tree()) == DOCUMENTS == room.follower.standing().documents
+        assert len(await room.tree()) == DOCUMENTS == room.follower.poll_state().documents
 
 
 async def test_a_killed_listing_goes_on(sandbox: SandboxHandle, tmp_path: Path) -> None:

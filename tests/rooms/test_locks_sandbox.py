@@ -90,14 +90,14 @@ async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False)
 async def _built(
     client: Client, me: UserId, store: TreeStore, journal: CheckOutJournal, nursery: trio.Nursery
 ) -> User:
-    absorber = DocumentApplier(store, Quiet())
-    follower = Follower(store, absorber, client, client.limiter, lambda _forget: None, freshness_s=0)
+    applier = DocumentApplier(store, Quiet())
+    follower = Follower(store, applier, client, client.limiter, lambda _invalidations: None, freshness_s=0)
     documents = TreeDocuments(
         store,
-        absorber,
+        applier,
         client,
         ProjectChanges(client),
-        lambda _forget: None,
+        lambda _invalidations: None,
         node_of=store.by_inode,
         is_unsent=lambda _inode: False,
     )

@@ -69,7 +69,7 @@ async def _check_agreement(world: "World") -> None:
     with trio.move_on_after(
         QUIET_WITHIN_S
     ):  # a first listing that failed for long is tried again after minutes
-        while world.parts.follower.standing().state != "complete":  # noqa: ASYNC110 - there is no event for it
+        while world.parts.follower.poll_state().state != "complete":  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(AFTER_LOOK_S)
     for _ in range(LOOKS):
         with suppress(OSError):

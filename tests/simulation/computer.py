@@ -161,7 +161,7 @@ class Life:
                 cache = ChunkCache(private_dir(mount.cache_dir(me.id)) / "chunks", CACHE_BYTES)
                 with ExitStack() as inner:
                     outer = Outer(
-                        self._notifier.forget,
+                        self._notifier.invalidate,
                         cast(KernelNotifier, self._notifier),
                         RefusedCalls(),
                         lambda reporter: reporter.status("mounted"),

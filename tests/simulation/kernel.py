@@ -18,7 +18,7 @@ from procorefs.kernel.bridge.native import Flock as BridgeFlock
 from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.flocks import Flocks
-from procorefs.tree.nodes import EntryGone, Forget, InodeChanged, ListingChanged
+from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
 
 T = TypeVar("T")
 
@@ -131,8 +131,8 @@ class Notifier:
     async def settled(self, inode: int) -> None:
         """Nothing takes time."""
 
-    def forget(self, changes: Sequence[Forget]) -> None:
-        """As daemon.py hands on what the kernel must forget."""
+    def invalidate(self, changes: Sequence[Invalidation]) -> None:
+        """As daemon.py passes on what the kernel must invalidate."""
         if self.kernel is None:
             return
         for change in changes:

@@ -9,7 +9,7 @@ import trio
 
 from procorefs.procore.api.client import Client
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import ROOT, Forget, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from tests.support.client_room import client_of
@@ -29,11 +29,11 @@ class Following:
         self.store = store
         self.follower = follower
         self.client = client
-        self.forgotten: list[Forget] = []
+        self.invalidated: list[Invalidation] = []
 
     async def tree(self) -> Tree:
         """All that a walker sees, after a look."""
-        await self.follower.freshen()
+        await self.follower.poll_if_due()
         found: Tree = {}
         await self._walk(ROOT, "", found)
         return found
@@ -77,11 +77,11 @@ async def following(
         async with client_of(sandbox, **changes) as client, trio.open_nursery() as nursery:
             rooms: list[Following] = []
 
-            def forget(what: Sequence[Forget]) -> None:
-                rooms[0].forgotten.extend(what)
+            def invalidate(what: Sequence[Invalidation]) -> None:
+                rooms[0].invalidated.extend(what)
 
-            absorber = DocumentApplier(store, Inside())
-            follower = Follower(store, absorber, client, client.limiter, forget, freshness_s=freshness_s)
+            applier = DocumentApplier(store, Inside())
+            follower = Follower(store, applier, client, client.limiter, invalidate, freshness_s=freshness_s)
             rooms.append(Following(store, follower, client))
             if not follower.complete:
                 await follower.list_root()

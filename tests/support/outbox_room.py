@@ -32,7 +32,7 @@ class Room:
         self.calls = base.calls
         self.edits = NamespaceEdits(
             base.store,
-            base.absorber.own,
+            base.applier.own,
             base.view,
             base.drafts,
             base.journal,
@@ -111,13 +111,13 @@ class Room:
     def list_root(self, *children: Document) -> None:
         """Procore has these in the root."""
         listing = FolderListing(folder(ROOT_ID, "Documents", None), list(children), 0)
-        with self.base.absorber.order.reading() as request:
-            self.base.absorber.absorb_folder(listing, ROOT, request=request, listing_pass=1)
+        with self.base.applier.order.reading() as request:
+            self.base.applier.apply_folder(listing, ROOT, request=request, listing_pass=1)
 
     def look(self, *documents: Document) -> None:
         """A look shows these."""
-        with self.base.absorber.order.reading() as request:
-            self.base.absorber.absorb(documents, request=request, listing_pass=1)
+        with self.base.applier.order.reading() as request:
+            self.base.applier.apply(documents, request=request, listing_pass=1)
 
 
 def _let_go(drafts: DirtyFiles) -> None:

@@ -68,25 +68,25 @@ class Garden:
     def __init__(self, path: Path) -> None:
         self.store = TreeStore(path)
         self.open: set[Inode] = set()
-        self.absorber = DocumentApplier(self.store, Inside(self.open))
+        self.applier = DocumentApplier(self.store, Inside(self.open))
         self.list_folder(ROOT, folder(ROOT_ID, "Documents", None))
 
     def take(self, *documents: Document, request: Request | None = None, **options: Any) -> Applied:
         """An answer with these documents: to a request of this moment, or to one that was sent before."""
         options = {"listing_pass": 1} | options
         if request is not None:
-            return self.absorber.absorb(documents, request=request, **options)
-        with self.absorber.order.reading() as request:
-            return self.absorber.absorb(documents, request=request, **options)
+            return self.applier.apply(documents, request=request, **options)
+        with self.applier.order.reading() as request:
+            return self.applier.apply(documents, request=request, **options)
 
     def list_folder(self, inode: Inode, of: Document, *children: Document, refused: int = 0) -> Applied:
         listing = FolderListing(of, list(children), refused)
-        with self.absorber.order.reading() as request:
-            return self.absorber.absorb_folder(listing, inode, request=request, listing_pass=1)
+        with self.applier.order.reading() as request:
+            return self.applier.apply_folder(listing, inode, request=request, listing_pass=1)
 
     def bury(self, *documents: Document) -> Applied:
-        with self.absorber.order.reading() as request:
-            return self.absorber.absorb_deleted(documents, request=request)
+        with self.applier.order.reading() as request:
+            return self.applier.apply_deleted(documents, request=request)
 
     def paths(self, at: Inode = ROOT, above: str = "") -> dict[str, int | None]:
         """Path -> document."""

@@ -24,8 +24,8 @@ def room(tmp_path: Path) -> Iterator[Room]:
         )
         for number, name in ((7, FOLDER), (8, b"box")):
             listing = FolderListing(folder(number, name.decode()), [], 0)
-            with room.base.absorber.order.reading() as request:
-                room.base.absorber.absorb_folder(
+            with room.base.applier.order.reading() as request:
+                room.base.applier.apply_folder(
                     listing, child(room, name).inode, request=request, listing_pass=1
                 )
         yield room

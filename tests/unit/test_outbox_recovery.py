@@ -689,7 +689,7 @@ async def test_killed_between_the_trees_row_and_the_journals(tmp_path: Path) -> 
 def _die_with_the_answer(room: Room, inode: Inode, place: Location) -> None:
     with room.calls.sending(inode, Kind.FILE, None, place) as sending:
         sending.answered()
-        room.base.absorber.own.put(file(7, "plan.dwg"), inode, ROOT, None)
+        room.base.applier.own.put(file(7, "plan.dwg"), inode, ROOT, None)
         raise KeyboardInterrupt
 
 
@@ -718,7 +718,7 @@ async def test_a_folder_that_a_listing_brought_before_the_answer_can_be_removed(
     with room_in(tmp_path) as room:
         inode = room.edits.make_folder(ROOT, b"plans", Kept()).inode
         room.list_root(folder(7, "plans"))
-        room.base.absorber.own.put(folder(7, "plans"), inode, ROOT, None, is_new=True)
+        room.base.applier.own.put(folder(7, "plans"), inode, ROOT, None, is_new=True)
         change = room.change(inode)
         change.document = DocumentId(7)
         room.edits.follow_if_there(change)

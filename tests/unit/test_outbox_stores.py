@@ -43,7 +43,7 @@ def arrives(room: Room, inode: Inode, document: int, name: str, parent: Inode = 
     change = room.change(inode)
     known = room.store.by_inode(parent)
     parent_id = ROOT_ID if parent == ROOT or known is None else known.document_id
-    room.base.absorber.own.put(folder(document, name, parent_id), inode, parent, change.kept)
+    room.base.applier.own.put(folder(document, name, parent_id), inode, parent, change.kept)
     change.document = DocumentId(document)
     room.edits.reached(change, Location(parent, name))
     room.edits.settle(change)

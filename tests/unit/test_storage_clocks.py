@@ -137,14 +137,14 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
     monkeypatch.setattr(removal, "trio", SimpleNamespace(current_time=lambda: machine.boot_s))
     asked_since: list[float] = []
 
-    async def looked_since(since_s: float) -> bool:
+    async def polled_since(since_s: float) -> bool:
         asked_since.append(since_s)
         raise Refused("that is all this test wants to know")
 
     nobody = cast(Any, None)
     own = OwnChanges(nobody, nobody, RequestOrder())
     remover = DocumentRemover(
-        nobody, own, nobody, nobody, nobody, nobody, nobody, looked_since, nobody, nobody
+        nobody, own, nobody, nobody, nobody, nobody, nobody, polled_since, nobody, nobody
     )
     change = Change(Inode(5), Kind.FILE, GONE, document=DocumentId(7), seen=file(7, "a").version)
     machine.passes(60)

@@ -45,7 +45,7 @@ def test_names_swapped_in_one_page(garden: Garden) -> None:
     changed = garden.take(file(10, "b"), file(11, "a"))
     assert garden.paths() == {"a": 11, "b": 10}
     assert garden.inodes((10, 11)) == inodes
-    assert {EntryGone(ROOT, b"a"), EntryGone(ROOT, b"b"), ListingChanged(ROOT)} <= set(changed.forget)
+    assert {EntryGone(ROOT, b"a"), EntryGone(ROOT, b"b"), ListingChanged(ROOT)} <= set(changed.invalidations)
 
 
 def test_names_swapped_in_two_slices_of_a_page(garden: Garden) -> None:
@@ -54,7 +54,7 @@ def test_names_swapped_in_two_slices_of_a_page(garden: Garden) -> None:
     assert garden.paths() == {"b": 11, "b ~10": 10}
     settled = garden.take(file(11, "a"))
     assert garden.paths() == {"a": 11, "b": 10}
-    assert {EntryGone(ROOT, b"b"), EntryGone(ROOT, b"b ~10")} <= set(settled.forget)
+    assert {EntryGone(ROOT, b"b"), EntryGone(ROOT, b"b ~10")} <= set(settled.invalidations)
 
 
 def test_a_name_that_becomes_free_goes_to_who_has_waited_for_it(garden: Garden) -> None:
@@ -103,8 +103,8 @@ def test_the_mounts_own_entry_is_no_documents(garden: Garden) -> None:
 
 def test_what_we_put_into_the_root_takes_no_entry_of_the_mounts(garden: Garden) -> None:
     document = file(10, ".procore")
-    with garden.absorber.own.call(None):
-        garden.absorber.own.put(document, garden.store.reserve(1), ROOT, None)
+    with garden.applier.own.call(None):
+        garden.applier.own.put(document, garden.store.reserve(1), ROOT, None)
     assert garden.paths() == {".procore ~10": 10}
 
 
@@ -124,13 +124,13 @@ def test_moving_keeps_the_inode_and_invalidates_both_places(garden: Garden) -> N
     changed = garden.take(file(12, "a", 11))
     assert garden.paths() == {"A": 10, "B": 11, "B/a": 12}
     assert garden.of(12).inode == moved
-    assert {EntryGone(a, b"a"), ListingChanged(a), ListingChanged(b)} <= set(changed.forget)
+    assert {EntryGone(a, b"a"), ListingChanged(a), ListingChanged(b)} <= set(changed.invalidations)
 
 
 def test_the_same_item_changes_nothing(garden: Garden) -> None:
     garden.take(file(10, "a"), folder(11, "F"))
     again = garden.take(file(10, "a"), folder(11, "F"))
-    assert not again.forget
+    assert not again.invalidations
     assert not again.changed
 
 
@@ -148,7 +148,7 @@ def test_a_new_version_with_nobody_inside_keeps_the_inode(garden: Garden) -> Non
     inode = garden.of(10).inode
     changed = garden.take(file(10, "a", version=version(20, size_bytes=99)))
     assert garden.of(10).inode == inode
-    assert changed.forget == [InodeChanged(inode, data=True)]
+    assert changed.invalidations == [InodeChanged(inode, data=True)]
 
 
 def test_a_new_version_while_somebody_reads_gets_an_inode_of_its_own(garden: Garden) -> None:
@@ -161,13 +161,13 @@ def test_a_new_version_while_somebody_reads_gets_an_inode_of_its_own(garden: Gar
     left = garden.store.by_inode(old.inode)
     assert left is not None
     assert (left.version, left.in_tree) == (old.version, False)
-    assert EntryGone(ROOT, b"a") in changed.forget
+    assert EntryGone(ROOT, b"a") in changed.invalidations
 
 
 def test_a_rename_keeps_the_data(garden: Garden) -> None:
     garden.take(file(10, "a"))
     changed = garden.take(file(10, "b", updated_at_s=2001))
-    assert InodeChanged(garden.of(10).inode, data=False) in changed.forget
+    assert InodeChanged(garden.of(10).inode, data=False) in changed.invalidations
 
 
 def test_a_folder_that_becomes_a_file(garden: Garden) -> None:
@@ -295,7 +295,7 @@ def test_a_folder_listed_as_deleted_is_gone(garden: Garden) -> None:
 
 def test_an_old_answer_does_not_undo_a_newer_one(garden: Garden) -> None:
     garden.take(file(10, "a"))
-    with garden.absorber.order.reading() as page:
+    with garden.applier.order.reading() as page:
         garden.take(file(10, "b"))
         assert garden.take(file(10, "a"), file(11, "c"), request=page).changed == {11}
     assert set(garden.paths()) == {"b", "c"}
@@ -340,7 +340,7 @@ def test_restored_bytes_are_not_those_in_the_kernel(garden: Garden) -> None:
     garden.bury(file(10, "a", deleted=True))
     changed = garden.take(file(10, "a", version=version(30)))
     assert garden.of(10).inode == inode
-    assert InodeChanged(inode, data=True) in changed.forget
+    assert InodeChanged(inode, data=True) in changed.invalidations
 
 
 def test_a_file_without_a_usable_version(garden: Garden) -> None:

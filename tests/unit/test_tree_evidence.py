@@ -63,10 +63,10 @@ class Mount:
     def __init__(self, project: SlowProject, path: Path) -> None:
         self.project = project
         self.store = TreeStore(path)
-        self.absorber = DocumentApplier(self.store, Inside())
+        self.applier = DocumentApplier(self.store, Inside())
         self.follower = Follower(
             self.store,
-            self.absorber,
+            self.applier,
             project,
             LocalLimiter(),
             lambda _changes: None,
@@ -76,7 +76,7 @@ class Mount:
 
     async def make(self, kind: Kind, parent: Inode, name: str) -> Inode:
         """As the outbox makes a document."""
-        project, own = self.project, self.absorber.own
+        project, own = self.project, self.applier.own
         with self.store.transaction():
             inode = self.store.reserve(1)
         node = self.store.by_inode(parent)
@@ -100,7 +100,7 @@ class Mount:
         while trio.current_time() < ends:
             await trio.sleep(step_s)
             self.project.now_s += int(step_s)
-            await self.follower.freshen()
+            await self.follower.poll_if_due()
 
     def shown(self) -> set[int]:
         """The documents that a path leads to."""
@@ -178,8 +178,8 @@ async def test_a_deletion_that_only_the_total_tells_is_found_in_few_calls(
         project.calls = 0
         await mount.use(400)
         assert mount.shown() == project.living().keys()
-        looks = 2 * 400 / 40
-        assert project.calls <= 2 * looks + 2 * project.pages() + 3
+        polls = 2 * 400 / 40
+        assert project.calls <= 2 * polls + 2 * project.pages() + 3
 
 
 async def test_a_folder_that_was_deleted_with_much_in_it_costs_one_call(
@@ -211,8 +211,8 @@ async def test_deletions_all_over_the_project_are_found_by_whole_listings(
         project.calls = project.folder_calls = 0
         await mount.use(SETTLED_S)
         assert mount.shown() == project.living().keys()
-        looks = SETTLED_S / 40 + SETTLED_S / 180
-        assert project.calls <= 2 * looks + 3 * project.pages()
+        polls = SETTLED_S / 40 + SETTLED_S / 180
+        assert project.calls <= 2 * polls + 3 * project.pages()
         assert project.folder_calls <= math.ceil(len(files) / PAGE)
 
 

@@ -152,7 +152,7 @@ async def test_totals_that_never_fit_cost_few_listings(
         project.create(Kind.FILE, ROOT_ID, f"{number}.pdf")
     async with follower_of(project, tmp_path / "tree") as follower:
         await follower.listed.wait()
-        assert follower.standing().documents == 300
+        assert follower.poll_state().documents == 300
         assert project.calls <= 1 + project.pages() + 2 + PAGES_AT_ONCE  # the last ones may be read ahead
         project.calls = 0
         hours = 12
@@ -161,10 +161,10 @@ async def test_totals_that_never_fit_cost_few_listings(
             project.now_s += 300
             project.create(Kind.FILE, ROOT_ID, f"new {number}.pdf")
             await follower.children_known(ROOT)
-            await follower.freshen()
-        assert follower.standing().documents == 300 + hours * 12
-        looks = hours * HOUR_S / 150  # regular ones between
-        assert project.calls <= 2.5 * looks + 7 * project.pages()
+            await follower.poll_if_due()
+        assert follower.poll_state().documents == 300 + hours * 12
+        polls = hours * HOUR_S / 150  # regular ones between
+        assert project.calls <= 2.5 * polls + 7 * project.pages()
 
 
 async def test_a_restored_folder_is_asked_for_when_it_is_opened(
@@ -179,10 +179,10 @@ async def test_a_restored_folder_is_asked_for_when_it_is_opened(
     project.now_s += 100
     async with follower_of(project, tmp_path / "tree") as follower:
         await follower.listed.wait()
-        assert follower.standing().documents == 0
+        assert follower.poll_state().documents == 0
         project.restore(top)
         await trio.sleep(60)
-        await follower.freshen()
+        await follower.poll_if_due()
         names = []
         folder = ROOT
         while folder is not None:
@@ -202,5 +202,5 @@ async def test_nothing_is_asked_while_nobody_uses_the_mount(
         project.calls = 0
         await trio.sleep(10 * HOUR_S)
         assert project.calls == 0
-        await follower.freshen()
+        await follower.poll_if_due()
         assert project.calls == 2

@@ -25,20 +25,26 @@ BIN = 1
 """The call for the recycle bin: as long as nothing was deleted, nobody knows whether the total would tell."""
 
 
-class Room:
+class PolledTree:
     """A project of many files of one second, listed in that second or later."""
 
     def __init__(self, path: Path, habits: Habits) -> None:
         self.project = Project(habits)
         self.files = [self.project.create(Kind.FILE, ROOT_ID, f"{n}.pdf") for n in range(MANY)]
         self.store = TreeStore(path)
-        absorber = DocumentApplier(self.store, Inside())
-        intake = Fetcher(self.store, self.project, absorber, lambda _changes: None)
-        ledger = Completeness(self.store)
-        self.looker = Poller(self.store, intake, ledger, absorber.own)
-        self.intake = intake
+        applier = DocumentApplier(self.store, Inside())
+        fetcher = Fetcher(self.store, self.project, applier, lambda _changes: None)
+        completeness = Completeness(self.store)
+        self.poller = Poller(self.store, fetcher, completeness, applier.own)
+        self.fetcher = fetcher
         self.listing = FullListing(
-            self.store, absorber, intake, self.looker, ledger, lambda _changes: None, lambda: Priority.REFRESH
+            self.store,
+            applier,
+            fetcher,
+            self.poller,
+            completeness,
+            lambda _changes: None,
+            lambda: Priority.REFRESH,
         )
 
     def __enter__(self) -> Self:
@@ -48,7 +54,7 @@ class Room:
         self.store.close()
 
     async def list(self) -> None:
-        await self.intake.folder(ROOT, None, listing_pass=0, priority=Priority.REFRESH)
+        await self.fetcher.folder(ROOT, None, listing_pass=0, priority=Priority.REFRESH)
         await self.listing.run()
 
     async def pass_s(self, seconds: int) -> None:
@@ -56,10 +62,10 @@ class Room:
         await trio.sleep(seconds)
         self.project.now_s += seconds
 
-    async def look(self, priority: Priority = Priority.INTERACTIVE) -> int:
+    async def poll(self, priority: Priority = Priority.INTERACTIVE) -> int:
         """The calls that it cost."""
         self.project.calls = 0
-        assert await self.looker.look(priority)
+        assert await self.poller.poll(priority)
         return self.project.calls
 
     def name(self, number: int) -> str:
@@ -77,13 +83,13 @@ def tells_time(request: pytest.FixtureRequest) -> bool:
 async def test_a_rename_in_the_second_of_many_others_shows(
     tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    with Room(
+    with PolledTree(
         tmp_path / "tree", Habits(per_page_cap=2000, ties_upwards=ties_upwards, tells_time=tells_time)
     ) as room:
         await room.list()
         for turn, number in enumerate((room.files[0], room.files[MANY // 2], room.files[-1])):
             room.project.rename(number, f"renamed {turn}.pdf")
-            assert await room.look() == 1 + BIN
+            assert await room.poll() == 1 + BIN
             assert room.name(number) == f"renamed {turn}.pdf"
 
 
@@ -91,7 +97,7 @@ async def test_a_rename_in_the_second_of_many_others_shows(
 async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_look(
     tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    with Room(
+    with PolledTree(
         tmp_path / "tree", Habits(per_page_cap=100, ties_upwards=ties_upwards, tells_time=tells_time)
     ) as room:
         await room.list()
@@ -99,30 +105,30 @@ async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_look(
         for number in renamed:
             room.project.rename(number, f"renamed {number}.pdf")
         for _ in range(3):
-            assert await room.look() == 1 + BIN  # who waits does not pay for all of them
+            assert await room.poll() == 1 + BIN  # who waits does not pay for all of them
             await room.pass_s(1)
         newer = room.project.create(Kind.FILE, ROOT_ID, "newer.pdf")
         await room.pass_s(60)
-        assert await room.look() <= 2 + BIN
+        assert await room.poll() <= 2 + BIN
         assert room.name(newer) == "newer.pdf"
-        assert await room.look(Priority.REFRESH) <= MANY / 100 + 1 + BIN
+        assert await room.poll(Priority.REFRESH) <= MANY / 100 + 1 + BIN
         assert [room.name(number) for number in renamed] == [f"renamed {number}.pdf" for number in renamed]
         await room.pass_s(60)
         for priority in (Priority.REFRESH, Priority.INTERACTIVE):
-            assert await room.look(priority) == 1 + BIN  # nothing can appear among them any more
+            assert await room.poll(priority) == 1 + BIN  # nothing can appear among them any more
 
 
 async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(
     tmp_path: Path, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    with Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time)) as room:
+    with PolledTree(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time)) as room:
         old = room.project.create(Kind.FOLDER, ROOT_ID, "old")
         await room.list()
         new = room.project.create(Kind.FOLDER, ROOT_ID, "new")
         room.project.items[new].id = 5  # ahead of all others of its second
         room.project.items[5] = room.project.items.pop(new)
         room.project.create(Kind.FILE, 5, "inside.pdf")
-        await room.looker.look(Priority.INTERACTIVE)  # the total tells that there is more
+        await room.poller.poll(Priority.INTERACTIVE)  # the total tells that there is more
         for number, listed in ((5, False), (old, True)):
             known = room.store.known(DocumentId(number))
             assert known is not None
@@ -132,8 +138,8 @@ async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(
 async def test_many_that_were_old_when_they_were_listed_are_not_read_again(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    with Room(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True)) as room:
+    with PolledTree(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True)) as room:
         room.project.now_s += poll_plan.OVERLAP_S + 1
         await room.list()
-        assert await room.look() == 1 + BIN
-        assert await room.look(Priority.REFRESH) == 1 + BIN
+        assert await room.poll() == 1 + BIN
+        assert await room.poll(Priority.REFRESH) == 1 + BIN

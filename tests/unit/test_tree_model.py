@@ -13,11 +13,11 @@ from procorefs.limiter import Priority
 from procorefs.procore.wire.models import Kind
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.naming.shown_names import encode
-from procorefs.tree.nodes import ROOT, Forget, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode, Invalidation, Node
 from procorefs.tree.sync.completeness import Completeness
 from procorefs.tree.sync.fetcher import Fetcher
 from procorefs.tree.sync.full_listing import FullListing
-from procorefs.tree.sync.poller import BIN_LOOK_S, Poller
+from procorefs.tree.sync.poller import BIN_POLL_S, Poller
 from procorefs.tree.tree_store import TreeStore
 from tests.support.local_work import Inside
 from tests.support.tree_project import ROOT_ID, Habits, Project
@@ -26,45 +26,45 @@ SECONDS = 9.0
 SEEDS = 6
 
 
-class Room:
+class PolledTree:
     """The parts that follow one project, without their timing."""
 
     def __init__(self, project: Project, path: Path) -> None:
         self.project = project
         self.path = path
         self.open: set[Inode] = set()
-        self.forgotten: list[Forget] = []
+        self.invalidated: list[Invalidation] = []
         self.start()
 
     def start(self) -> None:
         self.store = TreeStore(self.path)
-        self.absorber = DocumentApplier(self.store, Inside(self.open))
-        self.intake = Fetcher(self.store, self.project, self.absorber, self._forget)
-        ledger = Completeness(self.store)
-        self.looker = Poller(self.store, self.intake, ledger, self.absorber.own)
+        self.applier = DocumentApplier(self.store, Inside(self.open))
+        self.fetcher = Fetcher(self.store, self.project, self.applier, self._invalidate)
+        completeness = Completeness(self.store)
+        self.poller = Poller(self.store, self.fetcher, completeness, self.applier.own)
         self.listing = FullListing(
             self.store,
-            self.absorber,
-            self.intake,
-            self.looker,
-            ledger,
-            self._forget,
+            self.applier,
+            self.fetcher,
+            self.poller,
+            completeness,
+            self._invalidate,
             lambda: Priority.REFRESH,
         )
 
-    def _forget(self, changes: Sequence[Forget]) -> None:
-        self.forgotten += changes
+    def _invalidate(self, changes: Sequence[Invalidation]) -> None:
+        self.invalidated += changes
 
     async def begin(self) -> None:
-        await self.intake.folder(ROOT, None, listing_pass=0, priority=Priority.INTERACTIVE)
+        await self.fetcher.folder(ROOT, None, listing_pass=0, priority=Priority.INTERACTIVE)
 
-    async def look(self) -> bool:
-        return await self.looker.look(Priority.REFRESH)
+    async def poll(self) -> bool:
+        return await self.poller.poll(Priority.REFRESH)
 
     async def settle(self) -> int:
         """Look, and list anew as long as the totals ask for it; how often they did."""
         relisted = 0
-        while not await self.look():
+        while not await self.poll():
             relisted += 1
             assert relisted <= 3, "listed again and again"
             await self.listing.run()
@@ -74,7 +74,7 @@ class Room:
         """All entries, as a walker meets them: a folder of which not all is known is asked for."""
         node = self.store.by_inode(folder)
         if node is not None and not node.listed:
-            await self.intake.folder(folder, node.document_id, listing_pass=0, priority=Priority.INTERACTIVE)
+            await self.fetcher.folder(folder, node.document_id, listing_pass=0, priority=Priority.INTERACTIVE)
         found = []
         for node in self.store.children(folder):
             found.append(node)
@@ -172,7 +172,7 @@ async def live(seed: int, path: Path) -> None:
     for _ in range(chance.choice((0, 5, 60, 250))):
         others.act()
     project.now_s += 100
-    room = Room(project, path)
+    room = PolledTree(project, path)
     meddle = chance.random() < 0.5
 
     def between() -> None:
@@ -186,14 +186,14 @@ async def live(seed: int, path: Path) -> None:
     for _ in range(chance.randrange(1, 8)):
         for _ in range(chance.choice((0, 1, 1, 3, 20))):
             others.act()
-        if chance.random() < 0.7 and not await room.look() and chance.random() < 0.7:
+        if chance.random() < 0.7 and not await room.poll() and chance.random() < 0.7:
             await room.listing.run()
         if chance.random() < 0.1:
             room.store.close()
             room.start()
     project.before_answer = lambda: None
     project.now_s += 100
-    await trio.sleep(BIN_LOOK_S + 1)
+    await trio.sleep(BIN_POLL_S + 1)
     await room.settle()
     differences = await room.differences()
     if differences and blind(others):
@@ -206,7 +206,7 @@ async def live(seed: int, path: Path) -> None:
     # Quiet: few calls, nothing listed again.
     for _ in range(3):
         project.calls = 0
-        assert await room.look(), (seed, project.habits)
+        assert await room.poll(), (seed, project.habits)
         assert project.calls <= 2, (seed, project.calls, project.habits)
     for _ in range(2):
         others.act()

@@ -19,7 +19,7 @@ DONE_S = 5000
 @pytest.fixture
 def garden(tmp_path: Path) -> Iterator[Garden]:
     made = Garden(tmp_path / "tree")
-    made.absorber.own.me = ME.id
+    made.applier.own.me = ME.id
     yield made
     made.store.close()
     TreeStore(tmp_path / "tree").close()  # its own check
@@ -29,10 +29,10 @@ def put(garden: Garden, document: Document, shown: str | None = None, kept: Kept
     """Our call is answered."""
     known = garden.store.known(document.id)
     inode = known.node.inode if known is not None else garden.store.reserve(1)
-    with garden.absorber.own.call(document.id) as request:
+    with garden.applier.own.call(document.id) as request:
         request.sent()
         entry = shown.encode() if shown is not None else None
-        garden.absorber.own.put(document, inode, ROOT, kept, shown=entry)
+        garden.applier.own.put(document, inode, ROOT, kept, shown=entry)
     return inode
 
 
@@ -63,12 +63,12 @@ def test_a_look_that_overtakes_our_answer_says_nothing_of_the_document(
     ours = msgspec.structs.replace(version(11, size_bytes=20), number=2)
     theirs = version(10) if is_read_before else msgspec.structs.replace(version(12), number=3)
     listed = file(10, "plan.pdf", version=theirs, updated_at_s=2000 if is_read_before else DONE_S + 1)
-    with garden.absorber.own.call(listed.id) as request:
+    with garden.applier.own.call(listed.id) as request:
         request.sent()
-        absorbed = garden.take(listed)
+        applied = garden.take(listed)
         assert garden.of(10).version == version(10)  # and where its bytes are is known as before
-        garden.absorber.own.put(file(10, "plan.pdf", version=ours, updated_at_s=DONE_S), inode, ROOT, None)
-    assert (absorbed.overtaken, absorbed.changed) == ([listed], set())
+        garden.applier.own.put(file(10, "plan.pdf", version=ours, updated_at_s=DONE_S), inode, ROOT, None)
+    assert (applied.overtaken, applied.changed) == ([listed], set())
     assert garden.of(10).version == ours
     garden.take(listed)  # asked for again
     assert garden.of(10).version == theirs
@@ -76,9 +76,9 @@ def test_a_look_that_overtakes_our_answer_says_nothing_of_the_document(
 
 def test_an_answer_that_names_no_version(garden: Garden) -> None:
     garden.take(file(10, "plan.pdf"))
-    answer = garden.absorber.own.unchanged_bytes(file(10, "new.pdf", version=None, defect="none"), "change")
+    answer = garden.applier.own.unchanged_bytes(file(10, "new.pdf", version=None, defect="none"), "change")
     assert (answer.version, answer.defect) == (garden.of(10).version, "")
-    assert garden.absorber.own.unchanged_bytes(file(11, "x", version=None), "change").version is None
+    assert garden.applier.own.unchanged_bytes(file(11, "x", version=None), "change").version is None
 
 
 def echo(**changes: object) -> Version:
@@ -106,7 +106,7 @@ def test_a_version_that_our_call_made_of_the_same_bytes(
     inode = put(garden, file(10, "plan.pdf"), kept=kept)
     garden.open.add(inode)
     answer = file(10, "plan.pdf", version=answered, updated_at_s=DONE_S)
-    garden.take(garden.absorber.own.unchanged_bytes(answer, "check-out"))
+    garden.take(garden.applier.own.unchanged_bytes(answer, "check-out"))
     assert (garden.of(10).inode == inode) is is_same
     if is_same:
         assert garden.of(10).kept == Kept(version_id=77, mtime_ns=7)
@@ -114,7 +114,7 @@ def test_a_version_that_our_call_made_of_the_same_bytes(
 
 def test_a_server_that_makes_none_never_does(garden: Garden) -> None:
     """Then another host of the same user has made a newer version."""
-    own = garden.absorber.own
+    own = garden.applier.own
     inode = put(garden, file(10, "plan.pdf"))
     own.unchanged_bytes(file(10, "plan.pdf", updated_at_s=DONE_S), "check-out")
     garden.open.add(inode)
@@ -130,10 +130,10 @@ def test_an_entry_that_our_call_frees_goes_to_who_has_the_name(garden: Garden, *
     [marked] = garden.paths().keys() - {"plan.pdf"}
     before = garden.of(10)
     if is_removed:
-        garden.absorber.own.removed(DocumentId(10))
+        garden.applier.own.removed(DocumentId(10))
     else:
         put(garden, file(10, "old.pdf", updated_at_s=DONE_S))
-    told = garden.absorber.own.give_entry(before)
+    told = garden.applier.own.give_entry(before)
     assert garden.paths() == {"plan.pdf": 20} | ({} if is_removed else {"old.pdf": 10})
     assert told == [EntryGone(ROOT, marked.encode()), ListingChanged(ROOT)]
-    assert garden.absorber.own.give_entry(before) == []
+    assert garden.applier.own.give_entry(before) == []

@@ -152,7 +152,7 @@ class Follower:
     async def children_known(self, folder: Inode, *, soon: bool = False) -> None:  # noqa: ARG002
         self.listed.append(folder)
 
-    async def freshen(self) -> None:
+    async def poll_if_due(self) -> None:
         self.looks += 1
         self.found()
 

@@ -8,7 +8,7 @@ import trio
 from procorefs.limiter import Priority
 from procorefs.procore.wire.models import Document, DocumentId, FolderListing, Page
 from procorefs.tree.apply import Applied, DocumentApplier
-from procorefs.tree.nodes import Forget, Inode
+from procorefs.tree.nodes import Inode, Invalidation
 from procorefs.tree.tree_store import TreeStore
 
 SLICE = 200
@@ -49,14 +49,14 @@ class Fetcher:
         self,
         store: TreeStore,
         lists: ProjectLists,
-        absorber: DocumentApplier,
-        forget: Callable[[Sequence[Forget]], None],
+        applier: DocumentApplier,
+        invalidate: Callable[[Sequence[Invalidation]], None],
         changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
     ) -> None:
         self._store = store
         self._lists = lists
-        self._absorber = absorber
-        self._forget = forget
+        self._applier = applier
+        self._invalidate = invalidate
         self._changed = changed
         lists.index_route = int(store.fact("index_route") or 0)
 
@@ -71,7 +71,7 @@ class Fetcher:
         changes_since_s: int | None = None,
     ) -> tuple[Page[Document], Applied]:
         """A page of the project's documents, the newest change first."""
-        with self._absorber.order.reading() as request:
+        with self._applier.order.reading() as request:
             page = await self._lists.documents_page(
                 page=number,
                 per_page=per_page,
@@ -82,7 +82,7 @@ class Fetcher:
             )
             whole = Applied()
             for start in range(0, len(page.items), SLICE):
-                part = self._absorber.absorb(
+                part = self._applier.apply(
                     page.items[start : start + SLICE],
                     request=request,
                     listing_pass=listing_pass,
@@ -108,7 +108,7 @@ class Fetcher:
         self, number: int, per_page: int, *, priority: Priority
     ) -> tuple[Page[Document], Applied]:
         """A page of the recycle bin, the newest change first."""
-        with self._absorber.order.reading() as request:
+        with self._applier.order.reading() as request:
             page = await self._lists.documents_page(
                 page=number,
                 per_page=per_page,
@@ -117,23 +117,21 @@ class Fetcher:
                 priority=priority,
                 on_sent=request.sent,
             )
-            absorbed = self._absorber.absorb_deleted(page.items, request=request)
-            self._take_note(absorbed)
-        return page, absorbed
+            applied = self._applier.apply_deleted(page.items, request=request)
+            self._take_note(applied)
+        return page, applied
 
     async def folder(
         self, inode: Inode, document_id: DocumentId | None, *, listing_pass: int, priority: Priority
     ) -> Applied:
         """One folder with its children; None is the root."""
-        with self._absorber.order.reading() as request:
+        with self._applier.order.reading() as request:
             listing = await self._lists.folder(document_id, priority=priority, on_sent=request.sent)
-            absorbed = self._absorber.absorb_folder(
-                listing, inode, request=request, listing_pass=listing_pass
-            )
-            self._take_note(absorbed)
-        return absorbed
+            applied = self._applier.apply_folder(listing, inode, request=request, listing_pass=listing_pass)
+            self._take_note(applied)
+        return applied
 
-    def _take_note(self, absorbed: Applied) -> None:
-        self._forget(absorbed.forget)
-        if absorbed.changed:
-            self._changed(absorbed.changed)
+    def _take_note(self, applied: Applied) -> None:
+        self._invalidate(applied.invalidations)
+        if applied.changed:
+            self._changed(applied.changed)

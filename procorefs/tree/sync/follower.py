@@ -18,7 +18,7 @@ from procorefs.procore.errors import ProcoreError
 from procorefs.procore.wire.models import DocumentId
 from procorefs.storage import clocks
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import ROOT, Forget, Inode
+from procorefs.tree.nodes import ROOT, Inode, Invalidation
 from procorefs.tree.sync import poll_plan
 from procorefs.tree.sync.completeness import Completeness
 from procorefs.tree.sync.fetcher import Fetcher, ProjectLists
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 BACKGROUND_DELAY_S = 2.0
 """After the root was listed the rest waits this long, unless somebody opens a folder: the first `ls` comes first."""
 
-LOOK_WAIT_S = 2.0
-REGULAR_LOOK_S = 180.0
+POLL_WAIT_S = 2.0
+REGULAR_POLL_S = 180.0
 
 RETRY_S = 5.0
 """A listing that failed is not tried again sooner; who asks meanwhile gets the same error."""
@@ -66,10 +66,10 @@ class Follower:
     def __init__(
         self,
         store: TreeStore,
-        absorber: DocumentApplier,
+        applier: DocumentApplier,
         lists: ProjectLists,
         limiter: Limiter,
-        forget: Callable[[Sequence[Forget]], None],
+        invalidate: Callable[[Sequence[Invalidation]], None],
         *,
         freshness_s: float,
         changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
@@ -79,11 +79,11 @@ class Follower:
         self._store = store
         self._limiter = limiter
         self._freshness_s = freshness_s
-        self._intake = Fetcher(store, lists, absorber, forget, changed)
-        ledger = Completeness(store)
-        self._looker = Poller(store, self._intake, ledger, absorber.own)
+        self._fetcher = Fetcher(store, lists, applier, invalidate, changed)
+        completeness = Completeness(store)
+        self._poller = Poller(store, self._fetcher, completeness, applier.own)
         self._listing = FullListing(
-            store, absorber, self._intake, self._looker, ledger, forget, self._listing_priority
+            store, applier, self._fetcher, self._poller, completeness, invalidate, self._listing_priority
         )
         self._shared = SharedTask()
         self._nursery: trio.Nursery | None = None
@@ -93,8 +93,8 @@ class Follower:
             self.listed.set()
         self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
         self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
-        self._looked_at_s: float | None = None
-        self._look_began_s = self._seen_s = float("-inf")
+        self._polled_at_s: float | None = None
+        self._poll_began_s = self._seen_s = float("-inf")
         self._tried_at_s: float | None = None
         self._behind = False
         self._used = False
@@ -130,32 +130,32 @@ class Follower:
         now_s = trio.current_time()
         return self._direct.take(now_s) or (soon and self._direct_soon.take(now_s))
 
-    async def freshen(self) -> None:
+    async def poll_if_due(self) -> None:
         """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
-        if not self.look_is_due():
+        if not self.poll_is_due():
             return
         old_s = trio.current_time() - self._freshness_s
-        with trio.move_on_after(LOOK_WAIT_S) as patience:
-            await self._join("look", lambda: self._look(Priority.INTERACTIVE))
-            if self._look_began_s < old_s:  # it ran already, and had asked too early
-                await self._join("look", lambda: self._look(Priority.INTERACTIVE))
+        with trio.move_on_after(POLL_WAIT_S) as patience:
+            await self._join("look", lambda: self._poll(Priority.INTERACTIVE))
+            if self._poll_began_s < old_s:  # it ran already, and had asked too early
+                await self._join("look", lambda: self._poll(Priority.INTERACTIVE))
         if patience.cancelled_caught:
             # The look goes on; whoever opens the next file does not wait for the same slow server again.
             self._tried_at_s = trio.current_time()
 
-    async def looked_since(self, since_s: float) -> bool:
+    async def polled_since(self, since_s: float) -> bool:
         """Wait for a look that began after that moment (trio's time); False: none could be made."""
         for _ in range(2):  # the one under way may have asked too early
             if self.complete and self._seen_s < since_s:
-                await self._join("look", lambda: self._look(Priority.WRITING))
+                await self._join("look", lambda: self._poll(Priority.WRITING))
         return self._seen_s >= since_s
 
-    def look_is_due(self) -> bool:
+    def poll_is_due(self) -> bool:
         """Whether `freshen` would wait now. Asking counts as use of the mount."""
         self._used = True
         return (
             self.complete
-            and poll_plan.look_is_due(trio.current_time(), self._tried_at_s, self._freshness_s)
+            and poll_plan.poll_is_due(trio.current_time(), self._tried_at_s, self._freshness_s)
             and not self._limiter.would_wait(Priority.INTERACTIVE)
         )
 
@@ -164,8 +164,8 @@ class Follower:
         """Whether the whole project was listed once, in this run or an earlier one."""
         return self.listed.is_set()
 
-    def standing(self) -> PollState:
-        age_s = None if self._looked_at_s is None else trio.current_time() - self._looked_at_s
+    def poll_state(self) -> PollState:
+        age_s = None if self._polled_at_s is None else trio.current_time() - self._polled_at_s
         state = "listing" if not self.complete else "behind" if self._behind else "complete"
         return PollState(self._store.count() - self._store.hidden(), state, age_s)
 
@@ -173,13 +173,13 @@ class Follower:
 
     async def list_root(self) -> None:
         """List the root by itself, ahead of everything. Raises ProcoreError."""
-        await self._intake.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
+        await self._fetcher.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._list_in_background)
-            nursery.start_soon(self._look_regularly)
+            nursery.start_soon(self._poll_regularly)
             task_status.started()
 
     async def _list_in_background(self) -> None:
@@ -203,12 +203,12 @@ class Follower:
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
 
-    async def _look_regularly(self) -> None:
+    async def _poll_regularly(self) -> None:
         while True:
-            await trio.sleep(REGULAR_LOOK_S)
+            await trio.sleep(REGULAR_POLL_S)
             if self._used and self.complete:
                 self._used = False
-                await self._join("look", lambda: self._look(Priority.REFRESH))
+                await self._join("look", lambda: self._poll(Priority.REFRESH))
 
     # Work, at most one of a kind at a time
 
@@ -219,7 +219,7 @@ class Follower:
 
     async def _list_folder(self, folder: Inode, document_id: DocumentId) -> None:
         async def work() -> None:
-            await self._intake.folder(
+            await self._fetcher.folder(
                 folder, document_id, listing_pass=self._pass(), priority=Priority.INTERACTIVE
             )
 
@@ -251,15 +251,15 @@ class Follower:
         self.listed.set()
         self._behind = False
         self._failure = None
-        self._looked_at_s = self._tried_at_s = trio.current_time()
+        self._polled_at_s = self._tried_at_s = trio.current_time()
         self._shared.excuse(lambda key: isinstance(key, FolderWork))  # who waits for one: it is listed now
         log.info("Listed %d documents in %.1f s.", self._store.count(), trio.current_time() - began_s)
 
-    async def _look(self, priority: Priority) -> None:
+    async def _poll(self, priority: Priority) -> None:
         """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
-        self._look_began_s = trio.current_time()
+        self._poll_began_s = trio.current_time()
         try:
-            reconciled = await self._looker.look(priority)
+            reconciled = await self._poller.poll(priority)
         except (ProcoreError, sqlite3.Error) as error:
             if not self._behind:
                 log.warning("Changes in Procore can't be seen, the last known state is served: %s", error)
@@ -271,8 +271,8 @@ class Follower:
             return
         finally:
             self._tried_at_s = trio.current_time()
-        self._looked_at_s = trio.current_time()
-        self._seen_s = self._look_began_s
+        self._polled_at_s = trio.current_time()
+        self._seen_s = self._poll_began_s
         self._behind = False
         if not reconciled and not self._relist.due:
             log.info("The project's total is not explained by its latest changes; it is to be listed anew.")

@@ -17,7 +17,7 @@ import trio
 from procorefs.limiter import Priority
 from procorefs.procore.errors import Forbidden, NotFound
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import Forget, Inode, ListingChanged
+from procorefs.tree.nodes import Inode, Invalidation, ListingChanged
 from procorefs.tree.sync.completeness import Completeness, ranges
 from procorefs.tree.sync.fetcher import Fetcher
 from procorefs.tree.sync.page_position import PageReading
@@ -60,20 +60,20 @@ class FullListing:
     def __init__(
         self,
         store: TreeStore,
-        absorber: DocumentApplier,
-        intake: Fetcher,
-        looker: Poller,
-        ledger: Completeness,
-        forget: Callable[[Sequence[Forget]], None],
+        applier: DocumentApplier,
+        fetcher: Fetcher,
+        poller: Poller,
+        completeness: Completeness,
+        invalidate: Callable[[Sequence[Invalidation]], None],
         priority: Callable[[], Priority],
     ) -> None:
         self._store = store
-        self._absorber = absorber
-        self._own = absorber.own
-        self._intake = intake
-        self._looker = looker
-        self._ledger = ledger
-        self._forget = forget
+        self._applier = applier
+        self._own = applier.own
+        self._fetcher = fetcher
+        self._poller = poller
+        self._completeness = completeness
+        self._invalidate = invalidate
         self._priority = priority
 
     async def run(self) -> Listed:
@@ -84,7 +84,7 @@ class FullListing:
         own_before = self._own.mark()
         listed = Listed(disturbed=resumed or self._own.is_under_way)
         await self._read_all(listed)
-        async with self._looker.alone:
+        async with self._poller.alone:
             listed.disturbed |= self._own.mark() != own_before
             if again or listed.disturbed or listed.total is None or await self._gap(listed):
                 own_before = await self._catch_up(listed, again=again)
@@ -152,7 +152,7 @@ class FullListing:
         self, number: int, reading: PageReading, listed: Listed, updated_to_s: int | None
     ) -> None:
         began_s = trio.current_time()
-        page, absorbed = await self._intake.page(
+        page, applied = await self._fetcher.page(
             number,
             reading.per_page,
             listing_pass=self._pass,
@@ -160,13 +160,13 @@ class FullListing:
             priority=self._priority(),
         )
         reading.answered(number, page)
-        listed.found += len(absorbed.changed)
+        listed.found += len(applied.changed)
         with self._store.transaction():
             if self._store.fact("listing") is None:
                 self._store.remember("listing", max((d.updated_at_s for d in page.items), default=0))
                 if not self._store.fact("complete"):
-                    final_s = self._looker.finality.second_of(page, began_s)
-                    self._looker.finality.remember(final_s, tail_of(page.items, final_s))
+                    final_s = self._poller.settled_times.second_of(page, began_s)
+                    self._poller.settled_times.remember(final_s, tail_of(page.items, final_s))
             if reading.reached_s is not None:
                 self._store.remember("reached", reading.reached_s)
 
@@ -179,8 +179,8 @@ class FullListing:
         """
         own_before = self._own.mark()
         known_s = int(self._store.fact("newest" if again else "listing") or 0)
-        changes = await self._looker.changes(known_s, self._priority(), whole=False)
-        await self._looker.deletions(changes.total, self._priority())
+        changes = await self._poller.changes(known_s, self._priority(), whole=False)
+        await self._poller.deletions(changes.total, self._priority())
         listed.total = changes.total
         listed.disturbed |= bool(changes.changed) or self._own.is_under_way
         with self._store.transaction():
@@ -191,7 +191,7 @@ class FullListing:
         """How many documents the total has that no answer had."""
         if listed.total is None:
             return 0
-        return await self._ledger.gap(listed.total, self._pass, listed.refused)
+        return await self._completeness.gap(listed.total, self._pass, listed.refused)
 
     # What was not met
 
@@ -204,8 +204,8 @@ class FullListing:
         is_any_left = False
         async for first, end in ranges(self._store):
             if is_still and last == self._pass - 1:
-                removed = self._absorber.remove(self._store.unseen(last, first, end))
-                self._forget(removed.forget)
+                removed = self._applier.remove(self._store.unseen(last, first, end))
+                self._invalidate(removed.invalidations)
                 listed.found += len(removed.changed)
             is_any_left |= bool(self._store.folders_of_unseen(self._pass, first, end))
         return is_any_left
@@ -230,7 +230,7 @@ class FullListing:
         node = self._store.by_inode(folder)
         assert node is not None
         try:
-            absorbed = await self._intake.folder(
+            applied = await self._fetcher.folder(
                 folder, node.document_id, listing_pass=self._pass, priority=self._priority()
             )
         except (NotFound, Forbidden) as error:
@@ -238,7 +238,7 @@ class FullListing:
                 "The folder %s could not be asked for what it holds: %s", self._store.path(folder), error
             )
             return
-        listed.found += len(absorbed.changed)
+        listed.found += len(applied.changed)
 
     async def _finish(self, listed: Listed, not_asked: list[Inode], *, balanced: bool, again: bool) -> None:
         """`not_asked`: folders that may have lost something; they are asked when somebody opens them."""
@@ -250,7 +250,7 @@ class FullListing:
         with self._store.transaction():
             for folder in not_asked:
                 self._store.set_listed(folder, False)
-        self._forget([ListingChanged(folder) for folder in not_asked])
+        self._invalidate([ListingChanged(folder) for folder in not_asked])
         newest_s = max(int(self._store.fact(name) or 0) for name in ("newest", "listing"))
         with self._store.transaction():
             self._store.remember("complete", 1)
@@ -258,6 +258,6 @@ class FullListing:
             self._store.remember("listing", None)
             self._store.remember("reached", None)
             self._store.remember("refused", listed.refused)
-            self._ledger.open(
+            self._completeness.open(
                 listed.total, balanced=balanced and not not_asked, keep_ways=again and listed.found > 0
             )

@@ -11,7 +11,7 @@ OVERLAP_S = 5
 ENOUGH_UNCHANGED = 50
 """After so many documents in a row without news, a look that somebody waits for leaves the rest to a regular one."""
 
-LOOK_PAGE = 100
+POLL_PAGE = 100
 """Documents a page of a look: what every endpoint grants, and hardly more than one round trip to parse."""
 
 LISTING_PAGE = 2000
@@ -100,8 +100,8 @@ def ends_unchanged(items: Sequence[Document], changed: Collection[DocumentId]) -
     return not any(document.id in changed for document in items[len(items) // 2 :])
 
 
-def look_is_due(now_s: float, last_look_s: float | None, freshness_s: float) -> bool:
-    return last_look_s is None or now_s - last_look_s > freshness_s
+def poll_is_due(now_s: float, last_poll_s: float | None, freshness_s: float) -> bool:
+    return last_poll_s is None or now_s - last_poll_s > freshness_s
 
 
 def relist_pause_s(calls: int, futile: int) -> float:

@@ -17,7 +17,7 @@ from procorefs.tree.tree_store import TreeStore
 
 log = logging.getLogger(__name__)
 
-BIN_LOOK_S = 600.0
+BIN_POLL_S = 600.0
 """The bin is looked at this often even when the project's total explains itself without it."""
 
 
@@ -40,18 +40,20 @@ class ChangeFeed:
 class Poller:
     """Reads what changed; raises ProcoreError, and then the next look covers the same time again."""
 
-    def __init__(self, store: TreeStore, intake: Fetcher, ledger: Completeness, own: OwnChanges) -> None:
+    def __init__(
+        self, store: TreeStore, fetcher: Fetcher, completeness: Completeness, own: OwnChanges
+    ) -> None:
         self._store = store
-        self._intake = intake
-        self._ledger = ledger
+        self._fetcher = fetcher
+        self._completeness = completeness
         self._own = own
         self._binned_at_s: float | None = None
         self._is_bin_closed = False  # this account may not read it
-        self.finality = SettledTimes(store)
+        self.settled_times = SettledTimes(store)
         self.alone = trio.Lock()
         """Held by whoever reads changes and balances the books with what they said."""
 
-    async def look(self, priority: Priority) -> bool:
+    async def poll(self, priority: Priority) -> bool:
         """Take up all changes. False: the project's total says that there are some which the looks can't see.
 
         One that somebody waits for may leave some out that hide among many of their second; the next regular one
@@ -66,35 +68,35 @@ class Poller:
                 await self.deletions(changes.total, priority)
             with self._store.transaction():
                 self._store.remember("newest", changes.newest_s)
-                self.finality.remember(changes.final_s, changes.tail)
+                self.settled_times.remember(changes.final_s, changes.tail)
             if changes.total is None or self._has_changed(own_before):
                 return True  # the total may or may not have what we changed meanwhile: it proves nothing
-            if not self._ledger.is_open:
+            if not self._completeness.is_open:
                 return await self._open_books(changes.total, own_before)
-            return self._ledger.settle(changes.total)
+            return self._completeness.settle(changes.total)
 
     def _has_changed(self, own_before: int) -> bool:
         return self._own.mark() != own_before or self._own.is_under_way
 
     async def _open_books(self, total: int, own_before: int) -> bool:
         """The full listing ended while our own changes were under way: compare its documents with this total."""
-        gap = await self._ledger.gap(
+        gap = await self._completeness.gap(
             total, int(self._store.fact("pass") or 0), int(self._store.fact("refused") or 0)
         )
         if self._has_changed(own_before):
             return True
         with self._store.transaction():
-            self._ledger.open(total, balanced=gap == 0, keep_ways=False)
+            self._completeness.open(total, balanced=gap == 0, keep_ways=False)
         return gap == 0
 
     async def changes(self, known_s: int, priority: Priority, *, whole: bool) -> ChangeFeed:
         """Take up what changed since `known_s`; when that is more than one small page, in large pages."""
-        known_final_s, began_s = self.finality.second, trio.current_time()
+        known_final_s, began_s = self.settled_times.second, trio.current_time()
         since_s = min(known_s, known_final_s) + 1
         changes = ChangeFeed(known_s, known_final_s)
-        per_page = self.finality.page_size
+        per_page = self.settled_times.page_size
         page = await self._take(1, per_page, changes, since_s, priority)
-        final_s = max(known_final_s, self.finality.second_of(page, began_s))
+        final_s = max(known_final_s, self.settled_times.second_of(page, began_s))
         read = list(page.items)
         number, pulled_up = 1, False
         if per_page == poll_plan.LISTING_PAGE:
@@ -138,15 +140,15 @@ class Poller:
     async def _take(
         self, number: int, per_page: int, changes: ChangeFeed, since_s: int, priority: Priority
     ) -> Page[Document]:
-        page, absorbed = await self._intake.page(
+        page, applied = await self._fetcher.page(
             number,
             per_page,
             listing_pass=int(self._store.fact("pass") or 0),
             changes_since_s=since_s,
             priority=priority,
         )
-        changes.changed |= absorbed.changed
-        for document in absorbed.overtaken:
+        changes.changed |= applied.changed
+        for document in applied.overtaken:
             changes.overtaken_s = min(changes.overtaken_s or document.updated_at_s, document.updated_at_s)
         changes.newest_s = max([changes.newest_s, *(d.updated_at_s for d in page.items)])
         changes.total = page.total
@@ -158,7 +160,7 @@ class Poller:
         """Take up what was deleted: the newest page of the bin, and all of it when that does not explain the totals."""
         gone: set[DocumentId] = set()
         try:
-            page = await self._take_deleted(1, poll_plan.LOOK_PAGE, gone, priority)
+            page = await self._take_deleted(1, poll_plan.POLL_PAGE, gone, priority)
         except Forbidden as error:
             if not self._is_bin_closed:
                 log.info("The recycle bin can't be read, deletions show in the lists alone: %s", error)
@@ -170,14 +172,14 @@ class Poller:
             page = await self._take_deleted(number, per_page, gone, priority)
             number, per_page = page.next_page or 1, page.per_page or per_page
         with self._store.transaction():
-            self._ledger.bin_was_read(page.total)
+            self._completeness.bin_was_read(page.total)
         self._binned_at_s = trio.current_time()
 
     async def _take_deleted(
         self, number: int, per_page: int, gone: set[DocumentId], priority: Priority
     ) -> Page[Document]:
-        page, absorbed = await self._intake.deleted_page(number, per_page, priority=priority)
-        gone |= absorbed.changed
+        page, applied = await self._fetcher.deleted_page(number, per_page, priority=priority)
+        gone |= applied.changed
         return page
 
     def _bin_goes_on(self, page: Page[Document], gone: set[DocumentId], total: int | None) -> bool:
@@ -185,13 +187,15 @@ class Poller:
             return True
         if total is not None and page.total is not None and page.total > total:
             return False  # a bin larger than the project: listing that costs less
-        return self._ledger.bin_grew(page.total) or (total is not None and self._ledger.too_many(total))
+        return self._completeness.bin_grew(page.total) or (
+            total is not None and self._completeness.too_many(total)
+        )
 
     def _must_see_bin(self, total: int | None) -> bool:
-        if self._binned_at_s is None or trio.current_time() - self._binned_at_s > BIN_LOOK_S:
+        if self._binned_at_s is None or trio.current_time() - self._binned_at_s > BIN_POLL_S:
             return True
         if self._is_bin_closed:
             return False
-        if total is None or not self._ledger.bin_is_apart:
+        if total is None or not self._completeness.bin_is_apart:
             return True
-        return not self._ledger.explains(total)
+        return not self._completeness.explains(total)

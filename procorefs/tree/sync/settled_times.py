@@ -29,7 +29,7 @@ class SettledTimes:
     def page_size(self) -> int:
         """How many documents to ask for, to meet with one call all that are not final."""
         tail = int(self._store.fact("tail") or 0)
-        return poll_plan.LOOK_PAGE if tail < poll_plan.LOOK_PAGE else poll_plan.LISTING_PAGE
+        return poll_plan.POLL_PAGE if tail < poll_plan.POLL_PAGE else poll_plan.LISTING_PAGE
 
     def remember(self, second: int, tail: int) -> None:
         """Within a transaction."""

@@ -16,7 +16,7 @@ from procorefs.procore.wire.models import Document, DocumentId, Version
 from procorefs.staging.staging_area import StagedFile
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import decode_detail, same_bytes
-from procorefs.tree.nodes import ROOT, EntryGone, Forget, Inode, InodeChanged, ListingChanged, Node
+from procorefs.tree.nodes import ROOT, EntryGone, Inode, InodeChanged, Invalidation, ListingChanged, Node
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
@@ -65,7 +65,7 @@ class ResultApplier:
         edits: NamespaceEdits,
         calls: InFlightCalls,
         tags: DocumentTags,
-        forget: Callable[[Sequence[Forget]], None],
+        invalidate: Callable[[Sequence[Invalidation]], None],
     ) -> None:
         self._store = store
         self._own = own
@@ -74,7 +74,7 @@ class ResultApplier:
         self._edits = edits
         self._calls = calls
         self._tags = tags
-        self._forget = forget
+        self._invalidate = invalidate
 
     # Answers
 
@@ -147,12 +147,12 @@ class ResultApplier:
         now = self._view.parent(inode)
         places = [place for place in (before, now) if place is not None]
         if now != before:
-            self._forget([EntryGone(*place) for place in places])
-            self._forget([ListingChanged(folder) for folder, _ in places])
+            self._invalidate([EntryGone(*place) for place in places])
+            self._invalidate([ListingChanged(folder) for folder, _ in places])
 
     def uncovered(self, folder: Inode) -> None:
         """A document may show in the folder that was taken for one which a call of ours was making."""
-        self._forget([ListingChanged(folder)])
+        self._invalidate([ListingChanged(folder)])
 
     def left(self, node: Node | None) -> None:
         """Tell the kernel of an entry that is no more, if it is none.
@@ -164,12 +164,12 @@ class ResultApplier:
             return
         there = self._view.child(node.parent, node.shown)
         if there is None or there.inode != node.inode:
-            self._forget([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
+            self._invalidate([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
 
     def freed(self, known: Known | None) -> None:
         """What was known of a document is over: another one may have waited for its entry."""
         if known is not None:
-            self._forget(self._own.give_entry(known.node))
+            self._invalidate(self._own.give_entry(known.node))
 
     def is_current(self, change: Change) -> bool:
         """Whether it was not given up meanwhile."""
@@ -267,7 +267,7 @@ class ResultApplier:
             return
         known = self._store.known(node.document_id)
         if self._edits.recover_folder(node.inode):
-            self._forget([ListingChanged(ROOT)])
+            self._invalidate([ListingChanged(ROOT)])
         if known is None or not known.node.in_tree or known.node.parent is None:
             return
         log.info("%s was removed in Procore.", self._view.path(node.inode))
@@ -275,7 +275,9 @@ class ResultApplier:
         self._own.removed(node.document_id)
         self.freed(known)
         if shown is not None:
-            self._forget([EntryGone(*shown), ListingChanged(shown[0]), InodeChanged(node.inode, data=False)])
+            self._invalidate(
+                [EntryGone(*shown), ListingChanged(shown[0]), InodeChanged(node.inode, data=False)]
+            )
         self._edits.touch(node.inode)
 
     def vanished(self, change: Change) -> None:
@@ -342,16 +344,16 @@ class ResultApplier:
         else:
             self.fail(change, why)
         places = [place for place in (shown, self._view.parent(change.inode)) if place is not None]
-        self._forget([EntryGone(*place) for place in places])
-        self._forget([ListingChanged(folder) for folder, _ in places])
-        self._forget([InodeChanged(change.inode, data=False)])
+        self._invalidate([EntryGone(*place) for place in places])
+        self._invalidate([ListingChanged(folder) for folder, _ in places])
+        self._invalidate([InodeChanged(change.inode, data=False)])
 
     def doubt(self, folder: Inode) -> None:
         """The folder holds what the tree does not know: it, and what is below, is listed when somebody looks."""
         with self._store.transaction():
             self._store.set_listed(folder, False)
             self._store.unlist_below(folder)
-        self._forget([ListingChanged(folder)])
+        self._invalidate([ListingChanged(folder)])
 
     def give_up_wishes(self, change: Change, wishes: MetadataPatch, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""

@@ -22,8 +22,8 @@ from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import DEEPEST, TreeStore
-from procorefs.upload.look_now import LookedSince
 from procorefs.upload.outcomes import Blocked, Refused, Superseded
+from procorefs.upload.poll_now import PolledSince
 from procorefs.upload.reactions import may_pass
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.version_match import VersionMatcher
@@ -53,7 +53,7 @@ class DocumentRemover:
         changes: ProjectChanges,
         settling: ResultApplier,
         calls: InFlightCalls,
-        looked_since: LookedSince,
+        polled_since: PolledSince,
         verifier: VersionMatcher,
         is_on_disk: Callable[[], Awaitable[None]],
     ) -> None:
@@ -64,7 +64,7 @@ class DocumentRemover:
         self._changes = changes
         self._settling = settling
         self._calls = calls
-        self._looked_since = looked_since
+        self._polled_since = polled_since
         self._verifier = verifier
         self._is_on_disk = is_on_disk
 
@@ -148,7 +148,7 @@ class DocumentRemover:
             document_id
         )  # both before trio's time is read: rather too late than too early
         age_s = min(clocks.age_s(change.touched_at_s), own_age_s, LOOK_HOLDS_S)
-        if await self._looked_since(trio.current_time() - age_s):
+        if await self._polled_since(trio.current_time() - age_s):
             known = self._store.known(document_id)
             version = known.node.version if known is not None and known.node.in_tree else change.seen
         else:
@@ -267,7 +267,7 @@ class DocumentRemover:
         if not self._is_wanted(change, document_id):
             return False
         if unseen:
-            await self._looked_since(trio.current_time())  # so that it shows, and counts for what lies below
+            await self._polled_since(trio.current_time())  # so that it shows, and counts for what lies below
             if not self._is_wanted(change, document_id):
                 return False
             self._settling.doubt(change.inode)

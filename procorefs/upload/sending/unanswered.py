@@ -34,8 +34,8 @@ from procorefs.tree.document_detail import decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.look_now import LookedSince, look_now
 from procorefs.upload.outcomes import Blocked, NotYet
+from procorefs.upload.poll_now import PolledSince, poll_now
 from procorefs.upload.sending.apply_result import ResultApplier, Sent
 from procorefs.upload.sending.metadata_patch import lacking
 from procorefs.upload.sending.name_conflicts import Likeness, NameConflicts, is_no_older, likeness_of
@@ -62,7 +62,7 @@ class UnansweredCalls:
         changes: ProjectChanges,
         settling: ResultApplier,
         verifier: VersionMatcher,
-        looked_since: LookedSince,
+        polled_since: PolledSince,
         me: UserId,
     ) -> None:
         self._store = store
@@ -75,7 +75,7 @@ class UnansweredCalls:
         self._settling = settling
         self._verifier = verifier
         self._namesakes = NameConflicts(store, view, client)
-        self._looked_since = looked_since
+        self._polled_since = polled_since
         self._me = me
 
     def next_of(self, change: Change) -> Call | None:
@@ -191,7 +191,7 @@ class UnansweredCalls:
 
     async def _look_for_unwanted(self, change: Change, call: Call) -> None:
         """A folder that nobody wants any more: it is removed if it is ours."""
-        await look_now(self._looked_since)
+        await poll_now(self._polled_since)
         if not self._settling.is_current(change):
             return
         node = self._there(call)
