@@ -15,7 +15,7 @@ import pytest
 
 from tests.mount.test_bridge_mount import errno_of
 from tests.support.client_room import put_file
-from tests.support.mounting import Mounted, wait_until
+from tests.support.mounting import Mounted, is_in_request, wait_until
 from tests.support.sandbox import SandboxHandle
 
 NAME = "plan.odt"
@@ -104,8 +104,7 @@ def test_ctrl_c_ends_the_wait_for_another_user(shared: Shared) -> None:
     with locked(shared.mine):
         assert flock(shared.theirs, "-n") == 1  # from now on its mount knows
         waiter = subprocess.Popen(["flock", shared.theirs, "true"])
-        waits = Path(f"/proc/{waiter.pid}/wchan")
-        wait_until(lambda: "fuse" in waits.read_text() or "request" in waits.read_text(), "the wait")
+        wait_until(lambda: is_in_request(waiter.pid), "the wait")
         waiter.send_signal(signal.SIGINT)
         assert waiter.wait(5) == -signal.SIGINT
         assert patches(shared.sandbox) == 1

@@ -255,6 +255,15 @@ def state_of(pid: int) -> str:
         return "-"
 
 
+def is_in_request(pid: int) -> bool:
+    """Whether a process waits for a FUSE daemon's answer."""
+    try:
+        place = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return False
+    return "fuse" in place or "request_wait" in place
+
+
 def guard_of(mounted: Mounted) -> int:
     """The process that stands by for the daemon's death."""
     for entry in Path("/proc").iterdir():
