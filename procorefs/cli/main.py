@@ -9,7 +9,6 @@ import click
 
 from procorefs.cli.support.error_output import INTERRUPTED, complain, complain_of
 
-#: name → module, and the line of help (here, so that help imports no command)
 COMMANDS = {
     "mount": ("procorefs.cli.commands.mount", "Mount a project at a directory."),
     "umount": ("procorefs.cli.commands.umount", "Unmount a project and end its daemon."),
@@ -24,6 +23,7 @@ COMMANDS = {
     "sandbox": ("procorefs.cli.commands.sandbox", "Run an embedded Procore for trials and tests."),
     "demo": ("procorefs.cli.commands.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }
+"""Name → module, and the line of help (here, so that help imports no command)"""
 
 
 class LazyGroup(click.Group):

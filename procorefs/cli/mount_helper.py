@@ -33,8 +33,8 @@ class Call(msgspec.Struct, frozen=True):
     spec: str
     mountpoint: str
     words: tuple[str, ...] = ()
-    #: -f: check the call and mount nothing
     fake: bool = False
+    """-f: check the call and mount nothing."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,12 +18,12 @@ from procorefs.storage.failures import ConfigError
 class Account(msgspec.Struct, frozen=True):
     """Everything that reaching Procore needs, and what to mount when SPEC is left out."""
 
-    #: None: the environment alone
     profile: str | None
-    #: with the company when its id is known, without a project; its repr shows no secret
+    """None: the environment alone."""
     api: ApiSettings
-    #: id or name
+    """With the company when its id is known, without a project; its repr shows no secret."""
     company: str | None = None
+    """Id or name."""
     project: str | None = None
 
 

@@ -21,38 +21,38 @@ _HELP_COLUMN = 24
 class MountOptions(msgspec.Struct, frozen=True):
     """What `-o` said, defaults filled in."""
 
-    #: the kernel answers writes with EROFS
     ro: bool = False
+    """The kernel answers writes with EROFS."""
     allow_other: bool = False
-    #: owner shown for every document; None: the user who mounts
     uid: int | None = None
+    """Owner shown for every document; None: the user who mounts."""
     gid: int | None = None
-    #: permission bits taken away from every document
-    #: None: 022, and modes that were set here are shown as they were set
     umask: int | None = None
-    #: age at which opening something first looks for changes at Procore
+    """Permission bits taken away from every document None: 022, and modes that were set here are shown as they
+    were set."""
     freshness_s: float = 30.0
+    """Age at which opening something first looks for changes at Procore."""
     cache_size_bytes: int = 10 << 30
-    #: who shares the call budget: `local`, or the address of a Redis
     limiter: str = "local"
-    #: `through`: close, rename, mkdir and unlink wait for Procore and return its error
+    """Who shares the call budget: `local`, or the address of a Redis."""
     write_mode: Literal["back", "through"] = "back"
-    #: how long a written file waits after its last writer has closed it
+    """`through`: close, rename, mkdir and unlink wait for Procore and return its error."""
     write_back_s: float = 2.0
-    #: how much may lie in the state directory that Procore does not have yet
+    """How long a written file waits after its last writer has closed it."""
     staging_size_bytes: int = 50 << 30
-    #: `encode`: names that Procore refuses are sent with twins of what it refuses (tree/naming/full_width.py)
+    """How much may lie in the state directory that Procore does not have yet."""
     invalid_names: Literal["reject", "encode"] = "reject"
-    #: `keep`: what programs leave behind for themselves goes to Procore like everything else
+    """`encode`: names that Procore refuses are sent with twins of what it refuses (tree/naming/full_width.py)"""
     junk: Literal["skip", "keep"] = "skip"
-    #: `remote`: fsync returns when the bytes are in Procore, not when they are on this disk
+    """`keep`: what programs leave behind for themselves goes to Procore like everything else."""
     fsync: Literal["local", "remote"] = "local"
-    #: whether the lock file of an office program checks its document out
+    """`remote`: fsync returns when the bytes are in Procore, not when they are on this disk."""
     office_locks: bool = True
-    #: False: the thumbnailers of file managers are refused, so that browsing a folder of photos fetches none
+    """Whether the lock file of an office program checks its document out."""
     thumbnails: bool = True
-    #: restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid
+    """False: the thumbnailers of file managers are refused, so that browsing a folder of photos fetches none."""
     restrictions: frozenset[str] = frozenset()
+    """Restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid."""
 
     @property
     def fuse_words(self) -> frozenset[str]:
@@ -69,15 +69,15 @@ class Option(msgspec.Struct, frozen=True):
     """One row of the table."""
 
     name: str
-    #: the field of MountOptions; None: accepted because it is always so
     field: str | None
-    #: None: a word without a value
+    """The field of MountOptions; None: accepted because it is always so."""
     parse: Callable[[str], Any] | None
+    """None: a word without a value."""
     default: str
     unit: str
     help: str
-    #: what a word without a value means for its field
     meaning: bool = True
+    """What a word without a value means for its field."""
 
 
 def _one_of(**meanings: object) -> Callable[[str], object]:
@@ -219,14 +219,14 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 RESTRICTIONS = frozenset({"nodev", "noexec", "nosuid"})
-#: words that /etc/fstab, mount(8) and systemd know and that change nothing here
 _STANDARD_TEXT = """
 dev suid exec auto noauto user nouser users owner group defaults async sync dirsync atime noatime diratime
 nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime nofail _netdev loud silent
 """
+"""Words that /etc/fstab, mount(8) and systemd know and that change nothing here."""
 STANDARD_WORDS = frozenset(_STANDARD_TEXT.split())
-#: `x-systemd.automount`, `x-gvfs-show`, `comment=…`, `X-mount.mkdir`: for the programs that read /etc/fstab
 STANDARD_PREFIXES = ("x-", "X-", "comment=", "context=", "fscontext=", "defcontext=", "rootcontext=")
+"""`x-systemd.automount`, `x-gvfs-show`, `comment=…`, `X-mount.mkdir`: for the programs that read /etc/fstab."""
 
 
 def parse_options(texts: Iterable[str]) -> MountOptions:

@@ -21,8 +21,8 @@ class Paths(msgspec.Struct, frozen=True):
     config_file: Path
     cache_dir: Path
     state_dir: Path
-    #: sockets and the register of mounts; below `state_dir` where the session has no runtime directory
     runtime_dir: Path
+    """Sockets and the register of mounts; below `state_dir` where the session has no runtime directory."""
 
     @property
     def secrets_dir(self) -> Path:

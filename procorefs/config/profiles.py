@@ -43,8 +43,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     login_url: str = PRODUCTION_LOGIN
     company: str | None = None
     project: str | None = None
-    #: of the authorization-code grant: needed again at every refresh
     redirect_uri: str = OUT_OF_BAND
+    """Of the authorization-code grant: needed again at every refresh."""
     secret_in: SecretPlace = SecretPlace.FILE
 
 

@@ -16,16 +16,16 @@ from procorefs.storage.mountinfo import SUBTYPE
 class ResolvedMount(msgspec.Struct, frozen=True):
     """One project at one mount point."""
 
-    #: with company and project
     api: ApiSettings
-    #: absolute, links resolved
+    """With company and project."""
     mountpoint: Path
+    """Absolute, links resolved."""
     options: MountOptions
     paths: Paths
-    #: SPEC as it was given: the first column of /proc/mounts, which mount(8) compares with /etc/fstab
     source: str
-    #: None: the log goes to stderr
+    """SPEC as it was given: the first column of /proc/mounts, which mount(8) compares with /etc/fstab."""
     log_file: Path | None = None
+    """None: the log goes to stderr."""
 
     @property
     def company_id(self) -> CompanyId:

@@ -28,17 +28,17 @@ class LimiterStatus(msgspec.Struct, frozen=True):
 
     hourly: WindowStatus
     spike: WindowStatus
-    #: calls that wait, in every process that shares the budget
     waiting: int
+    """Calls that wait, in every process that shares the budget."""
     paused_until: float | None
-    #: the same by class: interactive, writing, refresh
     waiting_by_class: dict[str, int] = {}
-    #: when the first of those who wait may go
+    """The same by class: interactive, writing, refresh."""
     next_at: float | None = None
-    #: with whom the budget is shared: `process`, `user`, `redis`, or `user` with "(redis is away)"
+    """When the first of those who wait may go."""
     shared_by: str = "process"
-    #: the part of the budget that is used: all of it, or less while those it is shared with can't be asked
+    """With whom the budget is shared: `process`, `user`, `redis`, or `user` with "(redis is away)"."""
     share: float = 1.0
+    """The part of the budget that is used: all of it, or less while those it is shared with can't be asked."""
 
 
 class Limiter(Protocol):

@@ -20,22 +20,23 @@ class Window(msgspec.Struct, array_like=True):
 
     limit: int
     length_s: float
-    #: calls that may still be sent; those under way are taken off already. Fractions: estimates of others' calls
     remaining: float
-    #: when it ends by our reckoning; 0: no call has been counted in it
+    """Calls that may still be sent; those under way are taken off already. Fractions: estimates of others' calls."""
     reset_at_s: float = 0.0
-    #: the last Reset that an answer named, without margin; 0: none yet
+    """When it ends by our reckoning; 0: no call has been counted in it."""
     told_reset_s: float = 0.0
-    #: when an answer last spoke of this window
+    """The last Reset that an answer named, without margin; 0: none yet."""
     told_at_s: float = 0.0
+    """When an answer last spoke of this window."""
     kind: int = UNKNOWN
-    #: the limit comes from an answer
     told: bool = False
-    #: calls that may go before an answer proves that the window began anew, or how many calls are left of an hour
-    #: whose limit nobody has told; negative: proved, or told
+    """The limit comes from an answer."""
     sure: int = -1
-    #: so many fewer may be left: calls that fell out by our count since an answer told, or were under way when it did
+    """Calls that may go before an answer proves that the window began anew, or how many calls are left of an hour
+    whose limit nobody has told; negative: proved, or told."""
     unsure: float = 0.0
+    """So many fewer may be left: calls that fell out by our count since an answer told, or were under way when it
+    did."""
 
 
 class Permit(msgspec.Struct, array_like=True):
@@ -43,8 +44,8 @@ class Permit(msgspec.Struct, array_like=True):
 
     owner: str
     taken_s: float
-    #: `State.answered` at that moment
     answered: int
+    """`State.answered` at that moment."""
 
 
 class Sent(msgspec.Struct, array_like=True):
@@ -61,10 +62,10 @@ class Waiter(msgspec.Struct, array_like=True):
     owner: str
     priority: int
     arrived_s: float
-    #: when it will ask again; one that is late is stopped or dead and holds nobody up
     wakes_at_s: float
-    #: how many wait in that process, by class
+    """When it will ask again; one that is late is stopped or dead and holds nobody up."""
     waiting: tuple[int, int, int]
+    """How many wait in that process, by class."""
 
 
 class State(msgspec.Struct, array_like=True, tag=2):
@@ -72,38 +73,38 @@ class State(msgspec.Struct, array_like=True, tag=2):
 
     hourly: Window
     spike: Window
-    #: the moment of the last change; a clock that shows less has been set back
     clock_s: float = 0.0
+    """The moment of the last change; a clock that shows less has been set back."""
     permits: list[Permit] = []
-    #: answers so far
     answered: int = 0
-    #: when the calls of the last spike length were answered, oldest first
+    """Answers so far."""
     recent: list[float] = []
-    #: until then answers may not have been counted by the server
+    """When the calls of the last spike length were answered, oldest first."""
     doubtful_until_s: float = 0.0
+    """Until then answers may not have been counted by the server."""
     paused_until_s: float = 0.0
     throttled_in_a_row: int = 0
-    #: some answer named a limit, or 429 proved that there is one
     limits_told: bool = False
-    #: answers come without limits: only pauses hold
+    """Some answer named a limit, or 429 proved that there is one."""
     unlimited: bool = False
-    #: the last call of the classes that are spread
+    """Answers come without limits: only pauses hold."""
     last_spread_s: float = 0.0
-    #: the last call of each class
+    """The last call of the classes that are spread."""
     served_s: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
-    #: calls of other programs with our client id, a second, smoothed
+    """The last call of each class."""
     strangers_per_s: float = 0.0
-    #: over how many seconds they were looked for, as far as that matters
+    """Calls of other programs with our client id, a second, smoothed."""
     strangers_seen_s: float = 0.0
-    #: the most of them that one answer lately revealed, fading
+    """Over how many seconds they were looked for, as far as that matters."""
     strangers_burst: float = 0.0
+    """The most of them that one answer lately revealed, fading."""
     waiters: list[Waiter] = []
-    #: host → when it last asked
     hosts: dict[str, float] = {}
-    #: our calls of the last hour, oldest first
+    """Host → when it last asked."""
     sent: list[Sent] = []
-    #: the part of the limits that is ours while we cannot ask those who share it
+    """Our calls of the last hour, oldest first."""
     share: float = 1.0
+    """The part of the limits that is ours while we cannot ask those who share it."""
 
     def shift(self, seconds: float) -> None:
         """Move every time: the clock was changed by so much."""

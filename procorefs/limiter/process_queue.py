@@ -28,8 +28,8 @@ class Asking(msgspec.Struct, frozen=True):
     host: str
     priority: Priority
     waited_s: float
-    #: how many wait in this process, by class, itself included
     waiting: tuple[int, int, int]
+    """How many wait in this process, by class, itself included."""
 
 
 def ask(state: State, asking: Asking, now_s: float) -> float:

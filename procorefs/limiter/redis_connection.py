@@ -26,8 +26,8 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
     host: str = ""
     port: int = PORT
-    #: of a Unix socket; then host and port mean nothing
     path: str = ""
+    """Of a Unix socket; then host and port mean nothing."""
     tls: bool = False
     user: str = ""
     password: str = ""

@@ -34,10 +34,10 @@ VERSION = 1
 MAX_LINE_BYTES = 16 << 20
 MAX_ITEMS = 10_000
 MAX_STAYING = 20
-#: sun_path of unix(7) has 108 bytes, the last one NUL
 _SUN_PATH_BYTES = 107
-#: a client that says nothing for so long is let go
+"""Sun_path of unix(7) has 108 bytes, the last one NUL."""
 _IDLE_S = 10.0
+"""A client that says nothing for so long is let go."""
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class StopRequest(msgspec.Struct, tag="stop", tag_field="ask", frozen=True):
 class UnmountingRequest(msgspec.Struct, tag="unmounting", tag_field="ask", frozen=True):
     """Answered with null: the mount point is about to be taken away, or is not after all."""
 
-    #: what waits is sent without the mount point; else the daemon ends with it
     goes_on: bool
+    """What waits is sent without the mount point; else the daemon ends with it."""
 
 
 class SyncRequest(msgspec.Struct, tag="sync", tag_field="ask", frozen=True):
@@ -124,8 +124,8 @@ Request = (
     | RetryRequest
     | DiscardRequest
 )
-#: gives what msgspec can encode; a Failure becomes the reply's error
 Handler = Callable[[Request], Awaitable[object]]
+"""Gives what msgspec can encode; a Failure becomes the reply's error."""
 
 
 class _Question(msgspec.Struct, frozen=True):

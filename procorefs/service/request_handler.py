@@ -14,10 +14,10 @@ class RequestHandler:
 
     status: Callable[[], Awaitable[MountStatus]]
     stop: Callable[[], None]
-    #: told whether the daemon goes on when its mount point is taken away
     unmounting: Callable[[bool], None]
-    #: None: a mount that has nothing to send
+    """Told whether the daemon goes on when its mount point is taken away."""
     outbox: OutboxCommands | None
+    """None: a mount that has nothing to send."""
 
     async def __call__(
         self, request: control_socket.Request

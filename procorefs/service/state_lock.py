@@ -32,8 +32,8 @@ class Owner(msgspec.Struct, frozen=True):
 
     mountpoint: str
     pid: int = 0
-    #: where it is asked to end; empty while it is mounted
     detached_socket: str = ""
+    """Where it is asked to end; empty while it is mounted."""
 
 
 class AlreadyMounted(Failure):

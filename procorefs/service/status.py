@@ -14,10 +14,10 @@ class TreeStatus(msgspec.Struct, frozen=True):
     """What is known of the project's documents."""
 
     documents: int = 0
-    #: `listing` until the first listing is whole, then `complete`; `behind` when the last look at Procore failed
     state: str = "listing"
-    #: since the last look at Procore; None: there was none yet
+    """`listing` until the first listing is whole, then `complete`; `behind` when the last look at Procore failed."""
     age_seconds: float | None = None
+    """Since the last look at Procore; None: there was none yet."""
 
 
 class OutboxItem(msgspec.Struct, frozen=True):
@@ -25,20 +25,20 @@ class OutboxItem(msgspec.Struct, frozen=True):
 
     path: str
     reason: str
-    #: ISO 8601, UTC
     since: str
+    """ISO 8601, UTC."""
 
 
 class LocalFiles(msgspec.Struct, frozen=True):
     """Files that never go to Procore, because of their names or those of their folders."""
 
-    #: of what no program keeps for itself
     count: int = 0
+    """Of what no program keeps for itself."""
     bytes: int = 0
-    #: the oldest 1,000 of these
     items: list[OutboxItem] = []
-    #: files that programs keep for themselves beside documents, as .DS_Store: they are gone with the mount
+    """The oldest 1,000 of these."""
     junk: int = 0
+    """Files that programs keep for themselves beside documents, as .DS_Store: they are gone with the mount."""
 
 
 class OutboxStatus(msgspec.Struct, frozen=True):
@@ -46,21 +46,21 @@ class OutboxStatus(msgspec.Struct, frozen=True):
 
     pending: int = 0
     uploading: int = 0
-    #: under a temporary name, or checked out by somebody else
     held: int = 0
-    #: refused by Procore, or cut off before they were whole
+    """Under a temporary name, or checked out by somebody else."""
     failed: int = 0
+    """Refused by Procore, or cut off before they were whole."""
     bytes_pending: int = 0
-    #: None: nothing is under way, or nobody can tell
     eta_seconds: float | None = None
-    #: the oldest 1,000 of those that failed
+    """None: nothing is under way, or nobody can tell."""
     failures: list[OutboxItem] = []
-    #: the oldest 1,000 of those that are held
+    """The oldest 1,000 of those that failed."""
     held_items: list[OutboxItem] = []
-    #: why Procore can't be reached just now; empty: it can
+    """The oldest 1,000 of those that are held."""
     warning: str = ""
-    #: what stays on this machine for good
+    """Why Procore can't be reached just now; empty: it can."""
     local: LocalFiles = LocalFiles()
+    """What stays on this machine for good."""
 
 
 class CacheStatus(msgspec.Struct, frozen=True):
@@ -85,18 +85,18 @@ class LimiterStatus(msgspec.Struct, frozen=True):
 
     hourly: WindowStatus = WindowStatus()
     spike: WindowStatus = WindowStatus()
-    #: calls that wait for the budget now, in all processes that share it
     waiting: int = 0
-    #: Unix seconds; None: calls may go
+    """Calls that wait for the budget now, in all processes that share it."""
     paused_until: float | None = None
-    #: the same by class: interactive, writing, refresh
+    """Unix seconds; None: calls may go."""
     waiting_by_class: dict[str, int] = {}
-    #: Unix seconds when the first of them may go; None: nobody waits, or only an answer to another call can tell
+    """The same by class: interactive, writing, refresh."""
     next_at: float | None = None
-    #: `user`: all mounts and commands of this user; `redis`: all that use the same Redis; `user (redis is away)`
+    """Unix seconds when the first of them may go; None: nobody waits, or only an answer to another call can tell."""
     shared_by: str = ""
-    #: the part of the budget that is used: less than 1 while those it is shared with can't be asked
+    """`user`: all mounts and commands of this user; `redis`: all that use the same Redis; `user (redis is away)`."""
     share: float = 1.0
+    """The part of the budget that is used: less than 1 while those it is shared with can't be asked."""
 
 
 class ApiCalls(msgspec.Struct, frozen=True):
@@ -104,27 +104,27 @@ class ApiCalls(msgspec.Struct, frozen=True):
 
     total: int = 0
     by_route: dict[str, int] = {}
-    #: answers 429
     throttled: int = 0
+    """Answers 429."""
 
 
 class StatusWarning(msgspec.Struct, frozen=True):
     """Calls do not get through just now, and are tried again."""
 
-    #: a sentence, without the full stop
     reason: str
-    #: ISO 8601, UTC: when the first of them failed; empty: nobody knows
+    """A sentence, without the full stop."""
     since: str = ""
+    """ISO 8601, UTC: when the first of them failed; empty: nobody knows."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
     """Something that was refused to a program, with the reason."""
 
     path: str
-    #: one sentence that begins with the path
     reason: str
-    #: ISO 8601, UTC
+    """One sentence that begins with the path."""
     at: str
+    """ISO 8601, UTC."""
 
 
 class MountStatus(msgspec.Struct, frozen=True):
@@ -133,9 +133,9 @@ class MountStatus(msgspec.Struct, frozen=True):
     mountpoint: str
     project: Named
     company: Named
-    #: `mounted`, `detached` (the mount point was taken away, and what waits is still being sent), or `closing` from the
-    #: moment it was asked to stop
     state: str = "mounted"
+    """`mounted`, `detached` (the mount point was taken away, and what waits is still being sent), or `closing`
+    from the moment it was asked to stop."""
     pid: int = 0
     log: str = ""
     tree: TreeStatus = TreeStatus()
@@ -143,10 +143,10 @@ class MountStatus(msgspec.Struct, frozen=True):
     cache: CacheStatus = CacheStatus()
     limiter: LimiterStatus = LimiterStatus()
     api_calls: ApiCalls = ApiCalls()
-    #: the last 20, newest first
     refusals: list[Refusal] = []
-    #: None: whatever is asked of Procore gets an answer
+    """The last 20, newest first."""
     warning: StatusWarning | None = None
+    """None: whatever is asked of Procore gets an answer."""
 
 
 def as_file(status: MountStatus) -> bytes:

@@ -30,8 +30,8 @@ class Reporter:
     follower: Follower
     cache: ChunkCache
     refusals: RefusedCalls
-    #: None: a mount that has nothing to send
     outbox: OutboxCommands | None = None
+    """None: a mount that has nothing to send."""
 
     async def look(self) -> None:
         """See to it that `status` tells of this moment, where that takes waiting: a second or two, no longer."""

@@ -26,8 +26,8 @@ class Checked(msgspec.Struct, frozen=True):
     """One DIR with what was found."""
 
     dir: str
-    #: at so many calls an hour
     hours: float
+    """At so many calls an hour."""
     hourly_calls: int
     preflight: Preflight
 

@@ -27,8 +27,8 @@ from procorefs.cli.support.tour import Guide, tour
 from procorefs.config import Failure, MountOptions, find_paths
 from procorefs.storage.mountinfo import read_mounts
 
-#: the folders at the top of an invented project; the tour goes into them
 _LEAST_DOCUMENTS = 7
+"""The folders at the top of an invented project; the tour goes into them."""
 _START_S = 60.0
 _END_S = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -38,8 +38,8 @@ class Plan(msgspec.Struct, frozen=True):
     """A mount that this machine allows; only names may still have to be looked up."""
 
     account: Account
-    #: id or name
     company: str
+    """Id or name."""
     project: str
     mountpoint: Path
     options: MountOptions

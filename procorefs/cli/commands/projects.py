@@ -17,8 +17,8 @@ class CompanyProjects(msgspec.Struct, frozen=True):
     name: str
     active: bool
     projects: list[Project]
-    #: why its projects are not known
     refused: str | None = None
+    """Why its projects are not known."""
 
 
 @click.command(short_help="List the companies and projects that you can mount.")

@@ -12,8 +12,8 @@ from procorefs.cli.support.formatting import counted, full_path, printable
 from procorefs.config import Failure, find_paths
 from procorefs.service.control_socket import DiscardRequest, Remaining, RetryRequest, ask
 
-#: the journal and staged files of many items are changed before the answer
 _TIMEOUT_S = 60.0
+"""The journal and staged files of many items are changed before the answer."""
 
 
 class NothingThere(Failure):

@@ -29,8 +29,8 @@ from procorefs.service.control_socket import (
 )
 from procorefs.upload.items import Counts
 
-#: how often the progress line is made anew
 _LOOK_S = 0.5
+"""How often the progress line is made anew."""
 
 
 class NotSynced(Failure):

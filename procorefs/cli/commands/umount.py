@@ -39,16 +39,16 @@ from procorefs.service.control_socket import (
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 from procorefs.upload.items import Counts
 
-#: a daemon ends within 10 s
 _END_S = 10.0
-#: the least that it gets, however short the timeout: it ends its running calls and closes its stores
+"""A daemon ends within 10 s."""
 _LEAST_END_S = 6.0
-#: how often it is asked to end
+"""The least that it gets, however short the timeout: it ends its running calls and closes its stores."""
 _ASK_AGAIN_S = 0.5
-#: how often it is asked how far it is
+"""How often it is asked to end."""
 _LOOK_S = 0.25
-#: without progress, while Procore can't be reached
+"""How often it is asked how far it is."""
 _PATIENCE_S = 60.0
+"""Without progress, while Procore can't be reached."""
 _ANSWER_S, _LEAST_ANSWER_S = 5.0, 1.0
 _NAMED_HOLDERS = 3
 

@@ -11,8 +11,8 @@ import select
 import signal
 from collections.abc import Callable
 
-#: a child in a system call that takes no signal is left behind after this
 _DYING_S = 1.0
+"""A child in a system call that takes no signal is left behind after this."""
 
 
 def errno_of(call: Callable[[], object], timeout_s: float) -> int:

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 _LOG_BYTES = 5 << 20
 _LOG_FILES = 3
 
-#: runs until the daemon ends; calls its argument once it serves
 Run = Callable[[Callable[[], None]], None]
+"""Runs until the daemon ends; calls its argument once it serves."""
 
 
 class NotStarted(Failure):

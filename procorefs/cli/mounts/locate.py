@@ -32,8 +32,8 @@ class MountLocation(msgspec.Struct, frozen=True):
     """A path in a mount that a daemon serves."""
 
     daemon: Entry
-    #: from the mount's root; empty: the root
     below: str
+    """From the mount's root; empty: the root."""
 
     @property
     def path(self) -> Path:

@@ -16,8 +16,8 @@ from procorefs.service.control_socket import ControlError, NobodyThere, StatusRe
 from procorefs.service.status import MountStatus
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 
-#: a closing daemon ends within 10 s (design.md, Command line)
 _CLOSING_S = 15.0
+"""A closing daemon ends within 10 s (design.md, Command line)"""
 _PROBE_S = 3.0
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 

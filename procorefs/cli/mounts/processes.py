@@ -18,8 +18,8 @@ class Holder(msgspec.Struct, frozen=True):
 
     pid: int
     name: str
-    #: what it holds, for people
     what: str
+    """What it holds, for people."""
 
 
 def birth(pid: int) -> str | None:

@@ -23,16 +23,16 @@ class Entry(msgspec.Struct, frozen=True):
 
     mountpoint: str
     pid: int
-    #: processes.birth of that pid
     born: str
+    """Processes.birth of that pid."""
     socket: str
     source: str
     api_url: str
     company_id: int
     project_id: int
     log: str
-    #: its mount point was taken away, and it goes on sending
     detached: bool = False
+    """Its mount point was taken away, and it goes on sending."""
 
     @property
     def is_alive(self) -> bool:

@@ -11,8 +11,8 @@ from procorefs.cli.mounts.bounded_call import errno_of
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _TIMEOUT_S = 10.0
-#: it has but one exit status; "not found in /etc/mtab" is said of a mount of another user
 _FUSERMOUNT_SAYS = {b"busy": errno.EBUSY, b"not found in": errno.EPERM, b"not permitted": errno.EPERM}
+"""It has but one exit status; "not found in /etc/mtab" is said of a mount of another user."""
 
 
 def unmount(mountpoint: Path, *, lazy: bool) -> int:

@@ -11,7 +11,6 @@ from procorefs.config import Failure, find_paths, private_dir
 
 INTERRUPTED = 130
 
-#: the machine's own troubles: the path and the system's words say it all
 _OF_THE_MACHINE = frozenset(
     {
         errno.ENOSPC,
@@ -24,6 +23,7 @@ _OF_THE_MACHINE = frozenset(
         errno.ENFILE,
     }
 )
+"""The machine's own troubles: the path and the system's words say it all."""
 
 
 def sentence_of(error: BaseException) -> str | None:

@@ -7,8 +7,8 @@ import trio
 
 from procorefs.config import Failure
 
-#: the code itself lives ten minutes (procore-api.md, OAuth 2.0)
 WAIT_S = 600.0
+"""The code itself lives ten minutes (procore-api.md, OAuth 2.0)"""
 _REQUEST_BYTES = 16 << 10
 _REQUEST_S = 10.0
 

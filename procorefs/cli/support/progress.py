@@ -12,8 +12,8 @@ from typing import Protocol, Self
 from procorefs.cli.support.formatting import shown_counts
 from procorefs.upload.items import Counts
 
-#: off a terminal; what is over sooner says nothing
 _FIRST_LINE_S = 2.0
+"""Off a terminal; what is over sooner says nothing."""
 _EVERY_S = 30.0
 
 

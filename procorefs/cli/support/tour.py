@@ -17,10 +17,10 @@ from rich.text import Text
 from procorefs.config import Failure
 from procorefs.config.units import show_size
 
-#: the mount point, in the folder of the demo; all commands run there
 PROJECT = "project"
-#: lower than the default: nobody wants to wait in a demo
+"""The mount point, in the folder of the demo; all commands run there."""
 _FRESHNESS_S = 2
+"""Lower than the default: nobody wants to wait in a demo."""
 _COLLEAGUE_S = 15.0
 _COMMAND_S = 120.0
 _SHOWN_LINES = 9

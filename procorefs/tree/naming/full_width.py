@@ -23,8 +23,8 @@ from collections.abc import Callable
 QUOTE = "‛"
 
 _REFUSED = "?<>:|\\*"
-#: NUL has a picture too, but no name can have a NUL
 _CONTROLS = "".join(map(chr, range(1, 32)))
+"""NUL has a picture too, but no name can have a NUL."""
 _TWIN = {character: chr(ord(character) + 0xFEE0) for character in _REFUSED}
 _TWIN |= {control: chr(0x2400 + ord(control)) for control in _CONTROLS}
 _TWIN |= {"\x7f": "␡", " ": "␠"}
@@ -33,18 +33,18 @@ _PLAIN = {twin: plain for plain, twin in _TWIN.items()}
 _ANYWHERE = "".join(plain for plain in _TWIN if plain != " ")
 _TWINS_ANYWHERE = "".join(_TWIN[plain] for plain in _ANYWHERE)
 
-#: quotes, and what they stand before: the two spaces count at the end of a part alone
 _TO_ENCODE = re.compile(f"({QUOTE}*)([{re.escape(_ANYWHERE + _TWINS_ANYWHERE)}]|[ ␠]\\Z)")
+"""Quotes, and what they stand before: the two spaces count at the end of a part alone."""
 _TO_DECODE = re.compile(f"({QUOTE}*)([{_TWINS_ANYWHERE}]|␠\\Z)")
-#: what Python calls a space, which is what name_rules.py refuses, less what has a twin
 _OTHER_WHITE = "\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What Python calls a space, which is what name_rules.py refuses, less what has a twin."""
 _WHITE_AT_END = re.compile(f"([{_OTHER_WHITE}])({QUOTE}*)\\Z")
 
 
-#: what no name can do without that is not the same for Procore and for programs
 _SPECIAL = re.compile(
     f"[{re.escape(_ANYWHERE + _TWINS_ANYWHERE)}]|[ ␠{_OTHER_WHITE}]{QUOTE}*(?:\\.[^.]*)?\\Z"
 )
+"""What no name can do without that is not the same for Procore and for programs."""
 
 
 def encode(name: str) -> str:

@@ -8,7 +8,6 @@ document: where names are random, the patterns rather catch too much. What peopl
 
 import re
 
-#: each a whole name; the programs beside it use it
 _FILES = rb"""
     # Copying
     \. .+ \. [A-Za-z0-9]{6}             # rsync, Chromium: .plan.dwg.x4Kp2Q; .notes.backup looks the same
@@ -52,6 +51,7 @@ _FILES = rb"""
   | (?: index | config | packed-refs | shallow | [A-Z_]*HEAD | commit-graph | multi-pack-index ) \.lock
                                         # poetry.lock and its like are documents
 """
+"""Each a whole name; the programs beside it use it."""
 
 _FOLDERS = rb"""
     \. ~tmp~                            # rsync --delay-updates
