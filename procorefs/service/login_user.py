@@ -7,7 +7,7 @@ import msgspec
 
 from procorefs.config.paths import write_private
 from procorefs.procore.api.client import Client
-from procorefs.procore.auth.token_store import login_key
+from procorefs.procore.auth.tokens import login_key
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import Me
 

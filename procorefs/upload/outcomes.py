@@ -1,8 +1,8 @@
 """Why carrying out a change ended without doing it, other than Procore's own errors."""
 
 from procorefs.journal.change import MetadataPatch
+from procorefs.journal.metadata_patch import attribute_names
 from procorefs.tree.nodes import Inode
-from procorefs.upload.sending.metadata_patch import attribute_names
 
 
 class Blocked(Exception):

@@ -6,12 +6,12 @@ and the document's id, tags, history and permissions stay.
 """
 
 from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Stage, lost_folder
+from procorefs.journal.metadata_patch import over, set_in
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Version
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import decode_detail
 from procorefs.tree.naming.shown_names import marked
 from procorefs.tree.nodes import ROOT, Inode, Node, State
-from procorefs.upload.sending.metadata_patch import over, set_in
 from procorefs.vfs.change_store import ChangeStore
 
 

@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Stage
+from procorefs.journal.metadata_patch import lacking
 from procorefs.procore.wire.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import Detail, decode_detail
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.naming.name_rules import entry_refusal
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of, with_times
-from procorefs.upload.sending.metadata_patch import lacking
 from procorefs.vfs.dirty_files import DirtyFile
 from procorefs.vfs.refusals import (
     Exists,

@@ -14,7 +14,8 @@ import trio
 
 from procorefs.procore.api.client import Client
 from procorefs.procore.auth.token_renewal import new_state
-from procorefs.procore.auth.token_store import FileStore, Token, login_key, open_store
+from procorefs.procore.auth.token_store import FileStore, open_store
+from procorefs.procore.auth.tokens import Token, login_key
 from procorefs.procore.errors import LoginRefused, Malformed, NotAuthorized, ProcoreError, Unavailable
 from procorefs.procore.settings import Grant
 from procorefs.procore.wire.models import Me, UserId

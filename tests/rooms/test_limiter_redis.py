@@ -17,7 +17,8 @@ from procorefs.limiter.gate import Gate
 from procorefs.limiter.redis_connection import parse_address, with_password
 from procorefs.limiter.redis_store import RedisStore
 from procorefs.procore.auth.shared_login import Seal
-from procorefs.procore.auth.token_store import FileStore, Token, login_key
+from procorefs.procore.auth.token_store import FileStore
+from procorefs.procore.auth.tokens import Token, login_key
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.settings import Grant
 from tests.rooms.test_client_login import code_of, logins

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from procorefs.journal.change import GONE, Location, MetadataPatch
+from procorefs.journal.metadata_patch import lacking, over, without
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.document_detail import Detail
 from procorefs.tree.nodes import ROOT, Inode, Kept
-from procorefs.upload.sending.metadata_patch import lacking, over, without
 from procorefs.vfs.refusals import NoSuchEntry, NotPermitted
 from tests.support.outbox_room import Room, room_in
 from tests.support.tree_documents import file, folder, version

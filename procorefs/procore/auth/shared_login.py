@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from procorefs.limiter.redis_connection import Connection, RedisError, connect, parse_address
-from procorefs.procore.auth.token_store import Token, TokenStore, lineage_of
+from procorefs.procore.auth.tokens import Token, TokenStore, lineage_of
 from procorefs.procore.errors import Unavailable
 
 log = logging.getLogger(__name__)

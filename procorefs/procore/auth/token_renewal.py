@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 
-from procorefs.procore.auth.token_store import Token, TokenStore, lineage_of
+from procorefs.procore.auth.tokens import Token, TokenStore, lineage_of
 from procorefs.procore.errors import LoginRefused, Malformed, ProcoreError, Silent, error_of_login
 from procorefs.procore.http.addresses import acceptable_url
 from procorefs.procore.http.connectivity import Connectivity

@@ -5,7 +5,6 @@ asked for and available, the keyring keeps the token instead of the file; the lo
 """
 
 import fcntl
-import hashlib
 import importlib
 import logging
 import os
@@ -13,11 +12,13 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import trio
 
+from procorefs.procore.auth.shared_login import SharedLogin
+from procorefs.procore.auth.tokens import Token, TokenStore, login_key
 from procorefs.procore.settings import ApiSettings, Grant
 from procorefs.storage.private_files import make_private_folder, replace_private_file
 
@@ -28,41 +29,6 @@ FIRST_LOOK_S = 0.01  # at a lock that another process holds
 LONGEST_LOOK_S = 0.25
 
 
-class Token(msgspec.Struct, frozen=True):
-    """What the login service gave; its texts are in no repr."""
-
-    access_token: str
-    expires_at_s: float  # Unix seconds on our own clock
-    refresh_token: str | None = None  # works once
-    lineage: str = ""  # the login that it goes back to, the same over all renewals
-    renewals: int = 0  # since that login
-
-    def __repr__(self) -> str:
-        return f"Token(expires_at_s={self.expires_at_s})"
-
-    def __rich_repr__(self) -> list[tuple[str, float]]:
-        return [("expires_at_s", self.expires_at_s)]
-
-
-class TokenStore(Protocol):
-    """Keeps the token of one login. All but `locked` may block: call them in a thread."""
-
-    def load(self) -> Token | None:
-        """The stored token; None when there is none or it cannot be understood."""
-
-    def save(self, token: Token) -> None:
-        """Replace the stored token, durably. Raises OSError."""
-
-    def check_writable(self) -> None:
-        """Raises OSError when `save` would: asked before a refresh token is spent."""
-
-    def delete(self) -> None:
-        """Forget the token; nothing happens when there is none."""
-
-    def locked(self) -> AbstractAsyncContextManager[None]:
-        """While inside, no other task or process renews this token."""
-
-
 def open_store(settings: ApiSettings) -> TokenStore:
     """The place for the token of these settings."""
     if settings.token_dir is None:
@@ -70,8 +36,6 @@ def open_store(settings: ApiSettings) -> TokenStore:
     store = FileStore(settings.token_dir, login_key(settings))
     kept = _in_keyring(store) if settings.use_keyring else store
     if settings.login_shared_at and settings.grant is Grant.AUTHORIZATION_CODE:
-        from procorefs.procore.auth.shared_login import SharedLogin  # ssl takes its time to import
-
         return SharedLogin(kept, settings.login_shared_at, settings.client_secret)
     return kept
 
@@ -81,23 +45,6 @@ def _in_keyring(store: "FileStore") -> TokenStore:
         return KeyringStore(store, importlib.import_module("keyring"))
     log.warning("the keyring was asked for, but Python's keyring package is not installed")
     return store
-
-
-def lineage_of(token: Token) -> str:
-    """Names the login that a token goes back to; a token without a name is the first that has one."""
-    return token.lineage or hashlib.sha256((token.refresh_token or "").encode()).hexdigest()[:32]
-
-
-def login_key(settings: ApiSettings) -> str:
-    """Names one login: host, client, account and secret, so that a changed secret never meets an old token."""
-    parts = (
-        settings.login_url.rstrip("/"),
-        settings.client_id,
-        settings.account,
-        settings.grant.value,
-        hashlib.sha256(settings.client_secret.encode()).hexdigest(),
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 class MemoryStore:

@@ -11,6 +11,7 @@ import msgspec
 
 from procorefs.journal.change import GONE, UNSEEN, Change, Location, MetadataPatch, Stage, Upload
 from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.metadata_patch import lacking, without
 from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.wire.models import Document, DocumentId, Version
 from procorefs.staging.staging_area import StagedFile
@@ -21,7 +22,6 @@ from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Refused, Superseded, refused_metadata
-from procorefs.upload.sending.metadata_patch import lacking, without
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.namespace_edits import NamespaceEdits
 from procorefs.vfs.view import View

@@ -8,6 +8,7 @@ import msgspec
 
 from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch
 from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.metadata_patch import fields_only
 from procorefs.limiter import Priority
 from procorefs.procore.api.changes import FieldValue, ProjectChanges
 from procorefs.procore.api.client import Client
@@ -26,7 +27,6 @@ from procorefs.upload.outcomes import Blocked, Refused, Superseded, refused_meta
 from procorefs.upload.reactions import TRIES_FOR_NAME, may_pass
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.byte_upload import Uploader
-from procorefs.upload.sending.metadata_patch import fields_only
 from procorefs.upload.sending.name_conflicts import NameConflicts
 from procorefs.upload.sending.removal import DocumentRemover
 from procorefs.upload.sending.unanswered import UnansweredCalls

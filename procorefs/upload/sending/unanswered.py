@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Upload
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
+from procorefs.journal.metadata_patch import lacking
 from procorefs.limiter import Priority
 from procorefs.procore.api.changes import FileChange, ProjectChanges
 from procorefs.procore.api.client import Client
@@ -37,7 +38,6 @@ from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Blocked, NotYet
 from procorefs.upload.poll_now import PolledSince, poll_now
 from procorefs.upload.sending.apply_result import ResultApplier, Sent
-from procorefs.upload.sending.metadata_patch import lacking
 from procorefs.upload.sending.name_conflicts import Likeness, NameConflicts, is_no_older, likeness_of
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.vfs.change_store import is_unknown
