@@ -1,8 +1,11 @@
 """Builds the C extension of the bridge; everything else stands in pyproject.toml."""
 
 import subprocess
+from pathlib import Path
 
 from setuptools import Extension, setup
+
+BRIDGE = Path("procorefs/kernel/bridge")
 
 
 def pkg_config(*words: str) -> list[str]:
@@ -15,14 +18,16 @@ setup(
     ext_modules=[
         Extension(
             "procorefs.kernel.bridge._bridge",
-            sources=["procorefs/kernel/bridge/bridge.c"],
-            depends=[
-                "procorefs/kernel/bridge/flocks.h",
-                "procorefs/kernel/bridge/guard.h",
-                "procorefs/kernel/bridge/notices.h",
-                "procorefs/kernel/bridge/quick.h",
+            sources=sorted(str(source) for source in BRIDGE.glob("*.c")),
+            depends=[str(BRIDGE / "bridge.h")],
+            extra_compile_args=[
+                "-std=c11",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-fvisibility=hidden",
+                *pkg_config("--cflags"),
             ],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", *pkg_config("--cflags")],
             extra_link_args=pkg_config("--libs"),
         )
     ]

@@ -20,7 +20,7 @@ from tests.support.mounting import wait_until
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
-FILESYSTEM = Path(__file__).with_name("bridge_filesystem.py")
+FILESYSTEM = Path(__file__).parents[1] / "support" / "bridge_filesystem.py"
 SOON_S = 10.0
 """Bound of every wait for what takes milliseconds on an idle machine."""
 

@@ -6,12 +6,12 @@ import logging
 import pytest
 import trio
 
-from procorefs.kernel.bridge.native import Notices, invalidate_listing
+from procorefs.kernel.bridge.native import NotificationBatch, invalidate_listing
 from procorefs.kernel.bridge.notifications import Notifier
 
 
 def test_without_a_session_there_is_no_connection() -> None:
-    batch = Notices(((2, None), (1, b"a")))
+    batch = NotificationBatch(((2, None), (1, b"a")))
     assert batch.unclaimed == 2
     assert batch.finished() == []
     batch.carry_out()
@@ -22,7 +22,7 @@ def test_without_a_session_there_is_no_connection() -> None:
 
 
 def test_what_is_stopped_is_not_begun() -> None:
-    batch = Notices(((2, None),))
+    batch = NotificationBatch(((2, None),))
     batch.stop()
     batch.carry_out()
     assert (batch.finished(), batch.unclaimed) == ([], 0)
@@ -33,7 +33,7 @@ def test_what_is_stopped_is_not_begun() -> None:
 )
 def test_a_job_of_another_form_is_refused(jobs: tuple[object, ...]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        Notices(jobs)  # type: ignore[arg-type]
+        NotificationBatch(jobs)  # type: ignore[arg-type]
 
 
 async def test_settled_waits_for_what_was_asked_before() -> None:

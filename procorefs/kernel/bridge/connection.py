@@ -3,7 +3,7 @@
 Aborting ends every waiting request and frees threads that are stuck in a kernel notification; nothing else
 does. The kernel names a connection by the mount's device number. Where fusectl is mounted, its owner
 aborts it by /sys/fs/fuse/connections/N/abort; else root does with umount2(MNT_FORCE | MNT_DETACH). Neither
-way asks the filesystem anything, so both work while it hangs. The work is done in C (guard.h), because the
+way asks the filesystem anything, so both work while it hangs. The work is done in C (guard.c), because the
 guard, a process without Python, does the same.
 """
 
@@ -51,7 +51,7 @@ class Connection:
 
     @property
     def words(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """What guard.h wants to know."""
+        """What guard.c wants to know."""
         abort_file = b"/sys/fs/fuse/connections/%d/abort" % self.number
         return self.device, self.mounted, self.mountpoint, abort_file
 

@@ -1,7 +1,7 @@
 """Loads the native bridge in front of libfuse, then pyfuse3: the only place that imports either.
 
 Order is everything here. pyfuse3 must find fuse_session_new in our extension, so that one is loaded first
-and with RTLD_GLOBAL; bridge.c says what it then adds. Whoever needs pyfuse3 takes it from this module.
+and with RTLD_GLOBAL; bridge.h says what it then adds. Whoever needs pyfuse3 takes it from this module.
 """
 
 import os
@@ -49,7 +49,7 @@ import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own 
 from procorefs.kernel.bridge import _bridge  # noqa: E402  (loaded by now, as the bridge)
 from procorefs.kernel.bridge._bridge import (  # noqa: E402  (the same)
     Flock,
-    Notices,
+    NotificationBatch,
     Request,
     abort_connection,
     invalidate_listing,
@@ -60,7 +60,7 @@ __all__ = [
     "Bridge",
     "BridgeMissing",
     "Flock",
-    "Notices",
+    "NotificationBatch",
     "Request",
     "abort_connection",
     "invalidate_listing",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import trio
 
-from procorefs.kernel.bridge.native import Notices, invalidate_listing, pyfuse3
+from procorefs.kernel.bridge.native import NotificationBatch, invalidate_listing, pyfuse3
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _Job = tuple[int, bytes | None]
 class _Batch:
     jobs: tuple[_Job, ...]
     settled: tuple[trio.Event | None, ...]  # beside each job; None: nobody can wait for it
-    notices: Notices
+    notices: NotificationBatch
     unreported: int
 
 
@@ -115,7 +115,7 @@ class Notifier:
         if not self._asked or not self._threads.available_tokens:
             return  # with every thread stuck, what is asked for folds here until one is free
         jobs = tuple(self._asked)
-        batch = _Batch(jobs, tuple(self._asked.values()), Notices(jobs), len(jobs))
+        batch = _Batch(jobs, tuple(self._asked.values()), NotificationBatch(jobs), len(jobs))
         self._asked.clear()
         self._under_way.add(batch)
         nursery.start_soon(self._carry_out, batch)

@@ -1,6 +1,6 @@
-/* Flocks: the locks of flock(2), which pyfuse3 has no handler for, handed to Python and answered later.
+/* flock(2), for which pyfuse3 has no handler: handed to Python and answered later.
  *
- * Part of bridge.c. Without a handler there is no entry in the operations table and the kernel's own flock
+ * Without a handler there is no entry in the operations table and the kernel's own flock
  * goes on working; POSIX locks (fcntl) never come here.
  *
  *     kernel -> libfuse -> wrap_flock -> flock_handler(Flock)   returns at once
@@ -12,6 +12,8 @@
  * even inside of an interrupt's callback: libfuse holds a reference to the request there, and its lock is
  * not one that answering takes.
  */
+
+#include "bridge.h"
 
 typedef struct Flock {
     PyObject_HEAD
@@ -29,6 +31,8 @@ static PyObject *flock_handler; /* owned; called with each Flock; NULL: the kern
 static PyObject *release_hook;  /* owned; called with (inode, handle, lock owner) */
 static Flock *unanswered_flocks;
 
+bool handles_flock(void) { return flock_handler != NULL; }
+
 /* Returns 0 or the errno of an answer that found nobody (the connection is gone). */
 static int answer_flock(Flock *self, int error) {
     fuse_req_t req = self->unanswered;
@@ -44,7 +48,7 @@ static int answer_flock(Flock *self, int error) {
 }
 
 /* The session is about to be freed, and its requests must not be touched after that. */
-static void answer_all_flocks(int error) {
+void answer_all_flocks(int error) {
     PyGILState_STATE gil = PyGILState_Ensure();
     while (unanswered_flocks != NULL)
         answer_flock(unanswered_flocks, error);
@@ -108,7 +112,7 @@ static PyGetSetDef flock_properties[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyTypeObject FlockType = {
+PyTypeObject FlockType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "procorefs.kernel.bridge._bridge.Flock",
     .tp_doc = "One flock(2) that waits for its answer.",
@@ -145,8 +149,8 @@ static Flock *new_flock(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_i
     return flock;
 }
 
-static void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int operation) {
-    begin(req);
+void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int operation) {
+    begin_request(req);
     PyGILState_STATE gil = PyGILState_Ensure();
     Flock *flock = new_flock(req, ino, fi, operation);
     if (flock == NULL) {
@@ -167,7 +171,7 @@ static void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 /* flock_release stands in fi also after a lock that was refused and for descriptors that hold none by now:
  * the hook finds out what that owner holds. It runs before the kernel's next request is even read, so
  * whoever locks after a close finds the lock free. */
-static void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     if (fi->flock_release) {
         PyGILState_STATE gil = PyGILState_Ensure();
         PyObject *hook = Py_XNewRef(release_hook);
@@ -182,26 +186,17 @@ static void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
         }
         PyGILState_Release(gil);
     }
-    begin(req);
-    next.release(req, ino, fi);
+    begin_request(req);
+    pyfuse3_ops.release(req, ino, fi);
 }
 
-static void set_callable(PyObject **place, PyObject *callable) {
-    if (callable == Py_None) {
-        Py_CLEAR(*place);
-    } else {
-        Py_INCREF(callable);
-        Py_XSETREF(*place, callable);
-    }
-}
-
-static PyObject *set_flock_handler(PyObject *module, PyObject *handler) {
+PyObject *set_flock_handler(PyObject *module, PyObject *handler) {
     (void)module;
     set_callable(&flock_handler, handler);
     Py_RETURN_NONE;
 }
 
-static PyObject *set_release_hook(PyObject *module, PyObject *hook) {
+PyObject *set_release_hook(PyObject *module, PyObject *hook) {
     (void)module;
     set_callable(&release_hook, hook);
     Py_RETURN_NONE;

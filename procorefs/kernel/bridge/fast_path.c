@@ -1,11 +1,16 @@
-/* The quick ways: a write that waits for nothing is answered without a coroutine, and a request that comes right
- * after another one is taken without a turn of the loop. Each of the two is half of what a small write costs.
+/* The fast path: a write that waits for nothing is answered without a coroutine, and a request that follows right
+ * after another one is received without a pass of the event loop. Each of the two halves the cost of a small write.
  *
- * Part of bridge.c. Everything else about a write (no draft yet, no room, an error to be told) goes the usual way:
- * the writer only ever says "done" or "as usual", and then nothing was done that may not be done again.
+ * Every other write (no dirty file yet, no space, an error) goes to the handler: the writer answers "done" or
+ * "to the handler", and in the second case it has done nothing that may not be done again.
  */
+#include "bridge.h"
 
-static PyObject *writer; /* owned; called with (handle, offset, memoryview); NULL: all writes go the usual way */
+#include <poll.h>
+#include <sched.h>
+#include <time.h>
+
+static PyObject *writer; /* owned; called with (handle, offset, memoryview); NULL: all writes go to the handler */
 
 /* Whether the writer has written all of the bytes. It may not keep the view: they are libfuse's. */
 static bool written_at_once(uint64_t handle, off_t offset, char *bytes, size_t size) {
@@ -18,7 +23,7 @@ static bool written_at_once(uint64_t handle, off_t offset, char *bytes, size_t s
             : PyObject_CallFunction(callee, "KLO", (unsigned long long)handle, (long long)offset, view);
         done = answer == Py_True;
         if (answer == NULL)
-            PyErr_Clear(); /* the usual way meets the same error, and reports it */
+            PyErr_Clear(); /* the handler meets the same error, and reports it */
         Py_XDECREF(answer);
         PyObject *released = view == NULL ? NULL : PyObject_CallMethod(view, "release", NULL);
         if (released == NULL)
@@ -31,33 +36,30 @@ static bool written_at_once(uint64_t handle, off_t offset, char *bytes, size_t s
     return done;
 }
 
-static void wrap_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off,
+void wrap_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off,
                            struct fuse_file_info *fi) {
     const struct fuse_buf *only = &bufv->buf[0];
     bool in_memory = bufv->count == 1 && bufv->idx == 0 && (only->flags & FUSE_BUF_IS_FD) == 0;
     if (in_memory && written_at_once(fi->fh, off, (char *)only->mem + bufv->off, only->size - bufv->off)) {
-        current.serial = 0;
+        clear_current_request();
         fuse_reply_write(req, only->size - bufv->off);
         return;
     }
-    begin(req);
-    next.write_buf(req, ino, bufv, off, fi);
+    begin_request(req);
+    pyfuse3_ops.write_buf(req, ino, bufv, off, fi);
 }
 
-static PyObject *set_writer(PyObject *module, PyObject *callee) {
+PyObject *set_writer(PyObject *module, PyObject *callee) {
     (void)module;
-    if (callee == Py_None) {
-        Py_CLEAR(writer);
-    } else {
-        Py_INCREF(callee);
-        Py_XSETREF(writer, callee);
-    }
+    set_callable(&writer, callee);
     Py_RETURN_NONE;
 }
 
-static int session_fd = -1; /* of the mounted session */
+static int session_fd = -1;
 
-#define SPIN_NS 20000L /* to fall asleep and to be woken takes longer than most programs need for their next request */
+void poll_descriptor(int fd) { session_fd = fd; }
+
+#define SPIN_NS 20000L /* most programs send their next request sooner than a sleep and a wake-up take */
 
 static long long now_ns(void) {
     struct timespec now;
@@ -65,7 +67,7 @@ static long long now_ns(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Look again and again for a while, then sleep; what poll(2) returns. */
+/* Poll in a loop for SPIN_NS, then sleep in poll; returns what poll(2) returns. */
 static int await_request(struct pollfd *device, long long wait_ns) {
     struct timespec at_once = {0, 0};
     long long began = now_ns(), passed = 0;
@@ -80,9 +82,9 @@ static int await_request(struct pollfd *device, long long wait_ns) {
     return ppoll(device, 1, &wait, NULL);
 }
 
-/* Whether the kernel has a request for us, now or within so many nanoseconds; an error of the descriptor is one,
- * too, for reading it says which. */
-static PyObject *request_comes(PyObject *module, PyObject *within_ns) {
+/* Whether the kernel has a request for us, now or within so many nanoseconds. An error of the descriptor counts
+ * as a request: reading it tells which error. */
+PyObject *request_comes(PyObject *module, PyObject *within_ns) {
     (void)module;
     long long wait_ns = PyLong_AsLongLong(within_ns);
     if (wait_ns == -1 && PyErr_Occurred())

@@ -1,11 +1,16 @@
-/* Notices: kernel notifications carried out in batches by threads that do not hold the GIL.
+/* Kernel notifications, carried out in batches by threads that do not hold the GIL.
  *
- * Part of bridge.c, which owns the session and its lock. A notification may block for as long as a request
+ * A notification may block for as long as a request
  * that it must wait for (an entry during a mkdir in its folder, an inode during a READ of it), so it runs
  * on threads only. Several threads may carry out one batch: each claims one job after the other, so a thread
  * that is stuck holds up its own job and no other. A batch of 10,000 costs milliseconds because no GIL is
  * taken between two jobs.
  */
+
+#include "bridge.h"
+
+#include <pthread.h>
+#include <time.h>
 
 enum job_state { JOB_WAITING, JOB_CLAIMED, JOB_DONE, JOB_REPORTED };
 
@@ -27,29 +32,12 @@ typedef struct {
     size_t claimed;        /* jobs before this one were claimed */
     int64_t last_claim_ns; /* CLOCK_MONOTONIC; 0: none yet */
     bool stopped;          /* nothing more is claimed */
-} Notices;
+} NotificationBatch;
 
 static int64_t monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Borrow the session for one notification; NULL once it is being destroyed. */
-static struct fuse_session *borrow_session(void) {
-    pthread_mutex_lock(&session_lock);
-    struct fuse_session *borrowed = session;
-    if (borrowed != NULL)
-        notifications++;
-    pthread_mutex_unlock(&session_lock);
-    return borrowed;
-}
-
-static void return_session(void) {
-    pthread_mutex_lock(&session_lock);
-    if (--notifications == 0)
-        pthread_cond_broadcast(&no_notification);
-    pthread_mutex_unlock(&session_lock);
 }
 
 /* Returns 0 or a positive errno. May block. */
@@ -63,7 +51,7 @@ static int notify(fuse_ino_t inode, const char *name, size_t name_size) {
     return error;
 }
 
-static struct job *claim(Notices *self) {
+static struct job *claim(NotificationBatch *self) {
     struct job *job = NULL;
     pthread_mutex_lock(&self->lock);
     if (!self->stopped && self->claimed < self->count) {
@@ -75,14 +63,14 @@ static struct job *claim(Notices *self) {
     return job;
 }
 
-static void complete(Notices *self, struct job *job, int error) {
+static void complete(NotificationBatch *self, struct job *job, int error) {
     pthread_mutex_lock(&self->lock);
     job->error = error;
     job->state = JOB_DONE;
     pthread_mutex_unlock(&self->lock);
 }
 
-static PyObject *notices_carry_out(Notices *self, PyObject *unused) {
+static PyObject *batch_carry_out(NotificationBatch *self, PyObject *unused) {
     (void)unused;
     Py_BEGIN_ALLOW_THREADS
     struct job *job;
@@ -92,7 +80,7 @@ static PyObject *notices_carry_out(Notices *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *notices_stop(Notices *self, PyObject *unused) {
+static PyObject *batch_stop(NotificationBatch *self, PyObject *unused) {
     (void)unused;
     pthread_mutex_lock(&self->lock);
     self->stopped = true;
@@ -101,7 +89,7 @@ static PyObject *notices_stop(Notices *self, PyObject *unused) {
 }
 
 /* Copies what is new under the lock and builds the list after it: making objects may run any Python code. */
-static PyObject *notices_finished(Notices *self, PyObject *unused) {
+static PyObject *batch_finished(NotificationBatch *self, PyObject *unused) {
     (void)unused;
     Py_ssize_t *indices = PyMem_Calloc(self->count, sizeof(*indices));
     if (indices == NULL)
@@ -127,7 +115,7 @@ static PyObject *notices_finished(Notices *self, PyObject *unused) {
     return report;
 }
 
-static PyObject *notices_unclaimed(Notices *self, void *unused) {
+static PyObject *batch_unclaimed(NotificationBatch *self, void *unused) {
     (void)unused;
     pthread_mutex_lock(&self->lock);
     size_t unclaimed = self->stopped ? 0 : self->count - self->claimed;
@@ -135,7 +123,7 @@ static PyObject *notices_unclaimed(Notices *self, void *unused) {
     return PyLong_FromSize_t(unclaimed);
 }
 
-static PyObject *notices_quiet_s(Notices *self, void *unused) {
+static PyObject *batch_quiet_s(NotificationBatch *self, void *unused) {
     (void)unused;
     pthread_mutex_lock(&self->lock);
     int64_t last_claim_ns = self->last_claim_ns;
@@ -160,12 +148,12 @@ static int fill_job(struct job *job, PyObject *pair) {
     return 0;
 }
 
-static PyObject *notices_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
     (void)keywords;
     PyObject *asked;
     if (!PyArg_ParseTuple(args, "O!", &PyTuple_Type, &asked))
         return NULL;
-    Notices *self = (Notices *)type->tp_alloc(type, 0);
+    NotificationBatch *self = (NotificationBatch *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     pthread_mutex_init(&self->lock, NULL);
@@ -186,42 +174,42 @@ static PyObject *notices_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     return (PyObject *)self;
 }
 
-static void notices_dealloc(Notices *self) {
+static void batch_dealloc(NotificationBatch *self) {
     PyMem_Free(self->jobs);
     Py_XDECREF(self->asked);
     pthread_mutex_destroy(&self->lock);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static PyMethodDef notices_methods[] = {
-    {"carry_out", (PyCFunction)notices_carry_out, METH_NOARGS,
+static PyMethodDef batch_methods[] = {
+    {"carry_out", (PyCFunction)batch_carry_out, METH_NOARGS,
      "Carry out jobs that nobody has claimed until there are none left; blocks, without the GIL."},
-    {"stop", (PyCFunction)notices_stop, METH_NOARGS, "Drop the jobs that nobody has claimed."},
-    {"finished", (PyCFunction)notices_finished, METH_NOARGS,
+    {"stop", (PyCFunction)batch_stop, METH_NOARGS, "Drop the jobs that nobody has claimed."},
+    {"finished", (PyCFunction)batch_finished, METH_NOARGS,
      "List (index, errno) of the jobs that were carried out since the last call."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef notices_values[] = {
-    {"unclaimed", (getter)notices_unclaimed, NULL, "Jobs that no thread has begun.", NULL},
-    {"quiet_s", (getter)notices_quiet_s, NULL, "Seconds since a thread last began a job.", NULL},
+static PyGetSetDef batch_values[] = {
+    {"unclaimed", (getter)batch_unclaimed, NULL, "Jobs that no thread has begun.", NULL},
+    {"quiet_s", (getter)batch_quiet_s, NULL, "Seconds since a thread last began a job.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyTypeObject NoticesType = {
+PyTypeObject NotificationBatchType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "procorefs.kernel.bridge._bridge.Notices",
+    .tp_name = "procorefs.kernel.bridge._bridge.NotificationBatch",
     .tp_doc = "A batch of kernel notifications: a tuple of (inode, name), name None for the inode itself.",
-    .tp_basicsize = sizeof(Notices),
+    .tp_basicsize = sizeof(NotificationBatch),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = notices_new,
-    .tp_dealloc = (destructor)notices_dealloc,
-    .tp_methods = notices_methods,
-    .tp_getset = notices_values,
+    .tp_new = batch_new,
+    .tp_dealloc = (destructor)batch_dealloc,
+    .tp_methods = batch_methods,
+    .tp_getset = batch_values,
 };
 
 /* A directory's inode, in place: the one notification that the loop itself may send. */
-static PyObject *invalidate_listing(PyObject *module, PyObject *folder) {
+PyObject *invalidate_listing(PyObject *module, PyObject *folder) {
     (void)module;
     unsigned long long inode = PyLong_AsUnsignedLongLong(folder);
     if (PyErr_Occurred())

@@ -1,6 +1,6 @@
 /* The guard: a small process that aborts the FUSE connection when the daemon dies or hangs.
  *
- * Part of bridge.c. A thread that is stuck in a kernel notification cannot be killed, not even by SIGKILL:
+ * A thread that is stuck in a kernel notification cannot be killed, not even by SIGKILL:
  * it keeps the dead daemon's memory and descriptors, so the connection stays open and everybody who uses
  * the mount hangs too. Only aborting the connection frees them, and only another process can do that then.
  *
@@ -10,9 +10,15 @@
  * and of a hang by heartbeats that do not come. A daemon that ends in good order kills it first.
  */
 
+#include "bridge.h"
+
+#include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -203,7 +209,7 @@ static _Noreturn void guard_main(int pipe_fd, pid_t daemon, const struct connect
     _exit(0);
 }
 
-/* ---- Its face to Python -------------------------------------------------------------------------- */
+/* ---- The functions that Python calls -------------------------------------------------------------------------- */
 
 static int copy_word(char *target, size_t room, const char *source) {
     if (strlen(source) >= room) {
@@ -214,7 +220,7 @@ static int copy_word(char *target, size_t room, const char *source) {
     return 0;
 }
 
-/* From (device, mounted, mountpoint, abort_file), as Connection in abort.py keeps them; PyMem_Free it. */
+/* From (device, mounted, mountpoint, abort_file), as Connection in connection.py keeps them; PyMem_Free it. */
 static struct connection *read_connection(PyObject *words) {
     const char *device, *mounted, *mountpoint, *abort_file;
     if (!PyArg_ParseTuple(words, "yyyy", &device, &mounted, &mountpoint, &abort_file))
@@ -232,7 +238,7 @@ static struct connection *read_connection(PyObject *words) {
     return connection;
 }
 
-static PyObject *abort_now(PyObject *module, PyObject *words) {
+PyObject *abort_now(PyObject *module, PyObject *words) {
     (void)module;
     struct connection *connection = read_connection(words);
     if (connection == NULL)
@@ -260,7 +266,7 @@ static pid_t fork_guard(int pipe_fd, const struct connection *connection, int ti
     return pid;
 }
 
-static PyObject *start_guard(PyObject *module, PyObject *args) {
+PyObject *start_guard(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *words;
     double timeout_s;

@@ -1,0 +1,89 @@
+/* What the C files of the native bridge share; each declaration names the file that defines it.
+ *
+ * The bridge stands between pyfuse3 and libfuse and adds what pyfuse3 leaves out. It exports its own
+ * fuse_session_new and is loaded with RTLD_GLOBAL before pyfuse3 is imported, so the dynamic linker gives
+ * pyfuse3 ours instead of libfuse's. Ours copies the operations table that pyfuse3 made, puts wrappers into
+ * the copy and hands it to the real function:
+ *
+ *     kernel -> libfuse -> wrapper (wrappers.c) -> pyfuse3's C handler -> coroutine of the handler
+ *
+ * All wrappers run on the thread of pyfuse3's loop, which receives and processes requests in turn. What
+ * touches Python takes the GIL by itself and does not rely on pyfuse3 holding it. Only notifications
+ * (notifications.c) come from other threads.
+ *
+ * The state is the process's and not the module's because the exported symbols are: pyfuse3 too has one
+ * session a process. Everything but the exported symbols has hidden visibility (setup.py), because the
+ * library is loaded with RTLD_GLOBAL.
+ */
+#ifndef PROCOREFS_BRIDGE_H
+#define PROCOREFS_BRIDGE_H
+
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#define FUSE_USE_VERSION 35
+
+#include <Python.h>
+#include <structmember.h>
+
+#include <errno.h>
+#include <fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define EXPORTED __attribute__((visibility("default"), used))
+
+/* requests.c: the request that is being handled, and how an interrupt finds it. */
+extern PyTypeObject RequestType;
+void begin_request(fuse_req_t req); /* first act of every wrapper: the request becomes the current one */
+void clear_current_request(void);   /* there is no request whose coroutine could take it */
+PyObject *take_request(PyObject *module, PyObject *unused);
+PyObject *interrupt_count(PyObject *module, PyObject *unused);
+
+/* wrappers.c: one wrapper an operation. */
+extern struct fuse_lowlevel_ops pyfuse3_ops; /* pyfuse3's own entries */
+extern bool must_allow_parallel; /* set between pyfuse3's init and libfuse's reply to it (session.c) */
+void put_wrappers(struct fuse_lowlevel_ops *ops);
+PyObject *set_opendir_policy(PyObject *module, PyObject *policy);
+PyObject *last_setxattr_flags(PyObject *module, PyObject *unused);
+
+/* fast_path.c: writes without a coroutine, and polling for the next request. */
+void wrap_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off,
+                    struct fuse_file_info *fi);
+void poll_descriptor(int fd); /* of the mounted session; -1: none */
+PyObject *set_writer(PyObject *module, PyObject *callee);
+PyObject *request_comes(PyObject *module, PyObject *within_ns);
+
+/* flock_requests.c: flock(2). */
+extern PyTypeObject FlockType;
+bool handles_flock(void);
+void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int operation);
+void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void answer_all_flocks(int error);
+PyObject *set_flock_handler(PyObject *module, PyObject *handler);
+PyObject *set_release_hook(PyObject *module, PyObject *hook);
+
+/* session.c: the exported symbols, and the session under its lock. */
+struct fuse_session *borrow_session(void); /* for one notification; NULL once it is being destroyed */
+void return_session(void);
+PyObject *session_count(PyObject *module, PyObject *unused);
+PyObject *overridden(PyObject *module, PyObject *unused);
+
+/* notifications.c: what the kernel is told to forget. */
+extern PyTypeObject NotificationBatchType;
+PyObject *invalidate_listing(PyObject *module, PyObject *folder);
+
+/* guard.c: the process that aborts the connection. */
+PyObject *abort_now(PyObject *module, PyObject *words);
+PyObject *start_guard(PyObject *module, PyObject *args);
+
+/* Put a callable, or with None nothing, where an owned reference is kept. */
+static inline void set_callable(PyObject **reference, PyObject *callable) {
+    if (callable == Py_None) {
+        Py_CLEAR(*reference);
+    } else {
+        Py_INCREF(callable);
+        Py_XSETREF(*reference, callable);
+    }
+}
+
+#endif

@@ -1,0 +1,51 @@
+/* The module `_bridge`: its functions and types, as Python sees them. */
+#include "bridge.h"
+
+static PyMethodDef module_methods[] = {
+    {"take_request", take_request, METH_NOARGS,
+     "The request whose handler begins, or None when it was taken already; empties the slot."},
+    {"set_opendir_policy", set_opendir_policy, METH_O,
+     "Set the callable inode -> bool that says whether the kernel may keep its listing; None: never."},
+    {"set_writer", set_writer, METH_O,
+     "Set the callable (handle, offset, view) -> bool that may write on the spot; None: all goes to the handler."},
+    {"request_comes", request_comes, METH_O,
+     "Whether the kernel has a request for us, now or within so many nanoseconds."},
+    {"set_flock_handler", set_flock_handler, METH_O,
+     "Before a session is made: set what is called with each Flock; None: the kernel answers flock itself."},
+    {"set_release_hook", set_release_hook, METH_O,
+     "Set the callable (inode, handle, lock owner) for each last close of a file that flock was tried on."},
+    {"session_count", session_count, METH_NOARGS, "How many FUSE sessions were made through the bridge."},
+    {"setxattr_flags", last_setxattr_flags, METH_NOARGS,
+     "XATTR_CREATE and XATTR_REPLACE of a setxattr, at the first line of its handler."},
+    {"interrupt_count", interrupt_count, METH_NOARGS, "How many interrupts the kernel has sent."},
+    {"invalidate_listing", invalidate_listing, METH_O,
+     "Drop the kernel's cached listing and attributes of a directory; returns an errno or 0."},
+    {"abort_connection", abort_now, METH_VARARGS,
+     "Abort a FUSE connection if it is still the one described; returns an errno or 0."},
+    {"start_guard", start_guard, METH_VARARGS,
+     "Fork the guard of a connection; returns its process id and the descriptor of its heartbeat pipe."},
+    {"overridden", overridden, METH_NOARGS,
+     "Symbols that pyfuse3 would not find in the bridge, with the file that has them instead (or None)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "procorefs.kernel.bridge._bridge",
+    .m_doc = "Stands between pyfuse3 and libfuse.",
+    .m_size = -1,
+    .m_methods = module_methods,
+};
+
+PyMODINIT_FUNC PyInit__bridge(void) {
+    if (PyType_Ready(&RequestType) < 0 || PyType_Ready(&FlockType) < 0 || PyType_Ready(&NotificationBatchType) < 0)
+        return NULL;
+    PyObject *module = PyModule_Create(&module_definition);
+    if (module == NULL)
+        return NULL;
+    if (PyModule_AddObjectRef(module, "Request", (PyObject *)&RequestType) < 0 ||
+        PyModule_AddObjectRef(module, "Flock", (PyObject *)&FlockType) < 0 ||
+        PyModule_AddObjectRef(module, "NotificationBatch", (PyObject *)&NotificationBatchType) < 0)
+        Py_CLEAR(module);
+    return module;
+}
