@@ -59,6 +59,10 @@ class Call(msgspec.Struct, omit_defaults=True, eq=False):
         """Whether the document may be elsewhere, or gone, once it is done."""
         return self.place is not None or self.removes
 
+    def belongs_to(self, change: Change) -> bool:
+        """Whether the change, of the call's inode, finds out what became of it: it has the document."""
+        return self.document == change.document
+
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Call).decode

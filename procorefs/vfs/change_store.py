@@ -284,7 +284,7 @@ class ChangeStore:
         """
         change = self._view.change(inode) if not is_going else None
         for call in self._neighbours.calls.given_up(inode, None):
-            if change is not None and not (call.is_creating and change.document is not None):
+            if change is not None and call.belongs_to(change):
                 continue
             owner = self._owner(call)
             if owner is not None:

@@ -148,7 +148,9 @@ class Recovery:
         """Each call that was under way has a change that finds out what became of it, or nothing hangs on it."""
         for call in self._calls.open_calls():
             is_over = call.is_late and not self._calls.left_s(call)
-            if self._view.change(call.inode) is not None or (call.is_late and not is_over):
+            change = self._view.change(call.inode)
+            is_met = change is not None and (call.makes or call.belongs_to(change))
+            if is_met or (call.is_late and not is_over):
                 continue
             known = self._store.known(call.document) if call.document is not None else None
             if known is not None and self._view.change(known.node.inode) is not None:

@@ -100,8 +100,12 @@ class UnansweredCalls:
                 await self._make_again(change, call, call.upload)
             else:
                 await self._look_for_folder(change, call)
-        elif call.makes or call.document is None or call.document != change.document:
-            self._calls.forget(call)  # another call has made it, or it is somebody else's by now
+        elif call.makes or call.document is None:
+            self._calls.forget(call)  # another call has made it
+        elif not call.belongs_to(change):
+            self._edits.keep_unconfirmed(change.inode)
+            if call.inode == change.inode:
+                self._calls.forget(call)  # the document is nobody's
         elif call.upload is not None and change.place is not GONE:
             await self._use_again(change, call, call.upload)
         else:
