@@ -172,9 +172,8 @@ class Recovery:
             calls = self._calls.open_calls()
             named = {folder for change in changes for folder in change.folders}
             named |= {call.place.folder for call in calls if call.place is not None}
-            self._store.reserve_beyond(
-                max({ROOT, *named, *(call.inode for call in calls), *self._journal.inodes()})
-            )
+            of_calls = {inode for call in calls for inode in (call.inode, call.last_inode)}
+            self._store.reserve_beyond(max({ROOT, *named, *of_calls, *self._journal.inodes()}))
             if self._journal.fact("tree") not in (None, mark):
                 log.log(
                     logging.WARNING if changes else logging.INFO,
