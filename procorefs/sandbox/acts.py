@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from .changes import Changes
-from .failures import ApiError
-from .names import file_type
-from .paths import resolve, split
-from .records import Document, Json
-from .seed import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
-from .state import Sandbox
+from procorefs.sandbox.changes import Changes
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.names import file_type
+from procorefs.sandbox.paths import resolve, split
+from procorefs.sandbox.records import Document, Json
+from procorefs.sandbox.seed import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
+from procorefs.sandbox.state import Sandbox
 
 _BIG_BYTES = 4 * 1024 * 1024
 """Invented content beyond this lies in a file: it would be made anew for every range."""

@@ -7,8 +7,8 @@ import msgspec
 from starlette.datastructures import URL, QueryParams
 from starlette.responses import Response
 
-from .records import Value
-from .wire import Message, Receive, Send
+from procorefs.sandbox.records import Value
+from procorefs.sandbox.wire import Message, Receive, Send
 
 
 class Answer(msgspec.Struct, frozen=True):

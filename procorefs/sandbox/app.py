@@ -4,13 +4,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .conformance import Checker
-from .contract import route
-from .control import control_routes
-from .receive import upload_routes
-from .routes import custom_fields, directory, documents, files, folders, login, tags, uploads
-from .state import Sandbox
-from .storage import redirect_routes, storage_routes
+from procorefs.sandbox.conformance import Checker
+from procorefs.sandbox.contract import route
+from procorefs.sandbox.control import control_routes
+from procorefs.sandbox.receive import upload_routes
+from procorefs.sandbox.routes import custom_fields, directory, documents, files, folders, login, tags, uploads
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.storage import redirect_routes, storage_routes
 
 _RESOURCES = (directory, documents, folders, files, uploads, tags, custom_fields)
 

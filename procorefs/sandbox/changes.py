@@ -1,8 +1,8 @@
 """Changes of the tree that API and control share: make, rename, move, delete, restore, versions, privacy, tags."""
 
-from .names import file_type
-from .records import Document, Value
-from .state import Sandbox
+from procorefs.sandbox.names import file_type
+from procorefs.sandbox.records import Document, Value
+from procorefs.sandbox.state import Sandbox
 
 
 class Changes:

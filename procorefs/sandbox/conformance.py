@@ -17,7 +17,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .records import Json, Value
+from procorefs.sandbox.records import Json, Value
 
 DESCRIPTION = Path(__file__).with_name("procore-openapi.json")
 """The OpenAPI description of what ProcoreFS needs of Procore's API; docs/procore-api.md is the text to it."""

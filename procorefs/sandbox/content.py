@@ -8,8 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from .invent import invented_bytes
-from .records import Version
+from procorefs.sandbox.invent import invented_bytes
+from procorefs.sandbox.records import Version
 
 _BLOCK_BYTES = 1024 * 1024
 

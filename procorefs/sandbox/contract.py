@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .answers import Answer, Page
-from .conformance import Checker
-from .failures import ApiError, forbidden, invalid, not_found
-from .oauth import caller_of
-from .query import Parser, integer, parse_query
-from .records import Caller, Document, Project
-from .render import Renderer
-from .state import Sandbox
-from .striking import with_faults
+from procorefs.sandbox.answers import Answer, Page
+from procorefs.sandbox.conformance import Checker
+from procorefs.sandbox.failures import ApiError, forbidden, invalid, not_found
+from procorefs.sandbox.oauth import caller_of
+from procorefs.sandbox.query import Parser, integer, parse_query
+from procorefs.sandbox.records import Caller, Document, Project
+from procorefs.sandbox.render import Renderer
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.striking import with_faults
 
 T = TypeVar("T")
 

@@ -20,16 +20,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .acts import Act, Actor
-from .answers import Answer
-from .conformance import Checker
-from .failures import ApiError
-from .fill import announcement, import_directory, refill
-from .inventory import inventory
-from .records import Json
-from .seed import PROJECT_ID
-from .state import Sandbox
-from .switches import Switches, describe_faults, switch
+from procorefs.sandbox.acts import Act, Actor
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.conformance import Checker
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.fill import announcement, import_directory, refill
+from procorefs.sandbox.inventory import inventory
+from procorefs.sandbox.records import Json
+from procorefs.sandbox.seed import PROJECT_ID
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.switches import Switches, describe_faults, switch
 
 T = TypeVar("T")
 

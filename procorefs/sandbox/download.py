@@ -6,8 +6,8 @@ from pathlib import Path
 import trio
 from starlette.responses import Response
 
-from .faults import Faults
-from .wire import Message, Receive, Send
+from procorefs.sandbox.faults import Faults
+from procorefs.sandbox.wire import Message, Receive, Send
 
 _PIECE_BYTES = 1024 * 1024
 _SLOW_STEPS_PER_S = 20

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .changes import Changes
-from .contract import Call
-from .failures import ApiError, FileConflict, checked_out, forbidden, invalid, not_found
-from .names import check_name, check_path_length, name_taken, stored
-from .records import Document, Json, Value
-from .uploads import Uploads
+from procorefs.sandbox.changes import Changes
+from procorefs.sandbox.contract import Call
+from procorefs.sandbox.failures import ApiError, FileConflict, checked_out, forbidden, invalid, not_found
+from procorefs.sandbox.names import check_name, check_path_length, name_taken, stored
+from procorefs.sandbox.records import Document, Json, Value
+from procorefs.sandbox.uploads import Uploads
 
 _CUSTOM_FIELD = re.compile(r"custom_field_([0-9]+)\Z")
 

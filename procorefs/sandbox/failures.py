@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .dialect import Dialect
+from procorefs.sandbox.dialect import Dialect
 
 
 class ApiError(Exception):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import trio
 
-from .wire import Receive
+from procorefs.sandbox.wire import Receive
 
 Kind = Literal[
     "error",

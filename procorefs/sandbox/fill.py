@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from .changes import Changes
-from .failures import ApiError
-from .importing import Imported, TreeImport
-from .paths import resolve
-from .records import Json
-from .seed import COMPANY_ID, OTHER_USER_ID, PROJECT_ID, seed_company, seed_documents
-from .state import Sandbox
+from procorefs.sandbox.changes import Changes
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.importing import Imported, TreeImport
+from procorefs.sandbox.paths import resolve
+from procorefs.sandbox.records import Json
+from procorefs.sandbox.seed import COMPANY_ID, OTHER_USER_ID, PROJECT_ID, seed_company, seed_documents
+from procorefs.sandbox.state import Sandbox
 
 
 def fill(sandbox: Sandbox, documents: int) -> None:

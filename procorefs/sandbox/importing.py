@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from .names import file_type
-from .state import Sandbox
+from procorefs.sandbox.names import file_type
+from procorefs.sandbox.state import Sandbox
 
 
 class Imported(msgspec.Struct):

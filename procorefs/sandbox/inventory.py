@@ -5,9 +5,9 @@ It reads the store and nothing else, so it neither counts as a call nor checks w
 
 import hashlib
 
-from .records import Document, Json
-from .seed import PROJECT_ID
-from .state import Sandbox
+from procorefs.sandbox.records import Document, Json
+from procorefs.sandbox.seed import PROJECT_ID
+from procorefs.sandbox.state import Sandbox
 
 
 def inventory(sandbox: Sandbox) -> Json:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .dialect import Dialect
-from .records import Caller, Document, Project, Value
-from .store import Store
+from procorefs.sandbox.dialect import Dialect
+from procorefs.sandbox.records import Caller, Document, Project, Value
+from procorefs.sandbox.store import Store
 
 _SORTS = {
     "updated_at": ("updated_at",),

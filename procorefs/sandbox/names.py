@@ -3,8 +3,8 @@
 import re
 import unicodedata
 
-from .dialect import Dialect
-from .failures import ApiError, invalid
+from procorefs.sandbox.dialect import Dialect
+from procorefs.sandbox.failures import ApiError, invalid
 
 _REFUSED = re.compile(r"[?<>:|\\*/\x00]")
 _SPACE_AT_EXTENSION = re.compile(r"\s\.[^.]*\Z|\s\Z")

@@ -5,9 +5,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from .failures import ApiError
-from .records import Caller
-from .state import Sandbox
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.records import Caller
+from procorefs.sandbox.state import Sandbox
 
 CODE_LIFETIME_S = 600
 OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"

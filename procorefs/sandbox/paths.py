@@ -1,7 +1,7 @@
 """Finds documents of the control API by path or id."""
 
-from .failures import ApiError
-from .store import Store
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.store import Store
 
 
 def resolve(store: Store, root_id: int, path: str) -> int:

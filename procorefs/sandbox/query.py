@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
-from .failures import invalid
+from procorefs.sandbox.failures import invalid
 
 Parser = Callable[[str, str], Any]
 """(name, text) -> value; raises ApiError 400."""

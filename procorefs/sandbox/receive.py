@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .answers import Answer, Dropped
-from .failures import ApiError
-from .query import integer
-from .state import Sandbox
-from .storage import refuse_bearer
-from .striking import with_faults
-from .uploads import Upload, Uploads, segment_headers
+from procorefs.sandbox.answers import Answer, Dropped
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.query import integer
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.storage import refuse_bearer
+from procorefs.sandbox.striking import with_faults
+from procorefs.sandbox.uploads import Upload, Uploads, segment_headers
 
 _MAX_FIELD_BYTES = 64 * 1024
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .records import Document, Json, Project, Unlisted, Value, Version
-from .state import Sandbox
+from procorefs.sandbox.records import Document, Json, Project, Unlisted, Value, Version
+from procorefs.sandbox.state import Sandbox
 
 _ABSENT = Unlisted()
 

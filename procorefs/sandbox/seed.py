@@ -5,10 +5,10 @@ import secrets
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .clock import Clock
-from .names import file_type
-from .schema import FIRST_DOCUMENT_ID, FIRST_VERSION_ID
-from .store import Store
+from procorefs.sandbox.clock import Clock
+from procorefs.sandbox.names import file_type
+from procorefs.sandbox.schema import FIRST_DOCUMENT_ID, FIRST_VERSION_ID
+from procorefs.sandbox.store import Store
 
 COMPANY_ID = 8_801
 OTHER_COMPANY_ID = 8_802

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import trio
 
-from .app import create_app, create_storage_app
-from .conformance import Checker
-from .fill import fill
-from .state import Sandbox
-from .wire import serve_http
+from procorefs.sandbox.app import create_app, create_storage_app
+from procorefs.sandbox.conformance import Checker
+from procorefs.sandbox.fill import fill
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.wire import serve_http
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """The parts of one running sandbox, put together."""
 
-from .calls import Calls
-from .clock import Clock
-from .config import SandboxConfig
-from .content import Contents
-from .dialect import Dialect
-from .faults import Faults
-from .rates import RateLimits
-from .store import Store
-from .urls import Urls
+from procorefs.sandbox.calls import Calls
+from procorefs.sandbox.clock import Clock
+from procorefs.sandbox.config import SandboxConfig
+from procorefs.sandbox.content import Contents
+from procorefs.sandbox.dialect import Dialect
+from procorefs.sandbox.faults import Faults
+from procorefs.sandbox.rates import RateLimits
+from procorefs.sandbox.store import Store
+from procorefs.sandbox.urls import Urls
 
 
 class Sandbox:

@@ -7,15 +7,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from .answers import Answer
-from .download import Bytes
-from .failures import ApiError
-from .oauth import caller_of
-from .query import integer
-from .ranges import NotSatisfiable, requested_range, still_same
-from .records import Version
-from .state import Sandbox
-from .striking import with_faults
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.download import Bytes
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.oauth import caller_of
+from procorefs.sandbox.query import integer
+from procorefs.sandbox.ranges import NotSatisfiable, requested_range, still_same
+from procorefs.sandbox.records import Version
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.striking import with_faults
 
 
 def storage_routes(sandbox: Sandbox) -> list[Route]:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .records import DOCUMENT_COLUMNS, Document, Project, User, Value, Version
-from .schema import FIRST_DOCUMENT_ID, FIRST_VERSION_ID, INDEXES, SCHEMA
+from procorefs.sandbox.records import DOCUMENT_COLUMNS, Document, Project, User, Value, Version
+from procorefs.sandbox.schema import FIRST_DOCUMENT_ID, FIRST_VERSION_ID, INDEXES, SCHEMA
 
 _VERSION_COLUMNS = "id, document_id, number, size, notes, created_at, created_by, name, source"
 _MAX_COUNTS = 1000

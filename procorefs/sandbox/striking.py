@@ -6,12 +6,12 @@ import trio
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from .answers import Answer, CutShort, Dropped
-from .download import Bytes
-from .failures import ApiError
-from .faults import Rule
-from .state import Sandbox
-from .wire import Receive
+from procorefs.sandbox.answers import Answer, CutShort, Dropped
+from procorefs.sandbox.download import Bytes
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.faults import Rule
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.wire import Receive
 
 
 async def with_faults(

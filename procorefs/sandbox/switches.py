@@ -4,15 +4,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .failures import ApiError
-from .faults import Rule
-from .fill import announcement
-from .oauth import expire_access_tokens
-from .paths import resolve
-from .records import Json
-from .render import distortion
-from .seed import PROJECT_ID
-from .state import Sandbox
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.faults import Rule
+from procorefs.sandbox.fill import announcement
+from procorefs.sandbox.oauth import expire_access_tokens
+from procorefs.sandbox.paths import resolve
+from procorefs.sandbox.records import Json
+from procorefs.sandbox.render import distortion
+from procorefs.sandbox.seed import PROJECT_ID
+from procorefs.sandbox.state import Sandbox
 
 T = TypeVar("T")
 

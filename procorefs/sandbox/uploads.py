@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from .dialect import Dialect
-from .failures import ApiError, invalid, not_found
-from .records import Caller, Json, Value
-from .state import Sandbox
+from procorefs.sandbox.dialect import Dialect
+from procorefs.sandbox.failures import ApiError, invalid, not_found
+from procorefs.sandbox.records import Caller, Json, Value
+from procorefs.sandbox.state import Sandbox
 
 START_WITHIN_S = 3600
 USE_WITHIN_S = 7 * 86_400

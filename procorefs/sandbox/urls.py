@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 
-from .clock import Clock
+from procorefs.sandbox.clock import Clock
 
 _SIGNATURE_BYTES = 12
 

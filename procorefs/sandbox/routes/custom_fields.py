@@ -1,9 +1,9 @@
 """What the custom fields are, and the choices of those that have some. (procore-api.md, Custom fields)"""
 
-from ..answers import Answer
-from ..contract import Call, Endpoint
-from ..failures import invalid, not_found
-from ..query import PAGED, boolean, choice, integer, text
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.contract import Call, Endpoint
+from procorefs.sandbox.failures import invalid, not_found
+from procorefs.sandbox.query import PAGED, boolean, choice, integer, text
 
 
 def list_metadata(call: Call) -> Answer:

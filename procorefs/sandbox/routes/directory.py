@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from ..answers import Answer
-from ..contract import Call, Company, Endpoint
-from ..failures import forbidden, invalid
-from ..query import PAGED, at_most, boolean, choice, ids, integer, text
-from ..records import Json, Project
-from ..render import iso
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.contract import Call, Company, Endpoint
+from procorefs.sandbox.failures import forbidden, invalid
+from procorefs.sandbox.query import PAGED, at_most, boolean, choice, ids, integer, text
+from procorefs.sandbox.records import Json, Project
+from procorefs.sandbox.render import iso
 
 
 def show_me(call: Call) -> Answer:

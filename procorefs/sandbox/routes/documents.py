@@ -1,10 +1,10 @@
 """The documents index, v2 with and without company, and v1; and the revisions of a file."""
 
-from ..answers import Answer
-from ..contract import Call, Endpoint, granted_roots
-from ..failures import not_found
-from ..listing import SORT_WORDS, Listing
-from ..query import PAGED, Parser, boolean, choice, ids, integer, text, texts, time_range
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.contract import Call, Endpoint, granted_roots
+from procorefs.sandbox.failures import not_found
+from procorefs.sandbox.listing import SORT_WORDS, Listing
+from procorefs.sandbox.query import PAGED, Parser, boolean, choice, ids, integer, text, texts, time_range
 
 _MAX_REVISIONS = 20
 

@@ -5,13 +5,13 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..answers import Answer
-from ..contract import Call, Endpoint
-from ..editing import Edit, fields_of
-from ..failures import ApiError, invalid, not_found
-from ..names import free_name
-from ..query import boolean, integer
-from ..records import Document, Project
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.contract import Call, Endpoint
+from procorefs.sandbox.editing import Edit, fields_of
+from procorefs.sandbox.failures import ApiError, invalid, not_found
+from procorefs.sandbox.names import free_name
+from procorefs.sandbox.query import boolean, integer
+from procorefs.sandbox.records import Document, Project
 
 
 class NewFile(msgspec.Struct, forbid_unknown_fields=True):

@@ -3,12 +3,12 @@
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..answers import Answer
-from ..contract import Call, Endpoint, granted_roots
-from ..editing import Edit, fields_of
-from ..failures import not_found
-from ..query import Parser, boolean, integer
-from ..records import Document, Json, Project
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.contract import Call, Endpoint, granted_roots
+from procorefs.sandbox.editing import Edit, fields_of
+from procorefs.sandbox.failures import not_found
+from procorefs.sandbox.query import Parser, boolean, integer
+from procorefs.sandbox.records import Document, Json, Project
 
 
 class FolderFields(msgspec.Struct, forbid_unknown_fields=True):

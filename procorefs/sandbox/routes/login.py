@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from .. import oauth
-from ..answers import Answer
-from ..conformance import Checker
-from ..failures import ApiError
-from ..oauth import OUT_OF_BAND, OAuthRefused
-from ..state import Sandbox
-from ..striking import with_faults
+from procorefs.sandbox import oauth
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.conformance import Checker
+from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.oauth import OUT_OF_BAND, OAuthRefused
+from procorefs.sandbox.state import Sandbox
+from procorefs.sandbox.striking import with_faults
 
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/.*)?\Z")
 _GRANTS = {

@@ -2,12 +2,12 @@
 
 import msgspec
 
-from ..answers import Answer
-from ..changes import Changes
-from ..contract import Call, Endpoint
-from ..failures import forbidden, invalid, not_found
-from ..query import PAGED, integer
-from ..records import Project
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.changes import Changes
+from procorefs.sandbox.contract import Call, Endpoint
+from procorefs.sandbox.failures import forbidden, invalid, not_found
+from procorefs.sandbox.query import PAGED, integer
+from procorefs.sandbox.records import Project
 
 
 class TagName(msgspec.Struct, forbid_unknown_fields=True):

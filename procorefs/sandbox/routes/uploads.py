@@ -4,10 +4,10 @@ import re
 
 import msgspec
 
-from ..answers import Answer
-from ..contract import Call, Endpoint
-from ..failures import ApiError, forbidden, invalid
-from ..uploads import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Segment, Upload, Uploads, shown
+from procorefs.sandbox.answers import Answer
+from procorefs.sandbox.contract import Call, Endpoint
+from procorefs.sandbox.failures import ApiError, forbidden, invalid
+from procorefs.sandbox.uploads import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Segment, Upload, Uploads, shown
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}\Z")
