@@ -20,7 +20,7 @@ import trio.testing
 from procorefs.limiter import Priority
 from procorefs.limiter.budget_store import MemoryStore, Step, T
 from procorefs.limiter.gate import Gate
-from procorefs.sandbox.rates import ClientBudget, Reading
+from procorefs.sandbox.api.rate_windows import ClientBudget, Reading
 
 UNIX_S = 1_800_000_000.3
 HOSTS = 2

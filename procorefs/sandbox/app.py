@@ -4,13 +4,22 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from procorefs.sandbox.conformance import Checker
-from procorefs.sandbox.contract import route
-from procorefs.sandbox.control import control_routes
-from procorefs.sandbox.receive import upload_routes
-from procorefs.sandbox.routes import custom_fields, directory, documents, files, folders, login, tags, uploads
+from procorefs.sandbox.api.call_contract import route
+from procorefs.sandbox.api.conformance import Checker
+from procorefs.sandbox.api.routes import (
+    custom_fields,
+    directory,
+    documents,
+    files,
+    folders,
+    login,
+    tags,
+    uploads,
+)
+from procorefs.sandbox.control.control_api import control_routes
 from procorefs.sandbox.state import Sandbox
-from procorefs.sandbox.storage import redirect_routes, storage_routes
+from procorefs.sandbox.storage.storage_host import redirect_routes, storage_routes
+from procorefs.sandbox.storage.upload_receiver import upload_routes
 
 _RESOURCES = (directory, documents, folders, files, uploads, tags, custom_fields)
 

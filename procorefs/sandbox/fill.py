@@ -3,12 +3,18 @@
 import json
 from pathlib import Path
 
-from procorefs.sandbox.changes import Changes
-from procorefs.sandbox.failures import ApiError
-from procorefs.sandbox.importing import Imported, TreeImport
-from procorefs.sandbox.paths import resolve
-from procorefs.sandbox.records import Json
-from procorefs.sandbox.seed import COMPANY_ID, OTHER_USER_ID, PROJECT_ID, seed_company, seed_documents
+from procorefs.sandbox.api.refusals import ApiError
+from procorefs.sandbox.control.find_document import resolve
+from procorefs.sandbox.control.import_tree import Imported, TreeImport
+from procorefs.sandbox.project.invented_project import (
+    COMPANY_ID,
+    OTHER_USER_ID,
+    PROJECT_ID,
+    seed_company,
+    seed_documents,
+)
+from procorefs.sandbox.project.records import Json
+from procorefs.sandbox.project.tree_changes import Changes
 from procorefs.sandbox.state import Sandbox
 
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import trio
 
+from procorefs.sandbox.api.conformance import Checker
 from procorefs.sandbox.app import create_app, create_storage_app
-from procorefs.sandbox.conformance import Checker
 from procorefs.sandbox.fill import fill
 from procorefs.sandbox.state import Sandbox
-from procorefs.sandbox.wire import serve_http
+from procorefs.sandbox.storage.asgi_server import serve_http
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """The parts of one running sandbox, put together."""
 
-from procorefs.sandbox.calls import Calls
+from procorefs.sandbox.api.call_counts import Calls
+from procorefs.sandbox.api.rate_windows import RateLimits
 from procorefs.sandbox.clock import Clock
 from procorefs.sandbox.config import SandboxConfig
-from procorefs.sandbox.content import Contents
-from procorefs.sandbox.dialect import Dialect
-from procorefs.sandbox.faults import Faults
-from procorefs.sandbox.rates import RateLimits
-from procorefs.sandbox.store import Store
-from procorefs.sandbox.urls import Urls
+from procorefs.sandbox.faults.dialect import Dialect
+from procorefs.sandbox.faults.fault_rules import Faults
+from procorefs.sandbox.project.rows import Store
+from procorefs.sandbox.storage.signed_urls import Urls
+from procorefs.sandbox.storage.version_content import Contents
 
 
 class Sandbox:

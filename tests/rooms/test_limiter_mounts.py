@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.sandbox.seed import QUIET_PROJECT_ID
+from procorefs.sandbox.project.invented_project import QUIET_PROJECT_ID
 from tests.support.mounting import Home, Mounted, ThreadOf, wait_until
 from tests.support.redis_server import RedisServer, started_redis
 from tests.support.sandbox import SandboxHandle

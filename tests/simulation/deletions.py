@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from procorefs.procore.http._httpx import httpx
-from procorefs.sandbox.store import Store
+from procorefs.sandbox.project.rows import Store
 
 LOOK_HOLDS_S, ANSWERED_WITHIN_S = 10.0, 27.0
 """A look is good for removals that are decided so soon after it began; its answers take no longer without faults."""

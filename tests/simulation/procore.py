@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
-from procorefs.sandbox.acts import Act, Actor
+from procorefs.sandbox.api.oauth_tokens import expire_access_tokens
+from procorefs.sandbox.api.refusals import ApiError
 from procorefs.sandbox.app import create_app, create_storage_app
 from procorefs.sandbox.config import SandboxConfig
-from procorefs.sandbox.failures import ApiError
+from procorefs.sandbox.control.acts import Act, Actor
 from procorefs.sandbox.fill import announcement, fill
-from procorefs.sandbox.oauth import expire_access_tokens
-from procorefs.sandbox.seed import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
+from procorefs.sandbox.project.invented_project import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
 from procorefs.sandbox.state import Sandbox
 from tests.simulation.deletions import Deletions
 from tests.simulation.network import Application

@@ -77,7 +77,7 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     per_page: int | None = None
     """Documents on a page of Procore's lists, at most."""
     dialect: dict[str, Any] = {}
-    """Answers to questions that Procore's documentation leaves open: fields of procorefs/sandbox/dialect.py."""
+    """Answers to questions that Procore's documentation leaves open: fields of procorefs/sandbox/faults/dialect.py."""
 
 
 class History(msgspec.Struct):

@@ -5,7 +5,7 @@ Fixtures (a test module says `pytest_plugins = ["tests.support.sandbox"]` or the
   description; one process serves all tests, its content is made anew for each.
 - `start_sandbox(*options)`: starts a further one with options of `procorefs sandbox`; ended with the test.
 
-Faults, for instance (all of them: procorefs/sandbox/switches.py, faults.py, dialect.py):
+Faults, for instance (all of them: procorefs/sandbox/faults/switches.py, faults.py, dialect.py):
     sandbox.faults(rules=[{"kind": "error", "route": "GET */folders*", "status": 503, "retry_after": 1, "count": 2}])
     sandbox.faults(rules=[{"kind": "cut", "route": "storage GET", "after_bytes": 1000, "count": 1}])
     sandbox.faults(rules=[{"kind": "drop", "route": "POST */files", "when": "after", "count": 1}])
@@ -97,7 +97,7 @@ class SandboxHandle:
         return f"/rest/v2.0/companies/{self.company_id}/projects/{self.project_id}/documents"
 
     def faults(self, **switches: Any) -> dict[str, Any]:
-        """Switch faults, dialect, rates; see procorefs/sandbox/control.py. Returns what holds now."""
+        """Switch faults, dialect, rates; see procorefs/sandbox/control/control_api.py. Returns what holds now."""
         return self._post("faults", switches)
 
     def release(self) -> None:
@@ -120,7 +120,7 @@ class SandboxHandle:
         self._post("calls/reset", {})
 
     def act(self, op: str, **fields: Any) -> dict[str, Any]:
-        """Do something in the project as another user; see procorefs/sandbox/acts.py."""
+        """Do something in the project as another user; see procorefs/sandbox/control/acts.py."""
         return self._post("act", {"op": op, **fields})
 
     def import_tree(self, path: Path | str, into: str = "/") -> dict[str, Any]:
@@ -131,7 +131,7 @@ class SandboxHandle:
         return self._get("state")
 
     def inventory(self) -> dict[str, Any]:
-        """`folders` and `files` by path, `binned` names; see procorefs/sandbox/inventory.py. Costs no call."""
+        """`folders` and `files` by path, `binned` names; see procorefs/sandbox/control/inventory.py. Costs no call."""
         return self._get("inventory")
 
     def violations(self) -> list[str]:

@@ -15,7 +15,7 @@ from procorefs.limiter.budget_state import State, fresh
 from procorefs.limiter.headers import ServerClock, read_report
 from procorefs.limiter.policy import STARVED_S, settle
 from procorefs.limiter.process_queue import Asking, ask
-from procorefs.sandbox.rates import ClientBudget, Reading
+from procorefs.sandbox.api.rate_windows import ClientBudget, Reading
 
 INTERACTIVE, WRITING, REFRESH = Priority
 UNIX_S = 1_800_000_000.0

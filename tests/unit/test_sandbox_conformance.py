@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from procorefs.sandbox.conformance import DESCRIPTION, Checker
+from procorefs.sandbox.api.conformance import DESCRIPTION, Checker
 
 LABEL = "GET /rest/v1.0/projects/{project_id}/document_custom_tags"
 PATH = "/rest/v1.0/projects/7/document_custom_tags"

@@ -10,9 +10,9 @@ from typing import Any
 import click
 import trio
 
+from procorefs.sandbox.api.conformance import DESCRIPTION, Checker, NotTheDescription
+from procorefs.sandbox.api.refusals import ApiError
 from procorefs.sandbox.config import PUBLISHED_HOURLY_CALLS, PUBLISHED_SPIKE_CALLS, SandboxConfig
-from procorefs.sandbox.conformance import DESCRIPTION, Checker, NotTheDescription
-from procorefs.sandbox.failures import ApiError
 from procorefs.sandbox.fill import announcement_line
 from procorefs.sandbox.server import Hosts, prepare, serve_prepared
 from procorefs.sandbox.state import Sandbox

@@ -1,0 +1,1 @@
+"""The sandbox's own API: what tests set up, change and look at; no part of Procore."""

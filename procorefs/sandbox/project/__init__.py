@@ -1,0 +1,1 @@
+"""What the embedded Procore holds: companies, users, documents, versions."""

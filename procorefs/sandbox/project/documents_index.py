@@ -1,0 +1,123 @@
+"""The documents index as SQL: filters, sorts, what a caller may see, and a page of it."""
+
+from typing import Any
+
+from procorefs.sandbox.faults.dialect import Dialect
+from procorefs.sandbox.project.records import Caller, Document, Project, Value
+from procorefs.sandbox.project.rows import Store
+
+_SORTS = {
+    "updated_at": ("updated_at",),
+    "name": ("name",),
+    "document_type": ("is_file",),
+    "document_type_then_name": ("is_file", "name"),
+    "document_type_then_created_at": ("is_file", "created_at"),
+    "document_type_then_updated_at": ("is_file", "updated_at"),
+}
+SORT_WORDS = (*_SORTS, *(f"-{word}" for word in _SORTS))
+
+
+class Listing:
+    """One request for the index: conditions are collected, then counted and read."""
+
+    def __init__(self, store: Store, dialect: Dialect, project: Project) -> None:
+        self._store = store
+        self._dialect = dialect
+        self._project = project
+        self._conditions = ["f.project_id = ?"]
+        self._values: list[Any] = [project.id]
+        self._table = "documents f"
+
+    def count(self) -> int:
+        return self._store.count(self._table, self._where(), self._values)
+
+    def page(self, sort: str | None, limit: int, offset: int) -> list[Document]:
+        """Documents in the order asked for; ties go by id, so that pages never overlap while nothing changes."""
+        picked = (
+            f"SELECT f.id FROM {self._table} WHERE {self._where()} ORDER BY {_order(sort)} LIMIT ? OFFSET ?"
+        )
+        ids = self._store.column(picked, (*self._values, limit, offset))
+        ranks = {document_id: rank for rank, document_id in enumerate(ids)}
+        rows = self._store.documents("WHERE d.id IN (SELECT value FROM json_each(?))", (str(ids),))
+        return sorted(rows, key=lambda document: ranks[document.id])
+
+    def visible_to(self, caller: Caller, level: str, granted: set[int]) -> None:
+        if level == "admin":
+            return
+        marks = ", ".join("?" * len(granted))
+        self._add(
+            f"(f.private_root IS NULL OR f.created_by = ? OR f.private_root IN ({marks}))",
+            caller.user.id,
+            *granted,
+        )
+
+    def filter(self, query: dict[str, Any]) -> None:
+        """All filters of the index. (procore-api.md, Reading the tree)"""
+        self._bin(query.get("filters[is_in_recycle_bin]"))
+        self._range("updated_at", query.get("filters[updated_at]"))
+        self._range("created_at", query.get("filters[created_at]"))
+        self._in("created_by", query.get("filters[created_by_id]"))
+        if (kind := query.get("filters[document_type]")) is not None:
+            self._add("f.is_file = ?", kind == "file")
+        if (types := query.get("filters[file_type]")) is not None:
+            self._in("file_type", [word.lower().lstrip(".") for word in types])
+            self._add("f.is_file = 1")
+        if (private := query.get("filters[private]")) is not None:
+            self._add("f.private_root IS NOT NULL" if private else "f.private_root IS NULL")
+        if (words := query.get("filters[search]")) is not None:
+            self._add(
+                "(instr(lower(f.name), lower(?)) OR instr(lower(f.description), lower(?)))", words, words
+            )
+        if (tags := query.get("filters[custom_tag_ids]")) is not None:
+            marks = ", ".join("?" * len(tags))
+            self._add(f"f.id IN (SELECT document_id FROM document_tags WHERE tag_id IN ({marks}))", *tags)
+        if (folder_id := query.get("filters[folder_id]")) is not None:
+            self._below(folder_id)
+
+    def _bin(self, wanted: bool | None) -> None:
+        ghosts = self._dialect.descendants
+        # Written as in the partial index of the bin, so that SQLite uses it.
+        in_bin = (
+            "(f.deleted = 1 OR f.buried = 1)"
+            if ghosts == "deleted"
+            else "(f.deleted = 1 OR f.buried = 1) AND f.deleted = 1"
+        )
+        if ghosts == "hidden":
+            self._add("f.buried = 0")
+        if wanted is True:
+            self._table = "documents f INDEXED BY documents_in_bin"
+            self._add(in_bin)
+        elif wanted is False or not self._dialect.bin_in_list:
+            self._add(f"NOT ({in_bin})")
+        if not self._dialect.root_in_list:
+            self._add("f.parent_id IS NOT NULL")
+        if not self._dialect.bin_folder_in_list:
+            self._add("f.is_bin = 0")
+
+    def _range(self, column: str, ends: tuple[int, int] | None) -> None:
+        if ends is not None:
+            self._add(f"f.{column} BETWEEN ? AND ?", *ends)
+
+    def _in(self, column: str, values: list[Any] | None) -> None:
+        if values is not None:
+            self._add(f"f.{column} IN ({', '.join('?' * len(values))})", *values)
+
+    def _below(self, folder_id: int) -> None:
+        self._add(
+            "f.id IN (WITH RECURSIVE tree (id, depth) AS (SELECT ?, 0 UNION ALL SELECT c.id, depth + 1"
+            " FROM documents c JOIN tree ON c.parent_id = tree.id WHERE depth < 100) SELECT id FROM tree)",
+            folder_id,
+        )
+
+    def _add(self, condition: str, *values: Value) -> None:
+        self._conditions.append(condition)
+        self._values.extend(values)
+
+    def _where(self) -> str:
+        return " AND ".join(self._conditions)
+
+
+def _order(sort: str | None) -> str:
+    columns = _SORTS[(sort or "document_type_then_name").lstrip("-")]
+    direction = "DESC" if sort and sort.startswith("-") else "ASC"
+    return ", ".join(f"f.{column} {direction}" for column in (*columns, "id"))

@@ -1,0 +1,59 @@
+"""Which names Procore takes for a file or folder. (procore-api.md, Names)"""
+
+import re
+import unicodedata
+
+from procorefs.sandbox.api.refusals import ApiError, invalid
+from procorefs.sandbox.faults.dialect import Dialect
+
+_REFUSED = re.compile(r"[?<>:|\\*/\x00]")
+_SPACE_AT_EXTENSION = re.compile(r"\s\.[^.]*\Z|\s\Z")
+MAX_PATH_CHARACTERS = 255
+
+
+def check_name(name: str) -> None:
+    """Raises ApiError 400 for a name that may not be."""
+    refused = _REFUSED.search(name)
+    if not name or name in {".", ".."}:
+        raise invalid("name", "can't be blank")
+    if refused:
+        raise invalid("name", f"can't contain {refused.group()!r}")
+    if _SPACE_AT_EXTENSION.search(name):
+        raise invalid("name", "can't have white space before or after its extension")
+
+
+def stored(name: str, dialect: Dialect) -> str:
+    """The name that a document gets when it was sent under this one."""
+    if dialect.stored_names == "as_sent":
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    return composed if dialect.stored_names == "nfc" else re.sub(r"\s+", " ", composed).lstrip()
+
+
+def check_path_length(characters: int) -> None:
+    """Raises ApiError 400 when a path from the project's root is too long."""
+    if characters > MAX_PATH_CHARACTERS:
+        raise invalid("name", f"makes a path longer than {MAX_PATH_CHARACTERS} characters")
+
+
+def name_taken() -> ApiError:
+    """400: a living sibling bears the name."""
+    return invalid("name", "has already been taken")
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """The first of `name`, `name (1)`, … that is not taken. (unique_name: true)"""
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        stem, dot, extension = name, "", ""
+    candidate, number = name, 0
+    while candidate in taken:
+        number += 1
+        candidate = f"{stem} ({number}){dot}{extension}"
+    return candidate
+
+
+def file_type(name: str) -> str:
+    """The extension in small letters, without its dot."""
+    stem, dot, extension = name.rpartition(".")
+    return extension.lower() if dot and stem else ""

@@ -1,0 +1,1 @@
+"""The storage host: bytes of versions out, bytes of uploads in, by signed addresses."""
