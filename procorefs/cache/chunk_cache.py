@@ -19,14 +19,22 @@ import msgspec
 import trio
 
 from procorefs.cache.chunk_files import CachedOpen, ChunkFile, DamagedChunk, read_small_now
-from procorefs.cache.chunk_grid import MIB, SNIFF_BYTES
-from procorefs.cache.chunk_keys import ChunkKey, checksum_of, length_of, number_of, record, version_of
 from procorefs.cache.chunk_store import (
     CacheInUse,
     ChunkStore,
     NewChunk,
     StoreDamaged,
     chunk_path,
+)
+from procorefs.cache.chunks import (
+    MIB,
+    SNIFF_BYTES,
+    ChunkKey,
+    checksum_of,
+    length_of,
+    number_of,
+    record,
+    version_of,
 )
 from procorefs.cache.recent_chunks import RecentChunks
 from procorefs.storage.worker_thread import WorkerThread

@@ -21,8 +21,7 @@ import diskcache
 from diskcache.core import MODE_BINARY
 
 from procorefs.cache.chunk_files import write_chunk
-from procorefs.cache.chunk_grid import CHUNK_BYTES
-from procorefs.cache.chunk_keys import ChunkKey, chunk_key, number_of, record, version_of
+from procorefs.cache.chunks import CHUNK_BYTES, ChunkKey, chunk_key, number_of, record, version_of
 from procorefs.storage import processes
 
 log = logging.getLogger(__name__)

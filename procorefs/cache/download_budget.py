@@ -4,7 +4,7 @@ from collections import deque
 
 import trio
 
-from procorefs.cache.chunk_grid import SNIFF_BYTES
+from procorefs.cache.chunks import SNIFF_BYTES
 
 
 class MemoryBudget:

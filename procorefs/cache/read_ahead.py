@@ -1,6 +1,6 @@
 """How far ahead of a reader to download: as far again as it has read in one go."""
 
-from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.chunks import MIB
 
 SLACK_BYTES = MIB  # the kernel reads ahead in parallel and slightly out of order: this is still "in one go"
 

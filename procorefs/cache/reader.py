@@ -7,8 +7,7 @@ import trio
 
 from procorefs.cache.byte_source import ByteSource
 from procorefs.cache.chunk_cache import Chunk, ChunkCache
-from procorefs.cache.chunk_grid import MIB, chunk_at, chunk_length, chunk_start, chunk_stop
-from procorefs.cache.chunk_keys import chunk_key
+from procorefs.cache.chunks import MIB, chunk_at, chunk_key, chunk_length, chunk_start, chunk_stop
 from procorefs.cache.download_budget import MemoryBudget
 from procorefs.cache.read_ahead import ReadAhead
 from procorefs.cache.shared_download import Downloads, Transfer

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from procorefs.cache.chunk_keys import ChunkKey
+from procorefs.cache.chunks import ChunkKey
 
 
 class RecentChunks:

@@ -20,16 +20,16 @@ import trio
 
 from procorefs.cache.byte_source import ByteSource
 from procorefs.cache.chunk_cache import ChunkCache
-from procorefs.cache.chunk_grid import (
+from procorefs.cache.chunks import (
     KIB,
     MIB,
     chunk_at,
+    chunk_key,
     chunk_length,
     chunk_start,
     chunk_stop,
     round_up,
 )
-from procorefs.cache.chunk_keys import chunk_key
 from procorefs.cache.download_budget import MemoryBudget
 from procorefs.procore.errors import Malformed, ProcoreError, Silent, Unavailable
 from procorefs.procore.wire.models import Version

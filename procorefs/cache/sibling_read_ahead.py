@@ -18,7 +18,7 @@ from typing import NamedTuple
 import cachetools
 import trio
 
-from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.chunks import MIB
 from procorefs.cache.reader import ContentReader, Reader
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.wire.models import Version

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import trio
 
-from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.chunks import MIB
 
 PATIENCE_S = 60.0
 """So long a writer waits without any progress of the outbox."""

@@ -15,7 +15,7 @@ from time import perf_counter
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
-from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.chunks import MIB
 from procorefs.staging.extents import Range
 from procorefs.storage.disk_wait import loop_waits
 

@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
-from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.chunks import MIB
 from procorefs.procore.errors import Malformed
 from procorefs.procore.wire.models import Version
 from procorefs.staging import staged_bytes

@@ -3,7 +3,7 @@
 import trio
 import trio.testing
 
-from procorefs.cache.chunk_grid import MIB
+from procorefs.cache.chunks import MIB
 from procorefs.cache.download_budget import MemoryBudget
 
 

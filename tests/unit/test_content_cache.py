@@ -18,8 +18,8 @@ import trio
 from procorefs.cache import chunk_store
 from procorefs.cache.chunk_cache import MEMORY_BYTES, ChunkCache
 from procorefs.cache.chunk_files import ChunkFile
-from procorefs.cache.chunk_keys import ChunkKey, chunk_key
 from procorefs.cache.chunk_store import chunk_path
+from procorefs.cache.chunks import ChunkKey, chunk_key
 
 MIB = 1024 * 1024
 

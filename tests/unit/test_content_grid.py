@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.cache import chunk_grid
+from procorefs.cache import chunks
 from procorefs.cache.read_ahead import ReadAhead
 from procorefs.storage.intervals import Intervals
 
@@ -15,20 +15,20 @@ OFFSETS = st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 40 * MIB))
 
 @given(OFFSETS)
 def test_every_byte_lies_in_the_chunk_that_the_grid_names(offset: int) -> None:
-    number = chunk_grid.chunk_at(offset)
-    assert chunk_grid.chunk_start(number) <= offset < chunk_grid.chunk_start(number + 1)
+    number = chunks.chunk_at(offset)
+    assert chunks.chunk_start(number) <= offset < chunks.chunk_start(number + 1)
 
 
 @given(st.integers(0, 5000))
 def test_chunks_follow_each_other_and_are_at_most_4_mib(number: int) -> None:
-    assert chunk_grid.chunk_at(chunk_grid.chunk_start(number)) == number
-    assert 0 < chunk_grid.chunk_start(number + 1) - chunk_grid.chunk_start(number) <= chunk_grid.CHUNK_BYTES
+    assert chunks.chunk_at(chunks.chunk_start(number)) == number
+    assert 0 < chunks.chunk_start(number + 1) - chunks.chunk_start(number) <= chunks.CHUNK_BYTES
 
 
 @given(st.integers(0, 30 * MIB))
 def test_the_chunks_of_a_version_make_up_its_size(size: int) -> None:
     number, total = 0, 0
-    while (length := chunk_grid.chunk_length(number, size)) > 0:
+    while (length := chunks.chunk_length(number, size)) > 0:
         total += length
         number += 1
     assert total == size
@@ -36,13 +36,13 @@ def test_the_chunks_of_a_version_make_up_its_size(size: int) -> None:
 
 @given(OFFSETS, OFFSETS)
 def test_round_up_ends_at_a_boundary_or_the_end(offset: int, size: int) -> None:
-    up = chunk_grid.round_up(offset, size)
-    assert up == size or (offset <= up and chunk_grid.chunk_start(chunk_grid.chunk_at(up)) == up)
+    up = chunks.round_up(offset, size)
+    assert up == size or (offset <= up and chunks.chunk_start(chunks.chunk_at(up)) == up)
     assert up <= size
 
 
 def test_the_first_chunks_are_small() -> None:
-    assert [chunk_grid.chunk_start(n) for n in range(6)] == [0, 65536, 524288, 4 * MIB, 8 * MIB, 12 * MIB]
+    assert [chunks.chunk_start(n) for n in range(6)] == [0, 65536, 524288, 4 * MIB, 8 * MIB, 12 * MIB]
 
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from procorefs.cache.chunk_cache import MEMORY_BYTES
-from procorefs.cache.chunk_keys import chunk_key
+from procorefs.cache.chunks import chunk_key
 from procorefs.cache.reader import ContentReader, Reader
 from procorefs.cache.shared_download import PATIENCE_S
 from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, Silent, Unavailable

@@ -1,0 +1,88 @@
+"""Chunks: the fixed grid that cuts every version into them, and the integers that name and describe one.
+
+Small chunks come first, then 4 MiB each: the first bytes of a file, which a file manager reads, cost 64 KiB; a small
+file is one chunk, and a big one has few database rows. Chunks on disk are named by their number: another grid needs
+other names (chunk_store.py), or old chunks are taken for new ones. An index may hold a million chunks, so the name of
+one and what is known of it are an integer each.
+"""
+
+from typing import NewType
+
+KIB = 1024
+MIB = 1024 * KIB
+
+SNIFF_BYTES = 64 * KIB  # chunk 0
+CHUNK_BYTES = 4 * MIB  # the longest chunk; from 4 MiB on every chunk
+_EARLY = (0, SNIFF_BYTES, 512 * KIB, CHUNK_BYTES)  # where chunks 0, 1, 2 and 3 start
+
+
+def chunk_at(offset: int) -> int:
+    """The number of the chunk that holds the byte at `offset`."""
+    if offset >= CHUNK_BYTES:
+        return offset // CHUNK_BYTES + 2
+    if offset < SNIFF_BYTES:
+        return 0
+    return 1 if offset < _EARLY[2] else 2
+
+
+def chunk_start(number: int) -> int:
+    """The offset of a chunk's first byte."""
+    return _EARLY[number] if number < 3 else (number - 2) * CHUNK_BYTES
+
+
+def chunk_stop(number: int, size_bytes: int) -> int:
+    """The offset after a chunk's last byte in a version of `size_bytes`."""
+    return min(chunk_start(number + 1), size_bytes)
+
+
+def chunk_length(number: int, size_bytes: int) -> int:
+    """How many bytes a chunk of a version of `size_bytes` has; 0 or less: it has no such chunk."""
+    return chunk_stop(number, size_bytes) - chunk_start(number)
+
+
+def round_up(offset: int, size_bytes: int) -> int:
+    """The first chunk boundary at or after `offset`, or the version's end."""
+    if offset <= 0:
+        return 0
+    return chunk_stop(chunk_at(offset - 1), size_bytes)
+
+
+ChunkKey = NewType("ChunkKey", int)  # names the same bytes for ever: those of a version never change
+
+_NUMBER_BITS = 44  # 2**63 bytes are fewer chunks than this counts
+
+
+def chunk_key(version: int, number: int) -> ChunkKey:
+    """The key of a version's chunk."""
+    return ChunkKey(version << _NUMBER_BITS | number)
+
+
+def version_of(key: ChunkKey) -> int:
+    """The version that a chunk belongs to."""
+    return key >> _NUMBER_BITS
+
+
+def number_of(key: ChunkKey) -> int:
+    """The chunk's number in its version."""
+    return key & ((1 << _NUMBER_BITS) - 1)
+
+
+_LENGTH_BITS = 32
+
+
+def record(length: int, checksum: int | None = None) -> int:
+    """What the index knows of a chunk: its length, and the CRC-32 that its file must have.
+
+    `checksum` None: this process has written or checked the file.
+    """
+    return length if checksum is None else (checksum + 1) << _LENGTH_BITS | length
+
+
+def length_of(entry: int) -> int:
+    """The length in a record."""
+    return entry & ((1 << _LENGTH_BITS) - 1)
+
+
+def checksum_of(entry: int) -> int | None:
+    """The checksum in a record."""
+    return (entry >> _LENGTH_BITS) - 1 if entry >> _LENGTH_BITS else None
