@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from procorefs.journal.change import Stage
+from procorefs.vfs.view import View
 from tests.simulation.model import Entry, File, Folder, Model
 
 SYNCED_AFTER_S = 2.5
@@ -122,6 +124,15 @@ class Past:
 def _may_be_torn(now: Content, was: list[Content]) -> bool:
     """A file whose bytes changed in these seconds may be zeros, or anything: it is incomplete."""
     return isinstance(now, bytes) and (len(set(was)) > 1 or _UNCLOSED in was)
+
+
+def doubted_in(view: View) -> list[str]:
+    """Paths whose bytes are incomplete, or will be when what was closed before has been sent."""
+    return [
+        view.path(change.inode)
+        for change in view.changes()
+        if change.unclosed is not None or change.stage is Stage.INCOMPLETE
+    ]
 
 
 def _short(content: Content) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from tests.simulation import scheduler
-from tests.simulation.aftermath import RECOVERED, Past, Quiet, may_be_after_kill, root_of, written_between
+from tests.simulation import aftermath, scheduler
+from tests.simulation.aftermath import RECOVERED, Past, Quiet
 from tests.simulation.identities import Identities
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
@@ -111,11 +111,11 @@ class Player:
             return
         shown = await self._shown()
         roots = [self._model.root, *([self._before] if self._before is not None else [])]
-        roots = [root for root in roots if may_be_after_kill(shown, Model(root))]
+        roots = [root for root in roots if aftermath.may_be_after_kill(shown, Model(root))]
         if not roots:
             raise Wrong(f"after a death the mount differs: {differences(shown, sizes_of(self._model))}")
         self._model.root = roots[0]
-        if len(roots) > 1 and not await self._has_bytes(written_between(*map(Model, roots))):
+        if len(roots) > 1 and not await self._has_bytes(aftermath.written_between(*map(Model, roots))):
             self._model.root = roots[1]  # what was under way has not come to be
         if self._before is not None:
             self._model.forget_times()  # what was under way may have come half through
@@ -140,9 +140,8 @@ class Player:
             with suppress(OSError):
                 await self._kernel().listing("")
             await trio.sleep(AFTER_LOOK_S)
-        stuck = self._world.parts.writing.outbox.stuck()
-        lost = [item.path for item in stuck if item.state == "failed"]
-        doubted = [item.path for item in stuck if item.state == "incomplete"]
+        lost = [item.path for item in self._world.parts.writing.outbox.stuck() if item.state == "failed"]
+        doubted = aftermath.doubted_in(self._world.parts.operations._view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
             if not path.startswith(RECOVERED) and not self._past.changed(path, synced_until_s):
                 raise Wrong(f"after a power cut {path} is lost")
@@ -155,7 +154,7 @@ class Player:
         wrong = self._past.wrong_in(found, lost, doubted, synced_until_s)
         if wrong:
             raise Wrong(f"after a power cut {wrong}")
-        self._model.root = root_of(found)
+        self._model.root = aftermath.root_of(found)
         self._note_past()
         self._world.parts.writing.outbox.retry([""])
 
