@@ -42,7 +42,7 @@ class Durability:
         self._last_round = 0  # ended
         self._failure: Exception | None = None  # of the last one
         self._failed = 0  # in a row
-        drafts.generation_ended = self._wake.set
+        drafts.generation_ended, drafts.bring_to_disk = self._wake.set, self.reached
 
     def journaled(self, file: StagedFile | None) -> None:
         """The journal has something new, of that file's bytes."""
@@ -97,6 +97,7 @@ class Durability:
         wanted = [file for file in changed.values() if not file.is_deleted and file.number not in superfluous]
         try:
             await self._staging.sync(wanted)
+            self._drafts.synced = sequence  # from here on they may be
             spent = self._journal.begin_sync(sequence)
             try:
                 await trio.to_thread.run_sync(self._journal.sync, spent)

@@ -23,6 +23,7 @@ from procorefs.procore.wire.models import Version
 from procorefs.staging import staged_bytes
 from procorefs.staging.extent_log import SUFFIX, ExtentLog
 from procorefs.staging.extents import Extents, Range
+from procorefs.staging.promises import Promises
 from procorefs.staging.quota import Quota, refuse
 from procorefs.staging.staged_bytes import SLICE_BYTES, Disk, Remover
 
@@ -108,6 +109,7 @@ class StagedFile:
         "is_frozen",
         "is_on_disk",
         "number",
+        "promises",
         "size_bytes",
     )
 
@@ -122,6 +124,7 @@ class StagedFile:
         """Behind its end lies what a crash left and had no room elsewhere: it is neither written nor sent as it is."""
         self.is_on_disk = False
         """Nothing was written to it since `Staging.sync` last began with it: a power cut takes nothing of it."""
+        self.promises = Promises()
         self._ground = ground
         self._room = ground.room
         self._disk = ground.disk

@@ -126,6 +126,7 @@ class Staging:
         record of a closed file says; OSError.
         """
         file = StagedFile(self._ground, record.number)
+        file.promises.make(0)
         try:
             found = os.lstat(file.path)
         except FileNotFoundError:

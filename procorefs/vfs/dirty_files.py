@@ -7,7 +7,7 @@ writes meanwhile begins the next generation with a copy, and the upload keeps wh
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,11 @@ from procorefs.procore.wire.models import Version, VersionId
 from procorefs.staging.staging_area import StagedFile, StagedFrozen, StagedIncomplete, StagedRecord, Staging
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
+
+
+class StillPromised(Exception):
+    """A row that is on disk has the bytes as closed: they may not change before a later one is there."""
+
 
 EVERYTHING = 1 << 63
 """More than any file has."""
@@ -75,7 +80,13 @@ class DirtyFiles:
         self.generation_ended: Callable[[], None] = lambda: None
         """Called when there is something in the trash."""
         self.will_overwrite: Callable[[DirtyFile], None] = lambda _draft: None
-        """Called before bytes change below Draft.promised_bytes (write_sessions.py)."""
+        """Called before bytes change below Draft.promised_bytes (write_sessions.py). Raises StillPromised."""
+        self.withdraw: Callable[[DirtyFile], None] = lambda _draft: None
+        """Has the journal say that the bytes of a draft are being written."""
+        self.bring_to_disk: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Returns when all that was journaled is on disk (durability.py)."""
+        self.synced = 0
+        """Rows of the journal up to this sequence may be on disk, and nothing doubts them after a power cut."""
 
     # Who is inside
 
@@ -238,8 +249,19 @@ class DirtyFiles:
                 await file.write(offset, data, partial(self._before_write, draft, offset))
             except StagedFrozen:
                 continue
+            except StillPromised:
+                await self._withdraw(draft)
+                continue
             draft.mtime_ns = clocks.file_ns()
             return
+
+    async def _withdraw(self, draft: DirtyFile) -> None:
+        """Return when no row on disk promises the draft's bytes, unless somebody promises them meanwhile."""
+        promises, made = draft.file.promises, draft.file.promises.made
+        self.withdraw(draft)
+        draft.promised_bytes = EVERYTHING  # nobody writes before that is on disk
+        await self.bring_to_disk()
+        promises.withdraw(made)
 
     def _before_write(self, draft: DirtyFile, offset: int) -> None:
         if offset < draft.promised_bytes:
@@ -252,6 +274,9 @@ class DirtyFiles:
             try:
                 await file.truncate(size_bytes, before)
             except StagedFrozen:
+                continue
+            except StillPromised:
+                await self._withdraw(draft)
                 continue
             draft.mtime_ns = clocks.file_ns()
             return

@@ -12,7 +12,7 @@ from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import Neighbours
-from procorefs.vfs.dirty_files import EVERYTHING, DirtyFile, DirtyFiles
+from procorefs.vfs.dirty_files import EVERYTHING, DirtyFile, DirtyFiles, StillPromised
 from procorefs.vfs.document_takeover import DocumentTakeover
 from procorefs.vfs.refusals import (
     IsAFolder,
@@ -35,7 +35,7 @@ class WriteSessions(DocumentTakeover):
         neighbours: Neighbours,
     ) -> None:
         super().__init__(store, own, view, drafts, journal, naming, neighbours)
-        drafts.will_overwrite = self.will_overwrite
+        drafts.will_overwrite, drafts.withdraw = self.will_overwrite, self.withdraw
 
     def open_draft(self, inode: Inode, *, truncates: bool) -> DirtyFile:
         """The draft to write to, begun if need be over the version that the file shows.
@@ -114,7 +114,7 @@ class WriteSessions(DocumentTakeover):
             return
         is_promised = change.stage is Stage.PENDING and _is_of(change.staged, draft)
         if is_promised and not draft.is_frozen and change.used_upload is None:
-            self.will_overwrite(draft)
+            self.withdraw(draft)
         draft.flushed_at_s = None
 
     def flushed(self, inode: Inode) -> None:
@@ -151,6 +151,7 @@ class WriteSessions(DocumentTakeover):
         change.stage = Stage.PENDING
         self.sequence += 1
         change.sequence = self.sequence
+        draft.file.promises.make(self.sequence)
         change.touch()
         self._write(change)
         draft.flushed, draft.clean = draft.file.changed, None
@@ -177,6 +178,7 @@ class WriteSessions(DocumentTakeover):
         change.staged, change.borrowed = file.record(), None
         self.sequence += 1
         change.sequence = self.sequence
+        file.promises.make(self.sequence)
         try:
             self._write(change)
         except BaseException:
@@ -206,16 +208,30 @@ class WriteSessions(DocumentTakeover):
     def will_shrink(self, draft: DirtyFile, size_bytes: int) -> None:
         """Before a file is cut: the journal may not promise more than there will be."""
         if draft.promised_bytes > size_bytes:
+            self._check_withdrawn(draft)
             change = self._view.change(draft.inode)
             if change is not None and _is_of(change.staged, draft):
                 change.staged = draft.file.record(size_bytes)
-            self.will_overwrite(draft)
+            self.withdraw(draft)
 
     def will_overwrite(self, draft: DirtyFile) -> None:
         """Before bytes change that were closed, or that no row names: nobody sends what a crash leaves of them.
 
-        What is only added behind closed ones does no harm: after a crash the journal's size counts.
+        What is only added behind closed ones does no harm: after a crash the journal's size counts. Raises
+        StillPromised.
         """
+        self._check_withdrawn(draft)
+        self.withdraw(draft)
+
+    def _check_withdrawn(self, draft: DirtyFile) -> None:
+        """After a power cut a row that is on disk counts: raises StillPromised while such a one has the bytes."""
+        change = self._view.change(draft.inode)
+        is_named = change is not None and _is_of(change.staged, draft)
+        if is_named and draft.file.promises.is_on_disk(self._drafts.synced):
+            raise StillPromised
+
+    def withdraw(self, draft: DirtyFile) -> None:
+        """Have the row say that the bytes are being written."""
         change = self._view.change(draft.inode)
         if draft.flushed_at_s is not None:
             # A shell's redirection closes a first descriptor before anything is written: that says nothing.

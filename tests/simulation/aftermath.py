@@ -21,14 +21,14 @@ Content = bytes | str | None
 _NOTHING, _UNCLOSED = "nothing", "a file that is being written"
 
 
-def _contents_of(model: Model) -> dict[str, Content]:
-    return {path: _content_of(entry) for path, entry in model.all()}
+def _contents_of(model: Model) -> dict[str, set[Content]]:
+    return {path: _contents_of_entry(entry) for path, entry in model.all()}
 
 
-def _content_of(entry: Entry) -> Content:
+def _contents_of_entry(entry: Entry) -> set[Content]:
     if isinstance(entry, Folder):
-        return None
-    return _UNCLOSED if entry.is_dirty else bytes(entry.content)
+        return {None}
+    return {_UNCLOSED, *entry.promised} if entry.is_dirty else {bytes(entry.content)}
 
 
 def may_be_after_kill(shown: dict[str, int], model: Model) -> bool:
@@ -77,7 +77,7 @@ class Past:
     """
 
     def __init__(self) -> None:
-        self._moments: list[tuple[float, dict[str, Content]]] = [(0.0, {})]
+        self._moments: list[tuple[float, dict[str, set[Content]]]] = [(0.0, {})]
 
     def note(self, now_s: float, model: Model, synced_until_s: float) -> None:
         self._moments.append((now_s, _contents_of(model)))
@@ -95,8 +95,10 @@ class Past:
     def changed(self, path: str, synced_until_s: float) -> bool:
         """Whether a path was not the same all the time since the last sync."""
         self._drop_old(synced_until_s)
-        was = {moment.get(path, _NOTHING) for _, moment in self._moments}
-        return len(was) > 1 or _UNCLOSED in was
+        return _has_changed(self._was(path))
+
+    def _was(self, path: str) -> set[Content]:
+        return {content for _, moment in self._moments for content in moment.get(path, {_NOTHING})}
 
     def wrong_in(
         self,
@@ -112,18 +114,22 @@ class Past:
         self._drop_old(synced_until_s)
         told = []
         for path in sorted({path for _, moment in self._moments for path in moment} | found.keys()):
-            was = [moment.get(path, _NOTHING) for _, moment in self._moments]
+            was = self._was(path)
             now = found.get(path, _NOTHING)
             if path in lost or path.startswith(RECOVERED):
                 continue
             if now not in was and not (path in doubted and _may_be_torn(now, was)):
-                told.append(f"{path} is {_short(now)} and was {', '.join(map(_short, dict.fromkeys(was)))}")
+                told.append(f"{path} is {_short(now)} and was {', '.join(sorted(map(_short, was)))}")
         return "; ".join(told)
 
 
-def _may_be_torn(now: Content, was: list[Content]) -> bool:
+def _has_changed(was: set[Content]) -> bool:
+    return len(was) > 1 or _UNCLOSED in was
+
+
+def _may_be_torn(now: Content, was: set[Content]) -> bool:
     """A file whose bytes changed in these seconds may be zeros, or anything: it is incomplete."""
-    return isinstance(now, bytes) and (len(set(was)) > 1 or _UNCLOSED in was)
+    return isinstance(now, bytes) and _has_changed(was)
 
 
 def doubted_in(view: View) -> list[str]:

@@ -442,6 +442,37 @@ async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
+    tmp_path: Path, is_cut: bool
+) -> None:
+    """After a power cut the row of before would promise bytes that are half other ones."""
+    with room_in(tmp_path) as room:
+        inode = room.put("plan.dwg", b"the plan")
+        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
+        await durability.flush()
+        synced: list[tuple[Stage, bytes]] = []
+
+        async def bring_to_disk() -> None:
+            synced.append((room.change(inode).stage, room.staged["1"]))
+            await durability.flush()
+
+        room.drafts.bring_to_disk = bring_to_disk
+        draft = room.reopen(inode)
+        number = str(draft.file.number)
+        assert number == "1"
+        if is_cut:
+            await room.drafts.truncate(draft, 3, lambda: room.edits.will_shrink(draft, 3))
+        else:
+            await room.drafts.write(draft, 0, b"THE")
+        assert synced == [(Stage.OPEN, b"the plan")]
+        assert room.staged[number] == (b"the" if is_cut else b"THE plan")
+        await room.drafts.write(draft, 0, b"His")
+        room.edits.flushed(inode)
+        await room.drafts.write(draft, 0, b"Her")
+        assert len(synced) == 1, "no row that is on disk promises any of it"
+
+
 # A disk that refuses
 
 
