@@ -360,7 +360,7 @@ class ChunkCache:
             await clerk.do(self._store.sweep, self._index)
         except (OSError, sqlite3.Error) as trouble:
             self._usable = False
-            log.warning("The chunk cache in %s cannot be made anew (%s).", self._directory, trouble)
+            log.warning("The chunk cache in %s cannot be created again (%s).", self._directory, trouble)
             self._drop_pending()
 
     def _make_room(self, cost: int) -> list[ChunkKey]:

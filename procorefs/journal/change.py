@@ -242,7 +242,7 @@ def lost_folder(inode: Inode, name: str = "") -> Change:
         Kind.FOLDER,
         Location(ROOT, f"Recovered folder {name or inode}"),
         stage=Stage.FAILED,
-        error="the folder of what waits in it is not known any more: move that to where it belongs",
+        error="the original folder of its content is unknown: move the content to where it belongs",
         created_at_s=now_s,
         touched_at_s=now_s,
         failed_at_s=now_s,

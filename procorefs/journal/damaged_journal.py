@@ -65,7 +65,7 @@ def salvage(files: Iterable[Path], staged: Container[int]) -> Salvaged:
                 kept=change.kept,
                 wishes=MetadataPatch(),
                 stage=Stage.INCOMPLETE,
-                error="the journal was damaged: whether these are the newest bytes is not known",
+                error="the journal was damaged: these may not be the newest bytes",
                 created_at_s=change.created_at_s,
                 touched_at_s=change.touched_at_s,
                 sequence=change.sequence,

@@ -77,13 +77,13 @@ class Durability:
             await self.flush()
         except (OSError, StagingFull, sqlite3.Error) as error:
             if not self._failed:
-                log.error("What was written can't be brought to disk: %s", error)
+                log.error("Written data cannot be brought to disk: %s", error)
             self._failed += 1
             self._failure = error
             self._wake.set()  # and again
         else:
             if self._failed:
-                log.info("What was written is on disk again; %d tries had failed.", self._failed)
+                log.info("Written data is on disk again after %d failed tries.", self._failed)
             self._failed = 0
         self._last_round = number
         done, self._round_done = self._round_done, trio.Event()

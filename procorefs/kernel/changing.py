@@ -192,7 +192,7 @@ class ChangingOperations(Operations):
     async def link(
         self, _inode: int, _new_parent_inode: int, _new_name: bytes, _ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        raise NotSupported("a document has one place: Procore knows no links")
+        raise NotSupported("Procore has no hard links")
 
     @by_inode_at_once
     async def symlink(

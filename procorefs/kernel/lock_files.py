@@ -86,7 +86,7 @@ class LockFiles:
         try:
             await self._brief.of(partial(self._check_outs.look, document.inode))
         except (NoAnswerYet, ProcoreError) as error:
-            log.info("Who has inode %d checked out was not learned: %s", document.inode, error)
+            log.info("Procore did not tell who has inode %d checked out: %s", document.inode, error)
 
     def node(self, inode: Inode) -> Node | None:
         """The lock file with that number, while it is there."""

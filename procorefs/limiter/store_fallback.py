@@ -80,7 +80,7 @@ class WithFallback:
         known, now_s = self._usual.peek()
         share = share_alone(known, now_s)
         log.warning(
-            "%s does not answer (%s): going on with %.0f %% of the call budget until it does",
+            "%s does not answer (%s): continuing with %.0f %% of the call budget until it does",
             self._place,
             reason,
             share * 100,

@@ -45,7 +45,7 @@ class CheckOutJournal:
         except sqlite3.OperationalError:
             raise  # the disk is full or not writable: nothing is wrong with the file
         except sqlite3.DatabaseError as error:
-            log.warning("The record of check-outs %s is damaged (%s) and begun anew.", path, error)
+            log.warning("The record of check-outs %s is damaged (%s); a new one begins.", path, error)
             remove_database(path)
             return cls(path)
 

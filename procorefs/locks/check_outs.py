@@ -424,10 +424,12 @@ class CheckOuts:
             await self._send(claim, self._calls, document)
             claim.failures = 0
         except HeldByAnother as refused:
-            log.warning("A lock was lost: document %d was taken from us, and %s.", document, refused)
+            log.warning(
+                "A lock was lost: the check-out of document %d was taken away, and %s.", document, refused
+            )
             claim.try_at_s = trio.current_time() + LOOK_EVERY_S
         except Exception as failure:
-            log.warning("The check-out of document %d could not be prolonged yet: %s", document, failure)
+            log.warning("The check-out of document %d could not be renewed yet: %s", document, failure)
             # Whatever became of the call, what we had lasts to its own end.
             claim.may_have(document, had_until_s)
             claim.in_doubt = False

@@ -139,8 +139,10 @@ class Quota:
         if size_bytes > self._disk_room():
             return f"The disk of the state directory has no room for {size_bytes} bytes beyond its reserve"
         if size_bytes > self.limit_bytes:
-            return f"{size_bytes} bytes are more than may be staged in all ({self.limit_bytes})"
-        return f"{self.used_bytes} bytes are staged, of at most {self.limit_bytes}, and no upload frees any"
+            return f"{size_bytes} bytes are more than staging_size allows ({self.limit_bytes})"
+        return (
+            f"{self.used_bytes} bytes wait for their upload ({self.limit_bytes} at most), and none is moving"
+        )
 
 
 class _Place:

@@ -96,7 +96,10 @@ class TreeStore:
             aside, _ = move_aside(path)
             _damage_mark(path).unlink(missing_ok=True)
             log.warning(
-                "The tree %s is damaged (%s); it was moved to %s and is listed anew.", path, error, aside
+                "The tree %s is damaged (%s); it was moved to %s; the project is listed again.",
+                path,
+                error,
+                aside,
             )
             return cls(path)
 

@@ -180,7 +180,7 @@ class ItemStates:
     def _reason(self, change: Change) -> str:
         waiting = self._queue.blocked.get(change.inode)
         if change.stage is Stage.INCOMPLETE:
-            return change.error or "its writer was cut off before it had closed the file"
+            return change.error or "its writer was cut off before it closed the file"
         before = self._refused_before(change.inode) if change.stage is not Stage.FAILED else None
         if before is not None:
             what = "was refused" if before.stage is Stage.FAILED else "is incomplete"
@@ -194,7 +194,7 @@ class ItemStates:
 
     def _why_held(self, place: Location) -> str:
         refusal = self._naming.place_refusal(place)
-        return TEMPORARY if refusal is None else f"{TEMPORARY}; under this one it is never sent: {refusal}"
+        return TEMPORARY if refusal is None else f"{TEMPORARY}; it is never sent under this name: {refusal}"
 
     def counts(self) -> Counts:
         self._count_new()

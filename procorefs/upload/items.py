@@ -30,16 +30,14 @@ STUCK: frozenset[ItemState] = frozenset({"held", "local", "checked_out", "read_o
 STAYING: frozenset[ItemState] = frozenset({"held", "local"})
 """What stays here because of its name: no failure, but said whenever somebody asks what is not in Procore."""
 
-TEMPORARY = (
-    "programs write under such a name until they rename the file, and a copy that was cut off leaves one"
-)
+TEMPORARY = "it has a temporary name: programs write under such names, and an interrupted copy leaves one"
 
 _WHY: dict[ItemState, str] = {
     "held": TEMPORARY,
-    "local": "nothing in a folder of that name goes to Procore",
+    "local": "nothing in a folder of that name is uploaded",
     "checked_out": "somebody else has it checked out",
     "read_only": "the mount is read-only",
-    "incomplete": "the program that wrote it was cut off",
+    "incomplete": "the program that wrote it was interrupted",
     "failed": "it was refused",
 }
 

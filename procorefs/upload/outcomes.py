@@ -38,7 +38,7 @@ class NotYet(Exception):
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(
-            f"an earlier call about it was not answered and may still be carried out: it waits {wait_s:.0f} s"
+            f"an earlier call about it got no answer and may still take effect: it waits {wait_s:.0f} s"
         )
         self.wait_s = wait_s
 

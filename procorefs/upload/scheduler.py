@@ -136,7 +136,7 @@ class Scheduler(Commands):
         except (OSError, StagingFull, sqlite3.Error) as error:
             change = self._view.change(inode)
             if change is not None:
-                change.error = f"it can't be written down: {error}"
+                change.error = f"it cannot be journaled: {error}"
             self._tally.count(inode, self._item_state(change), self._bytes_of(change))
         if not self._edits.is_unflushed(inode):
             return True
@@ -292,7 +292,7 @@ class Scheduler(Commands):
                 continue
             blocker = self._carrier.blocker(inode)
             if blocker is not None:
-                self._block(inode, blocker, "something else goes first")
+                self._block(inode, blocker, "another change goes first")
                 continue
             self._start(nursery, inode, self._send)
         return True
@@ -480,7 +480,7 @@ class Scheduler(Commands):
         self._outcomes[change.inode] = error
         log.log(
             logging.WARNING if change.attempts == 5 else logging.INFO,
-            "%s goes again in %.0f s: %s",
+            "%s is tried again in %.0f s: %s",
             self._view.path(change.inode),
             wait_s,
             error,

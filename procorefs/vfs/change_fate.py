@@ -75,7 +75,7 @@ class ChangeFate:
             for _, shown in self._view.place(change.place.folder) or ():
                 name = shown.decode("utf-8", "replace")  # those of junk are the same everywhere
                 if self._own_fate(name, is_folder=True) is Fate.LOCAL:
-                    return f"it lies in {name!r}, and nothing in a folder of that name goes to Procore"
+                    return f"it lies in {name!r}, and nothing in a folder of that name is uploaded"
         return "it is a file that a program keeps for itself"
 
     def _own_fate(self, name: str, *, is_folder: bool, is_junk: bool = False) -> Fate:

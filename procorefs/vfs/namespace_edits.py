@@ -215,8 +215,8 @@ class NamespaceEdits(WriteSessions):
             return
         if has_document or (source.is_folder and self._holds_documents(source)):
             raise NotPermitted(
-                f"what is in Procore can't get a place that stays on this machine ({place.name!r}, or its "
-                "folder, is junk): remove it instead, and it goes to Procore's recycle bin",
+                f"what is in Procore cannot move to a place that stays on this machine ({place.name!r}, or its "
+                "folder, is junk): remove it instead, then it is in Procore's recycle bin",
                 path=self._view.path(source.inode),
             )
 

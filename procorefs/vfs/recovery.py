@@ -123,7 +123,7 @@ class Recovery:
         with self._store.transaction():
             folder = self._store.reserve(1 + len(numbers))
         made = lost_folder(folder, f"files {time.strftime('%Y-%m-%d %H.%M.%S')}")
-        made.error = "the journal that had the names of these files is lost"
+        made.error = "the journal with the names of these files is lost"
         changes = [made]
         for position, number in enumerate(numbers, 1):
             record = StagedRecord(number, self._staging.size_bytes(number), None, ())

@@ -51,7 +51,7 @@ class WriteSessions(DocumentTakeover):
         if draft is not None:
             return draft
         if node.version is None and not truncates:
-            raise NotPermitted(node.defect or "Procore names no version of it: it can only be written anew")
+            raise NotPermitted(node.defect or "Procore names no version of it: it can only be overwritten")
         draft = self._drafts.begin(inode, None if truncates else node.version)
         if truncates and node.version is not None and not node.version.size_bytes:
             draft.flushed, draft.clean = draft.file.changed, node.version.id  # it is empty already

@@ -26,7 +26,7 @@ class BadValue(AttributeRefused):
 
 
 class NotKnownYet(AttributeRefused):
-    """Procore has to be asked first, and whoever holds a folder's lock does not wait for that: try again."""
+    """Procore must be asked first, and a request that holds a folder's lock does not wait for that."""
 
 
 class TooMuch(AttributeRefused):

@@ -133,7 +133,7 @@ class CustomFieldCache:
         except ProcoreError as error:
             if not is_unavailable_here(error):
                 raise
-            log.info("Custom fields are not to be had, so they go by their ids: %s", error)
+            log.info("Custom fields cannot be read, so they are named by id: %s", error)
             definitions = []
         self._pages.definitions = definitions
         self._pages.asked_at_s = self._unix_time_s()

@@ -122,7 +122,7 @@ def _entry_id(text: str, choices: Sequence[LovEntry]) -> int:
     found = shown.get(text, shown.get(text.strip()))
     if found is None:
         some = ", ".join(repr(label) for label in list(shown)[:10])
-        raise BadValue(f"it is none of the choices: {some or 'there are none'}")
+        raise BadValue(f"it is not one of the choices: {some or 'there are none'}")
     return found
 
 
@@ -130,10 +130,10 @@ def _number(text: str) -> int | float:
     """Raises BadValue, also where a float can't hold all the digits."""
     plain = text.strip()
     if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", plain):
-        raise BadValue("it is no number")
+        raise BadValue("it is not a number")
     if re.fullmatch(r"[+-]?[0-9]{1,30}", plain):
         return int(plain)
     number = float(plain)
     if not math.isfinite(number) or Decimal(plain) != Decimal(repr(number)):
-        raise BadValue("it has more digits than can be kept")
+        raise BadValue("it has too many digits")
     return int(number) if number.is_integer() and abs(number) < MOST_EXACT else number

@@ -38,7 +38,7 @@ class ForeignXattrs:
         rest = {other: text for other, text in there.items() if other != name}
         name_bytes = sum(len(other) + 1 for other in (*rest, name))
         if name_bytes > MOST_NAME_BYTES or sum(map(len, rest.values())) + len(value) > MOST_BYTES:
-            raise TooMuch("the file has too many attributes already")
+            raise TooMuch("the file already has too many attributes")
         self._rows.put(node.inode, name, value)
         if node.document_id is not None:
             self._rows.bind(node.inode, node.document_id)

@@ -280,7 +280,7 @@ class Attributes:
             known = self._known_tags(subject)
             if known is None and subject.document is not None:
                 self._tags.ask_soon(subject.document)
-                raise NotKnownYet("the tags have to be asked for first")
+                raise NotKnownYet("the tags are not known yet; try again")
             return bool(known)
         return bool(await self._soon(subject, partial(self._value, subject, name)))
 
@@ -411,7 +411,7 @@ def _known(name: bytes) -> str:
     """Raises NoSuchKind for a name that is no user's."""
     text = _text(name)
     if not text.startswith("user."):
-        raise NoSuchKind(f"{text!r} is no attribute of users")
+        raise NoSuchKind(f"{text!r} is not a user attribute")
     return text
 
 

@@ -152,7 +152,7 @@ class Tags:
         try:
             await self.of(document)
         except ProcoreError as error:
-            log.info("Tags can't be asked for: %s", error)
+            log.info("Tags cannot be read: %s", error)
 
     def _newest(self, document: DocumentId) -> Answer | None:
         one, census = self._one_by_one.get(document), self._census
@@ -187,7 +187,7 @@ class Tags:
         except ProcoreError as error:
             if not is_unavailable_here(error):
                 raise
-            log.info("Tags are not to be had, so there are none: %s", error)
+            log.info("Tags cannot be read, so none are shown: %s", error)
             now_s = trio.current_time()
             self._project = Answer(now_s, [])
             self._take(Census(now_s, {}))

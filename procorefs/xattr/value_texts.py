@@ -21,7 +21,7 @@ def decoded(value: bytes) -> str:
     except UnicodeDecodeError as error:
         raise BadValue("it is not UTF-8") from error
     if "\0" in text:
-        raise BadValue("it holds a NUL")
+        raise BadValue("it contains a NUL")
     return text
 
 

@@ -222,7 +222,7 @@ def test_killed_after_the_last_call_and_a_colleague_was_faster(
     desk.sandbox.act("put", path="/plan.dwg", text="a colleague's on top of it")
     desk.sandbox.act("put", path="/plan.dwg", text="a colleague's second")
     crash(desk)
-    desk.mounted.expect_warning("was made by somebody else")
+    desk.mounted.expect_warning("was created by another user")
     desk.sync()
     sizes = [20, 26, 12] if is_new else [20, 26, 12, 5]
     assert desk.file("plan.dwg").sizes == sizes

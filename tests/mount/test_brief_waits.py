@@ -124,7 +124,7 @@ def test_a_name_in_a_folder_that_nobody_has_listed_is_not_waited_for_long(
     put_file(sandbox, b"content", "plan.pdf")
     sandbox.act("move", path="/plan.pdf", to="/deep")
     mounted = mount(sandbox, "freshness=3600")
-    mounted.expect_warning("Procore has to be asked first|Listing the project failed")
+    mounted.expect_warning("Procore must be asked first; try again|Listing the project failed")
     sandbox.faults(rules=[{"kind": "silence", "route": "*"}])
     path = mounted.path / "deep" / "plan.pdf"
     try:

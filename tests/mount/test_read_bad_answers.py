@@ -104,7 +104,7 @@ def test_permission_taken_away_while_mounted(broken: SandboxHandle, mount: Calla
     put(broken, "a.txt", b"known")
     mounted = mount_followed(broken, mount, "freshness=0")
     assert (mounted.path / "a.txt").read_bytes() == b"known"
-    mounted.expect_warning("Changes in Procore can't be seen")
+    mounted.expect_warning("Procore cannot be polled")
     broken.act("membership", user="first", level="none")
     assert os.listdir(mounted.path)
     assert (mounted.path / "a.txt").read_bytes() == b"known"
@@ -292,7 +292,7 @@ def test_a_token_that_expires_in_the_middle(broken: SandboxHandle, mount: Callab
         broken.faults(expire_tokens=True)
         put(broken, "a.txt", b"turn %d" % turn)
         assert (mounted.path / "a.txt").read_bytes() == b"turn %d" % turn
-    mounted.expect_warning("Changes in Procore can't be seen")
+    mounted.expect_warning("Procore cannot be polled")
     broken.faults(rules=[{"kind": "error", "status": 401, "route": "*"}])
     assert (mounted.path / "a.txt").read_bytes() == b"turn 2"
     assert mounted.status()["tree"]["state"] == "behind"
@@ -322,7 +322,7 @@ def test_looks_that_go_wrong(broken: SandboxHandle, mount: Callable[..., Mounted
     """What is known goes on being served, nothing vanishes, and the next good look sees what changed."""
     put(broken, "a.txt", b"known")
     mounted = mount_followed(broken, mount, "freshness=0")
-    mounted.expect_warning("Changes in Procore can't be seen|left an item|Listing the project failed")
+    mounted.expect_warning("Procore cannot be polled|left an item|Listing the project failed")
     known = {"a.txt", "walked 1", "walked 2"}
     for trouble, rule in LOOK_TROUBLES.items():
         broken.faults(rules=[{"route": INDEX, **rule}])

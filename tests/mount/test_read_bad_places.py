@@ -211,7 +211,7 @@ def test_a_state_disk_that_fills_up(
     sandbox.reset(0)
     put(sandbox, "a.txt", b"known")
     mounted = mount_followed(sandbox, mount, "freshness=0")
-    mounted.expect_warning("full|can't be seen|ended|tree")
+    mounted.expect_warning("full|cannot be polled|ended|tree")
     fill(disk)
     for number in range(150):
         sandbox.act("create_folder", path=f"/{number:05} {'x' * 100}")
@@ -244,7 +244,7 @@ def test_the_network_goes_and_comes_back(mount: Callable[..., Mounted], home: Ho
         put(first, "a.bin", pattern(1, MIB))
         put(first, "unread.bin", pattern(2, 100_000))
         mounted = mount_followed(first, mount, "freshness=0")
-        mounted.expect_warning("Changes in Procore can't be seen|unread.bin")
+        mounted.expect_warning("Procore cannot be polled|unread.bin")
         assert (mounted.path / "a.bin").read_bytes() == pattern(1, MIB)
         port = first.url.rpartition(":")[2]
         os.kill(first.process.pid, signal.SIGKILL)

@@ -103,7 +103,7 @@ def test_listings_and_lookups_wait_while_everything_changes(
         put(sandbox, f"/{name}/known.txt", b"x")
     sandbox.faults(rules=[FOLDERS, INDEX])
     mounted = mount(sandbox, "freshness=0")
-    mounted.expect_warning("Listing the project failed|Changes in Procore can't be seen")
+    mounted.expect_warning("Listing the project failed|Procore cannot be polled")
     programs.start("ls", "-l", mounted.path / "a")
     programs.start("find", mounted.path / "b")
     programs.start("stat", mounted.path / "c" / "known.txt")
@@ -194,7 +194,7 @@ def test_a_read_without_network_ends_within_half_a_minute(
     sandbox.reset(0)
     put(sandbox, "/a.bin", pattern(1, MIB))
     mounted = mount_followed(sandbox, mount, "freshness=0")
-    mounted.expect_warning("no byte|did not|Changes in Procore can't be seen")
+    mounted.expect_warning("no byte|did not|Procore cannot be polled")
     sandbox.faults(rules=[{"kind": "silence", "route": "*"}])
     began_s = time.monotonic()
     assert errno_name(lambda: (mounted.path / "a.bin").read_bytes()) == "EIO"

@@ -39,7 +39,7 @@ def test_what_stays_is_named_and_counted_and_there_again(desk: Desk) -> None:
         answer = desk.mounted.home.procorefs("sync", desk.path)
     assert (answer.returncode, calls.total) == (0, 0)
     kept, held = desk.path / "__MACOSX" / "a: b.dwg", desk.path / ".plan.dwg.x4Kp2Q"
-    for path, words in ((kept, "it lies in '__MACOSX'"), (held, "a copy that was cut off leaves one")):
+    for path, words in ((kept, "it lies in '__MACOSX'"), (held, "an interrupted copy leaves one")):
         assert [line for line in answer.stderr.splitlines() if str(path) in line and words in line]
     assert len(answer.stderr.splitlines()) == 2
     outbox = desk.mounted.status()["outbox"]
@@ -95,7 +95,7 @@ def test_a_folder_that_goes_to_the_trash_takes_its_unsent_files_along(
 
 def test_a_folder_that_is_not_sent_yet_takes_no_document_along(write_desk: Callable[..., Desk]) -> None:
     desk = write_desk("write_back=60")
-    desk.mounted.expect_warning("goes again in")
+    desk.mounted.expect_warning("is tried again in")
     plan = desk.path / "plan.dwg"
     plan.write_bytes(b"the plan")
     desk.sync()

@@ -175,7 +175,7 @@ def test_a_writer_waits_for_room(write_desk: Callable[..., Desk], tmp_path: Path
 
 def test_what_never_fits_is_refused_at_once(write_desk: Callable[..., Desk]) -> None:
     desk = write_desk("staging_size=4M")
-    desk.mounted.expect_warning("more than may be staged|bytes are staged")
+    desk.mounted.expect_warning("more than staging_size allows|bytes wait for their upload")
     with (desk.path / "large.bin").open("wb", buffering=0) as file:
         assert errno_name(lambda: [file.write(bytes(MIB)) for _ in range(6)]) == "ENOSPC"
     (desk.path / "large.bin").unlink()

@@ -296,7 +296,7 @@ def test_a_folder_that_holds_something_is_not_removed(desk: Desk) -> None:
 def test_what_a_colleague_put_into_a_removed_folder_survives(desk: Desk) -> None:
     desk.sandbox.act("put", path="/a/theirs.txt", text="theirs")
     shutil.rmtree(desk.path / "a")
-    desk.mounted.expect_warning("a was refused: it was not deleted, because it holds .*'theirs.txt'")
+    desk.mounted.expect_warning("a was refused: it was not deleted: it contains .*'theirs.txt'")
     left = desk.settle()
     assert [item.path for item in left if item.state == "failed"] == ["a"]
     assert "theirs.txt" in left[0].reason

@@ -10,7 +10,7 @@ from tests.support.mounting import wait_until
 from tests.support.writing import Desk, sha256
 from tests.support.xattrs import Truth, getfattr, setfattr
 
-GOES_AGAIN = "goes again in"
+GOES_AGAIN = "is tried again in"
 CHANGE = "PATCH /rest/v1.0/files/{id}"
 DELETE = "DELETE /rest/v1.0/files/{id}"
 CALLS = [

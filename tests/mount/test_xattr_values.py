@@ -363,7 +363,7 @@ def test_a_mount_that_only_reads(desk: Desk, plan: Path, sandbox: SandboxHandle)
 
 def test_without_procore(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
     """What nobody knows is an error, and never an empty list: a copy tool would take it for one."""
-    desk.mounted.expect_warning("xattr of plan.pdf|can't be seen")
+    desk.mounted.expect_warning("xattr of plan.pdf|cannot be polled")
     sandbox.faults(rules=[{"kind": "error", "route": "GET */document_custom_tags*", "status": 400}])
     assert errno_name(lambda: os.listxattr(plan)) == "EINVAL"
     setfattr(plan, TAGS, "a")
@@ -372,7 +372,7 @@ def test_without_procore(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None
     desk.sync()
     sandbox.faults(rules=[{"kind": "error", "route": "GET */document_custom_tags*", "status": 403}])
     desk.remount("freshness=0")
-    desk.mounted.expect_warning("xattr of plan.pdf|can't be seen")
+    desk.mounted.expect_warning("xattr of plan.pdf|cannot be polled")
     assert attributes(plan) == {}
 
 

@@ -218,7 +218,7 @@ async def test_a_holder_that_is_stopped_does_not_stop_the_others(
             await limiter.acquire(Priority.INTERACTIVE)
         limiter.observe(200, {})
         assert limiter.snapshot().shared_by == "process (user is away)"
-        assert "going on with" in caplog.text
+        assert "continuing with" in caplog.text
         blocker.close()
         with trio.fail_after(5):
             while limiter.snapshot().shared_by != "user":  # noqa: ASYNC110 - nothing tells

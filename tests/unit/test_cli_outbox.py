@@ -96,8 +96,9 @@ def test_sync_says_of_each_what_is_wrong_and_what_to_do(
         f"`procorefs retry {m}/a/b.pdf`, or throw the change away with `procorefs discard {m}/a/b.pdf`",
         f"procorefs: the change to {m}/c.dwg is not in Procore: Jane Doe has it checked out; it is sent "
         "when the check-out ends",
-        f"procorefs: the change to {m}/d.ifc is not in Procore: the program that wrote it was cut off; write it again, "
-        f"send it as it is with `procorefs retry {m}/d.ifc`, or throw it away with `procorefs discard {m}/d.ifc`",
+        f"procorefs: the change to {m}/d.ifc is not in Procore: the program that wrote it was interrupted; "
+        f"write it again, send it as it is with `procorefs retry {m}/d.ifc`, or throw it away "
+        f"with `procorefs discard {m}/d.ifc`",
         *staying_lines(m),
     ]
 
@@ -105,9 +106,9 @@ def test_sync_says_of_each_what_is_wrong_and_what_to_do(
 def staying_lines(m: Path) -> list[str]:
     """What `sync` and `umount` say of HELD."""
     return [
-        f"procorefs: {m}/a/.b.pdf.x4Kp2Q (0 bytes) stays on this machine: programs write under such a name until they "
-        "rename the file, and a copy that was cut off leaves one; to upload it, rename it, or leave it unchanged for "
-        "an hour"
+        f"procorefs: {m}/a/.b.pdf.x4Kp2Q (0 bytes) stays on this machine: it has a temporary name: programs write "
+        "under such names, and an interrupted copy leaves one; to upload it, rename it, or leave it unchanged "
+        "for an hour"
     ]
 
 

@@ -38,7 +38,7 @@ async def test_what_nothing_would_ever_send_is_looked_at_anew(caplog: pytest.Log
     queue.put(DUE, 5.0)
     queue.sending.add(SENT)
     queue.fresh.add(FRESH)
-    queue.block(BEHIND, DUE, "something else goes first")
+    queue.block(BEHIND, DUE, "another change goes first")
     queue.block(STRANDED, Inode(99), "it was there once")
     with caplog.at_level(logging.WARNING):
         suspects = await outbox.check(())

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class NoAnswerYet(Exception):
-    """Procore has to be asked first, and that takes longer than the request may wait."""
+    """Procore must be asked first, and that takes longer than the request may wait."""
 
 
 class BriefWait:
@@ -40,4 +40,4 @@ class BriefWait:
         """
         with trio.move_on_after(MOST_S if self.is_open() else 0.0):
             return await work()
-        raise NoAnswerYet("Procore has to be asked first")
+        raise NoAnswerYet("Procore must be asked first; try again")

@@ -262,7 +262,7 @@ class Follower:
             reconciled = await self._poller.poll(priority)
         except (ProcoreError, sqlite3.Error) as error:
             if not self._behind:
-                log.warning("Changes in Procore can't be seen, the last known state is served: %s", error)
+                log.warning("Procore cannot be polled, the last known state is shown: %s", error)
             self._behind = True
             return
         except Exception:

@@ -163,7 +163,7 @@ class Poller:
             page = await self._take_deleted(1, poll_plan.POLL_PAGE, gone, priority)
         except Forbidden as error:
             if not self._is_bin_closed:
-                log.info("The recycle bin can't be read, deletions show in the lists alone: %s", error)
+                log.info("The recycle bin cannot be read, deletions are found in lists only: %s", error)
             self._is_bin_closed, self._binned_at_s = True, trio.current_time()
             return
         self._is_bin_closed = False

@@ -102,7 +102,7 @@ class ResultApplier:
             self._arrived_late(document, parent, shown=shown, sent=sent, is_new=is_new)
             return
         if target is not None and document.name != target.name:
-            log.info("%s is called %r in Procore.", self._view.path(change.inode), document.name)
+            log.info("%s has the name %r in Procore.", self._view.path(change.inode), document.name)
         before, known = self._view.parent(change.inode), self._store.known(document.id)
         if sent is not None:
             self._check_size(sent)
@@ -286,7 +286,7 @@ class ResultApplier:
         if change.place is GONE or not (has_bytes or (change.is_folder and change.is_placed)):
             self.dismiss(change)
             return
-        log.info("%s was removed in Procore and is made anew.", self._view.path(change.inode))
+        log.info("%s was removed in Procore and is created again.", self._view.path(change.inode))
         self._edits.lose_document(change)
 
     def dismiss(self, change: Change) -> None:

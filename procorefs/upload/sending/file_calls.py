@@ -66,7 +66,7 @@ class FileCalls(Placement):
         elif known is not None:
             self._settling.is_in_place(change)
         else:
-            raise Refused("its bytes are not there any more: write it anew")
+            raise Refused("its bytes are not on this disk any more: write it again")
 
     async def _bytes(self, change: Change) -> None:
         """Bring the bytes to the storage and make a version of them."""
@@ -204,7 +204,7 @@ class FileCalls(Placement):
         self._namesakes.check_joinable(change, target, namesake, error)
         self._make_takeable(change, namesake.document.id)
         log.warning(
-            "%s was made by somebody else while ours waited: ours becomes its next version.",
+            "%s was created by another user while ours waited: ours becomes its next version.",
             self._view.path(change.inode),
         )
         if not isinstance(error, NameTaken):

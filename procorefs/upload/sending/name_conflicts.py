@@ -78,7 +78,7 @@ class NameConflicts:
         if namesake.likeness is Likeness.COMPOSED and is_new_here:
             return
         raise Refused(
-            f"Procore takes {target.name!r} for the same name as {document.name!r}, which it has: rename one of the two"
+            f"Procore treats {target.name!r} and {document.name!r} as the same name: rename one of the two"
         ) from error
 
     def has_left(self, namesake: NameConflict, target: Location) -> bool:

@@ -100,7 +100,7 @@ class Placement:
         """Raises Blocked when a call about the document is under way, or `target` is not free for it yet."""
         other = self._calls.in_the_way(change.inode, change.document, target)
         if other is not None:
-            raise Blocked(other, "another call about it is under way")
+            raise Blocked(other, "another call about it is in progress")
         if target is not None:
             self._check_target(change, target)
             self._check_not_into_itself(change, target)
@@ -226,7 +226,7 @@ class Placement:
                 is_gone = True
             if is_gone and self._own.order.admit(node.document_id, request):
                 self._settling.removed_in_procore(node)
-                raise Blocked(folder, "its folder was removed in Procore and is made anew") from error
+                raise Blocked(folder, "its folder was removed in Procore and is created again") from error
 
     def _join_colleague(self, change: Change, target: Location) -> bool:
         """Somebody else has made a document of that name meanwhile: ours becomes its next version."""
@@ -237,7 +237,7 @@ class Placement:
             what = "folder" if occupant.is_folder else "file"
             raise Refused(f"Procore has a {what} of that name: rename one of the two")
         self._make_takeable(change, occupant.document_id)
-        log.info("%s was made by somebody else as well: ours joins it.", self._view.path(change.inode))
+        log.info("%s was created by another user as well: ours joins it.", self._view.path(change.inode))
         self._settling.join(change, occupant.document_id)
         return True
 

@@ -74,7 +74,7 @@ class DocumentRemover:
             return
         other = self._calls.in_the_way(change.inode, change.document, None)
         if other is not None:
-            raise Blocked(other, "a call about it is under way")
+            raise Blocked(other, "a call about it is in progress")
         if change.is_folder:
             self._check_nothing_under_way(known)
         above = self._removed_above(known)
@@ -87,7 +87,7 @@ class DocumentRemover:
         """Raises Blocked while a call about something below, or into the folder, is open."""
         for call in self._calls.open_calls():
             if not call.is_late and call.inode != known.node.inode and self._is_about(call, known.node.inode):
-                raise Blocked(call.inode, "a call about something in it is under way")
+                raise Blocked(call.inode, "a call about something in it is in progress")
 
     def _is_about(self, call: Call, folder: Inode) -> bool:
         there = self._store.known(call.document) if call.document is not None else None
@@ -158,7 +158,7 @@ class DocumentRemover:
             return False
         if not is_ours:
             raise Refused(
-                "somebody made a newer version of it: it was not deleted; look at it and delete it again",
+                "another user uploaded a newer version: it was not deleted; look at it and delete it again",
                 take_back=True,
             )
         return True
@@ -296,6 +296,6 @@ def _sentence(unseen: list[Document]) -> str:
     named = ", ".join(repr(document.name) for document in unseen[:MOST_NAMED])
     more = f" and {len(unseen) - MOST_NAMED} more" if len(unseen) > MOST_NAMED else ""
     return (
-        f"it was not deleted, because it holds what was not seen here or is newer: {named}{more}; "
-        "look at it and delete it again"
+        f"it was not deleted: it contains what is newer or was never seen here: {named}{more}; "
+        "look at that and delete it again"
     )

@@ -95,7 +95,7 @@ class UnansweredCalls:
         if call.is_creating and change.document is None:
             other = self._calls.in_the_way(change.inode, None, call.place)
             if other is not None:
-                raise Blocked(other, "a call about its name is under way")
+                raise Blocked(other, "a call about its name is in progress")
             if call.upload is not None:
                 await self._make_again(change, call, call.upload)
             else:
