@@ -9,6 +9,7 @@ was sent, and what differs still is sent next. A call whose answer was lost is l
 """
 
 from procorefs.journal.change import GONE, Location, MetadataPatch
+from procorefs.journal.in_flight_calls import Sending
 from procorefs.procore.api.changes import FileChange, FolderChange
 from procorefs.procore.errors import NotFound
 from procorefs.procore.wire.models import DocumentId
@@ -79,6 +80,7 @@ class ChangeSender(FolderCalls, FileCalls):
             self._own.call(document_id) as request,
             self._calls.sending(inode, change.kind, document_id, place) as sending,
         ):
+            await self._bring_to_disk(sending)
             try:
                 if change.is_folder:
                     document = await self._changes.update_folder(
@@ -97,6 +99,14 @@ class ChangeSender(FolderCalls, FileCalls):
             sending.answered()
             change.aside_from = change.aside_from or before
             self._settling.arrived(change, document, place.folder, wishes=MetadataPatch())
+
+    async def _bring_to_disk(self, sending: Sending) -> None:
+        """Have the disk know of a call before it is sent: nobody wants its name, were it forgotten by a power cut."""
+        try:
+            await self._drafts.bring_to_disk()
+        except BaseException:
+            sending.refused()
+            raise
 
     def _aside(self, known: Known, document_id: DocumentId) -> Location:
         """A free name beside the document's own, no longer than that if Procore would refuse a longer path."""
