@@ -56,11 +56,11 @@ class MountFailed(Failure):
     """The mount could not begin."""
 
 
-def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Callable[[Path], None]) -> None:
+def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Callable[[], None]) -> None:
     """Serve the mount until it is unmounted or told to stop; `ready` is called once it answers.
 
-    A mount point that others took away is not the end while changes wait: `detached` is told at which socket the daemon
-    answers from then on. Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
+    A mount point that others took away is not the end while changes wait: `detached` is called when the daemon
+    answers at its other socket. Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
     """
     descriptors.raise_limit()
     clocks.begin_run()
@@ -82,9 +82,7 @@ def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
 class _Daemon:
     """One mount from its first call to its last."""
 
-    def __init__(
-        self, mount: ResolvedMount, ready: Callable[[], None], detached: Callable[[Path], None]
-    ) -> None:
+    def __init__(self, mount: ResolvedMount, ready: Callable[[], None], detached: Callable[[], None]) -> None:
         self._mount = mount
         self._ready = ready
         self._register_detached = detached
@@ -181,7 +179,7 @@ class _Daemon:
                     await outside.start(partial(control_socket.serve, socket, self._answers(parts.reporter)))
                     outbox.hurry(("",))  # nothing can be added to it any more
                     ownership.detached(socket)
-                    self._register_detached(socket)
+                    self._register_detached()
                     await outbox.drained()
                 outside.cancel_scope.cancel()
         self._say_what_is_left(

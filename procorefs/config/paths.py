@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from procorefs.storage.failures import ConfigError
-from procorefs.storage.private_files import make_private_folder, replace_private_file
+from procorefs.storage.private_files import is_private_folder, make_private_folder, replace_private_file
 
 
 class Paths(msgspec.Struct, frozen=True):
@@ -26,8 +26,10 @@ class Paths(msgspec.Struct, frozen=True):
 
     @property
     def secrets_dir(self) -> Path:
-        """One file a profile with its client secret."""
-        return self.config_file.parent / "secrets"
+        """One file a profile with its client secret: beside the configuration, in a folder of our own."""
+        if self.config_file.parent.name == "procorefs":
+            return self.config_file.parent / "secrets"
+        return self.config_file.with_suffix(".secrets")
 
     @property
     def tokens_dir(self) -> Path:
@@ -46,8 +48,12 @@ class Paths(msgspec.Struct, frozen=True):
 
     @property
     def runtime_dirs(self) -> tuple[Path, ...]:
-        """Where mounts may be registered: one may have begun in a session with another runtime directory."""
-        return tuple(dict.fromkeys((self.runtime_dir, self.state_dir / "run")))
+        """Where mounts are registered: one may have begun in a session with another runtime directory.
+
+        Folders that other users could have written in are left out.
+        """
+        candidates = dict.fromkeys((self.runtime_dir, self.state_dir / "run"))
+        return tuple(folder for folder in candidates if is_private_folder(folder))
 
 
 def find_paths(environment: Mapping[str, str]) -> Paths:
@@ -103,6 +109,7 @@ def _home(environment: Mapping[str, str]) -> Path:
 
 def _runtime_dir(environment: Mapping[str, str]) -> Path | None:
     value = environment.get("XDG_RUNTIME_DIR", "")
-    if not value.startswith("/") or not os.access(value, os.W_OK | os.X_OK):
+    # after `su` or `sudo -E` the variable still names another user's directory, who could write what we read there
+    if not value.startswith("/") or not is_private_folder(Path(value)):
         return None
     return Path(value) / "procorefs"

@@ -22,6 +22,7 @@ from procorefs.config.paths import write_private
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.settings import OUT_OF_BAND, Grant
 from procorefs.storage.failures import ConfigError
+from procorefs.storage.private_files import check_private_file
 
 PRODUCTION_API = "https://api.procore.com"
 PRODUCTION_LOGIN = "https://login.procore.com"
@@ -69,7 +70,7 @@ def read_config(file: Path) -> Config:
     """The file's content; without a file an empty Config. Raises ConfigError naming line or key."""
     try:
         with file.open("rb") as stream:
-            check_private(file, os.fstat(stream.fileno()))
+            check_private_file(file, os.fstat(stream.fileno()))
             text = stream.read()
     except FileNotFoundError:
         return Config()
@@ -89,14 +90,6 @@ def write_config(file: Path, config: Config) -> None:
         lines += [f"{key} = {_toml_string(value)}" for key, value in fields.items()]
         lines.append("")
     write_private(file, "\n".join(lines).encode())
-
-
-def check_private(file: Path, stat: os.stat_result) -> None:
-    """Raise ConfigError unless the file belongs to us and nobody else may read or write it."""
-    if stat.st_uid not in (os.geteuid(), 0):
-        raise ConfigError(f"{file} belongs to user id {stat.st_uid}; it must be yours")
-    if stat.st_mode & 0o077:
-        raise ConfigError(f"{file} is open to other users; run: chmod 600 '{file}'")
 
 
 def _parse(file: Path, text: bytes) -> Config:

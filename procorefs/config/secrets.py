@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from procorefs.config.paths import Paths, write_private
-from procorefs.config.profiles import SecretPlace, check_private
+from procorefs.config.profiles import SecretPlace
 from procorefs.storage.failures import ConfigError
+from procorefs.storage.private_files import check_private_file
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -18,7 +19,7 @@ def read_secret_file(file: Path) -> str:
     """The first line of a file that its owner alone may read. Raises ConfigError."""
     try:
         with file.open("rb") as stream:
-            check_private(file, os.fstat(stream.fileno()))
+            check_private_file(file, os.fstat(stream.fileno()))
             text = stream.readline(4096).decode().strip()
     except UnicodeDecodeError as error:
         raise ConfigError(f"the secret file {file} is not UTF-8 text") from error

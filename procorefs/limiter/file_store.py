@@ -21,6 +21,7 @@ from procorefs.limiter.budget_state import State, decode, encode, fresh
 from procorefs.limiter.budget_store import Step, StoreAway, T
 from procorefs.limiter.policy import bury_owner
 from procorefs.storage import clocks, processes
+from procorefs.storage.private_files import open_lock_file
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class FileStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = open_lock_file(path)
         self._boot = bytes.fromhex(processes.boot_id().replace("-", "")) or bytes(16)
         self._host = socket.gethostname() + "/"
         self._reaped_s = 0.0

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from procorefs.storage.failures import Failure
+from procorefs.storage.private_files import remove_socket
 from procorefs.upload.items import Item
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ async def _answer(request: Request, handler: Handler) -> _Reply:
 def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        path.unlink(missing_ok=True)
+        remove_socket(path)
         with _short(path) as address:
             listener.bind(address)
         path.chmod(0o600)

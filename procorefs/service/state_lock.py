@@ -16,6 +16,7 @@ import msgspec
 
 from procorefs.service.control_socket import ControlError, StopRequest, ask
 from procorefs.storage.failures import Failure
+from procorefs.storage.private_files import open_lock_file
 
 _LOCK = "owner"
 _BYTES = 16 << 10
@@ -89,7 +90,7 @@ def take_over(state_dir: Path) -> None:
 
 
 def _open(state_dir: Path) -> int:
-    return os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open_lock_file(state_dir / _LOCK)
 
 
 def _lock(descriptor: int) -> bool:

@@ -1,17 +1,76 @@
-"""Files and folders that only their owner may read, written in one step."""
+"""Files and folders that only their owner may read: made, checked before use, and replaced in one step.
+
+Another user's folder, or one that others may write in, would let them choose what we read, delete and connect to. So a
+folder is used only after `lstat` has shown a directory of this user that nobody else may write in.
+"""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
+_OUR_NAME = "procorefs"
+
+
+class NotPrivate(OSError):
+    """A file or folder that other users could have written; `strerror` says why, as the end of a sentence."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(0, why, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} is not used: {self.strerror}"
+
 
 def make_private_folder(path: Path) -> None:
-    """Make `path` a directory for its owner alone, and each missing one above it. Raises OSError."""
-    # one by one: mkdir's parents=True would leave the upper ones open to others
-    for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
-        missing.mkdir(mode=0o700, exist_ok=True)
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o700)
+    """Make `path` a directory for its owner alone; missing ones above it are made as `mkdir -p` makes them.
+
+    A folder is made 0700 when this call creates it or when it lies in a folder named `procorefs`; every other one is
+    only checked. Raises NotPrivate and other OSErrors.
+    """
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    for folder in reversed(missing):
+        is_ours = folder == path or _OUR_NAME in folder.parts
+        folder.mkdir(mode=0o700 if is_ours else 0o755, exist_ok=True)
+    found = path.lstat()
+    if _OUR_NAME in path.parts and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+        if found.st_mode & 0o077:
+            path.chmod(0o700)
+    else:
+        _check_folder(path, found)
+
+
+def is_private_folder(path: Path) -> bool:
+    """Whether `path` is a directory of this user that nobody else may write in."""
+    try:
+        _check_folder(path, path.lstat())
+    except OSError:
+        return False
+    return True
+
+
+def _check_folder(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotPrivate(path, "it is not a directory")
+    if found.st_uid != os.geteuid():
+        raise NotPrivate(path, f"it belongs to user id {found.st_uid}")
+    if found.st_mode & 0o022:
+        raise NotPrivate(path, "other users may write in it")
+
+
+def check_private_file(path: Path, found: os.stat_result) -> None:
+    """Raises NotPrivate unless the file belongs to this user, or root, and nobody else may read or write it."""
+    if found.st_uid not in (os.geteuid(), 0):
+        raise NotPrivate(path, f"it belongs to user id {found.st_uid}")
+    if found.st_mode & 0o077:
+        raise NotPrivate(path, f"other users may read it; run: chmod 600 '{path}'")
+
+
+def read_private_file(path: Path) -> bytes:
+    """The content of a file that only its owner may read. Raises NotPrivate and other OSErrors."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        check_private_file(path, os.fstat(file.fileno()))
+        return file.read()
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
@@ -32,3 +91,18 @@ def replace_private_file(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def open_lock_file(path: Path) -> int:
+    """A descriptor for flock(2), made if missing; never through a symbolic link. Raises OSError."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def remove_socket(path: Path) -> None:
+    """Delete a socket of this user that a process left; anything else of that name stays. Raises OSError."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid():
+        path.unlink(missing_ok=True)

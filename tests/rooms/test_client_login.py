@@ -19,6 +19,7 @@ from procorefs.procore.auth.tokens import Token, login_key
 from procorefs.procore.errors import LoginRefused, Malformed, NotAuthorized, ProcoreError, Unavailable
 from procorefs.procore.settings import Grant
 from procorefs.procore.wire.models import Me, UserId
+from procorefs.storage.private_files import replace_private_file
 from tests.support.client_room import client_of, settings
 from tests.support.sandbox import SandboxHandle
 
@@ -293,11 +294,22 @@ async def test_a_damaged_token_file_is_said_and_replaced(
 ) -> None:
     async with client_of(sandbox, token_dir=tmp_path) as client:
         path = tmp_path / f"{login_key(client.settings)}.json"
-        path.write_bytes(content)
+        replace_private_file(path, content)
         await client.me()
     assert "cannot be read" in caplog.text
     stored = open_store(client.settings).load()
     assert isinstance(stored, Token)
+
+
+async def test_a_token_file_that_others_may_read_is_not_used(
+    sandbox: SandboxHandle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client_of(sandbox, token_dir=tmp_path) as client:
+        await client.me()
+        path = tmp_path / f"{login_key(client.settings)}.json"
+        path.chmod(0o644)
+        assert open_store(client.settings).load() is None
+    assert "other users may read it" in caplog.text
 
 
 @pytest.mark.parametrize("body", ["[]", '{"access_token": 5}', '{"access_token": "a\\nb"}', "{}"])

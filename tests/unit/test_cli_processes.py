@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,12 +15,13 @@ import pytest
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
 from procorefs.cli.mounts.locate import NowhereToBegin, locate
-from procorefs.cli.mounts.processes import birth, holders, wait_for_end
+from procorefs.cli.mounts.processes import birth, holders, signal_process, wait_for_end
 from procorefs.cli.mounts.registry import AlreadyStarted, registered
-from procorefs.config import MountOptions, Paths, ResolvedMount, find_paths
+from procorefs.config import MountOptions, Paths, ResolvedMount, find_paths, private_dir
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.storage.mountinfo import Mount, mount_at, parse_mountinfo
+from procorefs.storage.private_files import replace_private_file
 
 INFO = rb"""25 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 80 25 0:40 / /mnt/My\040Project\011x rw,nosuid,nodev shared:2 master:3 - fuse.procorefs Acme\040Inc./Tower rw,user_id=0
@@ -147,7 +149,7 @@ def test_a_daemon_without_its_mount_point_leaves_that_to_others(mount: ResolvedM
     with registered(mount) as registration:
         before = registry.find(mount.mountpoint, mount.paths)
         assert before is not None
-        registration.detach(socket)
+        registration.detach()
         assert registry.find(mount.mountpoint, mount.paths) is None
         detached = registry.find_detached(mount.mountpoint, mount.paths)
         assert detached is not None
@@ -172,20 +174,57 @@ def leave_entry(paths: Paths, mount: ResolvedMount, **changes: object) -> Path:
     with registered(mount):
         [file] = paths.runtime_dir.glob("*.mount")
         entry = msgspec.json.decode(file.read_bytes(), type=registry.Entry)
-    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(entry, **changes)))
+    replace_private_file(file, msgspec.json.encode(msgspec.structs.replace(entry, **changes)))
     return file
 
 
 def test_what_a_dead_daemon_left_is_removed(mount: ResolvedMount) -> None:
     # the id is taken again, by this very process
     file = leave_entry(mount.paths, mount, born="another boot:1")
-    mount.control_socket.write_text("")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(mount.control_socket))
     assert registry.find(mount.mountpoint, mount.paths) is None
     assert not file.exists()
     assert not mount.control_socket.exists()
     leave_entry(mount.paths, mount, born="another boot:1")
     with registered(mount):
         assert registry.find(mount.mountpoint, mount.paths) is not None
+
+
+def test_an_entry_has_nothing_deleted_but_its_own_socket(mount: ResolvedMount, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    file = leave_entry(mount.paths, mount, born="another boot:1", socket=str(victim))
+    file.with_suffix(".sock").symlink_to(victim)
+    assert registry.running(mount.paths) == []
+    assert victim.read_text() == "precious"
+    assert file.with_suffix(".sock").is_symlink()
+
+
+def test_the_lock_of_the_entries_is_never_made_through_a_link(mount: ResolvedMount, tmp_path: Path) -> None:
+    private_dir(mount.paths.runtime_dir)
+    (mount.paths.runtime_dir / ".lock").symlink_to(tmp_path / "made")
+    with pytest.raises(OSError, match="symbolic links"), registered(mount):
+        pass
+    assert not (tmp_path / "made").exists()
+
+
+def test_entries_that_others_could_have_written_are_not_read(mount: ResolvedMount) -> None:
+    with registered(mount):
+        assert len(registry.running(mount.paths)) == 1
+        mount.paths.runtime_dir.chmod(0o777)
+        assert registry.running(mount.paths) == []
+        mount.paths.runtime_dir.chmod(0o700)
+
+
+def test_a_signal_reaches_that_very_process_alone() -> None:
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        born = birth(sleeping.pid)
+        assert born is not None
+        signal_process(sleeping.pid, "another boot:1", signal.SIGTERM)
+        assert sleeping.poll() is None
+        signal_process(sleeping.pid, born, signal.SIGTERM)
+        assert sleeping.wait(10) == -signal.SIGTERM
 
 
 def test_a_damaged_entry_is_nobody(mount: ResolvedMount) -> None:

@@ -1,5 +1,6 @@
 """Directories, the configuration file, secrets, and what the environment makes of them."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -55,12 +56,50 @@ def test_directories_follow_xdg(tmp_path: Path) -> None:
         Path("/s/procorefs"),
         tmp_path / "procorefs",
     )
-    assert found.runtime_dirs == (tmp_path / "procorefs", Path("/s/procorefs/run"))
+    assert found.runtime_dirs == ()  # neither is there yet
+    private_dir(found.runtime_dir)
+    assert found.runtime_dirs == (tmp_path / "procorefs",)
 
 
 def test_without_a_runtime_directory_the_state_directory_serves() -> None:
     for gone in ({}, {"XDG_RUNTIME_DIR": "/nowhere"}):
         assert find_paths({"HOME": "/h", **gone}).runtime_dir == Path("/h/.local/state/procorefs/run")
+
+
+def test_another_users_runtime_directory_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    environment = {"HOME": "/h", "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    own = find_paths(environment).runtime_dir
+    (tmp_path / "run").chmod(0o777)
+    assert find_paths(environment).runtime_dir == Path("/h/.local/state/procorefs/run")
+    (tmp_path / "run").chmod(0o755)
+    assert find_paths(environment).runtime_dir == own
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "run", 12345, -1)
+        assert find_paths(environment).runtime_dir == Path("/h/.local/state/procorefs/run")
+
+
+def test_a_folder_that_is_not_ours_is_checked_and_never_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir(mode=0o755)
+    write_private(folder / "file", b"x")
+    assert folder.stat().st_mode & 0o777 == 0o755
+    folder.chmod(0o1777)
+    with pytest.raises(ConfigError, match="other users may write in it"):
+        write_private(folder / "file", b"y")
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_link_is_no_folder_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "procorefs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="not a directory"):
+        private_dir(tmp_path / "procorefs")
+
+
+def test_the_secrets_of_a_named_configuration_lie_beside_it(tmp_path: Path) -> None:
+    paths = find_paths({"HOME": "/h", "PROCOREFS_CONFIG": str(tmp_path / "mine.toml")})
+    assert paths.secrets_dir == tmp_path / "mine.secrets"
 
 
 def test_home_comes_from_the_account_when_mount8_gives_none() -> None:
@@ -72,10 +111,12 @@ def test_a_config_may_be_named(tmp_path: Path) -> None:
 
 
 def test_private_directories_and_files(tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir(mode=0o755)
-    assert private_dir(tmp_path / "open").stat().st_mode & 0o777 == 0o700
-    private_dir(tmp_path / "a" / "b")
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open" / "procorefs").mkdir(mode=0o755, parents=True)
+    assert private_dir(tmp_path / "open" / "procorefs").stat().st_mode & 0o777 == 0o700
+    private_dir(tmp_path / "a" / "procorefs" / "b")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "a" / "procorefs").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "procorefs" / "b").stat().st_mode & 0o777 == 0o700
     write_private(tmp_path / "new" / "file", b"x")
     assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == 0o600
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["file"]
@@ -216,7 +257,7 @@ def test_secret_files(tmp_path: Path) -> None:
     write(file, "hush\nmore\n")
     assert read_secret_file(file) == "hush"
     write(file, "hush", 0o640)
-    with pytest.raises(ConfigError, match="open to other users"):
+    with pytest.raises(ConfigError, match="other users may read it"):
         read_secret_file(file)
     write(file, "\n")
     with pytest.raises(ConfigError, match="is empty"):

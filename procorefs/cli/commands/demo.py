@@ -21,7 +21,7 @@ import click
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.mountpoint import check_fuse
-from procorefs.cli.mounts.processes import wait_for_end
+from procorefs.cli.mounts.processes import signal_process, wait_for_end
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.cli.support.tour import Guide, tour
 from procorefs.config import Failure, MountOptions, find_paths
@@ -168,7 +168,6 @@ def _unmounting(folder: Path, environment: dict[str, str]) -> Iterator[None]:
             if folder in mount.mountpoint.parents:
                 unmount(mount.mountpoint, lazy=True)
         for entry in registry.running(find_paths(environment)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(entry.pid, signal.SIGTERM)
+            signal_process(entry.pid, entry.born, signal.SIGTERM)
             if not wait_for_end(entry.pid, entry.born, _END_S):
-                os.kill(entry.pid, signal.SIGKILL)
+                signal_process(entry.pid, entry.born, signal.SIGKILL)

@@ -19,7 +19,7 @@ import click
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
 from procorefs.cli.mounts.locate import locate, named, split_path
-from procorefs.cli.mounts.processes import holders, wait_for_end
+from procorefs.cli.mounts.processes import holders, signal_process, wait_for_end
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.cli.support.duration import seconds_of
@@ -266,8 +266,7 @@ def _end(entry: Entry, paths: Paths, timeout_s: float) -> None:
         if left_s <= 0:
             break
         asked = registry.find_again(entry, paths)  # just unmounted, it changes its socket
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(entry.pid, signal.SIGTERM)
+    signal_process(entry.pid, entry.born, signal.SIGTERM)
     raise NotUnmounted(
         f"{entry.mountpoint} is unmounted, but its daemon (process {entry.pid}) did not end within "
         f"{timeout_s:g} seconds; its log is {entry.log}"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,20 @@ def wait_for_end(pid: int, born: str, timeout_s: float) -> bool:
         if birth(pid) != born:
             return True
         return bool(select.select([handle], [], [], timeout_s)[0])
+    finally:
+        os.close(handle)
+
+
+def signal_process(pid: int, born: str, number: signal.Signals) -> None:
+    """Send a signal to that very process, through a descriptor that no later process of its id can get."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if birth(pid) == born:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
     finally:
         os.close(handle)
 

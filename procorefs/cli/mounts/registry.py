@@ -16,6 +16,7 @@ from procorefs.cli.mounts.processes import birth
 from procorefs.config import Failure, Paths, ResolvedMount, private_dir
 from procorefs.config.paths import write_private
 from procorefs.config.resolved import mount_key
+from procorefs.storage.private_files import open_lock_file, read_private_file, remove_socket
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -25,7 +26,6 @@ class Entry(msgspec.Struct, frozen=True):
     pid: int
     born: str
     """Processes.birth of that pid."""
-    socket: str
     source: str
     api_url: str
     company_id: int
@@ -33,6 +33,8 @@ class Entry(msgspec.Struct, frozen=True):
     log: str
     detached: bool = False
     """Its mount point was taken away, and it goes on sending."""
+    socket: str = ""
+    """Where it answers: beside its entry and never read from it, so that an entry names no other file."""
 
     @property
     def is_alive(self) -> bool:
@@ -51,9 +53,9 @@ class Registration:
         self._entry = entry
         self._file = file
 
-    def detach(self, socket: Path) -> None:
+    def detach(self) -> None:
         """The mount point is free for others; this daemon goes on without it, and answers at another socket."""
-        entry = msgspec.structs.replace(self._entry, detached=True, socket=str(socket))
+        entry = msgspec.structs.replace(self._entry, detached=True)
         file = self._file.with_name(f"{self._file.stem}.{entry.pid}.mount")
         write_private(file, msgspec.json.encode(entry))
         with _exclusive(file.parent):
@@ -122,7 +124,6 @@ def _entry(mount: ResolvedMount) -> Entry:
         mountpoint=str(mount.mountpoint),
         pid=os.getpid(),
         born=born,
-        socket=str(mount.control_socket),
         source=mount.source,
         api_url=mount.api.api_url,
         company_id=mount.company_id,
@@ -144,22 +145,23 @@ def _read_living(file: Path) -> Entry | None:
         entry = _read(file)
         if entry is not None and not entry.is_alive:
             file.unlink(missing_ok=True)
-            Path(entry.socket).unlink(missing_ok=True)
+            remove_socket(Path(entry.socket))
             return None
     return entry
 
 
 def _read(file: Path) -> Entry | None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Entry)
+        entry = msgspec.json.decode(read_private_file(file), type=Entry)
     except (OSError, msgspec.DecodeError):
         return None
+    return msgspec.structs.replace(entry, socket=str(file.with_suffix(".sock")))
 
 
 @contextlib.contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
     """Nobody else changes entries in this directory meanwhile; held for moments only."""
-    handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = open_lock_file(directory / ".lock")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -20,7 +20,13 @@ import trio
 from procorefs.procore.auth.shared_login import SharedLogin
 from procorefs.procore.auth.tokens import Token, TokenStore, login_key
 from procorefs.procore.settings import ApiSettings, Grant
-from procorefs.storage.private_files import make_private_folder, replace_private_file
+from procorefs.storage.private_files import (
+    NotPrivate,
+    make_private_folder,
+    open_lock_file,
+    read_private_file,
+    replace_private_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +90,11 @@ class FileStore:
 
     def load(self) -> Token | None:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Token)
+            return msgspec.json.decode(read_private_file(self._path), type=Token)
         except FileNotFoundError:
+            return None
+        except NotPrivate as error:
+            log.warning("the stored login in %s is not used: %s", self._path, error.strerror)
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             log.warning("the stored login in %s cannot be read and is not used", self._path)
@@ -119,7 +128,7 @@ class FileStore:
         """The lock file; None where none can be made: then no token can be stored, so nothing is shared."""
         try:
             make_private_folder(self._folder)
-            return os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return open_lock_file(self._lock_path)
         except OSError as error:
             log.warning("the login cannot be kept in %s (%s)", self._folder, error.strerror)
             return None
