@@ -94,6 +94,7 @@ class Player:
         except Died:
             pass
         if world.now.is_dead:
+            self._quiet.note(world.time.now_s(), self._model)
             self._note_past()  # what was under way may have come to be
             await self._recover()
 
