@@ -138,7 +138,7 @@ class _Daemon:
             if await self._mounted(parts):
                 await self._detached(parts, ownership)
             with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
-                await parts.writing.outbox.finish()
+                await parts.writing.workers.finish()
             rooms.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
             await parts.writing.durability.flush()
@@ -163,7 +163,7 @@ class _Daemon:
         """Go on sending without a mount point, until nothing is left that goes by itself, or a mount takes over."""
         await parts.operations.release_all()
         parts.locking.check_outs.drop_all()
-        outbox = parts.writing.outbox
+        outbox = parts.writing.commands
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as outside:
                 outside.start_soon(self._end_when_told, scope)
@@ -207,9 +207,9 @@ class _Daemon:
             await rooms.start(part)
         rooms.start_soon(parts.titles.complete, parts.follower.listed)
         if self._mount.options.ro:
-            parts.writing.outbox.take_stock()
+            parts.writing.scheduler.count_all()
         else:
-            await rooms.start(parts.writing.outbox.run)
+            await rooms.start(parts.writing.scheduler.run)
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:
         """The outermost part: while it runs there are requests; whatever ends it ends the mount."""

@@ -26,7 +26,7 @@ from procorefs.kernel.operations import Operations, Rooms, by_file_at_once, by_i
 from procorefs.procore.api.brief_wait import NoAnswerYet
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, Kept, Node, kept_of
-from procorefs.upload.scheduler import Scheduler
+from procorefs.upload.commands import Commands
 from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
 from procorefs.vfs.dirty_files import DirtyFile
 from procorefs.vfs.namespace_edits import NamespaceEdits
@@ -63,13 +63,13 @@ class ChangingOperations(Operations):
         rooms: Rooms,
         *,
         edits: NamespaceEdits,
-        outbox: Scheduler,
+        commands: Commands,
         durability: Durability,
         manners: WritePolicy,
     ) -> None:
         super().__init__(rooms)
         self._edits = edits
-        self._outbox = outbox
+        self._commands = commands
         self._durability = durability
         self._manners = manners
         self._set_id: set[Inode] = set()
@@ -235,11 +235,11 @@ class ChangingOperations(Operations):
     async def _reached(self, inode: Inode, standstill_s: float = STANDSTILL_S) -> None:
         """Wait until Procore has it, as long as something moves; what is journaled goes on in any case."""
         while True:
-            before = self._outbox.progress(inode)
+            before = self._commands.progress(inode)
             with trio.move_on_after(standstill_s):
-                await self._outbox.reached(inode)
+                await self._commands.reached(inode)
                 return
-            if self._outbox.progress(inode) == before:
+            if self._commands.progress(inode) == before:
                 raise pyfuse3.FUSEError(errno.ETIMEDOUT)
 
     async def _went_through_soon(self, inode: Inode) -> None:

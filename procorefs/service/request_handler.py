@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from procorefs.service import control_socket
 from procorefs.service.status import MountStatus
-from procorefs.upload.items import STAYING, STUCK, Counts, Item, OutboxCommands
+from procorefs.upload.commands import Commands
+from procorefs.upload.items import STAYING, STUCK, Counts, Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class RequestHandler:
     stop: Callable[[], None]
     unmounting: Callable[[bool], None]
     """Told whether the daemon goes on when its mount point is taken away."""
-    outbox: OutboxCommands | None
+    outbox: Commands | None
     """None: a mount that has nothing to send."""
 
     async def __call__(

@@ -15,7 +15,8 @@ from procorefs.service.display_names import DisplayNames
 from procorefs.service.refused_calls import RefusedCalls
 from procorefs.service.status import StatusWarning
 from procorefs.tree.sync.follower import Follower
-from procorefs.upload.items import Item, OutboxCommands
+from procorefs.upload.commands import Commands
+from procorefs.upload.items import Item
 
 _MOST_ITEMS = 1000
 
@@ -30,7 +31,7 @@ class Reporter:
     follower: Follower
     cache: ChunkCache
     refusals: RefusedCalls
-    outbox: OutboxCommands | None = None
+    outbox: Commands | None = None
     """None: a mount that has nothing to send."""
 
     async def look(self) -> None:
@@ -67,7 +68,7 @@ class Reporter:
         return StatusWarning(reason, "" if reach.since_s is None else _iso(reach.since_s))
 
 
-def outbox_status(outbox: OutboxCommands | None) -> status.OutboxStatus:
+def outbox_status(outbox: Commands | None) -> status.OutboxStatus:
     """Its numbers, and the oldest of what does not reach Procore by itself."""
     if outbox is None:
         return status.OutboxStatus()

@@ -1,16 +1,11 @@
-"""How many changes stand where, and how fast they go: kept up with every change, so that asking costs nothing."""
+"""Counts changes and their bytes by item state, with every change, so that asking costs nothing."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection
-
-import trio
 
 from procorefs.tree.nodes import Inode
 from procorefs.upload.items import Counts
 from procorefs.upload.sending.byte_upload import Uploader
-
-MEASURED = 50
-"""Changes that got through lately, by which the pace is measured."""
 
 _MOVING = ("pending", "uploading")
 _HELD = ("held", "checked_out", "read_only")
@@ -26,12 +21,9 @@ class Counters:
         self._counted: Counter[str] = Counter()
         self._bytes = 0
         self._local_bytes = 0
-        self._through: deque[float] = deque(maxlen=MEASURED)
-        self.warning = ""
-        """Why nothing gets through just now."""
 
     def count(self, inode: Inode, state: str | None, size_bytes: int) -> None:
-        """Note how a change stands; None: it does not count, or there is none."""
+        """Note the state of a change; None: it does not count, or there is none."""
         before = self._states.pop(inode, None)
         if before is not None:
             self._add(*before, sign=-1)
@@ -47,7 +39,7 @@ class Counters:
             self._local_bytes += sign * size_bytes
 
     def sent_bytes(self, number: int | None) -> int:
-        """Of the generation that is just being sent; 0: it is not."""
+        """Bytes of the generation that have been sent; 0: it is not being sent."""
         return self._uploader.sent_bytes.get(number, 0) if number is not None else 0
 
     def has(self, inode: Inode) -> bool:
@@ -55,37 +47,27 @@ class Counters:
         return inode in self._states
 
     def inodes(self, states: Collection[str]) -> list[Inode]:
-        """Those that stand so."""
+        """The changes in these states."""
         if not any(self._counted[state] for state in states):
             return []
         return [inode for inode, (state, _) in self._states.items() if state in states]
-
-    def got_through(self) -> None:
-        """One more was carried out."""
-        self._through.append(trio.current_time())
-        self.warning = ""
 
     @property
     def moving(self) -> int:
         return sum(self._counted[state] for state in _MOVING)
 
-    def counts(self) -> Counts:
+    def counts(self, warning: str, pace_s: float | None) -> Counts:
+        """All of them; `warning`: why nothing gets through at present; `pace_s`: seconds that a change takes now."""
+        moving = self.moving
         return Counts(
             pending=self._counted["pending"],
             uploading=self._counted["uploading"],
             held=sum(self._counted[state] for state in _HELD),
             failed=sum(self._counted[state] for state in _FAILED),
             bytes_pending=max(self._bytes - sum(self._uploader.sent_bytes.values()), 0),
-            eta_seconds=self._eta_s(),
-            warning=self.warning if self.moving else "",
+            eta_seconds=moving * pace_s if moving and pace_s is not None and not warning else None,
+            warning=warning if moving else "",
             local=self._counted["local"],
             local_bytes=self._local_bytes,
             junk=self._counted["junk"],
         )
-
-    def _eta_s(self) -> float | None:
-        """By the pace of those that got through last."""
-        if not self.moving or len(self._through) < 2 or self.warning:
-            return None
-        took_s = trio.current_time() - self._through[0]
-        return self.moving * took_s / len(self._through)

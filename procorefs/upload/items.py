@@ -4,8 +4,8 @@ Paths are those that programs see, from the root of the mount, with `/` between 
 root, and so everything. The structs go over the control socket as they are.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -47,12 +47,12 @@ class Item(msgspec.Struct, frozen=True):
 
     path: str
     state: ItemState
-    #: why, as the end of a sentence without a full stop; empty while nothing is wrong
     reason: str = ""
-    #: Unix seconds since when it is in this state
+    """Why, as the end of a sentence without a full stop; empty while nothing is wrong."""
     since: float = 0.0
-    #: of what stays here
+    """Unix seconds since when it is in this state."""
     bytes: int = 0
+    """Of what stays here."""
 
     @property
     def why(self) -> str:
@@ -65,63 +65,26 @@ class Counts(msgspec.Struct, frozen=True):
 
     pending: int = 0
     uploading: int = 0
-    #: `held`, `checked_out` and `read_only`
     held: int = 0
-    #: `failed` and `incomplete`
+    """`held`, `checked_out` and `read_only`."""
     failed: int = 0
-    #: bytes of what is pending or uploading, less what was sent of it
+    """`failed` and `incomplete`."""
     bytes_pending: int = 0
-    #: until nothing is pending or uploading at the present pace; None: nothing is, or nobody can tell
+    """Bytes of what is pending or uploading, less what was sent of it."""
     eta_seconds: float | None = None
-    #: why Procore can't be reached just now, as Item.reason; empty: it can (a closed budget is no warning but an eta)
+    """Until nothing is pending or uploading at the present pace; None: nothing is, or nobody can tell."""
     warning: str = ""
-    #: files that stay here and that no program keeps for itself, and their bytes
+    """Why Procore can't be reached now, as Item.reason; empty: it can. A closed budget is no warning but an eta."""
     local: int = 0
     local_bytes: int = 0
-    #: files that programs keep for themselves, such as .DS_Store
+    """Files that stay here and that no program keeps for itself, and their bytes."""
     junk: int = 0
+    """Files that programs keep for themselves, such as .DS_Store."""
 
     @property
     def moving(self) -> int:
         """How many reach Procore by themselves."""
         return self.pending + self.uploading
-
-
-class OutboxCommands(Protocol):
-    """The outbox as commands, fsync and status see it."""
-
-    def counts(self) -> Counts:
-        """Everything, by state."""
-
-    def stuck(self) -> list[Item]:
-        """All items whose state is in STUCK, oldest first."""
-
-    def waiting(self, below: Sequence[str]) -> list[Item]:
-        """All items at or below these paths, in any state; a moved or removed one also below where it was."""
-
-    def hurry(self, below: Sequence[str]) -> None:
-        """What waits its time (write_back, deletes, backoff) at or below these paths goes at once.
-
-        Once: what is changed afterwards waits again. `held` stays held.
-        """
-
-    async def settled(self, below: Sequence[str]) -> list[Item]:
-        """Hurry, and wait until nothing that is now at or below these paths can move; returns what is left of it.
-
-        May be cancelled at any time, without effect.
-        """
-
-    def retry(self, below: Sequence[str]) -> list[Item]:
-        """Send what is failed, incomplete or checked out at or below these paths; returns what it was.
-
-        What these wait for, wherever it is, is sent as well.
-        """
-
-    def discard(self, below: Sequence[str]) -> list[Item]:
-        """Throw away what is failed, incomplete or held at or below these paths; returns what it was.
-
-        The tree shows what Procore has again. What moves is never touched.
-        """
 
 
 def is_at_or_below(path: str, below: Iterable[str]) -> bool:

@@ -1,8 +1,38 @@
-"""Why carrying out a change ended without doing it, other than Procore's own errors."""
+"""Decides whether a change whose call failed is tried again, waits, is taken back or fails for good.
+
+The exceptions say why sending a change ended without doing it, besides Procore's own errors; `reaction_to` is a pure
+function of the error.
+"""
+
+import enum
+import sqlite3
 
 from procorefs.journal.change import MetadataPatch
 from procorefs.journal.metadata_patch import attribute_names
+from procorefs.procore.errors import (
+    CheckedOut,
+    Conflict,
+    LoginRefused,
+    Malformed,
+    NameTaken,
+    NotAuthorized,
+    NotFound,
+    ProcoreError,
+    UploadExpired,
+    UploadRefused,
+)
+from procorefs.staging.staging_area import StagedIncomplete, StagingFull
 from procorefs.tree.nodes import Inode
+
+MOST_TRIES = 8
+"""Tries of an upload that is begun again, or of a call whose answer can't be understood, before the change fails."""
+
+TRIES_IN_AN_HOUR = 20
+"""Tries of a call that is in conflict with Procore (409), or about something that it does not have (404), for no known
+reason: a person has it locked there, or the servers do not agree yet. The pauses between add up to an hour."""
+
+TRIES_FOR_NAME = 2
+"""Tries of a name that was refused as taken although no document has it: another document has just left it."""
 
 
 class Blocked(Exception):
@@ -44,4 +74,79 @@ class NotYet(Exception):
 
 
 class Superseded(Exception):
-    """What was being sent is not what is wanted any more; the change is looked at anew."""
+    """What was being sent is not what is wanted any more; the change is planned again."""
+
+
+class Reaction(enum.Enum):
+    """What becomes of the change."""
+
+    PLAN_AGAIN = enum.auto()
+    WAIT_FOR_OTHER = enum.auto()
+    """Another change goes first."""
+    WAIT_A_WHILE = enum.auto()
+    """An earlier call may still be carried out."""
+    WAIT_FOR_CHECK_IN = enum.auto()
+    TRY_AGAIN = enum.auto()
+    """It may work later; it is about this change alone."""
+    PAUSE = enum.auto()
+    """It may work later, and nobody else would get through now either."""
+    TAKE_BACK = enum.auto()
+    """A part of it is given up, as the Refused says."""
+    FAIL = enum.auto()
+
+
+def reaction_to(error: Exception, attempts: int) -> Reaction:
+    """`attempts`: passing failures in a row before this one. What is unforeseen fails."""
+    match error:
+        case Superseded():
+            return Reaction.PLAN_AGAIN
+        case Blocked() | NotYet() | CheckedOut():
+            return _waiting(error)
+        case Refused() if error.take_back or error.wishes is not None:
+            return Reaction.TAKE_BACK
+        case NameTaken() if attempts < TRIES_FOR_NAME:
+            return Reaction.TRY_AGAIN
+        case UploadRefused() | Malformed() if attempts < MOST_TRIES:
+            return Reaction.TRY_AGAIN
+        case UploadExpired():
+            return Reaction.TRY_AGAIN
+        case Conflict() | NotFound() if may_pass(error, attempts):
+            return Reaction.TRY_AGAIN
+        case NotAuthorized() | LoginRefused():
+            return Reaction.PAUSE
+        case ProcoreError() if error.passing:
+            return Reaction.PAUSE
+        case StagingFull() | OSError() | sqlite3.Error():
+            return Reaction.TRY_AGAIN
+        case _:
+            return Reaction.FAIL
+
+
+def _waiting(error: Blocked | NotYet | CheckedOut) -> Reaction:
+    match error:
+        case Blocked():
+            return Reaction.WAIT_FOR_OTHER
+        case NotYet():
+            return Reaction.WAIT_A_WHILE
+        case CheckedOut():
+            return Reaction.WAIT_FOR_CHECK_IN
+
+
+def may_pass(error: Exception, attempts: int) -> bool:
+    """Whether what was refused may be accepted later, as far as the error tells."""
+    if isinstance(error, ProcoreError) and error.passing:
+        return True
+    return isinstance(error, Conflict | NotFound) and attempts < TRIES_IN_AN_HOUR
+
+
+def is_foreseen(error: Exception) -> bool:
+    """Whether the error is an expected one; else the log has a traceback."""
+    return isinstance(
+        error, ProcoreError | Refused | StagedIncomplete | StagingFull | OSError | sqlite3.Error
+    )
+
+
+def retry_pause_s(attempts: int, jitter: float) -> float:
+    """How long to wait after that number of passing failures in a row; `jitter` is in [0, 1)."""
+    longest = min(1.0 * 2.0 ** min(attempts - 1, 10), 300.0)
+    return float(longest * (0.5 + 0.5 * jitter))

@@ -19,11 +19,17 @@ from procorefs.staging.staging_area import Staging
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import Inode, Invalidation
+from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.attempts import Attempts
+from procorefs.upload.commands import Commands
 from procorefs.upload.counters import Counters
-from procorefs.upload.poll_now import PolledSince
-from procorefs.upload.queue import Queue
-from procorefs.upload.scheduler import Scheduler
+from procorefs.upload.failures import Failures
+from procorefs.upload.item_states import ItemStates
+from procorefs.upload.planning.blocking import Blocking, WaitCheck
+from procorefs.upload.planning.due import DueTimes
+from procorefs.upload.planning.queue import Queue
+from procorefs.upload.scheduler import CatchUp, FreeableSpace, Planning, Scheduler
 from procorefs.upload.sending.apply_result import DocumentTags, ResultApplier
 from procorefs.upload.sending.byte_upload import Uploader
 from procorefs.upload.sending.placement import SendingContext
@@ -31,6 +37,7 @@ from procorefs.upload.sending.removal import DocumentRemover
 from procorefs.upload.sending.sender import ChangeSender
 from procorefs.upload.sending.unanswered import UnansweredCalls
 from procorefs.upload.sending.version_match import VersionMatcher
+from procorefs.upload.workers import Workers
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import Neighbours
 from procorefs.vfs.dirty_files import DirtyFiles
@@ -75,10 +82,12 @@ class Writing:
     """What a mount needs to take changes."""
 
     edits: NamespaceEdits
-    outbox: Scheduler
     durability: Durability
-    settling: ResultApplier
     open_writers: OpenWriters
+    states: ItemStates
+    commands: Commands
+    scheduler: Scheduler
+    workers: Workers
 
 
 def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options: MountOptions) -> Base:
@@ -116,8 +125,7 @@ def open_writing(
     *,
     tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
-    is_listed: Callable[[], bool],
-    polled_since: PolledSince,
+    follower: Follower,
     invalidate: Callable[[Sequence[Invalidation]], None],
     refused: Callable[[str, str], None],
 ) -> Writing:
@@ -137,14 +145,50 @@ def open_writing(
     edits.journaled = durability.journaled
     base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
     own.me = me
-    changes = ProjectChanges(client)
     uploader = Uploader(Uploads(client), edits.note)
-    settling = ResultApplier(store, own, view, drafts, edits, calls, tags, invalidate)
-    verifier = VersionMatcher(content, client, me)
-    carrier = ChangeSender(
-        SendingContext(store, own, view, drafts, edits, client, changes),
+    results = ResultApplier(store, own, view, drafts, edits, calls, tags, invalidate)
+    sender = _open_sender(
+        base, client, VersionMatcher(content, client, me), edits, uploader, results, follower, durability, me
+    )
+    attempts, counters = Attempts(), Counters(uploader)
+    states = ItemStates(view, drafts, base.naming, calls, queue, attempts, counters, sends=not options.ro)
+    commands = Commands(view, drafts, edits, queue, attempts, counters, states, results)
+    due = DueTimes(store, view, drafts, base.naming, queue, attempts, write_back_s=options.write_back_s)
+    blocking = Blocking(view, drafts, base.naming, calls, queue, attempts, states)
+    failures = Failures(view, edits, calls, attempts, states, blocking, results, refused)
+    workers = Workers(view, base.naming, calls, queue, attempts, states, sender, failures)
+    planning = Planning(due, blocking, WaitCheck(view, drafts, queue, counters, states), sender.blocker)
+    catch_up = CatchUp(store, follower, queue, is_behind=base.is_tree_behind)
+    scheduler = Scheduler(view, edits, queue, attempts, states, planning, workers, catch_up)
+    space = FreeableSpace(drafts, queue, lambda: client.limiter.would_wait(Priority.WRITING))
+    base.staging.room.can_free = space.can_free
+    open_writers = OpenWriters(
+        view,
+        drafts,
+        edits,
+        is_sendable=lambda change: base.naming.fate_of(change) is Fate.SENT,
+        send=commands.hurry_one,
+    )
+    return Writing(edits, durability, open_writers, states, commands, scheduler, workers)
+
+
+def _open_sender(
+    base: Base,
+    client: Client,
+    verifier: VersionMatcher,
+    edits: NamespaceEdits,
+    uploader: Uploader,
+    results: ResultApplier,
+    follower: Follower,
+    durability: Durability,
+    me: UserId,
+) -> ChangeSender:
+    store, own, view, calls = base.store, base.applier.own, base.view, base.calls
+    changes = ProjectChanges(client)
+    return ChangeSender(
+        SendingContext(store, own, view, base.drafts, edits, client, changes),
         uploader,
-        settling,
+        results,
         verifier,
         DocumentRemover(
             store,
@@ -152,41 +196,14 @@ def open_writing(
             view,
             client,
             changes,
-            settling,
+            results,
             calls,
-            polled_since,
+            follower.polled_since,
             verifier,
             durability.reached,
         ),
         UnansweredCalls(
-            store, own, view, edits, calls, client, changes, settling, verifier, polled_since, me
+            store, own, view, edits, calls, client, changes, results, verifier, follower.polled_since, me
         ),
         calls,
     )
-    outbox = Scheduler(
-        store=store,
-        view=view,
-        drafts=drafts,
-        edits=edits,
-        naming=base.naming,
-        queue=queue,
-        calls=calls,
-        carrier=carrier,
-        settling=settling,
-        tally=Counters(uploader),
-        write_back_s=options.write_back_s,
-        sends=not options.ro,
-        is_listed=is_listed,
-        polled_since=polled_since,
-        is_tree_behind=base.is_tree_behind,
-        is_budget_closed=lambda: client.limiter.would_wait(Priority.WRITING),
-        refused=refused,
-    )
-    open_writers = OpenWriters(
-        view,
-        drafts,
-        edits,
-        is_sendable=lambda change: outbox.fate(change) is Fate.SENT,
-        send=outbox.hurry_one,
-    )
-    return Writing(edits, outbox, durability, settling, open_writers)

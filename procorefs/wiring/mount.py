@@ -113,7 +113,7 @@ class Assembly:
             reading.knowledge,
             self._client,
             reading.base.journal.attributed,
-            state_of=writing.outbox.state_of,
+            state_of=writing.states.of_file,
             written=lambda _inode: writing.durability.journaled(None),
             brief=brief,
         )
@@ -125,7 +125,7 @@ class Assembly:
             reading.follower,
             self._cache,
             self._outer.refusals,
-            writing.outbox,
+            writing.commands,
         )
         histories = VersionLists(reading.base.view, self._client)
         virtual = ProcoreDirectory(
@@ -181,7 +181,7 @@ class Assembly:
             self._me,
             changes=not self._mount.options.ro,
             node_of=partial(_node_of, base.view),
-            is_unsent=lambda inode: writing.outbox.state_of(inode)[0] in _UNSENT,
+            is_unsent=lambda inode: writing.states.of_file(inode)[0] in _UNSENT,
             invalidate=self._outer.invalidate,
         )
         stack.callback(locking.close)
@@ -193,8 +193,7 @@ class Assembly:
             self._mount.options,
             tags=reading.knowledge.tags,
             holder_of=locking.locks.holder_name,
-            is_listed=lambda: follower.complete,
-            polled_since=follower.polled_since,
+            follower=follower,
             invalidate=self._outer.invalidate,
             refused=self._outer.refusals.add,
         )
@@ -232,7 +231,7 @@ class Assembly:
         return ChangingOperations(
             rooms,
             edits=writing.edits,
-            outbox=writing.outbox,
+            commands=writing.commands,
             durability=writing.durability,
             manners=WritePolicy(
                 is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"

@@ -94,7 +94,7 @@ async def _check_agreement(world: "World") -> None:
 def _named(world: "World") -> list[str]:
     """Paths of what waits, and those that Procore has its documents under until then."""
     view, named = world.parts.operations._view, []
-    for change, item in world.parts.writing.outbox._items():
+    for change, item in world.parts.writing.commands.items():
         named.append(item.path)
         if change.document is not None:
             named.append(view.path_in_procore(change.inode))
@@ -124,7 +124,7 @@ async def _checked_in(world: "World") -> None:
 
 
 async def _quiet(world: "World") -> None:
-    outbox = world.parts.writing.outbox
+    outbox = world.parts.writing.commands
     with trio.move_on_after(QUIET_WITHIN_S):
         while outbox.waiting([""]):
             incomplete = [item.path for item in outbox.waiting([""]) if item.state == "incomplete"]

@@ -22,7 +22,7 @@ from procorefs.service.login_user import who_am_i
 from procorefs.service.refused_calls import RefusedCalls
 from procorefs.storage import clocks, processes
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload import due
+from procorefs.upload.planning import due
 from procorefs.wiring.mount import Assembly, Outer, Parts
 from tests.simulation.disk import Disk
 from tests.simulation.kernel import Kernel, Notifier
@@ -177,7 +177,7 @@ class Life:
             for part in parts.running:
                 await rooms.start(part)
             rooms.start_soon(parts.titles.complete, parts.follower.listed)
-            await rooms.start(parts.writing.outbox.run)
+            await rooms.start(parts.writing.scheduler.run)
             self._parts = parts
             self._kernel = self._notifier.kernel = Kernel(
                 cast(ChangingOperations, parts.operations), parts.flocks
@@ -185,7 +185,7 @@ class Life:
             task_status.started()
             await self._stop.wait()
             with trio.CancelScope(shield=True), trio.move_on_after(3.0):
-                await parts.writing.outbox.finish()
+                await parts.writing.workers.finish()
             rooms.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.move_on_after(2.0):
             await parts.writing.durability.flush()

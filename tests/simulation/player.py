@@ -122,7 +122,7 @@ class Player:
             self._model.forget_times()  # what was under way may have come half through
         self._before = None
         await self._adopt_dirty()
-        self._world.parts.writing.outbox.retry([""])
+        self._world.parts.writing.commands.retry([""])
 
     def _note_past(self) -> None:
         self._past.note(self._world.time.now_s(), self._model, self._world.synced_until_s())
@@ -141,12 +141,12 @@ class Player:
             with suppress(OSError):
                 await self._kernel().listing("")
             await trio.sleep(AFTER_LOOK_S)
-        lost = [item.path for item in self._world.parts.writing.outbox.stuck() if item.state == "failed"]
+        lost = [item.path for item in self._world.parts.writing.commands.stuck() if item.state == "failed"]
         doubted = aftermath.doubted_in(self._world.parts.operations._view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
             if not path.startswith(RECOVERED) and not self._past.changed(path, synced_until_s):
                 raise Wrong(f"after a power cut {path} is lost")
-        self._world.parts.writing.outbox.discard(lost)
+        self._world.parts.writing.commands.discard(lost)
         self._discarded = set(lost)
         found = {
             path: None if attributes.is_folder else await self._bytes_of(path)
@@ -157,7 +157,7 @@ class Player:
             raise Wrong(f"after a power cut {wrong}")
         self._model.root = aftermath.root_of(found)
         self._note_past()
-        self._world.parts.writing.outbox.retry([""])
+        self._world.parts.writing.commands.retry([""])
 
     async def _adopt_dirty(self) -> None:
         """What was being written is there as it was written, or as it was closed before."""

@@ -106,7 +106,7 @@ class Together:
         if self._world.was_power_cut:
             sure_s = died_s - SYNCED_AFTER_S
             self._promised = {inode: kept for inode, kept in self._promised.items() if kept[0] < sure_s}
-        self._world.parts.writing.outbox.retry([""])
+        self._world.parts.writing.commands.retry([""])
 
     async def close_all(self) -> None:
         """Close what is open, after the death that was still to come."""
@@ -249,7 +249,7 @@ class Together:
 
     def check(self) -> None:
         """Raises Wrong: a promise was not kept, or something of the colleague's is gone."""
-        procore, outbox = self._world.procore, self._world.parts.writing.outbox
+        procore, outbox = self._world.procore, self._world.parts.writing.commands
         sent = procore.all_contents()
         named = {item.path for item in outbox.waiting([""])}
         for inode, (at_s, content) in self._promised.items():

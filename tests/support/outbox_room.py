@@ -11,7 +11,7 @@ from procorefs.procore.wire.models import Document, FolderListing
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.queue import Queue
+from procorefs.upload.planning.queue import Queue
 from procorefs.vfs.change_store import Neighbours
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
 from procorefs.vfs.namespace_edits import NamespaceEdits

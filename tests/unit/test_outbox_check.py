@@ -1,51 +1,62 @@
 """Whatever waits has a time, a worker or something before it; what has none of them is found and put right."""
 
 import logging
-from collections.abc import Collection
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from procorefs.journal.change import Change, Location
 from procorefs.procore.wire.models import Kind
 from procorefs.tree.nodes import ROOT, Inode
-from procorefs.upload.queue import Queue
-from procorefs.upload.scheduler import Scheduler
+from procorefs.upload.attempts import Attempts
+from procorefs.upload.counters import Counters
+from procorefs.upload.item_states import ItemStates
+from procorefs.upload.planning.blocking import WaitCheck
+from procorefs.upload.planning.queue import Queue
+from procorefs.upload.sending.byte_upload import Uploader
+from tests.support.outbox_room import Room, room_in
 
 FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED = map(Inode, range(10, 17))
 ALL = (FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED)
 
 
-def outbox_of(*pending: Inode) -> Any:  # as far as the check asks
-    outbox: Any = Scheduler.__new__(Scheduler)
-    changes = {inode: Change(inode, Kind.FOLDER, Location(ROOT, f"{inode}")) for inode in pending}
-    outbox._queue = Queue()
-    outbox._view = SimpleNamespace(change=changes.get, path=lambda inode: f"folder {inode}")
-
-    def inodes(states: Collection[str]) -> list[Inode]:
-        assert set(states) == {"pending", "uploading"}
-        return list(pending)
-
-    outbox._tally = SimpleNamespace(inodes=inodes)
-    outbox._drafts = SimpleNamespace(is_written=lambda inode: inode == WRITTEN)
-    return outbox
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with room_in(tmp_path) as opened:
+        yield opened
 
 
-async def test_what_nothing_would_ever_send_is_looked_at_anew(caplog: pytest.LogCaptureFixture) -> None:
-    outbox = outbox_of(*ALL)
-    queue: Queue = outbox._queue
+def check_of(room: Room, *pending: Inode) -> tuple[WaitCheck, Queue]:
+    """A check over changes that are counted as pending."""
+    queue, attempts = Queue(), Attempts()
+    counters = Counters(Uploader(cast(Any, None), room.edits.note))
+    states = ItemStates(
+        room.view, room.drafts, room.base.naming, room.calls, queue, attempts, counters, sends=True
+    )
+    for inode in pending:
+        room.view.lay(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
+        assert states.count(inode) is not None
+    room.drafts.enter(WRITTEN, writes=True)
+    return WaitCheck(room.view, room.drafts, queue, counters, states), queue
+
+
+async def test_what_nothing_would_ever_send_is_looked_at_again(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    check, queue = check_of(room, *ALL)
     queue.put(DUE, 5.0)
     queue.sending.add(SENT)
     queue.fresh.add(FRESH)
     queue.block(BEHIND, DUE, "another change goes first")
     queue.block(STRANDED, Inode(99), "it was there once")
     with caplog.at_level(logging.WARNING):
-        suspects = await outbox.check(())
+        suspects = await check.check(())
         assert suspects == {FORGOTTEN, STRANDED}
         assert not caplog.records, "it may be between two steps"
         assert queue.fresh == {FRESH}
-        assert await outbox.check(suspects) == suspects
+        assert await check.check(suspects) == suspects
     assert queue.fresh == {FRESH, *suspects}
     assert len(caplog.records) == 2
-    assert await outbox.check(suspects) == set()
+    assert await check.check(suspects) == set()

@@ -6,14 +6,14 @@ from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.tree.nodes import ROOT, Inode
-from procorefs.upload.due import (
+from procorefs.upload.outcomes import retry_pause_s
+from procorefs.upload.planning.due import (
     DEPARTURE_S,
     HELD_S,
     LONGEST_WAIT_S,
     LOOK_AGAIN_S,
     DueFacts,
     pause_s,
-    retry_pause_s,
 )
 from procorefs.vfs.change_fate import Fate
 

@@ -3,7 +3,7 @@
 import pytest
 
 from procorefs.procore import errors
-from procorefs.upload.reactions import TRIES_IN_AN_HOUR, Reaction, may_pass, reaction_to
+from procorefs.upload.outcomes import TRIES_IN_AN_HOUR, Reaction, may_pass, reaction_to
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from procorefs.procore.wire.models import Kind
 from procorefs.procore.wire.upload_decoding import Segment, SegmentedUpload, SegmentPlan
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.nodes import Inode
-from procorefs.upload.reactions import Reaction, reaction_to
+from procorefs.upload.outcomes import Reaction, reaction_to
 from procorefs.upload.sending.byte_upload import (
     SEGMENT_BYTES,
     SEGMENTS_AT_ONCE,

@@ -17,8 +17,8 @@ from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.request_order import RequestOrder
-from procorefs.upload.due import DueFacts, pause_s
 from procorefs.upload.outcomes import Refused
+from procorefs.upload.planning.due import DueFacts, pause_s
 from procorefs.upload.sending import removal
 from procorefs.upload.sending.removal import DocumentRemover
 from tests.support.outbox_room import room_in

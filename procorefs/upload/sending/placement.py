@@ -23,8 +23,7 @@ from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.outcomes import Blocked, Refused, Superseded, refused_metadata
-from procorefs.upload.reactions import TRIES_FOR_NAME, may_pass
+from procorefs.upload.outcomes import TRIES_FOR_NAME, Blocked, Refused, Superseded, may_pass, refused_metadata
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.byte_upload import Uploader
 from procorefs.upload.sending.name_conflicts import NameConflicts

@@ -22,9 +22,8 @@ from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import DEEPEST, TreeStore
-from procorefs.upload.outcomes import Blocked, Refused, Superseded
+from procorefs.upload.outcomes import Blocked, Refused, Superseded, may_pass
 from procorefs.upload.poll_now import PolledSince
-from procorefs.upload.reactions import may_pass
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.vfs.refusals import NotEmpty

@@ -1,6 +1,6 @@
-"""Whose turn it is: changes by the time at which they may go, and what each of them waits for.
+"""The queue of changes: each by the time at which it may be sent, and by the change that it waits for.
 
-    touched ─▶ fresh ─▶ (outbox: when may it go?) ─▶ heap ─▶ due ─▶ sending ─▶ touched again, and all that waited for it
+    touched ─▶ fresh ─▶ (due.py: when may it go?) ─▶ heap ─▶ due ─▶ sending ─▶ touched again
 
 It knows inodes and times, and nothing of what is sent.
 """
@@ -15,7 +15,7 @@ from procorefs.tree.nodes import Inode
 
 @dataclass(slots=True)
 class Waiting:
-    """Changes blocked by another one."""
+    """What a blocked change waits for."""
 
     by: Inode
     why: str
@@ -26,19 +26,26 @@ class Queue:
     """All times are trio's."""
 
     fresh: set[Inode] = field(default_factory=set)
-    """Touched since the outbox last looked."""
+    """Touched since the scheduler last looked."""
     sending: set[Inode] = field(default_factory=set)
+    """A worker is busy with them."""
     blocked: dict[Inode, Waiting] = field(default_factory=dict)
-    _heap: list[tuple[float, int, Inode]] = field(default_factory=list)
-    _due: dict[Inode, tuple[float, int]] = field(default_factory=dict)  # the valid entry of each in the heap
-    _behind: dict[Inode, set[Inode]] = field(default_factory=dict)  # inode -> whom it blocks
+    """What each of them waits for."""
+    fetching: set[Inode] = field(default_factory=set)
+    """Only what is missing of their bytes is fetched next: the document that has them waits for that."""
+    stepping_aside: set[Inode] = field(default_factory=set)
+    """They wait for each other: their document gets another name for a moment."""
     gather_s: float = 0.0
-    """So long what need not be looked at soon is gathered."""
+    """Changes that need not be looked at soon are gathered for this time."""
+    _heap: list[tuple[float, int, Inode]] = field(default_factory=list)
+    _due: dict[Inode, tuple[float, int]] = field(default_factory=dict)
+    """The valid entry of each in the heap."""
+    _behind: dict[Inode, set[Inode]] = field(default_factory=dict)
+    """The changes that each inode blocks."""
     _count: int = 0
     _wake: trio.Event = field(default_factory=trio.Event)
-    _asleep: trio.CancelScope | None = (
-        None  # until its deadline; None: nobody sleeps, or he wakes early enough
-    )
+    _asleep: trio.CancelScope | None = None
+    """Ends at its deadline; None: nobody sleeps, or wakes early enough."""
 
     def touched(self, inode: Inode, *, soon: bool = True) -> None:
         """Something about the change is new, or it is gone: look at it, and at what waited for it.
@@ -65,9 +72,6 @@ class Queue:
     def wake(self) -> None:
         self._wake.set()
 
-    def is_sending(self, inode: Inode) -> bool:
-        return inode in self.sending
-
     def take_fresh(self, most: int) -> set[Inode]:
         """At most so many of them, in no order."""
         if len(self.fresh) > most:
@@ -76,7 +80,7 @@ class Queue:
         return fresh
 
     def put(self, inode: Inode, due_s: float | None) -> None:
-        """When it may go; None: not as things stand."""
+        """Set when it may be sent; None: not as things stand."""
         self.unblock(inode)
         if due_s is None:
             self._due.pop(inode, None)
@@ -116,7 +120,7 @@ class Queue:
                 behind.discard(inode)
 
     def circle(self, inode: Inode) -> list[Inode]:
-        """Those that it waits for, by way of each other, if the last of them waits for it; empty: none does."""
+        """The changes that wait for each other in a circle with this one; empty: there is no circle."""
         members = [inode]
         while (waiting := self.blocked.get(members[-1])) is not None:
             if waiting.by == inode:

@@ -1,0 +1,144 @@
+"""Does what follows from a failed try of a change: wait for another, try again later, take back, or fail for good.
+
+`outcomes.reaction_to` decides which; here it is written down, logged and told.
+"""
+
+import logging
+import random
+import sqlite3
+from collections.abc import Callable
+
+from procorefs.journal.change import Change
+from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.procore.errors import ProcoreError
+from procorefs.tree.nodes import Inode
+from procorefs.upload.attempts import Attempts
+from procorefs.upload.item_states import ItemStates
+from procorefs.upload.outcomes import (
+    Blocked,
+    NotYet,
+    Reaction,
+    Refused,
+    is_foreseen,
+    reaction_to,
+    retry_pause_s,
+)
+from procorefs.upload.planning.blocking import Blocking
+from procorefs.upload.sending.apply_result import ResultApplier
+from procorefs.vfs.change_store import is_unknown
+from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.view import View
+
+log = logging.getLogger(__name__)
+
+CHECKED_OUT_S = 15.0
+"""A document that another user has checked out is tried again after this time."""
+
+WARNED_ATTEMPTS = 5
+"""The passing failure of this number is logged as a warning; all others as information."""
+
+
+class Failures:
+    """Takes up failures; `refused` tells people of those that are final."""
+
+    def __init__(
+        self,
+        view: View,
+        edits: NamespaceEdits,
+        calls: InFlightCalls,
+        attempts: Attempts,
+        states: ItemStates,
+        blocking: Blocking,
+        results: ResultApplier,
+        refused: Callable[[str, str], None],
+    ) -> None:
+        self._view = view
+        self._edits = edits
+        self._calls = calls
+        self._attempts = attempts
+        self._states = states
+        self._blocking = blocking
+        self._results = results
+        self._refused = refused
+
+    def take_up(self, inode: Inode, change: Change, error: Exception) -> None:
+        """A try of the change, which was the inode's then, has failed."""
+        try:
+            self._react(inode, change, error)
+        except (sqlite3.Error, OSError) as refused:
+            # a full disk: it is in memory, and must not end the mount
+            log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
+            self._try_later(change, error)
+
+    def _react(self, inode: Inode, change: Change, error: Exception) -> None:
+        self._edits.keep_unconfirmed(inode)
+        if self._view.change(inode) is not change:
+            self._edits.touch(inode)
+            log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
+            return
+        match reaction_to(error, change.attempts):
+            case Reaction.PLAN_AGAIN:
+                log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
+            case Reaction.WAIT_FOR_OTHER:
+                assert isinstance(error, Blocked)
+                self._blocking.block(inode, error.by, str(error))
+            case Reaction.WAIT_A_WHILE:
+                assert isinstance(error, NotYet)
+                change.error = str(error)
+                self._attempts.delay(inode, error.wait_s)
+                self._edits.touch(inode)
+            case Reaction.WAIT_FOR_CHECK_IN:
+                self._try_later(change, error, CHECKED_OUT_S)
+            case Reaction.TAKE_BACK:
+                self._take_back(change, error)
+            case Reaction.PAUSE:
+                self._attempts.pause(error)
+                self._try_later(change, error)
+            case Reaction.TRY_AGAIN:
+                if not isinstance(error, ProcoreError) and not change.attempts:
+                    log.error("%s waits: %s", self._view.path(inode), error)
+                self._try_later(change, error)
+            case Reaction.FAIL:
+                if not is_foreseen(error):
+                    path = self._view.path(inode)
+                    log.error("%s can't be sent, in an unforeseen way", path, exc_info=error)
+                self._fail(change, error)
+
+    def _try_later(self, change: Change, error: Exception, wait_s: float | None = None) -> None:
+        """The next try begins after `wait_s` seconds; None: after a pause that grows with each failure."""
+        if wait_s is None:
+            wait_s = retry_pause_s(change.attempts + 1, random.random())
+        change.attempts += 1
+        change.error = str(error)
+        self._attempts.delay(change.inode, wait_s)
+        self._attempts.failed(change.inode, error)
+        level = logging.WARNING if change.attempts == WARNED_ATTEMPTS else logging.INFO
+        log.log(level, "%s is tried again in %.0f s: %s", self._view.path(change.inode), wait_s, error)
+        self._edits.touch(change.inode)
+
+    def _take_back(self, change: Change, error: Exception) -> None:
+        assert isinstance(error, Refused)
+        if error.take_back and change.document is not None:
+            self._tell_of(change, error)
+            self._results.give_back(change, str(error))
+        elif error.wishes is not None:
+            self._tell_of(change, error)
+            self._results.give_up_wishes(change, error.wishes, str(error))
+        else:
+            self._fail(change, error)
+
+    def _fail(self, change: Change, error: Exception) -> None:
+        if is_unknown(change):
+            for call in self._calls.given_up(change.inode, None):
+                self._calls.forget(call)
+            self._results.dismiss(change)  # removed here while Procore refused to make it
+            return
+        self._tell_of(change, error)
+        self._results.fail(change, str(error))
+
+    def _tell_of(self, change: Change, error: Exception) -> None:
+        path = self._states.path(change)
+        log.warning("%s was refused: %s", path, error)
+        cause = error.__cause__ if isinstance(error, Refused) else None
+        self._attempts.failed(change.inode, cause if isinstance(cause, Exception) else error)
+        self._refused(path, str(error))

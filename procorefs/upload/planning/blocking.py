@@ -1,0 +1,165 @@
+"""Has a change wait for another one, breaks circles of such waits, and finds what waits for nothing.
+
+In a circle, a change that needs bytes of another document fetches them; else one document steps aside: it gets another
+name for a moment.
+"""
+
+import logging
+from collections.abc import Collection, Sequence
+
+import trio
+
+from procorefs.journal.change import Change, Stage
+from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.tree.naming.name_fate import Fate
+from procorefs.tree.nodes import Inode
+from procorefs.upload.attempts import Attempts
+from procorefs.upload.counters import Counters
+from procorefs.upload.item_states import ItemStates
+from procorefs.upload.planning.due import LOOK_AGAIN_S, is_departure
+from procorefs.upload.planning.queue import Queue
+from procorefs.vfs.change_fate import ChangeFate
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.view import View
+
+log = logging.getLogger(__name__)
+
+IN_CIRCLES_S = 30.0
+"""A change that still waits for itself after it has stepped aside is looked at again after this time."""
+
+CHECK_S = 60.0
+"""Interval of the check that each pending change has a due time, a worker or a blocker."""
+
+CHECKED_AT_ONCE = 256
+"""Changes that are checked before other tasks get a turn."""
+
+
+class Blocking:
+    """Keeps what waits for what; synchronous."""
+
+    def __init__(
+        self,
+        view: View,
+        dirty_files: DirtyFiles,
+        fates: ChangeFate,
+        calls: InFlightCalls,
+        queue: Queue,
+        attempts: Attempts,
+        states: ItemStates,
+    ) -> None:
+        self._view = view
+        self._dirty_files = dirty_files
+        self._fates = fates
+        self._calls = calls
+        self._queue = queue
+        self._attempts = attempts
+        self._states = states
+        self._stepped_aside_s: dict[Inode, float] = {}  # by trio's clock: the last try
+
+    def block(self, inode: Inode, by: Inode, why: str) -> None:
+        """Have a change wait for another one; in a circle, fetch bytes or step aside."""
+        blocker = self._view.change(by)
+        is_sending = by in self._queue.sending
+        if (blocker is None and not is_sending) or by == inode:
+            self._calls.forget_expired(by)
+            self._queue.put(inode, trio.current_time() + LOOK_AGAIN_S)
+            return
+        self._queue.put(inode, None)
+        self._queue.block(inode, by, why)
+        self._states.count(inode)
+        self._attempts.tell(inode)
+        if blocker is not None and not is_sending:
+            self._speed_up(blocker)
+        if circle := self._queue.circle(inode):
+            self._break(inode, circle)
+
+    def _speed_up(self, blocker: Change) -> None:
+        """Another change waits for this one: a departure goes at once, bytes that another document has are fetched."""
+        if is_departure(blocker) and not self._attempts.is_hurried(blocker):
+            self._attempts.skip_wait(blocker)
+            self._queue.look_at(blocker.inode)
+        elif self._keeps_lender(blocker) and self._fates.fate_of(blocker) is not Fate.SENT:
+            self._fetch(blocker.inode)  # one that is sent fetches them by itself soon
+
+    def _break(self, inode: Inode, circle: Sequence[Inode]) -> None:
+        for member in circle:
+            change = self._view.change(member)
+            if change is not None and self._keeps_lender(change):
+                self._fetch(member)
+                return
+        change = self._view.change(inode)
+        now_s = trio.current_time()
+        tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
+        if change is None or change.aside_from is not None or now_s < tried_s + IN_CIRCLES_S:
+            self._queue.put(inode, now_s + IN_CIRCLES_S)
+        else:
+            self._stepped_aside_s[inode] = now_s
+            self._queue.stepping_aside.add(inode)
+            self._queue.put(inode, now_s)
+        self._queue.wake()
+
+    def _fetch(self, inode: Inode) -> None:
+        """Have a change fetch what it needs of another document's bytes, and no more."""
+        self._queue.fetching.add(inode)
+        self._queue.look_at(inode)
+
+    def _keeps_lender(self, change: Change) -> bool:
+        """Whether the document that has its bytes must stay until they are here, and they can be fetched now."""
+        return (
+            change.needs_version
+            and change.stage is Stage.PENDING
+            and change.unclosed is None
+            and not self._dirty_files.is_written(change.inode)
+        )
+
+    def forget(self, inode: Inode) -> None:
+        """There is no change any more."""
+        self._queue.put(inode, None)
+        self._queue.stepping_aside.discard(inode)
+        self._queue.fetching.discard(inode)
+        self._stepped_aside_s.pop(inode, None)
+
+
+class WaitCheck:
+    """Finds changes with neither a due time nor a worker nor a blocker: by a fault, they would wait for ever."""
+
+    def __init__(
+        self, view: View, dirty_files: DirtyFiles, queue: Queue, counters: Counters, states: ItemStates
+    ) -> None:
+        self._view = view
+        self._dirty_files = dirty_files
+        self._queue = queue
+        self._counters = counters
+        self._states = states
+
+    async def run(self) -> None:
+        """Check regularly, until cancelled."""
+        suspects: set[Inode] = set()
+        while True:
+            await trio.sleep(CHECK_S)
+            suspects = await self.check(suspects)
+
+    async def check(self, suspects: Collection[Inode]) -> set[Inode]:
+        """Returns all that was found; what was found the last time, too, is logged and looked at again."""
+        found = set()
+        for number, inode in enumerate(self._counters.inodes(("pending", "uploading"))):
+            if number % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+            if not self._is_forgotten(inode):
+                continue
+            found.add(inode)
+            if inode in suspects:
+                change = self._view.change(inode)
+                path = self._states.path(change) if change is not None else f"inode {inode}"
+                log.warning("%s waits, and nothing would ever send it: it is looked at again.", path)
+                self._queue.touched(inode)
+        return found
+
+    def _is_forgotten(self, inode: Inode) -> bool:
+        queue = self._queue
+        if inode in queue.fresh or inode in queue.sending or queue.is_due(inode):
+            return False
+        waiting = queue.blocked.get(inode)
+        if waiting is not None:
+            return self._view.change(waiting.by) is None and waiting.by not in queue.sending
+        return not self._dirty_files.is_written(inode)  # its last close has it looked at
