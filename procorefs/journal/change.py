@@ -148,7 +148,7 @@ class Change(msgspec.Struct, omit_defaults=True):
     """Where Procore had it before it got another name for a moment, so that others could have its own."""
     stage: Stage = Stage.PENDING
     upload: Upload | None = None
-    """GONE: one whose answer was lost, for the version that it may have made was not made by somebody else."""
+    """GONE: the last one that was used, for the version that it may have made was not made by somebody else."""
     created_at_s: float = 0.0
     """Times of clocks.unix_s, all of them: they must outlive the daemon."""
     touched_at_s: float = 0.0

@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Upload
 from procorefs.journal.in_flight_calls import Call
 from procorefs.procore.errors import LATE_S, Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.upload.outcomes import NotYet
@@ -89,3 +90,28 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
     assert 0 < waits.value.wait_s <= LATE_S
     monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
     assert confirmer.next_of(change) is call
+
+
+async def test_older_bytes_of_a_late_call_come_before_newer_ones(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save that was given up is made again before the next one is sent: an upload is used once."""
+    nobody = cast(Any, None)
+    confirmer = UnansweredCalls(
+        room.store, nobody, room.view, nobody, room.calls, nobody, nobody, nobody, nobody, nobody, nobody
+    )
+    inode = room.view.child(ROOT, b"old").inode
+    upload = Upload(generation=1, is_used=True)
+    with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, upload=upload):
+        raise Unanswered("no answer")
+    [call] = room.calls.given_up(inode, DOCUMENT)
+    room.calls.not_done_yet(call)
+    removed = Change(inode, Kind.FILE, GONE, document=DOCUMENT)
+    idle = Change(inode, Kind.FILE, document=DOCUMENT)
+    saved = Change(inode, Kind.FILE, document=DOCUMENT, staged=StagedRecord(2, 5, None, ()))
+    assert confirmer.next_of(removed) is None
+    assert confirmer.next_of(idle) is None
+    assert confirmer.next_of(saved) is call
+    monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
+    await confirmer.confirm(saved, call)
+    assert room.calls.given_up(inode, DOCUMENT) == []

@@ -164,13 +164,13 @@ class DocumentRemover:
 
     async def _is_ours(self, change: Change, version: Version | None) -> bool:
         """Whether it is what was removed here, or what a call of ours has made of it whose answer was lost."""
-        if same_bytes(version, change.seen):
-            return True
-        return (
-            version is not None
-            and change.upload is not None
-            and await self._verifier.has_made(change.upload, version)
-        )
+        if version is None or same_bytes(version, change.seen):
+            return same_bytes(version, change.seen)
+        used = [change.upload, *(call.upload for call in self._calls.of(change.inode, change.document))]
+        for upload in {upload.uuid: upload for upload in used if upload is not None}.values():
+            if await self._verifier.has_made(upload, version):
+                return True
+        return False
 
     async def _newest_version(self, change: Change, document_id: DocumentId) -> Version | None:
         """As Procore has it now; the tree has it so, too."""

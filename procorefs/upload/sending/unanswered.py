@@ -86,6 +86,8 @@ class UnansweredCalls:
                 continue  # it is made again
             if not call.is_late or not left_s:
                 return call
+            if call.upload is not None and change.has_bytes and change.place is not GONE:
+                return call  # its older bytes may not come after the newer ones
             if hindrance(call, change):
                 raise NotYet(left_s)
         return None
@@ -107,7 +109,10 @@ class UnansweredCalls:
             if call.inode == change.inode:
                 self._calls.forget(call)  # the document is nobody's
         elif call.upload is not None and change.place is not GONE:
-            await self._use_again(change, call, call.upload)
+            if call.is_late and not self._calls.left_s(call):
+                self._calls.forget(call)
+            else:
+                await self._use_again(change, call, call.upload)
         else:
             await self._look_at_document(change, call, call.document)
 
@@ -287,8 +292,7 @@ class UnansweredCalls:
             if document is None:
                 self._is_gone(call, document_id)
                 return
-            if call.upload is not None:
-                await self._note_version(change, call.upload, document)
+            is_made = call.upload is not None and await self._note_version(change, call.upload, document)
             if not self._settling.is_current(change) or change.document != document_id:
                 return
             is_placed = self._is_placed(call, document)
@@ -299,18 +303,22 @@ class UnansweredCalls:
                 is_done = await self._settling.bears_tags(document_id, call.wishes.tags) and is_done
                 if not self._settling.is_current(change) or change.document != document_id:
                     return
-            if call.removes or call.upload is not None or is_done:
+            if call.upload is not None:
+                is_done = is_made
+            if call.removes or is_done:
                 self._calls.forget(call)
             else:
                 self._was_not_done_yet(change, call)
 
-    async def _note_version(self, change: Change, upload: Upload, document: Document) -> None:
-        """Of what is to be removed: a version that our own call has made is nothing that was not seen here."""
+    async def _note_version(self, change: Change, upload: Upload, document: Document) -> bool:
+        """Of what is to be removed: a version that our own call has made is nothing that was not seen here.
+
+        Returns whether it has made one.
+        """
         version = await self._verifier.find_ours(document, upload)
         if version is not None and document.version is not None and version.id == document.version.id:
             change.seen = version
-        elif version is None:
-            change.upload = upload  # it may still be made
+        return version is not None
 
     def _is_placed(self, call: Call, document: Document) -> bool:
         """Whether the document is where the call put it, be it under what Procore made of the name."""
