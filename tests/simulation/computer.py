@@ -113,6 +113,11 @@ class Life:
         return self._parts
 
     @property
+    def says_unsynced(self) -> bool:
+        """Whether the log says that what was written can't be brought to disk."""
+        return self._parts is None or self._parts.writing.durability._failed > 0
+
+    @property
     def kernel(self) -> Kernel:
         assert self._kernel is not None
         return self._kernel

@@ -80,7 +80,7 @@ class World:
         self.death: Step | None = None
         """The death that was decided on and has not come yet."""
         self._unsynced_s: list[list[float]] = []
-        """From when to when the disk was full, or no daemon ran: no sync can have ended then."""
+        """From when to when no sync can have ended: no daemon ran, or the disk was full, and the log says so."""
         self.was_power_cut = False
         """The last death was one: the files are not as the kernel had them."""
         self._on_disk: dict[str, bytes] = {}
@@ -199,7 +199,10 @@ class World:
         seed = f"{self.history.seed}/{step.number}/power"
         choose = random.Random(seed) if self.was_power_cut else None
         self.death = None
-        self._fill_disk(full=False)
+        if life.disk.is_full:
+            self._fill_disk(full=False)
+            if not life.says_unsynced:
+                self._unsynced_s.pop()  # what was written has been brought to disk all the same
         self._unsynced_s.append([self.time.now_s(), float("inf")])
         self.turns.before_turn = life.disk.before_write = lambda: None
         disk.begin(None)
