@@ -38,10 +38,10 @@ from procorefs.service.refused_calls import RefusedCalls
 from procorefs.staging.staging_area import StagedFile
 from procorefs.storage.failures import Episode, first_cause
 from procorefs.storage.sqlite_files import is_damage
+from procorefs.tree.document_counts import Sizes
 from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node
 from procorefs.tree.sync.follower import Follower
-from procorefs.tree.tree_store import Sizes
 from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.find_child import find_child
@@ -510,6 +510,6 @@ class Operations(pyfuse3.Operations):
             counted_at_s, was_complete, sizes = self._sizes
             if now_s - counted_at_s < SIZES_VALID_S and was_complete == complete:
                 return sizes
-        sizes = await trio.to_thread.run_sync(self._store.sizes)
+        sizes = await trio.to_thread.run_sync(self._store.counts.sizes)
         self._sizes = (now_s, complete, sizes)
         return sizes

@@ -105,7 +105,7 @@ class TreeDocuments:
             self._apply(self._applier.own.unchanged_bytes(answer, "check-out"), request)
 
     def _apply(self, document: Document, request: Request) -> None:
-        listing_pass = int(self._store.fact("pass") or 0)
+        listing_pass = self._store.sync.read().listing_pass
         self._invalidate(
             self._applier.apply([document], request=request, listing_pass=listing_pass).invalidations
         )

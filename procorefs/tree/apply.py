@@ -428,7 +428,7 @@ class _Absorption:
         if folder in self._made:
             return False
         node = self._store.by_inode(folder)
-        return node is not None and (node.listed or bool(self._store.fact("complete")))
+        return node is not None and (node.listed or self._store.sync.read().is_complete)
 
     def _move_times(self, folder: Inode) -> None:
         """A folder's entries changed: both its times are now, as on a disk, for whoever scans by them."""

@@ -195,7 +195,7 @@ class OwnChanges:
             version=document.version,
             defect=document.defect,
             detail=encode_detail(document, known.detail if known else None),
-            listing_pass=int(self._store.fact("pass") or 0),
+            listing_pass=self._store.sync.read().listing_pass,
         )
 
     def _entry(

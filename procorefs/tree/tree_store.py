@@ -8,8 +8,7 @@ awaits the tree does not change.
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ import msgspec
 
 from procorefs.procore.wire.models import DocumentId, Kind, Version
 from procorefs.storage.sqlite_files import checkpoint, is_damage, move_aside, open_database
+from procorefs.tree.document_counts import DocumentCounts
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.rows import (
     APART,
@@ -32,6 +32,7 @@ from procorefs.tree.rows import (
     Row,
     node_of,
 )
+from procorefs.tree.sync_state import SyncStateRow
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +56,6 @@ class TreeDamaged(Exception):
     """The tree's file can't be read as a tree of this version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What statfs tells: how many documents there are and how many bytes their newest versions have."""
-
-    documents: int
-    size_bytes: int
-
-
 class TreeStore:
     """The rows, found by inode, by document and by entry.
 
@@ -73,19 +66,21 @@ class TreeStore:
         self._path = path
         self._checkpointed_changes = 0
         self._moves = 0  # counts what may change who lies below whom
-        self._hidden: tuple[int, int] | None = None  # the count at that number of moves
         self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}  # looked up since the last transaction
         try:
             self._db = open_database(path, checkpoint_pages=WAL_EMERGENCY_PAGES)
             try:
                 self._prepare()
+                self.sync = SyncStateRow(self._db)
+                """How far the tree has followed Procore."""
             except BaseException:
                 self._db.close()
                 raise
-        except sqlite3.Error as error:
-            if is_damage(error):
-                raise TreeDamaged(str(error)) from error
-            raise
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            if isinstance(error, sqlite3.Error) and not is_damage(error):
+                raise
+            raise TreeDamaged(str(error)) from error
+        self.counts = DocumentCounts(self._db, path, lambda: self._moves)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -275,67 +270,6 @@ class TreeStore:
                 return None
             at = row[0]
         return None
-
-    def count(self) -> int:
-        """How many documents Procore lists as existing, the root not among them."""
-        (rows,) = self._db.execute("SELECT count(*) FROM node").fetchone()
-        (apart,) = self._db.execute(f"SELECT count(*) FROM node WHERE {APART}").fetchone()
-        return int(rows - apart - 1)
-
-    def hidden(self) -> int:
-        """How many documents that count as existing lie below something that was deleted."""
-        if self._hidden is None or self._hidden[0] != self._moves:
-            (hidden,) = self._db.execute(
-                "WITH RECURSIVE below(inode) AS ("
-                " SELECT child.inode FROM node folder INDEXED BY node_apart"
-                "  CROSS JOIN node child ON child.parent = folder.inode"
-                f" WHERE folder.{APART}"
-                " UNION ALL SELECT child.inode FROM below CROSS JOIN node child ON child.parent = below.inode)"
-                " SELECT count(*) FROM below"
-            ).fetchone()
-            self._hidden = (self._moves, int(hidden))
-        return self._hidden[1]
-
-    def deleted(self) -> int:
-        """How many documents are known to be deleted."""
-        found = self._db.execute(f"SELECT count(*) FROM node WHERE {APART} AND state = {State.DELETED.value}")
-        return int(found.fetchone()[0])
-
-    def last_inode(self) -> Inode:
-        return Inode(self._db.execute("SELECT max(inode) FROM node").fetchone()[0])
-
-    def seen(self, listing_pass: int, first: int, last: int) -> int:
-        """How many rows with inodes from `first` to `last` were in an answer of that full listing."""
-        found = self._db.execute(
-            "SELECT count(*) FROM node WHERE inode BETWEEN ? AND ? AND pass = ?", (first, last, listing_pass)
-        )
-        return int(found.fetchone()[0])
-
-    def unseen(self, listing_pass: int, first: int, last: int) -> list[Node]:
-        """Documents in that range of inodes that were in none, the root not among them."""
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM node"
-            " WHERE inode BETWEEN ? AND ? AND pass < ? AND state = 0 AND document_id IS NOT NULL AND inode <> ?",
-            (first, last, listing_pass, ROOT),
-        )
-        return [node_of(row) for row in rows]
-
-    def folders_of_unseen(self, listing_pass: int, first: int, last: int) -> list[Inode]:
-        """Folders that were in an answer of that full listing, and that hold documents of that range which were not."""
-        rows = self._db.execute(
-            "SELECT DISTINCT folder.inode FROM node child CROSS JOIN node folder ON folder.inode = child.parent"
-            " WHERE child.inode BETWEEN ? AND ? AND child.pass < ? AND child.state = 0"
-            " AND child.document_id IS NOT NULL"
-            " AND (folder.inode = ? OR (folder.state = 0 AND folder.pass >= ?)) ORDER BY folder.inode",
-            (first, last, listing_pass, ROOT, listing_pass),
-        )
-        return [Inode(row[0]) for row in rows]
-
-    def sizes(self) -> Sizes:
-        """Documents and their bytes; opens its own connection, so it may run in a thread."""
-        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
-            count, size = db.execute("SELECT count(*), total(size) FROM node WHERE state = 0").fetchone()
-        return Sizes(documents=count - 1, size_bytes=int(size))
 
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
         """A remembered number or text about the tree as a whole, None when there is none."""

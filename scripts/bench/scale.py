@@ -66,10 +66,10 @@ def _warm(mount: Mount, count: int, *, most_mib: int, most_s: float) -> Iterator
 
 
 def fill(store: TreeStore, count: int) -> None:
-    """Add documents in folders of folders; the books are kept so that the next look finds nothing missing."""
+    """Add documents in folders of folders; the totals are kept so that the next poll finds nothing missing."""
     now_s = int(time.time()) - 86_400
-    total = store.count() + int(store.fact("surplus") or 0)
-    listing_pass = int(store.fact("pass") or 0)
+    known, listing_pass = store.sync.read().total, store.sync.read().listing_pass
+    total = store.counts.live() + (known.total - known.rows.live if known is not None else 0)
     document_id = FIRST_DOCUMENT
     with store.transaction():
         folder = top = ROOT
@@ -85,7 +85,8 @@ def fill(store: TreeStore, count: int) -> None:
                 name = f"A-{number:07d} Floor plan and reflected ceiling.pdf"
                 _insert(store, folder, document_id, name, now_s, listing_pass, is_file=True)
         store.set_all_listed()
-        Completeness(store).open(total, balanced=True, keep_ways=True)
+        with store.sync.change() as state:
+            Completeness(store).begin(state, total, is_balanced=True, keeps_countings=True)
     store.close()
 
 

@@ -217,7 +217,7 @@ def test_a_deleted_folder_goes_and_returns_with_what_it_holds(garden: Garden) ->
         file(12, "a", 11, deleted=True), folder(11, "B", 10, deleted=True), folder(10, "A", BIN, deleted=True)
     )
     assert garden.paths() == {}
-    assert garden.store.hidden() == 2
+    assert garden.store.counts.hidden() == 2
     garden.take(folder(10, "A"))
     assert garden.paths() == {"A": 10, "A/B": 11, "A/B/a": 12}
     assert garden.inodes((10, 11, 12)) == inodes
@@ -326,11 +326,11 @@ def test_the_mounts_own_entry_stays_free_when_the_root_came_as_a_folder(garden: 
 
 def test_deleted_documents_count_as_seen_and_as_deleted(garden: Garden) -> None:
     garden.take(file(10, "a"), file(11, "b", deleted=True), folder(BIN, "Bin", recycle_bin=True))
-    assert (garden.store.count(), garden.store.deleted()) == (1, 1)
-    assert garden.store.seen(1, 0, 10**6) == 3
+    assert (garden.store.counts.live(), garden.store.counts.rows().deleted) == (1, 1)
+    assert garden.store.counts.seen(1, 0, 10**6) == 3
     garden.take(file(10, "a", deleted=True))
-    assert (garden.store.count(), garden.store.deleted()) == (0, 2)
-    assert garden.store.seen(1, 0, 10**6) == 3
+    assert (garden.store.counts.live(), garden.store.counts.rows().deleted) == (0, 2)
+    assert garden.store.counts.seen(1, 0, 10**6) == 3
     assert garden.of(10).state is State.DELETED
 
 

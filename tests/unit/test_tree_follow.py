@@ -14,8 +14,9 @@ from procorefs.procore.errors import Unavailable
 from procorefs.procore.wire.models import Kind
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT
-from procorefs.tree.sync.follower import DirectFetches, Follower, Relisting
+from procorefs.tree.sync.follower import Follower, Relisting
 from procorefs.tree.sync.full_listing import PAGES_AT_ONCE, Listed
+from procorefs.tree.sync.poll_plan import DirectFetches
 from procorefs.tree.sync.shared_task import SharedTask
 from procorefs.tree.tree_store import TreeStore
 from tests.support.local_work import Inside

@@ -5,39 +5,42 @@ import pytest
 
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Page
 from procorefs.tree.sync import poll_plan
+from procorefs.tree.sync.completeness import explaining
 from procorefs.tree.sync.page_position import PageReading
-from procorefs.tree.sync.poll_plan import ALL_WAYS, WAYS, Census, TotalCounts, Way
+from procorefs.tree.sync_state import COUNTINGS, Counting, KnownTotal, RowCounts
 
-BOOKS = TotalCounts(surplus=2, hidden=0, deleted=5)
+KNOWN = KnownTotal(total=102, rows=RowCounts(live=100, hidden=0, deleted=5))
 
 
-def ways(total: int, census: Census) -> list[Way]:
-    return poll_plan.ways_in(poll_plan.explaining(total, ALL_WAYS, BOOKS, census))
+def countings(total: int, rows: RowCounts) -> list[Counting]:
+    return list(explaining(total, COUNTINGS, KNOWN, rows))
 
 
 @pytest.mark.parametrize(
-    ("what", "total", "census", "counts_deleted", "counts_hidden"),
+    ("what", "total", "rows", "with_deleted", "with_hidden"),
     [
-        ("nothing happened", 102, Census(100, 0, 5), {False, True}, {False, True}),
-        ("a file was made", 103, Census(101, 0, 5), {False, True}, {False, True}),
-        ("a file was deleted, the bin is apart", 101, Census(99, 0, 6), {False}, {False, True}),
-        ("a file was deleted, the bin is in the list", 102, Census(99, 0, 6), {True}, {False, True}),
-        ("a folder of ten was deleted with all below", 91, Census(99, 10, 6), {False}, {False}),
-        ("a folder of ten was deleted, what is below lives on", 101, Census(99, 10, 6), {False}, {True}),
-        ("a folder of ten, all of it listed as deleted", 102, Census(99, 10, 6), {True}, {True}),
-        ("a folder of ten, below it nothing listed", 92, Census(99, 10, 6), {True}, {False}),
+        ("nothing happened", 102, RowCounts(100, 0, 5), {False, True}, {False, True}),
+        ("a file was made", 103, RowCounts(101, 0, 5), {False, True}, {False, True}),
+        ("a file was deleted, the bin is apart", 101, RowCounts(99, 0, 6), {False}, {False, True}),
+        ("a file was deleted, the bin is in the list", 102, RowCounts(99, 0, 6), {True}, {False, True}),
+        ("a folder of ten was deleted with all below", 91, RowCounts(99, 10, 6), {False}, {False}),
+        ("a folder of ten was deleted, what is below lives on", 101, RowCounts(99, 10, 6), {False}, {True}),
+        ("a folder of ten, all of it listed as deleted", 102, RowCounts(99, 10, 6), {True}, {True}),
+        ("a folder of ten, below it nothing listed", 92, RowCounts(99, 10, 6), {True}, {False}),
     ],
 )
 def test_each_way_of_counting_explains_its_total(
-    what: str, total: int, census: Census, counts_deleted: set[bool], counts_hidden: set[bool]
+    what: str, total: int, rows: RowCounts, with_deleted: set[bool], with_hidden: set[bool]
 ) -> None:
-    expected = [w for w in WAYS if w.counts_deleted in counts_deleted and w.counts_hidden in counts_hidden]
-    assert ways(total, census) == expected, what
+    expected = [
+        one for one in COUNTINGS if one.with_deleted in with_deleted and one.with_hidden in with_hidden
+    ]
+    assert countings(total, rows) == expected, what
 
 
 def test_no_way_explains_what_was_missed() -> None:
-    assert ways(104, Census(100, 0, 5)) == []
-    assert ways(90, Census(100, 0, 5)) == []
+    assert countings(104, RowCounts(100, 0, 5)) == []
+    assert countings(90, RowCounts(100, 0, 5)) == []
 
 
 def documents(*times_s: int) -> list[Document]:
@@ -87,7 +90,7 @@ def documents(*times_s: int) -> list[Document]:
         ((0, 0), 0, 94, True, False),  # no times at all
     ],
 )
-def test_a_look_ends_where_nothing_is_new(
+def test_a_poll_ends_where_nothing_is_new(
     times_s: tuple[int, ...], unchanged: int, final_s: int, whole: bool, reads_on: bool
 ) -> None:
     assert poll_plan.reads_on(documents(*times_s), unchanged, 100, final_s, whole=whole) is reads_on

@@ -58,7 +58,7 @@ def test_a_damaged_tree_is_moved_aside_and_begun_anew(
     damage(path)
     with caplog.at_level(logging.WARNING):
         store = TreeStore.open(path)
-    assert (store.count(), store.fact("complete")) == (0, None)
+    assert (store.counts.live(), store.sync.read().is_complete) == (0, False)
     store.close()
     (aside,) = tmp_path.glob("tree.sqlite.damaged-*[0-9]")
     assert str(aside) in caplog.text
@@ -92,12 +92,12 @@ def test_a_full_disk_is_not_damage(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError) as full:
         garden.take(*(file(5000 + number, "x" * 200 + str(number), 10) for number in range(5000)))
     assert not is_damage(full.value)
-    assert garden.store.count() == 11  # all or nothing
+    assert garden.store.counts.live() == 11  # all or nothing
     garden.store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
     garden.take(file(5000, "x", 10))
     garden.store.close()
     store = TreeStore.open(path)
-    assert store.count() == 12
+    assert store.counts.live() == 12
     store.close()
 
 
@@ -151,12 +151,12 @@ def test_writing_back_goes_on_beside_the_loops_own_connection(tmp_path: Path) ->
     written = (tmp_path / "tree").stat().st_size
     garden.store.checkpoint()
     assert (tmp_path / "tree").stat().st_size > written
-    assert garden.store.count() == 12_001
+    assert garden.store.counts.live() == 12_001
     garden.store.close()
 
 
 def test_sizes_are_of_the_newest_versions(tmp_path: Path) -> None:
     garden = planted(tmp_path / "tree", 20)
-    sizes = garden.store.sizes()
+    sizes = garden.store.counts.sizes()
     assert (sizes.documents, sizes.size_bytes) == (21, 200)
     garden.store.close()

@@ -1,127 +1,129 @@
-"""The books on the project's size: a total of the list that our rows explain proves that nothing is missing.
+"""Decides by Procore's totals whether the tree may lack changes; a total never says what is gone.
 
-What a server counts is an open question, so all ways are held possible until a total rules some out.
+Procore does not document what a total counts: every way of counting is possible until a total contradicts it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import trio
 
 from procorefs.tree.nodes import ROOT
-from procorefs.tree.sync import poll_plan
+from procorefs.tree.sync_state import COUNTINGS, Counting, KnownTotal, RowCounts, SyncState
 from procorefs.tree.tree_store import TreeStore
 
-SWEEP = 20_000
-"""Rows looked through in one go: some 10 ms."""
+ROWS_AT_ONCE = 20_000
+"""Rows read between two checkpoints of the loop: some 10 ms."""
+
+
+def expected_total(counting: Counting, known: KnownTotal, rows: RowCounts) -> int:
+    """What the total must be now if the tree has missed nothing since `known`."""
+    total = known.total + rows.live - known.rows.live
+    if counting.with_deleted:
+        total += rows.deleted - known.rows.deleted
+    if not counting.with_hidden:
+        total -= rows.hidden - known.rows.hidden
+    return total
+
+
+def explaining(
+    total: int, countings: Iterable[Counting], known: KnownTotal, rows: RowCounts
+) -> tuple[Counting, ...]:
+    """The ways of counting that explain the total."""
+    return tuple(counting for counting in countings if expected_total(counting, known, rows) == total)
 
 
 class Completeness:
-    """Keeps its books among the tree's facts, so that they outlive the daemon."""
+    """Compares totals with the tree's rows; what it learns is kept in the tree's SyncState."""
 
     def __init__(self, store: TreeStore) -> None:
         self._store = store
 
-    def census(self) -> poll_plan.Census:
-        store = self._store
-        return poll_plan.Census(live=store.count(), hidden=store.hidden(), deleted=store.deleted())
-
     @property
-    def is_open(self) -> bool:
-        """Whether a total can say anything."""
-        return self._books() is not None
+    def has_total(self) -> bool:
+        """Whether there is an explained total to compare the next one with."""
+        return self._store.sync.read().total is not None
 
     async def gap(self, total: int, listing_pass: int, refused: int) -> int:
-        """How many documents the total has that no answer has had since that full listing began."""
+        """How many documents the total has that no answer had since that full listing began."""
         seen = 0
-        async for first, last in ranges(self._store):
-            seen += self._store.seen(listing_pass, first, last)
+        async for first, last in inode_ranges(self._store):
+            seen += self._store.counts.seen(listing_pass, first, last)
         return total - seen - refused
 
-    def open(self, total: int | None, *, balanced: bool, keep_ways: bool) -> None:
-        """Begin new books after a full listing; within a transaction.
+    def begin(
+        self, state: SyncState, total: int | None, *, is_balanced: bool, keeps_countings: bool = False
+    ) -> None:
+        """Compare later totals with this one, which follows a full listing; changes `state`.
 
-        Not balanced: the listing met fewer documents than the total has, so another one is owed. No total: our own
-        changes were under way, and the next look at a quiet moment begins them.
+        None: calls of ours were under way, so the total proves nothing; the next undisturbed poll begins instead.
         """
-        census = self.census()
-        remember = self._store.remember
-        remember("surplus", None if total is None else total - census.live)
-        remember("balanced", int(balanced))
-        remember("hidden", census.hidden)
-        remember("deleted", census.deleted)
-        remember("bin_hidden", census.hidden)
-        remember("bin_deleted", census.deleted)
-        if not keep_ways:
-            remember("ways", poll_plan.ALL_WAYS)
+        rows = self._store.counts.rows()
+        state.total = None if total is None else KnownTotal(total, rows)
+        state.is_balanced = is_balanced
+        if state.bin_total is not None:
+            state.bin_total = KnownTotal(state.bin_total.total, rows)
+        if not keeps_countings:
+            state.countings = COUNTINGS
 
     def explains(self, total: int) -> bool:
-        """Whether a total can be explained."""
-        books = self._books()
-        return books is None or bool(poll_plan.explaining(total, self._ways(), books, self.census()))
+        """Whether the rows explain the total."""
+        return bool(self._explaining(total, self._store.sync.read()))
 
-    def settle(self, total: int) -> bool:
-        """The same at the end of a look; learns from it how the server counts.
+    def check(self, total: int) -> bool:
+        """The same at the end of a poll: rules out ways of counting. False: a full listing is due.
 
-        Books that did not balance once stay so until the next full listing: a later total may fit by chance.
+        After a total that was not explained only a full listing helps: a later one may fit by chance.
         """
-        books = self._books()
-        if books is None:
+        state = self._store.sync.read()
+        if state.total is None:
             return True
-        ways = self._ways()
-        left = poll_plan.explaining(total, ways, books, self.census())
-        balanced = bool(left) and self._store.fact("balanced") != 0
-        if not balanced or left != ways:
-            with self._store.transaction():
-                self._store.remember("balanced", int(balanced))
-                self._store.remember("ways", left if balanced else ways)
-        return balanced
+        left = self._explaining(total, state)
+        is_balanced = state.is_balanced and bool(left)
+        if not is_balanced or left != state.countings:
+            with self._store.transaction(), self._store.sync.change() as state:
+                state.is_balanced = is_balanced
+                if is_balanced:
+                    state.countings = left
+        return is_balanced
 
-    def too_many(self, total: int) -> bool:
-        """Whether we have more documents than the total in every way of counting: something vanished."""
-        books = self._books()
-        if books is None:
-            return False
-        census = self.census()
-        return all(total < way.total(books, census) for way in poll_plan.ways_in(self._ways()))
-
-    @property
-    def bin_is_apart(self) -> bool:
-        """Whether it is proven that the total leaves deleted documents out: then deletions show in it."""
-        return not any(way.counts_deleted for way in poll_plan.ways_in(self._ways()))
-
-    # The recycle bin's own total
-
-    def bin_grew(self, bin_total: int | None) -> bool:
-        """Whether there is more in the bin than what we know to have gone there since it was last read."""
-        before = self._store.fact("bin_total")
-        if bin_total is None or before is None:
-            return False
-        census = self.census()
-        gone = census.deleted - int(self._store.fact("bin_deleted") or 0)
-        hidden = census.hidden - int(self._store.fact("bin_hidden") or 0)
-        return bin_total > int(before) + max(gone, gone + hidden)
-
-    def bin_was_read(self, bin_total: int | None) -> None:
-        """Note what the bin's total stands for; within a transaction."""
-        census = self.census()
-        self._store.remember("bin_total", bin_total)
-        self._store.remember("bin_deleted", census.deleted)
-        self._store.remember("bin_hidden", census.hidden)
-
-    def _ways(self) -> int:
-        return int(self._store.fact("ways") or poll_plan.ALL_WAYS)
-
-    def _books(self) -> poll_plan.TotalCounts | None:
-        surplus = self._store.fact("surplus")
-        if surplus is None:
-            return None
-        return poll_plan.TotalCounts(
-            int(surplus), int(self._store.fact("hidden") or 0), int(self._store.fact("deleted") or 0)
+    def has_too_many(self, total: int) -> bool:
+        """Whether the tree has more documents than the total in every way of counting: something was removed."""
+        state = self._store.sync.read()
+        rows = self._store.counts.rows()
+        known = state.total
+        return known is not None and all(
+            total < expected_total(counting, known, rows) for counting in state.countings
         )
 
+    @property
+    def tells_deletions(self) -> bool:
+        """Whether the total is known to leave deleted documents out, so that each deletion changes it."""
+        return not any(counting.with_deleted for counting in self._store.sync.read().countings)
 
-async def ranges(store: TreeStore) -> AsyncIterator[tuple[int, int]]:
+    def bin_grew(self, bin_total: int | None) -> bool:
+        """Whether the recycle bin has more than it had when it was last read and what the tree knows of since."""
+        known = self._store.sync.read().bin_total
+        if bin_total is None or known is None:
+            return False
+        rows = self._store.counts.rows()
+        deleted = rows.deleted - known.rows.deleted
+        hidden = rows.hidden - known.rows.hidden
+        return bin_total > known.total + max(deleted, deleted + hidden)
+
+    def bin_was_read(self, bin_total: int | None) -> None:
+        """Compare later totals of the bin with this one; within a transaction."""
+        with self._store.sync.change() as state:
+            rows = self._store.counts.rows()
+            state.bin_total = None if bin_total is None else KnownTotal(bin_total, rows)
+
+    def _explaining(self, total: int, state: SyncState) -> tuple[Counting, ...]:
+        if state.total is None:
+            return state.countings
+        return explaining(total, state.countings, state.total, self._store.counts.rows())
+
+
+async def inode_ranges(store: TreeStore) -> AsyncIterator[tuple[int, int]]:
     """All inodes, a few at a time."""
-    for first in range(ROOT, store.last_inode() + 1, SWEEP):
-        yield first, first + SWEEP - 1
+    for first in range(ROOT, store.counts.last_inode() + 1, ROWS_AT_ONCE):
+        yield first, first + ROWS_AT_ONCE - 1
         await trio.lowlevel.checkpoint()

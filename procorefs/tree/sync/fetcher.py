@@ -58,7 +58,7 @@ class Fetcher:
         self._applier = applier
         self._invalidate = invalidate
         self._changed = changed
-        lists.index_route = int(store.fact("index_route") or 0)
+        lists.index_route = store.sync.read().index_route
 
     async def page(
         self,
@@ -96,9 +96,9 @@ class Fetcher:
         return page, whole
 
     def _remember_route(self) -> None:
-        if int(self._store.fact("index_route") or 0) != self._lists.index_route:
-            with self._store.transaction():
-                self._store.remember("index_route", self._lists.index_route)
+        if self._store.sync.read().index_route != self._lists.index_route:
+            with self._store.transaction(), self._store.sync.change() as state:
+                state.index_route = self._lists.index_route
 
     async def _write_back(self) -> None:
         if self._store.checkpoint_due():

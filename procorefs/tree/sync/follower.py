@@ -25,6 +25,7 @@ from procorefs.tree.sync.fetcher import Fetcher, ProjectLists
 from procorefs.tree.sync.full_listing import FullListing, Listed
 from procorefs.tree.sync.poller import Poller
 from procorefs.tree.sync.shared_task import SharedTask
+from procorefs.tree.sync_state import LastRelisting
 from procorefs.tree.tree_store import TreeStore
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Follower:
         self._nursery: trio.Nursery | None = None
 
         self.listed = trio.Event()
-        if store.fact("complete"):
+        if store.sync.read().is_complete:
             self.listed.set()
         self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
         self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
@@ -98,8 +99,8 @@ class Follower:
         self._tried_at_s: float | None = None
         self._behind = False
         self._used = False
-        self._direct = DirectFetches(DIRECT_FOLDERS, DIRECT_REFILL_S)
-        self._direct_soon = DirectFetches(SOON_FOLDERS, SOON_REFILL_S)
+        self._direct = poll_plan.DirectFetches(DIRECT_FOLDERS, DIRECT_REFILL_S)
+        self._direct_soon = poll_plan.DirectFetches(SOON_FOLDERS, SOON_REFILL_S)
         self._relist = Relisting(store, unix_time_s=unix_time_s)
 
     # For the kernel's side
@@ -167,7 +168,7 @@ class Follower:
     def poll_state(self) -> PollState:
         age_s = None if self._polled_at_s is None else trio.current_time() - self._polled_at_s
         state = "listing" if not self.complete else "behind" if self._behind else "complete"
-        return PollState(self._store.count() - self._store.hidden(), state, age_s)
+        return PollState(self._store.counts.live() - self._store.counts.hidden(), state, age_s)
 
     # For the daemon
 
@@ -253,7 +254,7 @@ class Follower:
         self._failure = None
         self._polled_at_s = self._tried_at_s = trio.current_time()
         self._shared.excuse(lambda key: isinstance(key, FolderWork))  # who waits for one: it is listed now
-        log.info("Listed %d documents in %.1f s.", self._store.count(), trio.current_time() - began_s)
+        log.info("Listed %d documents in %.1f s.", self._store.counts.live(), trio.current_time() - began_s)
 
     async def _poll(self, priority: Priority) -> None:
         """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
@@ -279,7 +280,7 @@ class Follower:
             self._relist.ask()
 
     def _pass(self) -> int:
-        return int(self._store.fact("pass") or 0)
+        return self._store.sync.read().listing_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,28 +290,10 @@ class FolderWork:
     folder: Inode
 
 
-class DirectFetches:
-    """A small token bucket: how many folders may be fetched by themselves while the full listing is not done."""
-
-    def __init__(self, most: int, refill_s: float) -> None:
-        self._most = most
-        self._refill_s = refill_s
-        self._tokens = float(most)
-        self._at_s = 0.0
-
-    def take(self, now_s: float) -> bool:
-        self._tokens = min(self._most, self._tokens + (now_s - self._at_s) / self._refill_s)
-        self._at_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Relisting:
     """Whether the project is to be listed anew, and when: at once the first time, ever later if it does not help.
 
-    What it knows of the last time lies among the tree's facts, so that a restart is no reason to begin over.
+    The last one is part of the tree's SyncState, so that a restart changes nothing.
     """
 
     def __init__(self, store: TreeStore, *, unix_time_s: Callable[[], float] = clocks.unix_s) -> None:
@@ -335,19 +318,15 @@ class Relisting:
             await trio.sleep(wait_s)
 
     def _wait_s(self) -> float:
-        last_s = self._store.fact("relisted_at")
-        if last_s is None:
+        last = self._store.sync.read().relisting
+        if last is None:
             return 0.0
-        pause_s = poll_plan.relist_pause_s(self._number("relist_calls"), self._number("relist_futile"))
-        return min(pause_s, int(last_s) + pause_s - self._unix_time_s())
+        pause_s = poll_plan.relist_pause_s(last.calls, last.futile)
+        return min(pause_s, last.ended_at_s + pause_s - self._unix_time_s())
 
     def done(self, listed: Listed) -> None:
-        futile = 0 if listed.found else self._number("relist_futile") + 1
-        with self._store.transaction():
-            self._store.remember("relisted_at", int(self._unix_time_s()))
-            self._store.remember("relist_calls", listed.calls)
-            self._store.remember("relist_futile", futile)
+        with self._store.transaction(), self._store.sync.change() as state:
+            before = state.relisting.futile if state.relisting is not None else 0
+            futile = 0 if listed.found else before + 1
+            state.relisting = LastRelisting(int(self._unix_time_s()), listed.calls, futile)
         self._asked = trio.Event()
-
-    def _number(self, fact: str) -> int:
-        return int(self._store.fact(fact) or 0)

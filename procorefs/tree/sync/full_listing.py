@@ -18,11 +18,12 @@ from procorefs.limiter import Priority
 from procorefs.procore.errors import Forbidden, NotFound
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import Inode, Invalidation, ListingChanged
-from procorefs.tree.sync.completeness import Completeness, ranges
+from procorefs.tree.sync.completeness import Completeness, inode_ranges
 from procorefs.tree.sync.fetcher import Fetcher
 from procorefs.tree.sync.page_position import PageReading
+from procorefs.tree.sync.poll_plan import later_than
 from procorefs.tree.sync.poller import Poller
-from procorefs.tree.sync.settled_times import tail_of
+from procorefs.tree.sync_state import ListingProgress
 from procorefs.tree.tree_store import TreeStore
 
 log = logging.getLogger(__name__)
@@ -51,11 +52,7 @@ class Listed:
 
 
 class FullListing:
-    """Lists the whole project; `run` raises ProcoreError and then goes on where it was when it is run again.
-
-    Facts: `listing` is the newest change when the listing under way began (none: there is none), `reached` the oldest
-    one to which its pages have come without a gap.
-    """
+    """Lists the whole project; `run` raises ProcoreError, and when it is run again it continues where it was."""
 
     def __init__(
         self,
@@ -77,10 +74,11 @@ class FullListing:
         self._priority = priority
 
     async def run(self) -> Listed:
-        again = bool(self._store.fact("complete"))
-        resumed = self._store.fact("listing") is not None
+        state = self._store.sync.read()
+        again, resumed = state.is_complete, state.listing is not None
         if not resumed:
-            self._begin()
+            with self._store.transaction(), self._store.sync.change() as state:
+                state.listing_pass += 1
         own_before = self._own.mark()
         listed = Listed(disturbed=resumed or self._own.is_under_way)
         await self._read_all(listed)
@@ -94,32 +92,26 @@ class FullListing:
                 own_before = await self._catch_up(listed, again=again)
             gap = await self._gap(listed)
             if not listed.disturbed or (again and not listed.found):
-                gap = (
-                    0  # what the total has beyond the pages is in no page: it is the server's way of counting
-                )
+                gap = 0  # no page has what the total has beyond them: it is Procore's way of counting
             if self._own.mark() != own_before or self._own.is_under_way:
                 listed.total = None  # it may or may not have what we changed meanwhile
-            await self._finish(listed, not_asked, balanced=gap == 0, again=again)
+            await self._finish(listed, not_asked, is_balanced=gap == 0, again=again)
         return listed
-
-    def _begin(self) -> None:
-        with self._store.transaction():
-            self._store.remember("pass", self._pass + 1)
-            self._store.remember("reached", None)
 
     @property
     def _pass(self) -> int:
-        return int(self._store.fact("pass") or 0)
+        return self._store.sync.read().listing_pass
 
     # Reading
 
     async def _read_all(self, listed: Listed) -> None:
         for _ in range(MOST_READINGS):
-            reached_s = self._store.fact("reached")
+            progress = self._store.sync.read().listing
+            reached_s = progress.reached_s if progress is not None else None
             reading = PageReading()
             try:
                 # A second more: its documents may stand on both sides of the place that was reached.
-                await self._read(reading, listed, None if reached_s is None else int(reached_s) + 1)
+                await self._read(reading, listed, None if reached_s is None else reached_s + 1)
             finally:
                 listed.calls += reading.calls
                 listed.refused += reading.refused
@@ -161,14 +153,15 @@ class FullListing:
         )
         reading.answered(number, page)
         listed.found += len(applied.changed)
-        with self._store.transaction():
-            if self._store.fact("listing") is None:
-                self._store.remember("listing", max((d.updated_at_s for d in page.items), default=0))
-                if not self._store.fact("complete"):
-                    final_s = self._poller.settled_times.second_of(page, began_s)
-                    self._poller.settled_times.remember(final_s, tail_of(page.items, final_s))
+        with self._store.transaction(), self._store.sync.change() as state:
+            if state.listing is None:
+                newest_s = max((document.updated_at_s for document in page.items), default=0)
+                state.listing = ListingProgress(newest_s, None)
+                if not state.is_complete:
+                    state.settled_s = self._poller.clock.settled_s(page, began_s)
+                    state.unsettled = later_than(page.items, state.settled_s)
             if reading.reached_s is not None:
-                self._store.remember("reached", reading.reached_s)
+                state.listing = ListingProgress(state.listing.newest_s, reading.reached_s)
 
     # Balancing: nobody else reads changes meanwhile
 
@@ -178,13 +171,14 @@ class FullListing:
         Returns the mark of our own changes from before it asked.
         """
         own_before = self._own.mark()
-        known_s = int(self._store.fact("newest" if again else "listing") or 0)
+        state = self._store.sync.read()
+        known_s = state.listing.newest_s if state.listing is not None and not again else state.newest_s
         changes = await self._poller.changes(known_s, self._priority(), whole=False)
         await self._poller.deletions(changes.total, self._priority())
         listed.total = changes.total
         listed.disturbed |= bool(changes.changed) or self._own.is_under_way
-        with self._store.transaction():
-            self._store.remember("newest", changes.newest_s)
+        with self._store.transaction(), self._store.sync.change() as state:
+            state.newest_s = changes.newest_s
         return own_before
 
     async def _gap(self, listed: Listed) -> int:
@@ -198,16 +192,16 @@ class FullListing:
     async def _remove_missed_twice(self, listed: Listed) -> bool:
         """Remove what two listings in a row have not met although nothing changed; whether others were not met."""
         is_still = not listed.disturbed and not listed.refused
-        last = int(self._store.fact("still") or 0)
-        with self._store.transaction():
-            self._store.remember("still", self._pass if is_still else 0)
+        with self._store.transaction(), self._store.sync.change() as state:
+            last, listing_pass = state.undisturbed_pass, state.listing_pass
+            state.undisturbed_pass = listing_pass if is_still else 0
         is_any_left = False
-        async for first, end in ranges(self._store):
-            if is_still and last == self._pass - 1:
-                removed = self._applier.remove(self._store.unseen(last, first, end))
+        async for first, end in inode_ranges(self._store):
+            if is_still and last == listing_pass - 1:
+                removed = self._applier.remove(self._store.counts.unseen(last, first, end))
                 self._invalidate(removed.invalidations)
                 listed.found += len(removed.changed)
-            is_any_left |= bool(self._store.folders_of_unseen(self._pass, first, end))
+            is_any_left |= bool(self._store.counts.folders_of_unseen(listing_pass, first, end))
         return is_any_left
 
     async def _ask_folders(self, listed: Listed) -> list[Inode]:
@@ -215,8 +209,8 @@ class FullListing:
         asked: set[Inode] = set()
         not_asked: set[Inode] = set()
         most = max(FOLDERS_ASKED, listed.calls)
-        async for first, end in ranges(self._store):
-            for folder in self._store.folders_of_unseen(self._pass, first, end):
+        async for first, end in inode_ranges(self._store):
+            for folder in self._store.counts.folders_of_unseen(self._pass, first, end):
                 if folder in asked or not self._store.reachable(folder):
                     continue
                 if len(asked) < most:
@@ -240,7 +234,9 @@ class FullListing:
             return
         listed.found += len(applied.changed)
 
-    async def _finish(self, listed: Listed, not_asked: list[Inode], *, balanced: bool, again: bool) -> None:
+    async def _finish(
+        self, listed: Listed, not_asked: list[Inode], *, is_balanced: bool, again: bool
+    ) -> None:
         """`not_asked`: folders that may have lost something; they are asked when somebody opens them."""
         marked = FOLDERS_AT_ONCE
         while marked == FOLDERS_AT_ONCE:
@@ -251,13 +247,15 @@ class FullListing:
             for folder in not_asked:
                 self._store.set_listed(folder, False)
         self._invalidate([ListingChanged(folder) for folder in not_asked])
-        newest_s = max(int(self._store.fact(name) or 0) for name in ("newest", "listing"))
-        with self._store.transaction():
-            self._store.remember("complete", 1)
-            self._store.remember("newest", newest_s)
-            self._store.remember("listing", None)
-            self._store.remember("reached", None)
-            self._store.remember("refused", listed.refused)
-            self._completeness.open(
-                listed.total, balanced=balanced and not not_asked, keep_ways=again and listed.found > 0
+        with self._store.transaction(), self._store.sync.change() as state:
+            state.is_complete = True
+            if state.listing is not None:
+                state.newest_s = max(state.newest_s, state.listing.newest_s)
+            state.listing = None
+            state.refused = listed.refused
+            self._completeness.begin(
+                state,
+                listed.total,
+                is_balanced=is_balanced and not not_asked,
+                keeps_countings=again and listed.found > 0,
             )
