@@ -29,7 +29,7 @@ def same_bytes(one: Version | None, other: Version | None) -> bool:
     return (one.id, one.size_bytes, one.created_at_s) == (other.id, other.size_bytes, other.created_at_s)
 
 
-def is_echo(known: Version, document: Document, me: UserId | None) -> bool:
+def is_echo(known: Version, document: Document, me: UserId) -> bool:
     """Whether an answer to a call of ours that sent no bytes names a version that the call itself has made.
 
     It is ours, as long as the one we knew, and was made at the moment of the document's last change. A colleague's
@@ -38,7 +38,6 @@ def is_echo(known: Version, document: Document, me: UserId | None) -> bool:
     version = document.version
     return (
         version is not None
-        and me is not None
         and version.created_by is not None
         and version.created_by.id == me
         and version.size_bytes == known.size_bytes

@@ -6,13 +6,13 @@ brought a new document already, under an inode of its own.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import msgspec
 
 from procorefs.procore.wire.models import Document, DocumentId, Kind, UserId, Version
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import encode_detail, is_echo
-from procorefs.tree.local_changes import LocalChanges
 from procorefs.tree.naming.shown_names import shown_name
 from procorefs.tree.nodes import (
     ROOT,
@@ -34,18 +34,42 @@ REMEMBERED_S = 60.0
 """So long it is known of a document that a call about it has ended: longer than any answer counts for it."""
 
 
+class LocalChanges(Protocol):
+    """What is going on here, as far as an answer of Procore must respect it."""
+
+    def is_open(self, inode: Inode) -> bool:
+        """Whether somebody is inside."""
+
+    def has_bytes(self, inode: Inode) -> bool:
+        """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
+
+    def entries_changed(self, folder: Inode) -> None:
+        """Somebody else has added, renamed or removed an entry of the folder."""
+
+    def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
+        """Procore has given the node's bytes another version: what is bound to the old one belongs to the new one."""
+
+    def covered(self, inode: Inode, seen: Version) -> None:
+        """Procore has newer bytes than `seen`, which lie under those that are here: nobody sees them."""
+
+    def removing(self, node: Node) -> None:
+        """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""
+
+    def succeeded(self, inode: Inode, successor: Inode) -> None:
+        """The document goes on as another inode, for somebody is inside of this one; what waits goes with it."""
+
+
 class OwnChanges:
     """Writes what our own calls did; none of it is news to the kernel."""
 
-    def __init__(self, store: TreeStore, local: LocalChanges, order: RequestOrder) -> None:
+    def __init__(self, store: TreeStore, local: LocalChanges, order: RequestOrder, me: UserId) -> None:
         self._store = store
         self._local = local
         self.order = order
         self._begun = 0
         self._under_way = 0
         self._ended_s: dict[DocumentId, float] = {}  # by clocks.unix_s, the oldest first
-        self.me: UserId | None = None
-        """Who makes the calls; None: nobody does."""
+        self._me = me
         self._makes_none: set[str] = set()
         """Calls that are known not to make versions."""
 
@@ -98,7 +122,7 @@ class OwnChanges:
         if new.id == old.id:
             if is_answer:
                 self._makes_none.add(call)
-        elif call not in self._makes_none and is_echo(old, document, self.me):
+        elif call not in self._makes_none and is_echo(old, document, self._me):
             self._go_on_as(known, old, new)
         return document
 

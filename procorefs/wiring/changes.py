@@ -90,7 +90,9 @@ class Writing:
     workers: Workers
 
 
-def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options: MountOptions) -> Base:
+def open_base(
+    state_dir: Path, store: TreeStore, content: ContentReader, me: UserId, options: MountOptions
+) -> Base:
     """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
     journal = open_journal(state_dir / JOURNAL)
     try:
@@ -102,7 +104,7 @@ def open_base(state_dir: Path, store: TreeStore, content: ContentReader, options
     calls = InFlightCalls(journal, store.last_reserved)
     view = View(store, drafts, calls, encodes_names=options.invalid_names == "encode")
     local = LocalWork(view, drafts)
-    applier = DocumentApplier(store, local)
+    applier = DocumentApplier(store, local, me)
     naming = ChangeFate(view, drafts, keeps_junk=options.junk == "keep")
     base = Base(store, journal, staging, calls, drafts, view, local, applier, naming)
     try:
@@ -144,7 +146,6 @@ def open_writing(
     durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
     edits.journaled = durability.journaled
     base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
-    own.me = me
     uploader = Uploader(Uploads(client), edits.note)
     results = ResultApplier(store, own, view, drafts, edits, calls, tags, invalidate)
     sender = _open_sender(

@@ -156,7 +156,7 @@ class Assembly:
         options = self._mount.options
         content = ContentReader(self._cache, Downloads(self._client))
         siblings = SiblingReadAhead(content, partial(_following, self._store))
-        base = open_base(self._state_dir, self._store, content, options)
+        base = open_base(self._state_dir, self._store, content, self._me, options)
         stack.callback(base.close)
         knowledge = open_knowledge(self._store, self._client, freshness_s=options.freshness_s)
         follower = Follower(

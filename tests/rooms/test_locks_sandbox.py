@@ -22,6 +22,7 @@ from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from tests.support.client_room import client_of, put_file
+from tests.support.local_work import ME
 from tests.support.sandbox import SandboxHandle
 
 A, B = LockOwner(1), LockOwner(2)
@@ -90,7 +91,7 @@ async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False)
 async def _built(
     client: Client, me: UserId, store: TreeStore, journal: CheckOutJournal, nursery: trio.Nursery
 ) -> User:
-    applier = DocumentApplier(store, Quiet())
+    applier = DocumentApplier(store, Quiet(), ME)
     follower = Follower(store, applier, client, client.limiter, lambda _invalidations: None, freshness_s=0)
     documents = TreeDocuments(
         store,

@@ -13,7 +13,7 @@ from procorefs.tree.nodes import ROOT, Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from tests.support.client_room import client_of
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 from tests.support.sandbox import SandboxHandle
 
 Tree = dict[str, int | None]
@@ -80,7 +80,7 @@ async def following(
             def invalidate(what: Sequence[Invalidation]) -> None:
                 rooms[0].invalidated.extend(what)
 
-            applier = DocumentApplier(store, Inside())
+            applier = DocumentApplier(store, Inside(), ME)
             follower = Follower(store, applier, client, client.limiter, invalidate, freshness_s=freshness_s)
             rooms.append(Following(store, follower, client))
             if not follower.complete:

@@ -2,8 +2,11 @@
 
 from collections.abc import Container
 
-from procorefs.procore.wire.models import Version
+from procorefs.procore.wire.models import UserId, Version
 from procorefs.tree.nodes import Inode, Node
+
+ME = UserId(9)
+"""The user whose calls the mount makes."""
 
 
 class Inside:

@@ -16,6 +16,7 @@ from procorefs.vfs.change_store import Neighbours
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
 from procorefs.vfs.namespace_edits import NamespaceEdits
 from procorefs.wiring.changes import JOURNAL, STAGING, Base, open_base
+from tests.support.local_work import ME
 from tests.support.staged_base import MIB, Bases, spares_of
 from tests.support.tree_documents import ROOT_ID, folder
 
@@ -136,7 +137,7 @@ def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iter
     store = TreeStore.open(directory / TREE)
     reading = bases or Bases()
     try:
-        base = open_base(directory, store, reading, MountOptions(staging_size_bytes=100 * MIB, **options))  # type: ignore[arg-type]
+        base = open_base(directory, store, reading, ME, MountOptions(staging_size_bytes=100 * MIB, **options))  # type: ignore[arg-type]
         try:
             yield Room(directory, base)
         finally:

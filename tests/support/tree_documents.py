@@ -16,11 +16,12 @@ from procorefs.procore.wire.models import (
     Version,
     VersionId,
 )
-from procorefs.tree.apply import Applied, DocumentApplier
+from procorefs.tree.apply import DocumentApplier
+from procorefs.tree.document_writer import Applied
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.request_order import Request
 from procorefs.tree.tree_store import TreeStore
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 
 ROOT_ID = 1
 SOMEBODY = Person(UserId(5), "Sam", "sam@example.com")
@@ -68,7 +69,7 @@ class Garden:
     def __init__(self, path: Path) -> None:
         self.store = TreeStore(path)
         self.open: set[Inode] = set()
-        self.applier = DocumentApplier(self.store, Inside(self.open))
+        self.applier = DocumentApplier(self.store, Inside(self.open), ME)
         self.list_folder(ROOT, folder(ROOT_ID, "Documents", None))
 
     def take(self, *documents: Document, request: Request | None = None, **options: Any) -> Applied:

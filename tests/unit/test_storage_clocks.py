@@ -12,7 +12,7 @@ import trio
 from procorefs.journal.change import GONE, Change, Location
 from procorefs.journal.in_flight_calls import LATE_S
 from procorefs.procore.errors import Unanswered
-from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.procore.wire.models import DocumentId, Kind, UserId
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own_changes import OwnChanges
@@ -142,7 +142,7 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
         raise Refused("that is all this test wants to know")
 
     nobody = cast(Any, None)
-    own = OwnChanges(nobody, nobody, RequestOrder())
+    own = OwnChanges(nobody, nobody, RequestOrder(), UserId(9))
     remover = DocumentRemover(
         nobody, own, nobody, nobody, nobody, nobody, nobody, polled_since, nobody, nobody
     )

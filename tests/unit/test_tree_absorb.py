@@ -10,7 +10,7 @@ from procorefs.procore.wire.models import Kind
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, EntryGone, InodeChanged, ListingChanged, State
 from procorefs.tree.tree_store import TreeStore
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 from tests.support.tree_documents import ROOT_ID, SOMEBODY, Garden, file, folder, version
 
 BIN = 2
@@ -113,7 +113,7 @@ def test_a_document_that_had_the_entry_before_the_mount_gives_it_up(garden: Gard
     inode = garden.of(10).inode
     with garden.store.transaction():
         garden.store.show(inode, b".procore")
-    DocumentApplier(garden.store, Inside())
+    DocumentApplier(garden.store, Inside(), ME)
     assert garden.paths() == {".procore ~10-2": 10, ".procore ~10": 11}
     assert garden.of(10).inode == inode
 

@@ -18,7 +18,7 @@ from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 from tests.support.tree_project import ROOT_ID, Habits, Project
 
 FILES = 300
@@ -63,7 +63,7 @@ class Mount:
     def __init__(self, project: SlowProject, path: Path) -> None:
         self.project = project
         self.store = TreeStore(path)
-        self.applier = DocumentApplier(self.store, Inside())
+        self.applier = DocumentApplier(self.store, Inside(), ME)
         self.follower = Follower(
             self.store,
             self.applier,

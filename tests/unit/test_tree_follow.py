@@ -19,7 +19,7 @@ from procorefs.tree.sync.full_listing import PAGES_AT_ONCE, Listed
 from procorefs.tree.sync.poll_plan import DirectFetches
 from procorefs.tree.sync.shared_task import SharedTask
 from procorefs.tree.tree_store import TreeStore
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 from tests.support.tree_project import ROOT_ID, Habits, Project
 
 HOUR_S = 3600.0
@@ -117,7 +117,7 @@ async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
     store = TreeStore(path)
     follower = Follower(
         store,
-        DocumentApplier(store, Inside()),
+        DocumentApplier(store, Inside(), ME),
         project,
         LocalLimiter(),
         lambda _changes: None,

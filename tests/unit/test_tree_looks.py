@@ -17,7 +17,7 @@ from procorefs.tree.sync.fetcher import Fetcher
 from procorefs.tree.sync.full_listing import FullListing
 from procorefs.tree.sync.poller import Poller
 from procorefs.tree.tree_store import TreeStore
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 from tests.support.tree_project import ROOT_ID, Habits, Project
 
 MANY = 500
@@ -32,7 +32,7 @@ class PolledTree:
         self.project = Project(habits)
         self.files = [self.project.create(Kind.FILE, ROOT_ID, f"{n}.pdf") for n in range(MANY)]
         self.store = TreeStore(path)
-        applier = DocumentApplier(self.store, Inside())
+        applier = DocumentApplier(self.store, Inside(), ME)
         fetcher = Fetcher(self.store, self.project, applier, lambda _changes: None)
         completeness = Completeness(self.store)
         self.poller = Poller(self.store, fetcher, completeness, applier.own)

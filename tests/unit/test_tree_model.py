@@ -19,7 +19,7 @@ from procorefs.tree.sync.fetcher import Fetcher
 from procorefs.tree.sync.full_listing import FullListing
 from procorefs.tree.sync.poller import BIN_POLL_S, Poller
 from procorefs.tree.tree_store import TreeStore
-from tests.support.local_work import Inside
+from tests.support.local_work import ME, Inside
 from tests.support.tree_project import ROOT_ID, Habits, Project
 
 SECONDS = 9.0
@@ -38,7 +38,7 @@ class PolledTree:
 
     def start(self) -> None:
         self.store = TreeStore(self.path)
-        self.applier = DocumentApplier(self.store, Inside(self.open))
+        self.applier = DocumentApplier(self.store, Inside(self.open), ME)
         self.fetcher = Fetcher(self.store, self.project, self.applier, self._invalidate)
         completeness = Completeness(self.store)
         self.poller = Poller(self.store, self.fetcher, completeness, self.applier.own)

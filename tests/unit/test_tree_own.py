@@ -19,7 +19,6 @@ DONE_S = 5000
 @pytest.fixture
 def garden(tmp_path: Path) -> Iterator[Garden]:
     made = Garden(tmp_path / "tree")
-    made.applier.own.me = ME.id
     yield made
     made.store.close()
     TreeStore(tmp_path / "tree").close()  # its own check

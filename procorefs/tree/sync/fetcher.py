@@ -7,7 +7,8 @@ import trio
 
 from procorefs.limiter import Priority
 from procorefs.procore.wire.models import Document, DocumentId, FolderListing, Page
-from procorefs.tree.apply import Applied, DocumentApplier
+from procorefs.tree.apply import DocumentApplier
+from procorefs.tree.document_writer import Applied
 from procorefs.tree.nodes import Inode, Invalidation
 from procorefs.tree.tree_store import TreeStore
 
