@@ -1,4 +1,4 @@
-"""What a row keeps of a document beyond what file operations need, and when two answers speak of the same bytes."""
+"""What the tree keeps of a document beyond what file operations need; and when two versions have the same bytes."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from procorefs.procore.wire.models import Document, Person, UserId, Version
 
 
 class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What Procore says of a document beyond what file operations need."""
+    """What attributes and check-outs need of a document; a column of its row, as JSON."""
 
     created_by: Person | None = None
     version_by: Person | None = None
@@ -20,7 +20,7 @@ class Detail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def same_bytes(one: Version | None, other: Version | None) -> bool:
-    """Whether two answers speak of the same bytes.
+    """Whether two answers name the same bytes.
 
     The number is not compared: it may move with a rename or a check-out (procore-api.md, Open questions).
     """
@@ -30,10 +30,10 @@ def same_bytes(one: Version | None, other: Version | None) -> bool:
 
 
 def is_echo(known: Version, document: Document, me: UserId) -> bool:
-    """Whether an answer to a call of ours that sent no bytes names a version that the call itself has made.
+    """Whether a call of ours that sent no bytes has made the version that its answer names.
 
-    It is ours, as long as the one we knew, and was made at the moment of the document's last change. A colleague's
-    newer version is not; in doubt it is theirs.
+    Such a version is by us, has the size of the known one, and the time of the document's last change. In doubt it is a
+    colleague's.
     """
     version = document.version
     return (
@@ -51,7 +51,7 @@ def decode_detail(detail: bytes) -> Detail:
 
 
 def encode_detail(document: Document, known: bytes | None) -> bytes:
-    """A document's detail as JSON; what this kind of answer does not say stays as it was known."""
+    """A document's detail as JSON; what this kind of answer does not say stays as it was."""
     old = decode_detail(known or b"{}")
     version_by = document.version.created_by if document.version else None
     return msgspec.json.encode(

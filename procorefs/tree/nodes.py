@@ -1,4 +1,4 @@
-"""Nodes as the rest of the program sees them, and what the kernel must forget when one changes."""
+"""The node of a file or folder in the tree, and what the kernel must invalidate when it changes."""
 
 import enum
 from typing import NewType
@@ -13,7 +13,7 @@ ROOT = Inode(1)
 """FUSE_ROOT_ID: the kernel knows the root by this number without asking."""
 
 OWN_ENTRY = b".procore"
-"""The entry of the root that is the mount's own: it is not listed, and nothing else is made or shown under it."""
+"""The mount's own entry in the root: it is not listed, and no other entry can have the name."""
 
 
 def is_own_entry(folder: Inode, entry: bytes) -> bool:
@@ -24,17 +24,21 @@ class State(enum.IntEnum):
     """What a row stands for; only LIVE rows with a parent that leads to the root are in the tree."""
 
     LIVE = 0
-    DELETED = 1  # in Procore's recycle bin, or gone; keeps its inode for the day it is restored
-    EXPECTED = 2  # a folder that a child named as its parent before its own item came
-    BIN = 3  # the recycle bin itself; what lies below it is out of reach
-    ORPHAN = 4  # an older version that somebody had open when a newer one came; dropped at the next start
+    DELETED = 1
+    """In Procore's recycle bin, or gone; keeps its inode in case it is restored."""
+    EXPECTED = 2
+    """A folder that a child named as its parent before its own item came."""
+    BIN = 3
+    """The recycle bin itself; no path leads to what is below it."""
+    ORPHAN = 4
+    """An older version that was open when a newer one came; deleted at the next start."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
-    """What Procore has no place for: times, mode and owner that were set here, and what our bytes hash to.
+    """What Procore does not store: times, mode and owner that were set here, and the hash of the bytes.
 
-    Times and hash belong to the version `version_id` and end with it; a folder's times, and mode and owner, to the
-    document.
+    Times and hash belong to the version `version_id` and end with it. Mode and owner, and the times of a folder, belong
+    to the document.
     """
 
     version_id: int | None = None
@@ -48,16 +52,16 @@ class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like
 
 
 def bound_to(kept: Kept, version: Version) -> Kept:
-    """What was kept, for a version that Procore made of the same bytes by itself; the hash rests on more than that."""
+    """The same for a version that Procore made of the same bytes by itself; not the hash, which needs more proof."""
     return msgspec.structs.replace(kept, version_id=version.id, sha256=b"")
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):
-    """One row of the tree, checked and typed."""
+    """A file or folder: one row of the tree."""
 
     inode: Inode
     parent: Inode | None
-    """None: not in the tree, or its folder is not known (see State)."""
+    """None: not in the tree, or in a folder that is not known (see State)."""
     shown: bytes
     """The directory entry's name; unique among the entries of `parent`."""
     document_id: DocumentId | None
@@ -73,7 +77,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """Files: why there is no usable version; empty when there is one."""
     kept: Kept | None = None
     local_size_bytes: int | None = None
-    """Files whose bytes lie here and are no version of Procore's, or an older one than `version`."""
+    """Files with local bytes that are no version of Procore, or an older one than `version`."""
 
     @property
     def is_folder(self) -> bool:
@@ -81,19 +85,19 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def in_tree(self) -> bool:
-        """Whether a path can lead here; a removed or replaced node answers False and serves only its open handles."""
+        """Whether a path can lead here; a removed or replaced node only serves its open handles."""
         return self.state is State.LIVE and (self.parent is not None or self.inode == ROOT)
 
 
 def keeps_times(node: Node, kept: Kept) -> bool:
-    """Whether the times that were set here still belong to what the node is."""
+    """Whether the times that were set here belong to the node's version."""
     if node.is_folder or node.local_size_bytes is not None or node.version is None:
         return True
     return kept.version_id == node.version.id
 
 
 def kept_of(node: Node) -> Kept:
-    """What is kept of the node as it is now: nothing that belongs to another version."""
+    """What is kept of the node, without what belongs to another version."""
     kept = node.kept or Kept()
     if keeps_times(node, kept):
         return kept
@@ -101,12 +105,12 @@ def kept_of(node: Node) -> Kept:
 
 
 def with_times(kept: Kept | None, time_ns: int) -> Kept:
-    """What is kept of a node whose mtime and ctime are that."""
+    """The same with this mtime and ctime."""
     return msgspec.structs.replace(kept or Kept(), mtime_ns=time_ns, ctime_ns=time_ns)
 
 
 class EntryGone(msgspec.Struct, frozen=True):
-    """The entry `name` of `folder` leads elsewhere now, or nowhere."""
+    """The entry `name` of `folder` leads to another inode now, or to none."""
 
     folder: Inode
     name: bytes
@@ -126,4 +130,4 @@ class InodeChanged(msgspec.Struct, frozen=True):
 
 
 Invalidation = EntryGone | ListingChanged | InodeChanged
-"""What the kernel must forget after a change that did not come through it."""
+"""What the kernel must invalidate after a change that it did not make itself."""

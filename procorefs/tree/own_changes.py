@@ -1,7 +1,7 @@
-"""What we changed in Procore ourselves: its answers go into the tree at once, under the inode that the change had here.
+"""Applies the answers to our own calls to the tree, each under the inode that the change has here.
 
-No answer to a listing that was on its way at the same time speaks for the document (request_order.py); one may have
-brought a new document already, under an inode of its own.
+A listing that was under way at the same time does not speak for the document (request_order.py), but it may have
+brought a new document already, under another inode.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,36 +31,36 @@ from procorefs.tree.rows import Known, Row
 from procorefs.tree.tree_store import TreeStore
 
 REMEMBERED_S = 60.0
-"""So long it is known of a document that a call about it has ended: longer than any answer counts for it."""
+"""How long the end of a call is remembered: longer than any answer is believed."""
 
 
 class LocalChanges(Protocol):
-    """What is going on here, as far as an answer of Procore must respect it."""
+    """What applying an answer must know of the mount, and tell it; implemented by vfs.local_work."""
 
     def is_open(self, inode: Inode) -> bool:
-        """Whether somebody is inside."""
+        """Whether the file is open."""
 
     def has_bytes(self, inode: Inode) -> bool:
-        """Whether its bytes lie here, written or about to be: no version of Procore's shows under that inode."""
+        """Whether the inode shows local bytes, written or about to be, and not a version of Procore."""
 
     def entries_changed(self, folder: Inode) -> None:
-        """Somebody else has added, renamed or removed an entry of the folder."""
+        """Another client has added, renamed or removed an entry of the folder."""
 
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
-        """Procore has given the node's bytes another version: what is bound to the old one belongs to the new one."""
+        """Procore has made a new version of the same bytes: what is bound to the old one belongs to the new one."""
 
     def covered(self, inode: Inode, seen: Version) -> None:
-        """Procore has newer bytes than `seen`, which lie under those that are here: nobody sees them."""
+        """Procore has newer bytes than `seen`; the local bytes cover them, so nobody sees them."""
 
     def removing(self, node: Node) -> None:
-        """The node, still in the tree, was removed in Procore; what waits in or below it must not go with it."""
+        """Procore has removed the node, which is still in the tree; unsent changes in or below it must stay."""
 
     def succeeded(self, inode: Inode, successor: Inode) -> None:
-        """The document goes on as another inode, for somebody is inside of this one; what waits goes with it."""
+        """The document continues under another inode, because this one is open; unsent changes go with it."""
 
 
 class OwnChanges:
-    """Writes what our own calls did; none of it is news to the kernel."""
+    """Writes what our own calls did; the kernel knows it already."""
 
     def __init__(self, store: TreeStore, local: LocalChanges, order: RequestOrder, me: UserId) -> None:
         self._store = store
@@ -71,11 +71,11 @@ class OwnChanges:
         self._ended_s: dict[DocumentId, float] = {}  # by clocks.unix_s, the oldest first
         self._me = me
         self._makes_none: set[str] = set()
-        """Calls that are known not to make versions."""
+        """Kinds of calls that are known not to make a version."""
 
     @contextmanager
     def call(self, document: DocumentId | None) -> Iterator[Request]:
-        """A call that changes a document (None: makes one); it is under way until its answer is applied."""
+        """A call that changes a document (None: creates one); it is under way until its answer is applied."""
         self._begun += 1
         self._under_way += 1
         try:
@@ -95,12 +95,12 @@ class OwnChanges:
             del self._ended_s[other]
 
     def age_s(self, document: DocumentId) -> float:
-        """How long ago the last call about the document ended, in seconds; infinite if that is long ago."""
+        """Seconds since the last call about the document ended; infinite after REMEMBERED_S."""
         ended_s = self._ended_s.get(document)
         return clocks.age_s(ended_s) if ended_s is not None else float("inf")
 
     def mark(self) -> int:
-        """Changes with every call of ours that begins."""
+        """A number that changes with every call of ours that begins."""
         return self._begun
 
     @property
@@ -108,10 +108,11 @@ class OwnChanges:
         return self._under_way > 0
 
     def unchanged_bytes(self, document: Document, call: str, *, is_answer: bool = True) -> Document:
-        """An answer to a call that sent no bytes, before it is taken up: what it may leave out, or call otherwise.
+        """Complete the answer to a call that sent no bytes, before it is applied.
 
-        It need not name a version, and some servers make one of the same bytes: that is no news of a colleague's. One
-        that did not at such a `call` never does. `is_answer` False: it was looked for after the answer was lost.
+        It need not name a version, and some servers make a new version of the same bytes: that is no change by a
+        colleague. A server that made none at such a `call` never does. `is_answer` False: the document was read after
+        the answer was lost.
         """
         known = self._store.known(document.id)
         if document.kind is Kind.FOLDER or known is None or known.node.version is None:
@@ -123,10 +124,10 @@ class OwnChanges:
             if is_answer:
                 self._makes_none.add(call)
         elif call not in self._makes_none and is_echo(old, document, self._me):
-            self._go_on_as(known, old, new)
+            self._continue_as(known, old, new)
         return document
 
-    def _go_on_as(self, known: Known, old: Version, new: Version) -> None:
+    def _continue_as(self, known: Known, old: Version, new: Version) -> None:
         node = known.node
         with self._store.transaction():
             self._store.set_version(node.inode, new)
@@ -144,10 +145,10 @@ class OwnChanges:
         shown: bytes | None = None,
         is_new: bool = False,
     ) -> None:
-        """The document is what `inode` is from now on; `parent` is the folder that it was put into.
+        """From now on `inode` is this document; `parent` is the folder that it was sent to.
 
-        `shown`: the name that it was sent under, which is its entry also where Procore has made another one of it.
-        `is_new`: we have just made it, although a listing may have brought it before.
+        `shown`: the name that was sent, which stays its entry even if Procore has changed it. `is_new`: the call
+        created it, although a listing may have brought it before the answer.
         """
         with self._store.transaction():
             self.claim(document.id, inode)
@@ -163,7 +164,7 @@ class OwnChanges:
             self._store.keep(inode, kept)
 
     def removed(self, document_id: DocumentId) -> None:
-        """The document is in the recycle bin, and with it all that lies below."""
+        """The document is in the recycle bin, with everything below it."""
         known = self._store.known(document_id)
         if known is None or known.node.state is not State.LIVE or known.node.inode == ROOT:
             return
@@ -172,7 +173,7 @@ class OwnChanges:
             self._store.detach(known.node.inode, State.DELETED)
 
     def give_entry(self, left: Node) -> list[Invalidation]:
-        """A node may have left its entry: a document that has the name, and could not show by it, does now."""
+        """A node may have left its entry: a document of that name, which was shown under a marked one, gets it."""
         changes: list[Invalidation] = []
         at: Node | None = left
         with self._store.transaction():
@@ -183,9 +184,9 @@ class OwnChanges:
         return changes
 
     def claim(self, document_id: DocumentId, inode: Inode) -> Node | None:
-        """Let a document be that inode; within a transaction. What was there before goes to another number.
+        """Give a document that inode; within a transaction. A node that had it gets another number.
 
-        Those who have the document's old inode open, or are in that folder, keep it, unlinked. Returns the document's
+        Open handles of the document's old inode, and programs in that folder, keep it, unlinked. Returns the document's
         node as it was.
         """
         known = self._store.known(document_id)

@@ -1,8 +1,8 @@
-"""Which answer may speak for a document: decided by when requests were on their way, not by when they were queued.
+"""Decides which answers apply to a document, by when requests were under way, not by when they were queued.
 
-Procore does the work of a request at some moment between its sending and its answer. So an answer to a request that was
-on its way at any time while a call of ours that changes a document was on its way may show the document as it was
-before that call, and does not speak for it. The call's own answer does. Of two reads, the one sent later counts.
+Procore carries out a request at some moment between its sending and its answer. So the answer to a request that was
+under way together with a call of ours that changes a document may show the document as it was before that call: it does
+not speak for that document. The call's own answer does. Of two reads, the one sent later counts.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from procorefs.procore.wire.models import DocumentId
 
 
 class Request:
-    """One request, from before it is queued until its answer was applied."""
+    """One request, from before it is queued until its answer is applied."""
 
     __slots__ = ("_order", "about", "began")
 
@@ -21,10 +21,10 @@ class Request:
         self.about: DocumentId | None = None
         """The document that it changes."""
         self.began = began
-        """The order's count when it was sent; until then, when it was queued."""
+        """The order's count when it was sent; before that, when it was queued."""
 
     def sent(self) -> None:
-        """It leaves now. Of a request that is sent again the first time counts."""
+        """It is sent now. Of a request that is sent again the first time counts."""
         self._order.sent(self)
 
 
@@ -37,7 +37,7 @@ class RequestOrder:
         self._open: set[Request] = set()
         self._changing: set[Request] = set()
         self._changed: dict[DocumentId, int] = {}
-        """When the last call of ours about the document ended; kept while a request sent before is on its way."""
+        """When the last call of ours about the document ended; kept while a request sent before is under way."""
         self._spoken: dict[DocumentId, int] = {}
         """When the newest read that spoke for the document was sent; kept likewise."""
 
@@ -74,7 +74,7 @@ class RequestOrder:
             request.began = self._next()
 
     def admit(self, document: DocumentId, request: Request) -> bool:
-        """Whether the answer of a request that reads speaks for the document; if so, no older one does any more."""
+        """Whether the answer of a request that reads speaks for the document; if so, no older answer does any more."""
         is_changing = any(
             change.about == document and change not in self._queued and change is not request
             for change in self._changing
@@ -88,7 +88,7 @@ class RequestOrder:
 
     @property
     def remembered(self) -> set[DocumentId]:
-        """The documents of which something has to be known as long as older requests are on their way."""
+        """The documents that are remembered while older requests are under way."""
         return {*self._changed, *self._spoken}
 
     def _next(self) -> int:

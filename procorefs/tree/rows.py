@@ -1,4 +1,4 @@
-"""Rows of the tree's file: its schema, what is written into a row, and how a row becomes a node."""
+"""The schema of the tree's file, the columns of a row, and how a row becomes a Node."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 
 SCHEMA_VERSION = 2
 FIRST_INODE = 1024
-"""Lower numbers are the root's, virtual files' and the offsets of '.' and '..' in a listing."""
+"""Lower numbers are the root, reserved ones, and the offsets of '.' and '..' in a listing."""
 
 SCHEMA = f"""
 CREATE TABLE node (
     inode       INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, not even after the row is gone
     parent      INTEGER,           -- inode of the folder; NULL: not in the tree
-    shown       BLOB NOT NULL,     -- the directory entry; what Procore calls it stands in name
+    shown       BLOB NOT NULL,     -- the directory entry; name is what Procore calls it
     name        TEXT NOT NULL,
     document_id INTEGER UNIQUE,    -- NULL: an ORPHAN
     kind        INTEGER NOT NULL,  -- 1 folder, 2 file
@@ -31,9 +31,9 @@ CREATE TABLE node (
     version_created_at INTEGER,
     url         TEXT,
     defect      TEXT NOT NULL,
-    detail      BLOB NOT NULL,     -- absorb.Detail as JSON: what no file operation needs
-    pass        INTEGER NOT NULL,  -- number of the full listing during which an answer last had it (full_listing.py)
-    kept        BLOB               -- nodes.Kept as MessagePack: what was set here and Procore has no place for
+    detail      BLOB NOT NULL,     -- document_detail.Detail as JSON
+    pass        INTEGER NOT NULL,  -- number of the last full listing during which an answer had it
+    kept        BLOB               -- nodes.Kept as MessagePack: what was set here and Procore does not store
 ) STRICT;
 CREATE UNIQUE INDEX node_entry ON node (parent, shown) WHERE parent IS NOT NULL;
 CREATE INDEX node_children ON node (parent);
@@ -52,7 +52,7 @@ COLUMNS = (
 )
 _KEPT = msgspec.msgpack.Decoder(Kept)
 APART = "state <> 0"
-"""Said like this the index node_apart is used; SQLite does not conclude it from a state that is given."""
+"""Written like this SQLite uses the index node_apart; it does not for `state = 1`."""
 
 _KINDS = {1: Kind.FOLDER, 2: Kind.FILE}
 _KIND_CODES = {kind: code for code, kind in _KINDS.items()}
@@ -61,7 +61,7 @@ _STATES = tuple(State)
 
 @dataclass(slots=True)
 class Row:
-    """A row about to be written: a node with what only the store keeps."""
+    """A row to be written: a node, and the columns that only the store reads."""
 
     parent: Inode | None
     shown: bytes

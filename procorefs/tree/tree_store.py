@@ -1,8 +1,8 @@
-"""The persistent tree: one SQLite file that remembers every node by inode, by document and by directory entry.
+"""Stores the tree in one SQLite file: every node, by inode, by document and by directory entry.
 
-All calls are short, synchronous and made on the event loop's thread, so what one function reads and writes is one
-moment; only `sizes` opens a connection of its own and may run in a thread. Readers elsewhere rely on this: between two
-awaits the tree does not change.
+All calls are short, synchronous and made on the event loop's thread, so the tree does not change between two awaits;
+other modules rely on that. Only `checkpoint` and `DocumentCounts.sizes` open a connection of their own and may run in a
+thread.
 """
 
 import logging
@@ -39,33 +39,33 @@ log = logging.getLogger(__name__)
 HOT_NODES = 4096
 
 DEEPEST = 2048
-"""Folders above each other: PATH_MAX holds no more. Answers that came at different times can put two folders into each
-other, so every walk upwards ends here."""
+"""Folders above each other: PATH_MAX allows no more. Answers of different times can put two folders into each other, so
+every walk upwards ends here."""
 
 WAL_EMERGENCY_PAGES = 16_384
-"""The loop itself writes the log back only when nobody called `checkpoint` for 64 MiB: that waits for the disk."""
+"""A commit writes the log back only after 64 MiB without a `checkpoint`: that waits for the disk."""
 
 CHECKPOINT_CHANGES = 10_000
 """Rows written between two checkpoints: some 10 MiB of log."""
 
 CHECKED_AT_START_BYTES = 64 << 20
-"""A larger tree is only checked at start after a read from it failed: checking takes some 0.3 s for 100 MB."""
+"""A larger tree is checked at the start only after a read from it failed: checking takes some 0.3 s for 100 MB."""
 
 
 class TreeDamaged(Exception):
-    """The tree's file can't be read as a tree of this version."""
+    """The file cannot be read as a tree of this version."""
 
 
 class TreeStore:
     """The rows, found by inode, by document and by entry.
 
-    Raises TreeDamaged when the file is no tree of this format, sqlite3.OperationalError when it can't be used.
+    Raises TreeDamaged when the file is no tree of this format, sqlite3.OperationalError when it cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._checkpointed_changes = 0
-        self._moves = 0  # counts what may change who lies below whom
+        self._moves = 0  # counts changes that may change which node is below which
         self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}  # looked up since the last transaction
         try:
             self._db = open_database(path, checkpoint_pages=WAL_EMERGENCY_PAGES)
@@ -84,7 +84,7 @@ class TreeStore:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The tree at `path`; a damaged one is moved aside, a new one begun, and the log says so."""
+        """The tree at `path`; a damaged file is moved aside and a new one begun, with a warning."""
         try:
             return cls(path)
         except TreeDamaged as error:
@@ -118,7 +118,7 @@ class TreeStore:
             raise TreeDamaged("its root is missing")
 
     def _check(self) -> None:
-        """Whether SQLite can read all pages, and whether every entry lies in a folder."""
+        """Raise TreeDamaged unless SQLite can read all pages and every entry is in a folder."""
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise TreeDamaged(verdict)
@@ -127,7 +127,7 @@ class TreeStore:
             " WHERE child.parent IS NOT NULL AND (folder.kind IS NOT 1 OR child.shown = x'') LIMIT 1"
         ).fetchone()
         if lost is not None:
-            raise TreeDamaged(f"inode {lost[0]} lies in no folder")
+            raise TreeDamaged(f"inode {lost[0]} is in no folder")
         _damage_mark(self._path).unlink(missing_ok=True)
 
     @contextmanager
@@ -148,11 +148,11 @@ class TreeStore:
 
     @property
     def moves(self) -> int:
-        """Changes whenever something may lie elsewhere."""
+        """Changes whenever a node may have another place."""
         return self._moves
 
     def by_inode(self, inode: Inode) -> Node | None:
-        """The row; remembered for a while, since the folders above what is worked on are asked for again and again."""
+        """The node of an inode; cached until the next transaction, because folders are read again and again."""
         if not self._db.in_transaction and inode in self._hot:
             return self._hot[inode]
         row = self._db.execute(f"SELECT {COLUMNS} FROM node WHERE inode = ?", (inode,)).fetchone()
@@ -173,7 +173,7 @@ class TreeStore:
         return Known(node_of(row), row[17], row[18], row[19]) if row else None
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
-        """The entry's row; whoever makes a file asks several times whether there is one."""
+        """The node of an entry; cached too, because creating a file reads it several times."""
         if not self._db.in_transaction and (folder, shown) in self._hot:
             return self._hot[folder, shown]
         row = self._db.execute(
@@ -186,7 +186,7 @@ class TreeStore:
         return found.fetchone() is not None
 
     def marked(self, folder: Inode, name: str, but: DocumentId | None = None) -> Inode | None:
-        """The oldest node of the folder that has this name but not the entry of it; `but`: another document's."""
+        """The oldest node of the folder that has this name but another entry, except of the document `but`."""
         row = self._db.execute(
             "SELECT inode FROM node WHERE parent = ? AND name = ? AND parent IS NOT NULL"
             " AND shown <> CAST(name AS BLOB) AND document_id IS NOT ? ORDER BY inode LIMIT 1",
@@ -195,9 +195,9 @@ class TreeStore:
         return Inode(row[0]) if row else None
 
     def give_entry(self, folder: Inode, shown: bytes, but: DocumentId | None = None) -> Node | None:
-        """An entry may have become free: who has the name and another entry gets it. Returns its node as it was.
+        """An entry may have become free: give it to the oldest node of that name. Returns that node as it was.
 
-        `but`: the document that left it, which shows under the name it was sent with, whatever Procore made of that.
+        `but`: the document that left it, which keeps the entry it was sent with, whatever Procore made of the name.
         """
         if self.has_entry(folder, shown):
             return None
@@ -208,7 +208,7 @@ class TreeStore:
         return node
 
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
-        """Entries of a folder in the order of their inodes, which is stable while entries come and go."""
+        """Entries of a folder in the order of their inodes, which stays while entries are added and removed."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM node WHERE parent = ? AND inode > ? ORDER BY inode LIMIT ?",
             (folder, after, limit),
@@ -244,7 +244,7 @@ class TreeStore:
         return "/".join(reversed(parts))
 
     def place(self, inode: Inode) -> tuple[tuple[Inode, bytes], ...] | None:
-        """Folder and entry of a node, and of each folder above it; None when no path leads from the root to it."""
+        """Folder and entry of a node and of each folder above it; None when no path leads from the root to it."""
         chain: list[tuple[Inode, bytes]] = []
         at = inode
         while at != ROOT and len(chain) < DEEPEST:
@@ -260,7 +260,7 @@ class TreeStore:
         return self.depth(inode) is not None
 
     def depth(self, inode: Inode) -> int | None:
-        """How many folders lie above a node; None when no path leads from the root to it."""
+        """How many folders are above a node; None when no path leads from the root to it."""
         at: Inode | None = inode
         for depth in range(DEEPEST):
             if at == ROOT:
@@ -272,7 +272,7 @@ class TreeStore:
         return None
 
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
-        """A remembered number or text about the tree as a whole, None when there is none."""
+        """A number or text that another part keeps with the tree; None when there is none."""
         row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
@@ -290,7 +290,7 @@ class TreeStore:
         self._db.execute(UPDATE, (*row.values(), inode))
 
     def see(self, inode: Inode, listing_pass: int, url: str | None) -> None:
-        """Note that a listing saw the node unchanged; only the URL of its bytes may differ each time."""
+        """Note that a listing had the node unchanged; only the URL of its bytes differs each time."""
         self._db.execute(
             "UPDATE node SET pass = max(pass, ?), url = ? WHERE inode = ?", (listing_pass, url, inode)
         )
@@ -312,14 +312,14 @@ class TreeStore:
         )
 
     def detach(self, inode: Inode, state: State) -> None:
-        """Take a node out of the tree; what lies below it goes with it, for no path leads there any more."""
+        """Take a node out of the tree, and with it everything below: no path leads there any more."""
         self._moves += 1
         self._db.execute(
             "UPDATE node SET parent = NULL, state = ?, pass = 0 WHERE inode = ?", (state.value, inode)
         )
 
     def release_children(self, folder: Inode) -> None:
-        """Take what lies in a folder out of it, because it is no folder any more."""
+        """Take the entries of a folder out of it, because it is no folder any more."""
         self._moves += 1
         self._db.execute("UPDATE node SET parent = NULL WHERE parent = ?", (folder,))
 
@@ -328,7 +328,7 @@ class TreeStore:
         self._db.execute("UPDATE node SET shown = ? WHERE inode = ?", (shown, inode))
 
     def orphan(self, inode: Inode) -> None:
-        """Leave an older version to those who have it open; its document goes on under another inode."""
+        """Leave an older version to its open handles; its document continues under another inode."""
         self._moves += 1
         self._db.execute(
             "UPDATE node SET parent = NULL, document_id = NULL, state = ?, pass = 0 WHERE inode = ?",
@@ -336,12 +336,12 @@ class TreeStore:
         )
 
     def expect(self, document_id: DocumentId) -> Inode:
-        """A row for a folder that is only known as somebody's parent."""
+        """A row for a folder that is only known as the parent of a document."""
         row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
         return self.insert(row)
 
     def adopt(self, folder: Inode, successor: Inode) -> None:
-        """Move the entries of one folder to another; one whose name is taken there waits for its next listing."""
+        """Move the entries of one folder to another; one whose name is taken there comes with the next listing."""
         self._moves += 1
         self._db.execute("UPDATE OR IGNORE node SET parent = ? WHERE parent = ?", (successor, folder))
         self.release_children(folder)
@@ -350,7 +350,7 @@ class TreeStore:
         self._db.execute("UPDATE node SET listed = ? WHERE inode = ?", (listed, folder))
 
     def unlist_below(self, folder: Inode) -> None:
-        """Doubt what all folders below hold: it was out of sight for a while."""
+        """Have all folders below listed again when they are opened: their contents were out of the tree for a while."""
         self._db.execute(
             "WITH RECURSIVE below(inode) AS ("
             " SELECT inode FROM node WHERE parent = ? AND kind = 1"
@@ -360,7 +360,7 @@ class TreeStore:
         )
 
     def set_all_listed(self, limit: int = -1) -> int:
-        """Note that the children of all folders are known, of at most `limit` of them; returns of how many."""
+        """Note of at most `limit` folders that their children are known; returns of how many."""
         done = self._db.execute(
             "UPDATE node SET listed = 1 WHERE inode IN"
             " (SELECT inode FROM node WHERE kind = 1 AND listed = 0 LIMIT ?)",
@@ -371,30 +371,30 @@ class TreeStore:
     # What was changed here
 
     def reserve(self, count: int) -> Inode:
-        """The first of `count` inode numbers that no document will get: for files that Procore does not have yet."""
+        """The first of `count` inode numbers for files that Procore does not have yet; no document gets them."""
         (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'node'").fetchone()
         self._db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'node'", (last + count,))
         return Inode(last + 1)
 
     def last_reserved(self) -> Inode:
-        """The highest number given out so far: what a listing brings gets a higher one."""
+        """The highest inode number in use; a listing gives new documents higher ones."""
         (last,) = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'node'").fetchone()
         return Inode(last)
 
     def reserve_beyond(self, inode: Inode) -> None:
-        """Never give out that number or a lower one: a journal that outlived its tree knows it."""
+        """Never give out that number or a lower one: a journal of an earlier tree names it."""
         self._db.execute(
             "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'node'", (max(inode, FIRST_INODE),)
         )
 
     def move_row(self, inode: Inode, to: Inode) -> None:
-        """Give a document another inode, one that has no row; what lies in it goes along."""
+        """Give a document another inode, one that has no row, and move what is in it."""
         self._moves += 1
         self._db.execute("UPDATE node SET inode = ? WHERE inode = ?", (to, inode))
         self._db.execute("UPDATE node SET parent = ? WHERE parent = ?", (to, inode))
 
     def copy_orphan(self, inode: Inode, to: Inode) -> None:
-        """Leave what a document was under `inode` to those who have it open, before it moves `to` another."""
+        """Move a document `to` another inode, and leave a copy as an orphan to the open handles of `inode`."""
         self.move_row(inode, to)
         self._db.execute(
             f"INSERT INTO node (inode, {WRITTEN}, listed, kept)"
@@ -416,7 +416,7 @@ class TreeStore:
         )
 
     def expect_as(self, document_id: DocumentId, inode: Inode) -> None:
-        """Keep an inode for a document that is yet to be listed."""
+        """Reserve an inode for a document that no listing has brought yet."""
         row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
         self.insert_as(inode, row)
 
@@ -435,7 +435,7 @@ class TreeStore:
     # The file
 
     def checkpoint_due(self) -> bool:
-        """Whether so much was written that it should go from the log to its place; whoever hears True sees to it."""
+        """Whether `checkpoint` should be called now; the caller that gets True must call it."""
         changes = self._db.total_changes
         if changes - self._checkpointed_changes < CHECKPOINT_CHANGES:
             return False
@@ -443,11 +443,11 @@ class TreeStore:
         return True
 
     def checkpoint(self) -> None:
-        """Write the log back, which waits for the disk; with a connection of its own, to be run in a thread."""
+        """Write the log back; waits for the disk, so it runs in a thread, on a connection of its own."""
         checkpoint(self._path)
 
     def mark_damaged(self) -> None:
-        """Have the next start begin anew: a page of the file turned out to be unreadable while it was in use."""
+        """Have the next start check the file: a read from it failed."""
         _damage_mark(self._path).touch(mode=0o600)
 
 

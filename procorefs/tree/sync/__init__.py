@@ -1,1 +1,1 @@
-"""How the tree follows Procore: listings, polls, and the proof that nothing is missing."""
+"""How the tree follows Procore: full listings, polls, and totals that tell whether something is missing."""

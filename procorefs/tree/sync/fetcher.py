@@ -1,4 +1,4 @@
-"""One answer of Procore into the tree: ask, absorb, tell the kernel."""
+"""Fetches pages and folders from Procore, applies them to the tree, and has the kernel invalidate what changed."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
@@ -13,14 +13,14 @@ from procorefs.tree.nodes import Inode, Invalidation
 from procorefs.tree.tree_store import TreeStore
 
 SLICE = 200
-"""Documents absorbed in one go: some 10 ms in which nothing else is served."""
+"""Documents applied between two checkpoints of the loop: some 10 ms in which nothing else is served."""
 
 
 class ProjectLists(Protocol):
-    """What following needs of the client; both calls raise ProcoreError."""
+    """The calls of the client that list documents; they raise ProcoreError."""
 
     index_route: int
-    """Which of its routes the project's list has; finding out may have cost calls."""
+    """Which of its routes the project's list has; finding out may cost calls."""
 
     async def documents_page(
         self,
@@ -44,7 +44,7 @@ class ProjectLists(Protocol):
 
 
 class Fetcher:
-    """Asks for pages and folders and takes them up; all its calls raise ProcoreError."""
+    """Fetches and applies; all its calls raise ProcoreError."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Fetcher:
                     listing_pass=listing_pass,
                     changes_since_s=changes_since_s,
                 )
-                self._take_note(part)
+                self._announce(part)
                 whole.add(part)
                 await trio.lowlevel.checkpoint()
         self._remember_route()
@@ -119,7 +119,7 @@ class Fetcher:
                 on_sent=request.sent,
             )
             applied = self._applier.apply_deleted(page.items, request=request)
-            self._take_note(applied)
+            self._announce(applied)
         return page, applied
 
     async def folder(
@@ -129,10 +129,10 @@ class Fetcher:
         with self._applier.order.reading() as request:
             listing = await self._lists.folder(document_id, priority=priority, on_sent=request.sent)
             applied = self._applier.apply_folder(listing, inode, request=request, listing_pass=listing_pass)
-            self._take_note(applied)
+            self._announce(applied)
         return applied
 
-    def _take_note(self, applied: Applied) -> None:
+    def _announce(self, applied: Applied) -> None:
         self._invalidate(applied.invalidations)
         if applied.changed:
             self._changed(applied.changed)

@@ -1,9 +1,9 @@
-"""Following Procore: when the tree is listed, when it is looked at again, and who waits for that.
+"""Decides when to list the project and when to poll for changes, and lets requests wait for it.
 
     a folder is opened ─▶ children_known ─▶ listed? ─ no ─▶ that folder by itself, or wait for the full listing
-                       └▶ freshen ────────▶ a look is due? ─▶ the newest changes, and the bin when it may matter
+                       └▶ poll_if_due ────▶ a poll is due? ─▶ the newest changes, and the recycle bin if the totals say so
 
-All work runs in this part's own nursery and is shared: a program that gives up waiting leaves the others served.
+All work runs in this part's own nursery and is shared: a request that gives up waiting does not end it for others.
 """
 
 import logging
@@ -31,38 +31,38 @@ from procorefs.tree.tree_store import TreeStore
 log = logging.getLogger(__name__)
 
 BACKGROUND_DELAY_S = 2.0
-"""After the root was listed the rest waits this long, unless somebody opens a folder: the first `ls` comes first."""
+"""After the root the full listing waits this long, unless a folder is opened: the first `ls` comes first."""
 
 POLL_WAIT_S = 2.0
 REGULAR_POLL_S = 180.0
 
 RETRY_S = 5.0
-"""A listing that failed is not tried again sooner; who asks meanwhile gets the same error."""
+"""A listing that failed is not tried again sooner; requests get the same error meanwhile."""
 
 LONGEST_RETRY_S = 300.0
 
 DIRECT_FOLDERS = 1
 DIRECT_REFILL_S = 5.0
-"""Folders fetched ahead of the full listing: a person clicks one now and then; a walker soon waits for the pages."""
+"""Folders fetched ahead of the full listing: enough for a person; a program that walks the tree waits for the pages."""
 
 SOON_FOLDERS = 20
 SOON_REFILL_S = 1.0
-"""The same for who looks a name up and waits two seconds at most: a path has some folders that were never opened."""
+"""The same for lookups, which wait two seconds at most: a path has some folders that were never opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollState:
-    """How far the tree follows."""
+    """How far the tree follows Procore, for `status`."""
 
     documents: int
     state: str
-    """`listing` until the whole project was listed once, then `complete`; `behind` when the last look failed."""
+    """`listing` until the whole project was listed once, then `complete`; `behind` when the last poll failed."""
     age_s: float | None
-    """Since the last look or full listing of this run; None: there was none."""
+    """Since the last poll or full listing of this run; None: there was none."""
 
 
 class Follower:
-    """Keeps the tree at what Procore has; the one place that decides when a call is spent on it."""
+    """Keeps the tree up to date; the one place that decides when a call is spent on it."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Follower:
         changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
         unix_time_s: Callable[[], float] = clocks.unix_s,
     ) -> None:
-        """`changed` is told of the documents of which an answer of Procore says something new."""
+        """`changed` is called with the documents that an answer shows to be changed."""
         self._store = store
         self._limiter = limiter
         self._freshness_s = freshness_s
@@ -92,10 +92,12 @@ class Follower:
         self.listed = trio.Event()
         if store.sync.read().is_complete:
             self.listed.set()
-        self._waiting = 0  # who waits for the full listing; while somebody does, it is not background work
-        self._failure: tuple[float, ProcoreError] | None = None  # of the last listing, and when
+        self._waiting = 0
+        """Requests that wait for the full listing; while there are any, it is not background work."""
+        self._failure: tuple[float, ProcoreError] | None = None
+        """When the last listing failed, and why."""
         self._polled_at_s: float | None = None
-        self._poll_began_s = self._seen_s = float("-inf")
+        self._poll_began_s = self._polled_since_s = float("-inf")
         self._tried_at_s: float | None = None
         self._behind = False
         self._used = False
@@ -103,56 +105,56 @@ class Follower:
         self._direct_soon = poll_plan.DirectFetches(SOON_FOLDERS, SOON_REFILL_S)
         self._relist = Relisting(store, unix_time_s=unix_time_s)
 
-    # For the kernel's side
+    # For requests of the kernel
 
     async def children_known(self, folder: Inode, *, soon: bool = False) -> None:
-        """Wait until all children of the folder are rows. Raises ProcoreError when they can't be listed.
+        """Wait until all children of the folder are in the tree. Raises ProcoreError when they cannot be listed.
 
-        `soon`: the caller cannot wait for the pages, so more folders are fetched by themselves.
+        `soon`: the caller cannot wait for the pages, so more folders are fetched directly.
         """
         self._used = True
         while (node := self._store.by_inode(folder)) is not None and not node.listed:
             if node.document_id is None or not node.in_tree:
                 return
-            if self._fetches_alone(soon=soon):
-                await self._list_folder(folder, node.document_id)
+            if self._may_fetch_directly(soon=soon):
+                await self._fetch_folder(folder, node.document_id)
             else:
                 await self._wait_for_listing()
 
     def is_listed(self, folder: Inode) -> bool:
-        """Whether all children of the folder are rows; also of one that Procore does not have."""
+        """Whether all children of the folder are in the tree; True for a folder that Procore does not have."""
         node = self._store.by_inode(folder)
         return node is None or node.listed or node.document_id is None or not node.in_tree
 
-    def _fetches_alone(self, *, soon: bool) -> bool:
-        """Once all is listed only a folder that came back with what it holds is asked for; no pages will bring that."""
+    def _may_fetch_directly(self, *, soon: bool) -> bool:
+        """After the full listing only a restored folder is not listed; no pages will bring its contents."""
         if self.complete and not self._shared.running("listing"):
             return True
         now_s = trio.current_time()
         return self._direct.take(now_s) or (soon and self._direct_soon.take(now_s))
 
     async def poll_if_due(self) -> None:
-        """Wait for a look if one is due: at most two seconds, and not at all when the budget would make it wait."""
+        """Wait for a poll if one is due: at most two seconds, and not at all when it would wait for the budget."""
         if not self.poll_is_due():
             return
         old_s = trio.current_time() - self._freshness_s
-        with trio.move_on_after(POLL_WAIT_S) as patience:
-            await self._join("look", lambda: self._poll(Priority.INTERACTIVE))
-            if self._poll_began_s < old_s:  # it ran already, and had asked too early
-                await self._join("look", lambda: self._poll(Priority.INTERACTIVE))
-        if patience.cancelled_caught:
-            # The look goes on; whoever opens the next file does not wait for the same slow server again.
+        with trio.move_on_after(POLL_WAIT_S) as wait:
+            await self._join("poll", lambda: self._poll(Priority.INTERACTIVE))
+            if self._poll_began_s < old_s:  # it was under way, and its request was too early
+                await self._join("poll", lambda: self._poll(Priority.INTERACTIVE))
+        if wait.cancelled_caught:
+            # The poll continues; the next open does not wait for the same slow server again.
             self._tried_at_s = trio.current_time()
 
     async def polled_since(self, since_s: float) -> bool:
-        """Wait for a look that began after that moment (trio's time); False: none could be made."""
-        for _ in range(2):  # the one under way may have asked too early
-            if self.complete and self._seen_s < since_s:
-                await self._join("look", lambda: self._poll(Priority.WRITING))
-        return self._seen_s >= since_s
+        """Wait for a poll that began after that time (trio's clock); False: none succeeded."""
+        for _ in range(2):  # one under way may have begun too early
+            if self.complete and self._polled_since_s < since_s:
+                await self._join("poll", lambda: self._poll(Priority.WRITING))
+        return self._polled_since_s >= since_s
 
     def poll_is_due(self) -> bool:
-        """Whether `freshen` would wait now. Asking counts as use of the mount."""
+        """Whether `poll_if_due` would wait now. Counts as use of the mount."""
         self._used = True
         return (
             self.complete
@@ -173,7 +175,7 @@ class Follower:
     # For the daemon
 
     async def list_root(self) -> None:
-        """List the root by itself, ahead of everything. Raises ProcoreError."""
+        """List the root directly, before everything else. Raises ProcoreError."""
         await self._fetcher.folder(ROOT, None, listing_pass=self._pass(), priority=Priority.INTERACTIVE)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -209,7 +211,7 @@ class Follower:
             await trio.sleep(REGULAR_POLL_S)
             if self._used and self.complete:
                 self._used = False
-                await self._join("look", lambda: self._poll(Priority.REFRESH))
+                await self._join("poll", lambda: self._poll(Priority.REFRESH))
 
     # Work, at most one of a kind at a time
 
@@ -218,7 +220,7 @@ class Follower:
             raise RuntimeError("the follower does not run")
         await self._shared.join(self._nursery, key, work)
 
-    async def _list_folder(self, folder: Inode, document_id: DocumentId) -> None:
+    async def _fetch_folder(self, folder: Inode, document_id: DocumentId) -> None:
         async def work() -> None:
             await self._fetcher.folder(
                 folder, document_id, listing_pass=self._pass(), priority=Priority.INTERACTIVE
@@ -240,7 +242,7 @@ class Follower:
 
     async def _list_all(self) -> None:
         if self.complete and not self._relist.due:
-            return  # somebody else's listing ended between the asking and now
+            return  # another listing ended meanwhile
         began_s = trio.current_time()
         try:
             listed = await self._listing.run()
@@ -253,11 +255,11 @@ class Follower:
         self._behind = False
         self._failure = None
         self._polled_at_s = self._tried_at_s = trio.current_time()
-        self._shared.excuse(lambda key: isinstance(key, FolderWork))  # who waits for one: it is listed now
+        self._shared.excuse(lambda key: isinstance(key, FolderWork))  # they are listed now
         log.info("Listed %d documents in %.1f s.", self._store.counts.live(), trio.current_time() - began_s)
 
     async def _poll(self, priority: Priority) -> None:
-        """One look. Its failure is logged and shows in the standing; nobody gets an error, what is known is served."""
+        """One poll. A failure is logged and shows in the poll state; requests are served from what is known."""
         self._poll_began_s = trio.current_time()
         try:
             reconciled = await self._poller.poll(priority)
@@ -267,17 +269,17 @@ class Follower:
             self._behind = True
             return
         except Exception:
-            log.exception("Looking for changes failed in an unforeseen way")
+            log.exception("Polling for changes failed in an unforeseen way")
             self._behind = True
             return
         finally:
             self._tried_at_s = trio.current_time()
         self._polled_at_s = trio.current_time()
-        self._seen_s = self._poll_began_s
+        self._polled_since_s = self._poll_began_s
         self._behind = False
         if not reconciled and not self._relist.due:
-            log.info("The project's total is not explained by its latest changes; it is to be listed anew.")
-            self._relist.ask()
+            log.info("The project's total is not explained by its latest changes; it will be listed again.")
+            self._relist.request()
 
     def _pass(self) -> int:
         return self._store.sync.read().listing_pass
@@ -285,13 +287,13 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class FolderWork:
-    """The key of a folder that is listed by itself."""
+    """The key of a folder that is fetched directly."""
 
     folder: Inode
 
 
 class Relisting:
-    """Whether the project is to be listed anew, and when: at once the first time, ever later if it does not help.
+    """Whether the project must be listed again, and when: at once the first time, later each time it does not help.
 
     The last one is part of the tree's SyncState, so that a restart changes nothing.
     """
@@ -299,19 +301,19 @@ class Relisting:
     def __init__(self, store: TreeStore, *, unix_time_s: Callable[[], float] = clocks.unix_s) -> None:
         self._store = store
         self._unix_time_s = unix_time_s
-        self._asked = trio.Event()
+        self._requested = trio.Event()
 
     @property
     def due(self) -> bool:
-        return self._asked.is_set()
+        return self._requested.is_set()
 
-    def ask(self) -> None:
-        self._asked.set()
+    def request(self) -> None:
+        self._requested.set()
 
     async def wanted(self) -> None:
-        """Wait until a listing is asked for and its time has come."""
+        """Wait until a listing is requested and due."""
         while True:
-            await self._asked.wait()
+            await self._requested.wait()
             wait_s = self._wait_s()
             if wait_s <= 0:
                 return
@@ -329,4 +331,4 @@ class Relisting:
             before = state.relisting.futile if state.relisting is not None else 0
             futile = 0 if listed.found else before + 1
             state.relisting = LastRelisting(int(self._unix_time_s()), listed.calls, futile)
-        self._asked = trio.Event()
+        self._requested = trio.Event()

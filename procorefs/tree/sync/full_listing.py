@@ -1,11 +1,11 @@
-"""The full listing: every page of the project, a few at a time, and then a question about what none of them had.
+"""Lists the whole project: every page, a few at a time, and then the folders of documents that no page had.
 
-    pages, newest change first ─▶ (what changed meanwhile) ─▶ not met? ─▶ ask its folder ─▶ open new books
+    pages, newest change first ─▶ (changes meanwhile) ─▶ not seen? ─▶ list its folder ─▶ compare later totals
 
-That no page had a document proves nothing: pages overtake each other while the project changes. So the folders of what
-was not met are asked, at most as many as there were pages; what is left is removed when a second listing in a row,
-during which nothing changed either, does not have it. It may take hours and be interrupted at any point: how far the
-pages have come is remembered, and the next run goes on with what changed before that.
+A document that no page had need not be gone: pages shift while the project changes. So the folders of unseen documents
+are listed, at most as many as there were pages. What remains is removed when a second listing in a row, during which
+nothing changed either, does not have it. A listing may take hours and be interrupted at any point: the tree's SyncState
+keeps how far the pages have come, and the next run continues there.
 """
 
 import logging
@@ -30,21 +30,21 @@ log = logging.getLogger(__name__)
 
 PAGES_AT_ONCE = 3
 MOST_READINGS = 20
-"""So often a reading may be continued because the server changed the size of its pages."""
+"""How often a reading may be continued because the server changed the size of its pages."""
 
 FOLDERS_AT_ONCE = 2_000
 
-FOLDERS_ASKED = 10
-"""So many folders are asked after a listing that took fewer pages than this."""
+MOST_FOLDERS = 10
+"""This many folders may be listed after a listing that took fewer pages."""
 
 
 @dataclass(slots=True)
 class Listed:
-    """What a full listing took and what it was good for."""
+    """What a full listing cost and found."""
 
     calls: int = 0
     found: int = 0
-    """Documents that were new, changed or gone, and that no look had told of."""
+    """Documents that were new, changed or removed, and that no poll had shown."""
     refused: int = 0
     disturbed: bool = False
     """The project changed while it was listed."""
@@ -86,16 +86,16 @@ class FullListing:
             listed.disturbed |= self._own.mark() != own_before
             if again or listed.disturbed or listed.total is None or await self._gap(listed):
                 own_before = await self._catch_up(listed, again=again)
-            not_asked: list[Inode] = []
+            not_listed: list[Inode] = []
             if await self._remove_missed_twice(listed):
-                not_asked = await self._ask_folders(listed)
+                not_listed = await self._list_folders(listed)
                 own_before = await self._catch_up(listed, again=again)
             gap = await self._gap(listed)
             if not listed.disturbed or (again and not listed.found):
                 gap = 0  # no page has what the total has beyond them: it is Procore's way of counting
             if self._own.mark() != own_before or self._own.is_under_way:
                 listed.total = None  # it may or may not have what we changed meanwhile
-            await self._finish(listed, not_asked, is_balanced=gap == 0, again=again)
+            await self._finish(listed, not_listed, is_balanced=gap == 0, again=again)
         return listed
 
     @property
@@ -110,7 +110,7 @@ class FullListing:
             reached_s = progress.reached_s if progress is not None else None
             reading = PageReading()
             try:
-                # A second more: its documents may stand on both sides of the place that was reached.
+                # One second more: that second's documents may be on both sides of the place that was reached.
                 await self._read(reading, listed, None if reached_s is None else reached_s + 1)
             finally:
                 listed.calls += reading.calls
@@ -124,23 +124,23 @@ class FullListing:
         failures: list[Exception] = []
 
         async def read_pages(nursery: trio.Nursery) -> None:
-            """The first failure ends them all and is raised as itself, not in a group."""
+            """The first failure ends all readers and is raised by itself, not in a group."""
             try:
                 while (number := reading.take()) is not None:
-                    await self._take(number, reading, listed, updated_to_s)
+                    await self._fetch_page(number, reading, listed, updated_to_s)
             except Exception as error:  # whatever it is, it is raised below
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
         if (first := reading.take()) is not None:
-            await self._take(first, reading, listed, updated_to_s)
+            await self._fetch_page(first, reading, listed, updated_to_s)
         async with trio.open_nursery() as nursery:
             for _ in range(PAGES_AT_ONCE):
                 nursery.start_soon(read_pages, nursery)
         if failures:
             raise failures[0]
 
-    async def _take(
+    async def _fetch_page(
         self, number: int, reading: PageReading, listed: Listed, updated_to_s: int | None
     ) -> None:
         began_s = trio.current_time()
@@ -163,12 +163,12 @@ class FullListing:
             if reading.reached_s is not None:
                 state.listing = ListingProgress(state.listing.newest_s, reading.reached_s)
 
-    # Balancing: nobody else reads changes meanwhile
+    # Comparing totals: no other task reads changes meanwhile
 
     async def _catch_up(self, listed: Listed, *, again: bool) -> int:
-        """Take up what changed while the pages were read: those documents moved to where reading had begun.
+        """Apply what changed while the pages were read: those documents moved to the first pages.
 
-        Returns the mark of our own changes from before it asked.
+        Returns the mark of our own changes from before its request.
         """
         own_before = self._own.mark()
         state = self._store.sync.read()
@@ -187,10 +187,10 @@ class FullListing:
             return 0
         return await self._completeness.gap(listed.total, self._pass, listed.refused)
 
-    # What was not met
+    # Documents that no answer had
 
     async def _remove_missed_twice(self, listed: Listed) -> bool:
-        """Remove what two listings in a row have not met although nothing changed; whether others were not met."""
+        """Remove what two undisturbed listings in a row did not have; True: other documents are unseen."""
         is_still = not listed.disturbed and not listed.refused
         with self._store.transaction(), self._store.sync.change() as state:
             last, listing_pass = state.undisturbed_pass, state.listing_pass
@@ -204,23 +204,23 @@ class FullListing:
             is_any_left |= bool(self._store.counts.folders_of_unseen(listing_pass, first, end))
         return is_any_left
 
-    async def _ask_folders(self, listed: Listed) -> list[Inode]:
-        """Ask the folders of what was not met; returns those that are too many to be asked now."""
-        asked: set[Inode] = set()
-        not_asked: set[Inode] = set()
-        most = max(FOLDERS_ASKED, listed.calls)
+    async def _list_folders(self, listed: Listed) -> list[Inode]:
+        """List the folders of unseen documents; returns those that are too many to be listed now."""
+        listed_folders: set[Inode] = set()
+        not_listed: set[Inode] = set()
+        most = max(MOST_FOLDERS, listed.calls)
         async for first, end in inode_ranges(self._store):
             for folder in self._store.counts.folders_of_unseen(self._pass, first, end):
-                if folder in asked or not self._store.reachable(folder):
+                if folder in listed_folders or not self._store.reachable(folder):
                     continue
-                if len(asked) < most:
-                    asked.add(folder)
-                    await self._ask_folder(folder, listed)
+                if len(listed_folders) < most:
+                    listed_folders.add(folder)
+                    await self._list_folder(folder, listed)
                 else:
-                    not_asked.add(folder)
-        return sorted(not_asked)
+                    not_listed.add(folder)
+        return sorted(not_listed)
 
-    async def _ask_folder(self, folder: Inode, listed: Listed) -> None:
+    async def _list_folder(self, folder: Inode, listed: Listed) -> None:
         node = self._store.by_inode(folder)
         assert node is not None
         try:
@@ -228,25 +228,23 @@ class FullListing:
                 folder, node.document_id, listing_pass=self._pass, priority=self._priority()
             )
         except (NotFound, Forbidden) as error:
-            log.info(
-                "The folder %s could not be asked for what it holds: %s", self._store.path(folder), error
-            )
+            log.info("The folder %s could not be listed: %s", self._store.path(folder), error)
             return
         listed.found += len(applied.changed)
 
     async def _finish(
-        self, listed: Listed, not_asked: list[Inode], *, is_balanced: bool, again: bool
+        self, listed: Listed, not_listed: list[Inode], *, is_balanced: bool, again: bool
     ) -> None:
-        """`not_asked`: folders that may have lost something; they are asked when somebody opens them."""
+        """`not_listed`: folders that may have lost a document; opening one of them lists it."""
         marked = FOLDERS_AT_ONCE
         while marked == FOLDERS_AT_ONCE:
             with self._store.transaction():
                 marked = self._store.set_all_listed(FOLDERS_AT_ONCE)
             await trio.lowlevel.checkpoint()
         with self._store.transaction():
-            for folder in not_asked:
+            for folder in not_listed:
                 self._store.set_listed(folder, False)
-        self._invalidate([ListingChanged(folder) for folder in not_asked])
+        self._invalidate([ListingChanged(folder) for folder in not_listed])
         with self._store.transaction(), self._store.sync.change() as state:
             state.is_complete = True
             if state.listing is not None:
@@ -256,6 +254,6 @@ class FullListing:
             self._completeness.begin(
                 state,
                 listed.total,
-                is_balanced=is_balanced and not not_asked,
+                is_balanced=is_balanced and not not_listed,
                 keeps_countings=again and listed.found > 0,
             )

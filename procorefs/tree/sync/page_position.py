@@ -1,7 +1,7 @@
-"""Which page of a long list is to be read next while the list changes, and how far the reading has come.
+"""Decides which page of a long list to read next while the list changes, and how far the reading has come.
 
-The list is sorted by the newest change. A change during the reading pushes documents down, where they are met again;
-a deletion pulls them up, maybe past the reading. The total then falls from one answer to the next, and the pages before
+The list is sorted by the newest change. A change during the reading pushes documents down, where they are read again; a
+deletion pulls them up, maybe past the reading. The total then falls from one answer to the next, and the pages before
 are read again.
 """
 
@@ -15,34 +15,37 @@ class PageReading:
     """One reading of a list by several readers; pure."""
 
     def __init__(self) -> None:
-        self.per_page = poll_plan.LISTING_PAGE  # what the first page really had counts for the others
+        self.per_page = poll_plan.LISTING_PAGE
+        """The size of the first page that was answered; before that, the size to request."""
         self.total: int | None = None
         self.refused = 0
         self.calls = 0
         self.disturbed = False
         """The list changed while it was read."""
         self.broken = False
-        """The size of the pages changed, so their numbers mean nothing any more: to be continued as another reading."""
+        """The size of the pages changed, so their numbers mean nothing any more: another reading must continue."""
         self._next = 1
         self._again: set[int] = set()
         self._under_way: set[int] = set()
-        self._oldest_s: dict[int, int] = {}  # page -> oldest change on it, until all pages before it are read
+        self._oldest_s: dict[int, int] = {}
+        """Page -> oldest change on it, until all pages before it are read."""
         self._reached_s: int | None = None
-        self._may_follow = 1  # pages up to here may exist
+        self._last = 1
+        """Pages up to here may exist."""
 
     @property
     def reached_s(self) -> int | None:
-        """All that changed after this was met; None: nothing can be said yet."""
+        """All documents that changed later were read; None: nothing is certain yet."""
         return self._reached_s
 
     def take(self) -> int | None:
-        """A page that nobody reads yet; None when there is none."""
+        """A page that no reader has taken; None when there is none."""
         if self.broken:
             return None
         if self._again:
             number = min(self._again)
             self._again.discard(number)
-        elif self._next <= self._may_follow:
+        elif self._next <= self._last:
             number = self._next
             self._next += 1
         else:
@@ -56,14 +59,14 @@ class PageReading:
         self.refused += page.refused
         self._compare(number, page)
         if page.next_page is None:
-            self._may_follow = min(self._may_follow, max(number, self._next - 1))
+            self._last = min(self._last, max(number, self._next - 1))
         else:
             last = math.ceil((page.total or 0) / self.per_page)
-            self._may_follow = max(self._may_follow, number + 1, last)
+            self._last = max(self._last, number + 1, last)
         self._advance(number, page)
 
     def _compare(self, number: int, page: Page[Document]) -> None:
-        """See by the page's size and total what happened to the list since the page before."""
+        """Detect by the page's size and total how the list changed since the page before."""
         size = page.per_page or self.per_page
         if number == 1 and self.calls == 1:
             self.per_page = size
@@ -78,7 +81,7 @@ class PageReading:
         self.total = page.total
 
     def _step_back(self, number: int, pages: int) -> None:
-        """Documents may have slipped from a page to the one before it, which is read already or just being read."""
+        """Documents may have moved from a page to the one before it, which was read already or is being read."""
         first = max(1, min(self._under_way | {number}) - pages)
         self._again.update(range(first, number))
 

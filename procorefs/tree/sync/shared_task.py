@@ -1,4 +1,4 @@
-"""Work that several want and one task does: whoever asks while it runs waits for the same result."""
+"""Runs work that several tasks wait for: a second request for the same key waits for the same run."""
 
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ class _Run:
 
 
 class SharedTask:
-    """Runs at most one piece of work a key, in a nursery that outlives whoever asked.
+    """Runs at most one piece of work per key, in a nursery that outlives the tasks that wait.
 
     A waiter that is cancelled leaves the work and the other waiters alone; an Exception of the work reaches them all.
     """
@@ -29,23 +29,23 @@ class SharedTask:
         run = self._runs.get(key)
         if run is None:
             run = self._runs[key] = _Run()
-            nursery.start_soon(self._carry_out, key, run, work)
+            nursery.start_soon(self._work, key, run, work)
         await run.done.wait()
         if run.error is not None:
             raise run.error
 
     def excuse(self, wanted: Callable[[Hashable], bool]) -> None:
-        """Whoever waits for work of such a key need not any longer; it goes on without them, and alone."""
+        """Let the tasks that wait for work of such a key continue; the work itself goes on."""
         for key in [key for key in self._runs if wanted(key)]:
             self._runs.pop(key).done.set()
 
-    async def _carry_out(self, key: Hashable, run: _Run, work: Callable[[], Awaitable[None]]) -> None:
+    async def _work(self, key: Hashable, run: _Run, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception as error:
             run.error = error
         finally:
-            # No await: whoever asks from here on starts anew.
+            # No await: a request from here on starts another run.
             if self._runs.get(key) is run:
                 del self._runs[key]
             run.done.set()
