@@ -42,7 +42,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     staging_size_bytes: int = 50 << 30
     """How much may lie in the state directory that Procore does not have yet."""
     invalid_names: Literal["reject", "encode"] = "reject"
-    """`encode`: names that Procore refuses are sent with twins of what it refuses (tree/naming/full_width.py)"""
+    """`encode`: characters that Procore refuses are sent as full-width ones (tree/naming/full_width.py)"""
     junk: Literal["skip", "keep"] = "skip"
     """`keep`: what programs leave behind for themselves goes to Procore like everything else."""
     fsync: Literal["local", "remote"] = "local"

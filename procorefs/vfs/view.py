@@ -17,7 +17,7 @@ import msgspec
 from procorefs.journal.change import FOLLOW, GONE, Change, Location
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import DocumentId, Version
-from procorefs.tree.naming.entry_names import EntryNames
+from procorefs.tree.naming.full_width import EntryNames
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 from procorefs.tree.tree_store import DEEPEST, TreeStore
 from procorefs.vfs.dirty_files import DirtyFiles
