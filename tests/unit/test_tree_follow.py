@@ -96,7 +96,7 @@ async def test_listing_anew_waits_longer_each_time_it_is_futile(
     waited_s = []
     for _ in range(4):
         relist = relisting()  # a restart is no reason to begin over
-        relist.ask()
+        relist.request()
         began_s = trio.current_time()
         await relist.wanted()
         waited_s.append(trio.current_time() - began_s)
@@ -105,7 +105,7 @@ async def test_listing_anew_waits_longer_each_time_it_is_futile(
     assert waited_s == [0, pytest.approx(160, abs=1), pytest.approx(640, abs=1), pytest.approx(2560, abs=1)]
     relist = relisting()
     relist.done(Listed(calls=10, found=3))
-    relist.ask()
+    relist.request()
     began_s = trio.current_time()
     await relist.wanted()
     assert trio.current_time() - began_s == pytest.approx(40, abs=1)
