@@ -1,4 +1,4 @@
-# Everything a person or CI needs: each target sets up what is missing and is quick when nothing is.
+# Everything a person or CI needs. Each target sets up what is missing first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ DEBIAN_BENCH := rclone
 
 .PHONY: help setup demo test lint types unit soak coverage bench install uninstall clean
 
-help: ## say what there is
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY) ## Debian packages, virtual environment, native bridge
@@ -29,7 +29,7 @@ $(READY): $(SOURCES) scripts/debian-packages
 demo: $(READY) ## an embedded Procore, mounted, with a short tour; no account needed
 	$(BIN)/procorefs demo
 
-test: lint types unit ## all that a change needs
+test: lint types unit ## lint, types and all tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -43,7 +43,7 @@ unit: $(READY)
 	scripts/debian-packages $(DEBIAN_TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" for so many
+soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" plays that many
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
 
 coverage: $(READY) ## which lines of outbox and tree simulated histories do not reach
@@ -53,11 +53,11 @@ bench: $(READY) ## figures beside rclone mount, and which goals were missed; tak
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
 	$(BIN)/python scripts/bench.py
 
-install: $(READY) ## let mount(8), /etc/fstab and everybody's shell find the commands (as root)
+install: $(READY) ## link the commands for mount(8), /etc/fstab and all users (as root)
 	ln -sf $(abspath $(BIN)/mount.fuse.procorefs) /sbin/mount.fuse.procorefs
 	ln -sf $(abspath $(BIN)/procorefs) /usr/local/bin/procorefs
 
-uninstall: ## take back what install did (as root)
+uninstall: ## remove what install made (as root)
 	rm -f /sbin/mount.fuse.procorefs /usr/local/bin/procorefs
 
 clean: ## remove what setup and tests made

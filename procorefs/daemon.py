@@ -75,7 +75,7 @@ def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Cal
 def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
     error = first_cause(group)
     if isinstance(error, sqlite3.Error):
-        return f"The tree of the project can't be used ({error}): is the disk of the state directory full?"
+        return f"The tree of the project cannot be used ({error}): is the disk of the state directory full?"
     return str(error)
 
 

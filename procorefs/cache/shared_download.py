@@ -298,7 +298,7 @@ class Transfer:
         except ProcoreError as problem:
             error = problem
         except Exception as problem:  # a bug in the source must not end the mount: its readers get it
-            log.exception("Downloading version %d failed in an unforeseen way", self.version.id)
+            log.exception("Downloading version %d failed with an unexpected error", self.version.id)
             error = problem
         finally:
             self._end(stream, error)

@@ -79,7 +79,7 @@ class Journal:
             except sqlite3.OperationalError:
                 raise
             except sqlite3.DatabaseError as error:
-                raise JournalDamaged(f"The journal {path} can't be read ({error}).") from error
+                raise JournalDamaged(f"The journal {path} cannot be read ({error}).") from error
             self._know_folders()
             self.attributed = XattrStore(self._db, self.note_folder)
             self.attributed.known_documents(self._folders)
@@ -126,7 +126,7 @@ class Journal:
         """Whether SQLite can read all pages: what it stumbles over later would end the mount, each time."""
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise JournalDamaged(f"The journal {self._path} can't be read ({verdict}).")
+            raise JournalDamaged(f"The journal {self._path} cannot be read ({verdict}).")
 
     def close(self) -> None:
         with suppress(sqlite3.Error), self.transaction():  # else the next run does it
@@ -184,7 +184,7 @@ class Journal:
                 found.append(_past(_decode(body)))
             except msgspec.MsgspecError as error:
                 self.unreadable += 1
-                log.error("The journal's row of inode %d can't be read (%s); it is left alone.", inode, error)
+                log.error("The journal's row of inode %d cannot be read (%s); it is kept.", inode, error)
         return found
 
     def inodes(self) -> list[Inode]:

@@ -414,7 +414,7 @@ class CheckOuts:
             try:
                 await self._refresh(claim.inode)
             except Exception as failure:
-                log.debug("Nobody says who holds inode %d: %s", claim.inode, failure)
+                log.debug("Procore does not say who holds inode %d: %s", claim.inode, failure)
         return refused.holder or self.holder(claim.inode)
 
     async def _renew(self, claim: _Claim, document: DocumentId) -> float:

@@ -67,7 +67,7 @@ class Failures:
             self._react(inode, change, error)
         except (sqlite3.Error, OSError) as refused:
             # a full disk: it is in memory, and must not end the mount
-            log.error("%s: %s; that can't be written down: %s", self._view.path(inode), error, refused)
+            log.error("%s: %s; that cannot be journaled: %s", self._view.path(inode), error, refused)
             self._try_later(change, error)
 
     def _react(self, inode: Inode, change: Change, error: Exception) -> None:
@@ -101,7 +101,7 @@ class Failures:
             case Reaction.FAIL:
                 if not is_foreseen(error):
                     path = self._view.path(inode)
-                    log.error("%s can't be sent, in an unforeseen way", path, exc_info=error)
+                    log.error("%s cannot be sent: unexpected error", path, exc_info=error)
                 self._fail(change, error)
 
     def _try_later(self, change: Change, error: Exception, wait_s: float | None = None) -> None:

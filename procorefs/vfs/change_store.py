@@ -124,7 +124,7 @@ class ChangeStore:
                 with self._store.transaction():
                     self._own.claim(document, inode)
             except sqlite3.Error as error:
-                log.error("Document %d can't be given its inode back: %s", document, error)
+                log.error("Document %d cannot get its inode back: %s", document, error)
 
     def _shown(self, inode: Inode) -> Node:
         node = self._view.by_inode(inode)

@@ -264,8 +264,7 @@ class Recovery:
         self._view.lay(change)
         self._journal.put(change)
         log.error(
-            "What is not sent yet lies in a folder that is not known any more: it is shown in %s; move it to where it "
-            "belongs.",
+            "The folder of some unsent changes is unknown: they are shown in %s; move them to where they belong.",
             self._view.path(folder),
         )
 
@@ -328,7 +327,7 @@ class Recovery:
         try:
             change.unclosed = self._take_up_open(unclosed)
         except (StagedIncomplete, OSError) as error:
-            log.error("What was being written of inode %d can't be found: %s", change.inode, error)
+            log.error("What was being written of inode %d cannot be found: %s", change.inode, error)
             change.unclosed = None
         if change.unclosed is not None and _is_untouched(change.unclosed):
             self._drafts.drop_parked(change.unclosed)
@@ -353,7 +352,7 @@ class Recovery:
 
     def _lose(self, change: Change, error: Exception) -> None:
         log.error(
-            "The bytes of inode %d (staged file %d) can't be found: %s",
+            "The bytes of inode %d (staged file %d) cannot be found: %s",
             change.inode,
             change.staged.number if change.staged else 0,
             error,
@@ -390,7 +389,7 @@ class Recovery:
             elif was_junk != change.is_junk:
                 self._journal.put(change)
         if dropped:
-            log.info("%d files that programs kept for themselves are gone with the last mount.", dropped)
+            log.info("Removed %d files of the last mount that programs kept for themselves.", dropped)
             self._drop_empty_folders()
 
     def _drop_empty_folders(self) -> None:

@@ -101,7 +101,7 @@ def shown_json(value: object) -> str:
 def parsed_value(data_type: str, text: str, choices: Sequence[LovEntry]) -> FieldValue:
     """What a text means to a field; None when it is empty. Raises BadValue, NotSettable."""
     if data_type not in DATA_TYPES:
-        raise NotSettable("fields of that type can't be written")
+        raise NotSettable("fields of that type cannot be written")
     if not text:
         return None
     if data_type == BOOLEAN:

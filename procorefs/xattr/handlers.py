@@ -356,7 +356,7 @@ class Attributes:
             self._others.remove(subject.node, name)
             return
         if text in NOT_REMOVABLE:
-            raise NotSettable(f"{text} can't be removed")
+            raise NotSettable(f"{text} cannot be removed")
         if self._twins.is_only_beyond_the_source(caller.thread, inode, text):
             return
         if not await self._has_what_to_remove(subject, text):

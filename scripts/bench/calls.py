@@ -116,11 +116,11 @@ def _look(sandbox: Sandbox, mount: Mount, documents: int) -> Figure:
         raise work.Incomplete(f"the look did not see that {name} was deleted")
     mount.unmount()
     return Figure(
-        f"a look for changes, {documents:,} documents",
+        f"a poll for changes, {documents:,} documents",
         dearest,
         "calls",
         at_most(LOOKS_MOST),
-        note="the dearest of three",
+        note="the most expensive of three",
     )
 
 
@@ -135,7 +135,7 @@ def _look_after_import(place: Place) -> Figure:
     _names(mount)
     looked = sandbox.calls()
     mount.unmount()
-    what = f"the first look after a remount, {place.sizes.entries:,} documents imported at once"
+    what = f"the first poll after a remount, {place.sizes.entries:,} documents imported at once"
     return Figure(what, looked, "calls", at_most(LOOKS_MOST))
 
 

@@ -488,7 +488,7 @@ def test_umount_of_a_path_in_a_mount_names_the_mount(
 ) -> None:
     served = start("m")
     assert run(procorefs, ["umount", str(served.place / "a")]) == 1
-    said = f"{served.place}/a lies in the mount {served.place}; run `procorefs umount {served.place}` to"
+    said = f"{served.place}/a is inside the mount {served.place}; run `procorefs umount {served.place}` to"
     assert said in capsys.readouterr().err
     assert not served.stopped.is_set()
 

@@ -127,7 +127,7 @@ def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
     mount = mount_at(place, mounts)
     if below and mount is not None and mount.is_ours:
         raise NotUnmounted(
-            f"{printable(str(path))} lies in the mount {place}; run `procorefs umount {place}` to unmount that"
+            f"{printable(str(path))} is inside the mount {place}; run `procorefs umount {place}` to unmount that"
         )
 
 

@@ -141,7 +141,7 @@ def _check_directory(mountpoint: Path) -> None:
     if not is_empty:
         raise MountRefused(f"the mount point {mountpoint} is not empty; name an empty directory")
     if not os.access(mountpoint, os.W_OK):
-        raise MountRefused(f"the mount point {mountpoint} is not writable for you; name a directory of yours")
+        raise MountRefused(f"the mount point {mountpoint} is not writable for you; name another directory")
 
 
 def _others_allowed() -> bool:

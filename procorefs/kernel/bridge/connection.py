@@ -103,7 +103,7 @@ class Guard:
         with self._beating_for_the_disk():
             while self._beat():  # noqa: ASYNC110  (a clock is what is wanted)
                 await trio.sleep(self._timeout_s / _BEATS_A_TIMEOUT)
-        log.warning("The guard process %d is gone: a hang would not end by itself now.", self.pid)
+        log.warning("The guard process %d has ended: a hang will not end by itself any more.", self.pid)
         self.dismiss()
 
     @contextlib.contextmanager

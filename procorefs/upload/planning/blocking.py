@@ -151,7 +151,7 @@ class WaitCheck:
             if inode in suspects:
                 change = self._view.change(inode)
                 path = self._states.path(change) if change is not None else f"inode {inode}"
-                log.warning("%s waits, and nothing would ever send it: it is looked at again.", path)
+                log.warning("%s waits without a reason: it is checked again.", path)
                 self._queue.touched(inode)
         return found
 
