@@ -202,7 +202,9 @@ class Follower:
             except (ProcoreError, sqlite3.Error) as error:
                 log.warning("Listing the project failed and is tried again in %.0f s: %s", pause_s, error)
             except Exception:
-                log.exception("Listing the project failed in an unforeseen way; next try in %.0f s", pause_s)
+                log.exception(
+                    "Listing the project failed with an unexpected error; next try in %.0f s", pause_s
+                )
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
 
@@ -269,7 +271,7 @@ class Follower:
             self._behind = True
             return
         except Exception:
-            log.exception("Polling for changes failed in an unforeseen way")
+            log.exception("Polling for changes failed with an unexpected error")
             self._behind = True
             return
         finally:
