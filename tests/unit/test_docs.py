@@ -1,0 +1,86 @@
+"""The pages for people beside the code: what they name exists, and what exists is in them."""
+
+import errno
+import re
+from pathlib import Path
+
+import pytest
+
+from procorefs.cli.main import COMMANDS
+from procorefs.config.options import OPTIONS
+from procorefs.config.profiles import Config, Profile
+from procorefs.kernel import errno_table
+from procorefs.xattr import attribute_names
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_paths_that_contributors_are_sent_to_exist() -> None:
+    named = re.findall(r"`((?:procorefs|tests|docs)/[\w/.-]+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_readme_is_short_and_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert [path.name for path in DOCS.glob("*.md") if f"(docs/{path.name})" not in text] == []
+
+
+def test_every_option_is_documented() -> None:
+    table = page("configuration.md")
+    assert [row.name for row in OPTIONS if not re.search(rf"`{row.name}[=`]", table)] == []
+
+
+def test_every_variable_is_documented() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "procorefs").rglob("*.py"))
+    used = set(re.findall(r"\"((?:PROCOREFS|XDG)_[A-Z]+(?:_[A-Z]+)*)\"", code))
+    assert used
+    assert {name for name in used if f"`{name}`" not in page("configuration.md")} == set()
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    keys = {*Config.__struct_fields__, *Profile.__struct_fields__} - {"profiles"}
+    assert {key for key in keys if f"`{key}`" not in page("configuration.md")} == set()
+
+
+def test_every_command_is_documented() -> None:
+    assert [name for name in COMMANDS if not re.search(rf"`{name}[ `]", page("configuration.md"))] == []
+
+
+def test_every_attribute_is_documented() -> None:
+    names = attribute_names.READ_ONLY | attribute_names.NOT_REMOVABLE | set(attribute_names.TWINS)
+    table = page("attributes.md")
+    prefix = attribute_names.PROCORE.rstrip(".")
+    assert [
+        name for name in names if f"`{name}`" not in table and f"`{name[len(prefix) :]}`" not in table
+    ] == []
+
+
+def test_every_errno_is_explained() -> None:
+    source = Path(errno_table.__file__).read_text()
+    used = set(re.findall(r"\berrno\.(E[A-Z]+)\b", source)) - WELL_KNOWN
+    assert used
+    shown = {name for name in used if f"`{name}`" in page("errors.md")}
+    # EWOULDBLOCK is EAGAIN: one number, one name
+    assert {number_of(name) for name in used - shown} <= {number_of(name) for name in shown}
+
+
+def number_of(name: str) -> int:
+    return int(getattr(errno, name))
+
+
+WELL_KNOWN = {"ENOENT", "EEXIST", "EISDIR", "ENOTDIR", "ENOMEM"}
+"""They mean here what they mean everywhere."""
