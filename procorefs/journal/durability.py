@@ -1,4 +1,4 @@
-"""Brings staged bytes and the journal to disk, many at once, within a second.
+"""Syncs staged bytes and the journal to disk, many at once, within a second; then deletes superseded staged files.
 
     changed ─▶ (at most a second) ─▶ staged files, then the journal ─▶ whoever waits (fsync) ─▶ old generations go
 
@@ -8,13 +8,11 @@ that second is doubted after a power cut: `synced` says up to which entry the by
 
 import logging
 import sqlite3
-from collections.abc import Callable
 
 import trio
 
 from procorefs.journal.journal import Journal
 from procorefs.staging.staging_area import StagedFile, Staging, StagingFull
-from procorefs.vfs.dirty_files import DirtyFiles
 
 log = logging.getLogger(__name__)
 
@@ -24,30 +22,29 @@ GROUP_S = 1.0
 class Durability:
     """The group commit; `run` must run."""
 
-    def __init__(
-        self, staging: Staging, drafts: DirtyFiles, journal: Journal, sequence: Callable[[], int]
-    ) -> None:
+    def __init__(self, staging: Staging, journal: Journal) -> None:
         self._staging = staging
-        self._drafts = drafts
         self._journal = journal
-        self._sequence = sequence
-        # By number: of one inode it may be several. An earlier run may have died before it brought its own to disk.
-        self._changed = {file.number: file for file in drafts.parked}
+        self._changed: dict[int, StagedFile] = {}  # by number: of one inode it may be several
         self._wake = trio.Event()
-        if self._changed:
-            self._wake.set()
         self._urgent = trio.Event()
         self._round_done = trio.Event()
         self._rounds = 0  # begun
         self._last_round = 0  # ended
         self._failure: Exception | None = None  # of the last one
         self._failed = 0  # in a row
-        drafts.generation_ended, drafts.bring_to_disk = self._wake.set, self.reached
+        self.synced = 0
+        """Rows up to this sequence may be on disk, and nothing doubts them after a power cut."""
 
     def journaled(self, file: StagedFile | None) -> None:
         """The journal has something new, of that file's bytes."""
         if file is not None and not file.is_on_disk:
             self._changed[file.number] = file
+        self._wake.set()
+
+    def delete_after_sync(self, file: StagedFile) -> None:
+        """Delete a staged file as soon as the journal that does without it is on disk."""
+        self._staging.discard(file)
         self._wake.set()
 
     async def reached(self) -> None:
@@ -92,12 +89,12 @@ class Durability:
     async def flush(self) -> None:
         """One round: bytes, journal, and then what is superfluous now."""
         changed, self._changed = self._changed, {}
-        sequence, trash = self._sequence(), self._drafts.take_trash()
-        superfluous = {file.number for file in trash}
+        sequence, discarded = self._journal.sequence, self._staging.take_discarded()
+        superfluous = {file.number for file in discarded}
         wanted = [file for file in changed.values() if not file.is_deleted and file.number not in superfluous]
         try:
             await self._staging.sync(wanted)
-            self._drafts.synced = sequence  # from here on they may be
+            self.synced = sequence  # from here on they may be
             spent = self._journal.begin_sync(sequence)
             try:
                 await trio.to_thread.run_sync(self._journal.sync, spent)
@@ -107,10 +104,6 @@ class Durability:
             await trio.to_thread.run_sync(self._staging.note_sequence, sequence)
         except BaseException:
             self._changed = changed | self._changed
-            for file in trash:
-                self._drafts.discard(file)
-            self._drafts.trash_is_gone()
+            self._staging.put_back_discarded(discarded)
             raise
-        for file in trash:
-            file.delete()
-        self._drafts.trash_is_gone()
+        self._staging.delete_discarded(discarded)

@@ -83,6 +83,8 @@ class Journal:
             self._know_folders()
             self.attributed = XattrStore(self._db, self.note_folder)
             self.attributed.known_documents(self._folders)
+            self.sequence = int(self.fact("synced") or 0)
+            """Of the last entry of bytes; see Change.sequence."""
             self.unreadable = 0
             """Rows that the last `load` could not read."""
             self._takes_over = self._is_entry = False  # in the transaction that is open
@@ -182,6 +184,7 @@ class Journal:
         for inode, body in sorted(rows.items()):
             try:
                 found.append(_past(_decode(body)))
+                self.sequence = max(self.sequence, found[-1].sequence)
             except msgspec.MsgspecError as error:
                 self.unreadable += 1
                 log.error("The journal's row of inode %d cannot be read (%s); it is kept.", inode, error)
@@ -204,6 +207,11 @@ class Journal:
             self._appended.append(change.inode, body)
         if change.document is not None:
             self.attributed.bind(change.inode, change.document)
+
+    def next_sequence(self) -> int:
+        """The number of one more entry of bytes."""
+        self.sequence += 1
+        return self.sequence
 
     def folders(self) -> dict[Inode, DocumentId]:
         """Documents of folders that changes were placed in or made, and of what has attributes.

@@ -29,7 +29,7 @@ from procorefs.tree.nodes import Inode, Kept, Node, kept_of
 from procorefs.upload.commands import Commands
 from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
 from procorefs.vfs.dirty_files import DirtyFile
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.refusals import ChangeRefused, Exists, NotPermitted, NotSupported
 from procorefs.xattr.handlers import Caller
 
@@ -62,7 +62,7 @@ class ChangingOperations(Operations):
         self,
         rooms: Rooms,
         *,
-        edits: NamespaceEdits,
+        edits: LocalEdits,
         commands: Commands,
         durability: Durability,
         manners: WritePolicy,
@@ -103,7 +103,7 @@ class ChangingOperations(Operations):
             return known
         source = moved.inode if moved is not None else None
         is_folder = is_folder or (moved is not None and moved.is_folder)
-        is_kept = self._edits.is_leaving(folder, known, is_folder=is_folder, source=source)
+        is_kept = self._edits.entries.is_leaving(folder, known, is_folder=is_folder, source=source)
         return known if is_kept else self._names.encoded(name)
 
     async def _create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
@@ -111,7 +111,7 @@ class ChangingOperations(Operations):
         await self._lock_files.will_create(folder, name)
         if self._lock_files.shows(folder, name):
             raise Exists("another user's program has the document open")
-        node = self._edits.create(folder, name, kept)
+        node = self._edits.entries.create(folder, name, kept)
         self._entries_changed(folder, name)
         self._lock_files.created(folder, name, node.inode)
         return node
@@ -125,8 +125,8 @@ class ChangingOperations(Operations):
         folder = Inode(parent_inode)
         node = await self._create(folder, self._new_name(folder, name), self._kept(mode, ctx))
         with self._taking_back(folder, node.shown, node.inode):
-            self._edits.flushed(node.inode)
-        self._edits.left(node.inode)
+            self._edits.sessions.flushed(node.inode)
+        self._edits.sessions.left(node.inode)
         await self._went_through_soon(node.inode)
         return attributes(self._node(node.inode), self._ownership)
 
@@ -136,7 +136,7 @@ class ChangingOperations(Operations):
     ) -> pyfuse3.EntryAttributes:
         folder = Inode(parent_inode)
         name = self._new_name(folder, name, is_folder=True)
-        node = self._edits.make_folder(folder, name, self._kept(mode, ctx))
+        node = self._edits.entries.make_folder(folder, name, self._kept(mode, ctx))
         self._entries_changed(folder, name)
         await self._went_through_soon(node.inode)
         return attributes(self._node(node.inode), self._ownership)
@@ -149,7 +149,7 @@ class ChangingOperations(Operations):
             raise NotPermitted(
                 "it is the lock file of another user", path=self._view.path_of_entry(folder, name)
             )
-        inode = self._edits.unlink(folder, name)
+        inode = self._edits.entries.unlink(folder, name)
         self._lock_files.removed(folder, name)
         self._entries_changed(folder, name)
         await self._went_through_soon(inode)
@@ -158,7 +158,7 @@ class ChangingOperations(Operations):
     async def rmdir(self, parent_inode: int, name: bytes, _ctx: pyfuse3.RequestContext) -> None:
         folder = Inode(parent_inode)
         name = self._names.to_procore(folder, name)
-        inode = self._edits.remove_folder(folder, name)
+        inode = self._edits.entries.remove_folder(folder, name)
         self._entries_changed(folder, name)
         await self._went_through_soon(inode)
 
@@ -179,9 +179,9 @@ class ChangingOperations(Operations):
         moved = self._view.child(old, name)
         new_name = self._new_name(new, name_new, moved)
         if flags == RENAME_EXCHANGE:
-            self._edits.exchange(old, name, new, new_name)
+            self._edits.entries.exchange(old, name, new, new_name)
         elif flags in (0, RENAME_NOREPLACE):
-            self._edits.rename(old, name, new, new_name, replaces=not flags)
+            self._edits.entries.rename(old, name, new, new_name, replaces=not flags)
         else:
             raise pyfuse3.FUSEError(errno.EINVAL)
         self._renamed(old, name, new, new_name)
@@ -255,7 +255,7 @@ class ChangingOperations(Operations):
         if inode >= FIRST_SHOWN_ONLY:
             return await self._open_shown(Inode(inode), flags)
         if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
-            await self._edits.save_tail(Inode(inode))
+            await self._edits.sessions.save_tail(Inode(inode))
         with self._retries.coming(ctx.pid) as retry:
             node = await self._current(Inode(inode), ctx.pid, retry)
             if flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_TRUNC:
@@ -265,7 +265,7 @@ class ChangingOperations(Operations):
     async def _open_to_write(self, node: Node, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """No await before the handle is there."""
         truncates = bool(flags & os.O_TRUNC)
-        draft = self._edits.open_draft(node.inode, truncates=truncates)
+        draft = self._edits.sessions.open_draft(node.inode, truncates=truncates)
         with self._leaving_if_refused(node.inode):
             handle = self.files.open(
                 node,
@@ -279,7 +279,7 @@ class ChangingOperations(Operations):
                 if draft.file.size_bytes:
                     await self._cut(draft, 0)
                 self._will_modify(self.files.get(handle))
-                self._edits.modified(draft)
+                self._edits.sessions.modified(draft)
             except BaseException:
                 self._released(self.files.release(handle))
                 raise
@@ -305,10 +305,10 @@ class ChangingOperations(Operations):
         draft = self._drafts.get(file.inode)
         self._will_modify(file)
         if draft is None:
-            draft = self._edits.open_draft(file.inode, truncates=False)
+            draft = self._edits.sessions.open_draft(file.inode, truncates=False)
         if off < draft.promised_bytes or not draft.file.write_now(off, buf):
             with interruptible(self.bridge.take_request()):
-                await self._drafts.write(draft, off, buf)
+                await self._edits.sessions.write(draft, off, buf)
                 return len(buf)
             raise Interrupted
         draft.mtime_ns = clocks.file_ns()
@@ -327,11 +327,11 @@ class ChangingOperations(Operations):
         is_first, file.is_flushed = not file.is_flushed, True
         is_through = self._manners.is_through
         if not is_through:
-            await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=False)
+            await self._edits.sessions.handle_flushed(file.inode, is_first=is_first, is_final=False)
             return
         request = self.bridge.take_request()
         with interruptible(request):
-            await self._edits.handle_flushed(file.inode, is_first=is_first, is_final=True)
+            await self._edits.sessions.handle_flushed(file.inode, is_first=is_first, is_final=True)
             is_last_act = request is not None and is_exiting(request.tid)
             await self._reached(file.inode, EXIT_S if is_last_act else STANDSTILL_S)
             return
@@ -341,7 +341,7 @@ class ChangingOperations(Operations):
     async def fsync(self, fh: int, _datasync: bool) -> None:
         inode = self.files.get(fh).inode
         with interruptible(self.bridge.take_request()):
-            await self._edits.flush(inode)
+            await self._edits.sessions.flush(inode)
             await self._durability.reached()
             if self._manners.syncs_remotely or self._manners.is_through:
                 await self._reached(inode)
@@ -366,17 +366,17 @@ class ChangingOperations(Operations):
         try:
             if file.writes:
                 if file.is_flushed:
-                    self._edits.handle_released(file.inode)
-                self._edits.flushed(file.inode)
+                    self._edits.sessions.handle_released(file.inode)
+                self._edits.sessions.flushed(file.inode)
         finally:
             try:
                 if file.writes and not self._drafts.is_written(file.inode):
-                    self._edits.released(file.inode)
+                    self._edits.sessions.released(file.inode)
             finally:
                 self.let_go(file)
 
     def _nobody_inside(self, inode: Inode) -> None:
-        self._edits.left(inode)
+        self._edits.sessions.left(inode)
 
     @contextmanager
     def _leaving_if_refused(self, inode: Inode) -> Iterator[None]:
@@ -384,7 +384,7 @@ class ChangingOperations(Operations):
         try:
             yield
         except BaseException:
-            self._edits.refused(inode)
+            self._edits.sessions.refused(inode)
             raise
 
     @contextmanager
@@ -396,7 +396,7 @@ class ChangingOperations(Operations):
             with suppress(
                 OSError, sqlite3.Error, ChangeRefused
             ):  # the disk refuses this, too: it stays, and is empty
-                self._edits.unlink(folder, name)
+                self._edits.entries.unlink(folder, name)
                 self._entries_changed(folder, name)
             self._leave(inode)
             raise
@@ -413,7 +413,7 @@ class ChangingOperations(Operations):
             return
         self._set_id.discard(file.inode)
         kept = kept_of(self._node(file.inode))
-        self._edits.keep(file.inode, _without_set_id(kept))
+        self._edits.changes.keep(file.inode, _without_set_id(kept))
 
     def _room_bytes(self) -> int:
         return self._drafts.staging.room.left_bytes()
@@ -442,7 +442,7 @@ class ChangingOperations(Operations):
         ):
             kept = _without_set_id(kept)
         if kept != before:
-            self._edits.keep(node.inode, kept)
+            self._edits.changes.keep(node.inode, kept)
             self._note_set_id(self._node(inode))
         return attributes(self._node(inode), self._ownership)
 
@@ -469,26 +469,26 @@ class ChangingOperations(Operations):
         raise Interrupted
 
     async def _resize(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
-        await self._edits.save_tail(node.inode)
+        await self._edits.sessions.save_tail(node.inode)
         size_before = node.local_size_bytes
         if size_before is None and node.version is not None:
             size_before = node.version.size_bytes
-        draft = self._edits.open_draft(node.inode, truncates=size_bytes == 0)
+        draft = self._edits.sessions.open_draft(node.inode, truncates=size_bytes == 0)
         with self._leaving_if_refused(node.inode):
             self._drafts.enter(node.inode, writes=True)
         try:
             if draft.file.size_bytes != size_bytes:
                 await self._cut(draft, size_bytes)
             if has_handle or size_before != size_bytes:  # truncate(2) to the size it has changes nothing
-                self._edits.modified(draft)
+                self._edits.sessions.modified(draft)
         finally:
             self._drafts.leave(node.inode, writes=True)
             if not has_handle and not self._drafts.is_written(node.inode):
                 try:
-                    self._edits.flushed(node.inode)
+                    self._edits.sessions.flushed(node.inode)
                 finally:
                     try:
-                        self._edits.released(node.inode)
+                        self._edits.sessions.released(node.inode)
                     finally:
                         self._leave(node.inode)
         if not has_handle:
@@ -498,7 +498,7 @@ class ChangingOperations(Operations):
         """To another size; the journal never promises more than there is."""
         is_emptied = draft.is_frozen and not size_bytes
         with self._drafts.beginning_empty(draft) if is_emptied else nullcontext():
-            await self._drafts.truncate(draft, size_bytes, lambda: self._edits.will_shrink(draft, size_bytes))
+            await self._edits.sessions.truncate(draft, size_bytes)
 
 
 def _set(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept:

@@ -5,6 +5,7 @@
 Waiting makes sense only while the outbox can still free something and gets on; otherwise the writer is told at once.
 """
 
+import enum
 import errno
 import os
 from collections import deque
@@ -30,15 +31,26 @@ class StagingFull(Exception):
     """No room for more staged bytes; the text says what is full."""
 
 
+class Outlook(enum.Enum):
+    """Whether staged bytes will be freed without the writer's help."""
+
+    NONE = "none"
+    SOON = "soon"
+    PACED = "paced"
+    """Uploads go on, at the pace of the call budget: a standstill means nothing."""
+
+
 class Quota:
     """The books of staged bytes. Waiting is first come, first served, and cancellable."""
 
-    def __init__(self, limit_bytes: int, disk: Callable[[], os.statvfs_result]) -> None:
+    def __init__(
+        self, limit_bytes: int, disk: Callable[[], os.statvfs_result], outlook: Callable[[], Outlook]
+    ) -> None:
+        """`outlook`: whether uploads will free some of it."""
         self.limit_bytes = limit_bytes
         self.used_bytes = 0  # may be over the limit: see `take_to_complete` and `put_back`
-        self.can_free: Callable[[], bool] = lambda: False
-        """Whether closed files in the outbox can still free room; the outbox sets it."""
         self._disk = disk
+        self._outlook = outlook
         self._spare = 0  # may be taken without a look; 0 while somebody waits
         self._line: deque[_Place] = deque()
         self._moves = 0  # counts what the outbox got done
@@ -107,10 +119,10 @@ class Quota:
         moves, patient_until = self._moves, trio.current_time() + PATIENCE_S
         self._serve()
         while not place.granted.is_set():
-            now, size_bytes = trio.current_time(), place.cost()
-            if moves != self._moves:
+            now, size_bytes, outlook = trio.current_time(), place.cost(), self._outlook()
+            if moves != self._moves or outlook is Outlook.PACED:
                 moves, patient_until = self._moves, now + PATIENCE_S
-            if now >= patient_until or size_bytes > self.limit_bytes or not self.can_free():
+            if now >= patient_until or size_bytes > self.limit_bytes or outlook is Outlook.NONE:
                 raise StagingFull(self._reason(size_bytes))
             with trio.move_on_after(_LOOK_S):
                 await place.granted.wait()

@@ -15,7 +15,7 @@ import trio
 
 from procorefs.procore.wire.models import Version
 from procorefs.staging import extent_log, staged_bytes
-from procorefs.staging.quota import Quota, StagingFull, refuse
+from procorefs.staging.quota import Outlook, Quota, StagingFull, refuse
 from procorefs.staging.spare_files import SpareFiles, make_file
 from procorefs.staging.staged_bytes import Disk, Remover
 from procorefs.staging.staged_file import (
@@ -30,6 +30,7 @@ from procorefs.staging.staged_file import (
 
 __all__ = [
     "BaseReader",
+    "Outlook",
     "Quota",
     "StagedFile",
     "StagedFrozen",
@@ -47,15 +48,25 @@ class Staging:
     """The staging area, used on one trio loop. One process has it at a time: the state directory sees to that."""
 
     def __init__(
-        self, directory: Path, limit_bytes: int, open_version: Callable[[Version], BaseReader]
+        self,
+        directory: Path,
+        limit_bytes: int,
+        open_version: Callable[[Version], BaseReader],
+        outlook: Callable[[], Outlook],
     ) -> None:
-        """Make or open the directory; blocks. Raises OSError."""
+        """Make or open the directory; blocks. `outlook`: see Quota. Raises OSError."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         path = str(directory.absolute())
         self._sequence = Path(f"{path}.sequence")
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.room = Quota(limit_bytes, lambda: os.fstatvfs(self._fd))
+        self._discarded: list[StagedFile] = []
+        self._deleting = 0  # of those, so many were taken to be deleted
+        self.room = Quota(
+            limit_bytes,
+            lambda: os.fstatvfs(self._fd),
+            lambda: Outlook.SOON if self._discarded or self._deleting else outlook(),
+        )
         self._remover = Remover()
         threads = trio.CapacityLimiter(_THREADS)
         self._ground = StagedFileContext(
@@ -223,6 +234,26 @@ class Staging:
                 file.is_on_disk = False
             raise
         self._named = max(self._named, given)
+
+    def discard(self, file: StagedFile) -> None:
+        """Note a file that may be deleted once the journal that does without it is on disk."""
+        self._discarded.append(file)
+
+    def take_discarded(self) -> list[StagedFile]:
+        """The files that `delete_discarded` or `put_back_discarded` is called with next."""
+        discarded, self._discarded = self._discarded, []
+        self._deleting = len(discarded)
+        return discarded
+
+    def delete_discarded(self, files: list[StagedFile]) -> None:
+        for file in files:
+            file.delete()
+        self._deleting = 0
+
+    def put_back_discarded(self, files: list[StagedFile]) -> None:
+        """The journal could not be brought to disk: they are needed still."""
+        self._discarded += files
+        self._deleting = 0
 
     def close(self) -> None:
         """No more files are opened here; blocks until those deleted, and the spare ones, are gone."""

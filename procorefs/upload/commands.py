@@ -20,7 +20,7 @@ from procorefs.upload.outcomes import Refused
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.vfs.dirty_files import DirtyFiles
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 ITEMS_AT_ONCE = 256
@@ -47,7 +47,7 @@ class Commands:
         self,
         view: View,
         dirty_files: DirtyFiles,
-        edits: NamespaceEdits,
+        edits: LocalEdits,
         queue: Queue,
         attempts: Attempts,
         counters: Counters,
@@ -126,8 +126,8 @@ class Commands:
         """
         for inode in self._dirty_files.written:
             if is_at_or_below(self._view.path(inode), below):
-                await self._edits.flush(inode)
-        asked = _Asked(self._attempts.begun, clocks.unix_s(), self._edits.sequence)
+                await self._edits.sessions.flush(inode)
+        asked = _Asked(self._attempts.begun, clocks.unix_s(), self._edits.changes.sequence)
         wanted = []
         for number, (change, item) in enumerate(self.items()):
             if is_at_or_below(item.path, below):
@@ -138,12 +138,13 @@ class Commands:
             if number % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
         wanted = [change for change in wanted if not await self._arrived(change, asked)]
-        strays, self._edits.strays = self._edits.strays, []
-        for change in filter(None, map(self._view.change, strays)):
+        unwanted = self._edits.takeover.take_unwanted()
+        for change in filter(None, map(self._view.change, unwanted)):
             self.hurry_one(change.inode)
             await self._arrived(change, asked)
         left = (
-            self._states.item(self._view.change(inode)) for inode in {*(one.inode for one in wanted), *strays}
+            self._states.item(self._view.change(inode))
+            for inode in {*(one.inode for one in wanted), *unwanted}
         )
         return [item for item in left if item is not None]
 
@@ -200,14 +201,14 @@ class Commands:
 
     def _retry(self, change: Change) -> None:
         if change.is_idle:  # a refused removal that was taken back: there is nothing left to do
-            self._edits.settle(change)
+            self._edits.changes.settle(change)
             return
-        self._edits.promise(change.inode)  # as `settled` does with what is being written
+        self._edits.sessions.promise(change.inode)  # as `settled` does with what is being written
         change.stage = Stage.PENDING
         change.touch()
         if change.upload is not None and not change.upload.is_used:
             change.upload = None
-        self._edits.note(change)
+        self._edits.changes.save_if_current(change)
         self.hurry_one(change.inode)
 
     def discard(self, below: Sequence[str]) -> list[Item]:

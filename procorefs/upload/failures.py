@@ -26,7 +26,7 @@ from procorefs.upload.outcomes import (
 from procorefs.upload.planning.blocking import Blocking
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.vfs.change_store import is_unknown
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Failures:
     def __init__(
         self,
         view: View,
-        edits: NamespaceEdits,
+        edits: LocalEdits,
         calls: InFlightCalls,
         attempts: Attempts,
         states: ItemStates,
@@ -71,9 +71,9 @@ class Failures:
             self._try_later(change, error)
 
     def _react(self, inode: Inode, change: Change, error: Exception) -> None:
-        self._edits.keep_unconfirmed(inode)
+        self._edits.changes.keep_unconfirmed(inode)
         if self._view.change(inode) is not change:
-            self._edits.touch(inode)
+            self._edits.changes.touched(inode)
             log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             return
         match reaction_to(error, change.attempts):
@@ -86,7 +86,7 @@ class Failures:
                 assert isinstance(error, NotYet)
                 change.error = str(error)
                 self._attempts.delay(inode, error.wait_s)
-                self._edits.touch(inode)
+                self._edits.changes.touched(inode)
             case Reaction.WAIT_FOR_CHECK_IN:
                 self._try_later(change, error, CHECKED_OUT_S)
             case Reaction.TAKE_BACK:
@@ -114,7 +114,7 @@ class Failures:
         self._attempts.failed(change.inode, error)
         level = logging.WARNING if change.attempts == WARNED_ATTEMPTS else logging.INFO
         log.log(level, "%s is tried again in %.0f s: %s", self._view.path(change.inode), wait_s, error)
-        self._edits.touch(change.inode)
+        self._edits.changes.touched(change.inode)
 
     def _take_back(self, change: Change, error: Exception) -> None:
         assert isinstance(error, Refused)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from procorefs.journal.change import Change, Stage
+from procorefs.staging.quota import PATIENCE_S, Outlook
 from procorefs.staging.staging_area import StagingFull
 from procorefs.tree.nodes import Inode
 from procorefs.tree.sync.follower import Follower
@@ -21,8 +22,7 @@ from procorefs.upload.planning.due import DueTimes
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.workers import Workers
 from procorefs.vfs.change_store import is_unknown
-from procorefs.vfs.dirty_files import DirtyFiles
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 AT_ONCE = 256
@@ -33,9 +33,6 @@ FLUSH_AGAIN_S = 2.0
 
 LISTING_AGAIN_S = 1.0
 """A change that waits for the first listing is looked at again after this time."""
-
-SPACE_WITHIN_S = 60.0
-"""A writer waits for space in the staging area that an upload frees within this time."""
 
 CATCH_UP_S = 5.0
 """Between polls that fail, while nothing may be sent before one."""
@@ -84,18 +81,16 @@ class CatchUp:
 class FreeableSpace:
     """Whether a writer who waits for space in the staging area has something to wait for."""
 
-    def __init__(self, dirty_files: DirtyFiles, queue: Queue, is_budget_closed: Callable[[], bool]) -> None:
-        self._dirty_files = dirty_files
+    def __init__(self, queue: Queue, is_budget_closed: Callable[[], bool]) -> None:
         self._queue = queue
         self._is_budget_closed = is_budget_closed
 
-    def can_free(self) -> bool:
+    def outlook(self) -> Outlook:
         """Whether uploads free some, by what is known now."""
-        is_sending = bool(self._queue.sending)
-        if is_sending and self._is_budget_closed():
-            self._dirty_files.staging.room.progress()  # calls are paced over the hour: waiting for one is no standstill
-        soon_s = trio.current_time() + SPACE_WITHIN_S
-        return self._dirty_files.frees_soon or is_sending or self._queue.next_due_s() < soon_s
+        if self._queue.sending:
+            return Outlook.PACED if self._is_budget_closed() else Outlook.SOON
+        is_soon = self._queue.next_due_s() < trio.current_time() + PATIENCE_S
+        return Outlook.SOON if is_soon else Outlook.NONE
 
 
 class Scheduler:
@@ -104,7 +99,7 @@ class Scheduler:
     def __init__(
         self,
         view: View,
-        edits: NamespaceEdits,
+        edits: LocalEdits,
         queue: Queue,
         attempts: Attempts,
         states: ItemStates,
@@ -156,7 +151,7 @@ class Scheduler:
     def _sort_in(self) -> None:
         """Give each change that was touched its due time."""
         for inode in self._queue.take_fresh(AT_ONCE):
-            if self._edits.is_unflushed(inode) and not self._flush_late(inode):
+            if self._edits.sessions.is_unflushed(inode) and not self._flush_late(inode):
                 continue
             change = self._states.count(inode)
             if change is not None and change.stage is Stage.OPEN:
@@ -181,13 +176,13 @@ class Scheduler:
     def _flush_late(self, inode: Inode) -> bool:
         """Journal bytes whose writer closed while the disk refused it; False: it still does, later once more."""
         try:
-            self._edits.flushed_late(inode)
+            self._edits.sessions.flushed_late(inode)
         except (OSError, StagingFull, sqlite3.Error) as error:
             change = self._view.change(inode)
             if change is not None:
                 change.error = f"it cannot be journaled: {error}"
             self._states.count(inode)
-        if not self._edits.is_unflushed(inode):
+        if not self._edits.sessions.is_unflushed(inode):
             return True
         self._queue.fresh.discard(inode)
         self._queue.put(inode, trio.current_time() + FLUSH_AGAIN_S)
@@ -206,7 +201,7 @@ class Scheduler:
             change = self._view.change(inode)
             if change is None or inode in self._queue.sending:
                 continue
-            if self._edits.is_unflushed(inode):
+            if self._edits.sessions.is_unflushed(inode):
                 self._queue.touched(inode)
                 continue
             self._dispatch_one(nursery, inode, change)

@@ -1,146 +1,114 @@
-"""Keeps changes: in memory where the tree is seen through them, and in the journal, in one moment.
+"""Writes changes to the journal and shows them in the view, both or neither; also keeps attributes set on nodes.
 
-Whoever changes a change (takeover, write sessions, edits, results) does it by these calls: nothing shows that was
-not written down, and nothing is written down that does not show.
+Every other module that alters a change (takeover, write sessions, namespace edits, applied results) does it through
+these calls: nothing is shown that was not journaled, and nothing is journaled that is not shown.
 """
 
 import logging
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage
+import msgspec
+
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, Locations, Stage
+from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
 from procorefs.journal.journal import Journal
-from procorefs.procore.wire.models import DocumentId
-from procorefs.staging.staging_area import StagedFile, StagedRecord
+from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node
-from procorefs.tree.own_changes import OwnChanges
+from procorefs.tree.nodes import Inode, Kept, Node, with_times
 from procorefs.tree.tree_store import TreeStore
-from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.dirty_files import DirtyFiles
-from procorefs.vfs.refusals import (
-    HeldByOther,
-    NoSuchEntry,
-    NotPermitted,
-)
+from procorefs.vfs.refusals import NoSuchEntry
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
 
 INODES_AT_ONCE = 256
-"""Numbers reserved in one go; those left over at the end of a run are never used."""
+"""Inode numbers reserved at a time; those left at the end of a run are never used."""
 
 
 class Touched(Protocol):
-    """Hears of changes (queue.py)."""
+    """Called when an inode has a new or altered change, or none any more (`Queue.touched`)."""
 
     def __call__(self, inode: Inode, *, soon: bool = True) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """Whom edits ask and tell."""
-
-    calls: InFlightCalls
-    """The open calls: their answers are applied to whoever has the document by then."""
-    touched: Touched
-    """Something about its change is new, or it has none any more."""
-    holder_of: Callable[[Inode], str | None]
-    """Who else has the document checked out."""
-
-
 class ChangeStore:
-    """The journal's keeper, and the first of four layers that together are the edits of a mount."""
+    """The only writer of changes, in the view and in the journal."""
 
     def __init__(
         self,
         store: TreeStore,
-        own: OwnChanges,
         view: View,
         drafts: DirtyFiles,
         journal: Journal,
-        naming: ChangeFate,
-        neighbours: Neighbours,
+        calls: InFlightCalls,
+        durability: Durability,
+        touched: Touched,
     ) -> None:
         self._store = store
-        self._own = own
         self._view = view
         self._drafts = drafts
         self._journal = journal
-        self._naming = naming
-        self._neighbours = neighbours
+        self._calls = calls
+        self._durability = durability
+        self.touched = touched
         self._next, self._end = 0, 0
-        self._superfluous: list[Callable[[], None]] = []  # what lets bytes go once the moment is written down
-        self._in_moment = False
-        self._claimed: list[tuple[DocumentId, Inode]] = []  # in this moment, with the inode of before
-        self.sequence = max(
-            [int(journal.fact("synced") or 0), *(change.sequence for change in view.changes())]
-        )
-        """Of the last entry of bytes in the journal; see Change.sequence."""
-        self.strays: list[Inode] = []
-        """Documents that nobody wanted any more when they had been made: who waits for all to be done waits for them,
-        too, and takes them off."""
-        self.journaled: Callable[[StagedFile | None], None] = lambda _file: None
-        """Told of everything that was written down (durability.py)."""
+        self._in_transaction = False
+        self._on_commit: list[Callable[[], None]] = []
+        self._on_rollback: list[Callable[[], None]] = []
+
+    @property
+    def sequence(self) -> int:
+        """Of the journal's last entry of bytes; see Change.sequence."""
+        return self._journal.sequence
+
+    # Transactions
 
     @contextmanager
-    def _moment(self) -> Iterator[None]:
-        """All of it is written down, or nothing has happened: what a full disk refused is not shown either."""
-        if self._in_moment:
-            yield  # a part of that one
+    def transaction(self) -> Iterator[None]:
+        """Everything in it is journaled, or nothing has happened: what a full disk refuses is not shown either.
+
+        Contains no await. Within another one it is a part of that.
+        """
+        if self._in_transaction:
+            yield
             return
-        self._in_moment, self._superfluous, self._claimed = True, [], []
+        self._in_transaction, self._on_commit, self._on_rollback = True, [], []
         try:
             with self._journal.transaction():
                 yield
         except Exception:
             others = self._view.lay_anew(self._journal.load())
-            self._claim_back()
-            self._neighbours.calls.load_owners()
+            for undo in reversed(self._on_rollback):
+                undo()
+            self._calls.load_owners()
             for inode in others:
-                self._neighbours.touched(inode)
+                self.touched(inode)
             raise
         finally:
-            self._in_moment = False
-        for let_go in self._superfluous:
-            let_go()
+            self._in_transaction = False
+        for call in self._on_commit:
+            call()
 
-    def _claim(self, document: DocumentId, inode: Inode) -> None:
-        """Let a document be that inode in the tree, which is a database of its own."""
-        with self._store.transaction():
-            before = self._own.claim(document, inode)
-        if before is not None and before.inode != inode:
-            self._claimed.append((document, before.inode))
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Have `undo` called if the transaction fails; outside of one nothing is remembered."""
+        if self._in_transaction:
+            self._on_rollback.append(undo)
 
-    def _claim_back(self) -> None:
-        """The moment has not come to be: the tree is as the journal has it. Else the next start would see to it."""
-        claimed, self._claimed = self._claimed, []
-        for document, inode in reversed(claimed):
-            try:
-                with self._store.transaction():
-                    self._own.claim(document, inode)
-            except sqlite3.Error as error:
-                log.error("Document %d cannot get its inode back: %s", document, error)
+    # Nodes and their changes
 
-    def _shown(self, inode: Inode) -> Node:
+    def node(self, inode: Inode) -> Node:
+        """The node that programs see. Raises NoSuchEntry."""
         node = self._view.by_inode(inode)
         if node is None:
             raise NoSuchEntry
         return node
 
-    def _check_changeable(self, node: Node) -> None:
-        if node.read_only or node.inode == ROOT:
-            raise NotPermitted("Procore has it read-only", path=self._view.path(node.inode))
-        holder = self._neighbours.holder_of(node.inode)
-        if holder is not None:
-            raise HeldByOther(f"{holder} has it checked out", path=self._view.path(node.inode))
-
-    def _engage(self, node: Node) -> Change:
-        """The change of a node, laid; a new one wants nothing yet."""
+    def change_of(self, node: Node) -> Change:
+        """The change of a node; a new one is shown, not journaled, and wants nothing yet."""
         change = self._view.change(node.inode)
         if change is None:
             now_s = clocks.unix_s()
@@ -155,7 +123,8 @@ class ChangeStore:
             self._view.lay(change)
         return change
 
-    def _reserve(self) -> Inode:
+    def reserve_inode(self) -> Inode:
+        """A number that no other node ever gets."""
         if self._next >= self._end:
             with self._store.transaction():
                 self._next = int(self._store.reserve(INODES_AT_ONCE))
@@ -163,153 +132,206 @@ class ChangeStore:
         self._next += 1
         return Inode(self._next - 1)
 
-    def _replace(self, change: Change, place: Location | object) -> None:
-        """Give a laid change another place."""
+    def set_place(self, change: Change, place: Location | Locations) -> None:
+        """Show a change at another place; the caller journals it."""
         self._view.lift(change)
-        change.place = place  # type: ignore[assignment]  # Place or Whereabouts: mypy loses the union in a parameter
+        change.place = place
         self._view.lay(change)
 
-    def _lay(self, change: Change) -> None:
-        self._write(change)  # first: what a full disk refuses is not shown
+    # Journaling
+
+    def add(self, change: Change) -> None:
+        """Journal and show a new change."""
+        self.update(change)  # first: what a full disk refuses is not shown
         self._view.lay(change)
         if isinstance(change.place, Location):
             self._view.entries_changed(change.place.folder)
 
-    def _write(self, change: Change) -> None:
-        self._put(change)
-        self._neighbours.touched(change.inode, soon=False)
+    def update(self, change: Change) -> None:
+        """Journal a change and tell the scheduler."""
+        self.save(change)
+        self.touched(change.inode, soon=False)
 
-    def _put(self, change: Change) -> None:
+    def save(self, change: Change) -> None:
+        """Journal a change; the scheduler need not hear of it."""
         for folder in change.folders:
-            self._note_folder(folder)
+            self._save_folder(folder)
         self._journal.put(change)
         staged = change.staged if change.stage is not Stage.OPEN else None
-        self.journaled(self._drafts.file(change.inode, staged) if staged is not None else None)
+        self._durability.journaled(self._drafts.file(change.inode, staged) if staged is not None else None)
 
-    def _note_folder(self, folder: Inode) -> None:
+    def _save_folder(self, folder: Inode) -> None:
         node = self._store.by_inode(folder)
         if node is not None and node.document_id is not None:
             self._journal.note_folder(folder, node.document_id)
 
-    def _settle_or_lay(self, change: Change, *, laid: bool = False) -> None:
+    def save_if_current(self, change: Change, *, touched: bool = False) -> None:
+        """Journal how far a change has come, unless it was given up meanwhile."""
+        if self._view.change(change.inode) is not change:
+            return
+        self.save(change)
+        if touched:
+            self.touched(change.inode)
+
+    def settle_or_update(self, change: Change) -> None:
         """Keep a change, or let it go when it wants nothing."""
-        if not laid:
-            self._view.lay(change)
         if change.is_idle and not self._drafts.is_written(change.inode):
             self.settle(change)
         else:
-            self._write(change)
+            self.update(change)
 
-    def note(self, change: Change, *, touched: bool = False) -> None:
-        """Write down how far a change has come; one that was given up meanwhile has nothing to write."""
-        if self._view.change(change.inode) is not change:
-            return
-        self._put(change)
-        if touched:
-            self._neighbours.touched(change.inode)
-
-    def touch(self, inode: Inode) -> None:
-        """Have a change looked at anew."""
-        self._neighbours.touched(inode)
+    # The end of a change
 
     def settle(self, change: Change) -> None:
-        """Nothing is wanted any more that Procore does not have: what was kept goes to the document's row.
+        """Procore has all that was wanted: the kept attributes go to the document's row, and the change goes.
 
-        But for what was cut off by a crash: that has waited for all else to be sent.
+        Bytes that a crash cut off have waited for everything else to be sent: they remain as an incomplete change.
         """
         if change.unclosed is not None:
             change.be_incomplete()
-            self._write(change)
+            self.update(change)
             return
-        if self._neighbours.calls.unconfirmed(change.inode, change.document):
-            self._write(change)  # what became of them is found out first
+        if self._calls.unconfirmed(change.inode, change.document):
+            self.update(change)  # their outcome is found out first
             return
         if change.document is not None:
             self._journal.attributed.bind(change.inode, change.document)
         self._view.lift(change)
         with self._store.transaction():
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
-        self._drop(change)
-        self._neighbours.touched(change.inode)
+        self._drop_row(change)
+        self.touched(change.inode)
 
     def dismiss(self, change: Change) -> None:
         """Give a change up, with all that is wanted by it."""
         if change.document is None:
-            self._forget(change)
+            self.drop_local(change)
             return
-        self._neighbours.calls.forget_document(change.document)
+        self._calls.forget_document(change.document)
         self._view.lift(change)
-        self._drop(change)
-        self._let_bytes_go(change.inode, change.records)
-        self._neighbours.touched(change.inode)
+        self._drop_row(change)
+        self.release_bytes(change.inode, change.records)
+        self.touched(change.inode)
 
-    def _drop(self, change: Change) -> None:
-        """Drop a row. That of a folder said which document the inode is, and other rows may lie in it."""
+    def _drop_row(self, change: Change) -> None:
+        """Drop a row. A folder's row said which document the inode is, and other rows may be placed in that folder."""
         with self._journal.transaction():
             if change.is_folder and change.document is not None:
                 self._journal.note_folder(change.inode, change.document)
             self._journal.drop(change.inode)
-        self.journaled(None)
+        self._durability.journaled(None)
 
-    def _forget(self, change: Change) -> None:
-        """What never was in Procore is gone at once; those inside keep its bytes."""
+    def drop_local(self, change: Change) -> None:
+        """Drop a change of something that Procore never had; open handles keep its bytes."""
         self.keep_unconfirmed(change.inode, is_going=True)
         self._journal.attributed.drop_all(change.inode)
         if change.is_folder or self._drafts.is_open(change.inode):
             self._view.detach(change.inode)
         self._view.lift(change)
         self._journal.drop(change.inode)
-        self.journaled(None)
-        self._let_bytes_go(change.inode, change.records)
-        self._neighbours.touched(change.inode)
+        self._durability.journaled(None)
+        self.release_bytes(change.inode, change.records)
+        self.touched(change.inode)
 
-    def _let_bytes_go(self, inode: Inode, records: Sequence[StagedRecord]) -> None:
-        """Those of a draft only when nobody is inside; and within a moment only when it has come to be."""
+    def release_bytes(self, inode: Inode, records: Sequence[StagedRecord]) -> None:
+        """Let staged bytes go: at the end of the transaction, and those of an open file not before its last close."""
 
-        def let_go() -> None:
+        def release() -> None:
             if not self._drafts.is_open(inode):
                 self._drafts.drop(inode)
             for record in records:
                 self._drafts.drop_parked(record)
 
-        if self._in_moment:
-            self._superfluous.append(let_go)
+        if self._in_transaction:
+            self._on_commit.append(release)
         else:
-            let_go()
+            release()
 
     def keep_unconfirmed(self, inode: Inode, *, is_going: bool = False) -> None:
-        """See to it that each unconfirmed call has a change that finds out what became of it.
+        """Make sure that each unconfirmed call has a change that finds out its outcome.
 
         `is_going`: the inode's own change is about to go.
         """
         change = self._view.change(inode) if not is_going else None
-        for call in self._neighbours.calls.given_up(inode, None):
+        for call in self._calls.given_up(inode, None):
             if change is not None and call.belongs_to(change):
                 continue
             owner = self._owner(call)
             if owner is not None:
-                self._neighbours.calls.hand_over(call, owner)
-                self._neighbours.touched(owner)
+                self._calls.hand_over(call, owner)
+                self.touched(owner)
 
     def _owner(self, call: Call) -> Inode | None:
-        """Who has the call's document by now; of one that it may have made, a change that stands for that."""
+        """The inode that has the call's document now; for one that it may have made, a change that stands for it."""
         if call.document is not None:
             known = self._store.known(call.document)
             if known is None or known.node.inode == call.inode:
                 return None
-            self._write(self._engage(known.node))
+            self.update(self.change_of(known.node))
             return known.node.inode
         now_s = clocks.unix_s()
-        change = Change(self._reserve(), call.kind, GONE, created_at_s=now_s, touched_at_s=now_s)
+        change = Change(self.reserve_inode(), call.kind, GONE, created_at_s=now_s, touched_at_s=now_s)
         self._view.lay(change)
-        self._write(change)
+        self.update(change)
         return change.inode
 
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it, or had it before it stepped aside."""
-        self._replace(change, change.aside_from or FOLLOW)
+        self.set_place(change, change.aside_from or FOLLOW)
         change.aside_from = change.seen = None
-        self._write(change)
+        self.update(change)
+
+    def move_to_inode(self, inode: Inode, successor: Inode) -> None:
+        """A document goes on as another inode, and its change with it."""
+        change = self._view.change(inode)
+        if change is None or change.document is None:
+            return
+        for call in self._calls.of(inode, None):
+            self._calls.hand_over(call, successor)
+        self._view.lift(change)
+        change.inode = successor
+        self._view.lay(change)
+        with self._journal.transaction():
+            self._journal.drop(inode)
+            self.update(change)
+        self.touched(inode)
+
+    # Kept attributes
+
+    def keep(self, inode: Inode, kept: Kept) -> None:
+        """Keep what setattr set, whole: the caller starts from what `Node.kept` has."""
+        draft = self._drafts.get(inode)
+        if draft is not None:
+            draft.mtime_ns = None  # it is part of `kept`, unless it was set
+        if self._view.keep_detached(inode, kept):
+            return
+        node = self.node(inode)
+        if node.is_folder:
+            self._view.folder_times.forget(inode)
+        if node.version is not None:
+            kept = msgspec.structs.replace(kept, version_id=node.version.id)
+        change = self._view.change(inode)
+        if change is not None:
+            change.kept = kept
+            self.save(change)
+            return
+        with self._store.transaction():
+            self._store.keep(inode, kept)
+
+    def keep_folder_times(self, changed_ns: Mapping[Inode, int]) -> None:
+        """Keep when the entries of these folders changed."""
+        with self._store.transaction():
+            for folder, time_ns in changed_ns.items():
+                node = self._store.by_inode(folder)
+                if node is not None and self._view.change(folder) is None:
+                    self._store.keep(folder, with_times(node.kept, time_ns))
+        for folder, time_ns in changed_ns.items():
+            change = self._view.change(folder)
+            if change is not None:
+                change.kept = with_times(change.kept, time_ns)
+                self.save(change)
+            if self._view.folder_times.of(folder) == time_ns:
+                self._view.folder_times.forget(folder)
 
 
 def is_unknown(change: Change) -> bool:

@@ -7,23 +7,18 @@ writes meanwhile begins the next generation with a copy, and the upload keeps wh
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
+from procorefs.journal.durability import Durability
 from procorefs.procore.wire.models import Version, VersionId
 from procorefs.staging.staging_area import StagedFile, StagedFrozen, StagedIncomplete, StagedRecord, Staging
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
-
-
-class StillPromised(Exception):
-    """A row that is on disk has the bytes as closed: they may not change before a later one is there."""
-
 
 EVERYTHING = 1 << 63
 """More than any file has."""
@@ -69,24 +64,13 @@ class DirtyFile:
 class DirtyFiles:
     """All drafts, by inode, and who is inside of which file."""
 
-    def __init__(self, staging: Staging) -> None:
+    def __init__(self, staging: Staging, durability: Durability) -> None:
         self.staging = staging
+        self._durability = durability
         self._drafts: dict[Inode, DirtyFile] = {}
         self._inside: Counter[Inode] = Counter()
         self._writers: Counter[Inode] = Counter()
         self._parked: dict[int, StagedFile] = {}  # by number: the journal's, whom nobody is inside of
-        self._trash: list[StagedFile] = []
-        self._taken = 0  # files of the trash that are just being deleted
-        self.generation_ended: Callable[[], None] = lambda: None
-        """Called when there is something in the trash."""
-        self.will_overwrite: Callable[[DirtyFile], None] = lambda _draft: None
-        """Called before bytes change below Draft.promised_bytes (write_sessions.py). Raises StillPromised."""
-        self.withdraw: Callable[[DirtyFile], None] = lambda _draft: None
-        """Has the journal say that the bytes of a draft are being written."""
-        self.bring_to_disk: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
-        """Returns when all that was journaled is on disk (durability.py)."""
-        self.synced = 0
-        """Rows of the journal up to this sequence may be on disk, and nothing doubts them after a power cut."""
 
     # Who is inside
 
@@ -241,42 +225,27 @@ class DirtyFiles:
                 self._exchange(draft, copy)
         return draft.file
 
-    async def write(self, draft: DirtyFile, offset: int, data: Chunk) -> None:
-        """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull."""
+    async def write(self, draft: DirtyFile, offset: int, data: Chunk, before: Callable[[], None]) -> None:
+        """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull.
+
+        `before` is called just before a byte changes.
+        """
         while True:
             file = await self.writable(draft)
             try:
-                await file.write(offset, data, partial(self._before_write, draft, offset))
+                await file.write(offset, data, before)
             except StagedFrozen:
-                continue
-            except StillPromised:
-                await self._withdraw(draft)
                 continue
             draft.mtime_ns = clocks.file_ns()
             return
 
-    async def _withdraw(self, draft: DirtyFile) -> None:
-        """Return when no row on disk promises the draft's bytes, unless somebody promises them meanwhile."""
-        promises, made = draft.file.promises, draft.file.promises.made
-        self.withdraw(draft)
-        draft.promised_bytes = EVERYTHING  # nobody writes before that is on disk
-        await self.bring_to_disk()
-        promises.withdraw(made)
-
-    def _before_write(self, draft: DirtyFile, offset: int) -> None:
-        if offset < draft.promised_bytes:
-            self.will_overwrite(draft)
-
     async def truncate(self, draft: DirtyFile, size_bytes: int, before: Callable[[], None]) -> None:
-        """The same for another size; `before` is called just before the file is cut."""
+        """The same for another size."""
         while True:
             file = await self.writable(draft)
             try:
                 await file.truncate(size_bytes, before)
             except StagedFrozen:
-                continue
-            except StillPromised:
-                await self._withdraw(draft)
                 continue
             draft.mtime_ns = clocks.file_ns()
             return
@@ -308,7 +277,7 @@ class DirtyFiles:
             self._parked[file.number] = file
         else:
             self._parked.pop(file.number, None)
-            self.discard(file)
+            self._durability.delete_after_sync(file)
 
     def uploaded(self, inode: Inode, generation: int, version: VersionId) -> None:
         """Procore has the bytes as that version: the file is kept only for those who are inside."""
@@ -326,14 +295,14 @@ class DirtyFiles:
             draft.file.release()
             draft.is_held = False
         if not draft.is_frozen:  # a frozen one goes when its upload ends
-            self.discard(draft.file)
+            self._durability.delete_after_sync(draft.file)
 
     def drop_parked(self, record: StagedRecord) -> None:
         """The same for a generation that nobody is inside of; one that is being uploaded goes at the upload's end."""
         file = self._parked.get(record.number)
         if file is not None and not file.is_frozen:
             del self._parked[record.number]
-            self.discard(file)
+            self._durability.delete_after_sync(file)
 
     def take_up(self, record: StagedRecord) -> None:
         """Park a generation of an earlier run. Raises StagedIncomplete, OSError."""
@@ -350,26 +319,6 @@ class DirtyFiles:
     def unpark(self, file: StagedFile) -> None:
         """No row names it after all."""
         self._parked.pop(file.number, None)
-
-    def discard(self, file: StagedFile) -> None:
-        """Let a file go as soon as the journal that does without it is on disk."""
-        self._trash.append(file)
-        self.generation_ended()
-
-    def take_trash(self) -> list[StagedFile]:
-        """Files to be deleted, once what made them superfluous is on disk."""
-        trash, self._trash = self._trash, []
-        self._taken = len(trash)
-        return trash
-
-    def trash_is_gone(self) -> None:
-        """What was taken last is deleted, or back."""
-        self._taken = 0
-
-    @property
-    def frees_soon(self) -> bool:
-        """Whether there is room that only waits for the disk to have the journal."""
-        return bool(self._trash) or self._taken > 0
 
 
 def _less(counter: Counter[Inode], inode: Inode) -> None:

@@ -1,26 +1,34 @@
-"""What is going on here, for whoever takes up Procore's answers: nothing that waits goes with what Procore removes."""
+"""Protects local changes when an answer of Procore removes or renews a document: nothing unsent goes with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage, lost_folder
+from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import Version
-from procorefs.tree.nodes import ROOT, Inode, Node, bound_to
+from procorefs.tree.naming.shown_names import marked
+from procorefs.tree.nodes import ROOT, Inode, Node, State, bound_to
+from procorefs.tree.tree_store import TreeStore
+from procorefs.vfs.change_store import ChangeStore
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
 
 
 class LocalWork:
-    """Answers tree.absorb.Local."""
+    """Implements tree.local_changes.LocalChanges, and makes documents anew that Procore has no more."""
 
-    def __init__(self, view: View, drafts: DirtyFiles) -> None:
+    def __init__(
+        self,
+        store: TreeStore,
+        view: View,
+        drafts: DirtyFiles,
+        calls: InFlightCalls,
+        changes: ChangeStore,
+    ) -> None:
+        self._store = store
         self._view = view
         self._drafts = drafts
-        self.pin: Callable[[Node, Location], None] = _nobody_pins
-        """Edits.pin: the edits are built later, on top of what asks here."""
-        self.note: Callable[[Change], None] = _nobody_notes
-        """Edits.note, likewise."""
-        self.succeeded: Callable[[Inode, Inode], None] = _nobody_succeeds
-        """Edits.succeed."""
+        self._calls = calls
+        self._changes = changes
 
     def is_open(self, inode: Inode) -> bool:
         return self._drafts.is_open(inode)
@@ -43,14 +51,18 @@ class LocalWork:
             change.kept = bound_to(change.kept, new)
         if change.seen is not None and change.seen.id == old.id:
             change.seen = new
-        self.note(change)
+        self._changes.save_if_current(change)
 
     def covered(self, inode: Inode, seen: Version) -> None:
         """What is written here comes on top of the newer version; a removal does not take it along."""
         change = self._view.change(inode)
         if change is not None and change.seen is None and change.place is not GONE:
             change.seen = seen
-            self.note(change)
+            self._changes.save_if_current(change)
+
+    def succeeded(self, inode: Inode, successor: Inode) -> None:
+        """The document goes on as another inode, because this one is open; what is unsent goes with it."""
+        self._changes.move_to_inode(inode, successor)
 
     def removing(self, node: Node) -> None:
         """Keep the places of files with bytes at or below the node, and of the folders between.
@@ -112,9 +124,58 @@ class LocalWork:
         if node is not None:
             self.pin(node, place)
 
+    def pin(self, node: Node, place: Location) -> None:
+        """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
+        change = self._changes.change_of(node)
+        self._view.lift(change)
+        if change.place is FOLLOW:
+            change.place = self._free_place(place, node.inode)
+        if change.document is not None:
+            self._calls.forget_document(change.document)
+        change.document, change.upload, change.seen = None, None, None
+        self._keep_unclosed(change)
+        if not change.has_bytes and not change.is_folder:
+            change.stage = Stage.OPEN
+        self._view.lay(change)
+        self._changes.update(change)
 
-def _nobody_notes(_change: Change) -> None:
-    """As long as nothing can be written."""
+    def lose_document(self, change: Change) -> None:
+        """Procore does not have the document any more; what is wanted of it becomes a new one where it shows."""
+        place = change.place
+        if not isinstance(place, Location):
+            at = self._view.parent(change.inode)
+            name = self._changes.node(change.inode).shown.decode("utf-8", "replace") or "recovered"
+            place = self._free_place(Location(at[0] if at is not None else ROOT, name), change.inode)
+        if change.document is not None:
+            self._calls.forget_document(change.document)
+        self._view.lift(change)
+        change.place, change.document, change.upload, change.seen = place, None, None, None
+        self._view.lay(change)
+        self._keep_unclosed(change)
+        self._changes.update(change)
+
+    def recover_folder(self, folder: Inode) -> bool:
+        """Show a folder that was kept for its document, which turned out to be gone before it was listed."""
+        node = self._store.by_inode(folder)
+        if node is None or node.state is not State.EXPECTED or self._view.change(folder) is not None:
+            return False
+        with self._store.transaction():
+            self._store.move_row(folder, self._store.reserve(1))
+        self._changes.add(lost_folder(folder))
+        self._changes.touched(folder)
+        return True
+
+    def _free_place(self, place: Location, inode: Inode) -> Location:
+        """The place, under a marked name if another inode shows there."""
+        there = self._view.child(place.folder, place.shown)
+        if there is None or there.inode == inode:
+            return place
+        return Location(place.folder, marked(place.name, str(inode)).decode("utf-8", "replace"))
+
+    def _keep_unclosed(self, change: Change) -> None:
+        """The document is gone, and with it all that was to be sent before the bytes that a crash cut off."""
+        if change.unclosed is not None and not change.has_bytes and not self._drafts.is_written(change.inode):
+            change.be_incomplete()
 
 
 def _is_precious(change: Change) -> bool:
@@ -123,11 +184,3 @@ def _is_precious(change: Change) -> bool:
         return False
     wants_more = change.has_bytes or change.shown is not None or change.document is None
     return wants_more and (change.is_placed or change.place is FOLLOW)
-
-
-def _nobody_succeeds(_inode: Inode, _successor: Inode) -> None:
-    """As long as nothing can be written."""
-
-
-def _nobody_pins(_node: Node, _place: Location) -> None:
-    """As long as nothing can be written."""

@@ -1,21 +1,31 @@
-"""What programs change: each call is one moment, journaled before it returns, and never waits for the network.
+"""Creates, renames and removes entries, and sets metadata: checks the request, then journals the change.
 
-change_store (view and journal) ◀─ document_takeover (which document) ◀─ write_sessions (bytes) ◀─ here (entries)
+    namespace_edits (entries) ─▶ document_takeover (which document) ─▶ change_store (view and journal)
+                          write_sessions (bytes) ─────────────────────▶
+
+Each call is one transaction, journaled before it returns; none waits for the network.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import msgspec
 
-from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Stage
+from procorefs.journal.change import Change, Location, MetadataPatch, Stage
+from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.metadata_patch import lacking
 from procorefs.procore.wire.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import Detail, decode_detail
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.naming.name_rules import entry_refusal
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry, kept_of, with_times
-from procorefs.vfs.dirty_files import DirtyFile
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
+from procorefs.tree.tree_store import TreeStore
+from procorefs.vfs.change_fate import ChangeFate
+from procorefs.vfs.change_store import ChangeStore
+from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.document_takeover import DocumentTakeover
+from procorefs.vfs.local_work import LocalWork
 from procorefs.vfs.refusals import (
     Exists,
     IntoItself,
@@ -26,17 +36,39 @@ from procorefs.vfs.refusals import (
     NotEmpty,
     NotPermitted,
     Reserved,
+    WriteAccess,
 )
+from procorefs.vfs.view import View
 from procorefs.vfs.write_sessions import WriteSessions
 
 
-class NamespaceEdits(WriteSessions):
-    """Entries, attributes and metadata."""
+class NamespaceEdits:
+    """What programs do to entries, and to the metadata behind them. All raise ChangeRefused."""
+
+    def __init__(
+        self,
+        store: TreeStore,
+        view: View,
+        drafts: DirtyFiles,
+        calls: InFlightCalls,
+        naming: ChangeFate,
+        changes: ChangeStore,
+        takeover: DocumentTakeover,
+        access: WriteAccess,
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._drafts = drafts
+        self._calls = calls
+        self._naming = naming
+        self._changes = changes
+        self._takeover = takeover
+        self._access = access
 
     def create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
         """A new, empty file with a draft, not yet flushed."""
         self._check_new(folder, name, is_folder=False)
-        inode = self._reserve()
+        inode = self._changes.reserve_inode()
         draft = self._drafts.begin(inode, None)
         try:
             draft.promised_bytes = 0  # its row says that it is open
@@ -44,49 +76,27 @@ class NamespaceEdits(WriteSessions):
             change.is_junk = self._naming.may_be_junk(name.decode())
             change.stage = Stage.OPEN
             change.staged = draft.file.record()
-            if self._departed(change) is None:
-                self._lay(change)
+            if self._takeover.departed(change) is None:
+                self._changes.add(change)
             else:
-                with self._moment():
-                    self._inherit(change)
-                    self._lay(change)
+                with self._changes.transaction():
+                    self._takeover.inherit(change)
+                    self._changes.add(change)
         except BaseException:
             self._drafts.drop(inode)
             raise
-        return self._shown(inode)
+        return self._changes.node(inode)
 
     def make_folder(self, folder: Inode, name: bytes, kept: Kept) -> Node:
         self._check_new(folder, name, is_folder=True)
-        inode = self._reserve()
+        inode = self._changes.reserve_inode()
         change = self._new(inode, Kind.FOLDER, Location(folder, name.decode()), kept)
-        with self._moment():
-            departed = self._departed(change)
+        with self._changes.transaction():
+            departed = self._takeover.departed(change)
             if departed is not None and departed.document is not None:
-                return self._bring_back(departed, change)
-            self._lay(change)
-        return self._shown(inode)
-
-    def _bring_back(self, departed: Change, change: Change) -> Node:
-        """A folder that was removed here a moment ago and is made anew: its document stays, without what was in it.
-
-        It is another inode: the kernel makes nothing any more in one that was removed, if somebody is still in there.
-        """
-        old, folder = departed.inode, ROOT
-        if isinstance(change.place, Location):
-            folder = change.place.folder
-        self._view.lift(departed)
-        self._journal.drop(old)
-        self._journal.attributed.drop_all(old)
-        assert departed.document is not None
-        with self._store.transaction():
-            self._own.claim(departed.document, change.inode)
-        self._neighbours.calls.folder_moved(old, change.inode)
-        change.document, change.place = departed.document, FOLLOW
-        self._settle_or_lay(change)
-        self.keep_unconfirmed(old, is_going=True)
-        self._neighbours.touched(old)
-        self._view.entries_changed(folder)
-        return self._shown(change.inode)
+                return self._takeover.restore_folder(departed, change)
+            self._changes.add(change)
+        return self._changes.node(inode)
 
     def _check_new(self, folder: Inode, name: bytes, *, is_folder: bool) -> None:
         """Raises ChangeRefused when no such entry can be made there."""
@@ -95,7 +105,9 @@ class NamespaceEdits(WriteSessions):
             raise Exists
         self._check_entry(folder, name)
         kind = Kind.FOLDER if is_folder else Kind.FILE
-        if self._leaving(Location(folder, name.decode()), kind) is None:  # else the document keeps its name
+        if (
+            self._takeover.leaving(Location(folder, name.decode()), kind) is None
+        ):  # else the document keeps its name
             self._check_name(folder, name, is_folder=is_folder)
 
     def _check_folder(self, folder: Inode) -> None:
@@ -147,8 +159,8 @@ class NamespaceEdits(WriteSessions):
         node = self._entry(folder, name)
         if node.is_folder:
             raise IsAFolder
-        self._check_changeable(node)
-        self._remove(node)
+        self._access.check(node)
+        self._takeover.remove(node)
         self._view.entries_changed(folder)
         return node.inode
 
@@ -157,9 +169,9 @@ class NamespaceEdits(WriteSessions):
         node = self._entry(folder, name)
         if not node.is_folder:
             raise NotAFolder
-        self._check_changeable(node)
+        self._access.check(node)
         self._check_empty(node)
-        self._remove(node)
+        self._takeover.remove(node)
         self._view.entries_changed(folder)
         return node.inode
 
@@ -182,19 +194,19 @@ class NamespaceEdits(WriteSessions):
             return None
         self._check_move(source, target, new_folder, new_name)
         place = Location(new_folder, new_name.decode())
-        with self._moment():
-            change = self._engage(source)
+        with self._changes.transaction():
+            change = self._changes.change_of(source)
             if target is not None:
-                self._take_over(change, source, target)
+                self._takeover.take_over(change, source, target)
             elif self._takes_name_of_leaving(source, place):
-                self._give_up_document(change, source)
+                self._takeover.give_up_document(change, source)
             self._move(change, place)
         self._view.entries_changed(folder)
         self._view.entries_changed(new_folder)
         return target
 
     def _check_move(self, source: Node, target: Node | None, new_folder: Inode, new_name: bytes) -> None:
-        self._check_changeable(source)
+        self._access.check(source)
         if source.is_folder and self._view.is_within(new_folder, source.inode):
             raise IntoItself
         if target is not None:
@@ -226,9 +238,9 @@ class NamespaceEdits(WriteSessions):
             return False
         there = self._store.child(folder, name)
         if there is not None and there.inode == source:
-            return not self._neighbours.calls.moves(there.inode, there.document_id)
+            return not self._calls.moves(there.inode, there.document_id)
         return (
-            self._leaving(Location(folder, name.decode()), Kind.FOLDER if is_folder else Kind.FILE)
+            self._takeover.leaving(Location(folder, name.decode()), Kind.FOLDER if is_folder else Kind.FILE)
             is not None
         )
 
@@ -248,21 +260,23 @@ class NamespaceEdits(WriteSessions):
         if not self._view.lists_store(place.folder):
             return False
         there = self._store.child(place.folder, place.shown)
-        if there is None or self._neighbours.calls.moves(there.inode, there.document_id):
+        if there is None or self._calls.moves(there.inode, there.document_id):
             return False
         if there.inode == source.inode:
             return True
         if source.is_folder or there.is_folder:
             return False
         return (
-            there.inode == target.inode if target is not None else self._leaving(place, Kind.FILE) is not None
+            there.inode == target.inode
+            if target is not None
+            else self._takeover.leaving(place, Kind.FILE) is not None
         )
 
     def _takes_name_of_leaving(self, source: Node, place: Location) -> bool:
         """Whether a document must become a version of another, because it could not have that one's name itself."""
         if source.is_folder or not self._has_document(source):
             return False
-        leaving = self._leaving(place, Kind.FILE)
+        leaving = self._takeover.leaving(place, Kind.FILE)
         is_its_own = leaving is not None and leaving.inode == source.inode
         return leaving is not None and not is_its_own and self._naming.place_refusal(place) is not None
 
@@ -271,7 +285,7 @@ class NamespaceEdits(WriteSessions):
             raise IsAFolder
         if source.is_folder and not target.is_folder:
             raise NotAFolder
-        self._check_changeable(target)
+        self._access.check(target)
         if target.is_folder:
             self._check_empty(target)
 
@@ -293,91 +307,47 @@ class NamespaceEdits(WriteSessions):
 
     def _move(self, change: Change, place: Location) -> None:
         before = self._naming.fate_of(change)
-        self._replace(change, place)
-        self._inherit(change)
-        self.follow_if_there(change)
+        self._changes.set_place(change, place)
+        self._takeover.inherit(change)
+        self._takeover.follow_if_there(change)
         self._judge(change, before)
         change.touch()
         _set_incomplete_aside(change)
-        self._settle_or_lay(change, laid=True)
+        self._changes.settle_or_update(change)
 
     def _judge(self, change: Change, before: Fate) -> None:
         """After a move: what a file is may be another thing under its new name, and so may all in a folder."""
         change.is_junk = self._naming.is_junk(change)
         if change.is_folder and self._naming.fate_of(change) is not before:
             for node in self._view.descendants(change.inode):
-                self._neighbours.touched(node.inode)
+                self._changes.touched(node.inode)
 
     def exchange(self, folder: Inode, name: bytes, other_folder: Inode, other_name: bytes) -> None:
         """Swap two entries (RENAME_EXCHANGE)."""
         one, other = self._entry(folder, name), self._entry(other_folder, other_name)
         for node, inside in ((one, other_folder), (other, folder)):
-            self._check_changeable(node)
+            self._access.check(node)
             if node.is_folder and self._view.is_within(inside, node.inode):
                 raise IntoItself
         self._check_exchanged(one, other_folder, other_name, other)
         self._check_exchanged(other, folder, name, one)
-        with self._moment():
-            changes = self._engage(one), self._engage(other)
+        with self._changes.transaction():
+            changes = self._changes.change_of(one), self._changes.change_of(other)
             fates = [self._naming.fate_of(change) for change in changes]
             places = Location(other_folder, other_name.decode()), Location(folder, name.decode())
             for change, place in zip(changes, places, strict=True):
-                self._replace(change, place)
+                self._changes.set_place(change, place)
             for change, before in zip(changes, fates, strict=True):
-                self._inherit(change)
-                self.follow_if_there(change)
+                self._takeover.inherit(change)
+                self._takeover.follow_if_there(change)
                 self._judge(change, before)
                 change.touch()
                 _set_incomplete_aside(change)
-                self._settle_or_lay(change, laid=True)
+                self._changes.settle_or_update(change)
 
     def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> None:
         """A file without a document becomes a version of the one whose name it gets; two documents swap their names."""
         self._check_new_place(node, folder, name, None if self._has_document(node) else other)
-
-    def keep(self, inode: Inode, kept: Kept) -> None:
-        """What setattr set, whole: the caller starts from what `Node.kept` has."""
-        draft = self._drafts.get(inode)
-        if draft is not None:
-            draft.mtime_ns = None  # it stands in `kept`, if it was not set
-        if self._view.keep_detached(inode, kept):
-            return
-        node = self._shown(inode)
-        if node.is_folder:
-            self._view.folder_times.forget(inode)
-        if node.version is not None:
-            kept = msgspec.structs.replace(kept, version_id=node.version.id)
-        change = self._view.change(inode)
-        if change is not None:
-            change.kept = kept
-            self._put(change)
-            return
-        with self._store.transaction():
-            self._store.keep(inode, kept)
-
-    def keep_folder_times(self, changed_ns: Mapping[Inode, int]) -> None:
-        """When the entries of these folders changed."""
-        with self._store.transaction():
-            for folder, time_ns in changed_ns.items():
-                node = self._store.by_inode(folder)
-                if node is not None and self._view.change(folder) is None:
-                    self._store.keep(folder, with_times(node.kept, time_ns))
-        for folder, time_ns in changed_ns.items():
-            change = self._view.change(folder)
-            if change is not None:
-                change.kept = with_times(change.kept, time_ns)
-                self._put(change)
-            if self._view.folder_times.of(folder) == time_ns:
-                self._view.folder_times.forget(folder)
-
-    def modified(self, draft: DirtyFile) -> None:
-        """A program cut the file: mtime and ctime are now, also when it had that size."""
-        now_ns = clocks.file_ns()
-        if draft.is_changed:
-            draft.mtime_ns = now_ns
-        else:
-            kept = kept_of(self._shown(draft.inode))
-            self.keep(draft.inode, msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns))
 
     def wish(self, inode: Inode, wishes: MetadataPatch, *, tags: Collection[str] | None = None) -> bool:
         """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.
@@ -385,25 +355,25 @@ class NamespaceEdits(WriteSessions):
         Raises ChangeRefused. Returns whether anything is wanted now that was not.
         """
         node = self.shown_entry(inode)
-        self._check_changeable(node)
+        self._access.check(node)
         change = self._view.change(inode)
         document = change.document if change is not None else node.document_id
-        if not self._neighbours.calls.has(inode, document):  # else Procore is about to have something else
+        if not self._calls.has(inode, document):  # else Procore is about to have something else
             known = self._store.known(document) if document is not None else None
             detail = decode_detail(known.detail) if known is not None else Detail()
             wishes = lacking(wishes, detail, tags)
         if wishes == (change.wishes if change is not None else MetadataPatch()):
             return False
-        with self._moment():
-            change = self._engage(node)
+        with self._changes.transaction():
+            change = self._changes.change_of(node)
             change.wishes = wishes
             change.touch()
-            self._settle_or_lay(change, laid=True)
+            self._changes.settle_or_update(change)
         return True
 
     def shown_entry(self, inode: Inode) -> Node:
         """A node that has a place. Raises NoSuchEntry for one that was removed, however open it is."""
-        node = self._shown(inode)
+        node = self._changes.node(inode)
         if node.parent is None and inode != ROOT:
             raise NoSuchEntry
         return node
@@ -427,3 +397,19 @@ def _check_own(folder: Inode, name: bytes) -> None:
     """Raises Reserved when the entry is no document's."""
     if is_own_entry(folder, name):
         raise Reserved("it is the mount's own entry", path=name.decode())
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEdits:
+    """All that alters changes, one object for each kind of operation."""
+
+    changes: ChangeStore
+    """Journals and shows a change; ends it; keeps attributes."""
+    local: LocalWork
+    """What happens to a change when Procore removes its document."""
+    takeover: DocumentTakeover
+    """Which document an inode is."""
+    sessions: WriteSessions
+    """Bytes, from the open for writing to the journal."""
+    entries: NamespaceEdits
+    """Create, rename, remove, set metadata."""

@@ -18,8 +18,8 @@ import trio
 from procorefs.journal.change import Change, Stage
 from procorefs.tree.nodes import Inode
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
-from procorefs.vfs.namespace_edits import NamespaceEdits
 from procorefs.vfs.view import View
+from procorefs.vfs.write_sessions import WriteSessions
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class OpenWriters:
         self,
         view: View,
         drafts: DirtyFiles,
-        edits: NamespaceEdits,
+        sessions: WriteSessions,
         *,
         is_sendable: Callable[[Change], bool],
         send: Callable[[Inode], None],
     ) -> None:
         self._view = view
         self._drafts = drafts
-        self._edits = edits
+        self._sessions = sessions
         self._is_sendable = is_sendable
         self._send = send
         self._seen: dict[Inode, _Seen] = {}
@@ -87,10 +87,10 @@ class OpenWriters:
 
     def _act_on(self, draft: DirtyFile, seen: _Seen, now_s: float) -> None:
         if draft.flushed_at_s is not None and now_s - draft.flushed_at_s >= STAYS_OPEN_S:
-            self._edits.stays_open(draft.inode)
+            self._sessions.stays_open(draft.inode)
         is_due = now_s - seen.since_s >= QUIET_S and now_s - seen.snapshot_at_s >= SNAPSHOT_EVERY_S
         if is_due and self._has_news(draft):
-            self._edits.promise(draft.inode)
+            self._sessions.promise(draft.inode)
             self._send(draft.inode)
             seen.snapshot_at_s = now_s
 

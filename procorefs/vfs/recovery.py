@@ -23,10 +23,11 @@ from collections.abc import Collection, Iterator
 
 from procorefs.journal.change import FOLLOW, Change, Location, Stage, lost_folder
 from procorefs.journal.damaged_journal import salvage
+from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
 from procorefs.procore.wire.models import Kind
-from procorefs.staging.staging_area import StagedIncomplete, StagedRecord, Staging, StagingFull
+from procorefs.staging.staging_area import StagedIncomplete, StagedRecord, StagingFull
 from procorefs.storage import clocks, processes
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, State
@@ -49,7 +50,7 @@ class Recovery:
         own: OwnChanges,
         view: View,
         drafts: DirtyFiles,
-        staging: Staging,
+        durability: Durability,
         journal: Journal,
         calls: InFlightCalls,
         naming: ChangeFate,
@@ -58,7 +59,8 @@ class Recovery:
         self._own = own
         self._view = view
         self._drafts = drafts
-        self._staging = staging
+        self._staging = drafts.staging
+        self._durability = durability
         self._journal = journal
         self._calls = calls
         self._naming = naming
@@ -97,6 +99,8 @@ class Recovery:
         if self._is_journal_behind():
             named |= self._recover_files(named)
         self._staging.sweep(named)
+        for file in self._drafts.parked:  # the run before may have ended before it brought them to disk
+            self._durability.journaled(file)
 
     def _salvage(self) -> None:
         """Take over what can still be read of a damaged journal."""

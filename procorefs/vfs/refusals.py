@@ -1,6 +1,10 @@
-"""Why a change is refused at once; each becomes one errno at the kernel's side."""
+"""Why a change is refused at once (`kernel/errno_table.py` has the errnos), and the check that a node may change."""
+
+from collections.abc import Callable
 
 from procorefs.tree.naming.name_rules import Refusal
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.vfs.view import View
 
 
 class ChangeRefused(Exception):
@@ -60,3 +64,20 @@ class NotSupported(ChangeRefused):
 
 class HeldByOther(ChangeRefused):
     """Somebody else has the document checked out."""
+
+
+class WriteAccess:
+    """Checks that a node may be changed at all."""
+
+    def __init__(self, view: View, holder_of: Callable[[Inode], str | None]) -> None:
+        """`holder_of`: the name of another user who has the document checked out."""
+        self._view = view
+        self._holder_of = holder_of
+
+    def check(self, node: Node) -> None:
+        """Raises NotPermitted, HeldByOther."""
+        if node.read_only or node.inode == ROOT:
+            raise NotPermitted("Procore has it read-only", path=self._view.path(node.inode))
+        holder = self._holder_of(node.inode)
+        if holder is not None:
+            raise HeldByOther(f"{holder} has it checked out", path=self._view.path(node.inode))

@@ -3,49 +3,54 @@
 import msgspec
 import trio
 
+from procorefs.cache.chunk_cache import Chunk
 from procorefs.journal.change import GONE, Change, Stage
+from procorefs.journal.durability import Durability
 from procorefs.journal.journal import Journal
 from procorefs.staging.staging_area import StagedFile, StagedRecord
 from procorefs.storage import clocks
-from procorefs.tree.nodes import Inode
-from procorefs.tree.own_changes import OwnChanges
-from procorefs.tree.tree_store import TreeStore
+from procorefs.tree.nodes import Inode, kept_of
 from procorefs.vfs.change_fate import ChangeFate
-from procorefs.vfs.change_store import Neighbours
-from procorefs.vfs.dirty_files import EVERYTHING, DirtyFile, DirtyFiles, StillPromised
-from procorefs.vfs.document_takeover import DocumentTakeover
-from procorefs.vfs.refusals import (
-    IsAFolder,
-    NotPermitted,
-)
+from procorefs.vfs.change_store import ChangeStore
+from procorefs.vfs.dirty_files import EVERYTHING, DirtyFile, DirtyFiles
+from procorefs.vfs.refusals import IsAFolder, NotPermitted, WriteAccess
 from procorefs.vfs.view import View
 
 
-class WriteSessions(DocumentTakeover):
-    """Opens drafts and wants what was written to them."""
+class StillPromised(Exception):
+    """A row that is on disk has the bytes as closed: they may not change before a later one is there."""
+
+
+class WriteSessions:
+    """Opens dirty files and journals what was written to them."""
 
     def __init__(
         self,
-        store: TreeStore,
-        own: OwnChanges,
         view: View,
         drafts: DirtyFiles,
         journal: Journal,
         naming: ChangeFate,
-        neighbours: Neighbours,
+        durability: Durability,
+        changes: ChangeStore,
+        access: WriteAccess,
     ) -> None:
-        super().__init__(store, own, view, drafts, journal, naming, neighbours)
-        drafts.will_overwrite, drafts.withdraw = self.will_overwrite, self.withdraw
+        self._view = view
+        self._drafts = drafts
+        self._journal = journal
+        self._naming = naming
+        self._durability = durability
+        self._changes = changes
+        self._access = access
 
     def open_draft(self, inode: Inode, *, truncates: bool) -> DirtyFile:
         """The draft to write to, begun if need be over the version that the file shows.
 
         Raises ChangeRefused, StagingFull, StagedIncomplete.
         """
-        node = self._shown(inode)
+        node = self._changes.node(inode)
         if node.is_folder:
             raise IsAFolder
-        self._check_changeable(node)
+        self._access.check(node)
         change = self._view.change(inode)
         draft = self._drafts.find(inode, change.shown if change is not None else None)
         if draft is not None:
@@ -85,7 +90,7 @@ class WriteSessions(DocumentTakeover):
             return
         draft.unreleased += is_first
         if draft.goes_on and not is_final:
-            self.journaled(draft.file)
+            self._durability.journaled(draft.file)
             return
         change = self._view.change(inode)
         has_news = draft.is_changed or (change is not None and change.stage is Stage.OPEN)
@@ -131,10 +136,10 @@ class WriteSessions(DocumentTakeover):
         change = self._view.change(inode)
         is_first = change is not None and change.stage is Stage.OPEN
         if draft.is_changed or (is_first and draft.clean is None):
-            self.take_bytes(change or self._engage(node), draft)
+            self.take_bytes(change or self._changes.change_of(node), draft)
         elif change is not None and change.unclosed is not None and draft.clean is not None:
             change.unclosed = None  # it was to be written to, and that was refused
-            self._put(change)
+            self._changes.save(change)
 
     def take_bytes(self, change: Change, draft: DirtyFile) -> None:
         """Want the draft's bytes as they are now."""
@@ -149,11 +154,10 @@ class WriteSessions(DocumentTakeover):
         if change.upload is not None and change.upload.generation == draft.file.number:
             change.upload = None  # it was cut off, and the file has other bytes by now
         change.stage = Stage.PENDING
-        self.sequence += 1
-        change.sequence = self.sequence
-        draft.file.promises.make(self.sequence)
+        change.sequence = self._journal.next_sequence()
+        draft.file.promises.make(change.sequence)
         change.touch()
-        self._write(change)
+        self._changes.update(change)
         draft.flushed, draft.clean = draft.file.changed, None
         draft.promised_bytes = change.staged.size_bytes
         if before is not None and before.number != change.staged.number:
@@ -176,11 +180,10 @@ class WriteSessions(DocumentTakeover):
         """As long as the row is refused, whoever has the missing bytes must stay."""
         before = change.staged, change.borrowed, change.sequence
         change.staged, change.borrowed = file.record(), None
-        self.sequence += 1
-        change.sequence = self.sequence
-        file.promises.make(self.sequence)
+        change.sequence = self._journal.next_sequence()
+        file.promises.make(change.sequence)
         try:
-            self._write(change)
+            self._changes.update(change)
         except BaseException:
             change.staged, change.borrowed, change.sequence = before
             raise
@@ -202,10 +205,50 @@ class WriteSessions(DocumentTakeover):
         kept = self._drafts.staging.adopt(tail, is_open=True)
         self._drafts.park_file(kept)
         change.unclosed = kept.record()
-        self._put(change)
+        self._changes.save(change)
         file.cut_tail()
 
-    def will_shrink(self, draft: DirtyFile, size_bytes: int) -> None:
+    async def write(self, draft: DirtyFile, offset: int, data: Chunk) -> None:
+        """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull, OSError."""
+
+        def before() -> None:
+            if offset < draft.promised_bytes:
+                self.will_overwrite(draft)
+
+        while True:
+            try:
+                return await self._drafts.write(draft, offset, data, before)
+            except StillPromised:
+                await self._withdraw_on_disk(draft)
+
+    async def truncate(self, draft: DirtyFile, size_bytes: int) -> None:
+        """Give it another size. Raises as `write`."""
+        while True:
+            try:
+                return await self._drafts.truncate(
+                    draft, size_bytes, lambda: self._will_shrink(draft, size_bytes)
+                )
+            except StillPromised:
+                await self._withdraw_on_disk(draft)
+
+    async def _withdraw_on_disk(self, draft: DirtyFile) -> None:
+        """Return when no row on disk promises the file's bytes, unless somebody promises them meanwhile."""
+        promises, made = draft.file.promises, draft.file.promises.made
+        self.withdraw(draft)
+        draft.promised_bytes = EVERYTHING  # nobody writes before that is on disk
+        await self._durability.reached()
+        promises.withdraw(made)
+
+    def modified(self, draft: DirtyFile) -> None:
+        """A program cut the file: mtime and ctime are now, also when it had that size."""
+        now_ns = clocks.file_ns()
+        if draft.is_changed:
+            draft.mtime_ns = now_ns
+        else:
+            kept = kept_of(self._changes.node(draft.inode))
+            self._changes.keep(draft.inode, msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns))
+
+    def _will_shrink(self, draft: DirtyFile, size_bytes: int) -> None:
         """Before a file is cut: the journal may not promise more than there will be."""
         if draft.promised_bytes > size_bytes:
             self._check_withdrawn(draft)
@@ -224,10 +267,10 @@ class WriteSessions(DocumentTakeover):
         self.withdraw(draft)
 
     def _check_withdrawn(self, draft: DirtyFile) -> None:
-        """After a power cut a row that is on disk counts: raises StillPromised while such a one has the bytes."""
+        """After a power cut a row that is on disk counts: raises StillPromised while such a row has the bytes."""
         change = self._view.change(draft.inode)
         is_named = change is not None and _is_of(change.staged, draft)
-        if is_named and draft.file.promises.is_on_disk(self._drafts.synced):
+        if is_named and draft.file.promises.is_on_disk(self._durability.synced):
             raise StillPromised
 
     def withdraw(self, draft: DirtyFile) -> None:
@@ -240,7 +283,7 @@ class WriteSessions(DocumentTakeover):
         if change is not None and _is_of(change.staged, draft):
             if change.stage is not Stage.INCOMPLETE:
                 change.stage = Stage.OPEN
-            self._write(change)
+            self._changes.update(change)
             draft.flushed = -1
         elif change is None or not _is_of(change.unclosed, draft):
             self._note_unclosed(draft)
@@ -251,26 +294,26 @@ class WriteSessions(DocumentTakeover):
         node = self._view.by_inode(draft.inode)
         if node is None or node.parent is None:
             return  # what was unlinked is seen only by those inside
-        with self._moment():
-            change = self._engage(node)
+        with self._changes.transaction():
+            change = self._changes.change_of(node)
             change.unclosed = draft.file.record()
-            self._put(change)
+            self._changes.save(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""
         change, draft = self._view.change(inode), self._drafts.get(inode)
         if change is not None:
             if self.is_unflushed(inode):
-                self._neighbours.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
+                self._changes.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
                 return
             was_only_open = change.stage is Stage.OPEN and change.document is None
             if was_only_open and draft is not None and draft.clean is not None and not draft.is_changed:
-                self.dismiss(change)  # removed in Procore while it was open, and nothing was written
+                self._changes.dismiss(change)  # removed in Procore while it was open, and nothing was written
             elif change.is_idle:
-                self.settle(change)
+                self._changes.settle(change)
             else:
                 change.touched_at_s = clocks.unix_s()
-                self._neighbours.touched(inode, soon=False)
+                self._changes.touched(inode, soon=False)
 
     def is_unflushed(self, inode: Inode) -> bool:
         """Whether a file has bytes that the disk refused to note when its last writer closed it."""

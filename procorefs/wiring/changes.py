@@ -10,7 +10,6 @@ from procorefs.config.options import MountOptions
 from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal, open_journal
-from procorefs.limiter import Priority
 from procorefs.procore.api.changes import ProjectChanges
 from procorefs.procore.api.client import Client
 from procorefs.procore.api.uploads import Uploads
@@ -39,13 +38,16 @@ from procorefs.upload.sending.unanswered import UnansweredCalls
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.upload.workers import Workers
 from procorefs.vfs.change_fate import ChangeFate
-from procorefs.vfs.change_store import Neighbours
+from procorefs.vfs.change_store import ChangeStore
 from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.document_takeover import DocumentTakeover
 from procorefs.vfs.local_work import LocalWork
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits, NamespaceEdits
 from procorefs.vfs.open_writers import OpenWriters
 from procorefs.vfs.recovery import Recovery
+from procorefs.vfs.refusals import WriteAccess
 from procorefs.vfs.view import View
+from procorefs.vfs.write_sessions import WriteSessions
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ class Base:
     calls: InFlightCalls
     drafts: DirtyFiles
     view: View
+    durability: Durability
+    queue: Queue
+    changes: ChangeStore
     local: LocalWork
     applier: DocumentApplier
     naming: ChangeFate
@@ -81,7 +86,7 @@ class Base:
 class Writing:
     """What a mount needs to take changes."""
 
-    edits: NamespaceEdits
+    edits: LocalEdits
     durability: Durability
     open_writers: OpenWriters
     states: ItemStates
@@ -91,24 +96,35 @@ class Writing:
 
 
 def open_base(
-    state_dir: Path, store: TreeStore, content: ContentReader, me: UserId, options: MountOptions
+    state_dir: Path,
+    store: TreeStore,
+    content: ContentReader,
+    me: UserId,
+    options: MountOptions,
+    is_budget_closed: Callable[[], bool],
 ) -> Base:
     """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
+    queue = Queue(gather_s=min(GATHER_S, options.write_back_s))
+    space = FreeableSpace(queue, is_budget_closed)
     journal = open_journal(state_dir / JOURNAL)
     try:
-        staging = Staging(state_dir / STAGING, options.staging_size_bytes, content.open)
+        staging = Staging(state_dir / STAGING, options.staging_size_bytes, content.open, space.outlook)
     except BaseException:
         journal.close()
         raise
-    drafts = DirtyFiles(staging)
+    durability = Durability(staging, journal)
+    drafts = DirtyFiles(staging, durability)
     calls = InFlightCalls(journal, store.last_reserved)
     view = View(store, drafts, calls, encodes_names=options.invalid_names == "encode")
-    local = LocalWork(view, drafts)
+    changes = ChangeStore(store, view, drafts, journal, calls, durability, queue.touched)
+    local = LocalWork(store, view, drafts, calls, changes)
     applier = DocumentApplier(store, local, me)
     naming = ChangeFate(view, drafts, keeps_junk=options.junk == "keep")
-    base = Base(store, journal, staging, calls, drafts, view, local, applier, naming)
+    base = Base(
+        store, journal, staging, calls, drafts, view, durability, queue, changes, local, applier, naming
+    )
     try:
-        recovery = Recovery(store, applier.own, view, drafts, staging, journal, calls, naming)
+        recovery = Recovery(store, applier.own, view, drafts, durability, journal, calls, naming)
         recovery.run()
         base.is_tree_behind = recovery.is_tree_behind
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
@@ -116,6 +132,21 @@ def open_base(
         base.close()
         raise
     return base
+
+
+def open_edits(base: Base, holder_of: Callable[[Inode], str | None]) -> LocalEdits:
+    """What programs' changes go through. `holder_of`: the name of another user who has a document checked out."""
+    store, own, view, drafts, journal = base.store, base.applier.own, base.view, base.drafts, base.journal
+    calls, changes = base.calls, base.changes
+    access = WriteAccess(view, holder_of)
+    takeover = DocumentTakeover(store, own, view, drafts, journal, calls, changes)
+    return LocalEdits(
+        changes,
+        base.local,
+        takeover,
+        WriteSessions(view, drafts, journal, base.naming, base.durability, changes, access),
+        NamespaceEdits(store, view, drafts, calls, base.naming, changes, takeover, access),
+    )
 
 
 def open_writing(
@@ -133,20 +164,9 @@ def open_writing(
 ) -> Writing:
     """The rooms that change things, on top of the base."""
     store, own, view, drafts = base.store, base.applier.own, base.view, base.drafts
-    queue, calls = Queue(gather_s=min(GATHER_S, options.write_back_s)), base.calls
-    edits = NamespaceEdits(
-        store,
-        own,
-        view,
-        drafts,
-        base.journal,
-        base.naming,
-        Neighbours(calls, touched=queue.touched, holder_of=holder_of),
-    )
-    durability = Durability(base.staging, drafts, base.journal, lambda: edits.sequence)
-    edits.journaled = durability.journaled
-    base.local.pin, base.local.succeeded, base.local.note = edits.pin, edits.succeed, edits.note
-    uploader = Uploader(Uploads(client), edits.note)
+    queue, calls, durability = base.queue, base.calls, base.durability
+    edits = open_edits(base, holder_of)
+    uploader = Uploader(Uploads(client), edits.changes.save_if_current)
     results = ResultApplier(store, own, view, drafts, edits, calls, tags, invalidate)
     sender = _open_sender(
         base, client, VersionMatcher(content, client, me), edits, uploader, results, follower, durability, me
@@ -161,12 +181,10 @@ def open_writing(
     planning = Planning(due, blocking, WaitCheck(view, drafts, queue, counters, states), sender.blocker)
     catch_up = CatchUp(store, follower, queue, is_behind=base.is_tree_behind)
     scheduler = Scheduler(view, edits, queue, attempts, states, planning, workers, catch_up)
-    space = FreeableSpace(drafts, queue, lambda: client.limiter.would_wait(Priority.WRITING))
-    base.staging.room.can_free = space.can_free
     open_writers = OpenWriters(
         view,
         drafts,
-        edits,
+        edits.sessions,
         is_sendable=lambda change: base.naming.fate_of(change) is Fate.SENT,
         send=commands.hurry_one,
     )
@@ -177,7 +195,7 @@ def _open_sender(
     base: Base,
     client: Client,
     verifier: VersionMatcher,
-    edits: NamespaceEdits,
+    edits: LocalEdits,
     uploader: Uploader,
     results: ResultApplier,
     follower: Follower,
@@ -187,7 +205,7 @@ def _open_sender(
     store, own, view, calls = base.store, base.applier.own, base.view, base.calls
     changes = ProjectChanges(client)
     return ChangeSender(
-        SendingContext(store, own, view, base.drafts, edits, client, changes),
+        SendingContext(store, own, view, base.drafts, edits, durability, client, changes),
         uploader,
         results,
         verifier,

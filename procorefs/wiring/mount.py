@@ -109,12 +109,12 @@ class Assembly:
         locking, writing = self._changing(stack, reading)
         xattrs = open_attributes(
             reading.base.view,
-            writing.edits,
+            writing.edits.entries,
             reading.knowledge,
             self._client,
             reading.base.journal.attributed,
             state_of=writing.states.of_file,
-            written=lambda _inode: writing.durability.journaled(None),
+            written=lambda _inode: reading.base.durability.journaled(None),
             brief=brief,
         )
         titles = DisplayNames(self._client, self._store)
@@ -145,7 +145,7 @@ class Assembly:
             reading.knowledge.run,
             histories.run,
             writing.durability.run,
-            partial(reading.base.view.folder_times.run, writing.edits.keep_folder_times),
+            partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
             writing.open_writers.run,
             locking.check_outs.run,
             flocks.run,
@@ -156,7 +156,15 @@ class Assembly:
         options = self._mount.options
         content = ContentReader(self._cache, Downloads(self._client))
         siblings = SiblingReadAhead(content, partial(_following, self._store))
-        base = open_base(self._state_dir, self._store, content, self._me, options)
+        limiter = self._client.limiter
+        base = open_base(
+            self._state_dir,
+            self._store,
+            content,
+            self._me,
+            options,
+            lambda: limiter.would_wait(Priority.WRITING),
+        )
         stack.callback(base.close)
         knowledge = open_knowledge(self._store, self._client, freshness_s=options.freshness_s)
         follower = Follower(

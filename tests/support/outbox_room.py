@@ -1,9 +1,11 @@
 """Tree, journal, staging and edits on real files, without Procore and without a mount: what a crash finds there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import trio
 
 from procorefs.config.options import MountOptions
 from procorefs.journal.change import Change
@@ -11,11 +13,8 @@ from procorefs.procore.wire.models import Document, FolderListing
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.planning.queue import Queue
-from procorefs.vfs.change_store import Neighbours
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
-from procorefs.vfs.namespace_edits import NamespaceEdits
-from procorefs.wiring.changes import JOURNAL, STAGING, Base, open_base
+from procorefs.wiring.changes import JOURNAL, STAGING, Base, open_base, open_edits
 from tests.support.local_work import ME
 from tests.support.staged_base import MIB, Bases, spares_of
 from tests.support.tree_documents import ROOT_ID, folder
@@ -30,17 +29,8 @@ class Room:
         self.directory = directory
         self.base = base
         self.store, self.view, self.drafts, self.journal = base.store, base.view, base.drafts, base.journal
-        self.calls = base.calls
-        self.edits = NamespaceEdits(
-            base.store,
-            base.applier.own,
-            base.view,
-            base.drafts,
-            base.journal,
-            base.naming,
-            Neighbours(self.calls, Queue().touched, lambda _inode: None),
-        )
-        base.local.pin, base.local.succeeded = self.edits.pin, self.edits.succeed
+        self.calls, self.durability = base.calls, base.durability
+        self.edits = open_edits(base, lambda _inode: None)
 
     @property
     def staging(self) -> Staging:
@@ -64,7 +54,7 @@ class Room:
 
     def create(self, name: str, data: bytes = b"", folder: Inode = ROOT) -> Inode:
         """A file that is open and not flushed."""
-        inode = self.edits.create(folder, name.encode(), Kept()).inode
+        inode = self.edits.entries.create(folder, name.encode(), Kept()).inode
         self.drafts.enter(inode, writes=True)
         if data:
             self.write(inode, 0, data)
@@ -76,29 +66,29 @@ class Room:
 
     def reopen(self, inode: Inode) -> DirtyFile:
         """For writing, and not closed again."""
-        draft = self.edits.open_draft(inode, truncates=False)
+        draft = self.edits.sessions.open_draft(inode, truncates=False)
         self.drafts.enter(inode, writes=True)
         return draft
 
     def close(self, inode: Inode) -> None:
         """As FLUSH and RELEASE of the last handle do it."""
-        self.edits.flushed(inode)
+        self.edits.sessions.flushed(inode)
         self.drafts.leave(inode, writes=True)
-        self.edits.released(inode)
-        self.edits.left(inode)
+        self.edits.sessions.released(inode)
+        self.edits.sessions.left(inode)
 
     async def flush(self, inode: Inode, *, is_first: bool = True) -> None:
         """As FLUSH of a descriptor does it; others may lead to the same handle."""
-        await self.edits.handle_flushed(inode, is_first=is_first, is_final=False)
+        await self.edits.sessions.handle_flushed(inode, is_first=is_first, is_final=False)
 
     def release(self, inode: Inode) -> None:
         """As RELEASE of a handle does it that was flushed."""
         self.drafts.leave(inode, writes=True)
-        self.edits.handle_released(inode)
-        self.edits.flushed(inode)
+        self.edits.sessions.handle_released(inode)
+        self.edits.sessions.flushed(inode)
         if not self.drafts.is_written(inode):
-            self.edits.released(inode)
-            self.edits.left(inode)
+            self.edits.sessions.released(inode)
+            self.edits.sessions.left(inode)
 
     def put(self, name: str, data: bytes, folder: Inode = ROOT) -> Inode:
         """A file that was written and closed."""
@@ -106,8 +96,16 @@ class Room:
         self.close(inode)
         return inode
 
+    @asynccontextmanager
+    async def syncing(self) -> AsyncIterator[None]:
+        """Bring what is journaled to disk meanwhile, as a daemon does."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.durability.run)
+            yield
+            nursery.cancel_scope.cancel()
+
     def draft(self, inode: Inode) -> DirtyFile:
-        return self.edits.open_draft(inode, truncates=False)
+        return self.edits.sessions.open_draft(inode, truncates=False)
 
     def list_root(self, *children: Document) -> None:
         """Procore has these in the root."""
@@ -137,7 +135,14 @@ def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iter
     store = TreeStore.open(directory / TREE)
     reading = bases or Bases()
     try:
-        base = open_base(directory, store, reading, ME, MountOptions(staging_size_bytes=100 * MIB, **options))  # type: ignore[arg-type]
+        base = open_base(
+            directory,
+            store,
+            reading,  # type: ignore[arg-type]
+            ME,
+            MountOptions(staging_size_bytes=100 * MIB, **options),
+            lambda: False,
+        )
         try:
             yield Room(directory, base)
         finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import trio
 
 from procorefs.procore.wire.models import Version
+from procorefs.staging.quota import Outlook
 from procorefs.staging.staging_area import StagedFile, Staging
 from tests.support.content_source import content_of, version
 
@@ -63,11 +64,11 @@ class BaseReader:
 
 @contextmanager
 def staging_in(
-    directory: Path, bases: Bases | None = None, limit_bytes: int = 100 * MIB
+    directory: Path, bases: Bases | None = None, limit_bytes: int = 100 * MIB, outlook: Outlook = Outlook.NONE
 ) -> Iterator[Staging]:
     """A staging area; nobody may still read from a base when it closes."""
     bases = bases or Bases()
-    staging = Staging(directory, limit_bytes, bases.open)
+    staging = Staging(directory, limit_bytes, bases.open, lambda: outlook)
     try:
         yield staging
     finally:

@@ -31,7 +31,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 def check_of(room: Room, *pending: Inode) -> tuple[WaitCheck, Queue]:
     """A check over changes that are counted as pending."""
     queue, attempts = Queue(), Attempts()
-    counters = Counters(Uploader(cast(Any, None), room.edits.note))
+    counters = Counters(Uploader(cast(Any, None), room.edits.changes.save_if_current))
     states = ItemStates(
         room.view, room.drafts, room.base.naming, room.calls, queue, attempts, counters, sends=True
     )

@@ -74,7 +74,7 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
         room.store, nobody, room.view, nobody, room.calls, nobody, nobody, nobody, nobody, nobody, nobody
     )
     inode = room.view.child(ROOT, b"old").inode
-    room.edits.rename(ROOT, b"old", ROOT, b"new")
+    room.edits.entries.rename(ROOT, b"old", ROOT, b"new")
     with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, NEW):
         raise Unanswered("no answer")
     change = room.change(inode)
@@ -82,7 +82,7 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
     assert confirmer.next_of(change) is call
     room.calls.not_done_yet(call)
     assert confirmer.next_of(change) is None
-    room.edits.rename(ROOT, b"new", ROOT, b"old")
+    room.edits.entries.rename(ROOT, b"new", ROOT, b"old")
     change = room.change(inode)
     assert change.place == OLD
     with pytest.raises(NotYet) as waits:

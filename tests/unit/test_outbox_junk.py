@@ -48,11 +48,11 @@ async def test_what_a_file_is_may_change_each_time_it_is_closed(tmp_path: Path) 
     with room_in(tmp_path) as room:
         inode = room.put("macro.swp", VIM)
         draft = room.reopen(inode)
-        await room.drafts.write(draft, 0, REAL)
+        await room.edits.sessions.write(draft, 0, REAL)
         room.close(inode)
         assert fate(room, inode) is Fate.SENT
         draft = room.reopen(inode)
-        await room.drafts.write(draft, 0, VIM)
+        await room.edits.sessions.write(draft, 0, VIM)
         room.close(inode)
         assert fate(room, inode) is Fate.LOCAL
 
@@ -61,11 +61,11 @@ async def test_a_rename_decides_anew(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         swap, real = room.put("swap", VIM), room.put(".real.swp", REAL)
         assert (fate(room, swap), fate(room, real)) == (Fate.SENT, Fate.SENT)
-        room.edits.rename(ROOT, b"swap", ROOT, b".x.swp")
+        room.edits.entries.rename(ROOT, b"swap", ROOT, b".x.swp")
         assert fate(room, swap) is Fate.LOCAL
-        room.edits.exchange(ROOT, b".x.swp", ROOT, b".real.swp")
+        room.edits.entries.exchange(ROOT, b".x.swp", ROOT, b".real.swp")
         assert (fate(room, swap), fate(room, real)) == (Fate.LOCAL, Fate.SENT)
-        room.edits.rename(ROOT, b".real.swp", ROOT, b"swap")
+        room.edits.entries.rename(ROOT, b".real.swp", ROOT, b"swap")
         assert fate(room, swap) is Fate.SENT
 
 
@@ -73,7 +73,7 @@ async def test_what_an_earlier_run_was_to_send_is_never_dropped(tmp_path: Path) 
     """Closed and journaled with junk=keep, the daemon killed, mounted without it."""
     with room_in(tmp_path, junk="keep") as room:
         inodes = [room.put(".DS_Store", b"\0\0\0\1Bud1"), room.put("~$budget.xlsx", REAL)]
-        room.edits.make_folder(ROOT, b"__MACOSX", Kept())
+        room.edits.entries.make_folder(ROOT, b"__MACOSX", Kept())
         inside = room.put("x", REAL, room.view.child(ROOT, b"__MACOSX").inode)  # type: ignore[union-attr]
         assert {fate(room, inode) for inode in (*inodes, inside)} == {Fate.SENT}
     with room_in(tmp_path) as room:
@@ -83,9 +83,9 @@ async def test_what_an_earlier_run_was_to_send_is_never_dropped(tmp_path: Path) 
 
 async def test_what_lies_in_a_folder_of_programs_stays_with_its_content(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
-        trash = room.edits.make_folder(ROOT, b".Trash-1000", Kept()).inode
-        files = room.edits.make_folder(trash, b"files: all", Kept()).inode
-        empty = room.edits.make_folder(trash, b"info", Kept()).inode
+        trash = room.edits.entries.make_folder(ROOT, b".Trash-1000", Kept()).inode
+        files = room.edits.entries.make_folder(trash, b"files: all", Kept()).inode
+        empty = room.edits.entries.make_folder(trash, b"info", Kept()).inode
         kept, junk = room.put("a|b.dwg", REAL, folder=files), room.put("._x", APPLE, folder=empty)
         assert (fate(room, kept), fate(room, junk)) == (Fate.LOCAL, Fate.LOCAL)
         assert "'.Trash-1000'" in room.base.naming.why_local(room.change(kept))
@@ -105,17 +105,17 @@ async def test_a_file_that_was_cut_off_is_known_by_what_there_is_of_it(tmp_path:
 async def test_a_document_is_never_junk(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         room.list_root(file(5, "plan.dwg"), folder(6, "folder"))
-        trash = room.edits.make_folder(ROOT, b".Trash-1000", Kept()).inode
-        box = room.edits.make_folder(ROOT, b"box", Kept()).inode
+        trash = room.edits.entries.make_folder(ROOT, b".Trash-1000", Kept()).inode
+        box = room.edits.entries.make_folder(ROOT, b"box", Kept()).inode
         for name in (b"plan.dwg", b"folder"):
             with pytest.raises(NotPermitted):
-                room.edits.rename(ROOT, name, trash, name)
+                room.edits.entries.rename(ROOT, name, trash, name)
         with pytest.raises(NameRefused):
-            room.edits.rename(ROOT, b"plan.dwg", ROOT, b"._plan: old.dwg")
-        room.edits.rename(ROOT, b"plan.dwg", box, b"~$plan.dwg")
+            room.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"._plan: old.dwg")
+        room.edits.entries.rename(ROOT, b"plan.dwg", box, b"~$plan.dwg")
         assert fate(room, room.view.child(box, b"~$plan.dwg").inode) is Fate.SENT  # type: ignore[union-attr]
         with pytest.raises(NotPermitted):  # the document would go along
-            room.edits.rename(ROOT, b"box", trash, b"box")
+            room.edits.entries.rename(ROOT, b"box", trash, b"box")
 
 
 async def test_names_of_what_may_be_junk_or_is_temporary_obey_no_rule_of_procores(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ async def test_names_of_what_may_be_junk_or_is_temporary_obey_no_rule_of_procore
         assert refusal.character == "*"
         for name in (b"a: b.txt", b"._a\xff", b"._" + b"x" * 254):
             with pytest.raises(NameRefused):
-                room.edits.create(ROOT, name, Kept())
+                room.edits.entries.create(ROOT, name, Kept())
         with pytest.raises(NameRefused):
-            room.edits.make_folder(ROOT, b"._a: b", Kept())
+            room.edits.entries.make_folder(ROOT, b"._a: b", Kept())
 
 
 async def test_junk_goes_with_a_folder_that_procore_removed(tmp_path: Path) -> None:

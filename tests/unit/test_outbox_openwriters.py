@@ -24,7 +24,7 @@ class Writers:
         self.looker = OpenWriters(
             room.view,
             room.drafts,
-            room.edits,
+            room.edits.sessions,
             is_sendable=lambda change: change.inode not in self.held,
             send=self.sent.append,
         )
@@ -51,13 +51,13 @@ async def test_so_is_the_output_of_a_program_that_a_shell_redirects(tmp_path: Pa
     with room_in(tmp_path) as room:
         inode = room.create("out.txt")
         await room.flush(inode)
-        await room.drafts.write(room.draft(inode), 0, b"half")
+        await room.edits.sessions.write(room.draft(inode), 0, b"half")
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE  # and no empty file
     with room_in(tmp_path / "closed") as room:
         inode = room.create("out.txt")
         await room.flush(inode)
-        await room.drafts.write(room.draft(inode), 0, b"whole")
+        await room.edits.sessions.write(room.draft(inode), 0, b"whole")
         await room.flush(inode, is_first=False)
     with room_in(tmp_path / "closed") as room:
         assert room.change(inode).stage is Stage.PENDING
@@ -73,7 +73,7 @@ async def test_a_handle_that_is_written_to_after_a_flush_promises_nothing_before
         with room_in(directory) as room:
             inode = room.create("report.csv", b"a")
             await room.flush(inode)
-            await room.drafts.write(room.draft(inode), 1, b"b")
+            await room.edits.sessions.write(room.draft(inode), 1, b"b")
             if is_flushed_again:
                 await room.flush(inode, is_first=False)
             if is_released:
@@ -111,7 +111,7 @@ async def test_a_document_keeps_its_bytes_while_its_writer_is_at_work(
         node = room.view.child(ROOT, b"plan.dwg")
         assert node is not None
         writers = Writers(room)
-        await room.drafts.write(room.reopen(node.inode), 0, b"new")
+        await room.edits.sessions.write(room.reopen(node.inode), 0, b"new")
         await room.flush(node.inode)
         writers.look(mock_clock, STAYS_OPEN_S)
     with room_in(tmp_path) as room:
@@ -126,7 +126,7 @@ async def test_bytes_that_were_closed_before_stay_promised(tmp_path: Path, mock_
         draft = room.reopen(inode)
         await room.flush(inode)
         writers.look(mock_clock, STAYS_OPEN_S)
-        await room.drafts.write(draft, 11, b"sec")
+        await room.edits.sessions.write(draft, 11, b"sec")
         assert room.change(inode).stage is Stage.PENDING
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.PENDING
@@ -139,7 +139,7 @@ async def test_a_release_with_other_handles_promises_as_a_close_does(tmp_path: P
         room.drafts.enter(inode, writes=True)
         await room.flush(inode)
         room.release(inode)
-        await room.drafts.write(room.draft(inode), 3, b"two")
+        await room.edits.sessions.write(room.draft(inode), 3, b"two")
     with room_in(tmp_path) as room:
         change = room.change(inode)
         assert change.stage is Stage.PENDING
@@ -197,7 +197,7 @@ async def test_after_a_crash_the_snapshot_is_sent_and_the_rest_is_kept(
         writers.look(mock_clock)
         writers.look(mock_clock, STAYS_OPEN_S)
         assert writers.look(mock_clock, QUIET_S) == [inode]
-        await room.drafts.write(room.draft(inode), 11, b"sec")
+        await room.edits.sessions.write(room.draft(inode), 11, b"sec")
         await room.flush(inode, is_first=False)
         writers.look(mock_clock, STAYS_OPEN_S)
     with room_in(tmp_path) as room:
@@ -233,11 +233,11 @@ async def test_what_may_not_go_by_itself_has_no_snapshot(tmp_path: Path, mock_cl
         torn = room.create("torn.txt", b"half")
     with room_in(tmp_path) as room:
         writers = Writers(room)
-        await room.drafts.write(room.reopen(torn), 4, b" more")
+        await room.edits.sessions.write(room.reopen(torn), 4, b" more")
         writers.held.add(room.create(".plan.dwg.x4Kp2Q", b"held"))
         room.create("empty.txt")
         room.create("gone.txt", b"gone")
-        room.edits.unlink(ROOT, b"gone.txt")
+        room.edits.entries.unlink(ROOT, b"gone.txt")
         writers.look(mock_clock)
         assert writers.look(mock_clock, QUIET_S) == []
         assert room.change(torn).stage is Stage.INCOMPLETE

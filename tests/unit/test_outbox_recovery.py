@@ -6,8 +6,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import trio
 import trio.testing
 
 from procorefs.journal.change import Location, MetadataPatch, Stage
-from procorefs.journal.durability import Durability
 from procorefs.journal.journal import Journal
 from procorefs.journal.row_log import RowLog
 from procorefs.procore.errors import Unanswered
@@ -66,7 +63,7 @@ async def test_a_new_name_does_not_complete_what_was_cut_off(tmp_path: Path, is_
     with room_in(tmp_path) as room:
         if is_written:
             room.reopen(inode)
-        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        room.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert room.change(inode).place == Location(ROOT, "other.dwg")
     with room_in(tmp_path) as room:
@@ -81,18 +78,18 @@ async def test_a_document_that_was_cut_off_goes_to_its_new_name_without_the_byte
         room.list_root(file(7, "plan.dwg"), file(8, "other.dwg"))
         node = room.view.child(ROOT, b"plan.dwg")
         assert node is not None
-        await room.drafts.write(room.reopen(node.inode), 0, b"half")
+        await room.edits.sessions.write(room.reopen(node.inode), 0, b"half")
     with room_in(tmp_path) as room:
         assert room.change(node.inode).stage is Stage.INCOMPLETE
         if swaps:
-            room.edits.exchange(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+            room.edits.entries.exchange(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         else:
-            room.edits.rename(ROOT, b"plan.dwg", ROOT, b"new.dwg")
+            room.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"new.dwg")
         change = room.change(node.inode)
         assert (change.stage, change.staged) == (Stage.PENDING, None)
         assert change.unclosed is not None
-        room.edits.reached(change, change.place if isinstance(change.place, Location) else None)
-        room.edits.settle(change)
+        room.edits.takeover.reached(change, change.place if isinstance(change.place, Location) else None)
+        room.edits.changes.settle(change)
         assert room.change(node.inode).stage is Stage.INCOMPLETE
 
 
@@ -115,11 +112,11 @@ async def test_a_close_does_not_promise_a_block_that_is_half_written(
         draft.file._disk._slow_until_s = float("inf")
         monkeypatch.setattr(Disk, "write", write_slowly)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(room.drafts.write, draft, 4, b"other")
+            nursery.start_soon(room.edits.sessions.write, draft, 4, b"other")
             await trio.to_thread.run_sync(begun.wait, 10)
-            room.edits.flushed(inode)
+            room.edits.sessions.flushed(inode)
             assert room.change(inode).stage is Stage.OPEN
-            nursery.start_soon(room.edits.flush, inode)
+            nursery.start_soon(room.edits.sessions.flush, inode)
             await trio.testing.wait_all_tasks_blocked(0.01)
             assert room.change(inode).stage is Stage.OPEN
             may_end.set()
@@ -131,7 +128,7 @@ async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
     """What was closed is there as it was; what came behind it was never closed, and is kept beside it."""
     with room_in(tmp_path) as room:
         inode = room.put("log.txt", b"first line\n")
-        await room.drafts.write(room.reopen(inode), 11, b"sec")
+        await room.edits.sessions.write(room.reopen(inode), 11, b"sec")
     for _ in range(2):
         with room_in(tmp_path) as room:
             change = room.change(inode)
@@ -162,11 +159,11 @@ async def test_what_was_added_is_not_cut_off_when_there_is_no_room_for_it(
             assert found is not None
             assert bytes(await found.read(0, 100)) == b"closed"
             with pytest.raises(StagingFull):
-                await room.edits.save_tail(inode)
+                await room.edits.sessions.save_tail(inode)
             assert room.staged[number] == b"closed, and added"
     with monkeypatch.context() as full, room_in_full(tmp_path, full) as room:
         full.undo()
-        await room.edits.save_tail(inode)
+        await room.edits.sessions.save_tail(inode)
         change = room.change(inode)
         assert change.unclosed is not None
         assert room.staged[number] == b"closed"
@@ -190,7 +187,7 @@ async def test_what_was_added_outlives_a_start_that_is_cut_off_itself(
 ) -> None:
     with room_in(tmp_path) as room:
         inode = room.put("log.txt", b"first line\n")
-        await room.drafts.write(room.reopen(inode), 11, b"sec")
+        await room.edits.sessions.write(room.reopen(inode), 11, b"sec")
     take_up = DirtyFiles.take_up
 
     def take_up_and_die(drafts: DirtyFiles, record: StagedRecord) -> None:
@@ -213,7 +210,7 @@ async def test_what_was_closed_and_is_being_written_over(tmp_path: Path) -> None
     """Half of one state and half of another: nobody saved that, so it is not sent by itself."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"one state")
-        await room.drafts.write(room.reopen(inode), 4, b"other")
+        await room.edits.sessions.write(room.reopen(inode), 4, b"other")
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert list(room.staged.values()) == [b"one other"]
@@ -225,8 +222,8 @@ async def test_what_was_closed_and_is_being_written_anew(tmp_path: Path) -> None
         inode = room.put("plan.dwg", b"the state that was closed")
         draft = room.reopen(inode)
         for size_bytes in (3, 0):
-            await room.drafts.truncate(draft, size_bytes, partial(room.edits.will_shrink, draft, size_bytes))
-        await room.drafts.write(draft, 0, b"the new st")
+            await room.edits.sessions.truncate(draft, size_bytes)
+        await room.edits.sessions.write(draft, 0, b"the new st")
     for _ in range(2):
         with room_in(tmp_path) as room:
             assert room.change(inode).stage is Stage.INCOMPLETE
@@ -236,7 +233,7 @@ async def test_what_was_closed_and_is_being_written_anew(tmp_path: Path) -> None
 async def test_what_was_written_over_and_closed_goes(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"one state")
-        await room.drafts.write(room.reopen(inode), 4, b"other")
+        await room.edits.sessions.write(room.reopen(inode), 4, b"other")
         assert room.change(inode).stage is Stage.OPEN
         room.close(inode)
         assert room.change(inode).stage is Stage.PENDING
@@ -251,15 +248,17 @@ async def test_what_a_crash_left_is_renamed_while_somebody_writes_to_it(tmp_path
         inode = room.create("half.dwg", b"half a pl")
     with room_in(tmp_path) as room:
         draft = room.reopen(inode)
-        await room.drafts.write(draft, 0, b"HALF")
-        room.edits.rename(ROOT, b"half.dwg", ROOT, b"whole.dwg")
-        await room.drafts.truncate(draft, 4, partial(room.edits.will_shrink, draft, 4))
+        async with room.syncing():
+            await room.edits.sessions.write(draft, 0, b"HALF")
+            room.edits.entries.rename(ROOT, b"half.dwg", ROOT, b"whole.dwg")
+            await room.edits.sessions.truncate(draft, 4)
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert list(room.staged.values()) == [b"HALF"]
-        room.edits.rename(ROOT, b"whole.dwg", ROOT, b"half.dwg")
+        room.edits.entries.rename(ROOT, b"whole.dwg", ROOT, b"half.dwg")
         assert room.change(inode).stage is Stage.INCOMPLETE
-        await room.drafts.write(room.reopen(inode), 4, b" way")
+        async with room.syncing():
+            await room.edits.sessions.write(room.reopen(inode), 4, b" way")
         room.close(inode)
         assert room.change(inode).stage is Stage.PENDING
 
@@ -273,12 +272,12 @@ async def test_a_write_that_waited_never_changes_what_is_uploaded(tmp_path: Path
         inode = room.put("plan.dwg", b"closed")
         draft = room.reopen(inode)
         books = room.staging.room
-        books.can_free = lambda: True
+        room.base.queue.put(inode, trio.current_time())
         taken = books.left_bytes()
         assert books.take(taken)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(room.drafts.write, draft, 6, b" and more")
-            nursery.start_soon(room.drafts.truncate, draft, 20, lambda: None)
+            nursery.start_soon(room.edits.sessions.write, draft, 6, b" and more")
+            nursery.start_soon(room.edits.sessions.truncate, draft, 20)
             await trio.testing.wait_all_tasks_blocked()
             staged = room.change(inode).staged
             assert staged is not None
@@ -318,8 +317,7 @@ def boots(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 async def test_after_a_power_cut_what_was_not_synced_is_doubted(tmp_path: Path, boots: Boots) -> None:
     """What a group commit had brought to disk goes on; what came after may be zeros, and is not sent by itself."""
     with room_in(tmp_path) as room:
-        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
-        room.edits.journaled = durability.journaled
+        durability = room.durability
         safe = room.put("safe.dwg", b"synced")
         await durability.flush()
         lost = room.put("lost.dwg", b"not synced")
@@ -428,7 +426,7 @@ async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         room.list_root(file(7, "old.dwg"))
         old = room.view.child(ROOT, b"old.dwg").inode
-        room.edits.rename(ROOT, b"old.dwg", ROOT, b"renamed.dwg")
+        room.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"renamed.dwg")
         made = room.put("new.dwg", b"new")
     (tmp_path / "tree.sqlite").write_bytes(b"no tree" * 1000)
     for side in ("-wal", "-shm"):
@@ -444,32 +442,32 @@ async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_cut", [False, True])
 async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
-    tmp_path: Path, is_cut: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut: bool
 ) -> None:
     """After a power cut the row of before would promise bytes that are half other ones."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
-        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
+        durability = room.durability
         await durability.flush()
         synced: list[tuple[Stage, bytes]] = []
 
-        async def bring_to_disk() -> None:
+        async def reached() -> None:
             synced.append((room.change(inode).stage, room.staged["1"]))
             await durability.flush()
 
-        room.drafts.bring_to_disk = bring_to_disk
+        monkeypatch.setattr(durability, "reached", reached)
         draft = room.reopen(inode)
         number = str(draft.file.number)
         assert number == "1"
         if is_cut:
-            await room.drafts.truncate(draft, 3, lambda: room.edits.will_shrink(draft, 3))
+            await room.edits.sessions.truncate(draft, 3)
         else:
-            await room.drafts.write(draft, 0, b"THE")
+            await room.edits.sessions.write(draft, 0, b"THE")
         assert synced == [(Stage.OPEN, b"the plan")]
         assert room.staged[number] == (b"the" if is_cut else b"THE plan")
-        await room.drafts.write(draft, 0, b"His")
-        room.edits.flushed(inode)
-        await room.drafts.write(draft, 0, b"Her")
+        await room.edits.sessions.write(draft, 0, b"His")
+        room.edits.sessions.flushed(inode)
+        await room.edits.sessions.write(draft, 0, b"Her")
         assert len(synced) == 1, "no row that is on disk promises any of it"
 
 
@@ -509,14 +507,14 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
                 room.drafts.enter(inode, writes=False)
         with full_disk(room):
             with pytest.raises(sqlite3.OperationalError):
-                room.edits.unlink(ROOT, b"one.dwg")
+                room.edits.entries.unlink(ROOT, b"one.dwg")
             with pytest.raises(sqlite3.OperationalError):
-                room.edits.rename(ROOT, b"one.dwg", ROOT, b"other.dwg")
+                room.edits.entries.rename(ROOT, b"one.dwg", ROOT, b"other.dwg")
         if is_read:
             for inode in inodes.values():
                 room.drafts.leave(inode, writes=False)
-                room.edits.left(inode)
-        for file in room.drafts.take_trash():
+                room.edits.sessions.left(inode)
+        for file in room.staging.take_discarded():
             file.delete()
         for name, inode in inodes.items():
             draft = room.drafts.find(inode, room.change(inode).staged)
@@ -537,14 +535,14 @@ async def test_a_file_that_the_disk_refused_to_make_leaves_nothing(tmp_path: Pat
     with room_in(tmp_path) as room:
         if is_departed:
             room.list_root(file(7, "new.dwg"))
-            room.edits.unlink(ROOT, b"new.dwg")
+            room.edits.entries.unlink(ROOT, b"new.dwg")
         before = descriptors()
         with pytest.MonkeyPatch.context() as full:
             full.setattr(RowLog, "append", refuse_row)
             full.setattr(room.journal, "_db", FullDisk(room.journal._db))
             for _ in range(5):
                 with pytest.raises((OSError, sqlite3.OperationalError)):
-                    room.edits.create(ROOT, b"new.dwg", Kept())
+                    room.edits.entries.create(ROOT, b"new.dwg", Kept())
         assert descriptors() <= before + 1, "but for a thread that makes spare files"
         assert room.view.child(ROOT, b"new.dwg") is None
         assert not room.drafts.written
@@ -559,7 +557,7 @@ async def test_who_gets_no_descriptor_is_not_inside(tmp_path: Path, writes: bool
     """The file would count as being written for ever, and never go."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
-        for file_of in (room.edits.open_draft, None):
+        for file_of in (room.edits.sessions.open_draft, None):
             if file_of is not None:
                 room.draft(inode)
             else:
@@ -584,17 +582,17 @@ async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_lat
         with pytest.MonkeyPatch.context() as full:
             full.setattr(RowLog, "append", refuse_row)
             with pytest.raises(OSError, match="No space"):
-                room.edits.flushed(inode)
+                room.edits.sessions.flushed(inode)
             room.drafts.leave(inode, writes=True)
             with pytest.raises(OSError, match="No space"):
-                room.edits.flushed(inode)
-            room.edits.released(inode)
-            room.edits.left(inode)
-            assert room.edits.is_unflushed(inode)
+                room.edits.sessions.flushed(inode)
+            room.edits.sessions.released(inode)
+            room.edits.sessions.left(inode)
+            assert room.edits.sessions.is_unflushed(inode)
             with pytest.raises(OSError, match="No space"):
-                room.edits.flushed_late(inode)
-        room.edits.flushed_late(inode)
-        assert not room.edits.is_unflushed(inode)
+                room.edits.sessions.flushed_late(inode)
+        room.edits.sessions.flushed_late(inode)
+        assert not room.edits.sessions.is_unflushed(inode)
         assert not room.drafts.has(inode)
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.PENDING
@@ -605,18 +603,18 @@ async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(
     """Else whoever has them could go, and the journal would name bytes that are nowhere."""
     with room_in(tmp_path) as room:
         room.list_root(file(7, "old.dwg"), file(8, "new.dwg"))
-        room.edits.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
+        room.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
         inode = room.view.child(ROOT, b"new.dwg").inode
         change = room.change(inode)
         fetched = room.staging.create(change.borrowed)
         with pytest.MonkeyPatch.context() as full:
             full.setattr(RowLog, "append", refuse_row)
             with pytest.raises(OSError, match="No space"):
-                room.edits.take_fetched(change, fetched)
+                room.edits.sessions.take_fetched(change, fetched)
         assert change.staged is None
         assert room.view.borrower(DocumentId(7)) == inode
         assert fetched not in room.drafts.parked
-        room.edits.take_fetched(change, fetched)
+        room.edits.sessions.take_fetched(change, fetched)
         assert change.borrowed is None
 
 
@@ -625,13 +623,11 @@ async def test_after_a_moment_that_the_disk_refused_all_that_differs_is_looked_a
         inodes = [room.put(name, b"bytes") for name in ("one.dwg", "two.dwg")]
         before = room.change(inodes[0])
         before.error = "only in memory"
-        touched: list[Inode] = []
-        neighbours = room.edits._neighbours
-        room.edits._neighbours = replace(neighbours, touched=lambda inode, **_: touched.append(inode))
+        room.base.queue.take_fresh(100)
         with full_disk(room), pytest.raises(sqlite3.OperationalError):
-            room.edits.unlink(ROOT, b"two.dwg")
+            room.edits.entries.unlink(ROOT, b"two.dwg")
         assert room.change(inodes[0]) is not before
-        assert set(touched) >= set(inodes)
+        assert room.base.queue.fresh >= set(inodes)
 
 
 # What a lost call may have made
@@ -646,7 +642,7 @@ async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path
         assert isinstance(place, Location)
         with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
-        room.edits.unlink(ROOT, b"plan.dwg")
+        room.edits.entries.unlink(ROOT, b"plan.dwg")
         assert room.view.child(ROOT, b"plan.dwg") is None
     with room_in(tmp_path) as room:
         [change] = room.view.changes()
@@ -654,7 +650,7 @@ async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path
         [call] = room.calls.unconfirmed(change.inode, None)
         assert call.place == place
         room.calls.forget(call)
-        room.edits.dismiss(change)
+        room.edits.changes.dismiss(change)
         assert room.view.changes() == []
 
 
@@ -662,11 +658,11 @@ async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) ->
     with room_in(tmp_path) as room:
         room.list_root(file(7, "old.dwg"))
         old = room.view.child(ROOT, b"old.dwg").inode
-        room.edits.wish(old, MetadataPatch(description="new"))
+        room.edits.entries.wish(old, MetadataPatch(description="new"))
         with pytest.raises(Unanswered), room.calls.sending(old, Kind.FILE, DocumentId(7)):
             raise Unanswered("no answer")
         saved = room.put("saved.tmp.dwg", b"saved")
-        room.edits.rename(ROOT, b"saved.tmp.dwg", ROOT, b"old.dwg")
+        room.edits.entries.rename(ROOT, b"saved.tmp.dwg", ROOT, b"old.dwg")
         assert room.change(saved).document == 7
         assert [call.inode for call in room.calls.unconfirmed(saved, DocumentId(7))] == [saved]
 
@@ -678,10 +674,10 @@ async def test_a_rename_outlives_that_its_document_becomes_another_inode(
     with room_in(tmp_path) as room:
         room.list_root(file(7, "old.dwg"))
         old = room.view.child(ROOT, b"old.dwg").inode
-        room.edits.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
+        room.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
         monkeypatch.setattr(room.journal, "put", lambda _change: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            room.edits.succeed(old, Inode(old + 1))
+            room.edits.changes.move_to_inode(old, Inode(old + 1))
     with room_in(tmp_path) as room:
         assert [(change.document, change.place) for change in room.view.changes()] == [
             (DocumentId(7), Location(ROOT, "new.dwg"))
@@ -693,7 +689,7 @@ async def test_a_document_is_not_handed_on_while_its_deletion_is_unconfirmed(tmp
     with room_in(tmp_path) as room:
         room.list_root(file(7, "old.dwg"))
         old = room.view.child(ROOT, b"old.dwg").inode
-        room.edits.unlink(ROOT, b"old.dwg")
+        room.edits.entries.unlink(ROOT, b"old.dwg")
         with pytest.raises(Unanswered), room.calls.sending(old, Kind.FILE, DocumentId(7), removes=True):
             raise Unanswered("no answer")
         made = room.put("old.dwg", b"made anew")
@@ -713,7 +709,7 @@ async def test_killed_between_the_trees_row_and_the_journals(tmp_path: Path) -> 
         assert room.change(inode).document == 7
         [found] = room.calls.unconfirmed(inode, DocumentId(7))
         assert (found.document, found.place) == (7, place)
-        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        room.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         assert [node.shown for node in room.view.children(ROOT)] == [b"other.dwg"]
 
 
@@ -731,11 +727,11 @@ async def test_an_empty_file_under_a_documents_name_is_not_the_document(
     """It takes over the document that was renamed away; what that had is not what was written."""
     with room_in(tmp_path) as room:
         room.list_root(file(7, "plan.dwg"))
-        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"plan.bak")
+        room.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"plan.bak")
         if was_closed:
             inode = room.put("plan.dwg", b"")
-            await room.drafts.write(room.reopen(inode), 0, b"")
-            room.edits.will_overwrite(room.draft(inode))
+            await room.edits.sessions.write(room.reopen(inode), 0, b"")
+            room.edits.sessions.will_overwrite(room.draft(inode))
         else:
             inode = room.create("plan.dwg")
         assert room.change(inode).document == 7
@@ -747,14 +743,14 @@ async def test_an_empty_file_under_a_documents_name_is_not_the_document(
 
 async def test_a_folder_that_a_listing_brought_before_the_answer_can_be_removed(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
-        inode = room.edits.make_folder(ROOT, b"plans", Kept()).inode
+        inode = room.edits.entries.make_folder(ROOT, b"plans", Kept()).inode
         room.list_root(folder(7, "plans"))
         room.base.applier.own.put(folder(7, "plans"), inode, ROOT, None, is_new=True)
         change = room.change(inode)
         change.document = DocumentId(7)
-        room.edits.follow_if_there(change)
-        room.edits.settle(change)
-        room.edits.remove_folder(ROOT, b"plans")
+        room.edits.takeover.follow_if_there(change)
+        room.edits.changes.settle(change)
+        room.edits.entries.remove_folder(ROOT, b"plans")
         assert room.view.child(ROOT, b"plans") is None
 
 
@@ -766,7 +762,7 @@ async def test_what_an_earlier_run_wrote_is_brought_to_disk(tmp_path: Path) -> N
     with room_in(tmp_path) as room:
         records = [room.change(inode).staged for inode in (closed, cut_off)]
         files = [room.drafts.file(closed, record) for record in records if record is not None]
-        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
+        durability = room.durability
         assert [file.is_on_disk for file in files if file is not None] == [False, False]
         await durability.flush()
         assert [file.is_on_disk for file in files if file is not None] == [True, True]
@@ -778,10 +774,9 @@ async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_p
         room.list_root(file(7, "plan.dwg"))
         inode = room.view.child(ROOT, b"plan.dwg").inode
         room.reopen(inode)
-        await room.drafts.write(room.draft(inode), 0, b"ab")
+        await room.edits.sessions.write(room.draft(inode), 0, b"ab")
         room.close(inode)
-        durability = Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence)
-        room.edits.journaled = durability.journaled
+        durability = room.durability
         await durability.flush()
         change = room.change(inode)
         assert change.staged is not None
@@ -790,7 +785,7 @@ async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_p
         assert staged.is_on_disk
         await staged.complete()
         assert not staged.is_on_disk
-        room.edits.note(change)
+        room.edits.changes.save_if_current(change)
         await durability.flush()
         assert staged.is_on_disk
 
@@ -804,7 +799,7 @@ async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -
         with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
         room.list_root(file(7, "plan.dwg"))
-        room.edits.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
+        room.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         [call] = room.calls.unconfirmed(inode, None)
         assert room.view.child(ROOT, b"plan.dwg") is None
         with room.calls.sending(inode, Kind.FILE, None, place, repeats=call):
@@ -812,7 +807,9 @@ async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -
             assert [node.shown for node in room.view.children(ROOT)] == [b"other.dwg"]
 
 
-async def test_a_removal_is_brought_to_disk_also_while_the_bytes_are_sent(tmp_path: Path) -> None:
+async def test_a_removal_is_brought_to_disk_also_while_the_bytes_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They go when the upload ends; the row that is gone must not come back with a power cut until then."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
@@ -820,7 +817,7 @@ async def test_a_removal_is_brought_to_disk_also_while_the_bytes_are_sent(tmp_pa
         assert staged is not None
         sent = room.drafts.freeze(inode, staged)
         told: list[StagedFile | None] = []
-        room.edits.journaled = told.append
-        room.edits.unlink(ROOT, b"plan.dwg")
+        monkeypatch.setattr(room.durability, "journaled", told.append)
+        room.edits.entries.unlink(ROOT, b"plan.dwg")
         assert told
         room.drafts.thaw(inode, sent, is_wanted=False)

@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 
 from procorefs.journal.change import Location, Stage
-from procorefs.journal.durability import Durability
 from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from tests.support.outbox_room import JOURNAL, TREE, Room, room_in
@@ -35,7 +34,7 @@ def put_back(directory: Path, old: str) -> None:
 
 
 def make_folder(room: Room, name: str, folder: Inode = ROOT) -> Inode:
-    return room.edits.make_folder(folder, name.encode(), Kept()).inode
+    return room.edits.entries.make_folder(folder, name.encode(), Kept()).inode
 
 
 def arrives(room: Room, inode: Inode, document: int, name: str, parent: Inode = ROOT) -> None:
@@ -45,8 +44,8 @@ def arrives(room: Room, inode: Inode, document: int, name: str, parent: Inode = 
     parent_id = ROOT_ID if parent == ROOT or known is None else known.document_id
     room.base.applier.own.put(folder(document, name, parent_id), inode, parent, change.kept)
     change.document = DocumentId(document)
-    room.edits.reached(change, Location(parent, name))
-    room.edits.settle(change)
+    room.edits.takeover.reached(change, Location(parent, name))
+    room.edits.changes.settle(change)
 
 
 def paths(room: Room) -> set[str]:
@@ -61,7 +60,7 @@ async def test_an_older_tree_gives_no_folder_the_number_of_another(tmp_path: Pat
         copy_tree(tmp_path, "old")
         private = make_folder(room, "Private")
         arrives(room, private, 20, "Private")
-        room.edits.rename(ROOT, b"contract.pdf", private, b"contract.pdf")
+        room.edits.entries.rename(ROOT, b"contract.pdf", private, b"contract.pdf")
     put_back(tmp_path, "old")
     with room_in(tmp_path) as room:
         room.list_root(file(7, "contract.pdf"), folder(21, "Public for everybody"), folder(20, "Private"))
@@ -74,7 +73,7 @@ async def test_a_number_that_only_a_place_names_is_given_to_nobody(tmp_path: Pat
         room.store.checkpoint()
         copy_tree(tmp_path, "old")
         lost = make_folder(room, "Private")
-        room.edits.rename(ROOT, b"contract.pdf", lost, b"contract.pdf")
+        room.edits.entries.rename(ROOT, b"contract.pdf", lost, b"contract.pdf")
         room.journal.drop(lost)
     put_back(tmp_path, "old")
     with room_in(tmp_path) as room:
@@ -118,7 +117,7 @@ async def test_a_folder_that_nothing_explains_is_shown(tmp_path: Path) -> None:
             assert room.view.path(inode) == f"Recovered folder {lost}/file.txt"
             assert "is unknown" in room.change(lost).error
     with room_in(tmp_path) as room:
-        room.edits.rename(lost, b"file.txt", ROOT, b"file.txt")
+        room.edits.entries.rename(lost, b"file.txt", ROOT, b"file.txt")
         assert room.view.path(inode) == "file.txt"
 
 
@@ -133,9 +132,9 @@ async def test_a_folder_that_was_deleted_before_it_was_listed_is_shown(tmp_path:
     with room_in(tmp_path) as room:
         room.list_root()
         assert room.view.path(inode) == "file.txt"  # nowhere yet
-        assert room.edits.recover_folder(new)
+        assert room.edits.local.recover_folder(new)
         assert room.view.path(inode) == f"Recovered folder {new}/file.txt"
-        assert not room.edits.recover_folder(new)
+        assert not room.edits.local.recover_folder(new)
 
 
 async def test_notes_that_nothing_needs_are_dropped(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def lose_journal(directory: Path) -> None:
 
 async def sync(room: Room) -> None:
     """As the daemon does it within a second."""
-    await Durability(room.staging, room.drafts, room.journal, lambda: room.edits.sequence).flush()
+    await room.durability.flush()
 
 
 async def test_names_are_read_from_a_damaged_journal(tmp_path: Path) -> None:

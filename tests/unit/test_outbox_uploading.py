@@ -14,6 +14,7 @@ from procorefs.procore.api.uploads import MAX_SEGMENT_BYTES
 from procorefs.procore.errors import UploadExpired
 from procorefs.procore.wire.models import Kind
 from procorefs.procore.wire.upload_decoding import Segment, SegmentedUpload, SegmentPlan
+from procorefs.staging.quota import Outlook
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.nodes import Inode
 from procorefs.upload.outcomes import Reaction, reaction_to
@@ -66,7 +67,12 @@ class SlowStorage:
 @pytest.fixture
 def staging(tmp_path: Path) -> Iterator[Staging]:
     with closing(
-        Staging(tmp_path / "staging", 1 << 30, lambda _version: pytest.fail("there is no base"))
+        Staging(
+            tmp_path / "staging",
+            1 << 30,
+            lambda _version: pytest.fail("there is no base"),
+            lambda: Outlook.NONE,
+        )
     ) as area:
         yield area
 

@@ -47,18 +47,18 @@ def test_what_procore_has_is_no_wish(room: Room) -> None:
     same = MetadataPatch(
         description="as it is", tracked=False, custom_fields={7: 12.5, 8: None}, tags=["b", "a"]
     )
-    assert not room.edits.wish(plan, same, tags=["a", "b"])
+    assert not room.edits.entries.wish(plan, same, tags=["a", "b"])
     assert room.view.change(plan) is None
-    assert room.edits.wish(plan, MetadataPatch(description="otherwise"))
-    assert not room.edits.wish(plan, MetadataPatch(description="otherwise"))
+    assert room.edits.entries.wish(plan, MetadataPatch(description="otherwise"))
+    assert not room.edits.entries.wish(plan, MetadataPatch(description="otherwise"))
     assert room.change(plan).wishes == MetadataPatch(description="otherwise")
-    assert room.edits.wish(plan, MetadataPatch(description="as it is"))
+    assert room.edits.entries.wish(plan, MetadataPatch(description="as it is"))
     assert room.view.change(plan) is None
 
 
 def test_tags_that_nobody_knows_are_wished_for(room: Room) -> None:
     plan = inode_of(room, "plan.txt")
-    assert room.edits.wish(plan, MetadataPatch(tags=[]))
+    assert room.edits.entries.wish(plan, MetadataPatch(tags=[]))
     assert room.change(plan).wishes.tags == []
 
 
@@ -69,7 +69,7 @@ def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         room.list_root(file(10, "plan.txt", description="as it is", custom_fields=SHOWN))
         plan = inode_of(room, "plan.txt")
-        room.edits.wish(plan, wishes)
+        room.edits.entries.wish(plan, wishes)
     with room_in(tmp_path) as room:
         found = room.change(plan).wishes
         assert found == MetadataPatch(
@@ -80,34 +80,34 @@ def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
 def test_while_a_call_is_under_way_its_contrary_is_a_wish(room: Room) -> None:
     """Procore is about to have something else than the tree says."""
     plan = inode_of(room, "plan.txt")
-    room.edits.wish(plan, MetadataPatch(description="sent"))
+    room.edits.entries.wish(plan, MetadataPatch(description="sent"))
     with room.calls.sending(plan, Kind.FILE, DocumentId(10)):
-        assert room.edits.wish(plan, MetadataPatch(description="as it is"))
+        assert room.edits.entries.wish(plan, MetadataPatch(description="as it is"))
     assert room.change(plan).wishes.description == "as it is"
 
 
 def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(room: Room) -> None:
     """Its old name is not where it will be once the call is answered."""
     plan = inode_of(room, "plan.txt")
-    room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
+    room.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
     with room.calls.sending(plan, Kind.FILE, DocumentId(10), Location(ROOT, "new.txt")):
-        room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+        room.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
         assert room.change(plan).place == Location(ROOT, "plan.txt")
-    room.edits.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
-    room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+    room.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
+    room.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     assert room.view.change(plan) is None
 
 
 def test_what_may_not_be_changed(room: Room) -> None:
     with pytest.raises(NotPermitted):
-        room.edits.wish(inode_of(room, "locked.txt"), MetadataPatch(tags=["a"]))
+        room.edits.entries.wish(inode_of(room, "locked.txt"), MetadataPatch(tags=["a"]))
     with pytest.raises(NotPermitted):
-        room.edits.wish(ROOT, MetadataPatch(tags=["a"]))
+        room.edits.entries.wish(ROOT, MetadataPatch(tags=["a"]))
     plan = inode_of(room, "plan.txt")
     room.drafts.enter(plan, writes=False)
-    room.edits.unlink(ROOT, b"plan.txt")
+    room.edits.entries.unlink(ROOT, b"plan.txt")
     with pytest.raises(NoSuchEntry):
-        room.edits.wish(plan, MetadataPatch(tags=["a"]))
+        room.edits.entries.wish(plan, MetadataPatch(tags=["a"]))
     assert room.change(plan).place is GONE
     assert not room.change(plan).wishes
 
@@ -117,10 +117,10 @@ def test_what_may_not_be_changed(room: Room) -> None:
 
 def test_wishes_stay_with_the_document_that_a_file_takes_over(room: Room) -> None:
     plan = inode_of(room, "plan.txt")
-    room.edits.wish(plan, MetadataPatch(description="waits", tags=["a"]))
+    room.edits.entries.wish(plan, MetadataPatch(description="waits", tags=["a"]))
     new = room.put("new.txt", b"newer")
-    room.edits.wish(new, MetadataPatch(tags=["b"]))
-    room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+    room.edits.entries.wish(new, MetadataPatch(tags=["b"]))
+    room.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     change = room.change(new)
     assert change.document == 10
     assert change.wishes == MetadataPatch(description="waits", tags=["b"])
@@ -129,8 +129,8 @@ def test_wishes_stay_with_the_document_that_a_file_takes_over(room: Room) -> Non
 def test_wishes_stay_with_the_name_of_a_backup(room: Room) -> None:
     """Office renames the document away before it gives its name to the new bytes."""
     plan = inode_of(room, "plan.txt")
-    room.edits.wish(plan, MetadataPatch(description="waits"))
-    room.edits.rename(ROOT, b"plan.txt", ROOT, b"plan.bak")
+    room.edits.entries.wish(plan, MetadataPatch(description="waits"))
+    room.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"plan.bak")
     new = room.put("plan.txt", b"newer")
     assert room.change(new).document == 10
     assert room.change(new).wishes.description == "waits"
@@ -138,8 +138,8 @@ def test_wishes_stay_with_the_name_of_a_backup(room: Room) -> None:
 
 def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_reader(room: Room) -> None:
     plan, old = inode_of(room, "plan.txt"), inode_of(room, "old.txt")
-    room.edits.wish(plan, MetadataPatch(description="waits"))
-    room.edits.rename(ROOT, b"old.txt", ROOT, b"new.txt")
+    room.edits.entries.wish(plan, MetadataPatch(description="waits"))
+    room.edits.entries.rename(ROOT, b"old.txt", ROOT, b"new.txt")
     for inode in (plan, old):
         room.drafts.enter(inode, writes=False)
     room.look(file(10, "plan.txt", version=version(500)), file(11, "old.txt", version=version(501)))
@@ -164,12 +164,12 @@ def test_attributes_go_with_who_is_removed_or_replaced(room: Room) -> None:
     new = room.put("new.txt", b"newer")
     for inode in (plan, old, new):
         rows.put(inode, b"user.mine", b"%d" % inode)
-    room.edits.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
+    room.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     assert rows.of(new) == {b"user.mine": b"%d" % new}
     assert rows.of(plan) == {}
     short = room.put("short.txt", b"x")
     rows.put(short, b"user.mine", b"x")
-    room.edits.unlink(ROOT, b"short.txt")
+    room.edits.entries.unlink(ROOT, b"short.txt")
     assert rows.of(short) == {}
     assert rows.of(old) == {b"user.mine": b"%d" % old}
 
@@ -256,6 +256,6 @@ def test_only_what_procore_lacks_is_left(wishes: MetadataPatch, there: MetadataP
 
 def test_a_folder_keeps_its_mode_when_metadata_arrives(room: Room) -> None:
     at = inode_of(room, "folder")
-    room.edits.keep(at, Kept(mode=0o700))
-    room.edits.wish(at, MetadataPatch(tracked=True))
+    room.edits.changes.keep(at, Kept(mode=0o700))
+    room.edits.entries.wish(at, MetadataPatch(tracked=True))
     assert room.change(at).kept.mode == 0o700

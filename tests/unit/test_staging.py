@@ -21,6 +21,7 @@ import trio.testing
 
 from procorefs.procore.errors import Malformed, Unavailable
 from procorefs.staging import staged_bytes, staged_file
+from procorefs.staging.quota import Outlook
 from procorefs.staging.spare_files import SPARE_FILES
 from procorefs.staging.staged_bytes import Disk
 from procorefs.staging.staging_area import StagedFile, StagedIncomplete, StagedRecord, Staging
@@ -266,7 +267,7 @@ async def test_a_base_that_gives_too_little_is_an_error_and_never_zeros(tmp_path
 async def test_a_base_is_read_as_every_version_is(tmp_path: Path) -> None:
     source, base = MemorySource(), base_of(9 * MIB + 5)
     async with running(tmp_path / "cache", source) as (content, _):
-        staging = Staging(tmp_path / "staging", 100 * MIB, content.open)
+        staging = Staging(tmp_path / "staging", 100 * MIB, content.open, lambda: Outlook.NONE)
         file = staging.create(base)
         await file.write(5 * MIB, b"new")
         expected = bytearray(content_of(base, 0, base.size_bytes))

@@ -9,6 +9,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from procorefs.staging.quota import Outlook
 from procorefs.staging.staging_area import StagedFile, StagedRecord, Staging
 from tests.support.content_source import content_of
 from tests.support.staged_base import Bases, base_of, bytes_of
@@ -33,7 +34,7 @@ class Model:
     def __init__(self, directory: Path, bases: Bases) -> None:
         self.directory = directory
         self.bases = bases
-        self.staging = Staging(directory, 2**40, bases.open)
+        self.staging = Staging(directory, 2**40, bases.open, lambda: Outlook.NONE)
 
     def begin(self, base_size: int) -> None:
         base = base_of(base_size) if base_size else None
@@ -68,7 +69,7 @@ class Model:
     def restart(self) -> None:
         self.release_all()
         self.staging.close()
-        self.staging = Staging(self.directory, 2**40, self.bases.open)
+        self.staging = Staging(self.directory, 2**40, self.bases.open, lambda: Outlook.NONE)
         record = msgspec.msgpack.decode(self.record, type=StagedRecord)
         self.file = self.staging.adopt(record)
         self.staging.sweep({record.number})

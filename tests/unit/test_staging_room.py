@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from procorefs.staging import quota as room_module
-from procorefs.staging.quota import PATIENCE_S, Quota
+from procorefs.staging.quota import PATIENCE_S, Outlook, Quota
 from procorefs.staging.staging_area import StagedFile, StagingFull
 from tests.support.staged_base import KIB, MIB, Bases, base_of, bytes_of, left_in, spares_of, staging_in
 
@@ -20,10 +20,8 @@ def disk_with(free_bytes: int, size_bytes: int = 2**40) -> Callable[[], os.statv
     return lambda: os.statvfs_result((4096, 1, size_bytes, free_bytes, free_bytes, 1, 1, 1, 0, 255))
 
 
-def room_of(limit_bytes: int, can_free: bool = True) -> Quota:
-    room = Quota(limit_bytes, disk_with(2**39))
-    room.can_free = lambda: can_free
-    return room
+def room_of(limit_bytes: int, outlook: Outlook = Outlook.SOON) -> Quota:
+    return Quota(limit_bytes, disk_with(2**39), lambda: outlook)
 
 
 def play(work: Callable[[], Awaitable[None]]) -> float:
@@ -84,7 +82,7 @@ def test_who_waits_is_served_in_order_and_nobody_slips_in() -> None:
 
 
 def test_nobody_waits_when_nothing_can_be_freed() -> None:
-    room = room_of(100, can_free=False)
+    room = room_of(100, Outlook.NONE)
 
     async def work() -> None:
         assert room.take(100)
@@ -106,15 +104,17 @@ def test_nobody_waits_for_more_than_there_can_ever_be() -> None:
 
 
 def test_who_waits_is_told_when_nothing_can_be_freed_any_more() -> None:
-    room = room_of(100)
+    outlook = Outlook.SOON
+    room = Quota(100, disk_with(2**39), lambda: outlook)
 
     async def work() -> None:
         assert room.take(100)
         async with trio.open_nursery() as nursery:
 
             async def fail() -> None:
+                nonlocal outlook
                 await trio.sleep(10.2)
-                room.can_free = lambda: False  # the last upload failed for good
+                outlook = Outlook.NONE  # the last upload failed for good
 
             nursery.start_soon(fail)
             with pytest.raises(StagingFull):
@@ -207,7 +207,7 @@ def test_a_reserve_stays_free_and_the_disk_is_not_asked_at_every_write() -> None
         asked += 1
         return disk_with(free_bytes - room.used_bytes)()
 
-    room = Quota(2**40, disk)
+    room = Quota(2**40, disk, lambda: Outlook.NONE)
     taken = 0
     while room.take(4 * KIB):
         taken += 4 * KIB
@@ -219,8 +219,7 @@ def test_a_reserve_stays_free_and_the_disk_is_not_asked_at_every_write() -> None
 
 
 async def test_a_writer_waits_until_the_outbox_frees_some(tmp_path: Path) -> None:
-    with staging_in(tmp_path, limit_bytes=1000) as staging:
-        staging.room.can_free = lambda: True
+    with staging_in(tmp_path, limit_bytes=1000, outlook=Outlook.SOON) as staging:
         old, new = staging.create(), staging.create()
         await old.write(0, b"o" * 1000)
         new.hold()
@@ -241,8 +240,7 @@ async def test_a_writer_waits_until_the_outbox_frees_some(tmp_path: Path) -> Non
 
 
 async def test_growing_waits_and_who_is_cancelled_has_taken_nothing(tmp_path: Path) -> None:
-    with staging_in(tmp_path, limit_bytes=1000) as staging:
-        staging.room.can_free = lambda: True
+    with staging_in(tmp_path, limit_bytes=1000, outlook=Outlook.SOON) as staging:
         file = staging.create()
         await file.write(0, b"o" * 900)
         with pytest.raises(StagingFull, match="staging_size allows"):
@@ -262,8 +260,7 @@ async def test_growing_waits_and_who_is_cancelled_has_taken_nothing(tmp_path: Pa
 
 
 async def test_who_has_room_and_is_cancelled_before_writing_gives_it_back(tmp_path: Path) -> None:
-    with staging_in(tmp_path, limit_bytes=1000) as staging:
-        staging.room.can_free = lambda: True
+    with staging_in(tmp_path, limit_bytes=1000, outlook=Outlook.SOON) as staging:
         old, new = staging.create(), staging.create()
         await old.write(0, b"o" * 1000)
         async with trio.open_nursery() as nursery:

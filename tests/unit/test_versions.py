@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procorefs.journal.change import GONE, Change, Location
+from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
 from procorefs.limiter import Priority
 from procorefs.procore.errors import Forbidden, Unavailable
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Version, VersionId
+from procorefs.staging.quota import Outlook
 from procorefs.staging.staged_file import BaseReader
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.naming.shown_names import holdable
@@ -162,10 +164,12 @@ class Desk:
 
     def __init__(self, path: Path) -> None:
         self.garden = Garden(path / "tree")
-        self.staging = Staging(path / "staging", 1 << 20, _nobody_reads)
+        self.staging = Staging(path / "staging", 1 << 20, _nobody_reads, lambda: Outlook.NONE)
         self.journal = Journal(path / "journal")
         calls = InFlightCalls(self.journal, self.garden.store.last_reserved)
-        self.view = View(self.garden.store, DirtyFiles(self.staging), calls)
+        self.view = View(
+            self.garden.store, DirtyFiles(self.staging, Durability(self.staging, self.journal)), calls
+        )
         self.procore = Procore()
         self.follower = Follower()
         self.histories = VersionLists(self.view, self.procore)

@@ -23,7 +23,7 @@ from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Refused, Superseded, refused_metadata
 from procorefs.vfs.dirty_files import DirtyFiles
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class ResultApplier:
         own: OwnChanges,
         view: View,
         drafts: DirtyFiles,
-        edits: NamespaceEdits,
+        edits: LocalEdits,
         calls: InFlightCalls,
         tags: DocumentTags,
         invalidate: Callable[[Sequence[Invalidation]], None],
@@ -124,13 +124,13 @@ class ResultApplier:
         self._cover(change, document, sent.version if sent is not None else _version_of(known))
         change.attempts, change.error = 0, ""
         change.wishes = without(change.wishes, wishes)
-        self._edits.reached(change, target)
+        self._edits.takeover.reached(change, target)
         self.settle(change)
         self._moved(change.inode, before)
         self.left(known.node if known is not None else None)
         self.freed(known)
         if change.place is GONE:
-            self._edits.pass_on(change)
+            self._edits.takeover.pass_on(change)
 
     def _cover(self, change: Change, document: Document, before: Version | None) -> None:
         """An answer may tell of somebody else's version that lies under bytes which wait here: nobody has seen it.
@@ -187,7 +187,7 @@ class ResultApplier:
         """The document has changed hands while the call was under way: the answer is for whoever has it now."""
         known = self._store.known(document.id)
         if is_new or known is None:
-            self._edits.take_stray(document, parent)
+            self._edits.takeover.take_unwanted_document(document, parent)
             return
         owner = self._view.change(known.node.inode)
         kept = owner.kept if owner is not None else known.node.kept
@@ -199,7 +199,7 @@ class ResultApplier:
             owner.seen = sent.version  # the newer version is ours, and nobody else's came between
         elif sent is None:
             self._cover(owner, document, known.node.version)
-        self._edits.follow_if_there(owner)
+        self._edits.takeover.follow_if_there(owner)
         self.settle(owner)
 
     def _check_size(self, sent: Sent) -> None:
@@ -214,7 +214,7 @@ class ResultApplier:
         if change.upload is not None and change.upload.uuid == upload.uuid:
             change.upload = None
             self._generation_arrived(change, upload.generation, version)
-        self._edits.give_back_loan(change)
+        self._edits.takeover.give_back_loan(change)
 
     def _generation_arrived(self, change: Change, generation: int, version: Version) -> None:
         staged = change.staged
@@ -230,9 +230,9 @@ class ResultApplier:
         if change.is_idle and change.refused:
             self.fail(change, change.refused)
         elif change.is_idle and not self._drafts.is_written(change.inode):
-            self._edits.settle(change)
+            self._edits.changes.settle(change)
         else:
-            self._edits.note(change, touched=True)
+            self._edits.changes.save_if_current(change, touched=True)
 
     def found(self, document: Document, parent: Inode, change: Change) -> None:
         """A document of somebody else has the change's name: it is the change's from now on, ours comes on top.
@@ -247,15 +247,15 @@ class ResultApplier:
             return
         self._own.put(document, change.inode, parent, None)
         change.document, change.seen = document.id, UNSEEN
-        self._edits.follow_if_there(change)
-        self._edits.note(change, touched=True)
+        self._edits.takeover.follow_if_there(change)
+        self._edits.changes.save_if_current(change, touched=True)
 
     def join(self, change: Change, document_id: DocumentId) -> None:
         """The same for one that the tree has."""
         with self._store.transaction():
             node = self._own.claim(document_id, change.inode)
         change.document, change.seen = document_id, UNSEEN
-        self._edits.follow_if_there(change)
+        self._edits.takeover.follow_if_there(change)
         self.settle(change)
         self.left(node)
 
@@ -266,7 +266,7 @@ class ResultApplier:
         if node.document_id is None:
             return
         known = self._store.known(node.document_id)
-        if self._edits.recover_folder(node.inode):
+        if self._edits.local.recover_folder(node.inode):
             self._invalidate([ListingChanged(ROOT)])
         if known is None or not known.node.in_tree or known.node.parent is None:
             return
@@ -278,7 +278,7 @@ class ResultApplier:
             self._invalidate(
                 [EntryGone(*shown), ListingChanged(shown[0]), InodeChanged(node.inode, data=False)]
             )
-        self._edits.touch(node.inode)
+        self._edits.changes.touched(node.inode)
 
     def vanished(self, change: Change) -> None:
         """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
@@ -287,12 +287,12 @@ class ResultApplier:
             self.dismiss(change)
             return
         log.info("%s was removed in Procore and is created again.", self._view.path(change.inode))
-        self._edits.lose_document(change)
+        self._edits.local.lose_document(change)
 
     def dismiss(self, change: Change) -> None:
         """Give a change up: the tree shows what Procore has."""
         before = self._view.parent(change.inode)
-        self._edits.dismiss(change)
+        self._edits.changes.dismiss(change)
         self._moved(change.inode, before)
 
     def refreshed(self, change: Change, document: Document, shown: bytes | None) -> None:
@@ -307,7 +307,7 @@ class ResultApplier:
         document = self._own.unchanged_bytes(document, "change", is_answer=False)
         self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept, shown=shown)
         self._cover(change, document, known.node.version)
-        self._edits.note(change)
+        self._edits.changes.save_if_current(change)
         self._moved(change.inode, before)
         self.freed(known)
 
@@ -329,7 +329,7 @@ class ResultApplier:
         before = self._view.parent(change.inode)
         change.aside_from = None
         if change.is_placed:
-            self._edits.follow_again(change)
+            self._edits.changes.follow_again(change)
         self.settle(change)
         self._moved(change.inode, before)  # a twin of its name may have been there before it
 
@@ -337,8 +337,8 @@ class ResultApplier:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
         if change.place is GONE:
-            self._edits.leave_inside(change)
-        self._edits.follow_again(change)
+            self._edits.takeover.leave_inside(change)
+        self._edits.changes.follow_again(change)
         if change.has_bytes or change.wishes or change.is_placed:
             log.warning("%s: %s", self._view.path(change.inode), why)
         else:
@@ -374,7 +374,7 @@ class ResultApplier:
         if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
             change.stage, change.failed_at_s = Stage.FAILED, clocks.unix_s()
         try:
-            self._edits.note(change, touched=True)
+            self._edits.changes.save_if_current(change, touched=True)
         except BaseException:
             change.stage = before  # it is tried again
             raise
@@ -391,7 +391,7 @@ class ResultApplier:
             await self._drafts.staging.sync([file])
             if not self.is_current(change) or change.borrowed is not borrowed:
                 raise Superseded
-            self._edits.take_fetched(change, file)
+            self._edits.sessions.take_fetched(change, file)
         except BaseException:
             file.delete()
             raise
@@ -409,7 +409,7 @@ class ResultApplier:
             await self._drafts.staging.sync([file])
             if not self.is_current(change) or change.staged is None or change.staged.number != file.number:
                 raise Superseded
-            self._edits.take_completed(change, file)
+            self._edits.sessions.take_completed(change, file)
         finally:
             self.thaw(change, file)
 
@@ -420,7 +420,7 @@ class ResultApplier:
             raise Superseded
         draft = self._drafts.get(change.inode)
         if draft is not None and draft.is_changed and not draft.is_frozen:
-            self._edits.flushed(change.inode)
+            self._edits.sessions.flushed(change.inode)
         if change.staged is None:
             return None
         return self._drafts.freeze(change.inode, change.staged)
@@ -452,14 +452,14 @@ class ResultApplier:
         )
         change.upload, change.dropped_uploads = None, 0
         self._generation_arrived(change, file.number, version)
-        self._edits.give_back_loan(change)
+        self._edits.takeover.give_back_loan(change)
         self.settle(change)
 
     def begin_anew(self, change: Change, upload: Upload) -> None:
         """The upload can't be used: its bytes are sent again."""
         if change.upload is upload:
             change.upload = None
-        self._edits.note(change, touched=True)
+        self._edits.changes.save_if_current(change, touched=True)
 
     def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:
         """Say it when ours comes on top of a version that whoever wrote here has not seen."""

@@ -72,7 +72,7 @@ class FileCalls(Placement):
         """Bring the bytes to the storage and make a version of them."""
         if change.borrowed is not None:
             await self._settling.fetch_borrowed(change)
-        await self._edits.save_tail(change.inode)
+        await self._edits.sessions.save_tail(change.inode)
         file = await self._settling.freeze(change)
         if file is None:
             return
@@ -121,7 +121,7 @@ class FileCalls(Placement):
             return
         upload.is_used = True
         upload.before = known.node.version.id if known is not None and known.node.version else None
-        self._edits.note(change)
+        self._edits.changes.save_if_current(change)
         if known is None and target is not None:
             await self._create(change, target, upload)
         elif known is not None:
@@ -152,7 +152,7 @@ class FileCalls(Placement):
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
                 sending.refused()
                 upload.is_used = False  # the name is taken, or the folder is gone
-                self._edits.note(change)
+                self._edits.changes.save_if_current(change)
                 if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
                     await self._look_at_folder(target.folder, folder_id, error)
                 if not isinstance(error, NameTaken | UploadRefused | Gone):

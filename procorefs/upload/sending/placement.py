@@ -7,6 +7,7 @@ from typing import NoReturn
 import msgspec
 
 from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch
+from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.metadata_patch import fields_only
 from procorefs.limiter import Priority
@@ -31,7 +32,7 @@ from procorefs.upload.sending.removal import DocumentRemover
 from procorefs.upload.sending.unanswered import UnansweredCalls
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.vfs.dirty_files import DirtyFiles
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class SendingContext:
     own: OwnChanges
     view: View
     drafts: DirtyFiles
-    edits: NamespaceEdits
+    edits: LocalEdits
+    durability: Durability
     client: Client
     changes: ProjectChanges
 
@@ -68,6 +70,7 @@ class Placement:
         self._view = rooms.view
         self._drafts = rooms.drafts
         self._edits = rooms.edits
+        self._durability = rooms.durability
         self._client = rooms.client
         self._changes = rooms.changes
         self._uploader = uploader

@@ -103,7 +103,7 @@ class ChangeSender(FolderCalls, FileCalls):
     async def _bring_to_disk(self, sending: Sending) -> None:
         """Have the disk know of a call before it is sent: nobody wants its name, were it forgotten by a power cut."""
         try:
-            await self._drafts.bring_to_disk()
+            await self._durability.reached()
         except BaseException:
             sending.refused()
             raise

@@ -41,7 +41,7 @@ from procorefs.upload.sending.apply_result import ResultApplier, Sent
 from procorefs.upload.sending.name_conflicts import Likeness, NameConflicts, is_no_older, likeness_of
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.vfs.change_store import is_unknown
-from procorefs.vfs.namespace_edits import NamespaceEdits
+from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 OUR_CLOCK_S = 600.0
@@ -56,7 +56,7 @@ class UnansweredCalls:
         store: TreeStore,
         own: OwnChanges,
         view: View,
-        edits: NamespaceEdits,
+        edits: LocalEdits,
         calls: InFlightCalls,
         client: Client,
         changes: ProjectChanges,
@@ -105,7 +105,7 @@ class UnansweredCalls:
         elif call.makes or call.document is None:
             self._calls.forget(call)  # another call has made it
         elif not call.belongs_to(change):
-            self._edits.keep_unconfirmed(change.inode)
+            self._edits.changes.keep_unconfirmed(change.inode)
             if call.inode == change.inode:
                 self._calls.forget(call)  # the document is nobody's
         elif call.upload is not None and change.place is not GONE:
@@ -208,7 +208,7 @@ class UnansweredCalls:
             self._was_not_done_yet(change, call)
             return
         self._calls.forget(call)
-        self._edits.take_found(change, node)
+        self._edits.takeover.take_found(change, node)
         self._settling.left(node)
 
     def _there(self, call: Call) -> Node | None:
@@ -372,7 +372,7 @@ class UnansweredCalls:
         if is_unknown(change):
             self._settling.dismiss(change)
         else:
-            self._edits.note(change)
+            self._edits.changes.save_if_current(change)
 
     def _was_not_done_yet(self, change: Change, call: Call) -> None:
         if call.is_late or not self._calls.left_s(call):
