@@ -28,13 +28,13 @@ from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import UserId
 from procorefs.service import control_socket
 from procorefs.service.login_user import who_am_i
-from procorefs.service.refused_calls import RefusedCalls
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.state_lock import StateLock, owned, take_over
 from procorefs.service.status import MountStatus
 from procorefs.service.status_report import Reporter
 from procorefs.storage import clocks, descriptors
 from procorefs.storage.failures import Failure, first_cause
+from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.items import Counts
@@ -150,9 +150,9 @@ class _Daemon:
         on with what they had written, as after a crash.
         """
         with Session(
-            parts.operations, parts.flocks, self._mount.mountpoint, self._mount.fuse_words
+            parts.kernel.operations, parts.kernel.flocks, self._mount.mountpoint, self._mount.fuse_words
         ) as session:
-            self._operations = parts.operations
+            self._operations = parts.kernel.operations
             try:
                 await self._answer(session, parts.reporter)
             finally:
@@ -161,7 +161,7 @@ class _Daemon:
 
     async def _detached(self, parts: Parts, ownership: StateLock) -> None:
         """Go on sending without a mount point, until nothing is left that goes by itself, or a mount takes over."""
-        await parts.operations.release_all()
+        await parts.kernel.operations.release_all()
         parts.locking.check_outs.drop_all()
         outbox = parts.writing.commands
         with trio.CancelScope() as scope:
@@ -268,7 +268,7 @@ class _Daemon:
                     for shown in self._operations.names_affected(folder, name):
                         self._notifier.entry(folder, shown)
                 case ListingChanged(folder):
-                    self._operations.folders.listing_changed(folder)
+                    self._operations.handles.folders.listing_changed(folder)
                     self._notifier.listing(folder)
                 case InodeChanged(inode, data=True):
                     self._notifier.inode(inode)

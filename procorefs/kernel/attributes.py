@@ -1,16 +1,17 @@
-"""What stat shows of a node."""
+"""What stat shows of a node, and what chmod, chown and utimens keep of it."""
 
 import stat
 from dataclasses import dataclass
 
+import msgspec
+
 from procorefs.kernel.bridge.native import pyfuse3
+from procorefs.locks.lock_files import FIRST_LOCK_FILE
+from procorefs.storage import clocks
 from procorefs.tree.nodes import Kept, Node, keeps_times
 
 VALID_S = 60.0
-"""How long the kernel may answer from what it was told: every change from elsewhere takes it back before."""
-
-FIRST_SHOWN_ONLY = 1 << 60
-"""Inodes from here on are on no disk and in no tree (see lock_files.py); the kernel is to ask about them each time."""
+"""How long the kernel may answer from its cache: a change from elsewhere invalidates it before."""
 
 BLOCK_BYTES = 512
 IO_BYTES = 1 << 17
@@ -18,17 +19,18 @@ IO_BYTES = 1 << 17
 
 _NS = 1_000_000_000
 _WRITE_BITS = 0o222
+_MODE_BITS = 0o7777
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Whose the entries are and what their modes leave out."""
+    """Owner and group of all entries, and the mode bits that are left out (options `uid`, `gid`, `umask`)."""
 
     uid: int
     gid: int
     umask: int
     masks_kept: bool = False
-    """Also of modes that were set here: whoever mounts has said so."""
+    """Whether the umask holds for modes that were set here as well: the option was given."""
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
@@ -38,7 +40,7 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = node.inode
-    entry.entry_timeout = entry.attr_timeout = VALID_S if node.inode < FIRST_SHOWN_ONLY else 0
+    entry.entry_timeout = entry.attr_timeout = VALID_S if node.inode < FIRST_LOCK_FILE else 0
     entry.st_uid = ownership.uid
     entry.st_gid = ownership.gid
     entry.st_blksize = IO_BYTES
@@ -86,3 +88,40 @@ def _show_kept(entry: pyfuse3.EntryAttributes, node: Node, kept: Kept) -> None:
             entry.st_atime_ns = kept.atime_ns
         if kept.ctime_ns is not None:
             entry.st_ctime_ns = kept.ctime_ns
+
+
+def kept_of_new(mode: int, ctx: pyfuse3.RequestContext, ownership: Ownership) -> Kept:
+    """Mode and owner of a new entry; the owner only if it is not the one that all entries have."""
+    return Kept(
+        mode=mode & _MODE_BITS & ~ctx.umask,
+        uid=ctx.uid if ctx.uid != ownership.uid else None,
+        gid=ctx.gid if ctx.gid != ownership.gid else None,
+    )
+
+
+def kept_after_setattr(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept:
+    """What is kept after a setattr."""
+    new: dict[str, int] = {}
+    if fields.update_mode:
+        new["mode"] = attr.st_mode & _MODE_BITS
+    if fields.update_uid:
+        new["uid"] = attr.st_uid
+    if fields.update_gid:
+        new["gid"] = attr.st_gid
+    if fields.update_mtime:
+        new["mtime_ns"] = attr.st_mtime_ns
+    if fields.update_atime:
+        new["atime_ns"] = attr.st_atime_ns
+    if not new:
+        return kept
+    new["ctime_ns"] = clocks.file_ns()
+    return msgspec.structs.replace(kept, **new)
+
+
+def without_set_id_bits(kept: Kept) -> Kept:
+    """As a write leaves it: set-group-ID without the group's execute bit has another meaning, and stays."""
+    mode = kept.mode
+    if mode is None:
+        return kept
+    gone = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
+    return msgspec.structs.replace(kept, mode=mode & ~gone, ctime_ns=clocks.file_ns()) if gone else kept

@@ -1,4 +1,4 @@
-"""Where errors become errno: the one table, and how loudly each is logged."""
+"""Which errno a program gets for an error, and how loudly the error is logged: one table for all rooms."""
 
 import errno
 import logging
@@ -70,6 +70,10 @@ class Unreadable(Exception):
     """The file is listed, but Procore names no usable version of it; the text says why."""
 
 
+class NoProgress(Exception):
+    """A request waited for an upload that made no progress."""
+
+
 class NoThumbnails(Exception):
     """The mount was told not to fetch bytes for thumbnails."""
 
@@ -91,6 +95,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (Interrupted, Answer(errno.EINTR, logging.DEBUG)),
     (WouldBlock, Answer(errno.EWOULDBLOCK, logging.DEBUG)),
     (Unreadable, Answer(errno.EIO, logging.WARNING)),
+    (NoProgress, Answer(errno.ETIMEDOUT, logging.DEBUG)),
     (NoThumbnails, Answer(errno.EACCES, logging.DEBUG)),
     (NoSuchEntry, Answer(errno.ENOENT, logging.DEBUG)),
     (Exists, Answer(errno.EEXIST, logging.DEBUG)),

@@ -34,10 +34,13 @@ def _any_signal(_tid: int) -> bool:
 
 
 class Flocks:
-    """The bridge's handler for flock. `errno_of` turns a lock's error into an errno, and logs it."""
+    """The bridge's handler for flock."""
 
-    def __init__(self, locks: FileLocks, errno_of: Callable[[Inode, Exception], int]) -> None:
-        self._locks = locks
+    def __init__(
+        self, locks_of: Callable[[Inode], FileLocks], errno_of: Callable[[Inode, Exception], int]
+    ) -> None:
+        """`locks_of` finds the locks of an inode's project; `errno_of` turns an error into an errno, and logs it."""
+        self._locks_of = locks_of
         self._errno_of = errno_of
         self._nursery: trio.Nursery | None = None
 
@@ -54,18 +57,22 @@ class Flocks:
         """The bridge's call: must not block. Unlocking waits for nothing and is answered here."""
         mode = _MODES.get(flock.operation & ~fcntl.LOCK_NB)
         if mode is None:
-            self._locks.unlock(Inode(flock.inode), LockOwner(flock.owner))
+            self._unlock(flock.inode, flock.owner)
             flock.reply(0)
         elif self._nursery is None:
             flock.reply(errno.ENOTCONN)
         else:
             wait = not flock.operation & fcntl.LOCK_NB
-            lock = partial(self._locks.lock, Inode(flock.inode), LockOwner(flock.owner), mode, wait=wait)
+            inode = Inode(flock.inode)
+            lock = partial(self._locks_of(inode).lock, inode, LockOwner(flock.owner), mode, wait=wait)
             self._nursery.start_soon(self._answer, flock, lock)
 
     def closed(self, inode: int, _handle: int, owner: int) -> None:
         """The bridge's call at the last close of an open file that tried to lock; it may hold nothing."""
-        self._locks.unlock(Inode(inode), LockOwner(owner))
+        self._unlock(inode, owner)
+
+    def _unlock(self, inode: int, owner: int) -> None:
+        self._locks_of(Inode(inode)).unlock(Inode(inode), LockOwner(owner))
 
     async def _answer(self, flock: Flock, lock: Callable[[], Awaitable[None]]) -> None:
         """No await between getting the lock and the answer: who was interrupted before has none."""
@@ -81,4 +88,4 @@ class Flocks:
         except Exception as error:
             number = self._errno_of(Inode(flock.inode), error)
         if not flock.answered and flock.reply(number) and number == 0:
-            self._locks.unlock(Inode(flock.inode), LockOwner(flock.owner))  # nobody is there to use it
+            self._unlock(flock.inode, flock.owner)  # nobody is there to use it

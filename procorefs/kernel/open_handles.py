@@ -1,21 +1,72 @@
-"""Open files and folders: what each handle reads, and which inodes somebody is inside of."""
+"""Open files and folders: what each handle reads and writes, and whether it uses direct I/O.
 
+The kernel caches pages of what goes through a mount, beside those of the staged file or the chunk cache. For a handle
+that only writes that is a needless copy, and the most expensive part of a large write: it gets direct I/O. But cached
+pages and direct writes do not agree while both happen: so a file has handles with cached pages, or handles that write
+directly, and never both. Pages that a closed handle left behind are dropped by a direct write since Linux 6.6; an older
+kernel would go on reading them, so there no handle gets direct I/O. (fuse_direct_io in fs/fuse/file.c)
+"""
+
+import os
+import re
+from collections import Counter
 from dataclasses import dataclass
 
 import cachetools
 
-from procorefs.cache.reader import ContentReader, Reader
-from procorefs.cache.sibling_read_ahead import Position, SiblingReadAhead
+from procorefs.cache.reader import Reader
+from procorefs.cache.sibling_read_ahead import Position
 from procorefs.kernel.attributes import VALID_S
-from procorefs.kernel.direct_io import DirectIo
+from procorefs.kernel.bridge.native import pyfuse3
+from procorefs.project import Projects
 from procorefs.tree.nodes import Inode, Node
-from procorefs.vfs.dirty_files import DirtyFiles
 
 REMEMBERED = 65_536
 """Folders of which the last listing is remembered; to have forgotten one costs a round trip."""
 
 LISTING_MARGIN_S = 5.0
 """A kept listing is given up this long before its attributes end: a walk through it stays free of stat calls."""
+
+
+_DROPS_CACHED_PAGES = (6, 6)
+
+
+def writes_drop_pages(release: str) -> bool:
+    """Whether a kernel of that release (uname -r) drops the cached pages that a direct write makes stale."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _DROPS_CACHED_PAGES
+
+
+class DirectIo:
+    """Decides for each handle whether it uses direct I/O; counts the handles of each inode."""
+
+    def __init__(self, release: str | None = None) -> None:
+        self._is_allowed = writes_drop_pages(os.uname().release if release is None else release)
+        self._cached: Counter[Inode] = Counter()
+        self._writing_directly: Counter[Inode] = Counter()
+
+    def enter(self, inode: Inode, *, reads: bool, writes: bool) -> bool:
+        """One handle more; True: it uses direct I/O."""
+        only_writes = writes and not reads and self._is_allowed
+        is_direct = inode in self._writing_directly or (only_writes and inode not in self._cached)
+        if not is_direct:
+            self._cached[inode] += 1
+        elif writes:
+            self._writing_directly[inode] += 1
+        return is_direct
+
+    def leave(self, inode: Inode, *, is_direct: bool, writes: bool) -> None:
+        """One handle less."""
+        if not is_direct:
+            _less(self._cached, inode)
+        elif writes:
+            _less(self._writing_directly, inode)
+
+
+def _less(counter: Counter[Inode], inode: Inode) -> None:
+    counter[inode] -= 1
+    if not counter[inode]:
+        del counter[inode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +87,14 @@ class Text:
 
 @dataclass(slots=True)
 class OpenFile:
-    """One open(2). Without a draft it reads the version that the file had then, whatever comes."""
+    """One open(2). Unless bytes were written here, it reads the version that the file had when it was opened."""
 
     inode: Inode
     reader: Reader | Text | None
-    """None: Procore had no version of it yet, and its bytes are in its draft as long as somebody is inside."""
+    """None: Procore had no version of it; its bytes are a dirty file's as long as it is open."""
     writes: bool
-    goes_past_pages: bool
-    """The kernel keeps nothing of what goes through it (direct_io.py)."""
+    is_direct: bool
+    """The kernel caches no pages of what goes through it."""
     is_privileged: bool = True
     """Who opened it may write without taking set-id bits away."""
     is_flushed: bool = False
@@ -51,13 +102,11 @@ class OpenFile:
 
 
 class OpenFiles:
-    """File handles; the drafts are told who is inside, which decides whether a new version may take over an inode."""
+    """File handles. The project's dirty files are told which inodes are open: those take over no new version."""
 
-    def __init__(self, content: ContentReader, siblings: SiblingReadAhead, drafts: DirtyFiles) -> None:
-        self._content = content
-        self._siblings = siblings
-        self._drafts = drafts
-        self._pages = DirectIo()
+    def __init__(self, projects: Projects) -> None:
+        self._projects = projects
+        self._direct_io = DirectIo()
         self._files: dict[int, OpenFile] = {}
         self._next = 1
 
@@ -74,20 +123,21 @@ class OpenFiles:
         handle = self._next
         self._next += 1
         inode = node.inode
-        self._drafts.enter(inode, writes=writes)  # which alone may fail, for want of a descriptor
-        reader = self._content.open(node.version) if node.version is not None else None
-        goes_past = self._pages.enter(inode, reads=reads, writes=writes)
-        self._files[handle] = OpenFile(inode, reader, writes, goes_past, is_privileged)
+        project = self._projects.of(inode)
+        project.changes.dirty_files.enter(inode, writes=writes)  # alone may fail, for want of a descriptor
+        reader = project.content.reader.open(node.version) if node.version is not None else None
+        is_direct = self._direct_io.enter(inode, reads=reads, writes=writes)
+        self._files[handle] = OpenFile(inode, reader, writes, is_direct, is_privileged)
         if node.parent is not None and reader is not None and not writes:
-            self._siblings.opened(Position(node.parent, inode, node.shown), reader)
+            project.content.read_ahead.opened(Position(node.parent, inode, node.shown), reader)
         return handle
 
     def open_text(self, inode: Inode, content: bytes) -> int:
         """A handle of a file that is shown only."""
         handle = self._next
         self._next += 1
-        self._drafts.enter(inode, writes=False)
-        self._files[handle] = OpenFile(inode, Text(content), writes=False, goes_past_pages=True)
+        self._projects.of(inode).changes.dirty_files.enter(inode, writes=False)
+        self._files[handle] = OpenFile(inode, Text(content), writes=False, is_direct=True)
         return handle
 
     def get(self, handle: int) -> OpenFile:
@@ -102,13 +152,39 @@ class OpenFiles:
         file = self._files.get(handle)
         return file.inode if file is not None else None
 
+    def info(self, handle: int) -> pyfuse3.FileInfo:
+        """What the kernel is told of a handle."""
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True, direct_io=self._files[handle].is_direct)
+
+    async def release_when_still(self, handle: int) -> OpenFile:
+        """Take the handle away once no write of its file is under way."""
+        inode = self.get(handle).inode
+        await self._projects.of(inode).changes.dirty_files.still(inode)
+        return self.release(handle)
+
     def release(self, handle: int) -> OpenFile:
+        """Take the handle away; `finish` must follow."""
         file = self._files.pop(handle)
         if file.reader is not None:
             file.reader.close()
-        self._pages.leave(file.inode, goes_past=file.goes_past_pages, writes=file.writes)
-        self._drafts.leave(file.inode, writes=file.writes)
+        self._direct_io.leave(file.inode, is_direct=file.is_direct, writes=file.writes)
+        self._projects.of(file.inode).changes.dirty_files.leave(file.inode, writes=file.writes)
         return file
+
+    def finish(self, file: OpenFile) -> None:
+        """Journal what a released handle has written, and drop what only open handles needed. Raises OSError."""
+        changes = self._projects.of(file.inode).changes
+        try:
+            if file.writes:
+                if file.is_flushed:
+                    changes.edits.sessions.handle_released(file.inode)
+                changes.edits.sessions.flushed(file.inode)
+        finally:
+            try:
+                if file.writes and not changes.dirty_files.is_written(file.inode):
+                    changes.edits.sessions.released(file.inode)
+            finally:
+                changes.let_go(file.inode)
 
 
 class OpenFolders:
@@ -154,3 +230,11 @@ class OpenFolders:
         """
         sent_at_s = self._sent_at_s.get(folder)
         return sent_at_s is not None and now_s - sent_at_s < VALID_S - LISTING_MARGIN_S
+
+
+class OpenHandles:
+    """The handles of a mount."""
+
+    def __init__(self, projects: Projects) -> None:
+        self.files = OpenFiles(projects)
+        self.folders = OpenFolders()

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from procorefs.cache.reader import ContentReader, Reader
+from procorefs.cache.reader import Reader
 from procorefs.kernel.attributes import VALID_S, Ownership, attributes, set_size
 from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.kernel.errno_table import NoEntry, ReadOnly
-from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
+from procorefs.procore.api.brief_wait import NoAnswerYet
+from procorefs.project import Projects
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT
 from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree
@@ -54,19 +55,16 @@ class ProcoreDirectory:
 
     def __init__(
         self,
-        below: VersionTree,
-        content: ContentReader,
+        projects: Projects,
         status: Callable[[], bytes],
-        look: Callable[[], Awaitable[None]],
+        update_status: Callable[[], Awaitable[None]],
         ownership: Ownership,
-        brief: BriefWait,
     ) -> None:
-        self._below = below
-        self._content = content
+        """`status` makes the content of `.procore/status`; `update_status` first asks what takes time."""
+        self._projects = projects
         self._status = status
-        self._look = look
+        self._update_status = update_status
         self._ownership = ownership
-        self._brief = brief
         self._handles: dict[int, _Open] = {}
         self._next = FIRST_HANDLE
         self._since_ns = clocks.file_ns()
@@ -77,10 +75,14 @@ class ProcoreDirectory:
     async def _refuse(self, *_args: object, **_kwargs: object) -> None:
         raise ReadOnly
 
+    def _versions(self, number: int) -> VersionTree:
+        """Of the project that an inode or a handle belongs to."""
+        return self._projects.of(number).versions
+
     def path(self, number: int) -> str:
         """Whom an inode or a handle stands for, for people."""
         try:
-            return self._below.path(self._entry(number))
+            return self._versions(number).path(self._entry(number))
         except NotThere:
             return f"inode {number}"
 
@@ -89,7 +91,7 @@ class ProcoreDirectory:
         if number in self._handles:
             return self._handles[number].entry
         try:
-            return self._below.find(VirtualInode(number))
+            return self._versions(number).find(VirtualInode(number))
         except NotThere:
             for handle in self._handles.values():
                 if handle.entry.inode == number:
@@ -110,16 +112,18 @@ class ProcoreDirectory:
         above = VirtualInode(folder)
         entry: Entry | None = None
         try:
-            entry = await self._brief.of(partial(self._below.child, above, name))
+            entry = await self._projects.of(folder).brief_wait.of(
+                partial(self._versions(folder).child, above, name)
+            )
         except NoAnswerYet:
-            if not self._below.is_listed(above):
+            if not self._versions(folder).is_listed(above):
                 raise
         if entry is None:
             raise NoEntry
         return self._attributes(entry)
 
     async def _folder_of(self, inode: int, ctx: object) -> pyfuse3.EntryAttributes:
-        above = self._below.above(self._entry(inode))
+        above = self._versions(inode).above(self._entry(inode))
         root = self._entry(mirror_of(ROOT)).node
         return attributes(root, self._ownership) if above == ROOT and root else await self.getattr(above, ctx)
 
@@ -183,8 +187,9 @@ class ProcoreDirectory:
 
     async def opendir(self, inode: int, _ctx: object) -> int:
         """All waiting for Procore happens here."""
-        entry = self._below.find(VirtualInode(inode))
-        return self._open(_Open(entry, entries=await self._below.listing(entry.inode)))
+        versions = self._versions(inode)
+        entry = versions.find(VirtualInode(inode))
+        return self._open(_Open(entry, entries=await versions.listing(entry.inode)))
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """No await, as in Operations."""
@@ -195,7 +200,7 @@ class ProcoreDirectory:
     def _listing(self, folder: _Open, start: int) -> Iterator[tuple[bytes, pyfuse3.EntryAttributes, int]]:
         for name, offset, inode in (
             (b".", DOT, folder.entry.inode),
-            (b"..", DOT_DOT, self._below.above(folder.entry)),
+            (b"..", DOT_DOT, self._versions(folder.entry.inode).above(folder.entry)),
         ):
             if start < offset:
                 here = self._attributes(folder.entry)
@@ -209,7 +214,8 @@ class ProcoreDirectory:
             first = max(start - FIRST_ENTRY + 1, 0)
             yield from zip(folder.entries[first:], range(FIRST_ENTRY + first, 1 << 62), strict=False)
             return
-        while batch := list(self._below.children(folder.entry.inode, after=start, limit=ENTRIES_AT_ONCE)):
+        versions = self._versions(folder.entry.inode)
+        while batch := list(versions.children(folder.entry.inode, after=start, limit=ENTRIES_AT_ONCE)):
             yield from batch
             start = batch[-1][1]
 
@@ -227,9 +233,9 @@ class ProcoreDirectory:
             raise ReadOnly
         entry = self._entry(inode)
         if entry.version is not None:
-            reader = self._content.open(entry.version)
+            reader = self._projects.of(inode).content.reader.open(entry.version)
             return pyfuse3.FileInfo(fh=self._open(_Open(entry, reader=reader)), keep_cache=True)
-        await self._look()
+        await self._update_status()
         handle = self._open(_Open(entry, snapshot=self._snapshot()))
         return pyfuse3.FileInfo(fh=handle, direct_io=True, keep_cache=False)
 

@@ -12,8 +12,8 @@ from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.procore.api.client import Client
 from procorefs.service import status
 from procorefs.service.display_names import DisplayNames
-from procorefs.service.refused_calls import RefusedCalls
 from procorefs.service.status import StatusWarning
+from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.sync.follower import Follower
 from procorefs.upload.commands import Commands
 from procorefs.upload.items import Item

@@ -3,7 +3,6 @@
 reading (content, tree, follower) ─▶ locks ─▶ writing (edits, outbox) ─▶ attributes ─▶ the kernel's side
 """
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,24 +13,18 @@ from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.cache.reader import ContentReader
 from procorefs.cache.sibling_read_ahead import Order, Position, SiblingReadAhead
 from procorefs.config import ResolvedMount
-from procorefs.kernel.attributes import Ownership
-from procorefs.kernel.bridge.native import Bridge
 from procorefs.kernel.bridge.notifications import Notifier
-from procorefs.kernel.changing import ChangingOperations, WritePolicy
-from procorefs.kernel.flocks import Flocks
-from procorefs.kernel.lock_files import LockFiles
-from procorefs.kernel.open_handles import OpenFiles
-from procorefs.kernel.operations import Operations, Rooms
-from procorefs.kernel.procore_directory import ProcoreDirectory
 from procorefs.limiter import Priority
+from procorefs.locks.lock_files import LockFiles
 from procorefs.procore.api.brief_wait import BriefWait
 from procorefs.procore.api.client import Client
 from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.wire.models import UserId, Version
+from procorefs.project import Content, LocalChanges, Project, ProjectLocks, Projects
 from procorefs.service.display_names import DisplayNames
-from procorefs.service.refused_calls import RefusedCalls
 from procorefs.service.status import MountStatus, as_file
 from procorefs.service.status_report import Reporter
+from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
@@ -40,11 +33,10 @@ from procorefs.versions.version_tree import VersionTree
 from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
 from procorefs.vfs.view import View
 from procorefs.wiring.changes import Base, Writing, open_base, open_writing
+from procorefs.wiring.kernel import KernelSide, StatusFile, open_kernel_side
 from procorefs.wiring.locks import Locking, open_locks
 from procorefs.wiring.xattrs import Knowledge, open_attributes, open_knowledge
 from procorefs.xattr.handlers import Attributes
-
-DEFAULT_UMASK = 0o022
 
 _UNSENT = ("pending", "uploading")
 """States of a file whose bytes will be sent without anybody's help: a check-in waits for them."""
@@ -71,8 +63,8 @@ class Parts:
     titles: DisplayNames
     writing: Writing
     locking: Locking
-    operations: Operations
-    flocks: Flocks
+    project: Project
+    kernel: KernelSide
     reporter: Reporter
     running: tuple[Running, ...]
     """Of all parts, but for the outbox, which a read-only mount does not run."""
@@ -128,16 +120,14 @@ class Assembly:
             writing.commands,
         )
         histories = VersionLists(reading.base.view, self._client)
-        virtual = ProcoreDirectory(
-            VersionTree(reading.base.view, reading.follower, histories),
-            reading.content,
-            lambda: as_file(self._outer.status(reporter)),
-            reporter.look,
-            _ownership(self._mount),
-            brief,
+        project = self._project(reading, writing, locking, xattrs, histories, brief)
+        kernel = open_kernel_side(
+            Projects(project),
+            self._mount.options,
+            self._outer.notifier,
+            self._outer.refusals,
+            StatusFile(lambda: as_file(self._outer.status(reporter)), reporter.look),
         )
-        operations = self._operations_of(reading, writing, locking, xattrs, virtual, brief)
-        flocks = Flocks(locking.locks, operations.errno_of_flock)
         running = (
             reading.content.run,
             reading.siblings.run,
@@ -148,9 +138,9 @@ class Assembly:
             partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
             writing.open_writers.run,
             locking.check_outs.run,
-            flocks.run,
+            kernel.flocks.run,
         )
-        return Parts(reading.follower, titles, writing, locking, operations, flocks, reporter, running)
+        return Parts(reading.follower, titles, writing, locking, project, kernel, reporter, running)
 
     def _reading(self, stack: ExitStack) -> _Reading:
         options = self._mount.options
@@ -207,43 +197,25 @@ class Assembly:
         )
         return locking, writing
 
-    def _operations_of(
+    def _project(
         self,
         reading: _Reading,
         writing: Writing,
         locking: Locking,
         xattrs: Attributes,
-        virtual: ProcoreDirectory,
+        histories: VersionLists,
         brief: BriefWait,
-    ) -> Operations:
-        options, base = self._mount.options, reading.base
-        rooms = Rooms(
-            bridge=Bridge(),
-            view=base.view,
-            drafts=base.drafts,
-            follower=reading.follower,
-            files=OpenFiles(reading.content, reading.siblings, base.drafts),
-            xattrs=xattrs,
-            lock_files=LockFiles(
-                base.view, locking.check_outs, locking.office if options.office_locks else None, brief
-            ),
-            brief=brief,
-            notifier=self._outer.notifier,
-            ownership=_ownership(self._mount),
-            refusals=self._outer.refusals,
-            virtual=virtual,
-            thumbnails=options.thumbnails,
-        )
-        if options.ro:
-            return Operations(rooms)
-        return ChangingOperations(
-            rooms,
-            edits=writing.edits,
-            commands=writing.commands,
-            durability=writing.durability,
-            manners=WritePolicy(
-                is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"
-            ),
+    ) -> Project:
+        view, office = reading.base.view, locking.office if self._mount.options.office_locks else None
+        return Project(
+            view,
+            reading.follower,
+            Content(reading.content, reading.siblings),
+            LocalChanges(reading.base.drafts, writing.edits, writing.durability, writing.commands),
+            ProjectLocks(locking.locks, LockFiles(view, locking.check_outs, office, brief)),
+            xattrs,
+            VersionTree(view, reading.follower, histories),
+            brief,
         )
 
 
@@ -264,13 +236,3 @@ def _following(
     return [
         (Position(folder, node.inode, node.shown), node.version) for node in nodes if node.version is not None
     ]
-
-
-def _ownership(mount: ResolvedMount) -> Ownership:
-    options = mount.options
-    return Ownership(
-        uid=os.getuid() if options.uid is None else options.uid,
-        gid=os.getgid() if options.gid is None else options.gid,
-        umask=DEFAULT_UMASK if options.umask is None else options.umask,
-        masks_kept=options.umask is not None,
-    )

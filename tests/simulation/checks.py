@@ -93,7 +93,7 @@ async def _check_agreement(world: "World") -> None:
 
 def _named(world: "World") -> list[str]:
     """Paths of what waits, and those that Procore has its documents under until then."""
-    view, named = world.parts.operations._view, []
+    view, named = world.parts.project.view, []
     for change, item in world.parts.writing.commands.items():
         named.append(item.path)
         if change.document is not None:

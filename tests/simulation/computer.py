@@ -10,7 +10,6 @@ import trio
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import MountOptions, Paths, ResolvedMount, private_dir
 from procorefs.kernel.bridge.notifications import Notifier as KernelNotifier
-from procorefs.kernel.changing import ChangingOperations
 from procorefs.limiter import budget_key, open_limiter
 from procorefs.procore.api.client import Client
 from procorefs.procore.auth.token_renewal import Auth
@@ -19,8 +18,8 @@ from procorefs.procore.http._httpx import httpx
 from procorefs.procore.http.http_client import Http, origin_of
 from procorefs.procore.settings import ApiSettings
 from procorefs.service.login_user import who_am_i
-from procorefs.service.refused_calls import RefusedCalls
 from procorefs.storage import clocks, processes
+from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.planning import due
 from procorefs.wiring.mount import Assembly, Outer, Parts
@@ -184,9 +183,7 @@ class Life:
             rooms.start_soon(parts.titles.complete, parts.follower.listed)
             await rooms.start(parts.writing.scheduler.run)
             self._parts = parts
-            self._kernel = self._notifier.kernel = Kernel(
-                cast(ChangingOperations, parts.operations), parts.flocks
-            )
+            self._kernel = self._notifier.kernel = Kernel(parts.kernel.operations, parts.kernel.flocks)
             task_status.started()
             await self._stop.wait()
             with trio.CancelScope(shield=True), trio.move_on_after(3.0):

@@ -16,8 +16,8 @@ import trio
 
 from procorefs.kernel.bridge.native import Flock as BridgeFlock
 from procorefs.kernel.bridge.native import pyfuse3
-from procorefs.kernel.changing import ChangingOperations
 from procorefs.kernel.flocks import Flocks
+from procorefs.kernel.operations import Operations
 from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class Notifier:
                 case EntryGone(folder, name):
                     self.entry(folder, name)
                 case ListingChanged(folder):
-                    self.kernel.operations.folders.listing_changed(folder)
+                    self.kernel.operations.handles.folders.listing_changed(folder)
                 case InodeChanged():
                     pass
 
@@ -170,7 +170,7 @@ class Watcher:
 class Kernel:
     """One mount of one run of the daemon."""
 
-    def __init__(self, operations: ChangingOperations, flocks: Flocks) -> None:
+    def __init__(self, operations: Operations, flocks: Flocks) -> None:
         self.operations = operations
         self.flocks = flocks
         self.entries: dict[tuple[int, bytes], int] = {}
@@ -379,7 +379,7 @@ class Kernel:
         """Everything that the mount shows now, without asking or disturbing anybody: no opendir, no lookup."""
         found: dict[str, Attributes] = {}
         waiting = [(ROOT, "")]
-        folders = self.operations.folders
+        folders = self.operations.handles.folders
         while waiting:
             inode, above = waiting.pop()
             handle = folders.open(inode)  # type: ignore[arg-type]

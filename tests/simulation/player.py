@@ -142,7 +142,7 @@ class Player:
                 await self._kernel().listing("")
             await trio.sleep(AFTER_LOOK_S)
         lost = [item.path for item in self._world.parts.writing.commands.stuck() if item.state == "failed"]
-        doubted = aftermath.doubted_in(self._world.parts.operations._view)
+        doubted = aftermath.doubted_in(self._world.parts.project.view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
             if not path.startswith(RECOVERED) and not self._past.changed(path, synced_until_s):
                 raise Wrong(f"after a power cut {path} is lost")

@@ -36,7 +36,7 @@ class Sight(Watcher):
 
     @property
     def _view(self) -> View:
-        return self._world.parts.operations._view
+        return self._world.parts.project.view
 
     async def look_around(self, kernel: Kernel) -> None:
         """Somebody sees all that the mount shows now."""
@@ -124,7 +124,7 @@ class Together:
 
     async def _promise(self, file: OpenFile) -> None:
         """What a file has now is promised."""
-        content = bytes(await self._world.parts.operations.read(file.handle, 0, READ_BYTES))
+        content = bytes(await self._world.parts.kernel.operations.read(file.handle, 0, READ_BYTES))
         self._promised[file.inode] = (self._world.time.now_s(), content)
 
     def _forget(self, inode: int | None) -> None:
@@ -183,7 +183,7 @@ class Together:
         content: bytes | None = None
         if file.writes and file.inode not in self._promised:
             with suppress(OSError, Exception):
-                content = bytes(await self._world.parts.operations.read(file.handle, 0, READ_BYTES))
+                content = bytes(await self._world.parts.kernel.operations.read(file.handle, 0, READ_BYTES))
         await self._kernel().close(file)
         if content is not None and not self._world.now.is_dead and await self._has_name(file.inode):
             self._promised[file.inode] = (self._world.time.now_s(), content)
@@ -253,7 +253,7 @@ class Together:
         sent = procore.all_contents()
         named = {item.path for item in outbox.waiting([""])}
         for inode, (at_s, content) in self._promised.items():
-            path = self._world.parts.operations._view.path(Inode(inode))
+            path = self._world.parts.project.view.path(Inode(inode))
             if content and content not in sent and path not in named:
                 raise Wrong(f"{path or inode}, closed at {at_s:.1f} s, is nowhere: {content[:20]!r}")
         for document, version, path in procore.colleagues_gone():

@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.kernel.direct_io import DirectIo
+from procorefs.kernel.open_handles import DirectIo
 from procorefs.tree.nodes import Inode
 
 FILE = Inode(7)
 
 
-def test_who_only_writes_goes_past_the_pages() -> None:
+def test_who_only_writes_is_direct_the_pages() -> None:
     assert DirectIo("6.18.5").enter(FILE, reads=False, writes=True)
 
 
@@ -30,7 +30,7 @@ def test_who_comes_while_somebody_writes_past_the_pages_does_the_same() -> None:
     pages = DirectIo("6.18.5")
     pages.enter(FILE, reads=False, writes=True)
     assert pages.enter(FILE, reads=True, writes=False)
-    pages.leave(FILE, goes_past=True, writes=True)
+    pages.leave(FILE, is_direct=True, writes=True)
     assert not pages.enter(FILE, reads=True, writes=False)
 
 
@@ -43,10 +43,10 @@ def test_pages_and_writing_past_them_never_meet(steps: list[tuple[bool, bool, in
             writes = not reads or number % 2 == 0
             handles.append((pages.enter(FILE, reads=reads, writes=writes), writes))
         else:
-            goes_past, writes = handles.pop(number % len(handles))
-            pages.leave(FILE, goes_past=goes_past, writes=writes)
-        with_pages = any(not goes_past for goes_past, _ in handles)
-        writing_past = any(goes_past and writes for goes_past, writes in handles)
+            is_direct, writes = handles.pop(number % len(handles))
+            pages.leave(FILE, is_direct=is_direct, writes=writes)
+        with_pages = any(not is_direct for is_direct, _ in handles)
+        writing_past = any(is_direct and writes for is_direct, writes in handles)
         assert not (with_pages and writing_past)
 
 

@@ -9,7 +9,6 @@ opens or creates one has Procore asked about the document. The kernel may rememb
 import logging
 from functools import partial
 
-from procorefs.kernel.attributes import FIRST_SHOWN_ONLY
 from procorefs.locks.check_outs import CheckOuts
 from procorefs.locks.office_locks import SHORTENED, OfficeLocks, document_of, is_lock_file, plain_names
 from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
@@ -20,7 +19,10 @@ from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
 
-_MARKS = (FIRST_SHOWN_ONLY, FIRST_SHOWN_ONLY << 1)
+FIRST_LOCK_FILE = 1 << 60
+"""Inodes from here on are on no disk and in no tree; the kernel must not cache them."""
+
+_MARKS = (FIRST_LOCK_FILE, FIRST_LOCK_FILE << 1)
 """For the first and the second of the lock files that a document may have."""
 
 
@@ -76,7 +78,7 @@ class LockFiles:
 
     async def will_open(self, inode: Inode) -> None:
         """A program is about to read who has the document."""
-        document = self._view.by_inode(Inode(inode & (FIRST_SHOWN_ONLY - 1)))
+        document = self._view.by_inode(Inode(inode & (FIRST_LOCK_FILE - 1)))
         if document is not None:
             await self._look(document)
 
@@ -109,7 +111,7 @@ class LockFiles:
         node = self.node(inode)
         if node is None or self._office is None:
             return None
-        document = self._view.by_inode(Inode(inode & (FIRST_SHOWN_ONLY - 1)))
+        document = self._view.by_inode(Inode(inode & (FIRST_LOCK_FILE - 1)))
         return self._office.foreign(document.shown, document.inode).get(node.shown) if document else None
 
     def _document(self, folder: Inode, name: bytes) -> Node | None:

@@ -1,0 +1,192 @@
+"""Finds the node that a request is about, polls Procore first where that is due, and lets stale opens be tried again.
+
+An open that is answered with ESTALE makes the kernel look the whole path up again and open what it finds, once. What
+that second lookup finds may be replaced again before the open that follows. So the file counts as open from the second
+lookup on: it lives on, unlinked, with its bytes, and the open succeeds as if it had come before the replacement.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from procorefs.kernel.bridge.notifications import Notifier
+from procorefs.kernel.errno_table import NameTooLong, NoEntry, Stale
+from procorefs.locks.lock_files import FIRST_LOCK_FILE
+from procorefs.procore.api.brief_wait import NoAnswerYet
+from procorefs.project import Project, Projects
+from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
+from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.vfs.find_child import find_child
+
+SECOND_TRY_S = 1.0
+"""The kernel tries again at once; a program that was killed meanwhile does not."""
+
+
+@dataclass(slots=True)
+class SecondTry:
+    """The request that a thread is expected to repeat."""
+
+    at_s: float
+    opens: bool
+    """Whether it opens a file: any other request needs no handle."""
+    found: Inode | None = None
+    """The file that the second lookup found; it counts as open."""
+
+
+class StaleOpens:
+    """Threads whose request was answered with ESTALE and is about to be repeated, by thread id."""
+
+    def __init__(self, projects: Projects) -> None:
+        self._projects = projects
+        self._expected: dict[int, SecondTry] = {}
+
+    def expect(self, tid: int, *, opens: bool) -> None:
+        """Note that a request of this thread is being answered with ESTALE."""
+        self._forget_old()
+        self._expected[tid] = SecondTry(trio.current_time(), opens)
+
+    def found(self, tid: int, inode: Inode) -> None:
+        """A lookup of this thread has found a file. Raises StagedIncomplete, OSError."""
+        if not self._expected:
+            return
+        self._forget_old()
+        second_try = self._expected.get(tid)
+        if second_try is None or not second_try.opens or second_try.found == inode:
+            return
+        project = self._projects.of(inode)
+        change = project.view.change(inode)
+        project.changes.dirty_files.find(inode, change.shown if change is not None else None)
+        project.changes.dirty_files.enter(inode, writes=False)
+        before, second_try.found = second_try.found, inode
+        self._leave(before)
+
+    @contextmanager
+    def second_try(self, tid: int) -> Iterator[SecondTry | None]:
+        """While a request is answered: what is known of it if it is a repeated one, else None."""
+        if self._expected:
+            self._forget_old()
+        second_try = self._expected.pop(tid, None)
+        try:
+            yield second_try
+        finally:
+            if second_try is not None:
+                self._leave(second_try.found)
+
+    def _leave(self, inode: Inode | None) -> None:
+        if inode is not None:
+            changes = self._projects.of(inode).changes
+            changes.dirty_files.leave(inode, writes=False)
+            changes.let_go(inode)
+
+    def _forget_old(self) -> None:
+        """Drop those that never came."""
+        oldest_s = trio.current_time() - SECOND_TRY_S
+        for tid in [tid for tid, second_try in self._expected.items() if second_try.at_s < oldest_s]:
+            self._leave(self._expected.pop(tid).found)
+
+
+class NodeLookup:
+    """Nodes by number, by name, and for an open."""
+
+    def __init__(self, projects: Projects, notifier: Notifier) -> None:
+        self._projects = projects
+        self._notifier = notifier
+        self.stale_opens = StaleOpens(projects)
+
+    def node(self, inode: Inode) -> Node:
+        """The node, in the tree or only open; Stale when it is neither."""
+        project = self._projects.of(inode)
+        node = project.view.by_inode(inode) or project.locks.lock_files.node(inode)
+        if node is None:
+            raise Stale
+        return node
+
+    async def entry(self, folder: Inode, name: bytes, tid: int) -> Node:
+        """An entry of a folder, for lookup.
+
+        Answers at once what is known; only for an unknown name the folder is listed, or a due poll made. Raises
+        NameTooLong, NoEntry, Stale; NoAnswerYet when the folder's entries are not known yet.
+        """
+        if len(name) > MAX_COMPONENT_BYTES:
+            raise NameTooLong
+        if name in (b".", b".."):
+            return self._dot(folder, name)
+        node = self._projects.of(folder).view.entry(folder, name)
+        if node is None:
+            node = await self._find(folder, name)
+        if not node.is_folder:
+            self.stale_opens.found(tid, node.inode)
+        return node
+
+    def _dot(self, inode: Inode, name: bytes) -> Node:
+        """An inode itself, or its folder: file servers know documents by number across restarts."""
+        project, node = self._projects.of(inode), self.node(inode)
+        if inode >= FIRST_LOCK_FILE:
+            return node
+        if not project.view.reachable(inode) and not project.changes.dirty_files.is_open(inode):
+            raise Stale
+        if name == b".":
+            return node
+        above = project.view.parent(inode)
+        return self.node(above[0] if above is not None else ROOT)
+
+    async def _find(self, folder: Inode, name: bytes) -> Node:
+        project = self._projects.of(folder)
+        late: NoAnswerYet | None = None
+        try:
+            node = await project.brief_wait.of(
+                partial(find_child, project.view, project.follower, folder, name)
+            )
+        except NoAnswerYet as error:
+            node, late = project.view.entry(folder, name), error
+        node = node or project.locks.lock_files.find(folder, project.view.names.to_procore(folder, name))
+        if node is None and late is not None and not project.follower.is_listed(folder):
+            raise late
+        if node is None:
+            raise NoEntry
+        return node
+
+    async def poll_if_due(self, inode: Inode, tid: int) -> None:
+        """Wait for a poll that is due; a repeated request needs none. Raises Stale as `_poll` does."""
+        with self.stale_opens.second_try(tid) as second_try:
+            if second_try is None:
+                await self._poll(inode, tid, opens=False)
+
+    async def _poll(self, inode: Inode, tid: int, *, opens: bool) -> None:
+        """Wait for a poll that is due. Raises Stale when the inode was moved or removed by it.
+
+        The kernel has used a name that it remembered: after ESTALE it looks the whole path up again, once.
+        """
+        project = self._projects.of(inode)
+        if project.follower.poll_is_due():
+            before = project.view.place(inode)
+            await project.follower.poll_if_due()
+            if project.view.place(inode) != before:
+                self.stale_opens.expect(tid, opens=opens)
+                raise Stale
+
+    async def to_open(self, inode: Inode, tid: int, second_try: SecondTry | None) -> Node:
+        """The node of a file that is being opened; there is no await from its return to the handle.
+
+        First a due poll, then the notifications about the inode. A file that was replaced is Stale: the kernel looks
+        its name up and opens what it finds, once. Its second try may be given what was the newest a moment ago.
+        """
+        if second_try is None:
+            await self._poll(inode, tid, opens=True)
+        await self._notifier.settled(inode)
+        # No await from here on: the version must not be replaced between looking it up and counting as open.
+        project = self._projects.of(inode)
+        node = project.view.by_inode(inode)
+        if node is not None and self._may_open(project, inode, second_try):
+            return node
+        if second_try is not None:
+            raise NoEntry
+        self.stale_opens.expect(tid, opens=True)
+        raise Stale
+
+    @staticmethod
+    def _may_open(project: Project, inode: Inode, second_try: SecondTry | None) -> bool:
+        return project.view.reachable(inode) or (second_try is not None and second_try.found == inode)

@@ -1,0 +1,76 @@
+"""Builds the kernel's side of one mount: the handlers of its requests over its projects."""
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from procorefs.config import MountOptions
+from procorefs.kernel.attributes import Ownership
+from procorefs.kernel.bridge.native import Bridge
+from procorefs.kernel.bridge.notifications import Notifier
+from procorefs.kernel.entry_changes import EntryChanges, ReadOnlyMount
+from procorefs.kernel.file_changes import FileChanges, SetIdBits, UploadWait, WritePolicy
+from procorefs.kernel.flocks import Flocks
+from procorefs.kernel.node_lookup import NodeLookup
+from procorefs.kernel.open_handles import OpenHandles
+from procorefs.kernel.operations import ErrorAnswers, Operations
+from procorefs.kernel.procore_directory import ProcoreDirectory
+from procorefs.kernel.read_handlers import ReadHandlers
+from procorefs.project import Projects
+from procorefs.storage.refused_calls import RefusedCalls
+
+DEFAULT_UMASK = 0o022
+
+
+@dataclass(frozen=True, slots=True)
+class StatusFile:
+    """Where the content of `.procore/status` comes from."""
+
+    content: Callable[[], bytes]
+    update: Callable[[], Awaitable[None]]
+    """Asks what takes time, before the file is opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSide:
+    """What the session and the daemon use."""
+
+    operations: Operations
+    flocks: Flocks
+
+
+def open_kernel_side(
+    projects: Projects,
+    options: MountOptions,
+    notifier: Notifier,
+    refusals: RefusedCalls,
+    status: StatusFile,
+) -> KernelSide:
+    bridge, ownership = Bridge(), _ownership(options)
+    handles, nodes = OpenHandles(projects), NodeLookup(projects, notifier)
+    reads = ReadHandlers(projects, nodes, handles, ownership, thumbnails=options.thumbnails)
+    directory = ProcoreDirectory(projects, status.content, status.update, ownership)
+    errors = ErrorAnswers(projects, directory, refusals)
+    entries: EntryChanges | ReadOnlyMount
+    files: FileChanges | ReadOnlyMount
+    if options.ro:
+        entries = files = ReadOnlyMount()
+    else:
+        policy = WritePolicy(
+            is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"
+        )
+        set_id_bits, upload_wait = SetIdBits(projects, nodes), UploadWait(projects, policy)
+        entries = EntryChanges(projects, nodes, handles, notifier, ownership, set_id_bits, upload_wait)
+        files = FileChanges(bridge, projects, nodes, handles, reads, ownership, set_id_bits, upload_wait)
+    operations = Operations(bridge, projects, handles, errors, reads, entries, files, directory)
+    flocks = Flocks(lambda inode: projects.of(inode).locks.flocks, errors.errno_of_flock)
+    return KernelSide(operations, flocks)
+
+
+def _ownership(options: MountOptions) -> Ownership:
+    return Ownership(
+        uid=os.getuid() if options.uid is None else options.uid,
+        gid=os.getgid() if options.gid is None else options.gid,
+        umask=DEFAULT_UMASK if options.umask is None else options.umask,
+        masks_kept=options.umask is not None,
+    )
