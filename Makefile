@@ -6,7 +6,7 @@ VENV := .venv
 WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/bridge/*.c procorefs/kernel/bridge/*.h)
+SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/bridge/src/*.[ch])
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-BRIDGE = Path("procorefs/kernel/bridge")
+BRIDGE = Path("procorefs/kernel/bridge/src")
 
 
 def pkg_config(*words: str) -> list[str]:

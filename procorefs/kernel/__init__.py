@@ -1,1 +1,1 @@
-"""The FUSE face: what the kernel asks is checked here, answered by one call into a room, and translated back."""
+"""FUSE requests in and out: each is checked here, answered by one call into a collaborator, and translated back."""

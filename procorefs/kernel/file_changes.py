@@ -18,7 +18,8 @@ from procorefs.kernel.attributes import (
     kept_after_setattr,
     without_set_id_bits,
 )
-from procorefs.kernel.bridge.interrupts import interruptible, is_exiting
+from procorefs.kernel.bridge.callers import is_exiting
+from procorefs.kernel.bridge.interrupts import interruptible
 from procorefs.kernel.bridge.native import Bridge, pyfuse3
 from procorefs.kernel.errno_table import Interrupted, NoProgress
 from procorefs.kernel.node_lookup import NodeLookup

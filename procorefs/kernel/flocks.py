@@ -1,4 +1,4 @@
-"""flock(2) of programs: taken from the bridge, carried out by the locks, answered exactly once.
+"""Handles flock(2): takes requests from the bridge, locks through the project's locks, answers exactly once.
 
 bridge ─▶ Flocks.asked ─▶ a task: locks.lock ─▶ reply(errno)      interrupted by any signal: EINTR
 last close ─▶ Flocks.closed ─▶ what that open file held is unlocked, before the kernel's next request is read
@@ -21,7 +21,7 @@ _MODES = {fcntl.LOCK_SH: Mode.SHARED, fcntl.LOCK_EX: Mode.EXCLUSIVE}
 
 
 class FileLocks(Protocol):
-    """What carries the locks out."""
+    """The locks of a project."""
 
     async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None: ...
 
@@ -29,7 +29,7 @@ class FileLocks(Protocol):
 
 
 def _any_signal(_tid: int) -> bool:
-    """Programs expect flock to end with EINTR at any signal; the kernel repeats it where they asked for that."""
+    """Programs expect flock to end with EINTR at any signal; the kernel restarts it where SA_RESTART is set."""
     return True
 
 
@@ -45,7 +45,7 @@ class Flocks:
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Carry out what is asked until cancelled; whoever waits then is told that the mount is gone."""
+        """Handle requests until cancelled; those that wait then get ENOTCONN."""
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
@@ -75,7 +75,7 @@ class Flocks:
         self._locks_of(Inode(inode)).unlock(Inode(inode), LockOwner(owner))
 
     async def _answer(self, flock: Flock, lock: Callable[[], Awaitable[None]]) -> None:
-        """No await between getting the lock and the answer: who was interrupted before has none."""
+        """No await between getting the lock and the answer: an interrupted request holds no lock."""
         number = errno.EINTR
         try:
             with interruptible(flock.request, told_to_stop=_any_signal):
@@ -88,4 +88,4 @@ class Flocks:
         except Exception as error:
             number = self._errno_of(Inode(flock.inode), error)
         if not flock.answered and flock.reply(number) and number == 0:
-            self._unlock(flock.inode, flock.owner)  # nobody is there to use it
+            self._unlock(flock.inode, flock.owner)  # no program is left to use it

@@ -22,10 +22,10 @@ from procorefs.project import Projects
 from procorefs.tree.nodes import Inode, Node
 
 REMEMBERED = 65_536
-"""Folders of which the last listing is remembered; to have forgotten one costs a round trip."""
+"""Folders whose last listing is remembered; a forgotten one costs a round trip."""
 
 LISTING_MARGIN_S = 5.0
-"""A kept listing is given up this long before its attributes end: a walk through it stays free of stat calls."""
+"""The kernel's cached listing is dropped this long before its attributes expire: a walk through it needs no getattr."""
 
 
 _DROPS_CACHED_PAGES = (6, 6)
@@ -71,7 +71,7 @@ def _less(counter: Counter[Inode], inode: Inode) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What is read of a file that has no bytes anywhere: read like a Reader."""
+    """The content of a file that is only shown; has the methods of a Reader."""
 
     content: bytes
 
@@ -82,7 +82,7 @@ class Text:
         return self.read_now(offset, size_bytes)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Nothing is held."""
 
 
 @dataclass(slots=True)
@@ -96,9 +96,9 @@ class OpenFile:
     is_direct: bool
     """The kernel caches no pages of what goes through it."""
     is_privileged: bool = True
-    """Who opened it may write without taking set-id bits away."""
+    """Whether its writes leave set-id bits as they are."""
     is_flushed: bool = False
-    """A descriptor of it was closed."""
+    """Whether a descriptor of it was closed."""
 
 
 class OpenFiles:
@@ -188,7 +188,7 @@ class OpenFiles:
 
 
 class OpenFolders:
-    """Folder handles, and until when the kernel may list a folder from its own cache."""
+    """Folder handles, and until when the kernel may list a folder from its cache."""
 
     def __init__(self) -> None:
         self._folders: dict[int, Inode] = {}

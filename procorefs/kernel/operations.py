@@ -29,7 +29,7 @@ from procorefs.storage.failures import Episode, first_cause
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.storage.sqlite_files import is_damage
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode
-from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
+from procorefs.versions.procore_inodes import FIRST_PROCORE_INODE
 from procorefs.vfs.refusals import ChangeRefused, NotSupported
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def _answering(
         @functools.wraps(operation)
         async def handle(self: "Operations", named: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
             try:
-                if is_numbered and named >= FIRST_VIRTUAL:  # type: ignore[operator]  # A is int then
+                if is_numbered and named >= FIRST_PROCORE_INODE:  # type: ignore[operator]  # A is int then
                     answer: T = await self.answer_below_procore(operation.__name__, named, *args, **kwargs)
                     return answer
                 if not waits:
@@ -89,7 +89,7 @@ def _of_folder(operations: "Operations", handle: int) -> Inode:
 
 def _below_procore_or_root(handle: int) -> Inode:
     """A handle below `.procore` is as good as an inode: no inode has its number."""
-    return Inode(handle) if handle >= FIRST_VIRTUAL else ROOT
+    return Inode(handle) if handle >= FIRST_PROCORE_INODE else ROOT
 
 
 def _of_all(_operations: "Operations", _ctx: pyfuse3.RequestContext) -> Inode:
@@ -162,7 +162,7 @@ class ErrorAnswers:
         """For people; a tree that can't be read must not keep an error from being answered."""
         project = self._projects.of(inode)
         try:
-            if inode >= FIRST_VIRTUAL:
+            if inode >= FIRST_PROCORE_INODE:
                 return self._procore_directory.path(inode)
             if inode >= FIRST_LOCK_FILE:
                 return project.locks.lock_files.path(inode)
@@ -298,7 +298,7 @@ class Operations(pyfuse3.Operations):
         flags: int,
         _ctx: pyfuse3.RequestContext,
     ) -> None:
-        if parent_inode_new >= FIRST_VIRTUAL:
+        if parent_inode_new >= FIRST_PROCORE_INODE:
             raise ReadOnly
         old, new = Inode(parent_inode_old), Inode(parent_inode_new)
         await self._entries.rename(old, name_old, new, name_new, flags)

@@ -1,8 +1,8 @@
-"""Answers the requests about what lies below `.procore`: the decorator of every operation hands them over by number.
+"""Answers the requests below `.procore`, which the decorator of every operation routes here by inode or handle.
 
-Nothing there can be changed, and whatever has no method here is refused with EROFS, as in a snapshot: EPERM would say
-that somebody else may. The kernel remembers little of it, for no notification reaches the mirror: paths are looked up
-each time, attributes keep for a second. Only the bytes of a version stay in its pages, because they never change.
+Nothing there can be changed, and a request that has no method here is refused with EROFS, as in a snapshot: EPERM would
+say that another user may. The kernel caches little of it, because nothing invalidates what lies below `versions`: paths
+are looked up each time, attributes are valid for a second. Only the pages of a version stay cached: they never change.
 """
 
 import os
@@ -20,13 +20,13 @@ from procorefs.procore.api.brief_wait import NoAnswerYet
 from procorefs.project import Projects
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT
+from procorefs.versions.procore_inodes import FIRST_HANDLE, ProcoreInode, folder_for
 from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree
-from procorefs.versions.virtual_inodes import FIRST_HANDLE, VirtualInode, mirror_of
 from procorefs.xattr.attribute_errors import NoAttribute
 
-MIRROR_VALID_S = 1.0
+VERSIONS_VALID_S = 1.0
 DOT, DOT_DOT, FIRST_ENTRY = 1, 2, 3
-"""Offsets in a listing; those of a mirrored folder's entries are the inodes of their nodes, which are larger."""
+"""Offsets in a listing; those of entries below `versions` are the inodes of their nodes, which are larger."""
 
 ENTRIES_AT_ONCE = 192
 _NS = 1_000_000_000
@@ -34,7 +34,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """The status at a moment."""
+    """The content of the status file at one moment."""
 
     text: bytes
     made_ns: int
@@ -42,7 +42,7 @@ class _Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """An open file or folder; one of the three below is there, or none in a mirrored folder."""
+    """An open file or folder; one of the three below is set, or none for a folder below `versions`."""
 
     entry: Entry
     entries: list[Entry] | None = None
@@ -80,18 +80,18 @@ class ProcoreDirectory:
         return self._projects.of(number).versions
 
     def path(self, number: int) -> str:
-        """Whom an inode or a handle stands for, for people."""
+        """The path of an inode or a handle, for people."""
         try:
             return self._versions(number).path(self._entry(number))
         except NotThere:
             return f"inode {number}"
 
     def _entry(self, number: int) -> Entry:
-        """Of an inode or a handle; what somebody has open is there as long as he has. Raises NotThere."""
+        """Of an inode or a handle; what is open exists until it is released. Raises NotThere."""
         if number in self._handles:
             return self._handles[number].entry
         try:
-            return self._versions(number).find(VirtualInode(number))
+            return self._versions(number).find(ProcoreInode(number))
         except NotThere:
             for handle in self._handles.values():
                 if handle.entry.inode == number:
@@ -101,7 +101,7 @@ class ProcoreDirectory:
     # Names and attributes
 
     def own_entry(self) -> pyfuse3.EntryAttributes:
-        """What the root's entry of our own leads to."""
+        """Attributes of `.procore` itself, for its lookup in the root."""
         return self._attributes(OWN)
 
     async def lookup(self, folder: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
@@ -109,7 +109,7 @@ class ProcoreDirectory:
             return await self.getattr(folder, ctx)
         if name == b"..":
             return await self._folder_of(folder, ctx)
-        above = VirtualInode(folder)
+        above = ProcoreInode(folder)
         entry: Entry | None = None
         try:
             entry = await self._projects.of(folder).brief_wait.of(
@@ -124,7 +124,7 @@ class ProcoreDirectory:
 
     async def _folder_of(self, inode: int, ctx: object) -> pyfuse3.EntryAttributes:
         above = self._versions(inode).above(self._entry(inode))
-        root = self._entry(mirror_of(ROOT)).node
+        root = self._entry(folder_for(ROOT)).node
         return attributes(root, self._ownership) if above == ROOT and root else await self.getattr(above, ctx)
 
     async def getattr(self, inode: int, _ctx: object) -> pyfuse3.EntryAttributes:
@@ -137,18 +137,18 @@ class ProcoreDirectory:
         return []
 
     def _attributes(self, entry: Entry) -> pyfuse3.EntryAttributes:
-        """Who may not read a document may not read its versions: their modes are made of the document's."""
+        """A user who may not read a document may not read its versions: their modes follow the document's."""
         if entry.node is None:
             return self._own_attributes(entry)
         shown = attributes(entry.node, self._ownership)
         shown.st_ino, shown.st_nlink = entry.inode, 1
-        shown.attr_timeout = MIRROR_VALID_S
+        shown.attr_timeout = VERSIONS_VALID_S
         readable = shown.st_mode & 0o444
         if entry.version is not None:
             shown.st_mode = stat.S_IFREG | readable
             set_size(shown, entry.version.size_bytes)
             _set_times(shown, entry.version.created_at_s * _NS)
-            shown.entry_timeout = MIRROR_VALID_S
+            shown.entry_timeout = VERSIONS_VALID_S
             return shown
         passable = shown.st_mode & 0o111 if entry.node.is_folder else readable >> 2
         shown.st_mode = stat.S_IFDIR | readable | passable
@@ -166,7 +166,7 @@ class ProcoreDirectory:
             shown.st_mode = stat.S_IFDIR | 0o555 & ~self._ownership.umask
             _set_times(shown, self._since_ns)
             return shown
-        # For its owner alone, as the socket that `procorefs status` asks: it names what others may not see.
+        # For its owner alone, as the socket that `procorefs status` asks: it names paths that others may not see.
         shown.st_mode = stat.S_IFREG | 0o400
         snapshot = self._newest_snapshot()
         set_size(shown, len(snapshot.text))
@@ -174,7 +174,7 @@ class ProcoreDirectory:
         return shown
 
     def _newest_snapshot(self) -> _Snapshot:
-        """The newest that somebody has open: who asks for the size right after opening gets that of what he reads."""
+        """The newest that is open: fstat right after the open shows the size of what is read."""
         for handle in reversed(self._handles.values()):
             if handle.snapshot is not None:
                 return handle.snapshot
@@ -188,7 +188,7 @@ class ProcoreDirectory:
     async def opendir(self, inode: int, _ctx: object) -> int:
         """All waiting for Procore happens here."""
         versions = self._versions(inode)
-        entry = versions.find(VirtualInode(inode))
+        entry = versions.find(ProcoreInode(inode))
         return self._open(_Open(entry, entries=await versions.listing(entry.inode)))
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -228,7 +228,7 @@ class ProcoreDirectory:
     # Files
 
     async def open(self, inode: int, flags: int, _ctx: object) -> pyfuse3.FileInfo:
-        """A handle of the status is one snapshot of it, made now."""
+        """A handle of the status file reads one snapshot, made now."""
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise ReadOnly
         entry = self._entry(inode)

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import trio
 
 from procorefs.cache.reader import Reader
 from procorefs.kernel.attributes import Ownership, attributes
+from procorefs.kernel.bridge.callers import asks_for_thumbnail
 from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.kernel.errno_table import NoEntry, NoThumbnails, Stale, Unreadable
 from procorefs.kernel.node_lookup import NodeLookup
@@ -181,21 +181,3 @@ class ReadHandlers:
         sizes = await trio.to_thread.run_sync(project.view.store.counts.sizes)
         self._sizes = (now_s, complete, sizes)
         return sizes
-
-
-def is_thumbnailer(arguments: list[bytes]) -> bool:
-    """Whether a command line is that of a thumbnailer: most say so in their name, KDE's in an argument."""
-    if not arguments:
-        return False
-    program = arguments[0].rpartition(b"/")[2]
-    if program.startswith(b"kio"):
-        return any(b"thumbnail" in argument for argument in arguments[1:])
-    return b"thumbnail" in program or program.startswith(b"tumbler")
-
-
-def asks_for_thumbnail(tid: int) -> bool:
-    """Whether the thread belongs to a thumbnailer; one whose command line cannot be read does not."""
-    try:
-        return is_thumbnailer(Path(f"/proc/{tid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0"))
-    except OSError:
-        return False

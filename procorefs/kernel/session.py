@@ -1,4 +1,4 @@
-"""The mount itself: made through the bridge, guarded while it lives, and taken down so that nobody waits for ever."""
+"""Mounts through the bridge, answers requests while the mount exists, and unmounts so that no request hangs."""
 
 import errno
 import logging
@@ -22,7 +22,7 @@ from procorefs.storage.descriptors import give_usual_limit
 log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 4096
-"""Requests answered at a time; with pyfuse3's own 99 so many waiting ones freeze the mount, interrupts included."""
+"""Requests answered at a time; with pyfuse3's default, 99 waiting requests freeze the mount, interrupts included."""
 
 READ_AHEAD_KIB = 1024
 """As much as one FUSE request can carry (max_pages is 256); without root's leave the kernel reads 128 KiB ahead."""
@@ -30,22 +30,22 @@ READ_AHEAD_KIB = 1024
 DETACH_TIMEOUT_S = 5.0
 
 STDERR = 2
-MOST_SAID_BYTES = 4096
+MOST_STDERR_BYTES = 4096
 
 
 class MountRefused(Exception):
     """The kernel, or fusermount3 on its behalf, did not mount."""
 
 
-class _AnswersToTheGone(logging.Filter):
-    """Keeps an error out of the log that is none: an answer came when the request had been aborted."""
+class _AbortedRequestFilter(logging.Filter):
+    """Keeps a harmless error out of the log: the answer to a request that had been aborted."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "fuse_reply" not in record.msg or os.strerror(errno.ENOENT) not in record.getMessage()
 
 
-class _Word(str):
-    """A word for libfuse in any language: pyfuse3 would allow ASCII alone."""
+class _MountOption(str):
+    """A mount option for libfuse in UTF-8: pyfuse3 would allow ASCII alone."""
 
     __slots__ = ()
 
@@ -55,40 +55,40 @@ class _Word(str):
 
 
 @contextmanager
-def _hearing(said: list[str]) -> Iterator[None]:
-    """Note, line by line, what libfuse and fusermount3 write to stderr meanwhile: they tell the reason nowhere else."""
+def _stderr_noted(lines: list[str]) -> Iterator[None]:
+    """Note, line by line, what libfuse and fusermount3 write to stderr: they give the reason nowhere else."""
     stderr = os.dup(STDERR)
-    heard = os.memfd_create("fuse")
+    captured = os.memfd_create("fuse")
     try:
-        os.dup2(heard, STDERR)
+        os.dup2(captured, STDERR)
         try:
             yield
         finally:
             os.dup2(stderr, STDERR)
-            text = os.pread(heard, MOST_SAID_BYTES, 0)
-            os.write(stderr, text)  # it stands in the log as well
-            said += [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+            text = os.pread(captured, MOST_STDERR_BYTES, 0)
+            os.write(stderr, text)  # it belongs in the log as well
+            lines += [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
     finally:
         os.close(stderr)
-        os.close(heard)
+        os.close(captured)
 
 
 class Session:
     """One mount for as long as the `with` lasts. Raises MountRefused.
 
-    Leaving it goes from the outside in: first every waiting request ends, which frees the threads that wait in a kernel
-    notification; then the mount point is given back; the guard, who would do the same for a dead daemon, goes last.
+    Leaving it aborts the connection first, which ends every waiting request and frees the threads that wait in a kernel
+    notification; then it unmounts; last it ends the guard, which would do the same for a dead daemon.
     """
 
     def __init__(
-        self, operations: Operations, flocks: Flocks, mountpoint: Path, words: frozenset[str]
+        self, operations: Operations, flocks: Flocks, mountpoint: Path, mount_options: frozenset[str]
     ) -> None:
         self._operations = operations
         self._flocks = flocks
         self._mountpoint = mountpoint
-        self._words = words
+        self._mount_options = mount_options
         self._ended = trio.Event()
-        self._filter = _AnswersToTheGone()
+        self._filter = _AbortedRequestFilter()
 
     def __enter__(self) -> Self:
         bridge = Bridge()
@@ -98,8 +98,10 @@ class Session:
         bridge.set_flock_handler(self._flocks.asked, self._flocks.closed)
         said: list[str] = []
         try:
-            with _hearing(said):
-                pyfuse3.init(self._operations, os.fspath(self._mountpoint), set(map(_Word, self._words)))
+            with _stderr_noted(said):
+                pyfuse3.init(
+                    self._operations, os.fspath(self._mountpoint), set(map(_MountOption, self._mount_options))
+                )
         except RuntimeError as error:
             raise MountRefused(
                 f"The kernel did not mount at {self._mountpoint} ({'; '.join(said) or error}): "
@@ -132,7 +134,7 @@ class Session:
 
     @property
     def is_mounted(self) -> bool:
-        """Whether the mount point is still in the kernel's list, however the session stands."""
+        """Whether the mount point is still in the kernel's list of mounts."""
         return _still_there(self._connection, self._mountpoint)
 
     def __exit__(
@@ -149,7 +151,7 @@ class Session:
 
 
 def _still_there(connection: Connection, mountpoint: Path) -> bool:
-    """Whether it is our mount that lies there, and not another's made since it was taken away."""
+    """Whether our mount is mounted there, and not another one made since ours was unmounted."""
     try:
         return find_connection(mountpoint).device == connection.device
     except NotMounted:
@@ -157,7 +159,7 @@ def _still_there(connection: Connection, mountpoint: Path) -> bool:
 
 
 def _detach(connection: Connection, mountpoint: Path) -> None:
-    """Take the mount point away even while somebody is inside; root and users alike go by the same program."""
+    """Unmount even while programs use the mount."""
     if not _still_there(connection, mountpoint):
         return
     command = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
@@ -172,7 +174,7 @@ def _detach(connection: Connection, mountpoint: Path) -> None:
             try:
                 _, said = detaching.communicate(timeout=DETACH_TIMEOUT_S)
             finally:
-                detaching.kill()  # one that has ended takes no harm
+                detaching.kill()  # harmless for one that has ended
         why = said.strip() if detaching.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)

@@ -1,9 +1,9 @@
-"""The lock files of office programs: our programs' ones are wishes, other users' ones are shown where they would lie.
+"""Lock files of office programs: a local one checks the document out, another user's check-out shows as a lock file.
 
-A file that is shown here is on no disk and in no tree: its inode is its document's with a mark, so it can be found
-again from its number alone, and its content is made when it is opened. It is there as long as somebody else has the
-document checked out, and no folder lists it: programs look it up by its name. Looking it up costs no call. Only who
-opens or creates one has Procore asked about the document. The kernel may remember nothing of it.
+A lock file that is shown is on no disk and in no tree: its inode is its document's with a mark, so it is found again
+from its number alone, and its content is made when it is opened. It exists as long as another user has the document
+checked out, and no folder lists it: programs look it up by its name. A lookup costs no call. Only an open or a create
+asks Procore about the document. The kernel may cache nothing of it.
 """
 
 import logging
@@ -27,7 +27,7 @@ _MARKS = (FIRST_LOCK_FILE, FIRST_LOCK_FILE << 1)
 
 
 class LockFiles:
-    """Both kinds. `office` None: nothing is made of lock files (`office_locks=off`)."""
+    """Both kinds. `office` None: lock files have no meaning (`office_locks=off`)."""
 
     def __init__(
         self, view: View, check_outs: CheckOuts, office: OfficeLocks | None, brief: BriefWait

@@ -1,1 +1,1 @@
-"""What exists below `.procore`: the versions of every file, and the mount's own status."""
+"""What `.procore` shows: the versions of every file, and the status of the mount."""

@@ -1,8 +1,8 @@
-"""The versions of files: listed when somebody asks for them, and remembered until the file gets another one.
+"""Lists the versions of a file when a program asks for them, and caches the list until the file gets another one.
 
-    file ─▶ its document ─▶ remembered, and the newest is still the same? ─ no ─▶ one call, shared by all who ask
+    file ─▶ its document ─▶ cached, and the newest is still the same? ─ no ─▶ one call, shared by all requests
 
-A file whose newest version is its first has no others: that costs nothing.
+A file whose newest version is its first has no others: that costs no call.
 """
 
 from dataclasses import dataclass
@@ -20,33 +20,33 @@ from procorefs.tree.sync.shared_task import SharedTask
 from procorefs.vfs.view import View
 
 REMEMBERED_FILES = 4096
-"""To have forgotten one costs a call, if somebody comes back to it."""
+"""A file that was dropped costs a call when a program asks for it again."""
 
 MOST_TRIES = 3
-"""So often a list is asked for again because the file got another version meanwhile."""
+"""How often a list is requested again because the file got another version meanwhile."""
 
 
 class VersionCalls(Protocol):
-    """What is needed of the client; raises ProcoreError."""
+    """The client's call; raises ProcoreError."""
 
     async def versions(self, file_id: DocumentId, *, priority: Priority) -> list[Version]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A list as it was answered."""
+    """A list as Procore answered it."""
 
     newest: Version | None
-    """What the tree had as the newest when it was asked for."""
+    """The newest version in the tree when the list was requested."""
     versions: tuple[Version, ...]
 
     def holds_for(self, newest: Version | None) -> bool:
-        """Whether it is whole as far as the tree knows; it may know more than the tree."""
+        """Whether it is complete as far as the tree knows; the list may be newer than the tree."""
         return same_bytes(newest, self.newest) or any(same_bytes(newest, last) for last in self.versions[-1:])
 
 
 class VersionLists:
-    """Asks for lists of versions; `run` must run."""
+    """Requests and caches lists of versions; `run` must run."""
 
     def __init__(self, view: View, lists: VersionCalls) -> None:
         self._view = view
@@ -62,23 +62,23 @@ class VersionLists:
             await trio.sleep_forever()
 
     async def of(self, file: Inode) -> tuple[Version, ...]:
-        """All versions that Procore has of a file, oldest first. Raises ProcoreError."""
+        """All versions of a file in Procore, oldest first. Raises ProcoreError."""
         for _ in range(MOST_TRIES):
             document = self._document(file)
             if document is None:
                 return ()
-            versions = self._without_asking(document)
+            versions = self._cached(document)
             if versions is not None:
                 return versions
-            await self._ask(document)
+            await self._request(document)
         raise Unavailable("Could not list the versions: there are new ones all the time")
 
     def known(self, file: Inode) -> tuple[Version, ...] | None:
         """The same when it costs no call, else None."""
         document = self._document(file)
-        return self._without_asking(document) if document is not None else ()
+        return self._cached(document) if document is not None else ()
 
-    def _without_asking(self, document: DocumentId) -> tuple[Version, ...] | None:
+    def _cached(self, document: DocumentId) -> tuple[Version, ...] | None:
         newest = self._newest(document)
         if newest is not None and newest.number == 1:
             return (newest,)
@@ -88,7 +88,7 @@ class VersionLists:
         return None
 
     def _document(self, file: Inode) -> DocumentId | None:
-        """What a file is in Procore; None: nothing yet."""
+        """The file's document in Procore; None: it has none yet."""
         change = self._view.change(file)
         if change is not None:
             return change.document
@@ -96,11 +96,11 @@ class VersionLists:
         return node.document_id if node is not None else None
 
     def _newest(self, document: DocumentId) -> Version | None:
-        """As the tree has it, whatever is wanted of the file here."""
+        """As the tree has it, whatever local changes say."""
         known = self._view.store.known(document)
         return known.node.version if known is not None else None
 
-    async def _ask(self, document: DocumentId) -> None:
+    async def _request(self, document: DocumentId) -> None:
         async def work() -> None:
             newest = self._newest(document)
             found = await self._lists.versions(document, priority=Priority.INTERACTIVE)
@@ -108,5 +108,5 @@ class VersionLists:
             self._listed[document] = _Listed(newest, versions)
 
         if self._nursery is None:
-            raise RuntimeError("the histories do not run")
+            raise RuntimeError("VersionLists.run does not run")
         await self._shared.join(self._nursery, document, work)

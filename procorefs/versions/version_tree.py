@@ -1,54 +1,56 @@
-"""What exists below `.procore`, as a tree of its own.
+"""Finds and lists what exists below `.procore`: the status file, and a folder of versions for each file.
 
-    .procore/status              what the mount says of itself
-    .procore/versions/           mirrors the root
-                      A/         mirrors a folder
-                        x.pdf/   mirrors a file: its entries are the file's versions
+    .procore/status              the mount's status as JSON
+    .procore/versions/           the root
+                      A/         a folder
+                        x.pdf/   a file: a folder with one entry a version, `v003 2026-01-02T03-04-05 x.pdf`
 
-The mirror is the tree as programs see it: a folder in it costs no call that the folder itself would not. A file's
-versions cost one.
+Below `versions` the tree shows as programs see it: listing a folder there costs no call that listing the folder itself
+would not cost. A file's versions cost one call. A plain `ls` sorts a file's versions by age, their names end in the
+file's extension and hold no character that another system refuses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import cachetools
 
 from procorefs.procore.wire.models import Version, VersionId
+from procorefs.tree.naming.shown_names import shown_name
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node
-from procorefs.versions.version_entries import version_entries
-from procorefs.versions.version_lists import VersionLists
-from procorefs.versions.virtual_inodes import (
+from procorefs.versions.procore_inodes import (
     PROCORE,
     STATUS,
     VERSIONS,
-    VirtualInode,
+    ProcoreInode,
+    folder_for,
     inode_of,
     is_version,
-    mirror_of,
-    mirrored,
+    node_of,
     version_of,
 )
+from procorefs.versions.version_lists import VersionLists
 from procorefs.vfs.find_child import Following, find_child
 from procorefs.vfs.view import View
 
 REMEMBERED_VERSIONS = 16_384
-"""Versions that programs have met; one that was forgotten is found again by its path."""
+"""Versions that were looked up or listed; one that was forgotten is found again by its path."""
 
 
 class NotThere(Exception):
-    """No path leads there any more, or none is known; the kernel looks it up again."""
+    """Nothing has that inode any more; the kernel looks the path up again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Something below `.procore`, or itself."""
 
-    inode: VirtualInode
+    inode: ProcoreInode
     shown: bytes
     """The name that programs see."""
     node: Node | None = None
-    """What it mirrors, or whose version it is; None: it is one of the mount's own."""
+    """The node that the folder is for, or whose version the file is; None: `.procore` or `status`."""
     version: Version | None = None
 
     @property
@@ -63,24 +65,24 @@ _STATUS = Entry(STATUS, b"status")
 class VersionTree:
     """Finds entries and lists folders; knows no FUSE."""
 
-    def __init__(self, view: View, follower: Following, histories: VersionLists) -> None:
+    def __init__(self, view: View, follower: Following, lists: VersionLists) -> None:
         self._view = view
         self._follower = follower
-        self._histories = histories
-        self._met: cachetools.LRUCache[VersionId, Entry] = cachetools.LRUCache(REMEMBERED_VERSIONS)
+        self._lists = lists
+        self._remembered: cachetools.LRUCache[VersionId, Entry] = cachetools.LRUCache(REMEMBERED_VERSIONS)
 
-    def find(self, inode: VirtualInode) -> Entry:
+    def find(self, inode: ProcoreInode) -> Entry:
         """What has that number. Raises NotThere."""
         if inode == PROCORE:
             return OWN
         if inode == STATUS:
             return _STATUS
         if not is_version(inode):
-            return self._mirror(self._node(mirrored(inode)))
-        met = self._met.get(version_of(inode))
-        if met is None or met.node is None:
+            return self._folder(self._node(node_of(inode)))
+        known = self._remembered.get(version_of(inode))
+        if known is None or known.node is None:
             raise NotThere
-        return Entry(inode, met.shown, self._node(met.node.inode), met.version)
+        return Entry(inode, known.shown, self._node(known.node.inode), known.version)
 
     def _node(self, inode: Inode) -> Node:
         node = self._view.by_inode(inode)
@@ -94,7 +96,7 @@ class VersionTree:
             return ROOT
         if entry.node is None or entry.node.inode == ROOT:
             return PROCORE
-        return mirror_of(entry.node.parent or ROOT if entry.version is None else entry.node.inode)
+        return folder_for(entry.node.parent or ROOT if entry.version is None else entry.node.inode)
 
     def path(self, entry: Entry) -> str:
         """The path below the mount point, for people."""
@@ -105,61 +107,61 @@ class VersionTree:
             parts += [entry.shown.decode("utf-8", "replace")] if entry != OWN else []
         return "/".join(filter(None, parts))
 
-    async def child(self, folder: VirtualInode, shown: bytes) -> Entry | None:
+    async def child(self, folder: ProcoreInode, shown: bytes) -> Entry | None:
         """An entry by its name. Raises NotThere, ProcoreError."""
         if folder == PROCORE:
             return next((entry for entry in self._own_entries() if entry.shown == shown), None)
-        node = self._node(mirrored(folder))
+        node = self._node(node_of(folder))
         if not node.is_folder:
             return await self._version(node, shown)
         found = await find_child(self._view, self._follower, node.inode, shown)
-        return self._mirror(found) if found is not None else None
+        return self._folder(found) if found is not None else None
 
-    def is_listed(self, folder: VirtualInode) -> bool:
+    def is_listed(self, folder: ProcoreInode) -> bool:
         """Whether a name that is not known is not there, unless Procore has news. Raises NotThere."""
         if folder == PROCORE:
             return True
-        node = self._node(mirrored(folder))
+        node = self._node(node_of(folder))
         return node.is_folder and self._follower.is_listed(node.inode)
 
     async def _version(self, file: Node, shown: bytes) -> Entry | None:
-        """Of those known; only for an entry that is not among them a due look is made, and a list asked for."""
-        entries = self._entries(file, self._histories.known(file.inode) or ())
+        """From the known versions; only for an unknown name a due poll is made, and the list requested."""
+        entries = self._entries(file, self._lists.known(file.inode) or ())
         if shown not in entries:
             entries = await self._newest_entries(file.inode)
         entry = entries.get(shown)
-        return self._meet(entry) if entry is not None else None
+        return self._remember(entry) if entry is not None else None
 
-    async def listing(self, folder: VirtualInode) -> list[Entry] | None:
+    async def listing(self, folder: ProcoreInode) -> list[Entry] | None:
         """All that is needed to list a folder: its entries, or None where `children` has them from now on.
 
         Raises NotThere, ProcoreError.
         """
         if folder == PROCORE:
             return self._own_entries()
-        node = self._node(mirrored(folder))
+        node = self._node(node_of(folder))
         if not node.is_folder:
-            return [self._meet(entry) for entry in (await self._newest_entries(node.inode)).values()]
+            return [self._remember(entry) for entry in (await self._newest_entries(node.inode)).values()]
         await self._follower.children_known(node.inode)
-        await self._freshen_place(node.inode)
+        await self._poll_if_due(node.inode)
         return None
 
-    async def _freshen_place(self, inode: Inode) -> None:
-        """Wait for a look that is due. Raises NotThere when the node is elsewhere then, or gone."""
+    async def _poll_if_due(self, inode: Inode) -> None:
+        """Wait for a poll that is due. Raises NotThere when it moved or removed the node."""
         before = self._view.place(inode)
         await self._follower.poll_if_due()
         if before is None or self._view.place(inode) != before:
             raise NotThere
 
     async def _newest_entries(self, file: Inode) -> dict[bytes, Entry]:
-        await self._freshen_place(file)
-        versions = await self._histories.of(file)
+        await self._poll_if_due(file)
+        versions = await self._lists.of(file)
         return self._entries(self._node(file), versions)
 
-    def children(self, folder: VirtualInode, *, after: int, limit: int) -> Iterator[tuple[Entry, int]]:
-        """Entries of a mirrored folder, each with the number to go on after, in the order of these numbers."""
-        for node in self._view.children(mirrored(folder), after=after, limit=limit):
-            yield self._mirror(node), node.inode
+    def children(self, folder: ProcoreInode, *, after: int, limit: int) -> Iterator[tuple[Entry, int]]:
+        """Entries of a folder below `versions`, each with the number to go on after, in the order of these numbers."""
+        for node in self._view.children(node_of(folder), after=after, limit=limit):
+            yield self._folder(node), node.inode
 
     def _own_entries(self) -> list[Entry]:
         return [_STATUS, Entry(VERSIONS, b"versions", self._view.by_inode(ROOT))]
@@ -171,14 +173,32 @@ class VersionTree:
             for shown, version in version_entries(versions, self._shown(file)).items()
         }
 
-    def _meet(self, entry: Entry) -> Entry:
-        """The kernel will ask for the version by its number."""
-        self._met[version_of(entry.inode)] = entry
+    def _remember(self, entry: Entry) -> Entry:
+        """So that the version is found by its number, by which the kernel asks for it."""
+        self._remembered[version_of(entry.inode)] = entry
         return entry
 
-    def _mirror(self, node: Node) -> Entry:
-        return Entry(mirror_of(node.inode), self._shown(node), node)
+    def _folder(self, node: Node) -> Entry:
+        return Entry(folder_for(node.inode), self._shown(node), node)
 
     def _shown(self, node: Node) -> bytes:
         """The name that programs see."""
         return node.shown if node.parent is None else self._view.names.to_programs(node.parent, node.shown)
+
+
+def version_entries(versions: Iterable[Version], shown: bytes) -> dict[bytes, Version]:
+    """The names of all versions of a file with that name, in the order given.
+
+    A version's id is added where two would have the same name, or one a name that Linux can't hold.
+    """
+    entries: dict[bytes, Version] = {}
+    name = shown.decode("utf-8", "replace")
+    for version in versions:
+        plain = f"v{version.number:03d} {_moment(version.created_at_s)} {name}"
+        entries[shown_name(plain, version.id, entries.__contains__)] = version
+    return entries
+
+
+def _moment(unix_s: int) -> str:
+    """In UTC, without the colons that Windows refuses; an unknown time is 1970, as in the entry's mtime."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H-%M-%S")

@@ -28,9 +28,9 @@ from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
+from procorefs.versions.procore_inodes import FIRST_PROCORE_INODE
 from procorefs.versions.version_lists import VersionLists
 from procorefs.versions.version_tree import VersionTree
-from procorefs.versions.virtual_inodes import FIRST_VIRTUAL
 from procorefs.vfs.view import View
 from procorefs.wiring.changes import Base, Writing, open_base, open_writing
 from procorefs.wiring.kernel import KernelSide, StatusFile, open_kernel_side
@@ -221,7 +221,7 @@ class Assembly:
 
 def _node_of(view: View, inode: Inode) -> Node | None:
     """What can be checked out: not what lies below `.procore`, which is locked between the programs here alone."""
-    return view.by_inode(inode) if inode < FIRST_VIRTUAL else None
+    return view.by_inode(inode) if inode < FIRST_PROCORE_INODE else None
 
 
 def _following(

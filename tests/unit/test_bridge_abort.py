@@ -28,7 +28,7 @@ MOUNTS = parse_mountinfo(
 def test_the_topmost_mount_counts() -> None:
     connection = find_connection(Path("/mnt/project"), MOUNTS)
     assert (connection.number, connection.device) == (44, b"0:44")
-    assert connection.words[3] == b"/sys/fs/fuse/connections/44/abort"
+    assert connection.fields[3] == b"/sys/fs/fuse/connections/44/abort"
 
 
 def test_a_name_is_compared_unescaped_and_kept_escaped() -> None:
@@ -55,7 +55,7 @@ def test_a_number_that_another_mount_has_now_is_left_alone(tmp_path: Path) -> No
     abort_file.write_text("untouched")
     stranger = Connection(real_mount(b"/proc"), b"/mnt/ours", b"/mnt/ours")
     assert not stranger.abort()
-    assert abort_connection(*stranger.words[:3], os.fsencode(abort_file)) == errno.ENOENT
+    assert abort_connection(*stranger.fields[:3], os.fsencode(abort_file)) == errno.ENOENT
     assert abort_file.read_text() == "untouched"
 
 

@@ -1,4 +1,4 @@
-"""Which pending signals end a request, and that a waiting one is looked at again."""
+"""Which pending signals end a request, and that a waiting one is checked again."""
 
 import os
 import signal
@@ -12,12 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from procorefs.kernel.bridge.interrupts import (
-    LOOK_AGAIN_S,
-    caller_is_told_to_stop,
-    interruptible,
-    is_told_to_stop,
-)
+from procorefs.kernel.bridge.callers import caller_is_told_to_stop, is_told_to_stop
+from procorefs.kernel.bridge.interrupts import CHECK_INTERVAL_S, interruptible
 from procorefs.kernel.bridge.native import Bridge, BridgeMissing, Request
 
 
@@ -145,7 +141,7 @@ async def test_ctrl_c_after_an_alarm_ends_the_block(autojump_clock: MockClock) -
         await trio.sleep(60)
 
     assert await answer(request, work, lambda _: trio.current_time() >= began_s + 5) == "EINTR"
-    assert 5 <= trio.current_time() - began_s <= 5 + 2 * LOOK_AGAIN_S
+    assert 5 <= trio.current_time() - began_s <= 5 + 2 * CHECK_INTERVAL_S
 
 
 async def test_what_has_ended_or_is_beyond_recall_is_not_looked_at_again(autojump_clock: MockClock) -> None:

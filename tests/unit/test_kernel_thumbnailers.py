@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from procorefs.kernel.read_handlers import asks_for_thumbnail, is_thumbnailer
+from procorefs.kernel.bridge.callers import asks_for_thumbnail, is_thumbnailer
 
 
 @pytest.mark.parametrize(

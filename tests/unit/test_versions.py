@@ -24,22 +24,21 @@ from procorefs.staging.staged_file import BaseReader
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.naming.shown_names import holdable
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.versions.version_entries import version_entries
-from procorefs.versions.version_lists import MOST_TRIES, VersionLists
-from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree
-from procorefs.versions.virtual_inodes import (
+from procorefs.versions.procore_inodes import (
     FIRST_HANDLE,
-    FIRST_VIRTUAL,
+    FIRST_PROCORE_INODE,
     PROCORE,
     STATUS,
     VERSIONS,
-    VirtualInode,
+    ProcoreInode,
+    folder_for,
     inode_of,
     is_version,
-    mirror_of,
-    mirrored,
+    node_of,
     version_of,
 )
+from procorefs.versions.version_lists import MOST_TRIES, VersionLists
+from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree, version_entries
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
 from tests.support.tree_documents import Garden, file, folder
@@ -58,15 +57,15 @@ def made(number: int, identity: int | None = None, *, size_bytes: int = 10, at_s
 
 @given(st.integers(1024, MOST_NODES), st.integers(1, 2**63 - 1))
 def test_numbers_say_what_they_stand_for(node: int, version: int) -> None:
-    mirror, entry = mirror_of(Inode(node)), inode_of(VersionId(version))
-    assert mirrored(mirror) == node
+    mirror, entry = folder_for(Inode(node)), inode_of(VersionId(version))
+    assert node_of(mirror) == node
     assert version_of(entry) == version
     assert not is_version(mirror)
     assert is_version(entry)
     assert len({PROCORE, VERSIONS, STATUS, mirror, entry}) == 5
-    assert min(PROCORE, VERSIONS, STATUS, mirror) >= FIRST_VIRTUAL
+    assert min(PROCORE, VERSIONS, STATUS, mirror) >= FIRST_PROCORE_INODE
     assert mirror < FIRST_HANDLE < entry < 2**64
-    assert mirror_of(ROOT) == VERSIONS
+    assert folder_for(ROOT) == VERSIONS
 
 
 # Entries
@@ -184,7 +183,7 @@ class Desk:
         self.garden.take(document)
         return self.garden.of(document.id)
 
-    async def names(self, folder: VirtualInode) -> list[str]:
+    async def names(self, folder: ProcoreInode) -> list[str]:
         entries = await self.below.listing(folder)
         if entries is None:
             entries = [entry for entry, _ in self.below.children(folder, after=0, limit=-1)]
@@ -384,7 +383,7 @@ async def test_an_entry_is_found_by_its_path_and_then_by_its_number(desk: Desk) 
         assert not entry.is_folder
         assert desk.below.find(entry.inode) == entry
         assert desk.below.path(entry) == f".procore/versions/a.pdf/{shown}"
-        assert desk.below.above(entry) == mirror_of(desk.garden.of(10).inode)
+        assert desk.below.above(entry) == folder_for(desk.garden.of(10).inode)
         before = desk.follower.looks
         assert await desk.at("versions", "a.pdf", shown) == entry
         assert desk.follower.looks == before  # what is known is no reason to look
@@ -422,11 +421,11 @@ async def test_what_turns_out_to_be_elsewhere_is_looked_up_again(desk: Desk) -> 
     async with running(desk):
         desk.follower.found = lambda: desk.look(file(10, "b.pdf", 20, version=made(1)))
         with pytest.raises(NotThere):
-            await desk.below.listing(mirror_of(plan.inode))
-        assert await desk.names(mirror_of(plan.inode)) == ["v001 2026-01-02T03-04-05 b.pdf"]
+            await desk.below.listing(folder_for(plan.inode))
+        assert await desk.names(folder_for(plan.inode)) == ["v001 2026-01-02T03-04-05 b.pdf"]
         desk.follower.found = lambda: desk.look(folder(20, "Drawings"))
         with pytest.raises(NotThere):
-            await desk.below.listing(mirror_of(plans.inode))
+            await desk.below.listing(folder_for(plans.inode))
 
 
 async def test_a_file_that_goes_while_its_versions_are_listed(desk: Desk) -> None:
@@ -435,4 +434,4 @@ async def test_a_file_that_goes_while_its_versions_are_listed(desk: Desk) -> Non
     desk.procore.meanwhile = lambda: desk.garden.take(gone)
     async with running(desk):
         with pytest.raises(NotThere):
-            await desk.below.listing(mirror_of(plan.inode))
+            await desk.below.listing(folder_for(plan.inode))

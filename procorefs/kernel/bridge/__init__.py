@@ -1,1 +1,1 @@
-"""Between libfuse and Python: the C extension, pyfuse3 behind it, notifications, interrupts and request polling."""
+"""Between libfuse and Python: the C extension, pyfuse3 behind it, notifications, interrupts, request polling."""

@@ -1,10 +1,10 @@
-"""Aborts a FUSE connection: at shutdown by us, after a death or a hang of the daemon by the guard.
+"""Aborts a FUSE connection: the daemon at shutdown, the guard process when the daemon died or hangs.
 
-Aborting ends every waiting request and frees threads that are stuck in a kernel notification; nothing else
-does. The kernel names a connection by the mount's device number. Where fusectl is mounted, its owner
-aborts it by /sys/fs/fuse/connections/N/abort; else root does with umount2(MNT_FORCE | MNT_DETACH). Neither
-way asks the filesystem anything, so both work while it hangs. The work is done in C (guard.c), because the
-guard, a process without Python, does the same.
+Only an abort ends every waiting request and frees threads that are stuck in a kernel notification. The kernel
+names a connection by the mount's device number. Where fusectl is mounted, the connection's owner aborts it by
+/sys/fs/fuse/connections/N/abort; else root does with umount2(MNT_FORCE | MNT_DETACH). Neither way asks the
+filesystem anything, so both work while it hangs. The work is done in C (src/guard.c), because the guard, a
+process without Python, does the same.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from procorefs.storage.mountinfo import Mount, read_mounts
 log = logging.getLogger(__name__)
 
 GUARD_TIMEOUT_S = 60.0
-"""A loop that has not run for so long is taken for hanging: generous, for the guard's verdict is final."""
+"""A loop that has not run for this time counts as hung: long, because the guard's decision is final."""
 
 _BEATS_A_TIMEOUT = 12
 
@@ -39,10 +39,12 @@ class NotMounted(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Connection:
-    """A FUSE connection as the kernel names it, kept so that it is found again without asking the mount."""
+    """A FUSE connection as the kernel names it, so that it is found again without asking the mount."""
 
-    device: bytes  # "0:43", as in mountinfo
-    mounted: bytes  # the mount point as in mountinfo, escaped
+    device: bytes
+    """The device number as in mountinfo, such as `0:43`."""
+    mounted: bytes
+    """The mount point as in mountinfo, escaped."""
     mountpoint: bytes
 
     @property
@@ -50,14 +52,14 @@ class Connection:
         return int(self.device.partition(b":")[2])
 
     @property
-    def words(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """What guard.c wants to know."""
+    def fields(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """What guard.c needs: the three above, and the file that aborts the connection."""
         abort_file = b"/sys/fs/fuse/connections/%d/abort" % self.number
         return self.device, self.mounted, self.mountpoint, abort_file
 
     def abort(self) -> bool:
         """End all requests of the connection now. Returns whether it was done; logs why it was not."""
-        error = abort_connection(*self.words)
+        error = abort_connection(*self.fields)
         if error not in {0, errno.ENOENT}:  # ENOENT: it is gone already
             log.warning(
                 "The FUSE connection of %s could not be aborted (%s): mount fusectl on"
@@ -95,10 +97,10 @@ class Guard:
     def __init__(self, connection: Connection, timeout_s: float = GUARD_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._pipe_fd: int | None
-        self.pid, self._pipe_fd = start_guard(connection.words, timeout_s)
+        self.pid, self._pipe_fd = start_guard(connection.fields, timeout_s)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Show the guard that the loop turns, until cancelled."""
+        """Send the guard heartbeats, until cancelled."""
         task_status.started()
         with self._beating_for_the_disk():
             while self._beat():  # noqa: ASYNC110  (a clock is what is wanted)
@@ -108,7 +110,7 @@ class Guard:
 
     @contextlib.contextmanager
     def _beating_for_the_disk(self) -> Iterator[None]:
-        """A thread beats while the loop waits for a disk that stands still: it goes on when that does."""
+        """A thread sends heartbeats while the loop waits for a disk that does not answer."""
         ended = threading.Event()
 
         def beat() -> None:
@@ -125,7 +127,7 @@ class Guard:
             thread.join()
 
     def dismiss(self) -> None:
-        """End the guard without aborting, and bury it. May be called again."""
+        """End the guard without aborting, and reap it. May be called again."""
         if self._pipe_fd is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -135,13 +137,13 @@ class Guard:
         self._pipe_fd = None
 
     def _beat(self) -> bool:
-        """Returns whether somebody is there to hear it."""
+        """Returns whether the guard still runs."""
         if self._pipe_fd is None:
             return False
         try:
             os.write(self._pipe_fd, b"\n")
         except BlockingIOError:
-            pass  # it has heard enough
+            pass  # the pipe is full of heartbeats
         except BrokenPipeError:
             return False
         return True

@@ -1,7 +1,7 @@
 """Loads the native bridge in front of libfuse, then pyfuse3: the only place that imports either.
 
 Order is everything here. pyfuse3 must find fuse_session_new in our extension, so that one is loaded first
-and with RTLD_GLOBAL; bridge.h says what it then adds. Whoever needs pyfuse3 takes it from this module.
+and with RTLD_GLOBAL; src/bridge.h says what it then adds. All other modules import pyfuse3 from here.
 """
 
 import os
@@ -70,7 +70,7 @@ __all__ = [
 
 
 class Bridge:
-    """What the bridge offers to the handlers. There is one session a process, so one is enough."""
+    """The functions of the bridge that handlers and session use. A process has one session, so one bridge."""
 
     __slots__ = ("_sessions_before",)
 
@@ -90,7 +90,6 @@ class Bridge:
         """Ask *keep* at every opendir whether the kernel may answer from the listing that it has kept.
 
         It runs before the handler, must not block, and gets the directory's inode.
-        (design.md, The native bridge)
         """
         _bridge.set_opendir_policy(keep)
 
@@ -111,7 +110,6 @@ class Bridge:
 
         *lock* must not block and sees that each Flock is answered later, on the loop; one that it drops is answered
         with EIO. *closed* gets (inode, handle, lock owner) at the last close of a file on which flock was called.
-        (design.md, The native bridge)
         """
         _bridge.set_flock_handler(lock)
         _bridge.set_release_hook(closed)

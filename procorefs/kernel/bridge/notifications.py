@@ -1,13 +1,13 @@
-"""Tells the kernel what it must forget, in threads, so that a notification that has to wait holds up no other.
+"""Sends cache invalidations to the kernel, in threads, so that a notification that blocks delays no other.
 
-    entry(), inode() -> asked (one set, doubles fold) -> batch (C, no GIL) -> thread(s) -> events set
+    entry(), inode() -> queued (one dict, duplicates fold) -> batch (C, no GIL) -> thread(s) -> events set
 
 A notification may block in the kernel for as long as a request that it must wait for: invalidate_entry
 during a mkdir in that folder, invalidate_inode while a READ of that file waits. On the loop, or under a lock
-that a handler needs, that puts the daemon into D for good. So what was asked for goes to a thread as one
-batch; when a job of it is stuck, another thread takes over the rest. Only connection.py frees a thread that is
-stuck behind a request that nobody will answer: whoever shuts down aborts the connection first.
-(design.md, The native bridge)
+that a handler needs, that puts the daemon into uninterruptible sleep for ever. So what was queued goes to a
+thread as one batch; when a job of it is stuck, another thread takes over the rest. Only an abort of the
+connection (connection.py) frees a thread that is stuck behind a request that will not be answered: a shutdown
+aborts it first.
 """
 
 import errno
@@ -25,12 +25,12 @@ MAX_THREADS = 64
 STUCK_S = 0.1
 """A batch whose current job takes longer gets another thread for the rest."""
 
-_LOOK_S = 0.05
+_CHECK_INTERVAL_S = 0.05
 _EXPECTED = {0, errno.ENOENT, errno.ENOSYS}
-"""ENOENT: the kernel did not know it, so there is nothing to forget. ENOSYS: it has not asked for anything yet, for
-libfuse says so until the kernel's INIT has been answered (a kernel without notifications can't mount)."""
-_GOING = {errno.ENOTCONN, errno.ENODEV}
-"""The mount is being taken down: nothing is left that could be stale."""
+"""ENOENT: the kernel did not know it, so there is nothing to forget. ENOSYS: libfuse
+says so until the kernel's INIT has been answered (a kernel without notifications can't mount)."""
+_UNMOUNTED = {errno.ENOTCONN, errno.ENODEV}
+"""The mount is being unmounted: nothing is left that could be stale."""
 
 _Job = tuple[int, bytes | None]
 """Inode and name: that entry of the folder; inode and None: the inode's own data and attributes."""
@@ -39,7 +39,7 @@ _Job = tuple[int, bytes | None]
 @dataclass(slots=True, eq=False)
 class _Batch:
     jobs: tuple[_Job, ...]
-    settled: tuple[trio.Event | None, ...]  # beside each job; None: nobody can wait for it
+    settled: tuple[trio.Event | None, ...]  # beside each job; None: nothing waits for it
     notices: NotificationBatch
     unreported: int
 
@@ -47,53 +47,53 @@ class _Batch:
 class Notifier:
     """The kernel's notifications of one mount. All methods are called on the loop."""
 
-    __slots__ = ("_asked", "_open", "_threads", "_under_way", "_wake")
+    __slots__ = ("_open", "_queued", "_threads", "_under_way", "_wake")
 
     def __init__(self) -> None:
-        self._asked: dict[_Job, trio.Event | None] = {}  # in the order asked; not yet in a batch
+        self._queued: dict[_Job, trio.Event | None] = {}  # in the order queued; not yet in a batch
         self._open: dict[int, set[trio.Event]] = {}  # inode -> its invalidations not yet carried out
         self._under_way: set[_Batch] = set()
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._wake = trio.Event()
 
     def entry(self, parent: int, name: bytes) -> None:
-        """Make the kernel look *name* up anew in the folder *parent*."""
-        self._asked[(parent, name)] = None
+        """Make the kernel drop the entry *name* of the folder *parent*."""
+        self._queued[(parent, name)] = None
         self._wake.set()
 
     def inode(self, inode: int) -> trio.Event:
-        """Make the kernel forget the inode's data and attributes; the event is set when it has."""
-        event = self._asked.get((inode, None))
+        """Make the kernel drop the inode's cached data and attributes; the event is set when it has."""
+        event = self._queued.get((inode, None))
         if event is None:
-            event = self._asked[(inode, None)] = trio.Event()
+            event = self._queued[(inode, None)] = trio.Event()
             self._open.setdefault(inode, set()).add(event)
             self._wake.set()
         return event
 
     def listing(self, folder: int) -> None:
-        """Make the kernel list a directory anew; at once, for directories never block."""
+        """Make the kernel drop the cached listing of a directory; in place, because directories never block."""
         error = invalidate_listing(folder)
-        if error not in _EXPECTED | _GOING:
+        if error not in _EXPECTED | _UNMOUNTED:
             log.warning("The kernel keeps the listing of folder inode %d: %s.", folder, os.strerror(error))
 
     def attributes(self, inode: int) -> None:
-        """Make the kernel ask for a file's attributes anew and keep its data; at once: this waits for no page.
+        """Make the kernel drop a file's cached attributes and keep its data; in place, because this waits for no page.
 
         Only while the session lasts.
         """
         try:
             pyfuse3.invalidate_inode(inode, attr_only=True)
         except OSError as error:
-            if error.errno not in _EXPECTED | _GOING:
+            if error.errno not in _EXPECTED | _UNMOUNTED:
                 log.warning("The kernel keeps the attributes of inode %d: %s.", inode, error.strerror)
 
     async def settled(self, inode: int) -> None:
-        """Wait until no invalidation of *inode* is asked for that has not been carried out."""
+        """Wait until every queued invalidation of *inode* has been carried out."""
         while events := self._open.get(inode):
-            await next(iter(events)).wait()  # then look again: another may have been asked for meanwhile
+            await next(iter(events)).wait()  # then check again: another may have been queued meanwhile
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Carry out what is asked for, until cancelled; then threads that are stuck are left behind."""
+        """Send what is queued, until cancelled; threads that are stuck then are abandoned."""
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
@@ -107,16 +107,16 @@ class Notifier:
             self._give_up()
 
     async def _something_to_do(self) -> None:
-        with trio.move_on_after(_LOOK_S if self._under_way else float("inf")):
+        with trio.move_on_after(_CHECK_INTERVAL_S if self._under_way else float("inf")):
             await self._wake.wait()
         self._wake = trio.Event()
 
     def _begin_batch(self, nursery: trio.Nursery) -> None:
-        if not self._asked or not self._threads.available_tokens:
-            return  # with every thread stuck, what is asked for folds here until one is free
-        jobs = tuple(self._asked)
-        batch = _Batch(jobs, tuple(self._asked.values()), NotificationBatch(jobs), len(jobs))
-        self._asked.clear()
+        if not self._queued or not self._threads.available_tokens:
+            return  # with every thread stuck, jobs stay queued until one is free
+        jobs = tuple(self._queued)
+        batch = _Batch(jobs, tuple(self._queued.values()), NotificationBatch(jobs), len(jobs))
+        self._queued.clear()
         self._under_way.add(batch)
         nursery.start_soon(self._carry_out, batch)
 
@@ -136,7 +136,7 @@ class Notifier:
             inode, name = batch.jobs[index]
             batch.unreported -= 1
             self._settle(inode, batch.settled[index])
-            if error not in _EXPECTED | _GOING:
+            if error not in _EXPECTED | _UNMOUNTED:
                 log.warning("The kernel keeps inode %d, name %r: %s.", inode, name, os.strerror(error))
         if not batch.unreported:
             self._under_way.discard(batch)
@@ -151,12 +151,12 @@ class Notifier:
             del self._open[inode]
 
     def _give_up(self) -> None:
-        """Nothing more is carried out: nobody may wait for it."""
+        """Nothing more is sent: end every wait."""
         for batch in self._under_way:
             batch.notices.stop()
         for events in self._open.values():
             for event in events:
                 event.set()
-        self._asked.clear()
+        self._queued.clear()
         self._open.clear()
         self._under_way.clear()

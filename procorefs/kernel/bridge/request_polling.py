@@ -1,10 +1,10 @@
-"""Takes the next request of the kernel without a turn of the loop, when it comes right after the one before.
+"""Polls for the kernel's next request after each answer, so that a busy program costs no pass of the event loop.
 
-A program that writes or walks sends its next request some microseconds after the last answer. To go to sleep in epoll
-for each, and to wake two tasks for it, costs more than answering it.
+A program that writes or walks sends its next request some microseconds after the last answer. To sleep in epoll for
+each, and to wake two tasks for it, costs more than answering it.
 
-    request ─▶ answered ─▶ another one within SOON_NS? ─▶ that one …   after TURN_S everybody else gets on, once
-                                                      ─▶ else pyfuse3's own way: sleep until there is one
+    request ─▶ answered ─▶ another one within POLL_NS? ─▶ that one …   after SLICE_S all other tasks run once
+                                                      ─▶ else pyfuse3's own wait: sleep until there is one
 """
 
 import logging
@@ -18,29 +18,29 @@ from procorefs.kernel.bridge.native import Bridge, pyfuse3
 
 log = logging.getLogger(__name__)
 
-SOON_NS = 50_000
-"""So long the loop stands still for the next request: as long as it takes a program that is at work to send it."""
+POLL_NS = 50_000
+"""How long the loop blocks for the next request: as long as a busy program takes to send it."""
 
-TURN_S = 0.001
-"""So long one worker keeps the loop: meanwhile no other task gets on, but for threads."""
+SLICE_S = 0.001
+"""How long one worker keeps the loop: meanwhile no other task runs, only threads."""
 
 _WAIT = "_wait_fuse_readable"
-"""pyfuse3's own waiting; a version that has no such function goes on as it is, somewhat slower."""
+"""pyfuse3's own wait; a version that has no such function works without polling, somewhat slower."""
 
 Wait = Callable[[], Coroutine[Any, Any, bool]]
 
 
 def poll_requests(bridge: Bridge) -> None:
-    """Put ourselves before pyfuse3's waiting for requests."""
+    """Replace pyfuse3's wait for requests by one that polls first."""
     original: Wait | None = getattr(pyfuse3, _WAIT, None)
     if original is None:
-        log.debug("pyfuse3 has no %s: each request takes turns of the loop.", _WAIT)
+        log.debug("pyfuse3 has no %s: each request takes passes of the event loop.", _WAIT)
     elif not isinstance(getattr(original, "__self__", None), RequestPolling):
         setattr(pyfuse3, _WAIT, RequestPolling(bridge.request_comes, original).wait)
 
 
 class RequestPolling:
-    """Whose turn it is: the worker's that has just answered, or anybody's."""
+    """Decides whether a worker polls for its next request or lets other tasks run."""
 
     def __init__(
         self,
@@ -52,32 +52,34 @@ class RequestPolling:
         self._original = original
         self._now_s = now_s
         self._until_s = 0.0
-        self._number = 0  # of the turn
-        self._goes_on = False  # the last request of this turn came right after the one before
+        self._slice = 0
+        """Number of the current time slice."""
+        self._is_busy = False
+        """Whether the last request of this slice came right after the one before."""
 
     async def wait(self) -> bool:
         """Return True when a request is there, False when there will be none any more."""
         if self._now_s() < self._until_s:
-            self._goes_on = self._request_comes(SOON_NS)
-            if self._goes_on:
+            self._is_busy = self._request_comes(POLL_NS)
+            if self._is_busy:
                 return True
-        elif self._goes_on and await self._has_another_turn():
+        elif self._is_busy and await self._begins_another_slice():
             return True
         while await self._original():
-            if self._request_comes(0):  # else another worker, whose turn it was, has taken it
-                self._begin()
+            if self._request_comes(0):  # else another worker, which was polling, has taken it
+                self._begin_slice()
                 return True
         return False
 
-    async def _has_another_turn(self) -> bool:
-        """Let everybody else get on, and then go on where nobody has taken the turn and requests still come."""
-        number = self._number
+    async def _begins_another_slice(self) -> bool:
+        """Let all other tasks run, then go on polling if no other worker began a slice and requests still come."""
+        before = self._slice
         await trio.lowlevel.checkpoint()
-        if number != self._number or not self._request_comes(SOON_NS):
+        if before != self._slice or not self._request_comes(POLL_NS):
             return False
-        self._begin()
+        self._begin_slice()
         return True
 
-    def _begin(self) -> None:
-        self._number += 1
-        self._until_s = self._now_s() + TURN_S
+    def _begin_slice(self) -> None:
+        self._slice += 1
+        self._until_s = self._now_s() + SLICE_S

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import trio
 
-from procorefs.kernel.bridge.request_polling import SOON_NS, TURN_S, RequestPolling
+from procorefs.kernel.bridge.request_polling import POLL_NS, SLICE_S, RequestPolling
 
 
 class Kernel:
-    """Says of each question whether there is a request, and what pyfuse3's own waiting returns."""
+    """Says of each question whether there is a request, and what pyfuse3's own waiting repolling."""
 
     def __init__(self, there: list[bool], waits: list[bool]) -> None:
         self.there = there
@@ -25,41 +25,41 @@ class Kernel:
         return self.waits.pop(0)
 
 
-def turns_of(kernel: Kernel) -> Callable[[], bool]:
-    turns = RequestPolling(kernel.request_comes, kernel.wait, lambda: kernel.now_s)
-    return lambda: trio.run(turns.wait)
+def polling_of(kernel: Kernel) -> Callable[[], bool]:
+    polling = RequestPolling(kernel.request_comes, kernel.wait, lambda: kernel.now_s)
+    return lambda: trio.run(polling.wait)
 
 
 def test_the_first_request_is_waited_for() -> None:
     kernel = Kernel(there=[True], waits=[True])
-    assert turns_of(kernel)()
+    assert polling_of(kernel)()
     assert kernel.asked_ns == [0]
 
 
 def test_a_request_that_follows_at_once_needs_no_waiting() -> None:
     kernel = Kernel(there=[True, True], waits=[True])
-    turns = turns_of(kernel)
-    assert turns()
-    assert turns()
-    assert kernel.asked_ns == [0, SOON_NS]
+    polling = polling_of(kernel)
+    assert polling()
+    assert polling()
+    assert kernel.asked_ns == [0, POLL_NS]
     assert not kernel.waits
 
 
 def test_when_its_turn_is_over_everybody_else_gets_one() -> None:
     kernel = Kernel(there=[True, True], waits=[True, True])
-    turns = turns_of(kernel)
-    turns()
-    kernel.now_s += TURN_S
-    turns()
+    polling = polling_of(kernel)
+    polling()
+    kernel.now_s += SLICE_S
+    polling()
     assert kernel.asked_ns == [0, 0]
     assert not kernel.waits
 
 
 def test_a_request_that_another_worker_took_is_not_returned() -> None:
     kernel = Kernel(there=[False, True], waits=[True, True])
-    assert turns_of(kernel)()
+    assert polling_of(kernel)()
     assert not kernel.waits
 
 
 def test_the_end_is_told() -> None:
-    assert not turns_of(Kernel(there=[], waits=[False]))()
+    assert not polling_of(Kernel(there=[], waits=[False]))()
