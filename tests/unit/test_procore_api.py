@@ -10,14 +10,26 @@ from procorefs.limiter import Limiter, Priority
 from procorefs.procore.api.calls import Api, Call
 from procorefs.procore.auth.token_renewal import Auth
 from procorefs.procore.errors import NotAuthorized, Unanswered, Unavailable, Unreachable
+from procorefs.procore.http._httpx import httpx
+from procorefs.procore.http.bodies import Response
 from procorefs.procore.http.connectivity import Connectivity
-from procorefs.procore.http.http_client import Http, Response
+from procorefs.procore.http.http_client import Http
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire import decoding
 
 DONE = b'{"id": 5, "name": "New"}'
 CALL = Call("folders", "/rest/v1.0/folders", {"project_id": "1"}, "create it", Priority.WRITING)
 CHANGE = CALL.sending("POST", {"folder": {"name": "New"}})
+
+
+class _Body(httpx.AsyncByteStream):
+    """A body as it comes from the network, to be read once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._content
 
 
 class Network:
@@ -34,7 +46,7 @@ class Network:
         if isinstance(end, Exception):
             raise end
         status, content = (end, b"") if isinstance(end, int) else (201, end)
-        yield Response(status, content=content)
+        yield Response(status, stream=_Body(content))
 
 
 class Login:

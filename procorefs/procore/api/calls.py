@@ -25,8 +25,9 @@ from procorefs.procore.errors import (
     Silent,
     error_of_api,
 )
+from procorefs.procore.http.bodies import Response, whole_body
 from procorefs.procore.http.connectivity import Tries
-from procorefs.procore.http.http_client import Headers, Http, Response, bearer, whole_body
+from procorefs.procore.http.http_client import Headers, Http, bearer
 from procorefs.procore.http.retry_policy import RetryPolicy
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire import decoding

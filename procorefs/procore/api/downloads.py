@@ -22,8 +22,8 @@ from procorefs.procore.errors import (
     Unavailable,
     error_of_answer,
 )
+from procorefs.procore.http.bodies import Response, body_pieces, short_body
 from procorefs.procore.http.byte_ranges import Body, body_of, range_header, strong_etag
-from procorefs.procore.http.http_client import Response, body_pieces, short_body
 from procorefs.procore.wire.models import Version, VersionId
 
 log = logging.getLogger(__name__)
@@ -235,7 +235,7 @@ async def _between(
     """The bytes [position, end) out of a body, as far as it goes. Raises Unavailable when it breaks off."""
     at = body.start
     stop = min(end, body.stop)
-    async with body_pieces(response, raw=True) as pieces:
+    async with body_pieces(response) as pieces:
         async for piece in pieces:
             begin, at = at, at + len(piece)
             if at > body.stop:

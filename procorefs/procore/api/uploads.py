@@ -30,8 +30,9 @@ from procorefs.procore.errors import (
     error_of_answer,
     sentence,
 )
+from procorefs.procore.http.bodies import short_body
 from procorefs.procore.http.file_body import FilePart, Progress, Source, check
-from procorefs.procore.http.http_client import Headers, short_body
+from procorefs.procore.http.http_client import Headers
 from procorefs.procore.http.retry_policy import RetryPolicy
 from procorefs.procore.wire import upload_decoding
 from procorefs.procore.wire.paging import Answer

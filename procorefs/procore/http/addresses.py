@@ -1,4 +1,4 @@
-"""Which addresses may be asked at all: https anywhere, plain http on this machine alone (procore-api.md, Hosts)."""
+"""Which addresses may be fetched: https anywhere, plain http on this machine alone (procore-api.md, Hosts)."""
 
 import functools
 import ipaddress
@@ -13,6 +13,40 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class AddressRule:
+    """Which of the addresses that the server names may be fetched, redirects included.
+
+    A Procore elsewhere never sends anybody to this machine or into its network: with `api_host` outside of it, plain
+    http, `localhost`, and the literal addresses of private, link-local and loopback ranges are refused. The API's own
+    host is always allowed: a company's proxy may have a private address.
+    """
+
+    def __init__(self, api_host: str) -> None:
+        self._api_host = api_host
+        self._is_local = is_loopback(api_host)
+
+    def accepts(self, url: str) -> bool:
+        """Whether a request may go there."""
+        if not acceptable_url(url):
+            return False
+        if self._is_local:
+            return True
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+        return parts.scheme == "https" and (host == self._api_host or not _is_inside(host))
+
+
+def _is_inside(host: str) -> bool:
+    """Whether a host name can only mean this machine or its network."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        # what inet_aton(3) takes for an address though it has no four decimal parts, as 2130706433 or 0x7f.1
+        return host.rsplit(".", 1)[-1].startswith("0x") or host.rsplit(".", 1)[-1].isdecimal()
 
 
 def acceptable_url(url: str) -> bool:

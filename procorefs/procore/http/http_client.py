@@ -1,39 +1,24 @@
-"""HTTP as we allow it: checked addresses, redirects by hand, the token to one origin only, big reads.
+"""Requests: checked addresses, redirects by hand, the token to one origin only.
 
 Nothing above this module touches httpx. Failures of the network leave it as `ProcoreError`s.
 """
 
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
-import trio
-
 from procorefs.procore.errors import Malformed, error_of_network
 from procorefs.procore.http._httpx import httpx
-from procorefs.procore.http.addresses import acceptable_url
+from procorefs.procore.http.addresses import AddressRule
+from procorefs.procore.http.bodies import FAILURES, Response, short_body, whole_body
 from procorefs.procore.http.transport import Transport
 
 MAX_REDIRECTS = 5
-SHORT_BODY_BYTES = 16 * 1024  # enough of an error or a redirect
-MAX_BODY_BYTES = 256 * 1024 * 1024  # of an API answer, decompressed; a page of 2,000 documents has some 3 MiB
 CONNECT_S = 10.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-FAILURES = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    httpcore.ProxyError,
-    httpcore.UnsupportedProtocol,
-)
-
 Headers = httpx.Headers
-Response = httpx.Response
 
 
 class Outgoing(httpx.AsyncByteStream):
@@ -59,6 +44,7 @@ class Http:
     def __init__(self, client: httpx.AsyncClient, token_origin: tuple[str, str, int]) -> None:
         self._client = client
         self._token_origin = token_origin
+        self._addresses = AddressRule(token_origin[1])
 
     def takes_token(self, url: str) -> bool:
         """Is it at the API's own origin, the only one that may see a bearer token?"""
@@ -80,7 +66,7 @@ class Http:
         it and never come back.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            if not acceptable_url(url):
+            if not self._addresses.accepts(url):
                 raise Malformed(f"Could not {action}: Procore names an address that may not be fetched")
             own_headers = own_headers if self.takes_token(url) else {}
             sent = {**headers, **own_headers}
@@ -108,7 +94,7 @@ class Http:
 
         An `Outgoing` body needs a Content-Length among the headers.
         """
-        if not acceptable_url(url):
+        if not self._addresses.accepts(url):
             raise Malformed(f"Could not {action}: Procore names an address that may not be used")
         async with self._exchange(method, url, action, headers, silence_s, body=body) as response:
             yield response
@@ -117,7 +103,7 @@ class Http:
         self, url: str, form: Mapping[str, str], *, action: str, silence_s: float
     ) -> tuple[int, bytes]:
         """POST a form, following nothing; for the login service. Raises Unavailable, Silent, Malformed."""
-        accept = {"Accept": "application/json"}
+        accept = {"Accept": "application/json", "Accept-Encoding": "gzip"}
         async with self._exchange("POST", url, action, accept, silence_s, form) as response:
             return response.status_code, await whole_body(response, action)
 
@@ -125,7 +111,7 @@ class Http:
         self, url: str, token: str, *, action: str, silence_s: float
     ) -> tuple[int, bytes]:
         """GET with a token, following nothing; for the login service. Raises Unavailable, Silent, Malformed."""
-        headers = {"Accept": "application/json"} | bearer(token)
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"} | bearer(token)
         async with self._exchange("GET", url, action, headers, silence_s) as response:
             return response.status_code, await whole_body(response, action)
 
@@ -156,47 +142,6 @@ class Http:
                 await response.aclose()
         except FAILURES as error:
             raise error_of_network(action, error, urlsplit(url).hostname or "the server") from _tame(error)
-
-
-@asynccontextmanager
-async def body_pieces(response: Response, *, raw: bool) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The body as it comes, as it was sent or decoded. Who leaves early closes the connection.
-
-    The libraries' nested generators are then run to their end, which on a closed connection comes at once:
-    abandoned, they would be left to the garbage collector.
-    """
-    pieces = response.aiter_raw() if raw else response.aiter_bytes()
-    try:
-        yield pieces
-    finally:
-        with trio.CancelScope(shield=True), suppress(*FAILURES):
-            await response.aclose()
-            async for _ in pieces:
-                pass
-
-
-async def whole_body(response: Response, action: str) -> bytes:
-    """The decoded body. Raises Malformed when it is beyond all measure."""
-    received = []
-    size_bytes = 0
-    async with body_pieces(response, raw=False) as pieces:
-        async for piece in pieces:
-            received.append(piece)
-            size_bytes += len(piece)
-            if size_bytes > MAX_BODY_BYTES:
-                raise Malformed(f"Could not {action}: Procore's answer is too large")
-    return b"".join(received)
-
-
-async def short_body(response: Response) -> bytes:
-    """The beginning of a body of which only a few words matter."""
-    received = b""
-    async with body_pieces(response, raw=False) as pieces:
-        async for piece in pieces:
-            received += piece
-            if len(received) > SHORT_BODY_BYTES:
-                break
-    return received
 
 
 @asynccontextmanager

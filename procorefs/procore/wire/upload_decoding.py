@@ -14,6 +14,19 @@ COMPLETE = "complete"
 _UUID = re.compile(r"[0-9A-Za-z-]{1,100}")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # a header's name
 _FIELD = re.compile(r'[^"\x00-\x1f\x7f]{1,200}')  # a form field's name
+_HEADERS = frozenset(
+    {
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-md5",
+        "content-type",
+    }
+)
+"""Headers that a storage may ask for with a segment, beside its own `x-…` ones; none that says who asks or of whom."""
+
+_MISLEADING = ("x-forwarded", "x-http-method", "x-method", "x-original", "x-real-ip", "x-rewrite")
 _STATUSES = ("non_segmented", "ready", "receiving", COMPLETE)
 MAX_VALUE = 64 * 1024  # characters of one form field or header
 MAX_ETAG = 200
@@ -131,7 +144,8 @@ def _sendable(name: str, value: str, wanted: SegmentPlan) -> bool:
     lower = name.lower()
     if lower == "content-length":
         return value == str(wanted.size_bytes)
-    good = _TOKEN.fullmatch(name) and lower not in ("transfer-encoding", "connection")
+    is_allowed = lower in _HEADERS or (lower.startswith("x-") and not lower.startswith(_MISLEADING))
+    good = _TOKEN.fullmatch(name) and is_allowed
     return bool(good) and value.isascii() and (value.isprintable() or not value)
 
 
