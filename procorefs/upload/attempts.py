@@ -61,15 +61,19 @@ class Attempts:
         self.begun += 1
         return self.begun
 
-    def done(self, inode: Inode, number: int) -> None:
-        """A try has succeeded: earlier failures delay neither the change nor others."""
-        self._done[inode] = number
+    def succeeded(self, inode: Inode, number: int | None) -> None:
+        """A try has succeeded: earlier failures delay neither the change nor others.
+
+        `number`: it has sent what was wanted; None: it was a step on the way to that.
+        """
+        if number is not None:
+            self._done[inode] = number
         self._not_before_s.pop(inode, None)
         self._troubles, self.paused_until_s, self.warning = 0, 0.0, ""
         self._succeeded_s.append(trio.current_time())
 
     def last_done(self, inode: Inode) -> int:
-        """The number of the last try that succeeded; 0: none has."""
+        """The number of the last try that sent what was wanted; 0: none has."""
         return self._done.get(inode, 0)
 
     def pace_s(self) -> float | None:

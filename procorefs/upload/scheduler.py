@@ -19,7 +19,9 @@ from procorefs.upload.attempts import Attempts
 from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import Blocking, WaitCheck
 from procorefs.upload.planning.due import DueTimes
+from procorefs.upload.planning.plan import Wait
 from procorefs.upload.planning.queue import Queue
+from procorefs.upload.planning.situation import Situations
 from procorefs.upload.workers import Workers
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.namespace_edits import LocalEdits
@@ -45,8 +47,7 @@ class Planning:
     due: DueTimes
     blocking: Blocking
     check: WaitCheck
-    blocker: Callable[[Inode], Inode | None]
-    """The inode whose change must be sent first."""
+    situations: Situations
 
 
 class CatchUp:
@@ -213,9 +214,10 @@ class Scheduler:
             self._queue.put(inode, None if wait_s is None else trio.current_time() + wait_s)
         elif self._catch_up.must_wait_for_listing(change):
             self._queue.put(inode, trio.current_time() + LISTING_AGAIN_S)
-        elif inode in self._queue.stepping_aside or inode in self._queue.fetching:
-            self._workers.start(nursery, inode)
-        elif (blocker := self._planning.blocker(inode)) is not None:
-            self._planning.blocking.block(inode, blocker, "another change goes first")
         else:
-            self._workers.start(nursery, inode)
+            goal = self._queue.take_goal(inode)
+            step = self._planning.situations.step(change, goal)
+            if isinstance(step, Wait):
+                self._planning.blocking.block(inode, step.by, step.why)
+            else:
+                self._workers.start(nursery, inode, goal)

@@ -1,7 +1,5 @@
 """Runs tries of changes, each in a task of its own, and drops a transfer when newer bytes replace it."""
 
-from collections.abc import Awaitable, Callable
-
 import trio
 
 from procorefs.journal.change import Change
@@ -11,10 +9,10 @@ from procorefs.tree.nodes import Inode
 from procorefs.upload.attempts import Attempts, Transfer
 from procorefs.upload.failures import Failures
 from procorefs.upload.item_states import ItemStates
-from procorefs.upload.outcomes import Blocked, Refused, Superseded
+from procorefs.upload.outcomes import Blocked, Superseded
+from procorefs.upload.planning.plan import Goal
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.sending.sender import ChangeSender
-from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.view import View
 
 WORKERS = 8
@@ -27,7 +25,6 @@ class Workers:
     def __init__(
         self,
         view: View,
-        fates: ChangeFate,
         calls: InFlightCalls,
         queue: Queue,
         attempts: Attempts,
@@ -36,7 +33,6 @@ class Workers:
         failures: Failures,
     ) -> None:
         self._view = view
-        self._fates = fates
         self._calls = calls
         self._queue = queue
         self._attempts = attempts
@@ -56,50 +52,35 @@ class Workers:
         while self._queue.sending:
             await self._attempts.news_of(next(iter(self._queue.sending)))
 
-    def start(self, nursery: trio.Nursery, inode: Inode) -> None:
+    def start(self, nursery: trio.Nursery, inode: Inode, goal: Goal) -> None:
         """Begin a try of the inode's change."""
         self._queue.sending.add(inode)
         self._states.count(inode)
-        if inode in self._queue.stepping_aside:
-            self._queue.stepping_aside.discard(inode)
-            work = self._sender.step_aside
-        elif inode in self._queue.fetching:
-            self._queue.fetching.discard(inode)
-            work = self._sender.fetch
-        else:
-            work = self._send
-        nursery.start_soon(self._run, inode, work)
+        nursery.start_soon(self._run, inode, goal)
 
-    async def _send(self, inode: Inode) -> None:
-        """Send a change; what was taken for junk or temporary may have a name that Procore does not take."""
+    async def _run(self, inode: Inode, goal: Goal) -> None:
         change = self._view.change(inode)
-        refusal = self._fates.sending_refusal(change) if change is not None else None
-        if refusal is not None:
-            raise Refused(f"{refusal}: rename it")
-        await self._sender.carry_out(inode)
-
-    async def _run(self, inode: Inode, work: Callable[[Inode], Awaitable[None]]) -> None:
-        change = self._view.change(inode)
-        number = self._attempts.begin()
+        if change is None:
+            self._end(inode, None)
+            return
+        number, is_sent = self._attempts.begin(), False
         error: Exception | None = None
         scope = trio.CancelScope()
         try:
             with scope:
-                if change is not None and change.has_bytes:
+                if change.has_bytes:
                     generation = change.staged.number if change.staged is not None else None
                     self._attempts.transfers[inode] = Transfer(change, generation, scope)
-                await work(inode)
+                is_sent = await self._sender.send(change, goal)
         except Exception as caught:
             cause = first_cause(caught)  # nurseries below wrap errors in groups
             error = cause if isinstance(cause, Exception) else caught
         finally:
             self._end(inode, error)
-        if change is None:
-            return
         if error is None and scope.cancelled_caught:
             error = Superseded()
         if error is None:
-            self._attempts.done(inode, number)
+            self._attempts.succeeded(inode, number if is_sent else None)
         else:
             self._failures.take_up(inode, change, error)
 

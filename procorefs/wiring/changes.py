@@ -28,10 +28,15 @@ from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import Blocking, WaitCheck
 from procorefs.upload.planning.due import DueTimes
 from procorefs.upload.planning.queue import Queue
+from procorefs.upload.planning.situation import Situations
 from procorefs.upload.scheduler import CatchUp, FreeableSpace, Planning, Scheduler
-from procorefs.upload.sending.apply_result import DocumentTags, ResultApplier
+from procorefs.upload.sending.after_refusal import AfterRefusal, NameConflicts
+from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.byte_upload import Uploader
-from procorefs.upload.sending.placement import SendingContext
+from procorefs.upload.sending.content import ContentToSend
+from procorefs.upload.sending.documents import DocumentCalls, DocumentTags
+from procorefs.upload.sending.file_calls import FileCalls
+from procorefs.upload.sending.folder_calls import FolderCalls
 from procorefs.upload.sending.removal import DocumentRemover
 from procorefs.upload.sending.sender import ChangeSender
 from procorefs.upload.sending.unanswered import UnansweredCalls
@@ -167,18 +172,21 @@ def open_writing(
     queue, calls, durability = base.queue, base.calls, base.durability
     edits = open_edits(base, holder_of)
     uploader = Uploader(Uploads(client), edits.changes.save_if_current)
-    results = ResultApplier(store, own, view, drafts, edits, calls, tags, invalidate)
-    sender = _open_sender(
-        base, client, VersionMatcher(content, client, me), edits, uploader, results, follower, durability, me
+    results = ResultApplier(store, own, view, drafts, edits, calls, invalidate)
+    situations = Situations(store, view, drafts, calls, base.naming)
+    documents = DocumentCalls(
+        store, own, calls, client, ProjectChanges(client), tags, follower.polled_since, durability.reached
     )
+    versions = VersionMatcher(content, client, me)
+    sender = _open_sender(base, edits, documents, situations, versions, uploader, results)
     attempts, counters = Attempts(), Counters(uploader)
     states = ItemStates(view, drafts, base.naming, calls, queue, attempts, counters, sends=not options.ro)
     commands = Commands(view, drafts, edits, queue, attempts, counters, states, results)
     due = DueTimes(store, view, drafts, base.naming, queue, attempts, write_back_s=options.write_back_s)
     blocking = Blocking(view, drafts, base.naming, calls, queue, attempts, states)
     failures = Failures(view, edits, calls, attempts, states, blocking, results, refused)
-    workers = Workers(view, base.naming, calls, queue, attempts, states, sender, failures)
-    planning = Planning(due, blocking, WaitCheck(view, drafts, queue, counters, states), sender.blocker)
+    workers = Workers(view, calls, queue, attempts, states, sender, failures)
+    planning = Planning(due, blocking, WaitCheck(view, drafts, queue, counters, states), situations)
     catch_up = CatchUp(store, follower, queue, is_behind=base.is_tree_behind)
     scheduler = Scheduler(view, edits, queue, attempts, states, planning, workers, catch_up)
     open_writers = OpenWriters(
@@ -193,36 +201,20 @@ def open_writing(
 
 def _open_sender(
     base: Base,
-    client: Client,
-    verifier: VersionMatcher,
     edits: LocalEdits,
+    documents: DocumentCalls,
+    situations: Situations,
+    versions: VersionMatcher,
     uploader: Uploader,
     results: ResultApplier,
-    follower: Follower,
-    durability: Durability,
-    me: UserId,
 ) -> ChangeSender:
-    store, own, view, calls = base.store, base.applier.own, base.view, base.calls
-    changes = ProjectChanges(client)
-    return ChangeSender(
-        SendingContext(store, own, view, base.drafts, edits, durability, client, changes),
-        uploader,
-        results,
-        verifier,
-        DocumentRemover(
-            store,
-            own,
-            view,
-            client,
-            changes,
-            results,
-            calls,
-            follower.polled_since,
-            verifier,
-            durability.reached,
-        ),
-        UnansweredCalls(
-            store, own, view, edits, calls, client, changes, results, verifier, follower.polled_since, me
-        ),
-        calls,
-    )
+    """What makes the calls about one change."""
+    store, view = base.store, base.view
+    content = ContentToSend(store, view, base.drafts, edits, results)
+    conflicts = NameConflicts(store, view, documents)
+    refusals = AfterRefusal(store, view, documents, situations, conflicts, results)
+    files = FileCalls(documents, situations, content, uploader, versions, refusals, results)
+    folders = FolderCalls(documents, refusals, results)
+    remover = DocumentRemover(store, view, documents, situations, versions, results)
+    unanswered = UnansweredCalls(store, view, edits, documents, conflicts, versions, results)
+    return ChangeSender(documents, situations, content, files, folders, remover, unanswered, results)

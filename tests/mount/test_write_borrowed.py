@@ -94,7 +94,8 @@ def is_gone(desk: Desk, document: int) -> bool:
 
 
 def is_blocked(desk: Desk) -> bool:
-    return any(item.path == "a.dwg" and "goes first" in item.reason for item in desk.waiting())
+    reason = "its bytes are on their way to another name"
+    return any(item.path == "a.dwg" and item.reason == reason for item in desk.waiting())
 
 
 @pytest.mark.parametrize("is_written", [False, True], ids=["as it was", "written to"])

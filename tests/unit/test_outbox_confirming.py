@@ -13,8 +13,10 @@ from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
-from procorefs.upload.outcomes import NotYet
-from procorefs.upload.sending.unanswered import UnansweredCalls, hindrance
+from procorefs.upload.planning.plan import Confirm, Delete, InPlace, Update, WaitForLate, hindrance
+from procorefs.upload.planning.situation import Situations
+from procorefs.upload.sending.documents import DocumentCalls
+from procorefs.upload.sending.unanswered import UnansweredCalls
 from tests.support.outbox_room import Room, room_in
 from tests.support.tree_documents import file
 
@@ -27,6 +29,10 @@ def room(tmp_path: Path) -> Iterator[Room]:
     with room_in(tmp_path) as opened:
         opened.list_root(file(7, "old"))
         yield opened
+
+
+def situations_of(room: Room) -> Situations:
+    return Situations(room.store, room.view, room.drafts, room.calls, room.base.naming)
 
 
 @pytest.mark.parametrize(
@@ -69,37 +75,31 @@ def test_late_metadata(carried: MetadataPatch, wished: MetadataPatch, is_hindere
 async def test_what_a_late_call_would_undo_waits_until_that_is_over(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nobody = cast(Any, None)
-    confirmer = UnansweredCalls(
-        room.store, nobody, room.view, nobody, room.calls, nobody, nobody, nobody, nobody, nobody, nobody
-    )
+    situations = situations_of(room)
     inode = room.view.child(ROOT, b"old").inode
     room.edits.entries.rename(ROOT, b"old", ROOT, b"new")
     with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, NEW):
         raise Unanswered("no answer")
     change = room.change(inode)
     [call] = room.calls.given_up(inode, DOCUMENT)
-    assert confirmer.next_of(change) is call
+    assert situations.step(change) == Confirm(call)
     room.calls.not_done_yet(call)
-    assert confirmer.next_of(change) is None
+    assert isinstance(situations.step(change), Update)
     room.edits.entries.rename(ROOT, b"new", ROOT, b"old")
     change = room.change(inode)
     assert change.place == OLD
-    with pytest.raises(NotYet) as waits:
-        confirmer.next_of(change)
-    assert 0 < waits.value.wait_s <= LATE_S
+    waits = situations.step(change)
+    assert isinstance(waits, WaitForLate)
+    assert 0 < waits.left_s <= LATE_S
     monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
-    assert confirmer.next_of(change) is call
+    assert situations.step(change) == Confirm(call)
 
 
 async def test_older_bytes_of_a_late_call_come_before_newer_ones(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A save that was given up is made again before the next one is sent: an upload is used once."""
-    nobody = cast(Any, None)
-    confirmer = UnansweredCalls(
-        room.store, nobody, room.view, nobody, room.calls, nobody, nobody, nobody, nobody, nobody, nobody
-    )
+    situations = situations_of(room)
     inode = room.view.child(ROOT, b"old").inode
     upload = Upload(generation=1, is_used=True)
     with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, upload=upload):
@@ -109,9 +109,12 @@ async def test_older_bytes_of_a_late_call_come_before_newer_ones(
     removed = Change(inode, Kind.FILE, GONE, document=DOCUMENT)
     idle = Change(inode, Kind.FILE, document=DOCUMENT)
     saved = Change(inode, Kind.FILE, document=DOCUMENT, staged=StagedRecord(2, 5, None, ()))
-    assert confirmer.next_of(removed) is None
-    assert confirmer.next_of(idle) is None
-    assert confirmer.next_of(saved) is call
+    assert isinstance(situations.step(removed), Delete)
+    assert situations.step(idle) == InPlace()
+    assert situations.step(saved) == Confirm(call)
     monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
-    await confirmer.confirm(saved, call)
+    nobody = cast(Any, None)
+    documents = DocumentCalls(nobody, nobody, room.calls, nobody, nobody, nobody, nobody, nobody)
+    unanswered = UnansweredCalls(room.store, room.view, nobody, documents, nobody, nobody, nobody)
+    await unanswered.confirm(saved, call)
     assert room.calls.given_up(inode, DOCUMENT) == []

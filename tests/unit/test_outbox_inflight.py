@@ -12,7 +12,7 @@ from procorefs.journal.journal import Journal
 from procorefs.procore.errors import Forbidden, ProcoreError, Unanswered, Unreachable
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode
-from procorefs.upload.sending.unanswered import hindrance
+from procorefs.upload.planning.plan import hindrance
 
 ONE, OTHER = Inode(10), Inode(11)
 DOCUMENT = DocumentId(7)

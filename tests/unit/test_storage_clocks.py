@@ -20,6 +20,7 @@ from procorefs.tree.request_order import RequestOrder
 from procorefs.upload.outcomes import Refused
 from procorefs.upload.planning.due import DueFacts, pause_s
 from procorefs.upload.sending import removal
+from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.removal import DocumentRemover
 from tests.support.outbox_room import room_in
 from tests.support.tree_documents import file
@@ -143,9 +144,8 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
 
     nobody = cast(Any, None)
     own = OwnChanges(nobody, nobody, RequestOrder(), UserId(9))
-    remover = DocumentRemover(
-        nobody, own, nobody, nobody, nobody, nobody, nobody, polled_since, nobody, nobody
-    )
+    documents = DocumentCalls(nobody, own, nobody, nobody, nobody, nobody, polled_since, nobody)
+    remover = DocumentRemover(nobody, nobody, documents, nobody, nobody, nobody)
     change = Change(Inode(5), Kind.FILE, GONE, document=DocumentId(7), seen=file(7, "a").version)
     machine.passes(60)
     change.touch()

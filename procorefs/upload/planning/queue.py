@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import trio
 
 from procorefs.tree.nodes import Inode
+from procorefs.upload.planning.plan import Goal
 
 
 @dataclass(slots=True)
@@ -68,6 +69,16 @@ class Queue:
         """Look at the change soon; nothing about it is new to those who wait for it."""
         self.fresh.add(inode)
         self._wake.set()
+
+    def take_goal(self, inode: Inode) -> Goal:
+        """What the next try of the change is for."""
+        if inode in self.stepping_aside:
+            self.stepping_aside.discard(inode)
+            return Goal.STEP_ASIDE
+        if inode in self.fetching:
+            self.fetching.discard(inode)
+            return Goal.FETCH
+        return Goal.SEND
 
     def wake(self) -> None:
         self._wake.set()

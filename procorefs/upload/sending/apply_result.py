@@ -1,48 +1,30 @@
-"""What becomes of a change when Procore has answered: rows of the tree, generations that are done, what is given up.
+"""Applies an answer of Procore to the tree, the change and the staged file, in one moment: nothing here waits.
 
-Nothing here waits but for bytes: an answer is taken up in one moment, so that no program sees half of it.
+It also gives up what was refused for good, and shows again what Procore keeps.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from procorefs.journal.change import GONE, UNSEEN, Change, Location, MetadataPatch, Stage, Upload
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.metadata_patch import lacking, without
-from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.procore.wire.models import Document, DocumentId, Version
-from procorefs.staging.staging_area import StagedFile
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import decode_detail, same_bytes
 from procorefs.tree.nodes import ROOT, EntryGone, Inode, InodeChanged, Invalidation, ListingChanged, Node
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.outcomes import Refused, Superseded, refused_metadata
+from procorefs.upload.outcomes import Refused, Superseded
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
-
-
-class DocumentTags(Protocol):
-    """Who knows the tags and changes them; raises ProcoreError."""
-
-    async def make(self, document: DocumentId, wanted: list[str]) -> None:
-        """Have a document bear just these."""
-
-    async def bears(self, document: DocumentId, wanted: list[str]) -> bool:
-        """Whether a document bears just these now."""
-
-    def made(self, document: DocumentId) -> None:
-        """The document is new: it bears none."""
-
-    def doubt(self, documents: Iterable[DocumentId]) -> None:
-        """What is known of their tags may be wrong."""
 
 
 class Sent(NamedTuple):
@@ -64,7 +46,6 @@ class ResultApplier:
         drafts: DirtyFiles,
         edits: LocalEdits,
         calls: InFlightCalls,
-        tags: DocumentTags,
         invalidate: Callable[[Sequence[Invalidation]], None],
     ) -> None:
         self._store = store
@@ -73,7 +54,6 @@ class ResultApplier:
         self._drafts = drafts
         self._edits = edits
         self._calls = calls
-        self._tags = tags
         self._invalidate = invalidate
 
     # Answers
@@ -150,7 +130,7 @@ class ResultApplier:
             self._invalidate([EntryGone(*place) for place in places])
             self._invalidate([ListingChanged(folder) for folder, _ in places])
 
-    def uncovered(self, folder: Inode) -> None:
+    def may_show(self, folder: Inode) -> None:
         """A document may show in the folder that was taken for one which a call of ours was making."""
         self._invalidate([ListingChanged(folder)])
 
@@ -216,6 +196,13 @@ class ResultApplier:
             self._generation_arrived(change, upload.generation, version)
         self._edits.takeover.give_back_loan(change)
 
+    def nothing_new(self, change: Change, generation: int, version: Version) -> None:
+        """The bytes of a generation are those that Procore's version has already: only their times are kept."""
+        change.upload, change.dropped_uploads = None, 0
+        self._generation_arrived(change, generation, version)
+        self._edits.takeover.give_back_loan(change)
+        self.settle(change)
+
     def _generation_arrived(self, change: Change, generation: int, version: Version) -> None:
         staged = change.staged
         self._drafts.uploaded(change.inode, generation, version.id)
@@ -241,17 +228,25 @@ class ResultApplier:
         """
         if not self.is_current(change):
             raise Superseded
-        known = self._store.known(document.id)
-        if known is not None:  # its row may be newer than the listing that showed it
-            self.join(change, document.id)
+        log.warning(
+            "%s was created by another user while ours waited: ours becomes its next version.",
+            self._view.path(change.inode),
+        )
+        if self._store.known(document.id) is not None:  # its row may be newer than the listing that showed it
+            self._join(change, document.id)
             return
         self._own.put(document, change.inode, parent, None)
         change.document, change.seen = document.id, UNSEEN
         self._edits.takeover.follow_if_there(change)
         self._edits.changes.save_if_current(change, touched=True)
 
-    def join(self, change: Change, document_id: DocumentId) -> None:
-        """The same for one that the tree has."""
+    def join(self, change: Change, inode: Inode, document_id: DocumentId) -> None:
+        """The same for a document that the tree has, as that inode."""
+        self.let_go(inode)
+        log.info("%s was created by another user as well: ours joins it.", self._view.path(change.inode))
+        self._join(change, document_id)
+
+    def _join(self, change: Change, document_id: DocumentId) -> None:
         with self._store.transaction():
             node = self._own.claim(document_id, change.inode)
         change.document, change.seen = document_id, UNSEEN
@@ -289,6 +284,12 @@ class ResultApplier:
         log.info("%s was removed in Procore and is created again.", self._view.path(change.inode))
         self._edits.local.lose_document(change)
 
+    def let_go(self, inode: Inode) -> None:
+        """Give up the change of an inode, if it has one."""
+        change = self._view.change(inode)
+        if change is not None:
+            self.dismiss(change)
+
     def dismiss(self, change: Change) -> None:
         """Give a change up: the tree shows what Procore has."""
         before = self._view.parent(change.inode)
@@ -311,18 +312,15 @@ class ResultApplier:
         self._moved(change.inode, before)
         self.freed(known)
 
-    def folder_of(self, document: Document) -> Inode:
-        """The folder that an answer says a document is in."""
+    def folder_of(self, document: Document, target: Location | None = None) -> Inode:
+        """The folder that an answer says a document is in: a colleague may have moved it from `target` meanwhile."""
         named = self._store.known(document.parent_id) if document.parent_id is not None else None
         if named is not None and named.node.is_folder and self._store.reachable(named.node.inode):
             return named.node.inode
+        if target is not None:
+            return target.folder
         known = self._store.known(document.id)
         return known.node.parent or ROOT if known is not None else ROOT
-
-    async def bears_tags(self, document: DocumentId, wanted: list[str]) -> bool:
-        """After a call about them that was not answered: whether the document bears just these by now."""
-        self._tags.doubt([document])
-        return await self._tags.bears(document, wanted)
 
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
@@ -355,17 +353,18 @@ class ResultApplier:
             self._store.unlist_below(folder)
         self._invalidate([ListingChanged(folder)])
 
+    def tags_arrived(self, change: Change, tags: list[str]) -> None:
+        """The document bears these tags."""
+        change.wishes = without(change.wishes, MetadataPatch(tags=tags))
+        self.settle(change)
+
     def give_up_wishes(self, change: Change, wishes: MetadataPatch, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""
         change.wishes, change.refused = without(change.wishes, wishes), why
         self.settle(change)
 
-    def is_bare(self, document: Document) -> None:
-        """We have just made it: it bears no tags."""
-        self._tags.made(document.id)
-
-    def forgo(self, change: Change, known: Known) -> None:
-        """Wish no more for what Procore has already."""
+    def drop_satisfied(self, change: Change, known: Known) -> None:
+        """Metadata that Procore has already is not wanted any more."""
         change.wishes = lacking(change.wishes, decode_detail(known.detail))
 
     def fail(self, change: Change, why: str) -> None:
@@ -379,110 +378,11 @@ class ResultApplier:
             change.stage = before  # it is tried again
             raise
 
-    # Bytes
-
-    async def fetch_borrowed(self, change: Change) -> None:
-        """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
-        borrowed = change.borrowed
-        file = self._drafts.staging.create(borrowed)
-        try:
-            await file.complete()
-            # Who lends them may go as soon as the row says that they are here.
-            await self._drafts.staging.sync([file])
-            if not self.is_current(change) or change.borrowed is not borrowed:
-                raise Superseded
-            self._edits.sessions.take_fetched(change, file)
-        except BaseException:
-            file.delete()
-            raise
-
-    async def fetch_missing(self, change: Change) -> None:
-        """Bring here what is missing of a change's bytes. Raises Superseded, ProcoreError, the staging's errors."""
-        if change.borrowed is not None:
-            await self.fetch_borrowed(change)
-            return
-        file = await self.freeze(change)
-        if file is None:
-            return
-        try:
-            await file.complete()
-            await self._drafts.staging.sync([file])
-            if not self.is_current(change) or change.staged is None or change.staged.number != file.number:
-                raise Superseded
-            self._edits.sessions.take_completed(change, file)
-        finally:
-            self.thaw(change, file)
-
-    async def freeze(self, change: Change) -> StagedFile | None:
-        """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
-        await self._drafts.still(change.inode)
-        if not self.is_current(change):
-            raise Superseded
-        draft = self._drafts.get(change.inode)
-        if draft is not None and draft.is_changed and not draft.is_frozen:
-            self._edits.sessions.flushed(change.inode)
-        if change.staged is None:
-            return None
-        return self._drafts.freeze(change.inode, change.staged)
-
-    def thaw(self, change: Change, file: StagedFile) -> None:
-        """The file stays as long as a row names it, be it another change than the one that was sent."""
-        now = self._view.change(change.inode)
-        is_wanted = now is not None and any(record.number == file.number for record in now.records)
-        self._drafts.thaw(change.inode, file, is_wanted=is_wanted)
-
-    async def is_known(self, change: Change, file: StagedFile) -> bool:
-        """Whether the document's version has these bytes already, as far as we know its hash."""
-        known = self._store.known(change.document) if change.document is not None else None
-        if known is None or known.node.version is None or known.node.kept is None:
-            return False
-        version, kept = known.node.version, known.node.kept
-        if not kept.sha256 or kept.version_id != version.id or version.size_bytes != file.size_bytes:
-            return False
-        return await file.digest() == kept.sha256
-
-    def nothing_new(self, change: Change, file: StagedFile) -> None:
-        """The bytes are those of Procore's version: only their times are kept."""
-        known = self._store.known(change.document) if change.document is not None else None
-        if known is None or known.node.version is None or known.node.kept is None:
-            raise Superseded
-        version = known.node.version
-        change.kept = msgspec.structs.replace(
-            change.kept, version_id=version.id, sha256=known.node.kept.sha256
-        )
-        change.upload, change.dropped_uploads = None, 0
-        self._generation_arrived(change, file.number, version)
-        self._edits.takeover.give_back_loan(change)
-        self.settle(change)
-
-    def begin_anew(self, change: Change, upload: Upload) -> None:
+    def begin_upload_again(self, change: Change, upload: Upload) -> None:
         """The upload can't be used: its bytes are sent again."""
         if change.upload is upload:
             change.upload = None
         self._edits.changes.save_if_current(change, touched=True)
-
-    def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:
-        """Say it when ours comes on top of a version that whoever wrote here has not seen."""
-        base = file.base
-        if base is not None and known.node.version is not None and known.node.version.id != base.id:
-            log.info(
-                "%s has a newer version in Procore: ours comes on top, theirs stays in the history.",
-                self._view.path(change.inode),
-            )
-
-    # Tags
-
-    async def send_tags(self, change: Change) -> None:
-        """Make the document's tags those that are wanted: a call for each that differs."""
-        wanted, document_id = change.wishes.tags, change.document
-        if isinstance(wanted, msgspec.UnsetType) or document_id is None:
-            return
-        try:
-            await self._tags.make(document_id, wanted)
-        except (Forbidden, Invalid, NotFound) as error:
-            raise refused_metadata(MetadataPatch(tags=wanted), error) from error
-        change.wishes = without(change.wishes, MetadataPatch(tags=wanted))
-        self.settle(change)
 
 
 def _version_of(known: Known | None) -> Version | None:

@@ -1,9 +1,9 @@
-"""Bringing the bytes of one generation to the storage, step by step, each written down before the next one begins.
+"""Uploads the bytes of one generation to the storage, step by step; each step is written down before the next one.
 
     generation ─▶ digests ─▶ begin (1 call) ─▶ bytes to the storage ─▶ segments put together (1 call) ─▶ is_stored
 
-What makes a version of it is the carrier's last call. An upload that was cut off goes on with the segments that are
-missing; one that has expired begins anew.
+What makes a version of it is the last call of file_calls.py. An upload that was cut off goes on with the segments that
+are missing; one that has expired begins again.
 """
 
 import mimetypes
@@ -14,21 +14,22 @@ import trio
 from procorefs.journal.change import Change, Upload
 from procorefs.procore.api.uploads import MAX_SEGMENT_BYTES, Uploads
 from procorefs.procore.errors import UploadExpired, UploadRefused
+from procorefs.procore.wire.models import VersionId
 from procorefs.procore.wire.upload_decoding import SegmentedUpload, SegmentPlan
 from procorefs.staging.staging_area import StagedFile
 from procorefs.storage import clocks
 
 WHOLE_BYTES = 32 << 20
-"""Larger files go in segments: one that broke off does not begin at zero."""
+"""Larger files are sent in segments: a transfer that broke off does not begin at zero."""
 
 SEGMENT_BYTES = 16 << 20
 MOST_SEGMENTS = 1000
 SEGMENTS_AT_ONCE = 4
 UPLOAD_S = 3000.0
-"""A transfer begins within this time of its first step, or the step is made again: Procore grants an hour."""
+"""A transfer begins within this time of its first step, else the step is made again: Procore grants an hour."""
 
 UNUSED_S = 6 * 86_400.0
-"""Stored bytes that wait longer to be used are sent anew: Procore keeps them for a week."""
+"""Stored bytes that wait longer to be used are sent again: Procore keeps them for a week."""
 
 
 class Uploader:
@@ -64,6 +65,16 @@ class Uploader:
         upload.is_stored = True
         self._note(change)
         return upload
+
+    def use(self, change: Change, upload: Upload, before: VersionId | None) -> None:
+        """The last call is sent next; `before`: the document's newest version."""
+        upload.is_used, upload.before = True, before
+        self._note(change)
+
+    def not_used(self, change: Change, upload: Upload) -> None:
+        """The last call was refused."""
+        upload.is_used = False
+        self._note(change)
 
     async def _send(self, change: Change, upload: Upload, file: StagedFile, name: str) -> None:
         content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"

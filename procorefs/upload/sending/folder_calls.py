@@ -1,78 +1,63 @@
-"""The calls for folders: one to make it, one for all that becomes different."""
-
-import msgspec
+"""Makes the calls for folders: one to make it, one for all that becomes different."""
 
 from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.procore.api.changes import FolderChange
-from procorefs.procore.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    NameTaken,
-    NotFound,
-)
+from procorefs.procore.errors import Conflict, Forbidden, Invalid, NameTaken, NotFound
 from procorefs.procore.wire.models import Document
-from procorefs.tree.rows import Known
-from procorefs.upload.sending.placement import Placement, given, goes_out_of_sight
+from procorefs.upload.planning.plan import Create, Update
+from procorefs.upload.sending.after_refusal import AfterRefusal
+from procorefs.upload.sending.apply_result import ResultApplier
+from procorefs.upload.sending.documents import DocumentCalls, given
 
 
-class FolderCalls(Placement):
+class FolderCalls:
     """Makes and changes folders."""
 
-    async def _folder(self, change: Change, known: Known | None) -> None:
-        if change.document is not None and known is None:
-            self._settling.vanished(change)
-            return
-        target = self._target(change, known)
-        self._check_way(change, target)
-        if target is not None and known is None and self._join_colleague(change, target):
-            return
-        if known is not None:
-            self._settling.forgo(change, known)
-        if known is not None and goes_out_of_sight(change):
-            await self._tags(change)
-        if known is None and target is not None:
-            await self._make_folder(change, target)
-        elif known is not None and (target is not None or change.wishes.has_fields):
-            await self._change_folder(change, known, target)
-        elif change.wishes.tags is not msgspec.UNSET:
-            await self._tags(change)
-        else:
-            self._settling.is_in_place(change)
+    def __init__(self, documents: DocumentCalls, refusals: AfterRefusal, results: ResultApplier) -> None:
+        self._documents = documents
+        self._refusals = refusals
+        self._results = results
 
-    async def _make_folder(self, change: Change, target: Location) -> None:
-        wishes = self._taken_along(change, is_alone=False)
+    async def send(self, change: Change, step: Create | Update) -> None:
+        """Make the call of a step."""
+        if isinstance(step, Create):
+            await self._create(change, step.target)
+        else:
+            await self._update(change, step)
+
+    async def _create(self, change: Change, target: Location) -> None:
+        wishes = self._refusals.taken_along(change, is_alone=False)
         fields = FolderChange(
             tracked=wishes.tracked, private=wishes.private, custom_fields=given(wishes.custom_fields)
         )
-        folder_id = self._folder_id(target.folder)
-        with (
-            self._own.call(None) as request,
-            self._calls.sending(change.inode, change.kind, None, target, wishes=wishes) as sending,
-        ):
+        folder_id = self._documents.folder_id(target.folder)
+        with self._documents.changing(change, None, target, wishes=wishes) as (request, sending):
             try:
-                document = await self._changes.create_folder(
+                document = await self._documents.changes.create_folder(
                     folder_id, target.name, fields, on_sent=request.sent
                 )
-                self._settling.is_bare(document)
+                self._documents.tags.made(document.id)
             except NameTaken as error:
                 sending.refused()
                 document, wishes = await self._same_folder(change, target, error), MetadataPatch()
             except (NotFound, Forbidden, Invalid) as error:
                 sending.refused()
                 if not isinstance(error, Forbidden):
-                    await self._look_at_folder(target.folder, folder_id, error)
-                raise self._refusal(change, error, wishes, is_alone=False) from error
-            self._own.order.is_about(request, document.id)
+                    await self._refusals.check_folder(target.folder, folder_id, error)
+                raise self._refusals.of_metadata(change, error, wishes, is_alone=False) from error
+            self._documents.own.order.is_about(request, document.id)
             sending.answered()
-            for late in self._calls.late(change.inode, None):
-                self._calls.was_made(late, document.id)
-            self._settling.arrived(change, document, target.folder, wishes=wishes, target=target, is_new=True)
+            calls = self._documents.calls
+            for late in calls.late(change.inode, None):
+                calls.was_made(late, document.id)
+            self._results.arrived(change, document, target.folder, wishes=wishes, target=target, is_new=True)
 
-    async def _change_folder(self, change: Change, known: Known, target: Location | None) -> None:
+    async def _update(self, change: Change, step: Update) -> None:
+        document_id, known, target = change.document, step.known, step.target
+        assert document_id is not None
         is_alone = target is None
-        wishes = self._taken_along(change, is_alone=is_alone)
-        parent_id, name = self._moved(known, target)
+        wishes = self._refusals.taken_along(change, is_alone=is_alone)
+        parent_id, name = self._documents.moved(known, target)
         fields = FolderChange(
             parent_id=parent_id,
             name=name,
@@ -80,35 +65,31 @@ class FolderCalls(Placement):
             private=wishes.private,
             custom_fields=given(wishes.custom_fields),
         )
-        document_id = change.document
-        assert document_id is not None
-        with (
-            self._own.call(document_id) as request,
-            self._calls.sending(change.inode, change.kind, document_id, target, wishes=wishes) as sending,
-        ):
+        with self._documents.changing(change, document_id, target, wishes=wishes) as (request, sending):
             try:
-                document = await self._changes.update_folder(document_id, fields, on_sent=request.sent)
+                document = await self._documents.changes.update_folder(
+                    document_id, fields, on_sent=request.sent
+                )
             except NotFound as error:
                 sending.refused()
-                if await self._look(known) is None:
-                    self._settling.removed_in_procore(known.node)
+                if await self._documents.now(document_id, change.kind) is None:
+                    self._results.removed_in_procore(known.node)
                     return
-                await self._refused_move(change, known, target, parent_id, error)
+                await self._refusals.of_move(change, known, target, parent_id, error)
             except (Forbidden, Invalid, Conflict) as error:
                 sending.refused()
                 if wishes:
-                    raise self._refusal(change, error, wishes, is_alone=is_alone) from error
-                await self._refused_move(change, known, target, parent_id, error)
+                    raise self._refusals.of_metadata(change, error, wishes, is_alone=is_alone) from error
+                await self._refusals.of_move(change, known, target, parent_id, error)
             sending.answered()
-            parent = self._now_in(document, target, known)
-            self._settling.arrived(change, document, parent, wishes=wishes, target=target)
+            parent = self._results.folder_of(document, target)
+            self._results.arrived(change, document, parent, wishes=wishes, target=target)
 
     async def _same_folder(self, change: Change, target: Location, error: NameTaken) -> Document:
         """The folder that has the name already, a colleague's or one of ours. Raises Refused, Blocked."""
-        namesake = await self._namesakes.find(self._folder_id(target.folder), target.name, change.kind)
-        if namesake is None:
+        folder_id = self._documents.folder_id(target.folder)
+        conflict = await self._refusals.conflicts.find(folder_id, target.name, change.kind)
+        if conflict is None:
             raise error
-        self._check_still_wanted(change, target)
-        self._namesakes.check_joinable(change, target, namesake, error)
-        self._make_takeable(change, namesake.document.id)
-        return namesake.document
+        self._refusals.take(change, target, conflict, error)
+        return conflict.document

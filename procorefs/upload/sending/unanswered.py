@@ -9,18 +9,16 @@
 | deletes         | made again, by the removal (removal.py)   | it may be done twice                           |
 
 What was looked for and not done may still be done, as long as somebody else goes on with it: the call is late then, and
-whatever it would undo waits until that is over (`hindrance`). Then it is looked for once more.
+whatever it would undo waits until that is over (`hindrance` in plan.py). Then it is looked for once more.
 """
 
 import msgspec
 from msgspec import UNSET
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Upload
-from procorefs.journal.in_flight_calls import Call, InFlightCalls
+from procorefs.journal.change import GONE, Change, Location, MetadataPatch, Upload
+from procorefs.journal.in_flight_calls import Call
 from procorefs.journal.metadata_patch import lacking
-from procorefs.limiter import Priority
-from procorefs.procore.api.changes import FileChange, ProjectChanges
-from procorefs.procore.api.client import Client
+from procorefs.procore.api.changes import FileChange
 from procorefs.procore.errors import (
     CheckedOut,
     Conflict,
@@ -30,87 +28,62 @@ from procorefs.procore.errors import (
     NotFound,
     UploadRefused,
 )
-from procorefs.procore.wire.models import Document, DocumentId, Kind, UserId
+from procorefs.procore.wire.models import Document, DocumentId, Kind
 from procorefs.tree.document_detail import decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.outcomes import Blocked, NotYet
-from procorefs.upload.poll_now import PolledSince, poll_now
+from procorefs.upload.sending.after_refusal import Likeness, NameConflicts, likeness_of
 from procorefs.upload.sending.apply_result import ResultApplier, Sent
-from procorefs.upload.sending.name_conflicts import Likeness, NameConflicts, is_no_older, likeness_of
+from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 OUR_CLOCK_S = 600.0
-"""So far Procore's clock may be behind what its answers told of it."""
+"""Procore's clock may be behind what its answers told of it by this much."""
+
+CLOCKS_S = 5.0
+"""Its answers tell Procore's clock closer than this; else a folder of ours is taken for another, and it says so."""
 
 
 class UnansweredCalls:
-    """Asks Procore about one call at a time. Raises Blocked, NotYet, ProcoreError."""
+    """Asks Procore about one call at a time. Raises ProcoreError."""
 
     def __init__(
         self,
         store: TreeStore,
-        own: OwnChanges,
         view: View,
         edits: LocalEdits,
-        calls: InFlightCalls,
-        client: Client,
-        changes: ProjectChanges,
-        settling: ResultApplier,
-        verifier: VersionMatcher,
-        polled_since: PolledSince,
-        me: UserId,
+        documents: DocumentCalls,
+        conflicts: NameConflicts,
+        versions: VersionMatcher,
+        results: ResultApplier,
     ) -> None:
         self._store = store
-        self._own = own
         self._view = view
         self._edits = edits
-        self._calls = calls
-        self._client = client
-        self._changes = changes
-        self._settling = settling
-        self._verifier = verifier
-        self._namesakes = NameConflicts(store, view, client)
-        self._polled_since = polled_since
-        self._me = me
-
-    def next_of(self, change: Change) -> Call | None:
-        """The call that is to be confirmed before the change is carried out. Raises NotYet, Blocked."""
-        for call in self._calls.given_up(change.inode, change.document):
-            left_s = self._calls.left_s(call)
-            if not call.is_late and call.removes and change.place is GONE:
-                continue  # it is made again
-            if not call.is_late or not left_s:
-                return call
-            if call.upload is not None and change.has_bytes and change.place is not GONE:
-                return call  # its older bytes may not come after the newer ones
-            if hindrance(call, change):
-                raise NotYet(left_s)
-        return None
+        self._documents = documents
+        self._conflicts = conflicts
+        self._versions = versions
+        self._results = results
 
     async def confirm(self, change: Change, call: Call) -> None:
         """Find out what became of the call. Afterwards it is forgotten, or late."""
         if call.is_creating and change.document is None:
-            other = self._calls.in_the_way(change.inode, None, call.place)
-            if other is not None:
-                raise Blocked(other, "a call about its name is in progress")
             if call.upload is not None:
                 await self._make_again(change, call, call.upload)
             else:
                 await self._look_for_folder(change, call)
         elif call.makes or call.document is None:
-            self._calls.forget(call)  # another call has made it
+            self._documents.calls.forget(call)  # another call has made it
         elif not call.belongs_to(change):
             self._edits.changes.keep_unconfirmed(change.inode)
             if call.inode == change.inode:
-                self._calls.forget(call)  # the document is nobody's
+                self._documents.calls.forget(call)  # the document is nobody's
         elif call.upload is not None and change.place is not GONE:
-            if call.is_late and not self._calls.left_s(call):
-                self._calls.forget(call)
+            if call.is_late and not self._documents.calls.left_s(call):
+                self._documents.calls.forget(call)
             else:
                 await self._use_again(change, call, call.upload)
         else:
@@ -124,31 +97,29 @@ class UnansweredCalls:
         if folder_id is UNSET:
             self._was_not_done(change, call)
             return
-        with (
-            self._own.call(None) as request,
-            self._calls.sending(
-                change.inode, call.kind, None, call.place, upload=upload, repeats=call
-            ) as sending,
+        with self._documents.changing(change, None, call.place, upload=upload, repeats=call) as (
+            request,
+            sending,
         ):
             version = None
             try:
-                document = await self._changes.create_file(
+                document = await self._documents.changes.create_file(
                     folder_id, call.place.name, upload.uuid, on_sent=request.sent
                 )
             except (NotFound, Forbidden, Invalid, Conflict, Gone):
                 sending.unclear()
-                namesake = await self._namesakes.find(folder_id, call.place.name, call.kind)
-                if namesake is not None and namesake.document.kind is Kind.FILE:
-                    document = await self._with_version(namesake.document)
-                    version = await self._verifier.find_ours(document, upload)
+                conflict = await self._conflicts.find(folder_id, call.place.name, call.kind)
+                if conflict is not None and conflict.document.kind is Kind.FILE:
+                    document = await self._documents.with_version(conflict.document)
+                    version = await self._versions.find_ours(document, upload)
                 if version is None:
                     sending.refused()
                     self._was_not_done(change, call)
                     return
             sending.answered()
-            self._own.order.is_about(request, document.id)
-            document = await self._with_version(document)
-            self._settling.arrived(
+            self._documents.own.order.is_about(request, document.id)
+            document = await self._documents.with_version(document)
+            self._results.arrived(
                 change,
                 document,
                 call.place.folder,
@@ -167,29 +138,29 @@ class UnansweredCalls:
         if change.place is GONE:
             await self._look_for_unwanted(change, call)
             return
-        with self._own.call(None) as request:
+        with self._documents.own.call(None) as request:
             request.sent()
-            namesake = await self._namesakes.find(folder_id, call.place.name, call.kind)
+            conflict = await self._conflicts.find(folder_id, call.place.name, call.kind)
             if call.inode != change.inode:
                 return  # the change has another document by now, and another one finds out
-            if namesake is None:
+            if conflict is None:
                 self._was_not_done_yet(change, call)
                 return
-            document = namesake.document
+            document = conflict.document
             known = self._store.known(document.id)
             theirs = self._view.change(known.node.inode) if known is not None else None
-            wanted_at_s = self._client.server_s(call.began_at_s)
+            wanted_at_s = self._documents.client.server_s(call.began_at_s)
             is_ours = (
                 document.kind is Kind.FOLDER
                 and (known is None or known.node.inode > call.last_inode)
                 and theirs in (None, change)
-                and is_no_older(document, wanted_at_s)
+                and _is_no_older(document, wanted_at_s)
             )
-            self._calls.forget(call)
-            self._settling.uncovered(call.place.folder)
-            if is_ours and self._settling.is_current(change):
-                self._own.order.is_about(request, document.id)
-                self._settling.arrived(
+            self._documents.calls.forget(call)
+            self._results.may_show(call.place.folder)
+            if is_ours and self._results.is_current(change):
+                self._documents.own.order.is_about(request, document.id)
+                self._results.arrived(
                     change,
                     document,
                     call.place.folder,
@@ -200,16 +171,16 @@ class UnansweredCalls:
 
     async def _look_for_unwanted(self, change: Change, call: Call) -> None:
         """A folder that nobody wants any more: it is removed if it is ours."""
-        await poll_now(self._polled_since)
-        if not self._settling.is_current(change):
+        await self._documents.poll()
+        if not self._results.is_current(change):
             return
         node = self._there(call)
         if node is None or not self._is_ours(call, node):
             self._was_not_done_yet(change, call)
             return
-        self._calls.forget(call)
+        self._documents.calls.forget(call)
         self._edits.takeover.take_found(change, node)
-        self._settling.left(node)
+        self._results.left(node)
 
     def _there(self, call: Call) -> Node | None:
         """What lies where the call was to make something, if nobody here wants anything of it."""
@@ -232,8 +203,8 @@ class UnansweredCalls:
         """Whether the call has made it, as far as can be told; the removal sees to it that nothing is in it."""
         known = self._store.known(node.document_id) if node.document_id is not None else None
         by = decode_detail(known.detail).created_by if known is not None else None
-        begun_s = self._client.server_s(call.began_at_s)
-        return by is not None and by.id == self._me and node.created_at_s >= begun_s - OUR_CLOCK_S
+        begun_s = self._documents.client.server_s(call.began_at_s)
+        return self._versions.is_by_us(by) and node.created_at_s >= begun_s - OUR_CLOCK_S
 
     def _folder_id(self, folder: Inode) -> DocumentId | msgspec.UnsetType | None:
         """A folder's document; None: the root, UNSET: it is not in Procore any more."""
@@ -249,73 +220,75 @@ class UnansweredCalls:
     async def _use_again(self, change: Change, call: Call, upload: Upload) -> None:
         document_id = call.document
         assert document_id is not None
-        with (
-            self._own.call(document_id) as request,
-            self._calls.sending(change.inode, call.kind, document_id, upload=upload, repeats=call) as sending,
-        ):
+        with self._documents.changing(change, document_id, upload=upload, repeats=call) as (request, sending):
             version = None
             try:
-                document = await self._changes.update_file(
+                document = await self._documents.changes.update_file(
                     document_id, FileChange(upload_uuid=upload.uuid), on_sent=request.sent
                 )
             except CheckedOut:
                 raise
             except (NotFound, Forbidden, Invalid, Conflict, Gone) as error:
                 sending.unclear()
-                found = await self._now(document_id, Kind.FILE)
+                found = await self._documents.now(document_id, Kind.FILE)
                 if found is None:
                     sending.refused()
                     self._is_gone(call, document_id)
                     return
                 document = found
-                version = await self._verifier.find_ours(document, upload)
+                version = await self._versions.find_ours(document, upload)
                 if version is None:
                     sending.refused()
                     if isinstance(error, UploadRefused | Gone):
-                        self._settling.begin_anew(change, upload)
+                        self._results.begin_upload_again(change, upload)
                     self._was_not_done(change, call)
                     return
             sending.answered()
-            document = await self._with_version(document)
-            self._settling.arrived(
+            document = await self._documents.with_version(document)
+            self._results.arrived(
                 change,
                 document,
-                self._settling.folder_of(document),
+                self._results.folder_of(document),
                 wishes=MetadataPatch(),
                 sent=Sent(upload, version or document.version),
             )
 
     async def _look_at_document(self, change: Change, call: Call, document_id: DocumentId) -> None:
-        with self._own.call(document_id) as request:
+        with self._documents.own.call(document_id) as request:
             request.sent()
-            document = await self._now(document_id, call.kind)
+            document = await self._documents.now(document_id, call.kind)
             if document is None:
                 self._is_gone(call, document_id)
                 return
             is_made = call.upload is not None and await self._note_version(change, call.upload, document)
-            if not self._settling.is_current(change) or change.document != document_id:
+            if not self._results.is_current(change) or change.document != document_id:
                 return
             is_placed = self._is_placed(call, document)
             shown = call.place.shown if call.place is not None and is_placed else None
-            self._settling.refreshed(change, document, shown)
+            self._results.refreshed(change, document, shown)
             is_done = is_placed and self._has_metadata(call)
             if call.wishes.tags is not UNSET and change.place is not GONE:
-                is_done = await self._settling.bears_tags(document_id, call.wishes.tags) and is_done
-                if not self._settling.is_current(change) or change.document != document_id:
+                is_done = await self._bears_tags(document_id, call.wishes.tags) and is_done
+                if not self._results.is_current(change) or change.document != document_id:
                     return
             if call.upload is not None:
                 is_done = is_made
             if call.removes or is_done:
-                self._calls.forget(call)
+                self._documents.calls.forget(call)
             else:
                 self._was_not_done_yet(change, call)
+
+    async def _bears_tags(self, document: DocumentId, wanted: list[str]) -> bool:
+        """Whether the document bears just these tags by now."""
+        self._documents.tags.doubt([document])
+        return await self._documents.tags.bears(document, wanted)
 
     async def _note_version(self, change: Change, upload: Upload, document: Document) -> bool:
         """Of what is to be removed: a version that our own call has made is nothing that was not seen here.
 
         Returns whether it has made one.
         """
-        version = await self._verifier.find_ours(document, upload)
+        version = await self._versions.find_ours(document, upload)
         if version is not None and document.version is not None and version.id == document.version.id:
             change.seen = version
         return version is not None
@@ -324,7 +297,7 @@ class UnansweredCalls:
         """Whether the document is where the call put it, be it under what Procore made of the name."""
         if call.place is None:
             return True
-        if self._settling.folder_of(document) != call.place.folder:
+        if self._results.folder_of(document) != call.place.folder:
             return False
         before = self._store.known(document.id)
         has_moved = before is None or (before.node.parent, before.name) != (call.place.folder, document.name)
@@ -336,66 +309,35 @@ class UnansweredCalls:
         wishes = msgspec.structs.replace(call.wishes, tags=UNSET)
         return known is not None and not lacking(wishes, decode_detail(known.detail))
 
-    async def _now(self, document_id: DocumentId, kind: Kind) -> Document | None:
-        """The document as Procore has it now; None: it is gone."""
-        try:
-            if kind is Kind.FOLDER:
-                document = (await self._client.folder(document_id, priority=Priority.WRITING)).folder
-            else:
-                document = await self._client.file(document_id, priority=Priority.WRITING)
-        except NotFound:
-            return None
-        return None if document.deleted else document
-
-    async def _with_version(self, document: Document) -> Document:
-        if document.version is not None:
-            return document
-        return await self._client.file(document.id, priority=Priority.WRITING)
-
     # What became of it
 
     def _is_gone(self, call: Call, document_id: DocumentId) -> None:
         known = self._store.known(document_id)
         if known is not None:
-            self._settling.removed_in_procore(known.node)
-        self._calls.forget(call)
+            self._results.removed_in_procore(known.node)
+        self._documents.calls.forget(call)
 
     def _was_not_done(self, change: Change, call: Call) -> None:
         """It was not done, and won't be."""
-        self._calls.forget(call)
+        self._documents.calls.forget(call)
         if call.is_creating and call.place is not None:
-            self._settling.uncovered(call.place.folder)
-        if not self._settling.is_current(change):
+            self._results.may_show(call.place.folder)
+        if not self._results.is_current(change):
             return
         if change.upload is not None and call.upload is not None and change.upload.uuid == call.upload.uuid:
             change.upload.is_used = False
         if is_unknown(change):
-            self._settling.dismiss(change)
+            self._results.dismiss(change)
         else:
             self._edits.changes.save_if_current(change)
 
     def _was_not_done_yet(self, change: Change, call: Call) -> None:
-        if call.is_late or not self._calls.left_s(call):
+        if call.is_late or not self._documents.calls.left_s(call):
             self._was_not_done(change, call)
         else:
-            self._calls.not_done_yet(call)
+            self._documents.calls.not_done_yet(call)
 
 
-def hindrance(call: Call, change: Change) -> bool:
-    """Whether a late call, should it still be carried out, would undo what is wanted. Pure."""
-    if call.makes:  # it can't be, as long as a folder of ours has the name
-        has_name = change.place is FOLLOW or change.place == call.place
-        return call.document == change.document and not has_name
-    if change.place is GONE:
-        return False
-    if isinstance(change.place, Location) and call.place is not None and change.place != call.place:
-        return True
-    wished, carried = change.wishes, call.wishes
-    for name in ("description", "tracked", "private"):
-        one, other = getattr(wished, name), getattr(carried, name)
-        if one is not UNSET and other is not UNSET and one != other:
-            return True
-    if wished.tags is not UNSET and carried.tags is not UNSET and set(wished.tags) != set(carried.tags):
-        return True
-    both = wished.custom_fields.keys() & carried.custom_fields.keys()
-    return any(wished.custom_fields[field] != carried.custom_fields[field] for field in both)
+def _is_no_older(folder: Document, wanted_at_s: float) -> bool:
+    """Whether a folder may be the one that an earlier call has made, which was wanted then by Procore's clock."""
+    return (folder.created_at_s or folder.updated_at_s) >= wanted_at_s - CLOCKS_S

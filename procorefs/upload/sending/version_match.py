@@ -13,7 +13,7 @@ from procorefs.cache.reader import ContentReader
 from procorefs.journal.change import Upload
 from procorefs.limiter import Priority
 from procorefs.procore.api.client import Client
-from procorefs.procore.wire.models import Document, UserId, Version
+from procorefs.procore.wire.models import Document, Person, UserId, Version
 
 _PIECE_BYTES = 1 << 20
 
@@ -46,6 +46,10 @@ class VersionMatcher:
             if version.id != newest.id and await self._is_ours(version, upload):
                 return version
         return None
+
+    def is_by_us(self, by: Person | None) -> bool:
+        """Whether we are that user."""
+        return by is not None and by.id == self._me
 
     async def has_made(self, upload: Upload, version: Version) -> bool:
         """Whether that is the version of the upload. Raises ProcoreError when it can't be known now."""

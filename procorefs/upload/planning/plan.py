@@ -1,0 +1,365 @@
+"""Decides what the next call about a change is, or what the change waits for: a pure function of values.
+
+    what is wanted (Change) · what Procore has · what is in flight (Situation) ─▶ next_step ─▶ a step
+
+situation.py reads the values, the scheduler blocks a change that must wait, sender.py makes the call of another step.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
+from procorefs.journal.in_flight_calls import Call
+from procorefs.journal.metadata_patch import lacking
+from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.tree.document_detail import Detail
+from procorefs.tree.nodes import Inode
+from procorefs.tree.rows import Known
+
+
+class Goal(enum.Enum):
+    """What a try of a change is for."""
+
+    SEND = enum.auto()
+    FETCH = enum.auto()
+    """Only bring here what is missing of its bytes: the document that has them is to go."""
+    STEP_ASIDE = enum.auto()
+    """Give the document another name for a moment: some that swap names would wait for each other for ever."""
+
+
+# What is known
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredCall:
+    """A call about the change whose answer nobody waits for any more."""
+
+    call: Call
+    left_s: float = 0.0
+    """How much longer Procore may still carry it out."""
+    blocker: Inode | None = None
+    """Another inode whose open call makes something at the same place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """Another document that Procore has at the place that is wanted."""
+
+    inode: Inode
+    document: DocumentId | None
+    kind: Kind
+    leaves: bool = False
+    """It is wanted elsewhere, or is to be removed."""
+    has_work: bool = False
+    """Something is wanted of it, is being written to it, or a call about it is open."""
+    inside: Inode | None = None
+    """Something that is wanted in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What Procore has and what is in flight, as far as it matters to one change."""
+
+    known: Known | None = None
+    """Procore's document of the change; None: there is none (any more)."""
+    detail: Detail | None = None
+    unanswered: tuple[UnansweredCall, ...] = ()
+    name_refusal: str = ""
+    """Why Procore would not take the name of something new."""
+    call_in_the_way: Inode | None = None
+    """Another inode with an open call about the document, or to the place."""
+    missing_folder: Inode | None = None
+    """The wanted folder, if it has no document yet."""
+    occupant: Occupant | None = None
+    is_inside_itself: bool = False
+    """Procore has the wanted folder inside of the folder that is moved."""
+    leaving: Inode | None = None
+    """The folder in between that is to be moved out of it."""
+    call_inside: Inode | None = None
+    """An inode with an open call about something in the folder that is removed."""
+    removed_above: Inode | None = None
+    """The nearest folder above that is removed as well."""
+    borrower: Inode | None = None
+    """An inode that needs bytes of the document that is removed."""
+    aside: Location | None = None
+    """Where the document can step aside to."""
+
+
+# What to do
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Another change goes first."""
+
+    by: Inode
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForLate:
+    """A late call may still be carried out and would undo what is wanted."""
+
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """It can't be done, for good."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Find out what became of an unanswered call."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Nothing has to be removed: Procore does not have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the document."""
+
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Recreate:
+    """The document is gone from Procore: what is wanted of it becomes a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A colleague has made a document of that name: ours becomes its next version, or the same folder."""
+
+    occupant: Occupant
+
+
+@dataclass(frozen=True, slots=True)
+class SetTags:
+    """Send the tags, in calls of their own."""
+
+    is_last: bool
+    """Nothing else is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """POST a folder, or upload the bytes and POST a file."""
+
+    target: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """PATCH the document; `has_bytes`: upload the bytes first."""
+
+    known: Known
+    target: Location | None
+    has_bytes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """Procore has all that is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Fetch what is missing of the bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepAside:
+    """PATCH the document's name to one that nobody wants."""
+
+    known: Known
+    place: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Nothing can be done, or has to be."""
+
+
+Step = (
+    Wait
+    | WaitForLate
+    | Refuse
+    | Confirm
+    | Dismiss
+    | Delete
+    | Recreate
+    | Join
+    | SetTags
+    | Create
+    | Update
+    | InPlace
+    | Fetch
+    | StepAside
+    | Nothing
+)
+
+
+def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
+    """What the next try of a change does."""
+    if goal is Goal.FETCH:
+        return Fetch() if change.needs_version else Nothing()
+    if goal is Goal.STEP_ASIDE:
+        return _step_aside(change, now)
+    step = _open_call(change, now)
+    if step is None:
+        step = _removal(now) if change.place is GONE else _wanted(change, now)
+    if now.name_refusal and not isinstance(step, Wait):
+        return Refuse(f"{now.name_refusal}: rename it")
+    return step
+
+
+def target_of(change: Change, known: Known | None) -> Location | None:
+    """Where the document must be moved or made; None: it is where it is wanted."""
+    if not isinstance(change.place, Location):
+        return None
+    return None if known is not None and change.place.has(known) else change.place
+
+
+def lacking_metadata(change: Change, now: Situation) -> MetadataPatch:
+    """The metadata that is wanted and that Procore does not have."""
+    return lacking(change.wishes, now.detail) if now.detail is not None else change.wishes
+
+
+def takeover_wait(occupant: Occupant) -> Wait | None:
+    """What must go first before a change takes over a document that is another inode here."""
+    if occupant.has_work:
+        return Wait(occupant.inode, "what was written to the document that has its name goes first")
+    if occupant.inside is not None:
+        return Wait(occupant.inside, "what was put into the folder that has its name goes first")
+    return None
+
+
+def kind_refusal(kind: Kind) -> str:
+    """Why something can't get the name of a document of another kind."""
+    what = "folder" if kind is Kind.FOLDER else "file"
+    return f"Procore has a {what} of that name: rename one of the two"
+
+
+def hindrance(call: Call, change: Change) -> bool:
+    """Whether a late call, should it still be carried out, would undo what is wanted."""
+    if call.makes:  # it can't be, as long as a folder of ours has the name
+        has_name = change.place is FOLLOW or change.place == call.place
+        return call.document == change.document and not has_name
+    if change.place is GONE:
+        return False
+    if isinstance(change.place, Location) and call.place is not None and change.place != call.place:
+        return True
+    wanted, carried = change.wishes, call.wishes
+    for name in ("description", "tracked", "private"):
+        one, other = getattr(wanted, name), getattr(carried, name)
+        if one is not UNSET and other is not UNSET and one != other:
+            return True
+    if wanted.tags is not UNSET and carried.tags is not UNSET and set(wanted.tags) != set(carried.tags):
+        return True
+    both = wanted.custom_fields.keys() & carried.custom_fields.keys()
+    return any(wanted.custom_fields[field] != carried.custom_fields[field] for field in both)
+
+
+def _open_call(change: Change, now: Situation) -> Step | None:
+    """The call that must be confirmed before anything else is sent about the document."""
+    for one in now.unanswered:
+        call = one.call
+        if not call.is_late and call.removes and change.place is GONE:
+            continue  # it is made again
+        is_older = call.upload is not None and change.has_bytes and change.place is not GONE
+        if not call.is_late or not one.left_s or is_older:  # older bytes may not come after the newer ones
+            is_placing = call.is_creating and change.document is None
+            if is_placing and one.blocker is not None:
+                return Wait(one.blocker, "a call about its name is in progress")
+            return Confirm(call)
+        if hindrance(call, change):
+            return WaitForLate(one.left_s)
+    return None
+
+
+def _removal(now: Situation) -> Step:
+    if now.known is None:
+        return Dismiss()
+    if now.call_in_the_way is not None:
+        return Wait(now.call_in_the_way, "a call about it is in progress")
+    if now.call_inside is not None:
+        return Wait(now.call_inside, "a call about something in it is in progress")
+    # Its folder waits until it is known what became of its own calls.
+    is_confirmed = all(one.call.is_late for one in now.unanswered)
+    if now.removed_above is not None and is_confirmed:
+        return Wait(now.removed_above, "it goes with its folder")
+    if now.borrower is not None:
+        return Wait(now.borrower, "its bytes are on their way to another name")
+    return Delete(now.known)
+
+
+def _wanted(change: Change, now: Situation) -> Step:
+    if change.document is not None and now.known is None:
+        return Recreate()
+    target = target_of(change, now.known)
+    hurdle = _hurdle(now, target)
+    if hurdle is not None:
+        return hurdle
+    is_new = target is not None and now.known is None
+    if is_new and now.occupant is not None and now.occupant.document is not None:
+        return _join(change, now.occupant)
+    wishes = lacking_metadata(change, now)
+    has_tags = wishes.tags is not UNSET
+    has_more = target is not None or change.has_bytes or wishes.has_fields
+    # A document that was made private may be hidden from who did it.
+    if has_tags and now.known is not None and (wishes.private is True or not has_more):
+        return SetTags(is_last=not has_more)
+    if now.known is not None and has_more:
+        return Update(now.known, target, change.has_bytes)
+    if now.known is not None:
+        return InPlace()
+    if target is not None and (change.is_folder or change.has_bytes):
+        return Create(target)
+    if has_tags:
+        return SetTags(is_last=True)
+    return (
+        InPlace() if change.is_folder else Refuse("its bytes are not on this disk any more: write it again")
+    )
+
+
+def _hurdle(now: Situation, target: Location | None) -> Wait | Refuse | None:
+    """What keeps the document from where it is wanted."""
+    if now.call_in_the_way is not None:
+        return Wait(now.call_in_the_way, "another call about it is in progress")
+    if target is None:
+        return None
+    if now.missing_folder is not None:
+        return Wait(now.missing_folder, "its folder is not in Procore yet")
+    if now.occupant is not None and now.occupant.leaves:
+        return Wait(now.occupant.inode, "another document still has the name in Procore")
+    if now.is_inside_itself:
+        if now.leaving is None:
+            return Refuse("its new folder lies inside of it in Procore: move that out of it first")
+        return Wait(now.leaving, "its new folder is moved out of it first")
+    return None
+
+
+def _join(change: Change, occupant: Occupant) -> Step:
+    if occupant.kind is not change.kind:
+        return Refuse(kind_refusal(occupant.kind))
+    return takeover_wait(occupant) or Join(occupant)
+
+
+def _step_aside(change: Change, now: Situation) -> Step:
+    if now.known is None or change.document is None or now.aside is None:
+        return Nothing()
+    if any(not one.call.is_late for one in now.unanswered):
+        return next_step(change, now)
+    if now.call_in_the_way is not None:
+        return Wait(now.call_in_the_way, "another call about it is in progress")
+    return StepAside(now.known, now.aside)
