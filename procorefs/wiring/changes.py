@@ -178,7 +178,7 @@ def open_writing(
         store, own, calls, client, ProjectChanges(client), tags, follower.polled_since, durability.reached
     )
     versions = VersionMatcher(content, client, me)
-    sender = _open_sender(base, edits, documents, situations, versions, uploader, results)
+    sender, unanswered = _open_sender(base, edits, documents, situations, versions, uploader, results)
     attempts, counters = Attempts(), Counters(uploader)
     states = ItemStates(view, drafts, base.naming, calls, queue, attempts, counters, sends=not options.ro)
     commands = Commands(view, drafts, edits, queue, attempts, counters, states, results)
@@ -186,7 +186,8 @@ def open_writing(
     blocking = Blocking(view, drafts, base.naming, calls, queue, attempts, states)
     failures = Failures(view, edits, calls, attempts, states, blocking, results, refused)
     workers = Workers(view, calls, queue, attempts, states, sender, failures)
-    planning = Planning(due, blocking, WaitCheck(view, drafts, queue, counters, states), situations)
+    check = WaitCheck(view, drafts, queue, counters, states, unanswered.forget_expired)
+    planning = Planning(due, blocking, check, situations)
     catch_up = CatchUp(store, follower, queue, is_behind=base.is_tree_behind)
     scheduler = Scheduler(view, edits, queue, attempts, states, planning, workers, catch_up)
     open_writers = OpenWriters(
@@ -207,8 +208,8 @@ def _open_sender(
     versions: VersionMatcher,
     uploader: Uploader,
     results: ResultApplier,
-) -> ChangeSender:
-    """What makes the calls about one change."""
+) -> tuple[ChangeSender, UnansweredCalls]:
+    """What makes the calls about one change, and what finds out about those that got no answer."""
     store, view = base.store, base.view
     content = ContentToSend(store, view, base.drafts, edits, results)
     conflicts = NameConflicts(store, view, documents)
@@ -217,4 +218,5 @@ def _open_sender(
     folders = FolderCalls(documents, refusals, results)
     remover = DocumentRemover(store, view, documents, situations, versions, results)
     unanswered = UnansweredCalls(store, view, edits, documents, conflicts, versions, results)
-    return ChangeSender(documents, situations, content, files, folders, remover, unanswered, results)
+    sender = ChangeSender(documents, situations, content, files, folders, remover, unanswered, results)
+    return sender, unanswered

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import trio
 
 from procorefs.journal.change import Change, Location
 from procorefs.procore.wire.models import Kind
@@ -39,7 +40,7 @@ def check_of(room: Room, *pending: Inode) -> tuple[WaitCheck, Queue]:
         room.view.lay(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
         assert states.count(inode) is not None
     room.drafts.enter(WRITTEN, writes=True)
-    return WaitCheck(room.view, room.drafts, queue, counters, states), queue
+    return WaitCheck(room.view, room.drafts, queue, counters, states, trio.lowlevel.checkpoint), queue
 
 
 async def test_what_nothing_would_ever_send_is_looked_at_again(

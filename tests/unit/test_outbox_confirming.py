@@ -118,3 +118,33 @@ async def test_older_bytes_of_a_late_call_come_before_newer_ones(
     unanswered = UnansweredCalls(room.store, room.view, nobody, documents, nobody, nobody, nobody)
     await unanswered.confirm(saved, call)
     assert room.calls.given_up(inode, DOCUMENT) == []
+
+
+@pytest.mark.parametrize("is_polled", [True, False])
+async def test_a_late_call_that_no_change_waits_for_is_forgotten(
+    room: Room, monkeypatch: pytest.MonkeyPatch, *, is_polled: bool
+) -> None:
+    """Once it can't be carried out any more, and a poll has shown what it did, it is in nobody's way."""
+    inode = room.view.child(ROOT, b"old").inode
+    for of in (inode, Inode(inode + 1)):
+        with pytest.raises(Unanswered), room.calls.sending(of, Kind.FILE, None, NEW):
+            raise Unanswered("no answer")
+    room.view.lay(Change(Inode(inode + 1), Kind.FILE, NEW))
+    for call in room.calls.open_calls():
+        room.calls.not_done_yet(call)
+    polls: list[float] = []
+
+    async def polled_since(since_s: float) -> bool:
+        polls.append(since_s)
+        return is_polled
+
+    nobody = cast(Any, None)
+    documents = DocumentCalls(nobody, nobody, room.calls, nobody, nobody, nobody, polled_since, nobody)
+    unanswered = UnansweredCalls(room.store, room.view, nobody, documents, nobody, nobody, nobody)
+    await unanswered.forget_expired()
+    assert (len(room.calls.open_calls()), polls) == (2, [])
+    monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
+    await unanswered.forget_expired()
+    left = [call.inode for call in room.calls.open_calls()]
+    assert left == [inode + 1] if is_polled else [inode, inode + 1]
+    assert len(polls) == 1

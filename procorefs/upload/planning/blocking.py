@@ -5,7 +5,7 @@ name for a moment.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import trio
 
@@ -124,8 +124,16 @@ class WaitCheck:
     """Finds changes with neither a due time nor a worker nor a blocker: by a fault, they would wait for ever."""
 
     def __init__(
-        self, view: View, dirty_files: DirtyFiles, queue: Queue, counters: Counters, states: ItemStates
+        self,
+        view: View,
+        dirty_files: DirtyFiles,
+        queue: Queue,
+        counters: Counters,
+        states: ItemStates,
+        forget_expired: Callable[[], Awaitable[None]],
     ) -> None:
+        """`forget_expired` forgets open calls that no change waits for."""
+        self._forget_expired = forget_expired
         self._view = view
         self._dirty_files = dirty_files
         self._queue = queue
@@ -138,6 +146,7 @@ class WaitCheck:
         while True:
             await trio.sleep(CHECK_S)
             suspects = await self.check(suspects)
+            await self._forget_expired()
 
     async def check(self, suspects: Collection[Inode]) -> set[Inode]:
         """Returns all that was found; what was found the last time, too, is logged and looked at again."""

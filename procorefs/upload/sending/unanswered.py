@@ -13,6 +13,7 @@ whatever it would undo waits until that is over (`hindrance` in plan.py). Then i
 """
 
 import msgspec
+import trio
 from msgspec import UNSET
 
 from procorefs.journal.change import GONE, Change, Location, MetadataPatch, Upload
@@ -308,6 +309,19 @@ class UnansweredCalls:
         known = self._store.known(call.document) if call.document is not None else None
         wishes = msgspec.structs.replace(call.wishes, tags=UNSET)
         return known is not None and not lacking(wishes, decode_detail(known.detail))
+
+    async def forget_expired(self) -> None:
+        """Forget late calls that no change waits for: none can be carried out now, and a poll shows what they did."""
+        expired = [call for call in self._documents.calls.open_calls() if self._is_over(call)]
+        if expired and await self._documents.polled_since(trio.current_time()):
+            for call in filter(self._is_over, expired):
+                self._documents.calls.forget(call)
+
+    def _is_over(self, call: Call) -> bool:
+        known = self._store.known(call.document) if call.document is not None else None
+        inodes = [call.inode] if known is None else [call.inode, known.node.inode]
+        has_change = any(self._view.change(inode) is not None for inode in inodes)
+        return call.is_late and not self._documents.calls.left_s(call) and not has_change
 
     # What became of it
 
