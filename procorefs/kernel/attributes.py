@@ -36,7 +36,7 @@ class Ownership:
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     """Attributes of a node; a file's mtime is its version's: nothing that only moves `updated_at` moves it.
 
-    What was set here (`Node.kept`) goes first: times as long as the version is the one that they belong to.
+    What was set here (`Node.kept`) takes precedence; times only while the version is the one they were set for.
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = node.inode

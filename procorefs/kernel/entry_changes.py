@@ -48,7 +48,7 @@ class EntryChanges:
         self._set_id_bits = set_id_bits
         self._upload_wait = upload_wait
 
-    # Files and folders are made
+    # Create
 
     async def create(
         self, folder: Inode, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -107,7 +107,7 @@ class EntryChanges:
     def _new_name(
         project: Project, folder: Inode, name: bytes, moved: Node | None = None, *, is_folder: bool = False
     ) -> bytes:
-        """The name in Procore of an entry that programs name so: a name that is there already goes on as it is."""
+        """The name in Procore for a name that a program gives: an existing entry keeps the name that it has."""
         known = project.view.names.to_procore(folder, name)
         if project.view.child(folder, known) is not None:
             return known
@@ -130,7 +130,7 @@ class EntryChanges:
             project.changes.let_go(node.inode)
             raise
 
-    # And removed and renamed
+    # Remove and rename
 
     async def unlink(self, folder: Inode, name: bytes) -> None:
         project = self._projects.of(folder)
@@ -176,8 +176,8 @@ class EntryChanges:
             project.locks.lock_files.created(folder, entry, node.inode)
 
     def _entry_changed(self, project: Project, folder: Inode, name: bytes) -> None:
-        """The kernel knows its own changes, but may cache a listing that it got before; and where names are mapped,
-        another entry may show under another name now.
+        """Invalidate what the kernel does not drop by itself: a listing that it got before, and entries whose shown
+        names depend on this one.
         """
         self._handles.folders.listing_changed(folder)
         for shown in project.view.names.affected(folder, name):

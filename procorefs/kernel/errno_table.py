@@ -133,7 +133,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
 )
 
 UNKNOWN = Answer(errno.EIO, logging.CRITICAL)
-"""For an error nobody thought of: the program gets EIO, the log a traceback."""
+"""For an unexpected error: the program gets EIO, the log a traceback."""
 
 
 _BY_RULE = {

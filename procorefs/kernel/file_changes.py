@@ -73,7 +73,7 @@ class UploadWait:
             await self.until_sent(inode)
 
     async def if_through_briefly(self, inode: Inode) -> None:
-        """The same under a directory's lock: what takes longer goes on as with write_mode=back."""
+        """The same under a directory's lock, for a short time: after that the request ends as with write_mode=back."""
         if self.policy.is_through:
             with suppress(NoAnswerYet):
                 await self._projects.of(inode).brief_wait.of(partial(self.until_sent, inode))
@@ -95,7 +95,7 @@ class SetIdBits:
             self._bearers.add(node.inode)
 
     def before_write(self, file: OpenFile) -> None:
-        """A write through this handle comes next."""
+        """Call before each write through this handle."""
         if file.is_privileged or file.inode not in self._bearers:
             return
         self._bearers.discard(file.inode)

@@ -216,7 +216,7 @@ class OpenFolders:
         self._sent_at_s[folder] = now_s
 
     def listing_changed(self, folder: Inode) -> None:
-        """The folder has other entries than when they were sent.
+        """The folder's entries have changed since they were sent.
 
         The kernel was told to forget them, but a program that has its reply and was not yet scheduled may put the old
         entries into the kernel's cache after that: the next opendir must have them thrown away again.
@@ -226,7 +226,7 @@ class OpenFolders:
     def may_keep_listing(self, folder: Inode, now_s: float) -> bool:
         """Whether the attributes that came with the kernel's listing are still valid.
 
-        After that the kernel would ask for each entry's attributes one by one; listing anew brings them all at once.
+        After that the kernel would ask for each entry's attributes one by one; a new listing brings them all at once.
         """
         sent_at_s = self._sent_at_s.get(folder)
         return sent_at_s is not None and now_s - sent_at_s < VALID_S - LISTING_MARGIN_S

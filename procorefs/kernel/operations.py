@@ -64,7 +64,7 @@ def _answering(
                     return await operation(self, named, *args, **kwargs)
                 raise Interrupted
             except trio.Cancelled:
-                # The mount ends. Without an answer the caller would hang where nobody can abort the connection; and
+                # The mount ends. Without an answer the caller would hang where the connection cannot be aborted; and
                 # the worker meets the cancellation again at its next checkpoint.
                 raise pyfuse3.FUSEError(errno.ENOTCONN) from None
             except Exception as error:
@@ -104,7 +104,7 @@ by_folder_at_once = _answering(_of_folder, waits=False)
 
 
 class ErrorAnswers:
-    """Turns the errors of handlers into what the kernel gets, and logs those that ask somebody to act."""
+    """Turns the errors of handlers into what the kernel gets, and logs those that need attention."""
 
     def __init__(
         self, projects: Projects, procore_directory: ProcoreDirectory, refusals: RefusedCalls

@@ -125,7 +125,7 @@ class Session:
             self._ended.set()
 
     def answered(self) -> None:
-        """The first request was answered, and so INIT was: what INIT sets anew can be set now."""
+        """The first request was answered, so INIT was: settings that INIT resets can be made now."""
         widen_read_ahead(self._connection.device)
 
     async def ended(self) -> None:

@@ -57,14 +57,14 @@ def made(number: int, identity: int | None = None, *, size_bytes: int = 10, at_s
 
 @given(st.integers(1024, MOST_NODES), st.integers(1, 2**63 - 1))
 def test_numbers_say_what_they_stand_for(node: int, version: int) -> None:
-    mirror, entry = folder_for(Inode(node)), inode_of(VersionId(version))
-    assert node_of(mirror) == node
+    folder, entry = folder_for(Inode(node)), inode_of(VersionId(version))
+    assert node_of(folder) == node
     assert version_of(entry) == version
-    assert not is_version(mirror)
+    assert not is_version(folder)
     assert is_version(entry)
-    assert len({PROCORE, VERSIONS, STATUS, mirror, entry}) == 5
-    assert min(PROCORE, VERSIONS, STATUS, mirror) >= FIRST_PROCORE_INODE
-    assert mirror < FIRST_HANDLE < entry < 2**64
+    assert len({PROCORE, VERSIONS, STATUS, folder, entry}) == 5
+    assert min(PROCORE, VERSIONS, STATUS, folder) >= FIRST_PROCORE_INODE
+    assert folder < FIRST_HANDLE < entry < 2**64
     assert folder_for(ROOT) == VERSIONS
 
 
@@ -352,7 +352,7 @@ async def test_a_file_that_took_over_a_document_has_its_versions(desk: Desk) -> 
         ]
 
 
-async def test_the_mirror_is_the_tree_and_costs_nothing(desk: Desk) -> None:
+async def test_versions_shows_the_tree_and_costs_no_calls(desk: Desk) -> None:
     desk.look(folder(20, "Plans"))
     for number in range(30, 35):
         desk.look(file(number, f"{number}.pdf", 20))
@@ -402,16 +402,16 @@ async def test_a_version_that_is_not_known_is_looked_for(desk: Desk) -> None:
 async def test_what_was_removed_is_not_there(desk: Desk) -> None:
     plan = desk.put(10, "a.pdf", made(1), made(2))
     async with running(desk):
-        mirror = await desk.at("versions", "a.pdf")
+        folder = await desk.at("versions", "a.pdf")
         version = await desk.at("versions", "a.pdf", "v001 2026-01-02T03-04-05 a.pdf")
-        assert mirror is not None
+        assert folder is not None
         assert version is not None
         desk.view.lay(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
-        for gone in (mirror, version):
+        for gone in (folder, version):
             with pytest.raises(NotThere):
                 desk.below.find(gone.inode)
         with pytest.raises(NotThere):
-            await desk.below.listing(mirror.inode)
+            await desk.below.listing(folder.inode)
         assert await desk.names(VERSIONS) == []
 
 

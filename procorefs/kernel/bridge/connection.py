@@ -88,8 +88,8 @@ class Guard:
     """A process that aborts the connection when this one dies, even by kill -9, or its loop hangs.
 
     Start it on the main thread, early (it keeps a copy of the memory of that moment) and after the daemon
-    has taken its final process id. Leaving the `with` ends it without aborting: that comes after the
-    unmount, as the last act.
+    has taken its final process id. Leaving the `with` ends it without aborting, which must be
+    the last step, after the unmount.
     """
 
     __slots__ = ("_pipe_fd", "_timeout_s", "pid")

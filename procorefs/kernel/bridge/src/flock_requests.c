@@ -7,7 +7,7 @@
  *                                   ... any time later ...      Flock.reply(errno)
  *
  * A Flock is the one object that keeps a fuse_req_t, until its answer: reply takes it away, and so do the
- * object's death (EIO: nobody is left who could answer) and the session's end (ENOTCONN), so that nothing is
+ * object's death (EIO: no code is left that could answer) and the session's end (ENOTCONN), so that nothing is
  * answered twice and nothing after libfuse freed it. All of that happens under the GIL. An answer is safe
  * even inside of an interrupt's callback: libfuse holds a reference to the request there, and its lock is
  * not one that answering takes.
@@ -33,7 +33,7 @@ static Flock *unanswered_flocks;
 
 bool handles_flock(void) { return flock_handler != NULL; }
 
-/* Returns 0 or the errno of an answer that found nobody (the connection is gone). */
+/* Returns 0 or the errno of an answer that reached no caller (the connection is gone). */
 static int answer_flock(Flock *self, int error) {
     fuse_req_t req = self->unanswered;
     self->unanswered = NULL;
@@ -93,7 +93,7 @@ static PyObject *flock_answered(Flock *self, void *unused) {
 
 static PyMethodDef flock_methods[] = {
     {"reply", (PyCFunction)flock_reply, METH_O,
-     "Answer with an errno, or 0, exactly once; returns the errno of an answer that reached nobody, or 0."},
+     "Answer with an errno, or 0, exactly once; returns the errno of an answer that reached no caller, or 0."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -170,7 +170,7 @@ void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int o
 
 /* flock_release stands in fi also after a lock that was refused and for descriptors that hold none by now:
  * the hook finds out what that owner holds. It runs before the kernel's next request is even read, so
- * whoever locks after a close finds the lock free. */
+ * a lock request after a close finds the lock free. */
 void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     if (fi->flock_release) {
         PyGILState_STATE gil = PyGILState_Ensure();

@@ -1,8 +1,8 @@
 /* The guard: a small process that aborts the FUSE connection when the daemon dies or hangs.
  *
  * A thread that is stuck in a kernel notification cannot be killed, not even by SIGKILL:
- * it keeps the dead daemon's memory and descriptors, so the connection stays open and everybody who uses
- * the mount hangs too. Only aborting the connection frees them, and only another process can do that then.
+ * it keeps the dead daemon's memory and descriptors, so the connection stays open and every program that
+ * uses the mount hangs too. Only aborting the connection frees them, and only another process can do that then.
  *
  * The guard is forked from the daemon's main thread and never returns to Python: after fork only functions
  * that are safe in the child of a process with threads are called, and no memory is allocated. It learns of
@@ -71,16 +71,16 @@ static int read_field(struct reader *reader, char *field, size_t room) {
 }
 
 /* The kernel gives a device number to another mount once ours is gone: abort only what is still ours. A
- * mount that nobody lists any more is ours too, detached and alive as long as somebody is inside. */
-static enum ownership whose(const struct connection *connection) {
+ * mount that mountinfo no longer lists is ours too: lazily unmounted, and alive while a program uses it. */
+static enum ownership ownership_of(const struct connection *connection) {
     struct reader reader = {.filled = 0, .taken = 0};
     char field[MOUNT_WORDS_MAX];
     reader.fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
     if (reader.fd < 0)
         return OURS_DETACHED;
-    enum ownership verdict = OURS_DETACHED;
+    enum ownership found = OURS_DETACHED;
     int after = ' ';
-    while (after != -1 && verdict != OURS_MOUNTED) {
+    while (after != -1 && found != OURS_MOUNTED) {
         bool same_device = false;
         int number = 0;
         do {
@@ -89,17 +89,17 @@ static enum ownership whose(const struct connection *connection) {
             if (number == 3)
                 same_device = strcmp(field, connection->device) == 0;
             if (number == 5 && same_device)
-                verdict = strcmp(field, connection->mounted) == 0 ? OURS_MOUNTED : NOT_OURS;
+                found = strcmp(field, connection->mounted) == 0 ? OURS_MOUNTED : NOT_OURS;
         } while (after == ' ');
     }
     close(reader.fd);
-    return verdict;
+    return found;
 }
 
 /* Ends every request of the connection, with ENOTCONN for all to come. Returns 0 or a positive errno. */
 static int abort_connection(const struct connection *connection) {
-    enum ownership verdict = whose(connection);
-    if (verdict == NOT_OURS)
+    enum ownership found = ownership_of(connection);
+    if (found == NOT_OURS)
         return ENOENT;
     int fd = open(connection->abort_file, O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {
@@ -107,7 +107,7 @@ static int abort_connection(const struct connection *connection) {
         close(fd);
         return error;
     }
-    if (verdict != OURS_MOUNTED)
+    if (found != OURS_MOUNTED)
         return ENOENT;
     /* Without fusectl: MNT_FORCE aborts before it unmounts. Root only. */
     return umount2(connection->mountpoint, MNT_FORCE | MNT_DETACH) == 0 ? 0 : errno;
@@ -180,7 +180,7 @@ static void wait_for_the_end(int signals, pid_t daemon, int timeout_ms) {
         char bytes[64];
         ssize_t size = watched[0].revents != 0 ? read(0, bytes, sizeof(bytes)) : -1;
         if (size == 0)
-            return; /* nobody is left who could write */
+            return; /* no process is left that could write */
         if (size > 0)
             silent_ms = 0;
     }

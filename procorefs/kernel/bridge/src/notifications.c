@@ -183,8 +183,8 @@ static void batch_dealloc(NotificationBatch *self) {
 
 static PyMethodDef batch_methods[] = {
     {"carry_out", (PyCFunction)batch_carry_out, METH_NOARGS,
-     "Carry out jobs that nobody has claimed until there are none left; blocks, without the GIL."},
-    {"stop", (PyCFunction)batch_stop, METH_NOARGS, "Drop the jobs that nobody has claimed."},
+     "Carry out unclaimed jobs until there are none left; blocks, without the GIL."},
+    {"stop", (PyCFunction)batch_stop, METH_NOARGS, "Drop the unclaimed jobs."},
     {"finished", (PyCFunction)batch_finished, METH_NOARGS,
      "List (index, errno) of the jobs that were carried out since the last call."},
     {NULL, NULL, 0, NULL},

@@ -16,7 +16,7 @@ typedef struct Request {
     long tid;             /* thread that made the system call; 0: it lives outside of our PID namespace */
     bool interrupted;
     bool finished;        /* while false, it stands in its bucket */
-    PyObject *callback;   /* owned; NULL: nobody wants to hear of an interrupt */
+    PyObject *callback;   /* owned; NULL: interrupts are ignored */
     struct Request *next; /* in the bucket; not owned: finish and dealloc take it out */
 } Request;
 

@@ -70,7 +70,7 @@ static void wrap_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int 
     pyfuse3_ops.setattr(req, ino, attr, to_set, fi);
 }
 
-/* Forgets are no requests (nobody waits for them): their handler must find an empty slot. */
+/* Forgets have no reply, so no interrupt: their handler must find an empty slot. */
 static void wrap_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup) {
     clear_current_request();
     pyfuse3_ops.forget(req, ino, nlookup);
@@ -101,7 +101,7 @@ static void wrap_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     begin_request(req);
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 11)
     if ((fi->flags & O_ACCMODE) == O_RDONLY)
-        fi->noflush = 1; /* who cannot write has nothing to flush: a round trip less for every close */
+        fi->noflush = 1; /* a read-only handle has nothing to flush: a round trip less for every close */
 #endif
     pyfuse3_ops.open(req, ino, fi);
 }
@@ -114,7 +114,7 @@ static bool may_keep_listing(fuse_ino_t ino) {
         PyObject *answer = PyObject_CallFunction(policy, "K", (unsigned long long)ino);
         int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
         if (truth < 0)
-            PyErr_WriteUnraisable(policy); /* and the kernel lists anew, which is always right */
+            PyErr_WriteUnraisable(policy); /* and the kernel asks for a new listing, which is always correct */
         keep = truth == 1;
         Py_XDECREF(answer);
         Py_DECREF(policy);
