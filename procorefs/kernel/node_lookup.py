@@ -17,7 +17,7 @@ from procorefs.kernel.errno_table import NameTooLong, NoEntry, Stale
 from procorefs.locks.lock_files import FIRST_LOCK_FILE
 from procorefs.procore.api.brief_wait import NoAnswerYet
 from procorefs.project import Project, Projects
-from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
+from procorefs.tree.naming.name_rules import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.vfs.find_child import find_child
 

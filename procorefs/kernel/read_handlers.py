@@ -15,7 +15,7 @@ from procorefs.kernel.open_handles import OpenFile, OpenHandles, Text
 from procorefs.project import Projects
 from procorefs.staging.staging_area import StagedFile
 from procorefs.tree.document_counts import Sizes
-from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
+from procorefs.tree.naming.name_rules import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.vfs.refusals import NotPermitted
 from procorefs.xattr.handlers import Caller

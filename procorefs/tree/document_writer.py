@@ -14,7 +14,7 @@ from procorefs.procore.wire.models import Document, DocumentId, Kind
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import encode_detail, same_bytes
 from procorefs.tree.naming import full_width
-from procorefs.tree.naming.shown_names import marked, shown_name
+from procorefs.tree.naming.name_rules import marked, shown_name
 from procorefs.tree.nodes import (
     OWN_ENTRY,
     ROOT,

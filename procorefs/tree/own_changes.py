@@ -13,7 +13,7 @@ import msgspec
 from procorefs.procore.wire.models import Document, DocumentId, Kind, UserId, Version
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import encode_detail, is_echo
-from procorefs.tree.naming.shown_names import shown_name
+from procorefs.tree.naming.name_rules import shown_name
 from procorefs.tree.nodes import (
     ROOT,
     EntryGone,
@@ -156,7 +156,7 @@ class OwnChanges:
             entry = self._entry(document, inode, parent, shown, known)
             row = self._row(document, inode, parent, entry, known)
             if known is None:
-                self._store.insert_as(inode, row)
+                self._store.insert(row, inode)
             else:
                 self._store.update(inode, row)
             if document.kind is Kind.FOLDER and (known is None or is_new):

@@ -119,7 +119,7 @@ ORPHANED = (
     .replace("document_id, ", "NULL, ", 1)
     .replace("state, ", f"{State.ORPHAN.value}, ", 1)
 )
-INSERT = f"INSERT INTO node ({WRITTEN}, listed) VALUES ({', '.join('?' * 17)}, 0)"
+INSERT = f"INSERT INTO node (inode, {WRITTEN}, listed) VALUES ({', '.join('?' * 18)}, 0)"
 UPDATE = f"UPDATE node SET ({WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
 
 

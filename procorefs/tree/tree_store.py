@@ -281,9 +281,10 @@ class TreeStore:
     def remember(self, name: str, value: int | str | None) -> None:
         self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
-    def insert(self, row: Row) -> Inode:
+    def insert(self, row: Row, inode: Inode | None = None) -> Inode:
+        """A new row, under the next inode number or one that was reserved for it."""
         self._moves += 1
-        return Inode(self._db.execute(INSERT, row.values()).lastrowid or 0)
+        return Inode(self._db.execute(INSERT, (inode, *row.values())).lastrowid or 0)
 
     def update(self, inode: Inode, row: Row) -> None:
         self._moves += 1
@@ -335,10 +336,10 @@ class TreeStore:
             (State.ORPHAN.value, inode),
         )
 
-    def expect(self, document_id: DocumentId) -> Inode:
-        """A row for a folder that is only known as the parent of a document."""
+    def expect(self, document_id: DocumentId, inode: Inode | None = None) -> Inode:
+        """A row for a document that no listing has brought yet: the parent of another, or one that has an inode."""
         row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
-        return self.insert(row)
+        return self.insert(row, inode)
 
     def adopt(self, folder: Inode, successor: Inode) -> None:
         """Move the entries of one folder to another; one whose name is taken there comes with the next listing."""
@@ -407,18 +408,6 @@ class TreeStore:
             "UPDATE node SET kept = ? WHERE inode = ?",
             (msgspec.msgpack.encode(kept) if kept is not None else None, inode),
         )
-
-    def insert_as(self, inode: Inode, row: Row) -> None:
-        """A row under an inode that was reserved for it."""
-        self._moves += 1
-        self._db.execute(
-            f"INSERT INTO node (inode, {WRITTEN}, listed) VALUES (?{', ?' * 17}, 0)", (inode, *row.values())
-        )
-
-    def expect_as(self, document_id: DocumentId, inode: Inode) -> None:
-        """Reserve an inode for a document that no listing has brought yet."""
-        row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
-        self.insert_as(inode, row)
 
     def longest_below(self, folder: Inode) -> int:
         """Characters of the longest path below a folder, from it, without a leading '/'; 0 when it is empty."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import cachetools
 
 from procorefs.procore.wire.models import Version, VersionId
-from procorefs.tree.naming.shown_names import shown_name
+from procorefs.tree.naming.name_rules import shown_name
 from procorefs.tree.nodes import OWN_ENTRY, ROOT, Inode, Node
 from procorefs.versions.procore_inodes import (
     PROCORE,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage, lost_folder
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import Version
-from procorefs.tree.naming.shown_names import marked
+from procorefs.tree.naming.name_rules import marked
 from procorefs.tree.nodes import ROOT, Inode, Node, State, bound_to
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.change_store import ChangeStore
@@ -14,7 +14,7 @@ from procorefs.vfs.view import View
 
 
 class LocalWork:
-    """Implements tree.local_changes.LocalChanges, and makes documents anew that Procore has no more."""
+    """Implements tree.own_changes.LocalChanges, and makes documents anew that Procore has no more."""
 
     def __init__(
         self,

@@ -205,7 +205,7 @@ class Recovery:
                 other = self._store.by_inode(inode)
                 if other is not None:
                     self._store.move_row(inode, self._store.reserve(1))
-                self._store.expect_as(document, inode)
+                self._store.expect(document, inode)
 
     def _reconcile(self, change: Change) -> None:
         """The document lies under the change's inode, and no other document does."""

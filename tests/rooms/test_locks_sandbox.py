@@ -92,7 +92,15 @@ async def _built(
     client: Client, me: UserId, store: TreeStore, journal: CheckOutJournal, nursery: trio.Nursery
 ) -> User:
     applier = DocumentApplier(store, Quiet(), ME)
-    follower = Follower(store, applier, client, client.limiter, lambda _invalidations: None, freshness_s=0)
+    follower = Follower(
+        store,
+        applier,
+        client,
+        client.limiter,
+        lambda _invalidations: None,
+        freshness_s=0,
+        changed=lambda _documents: None,
+    )
     documents = TreeDocuments(
         store,
         applier,

@@ -81,7 +81,15 @@ async def following(
                 rooms[0].invalidated.extend(what)
 
             applier = DocumentApplier(store, Inside(), ME)
-            follower = Follower(store, applier, client, client.limiter, invalidate, freshness_s=freshness_s)
+            follower = Follower(
+                store,
+                applier,
+                client,
+                client.limiter,
+                invalidate,
+                freshness_s=freshness_s,
+                changed=lambda _documents: None,
+            )
             rooms.append(Following(store, follower, client))
             if not follower.complete:
                 await follower.list_root()

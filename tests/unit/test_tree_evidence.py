@@ -71,6 +71,7 @@ class Mount:
             LocalLimiter(),
             lambda _changes: None,
             freshness_s=30,
+            changed=lambda _documents: None,
             unix_time_s=lambda: 1_700_000_000 + trio.current_time(),
         )
 

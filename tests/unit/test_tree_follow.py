@@ -122,6 +122,7 @@ async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
         LocalLimiter(),
         lambda _changes: None,
         freshness_s=30,
+        changed=lambda _documents: None,
         unix_time_s=lambda: 1_700_000_000 + trio.current_time(),
     )
     if not follower.complete:

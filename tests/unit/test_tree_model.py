@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from procorefs.limiter import Priority
 from procorefs.procore.wire.models import Kind
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.naming.shown_names import encode
+from procorefs.tree.naming.name_rules import encode
 from procorefs.tree.nodes import ROOT, Inode, Invalidation, Node
 from procorefs.tree.sync.completeness import Completeness
 from procorefs.tree.sync.fetcher import Fetcher
@@ -39,7 +39,9 @@ class PolledTree:
     def start(self) -> None:
         self.store = TreeStore(self.path)
         self.applier = DocumentApplier(self.store, Inside(self.open), ME)
-        self.fetcher = Fetcher(self.store, self.project, self.applier, self._invalidate)
+        self.fetcher = Fetcher(
+            self.store, self.project, self.applier, self._invalidate, lambda _documents: None
+        )
         completeness = Completeness(self.store)
         self.poller = Poller(self.store, self.fetcher, completeness, self.applier.own)
         self.listing = FullListing(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.tree.naming.shown_names import (
+from procorefs.tree.naming.name_rules import (
     MAX_COMPONENT_BYTES,
     encode,
     holdable,

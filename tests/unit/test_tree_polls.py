@@ -33,7 +33,7 @@ class PolledTree:
         self.files = [self.project.create(Kind.FILE, ROOT_ID, f"{n}.pdf") for n in range(MANY)]
         self.store = TreeStore(path)
         applier = DocumentApplier(self.store, Inside(), ME)
-        fetcher = Fetcher(self.store, self.project, applier, lambda _changes: None)
+        fetcher = Fetcher(self.store, self.project, applier, lambda _changes: None, lambda _documents: None)
         completeness = Completeness(self.store)
         self.poller = Poller(self.store, fetcher, completeness, applier.own)
         self.fetcher = fetcher

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.tree.naming.temporary_names import is_temporary, is_temporary_folder
+from procorefs.tree.naming.name_fate import is_temporary, is_temporary_folder
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from procorefs.procore.wire.models import Document, DocumentId, Kind, Version, V
 from procorefs.staging.quota import Outlook
 from procorefs.staging.staged_file import BaseReader
 from procorefs.staging.staging_area import Staging
-from procorefs.tree.naming.shown_names import holdable
+from procorefs.tree.naming.name_rules import holdable
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.versions.procore_inodes import (
     FIRST_HANDLE,

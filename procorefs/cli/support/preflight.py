@@ -11,8 +11,13 @@ import msgspec
 
 from procorefs.tree.naming import junk_names
 from procorefs.tree.naming.name_fate import Fate, own_fate
-from procorefs.tree.naming.name_rules import Refusal, entry_refusal, name_refusal, path_refusal
-from procorefs.tree.naming.shown_names import split_extension
+from procorefs.tree.naming.name_rules import (
+    Refusal,
+    entry_refusal,
+    name_refusal,
+    path_refusal,
+    split_extension,
+)
 from procorefs.tree.nodes import OWN_ENTRY
 
 WHOLE_BYTES = 32 << 20

@@ -1,10 +1,10 @@
-"""Junk: files that programs keep for themselves beside documents, known by their name and their content together.
+"""Decides which files are junk, which programs keep for themselves beside documents: by name and content together.
 
-Pure functions over a name and the first bytes of a file. Junk never goes to Procore, and so obeys no rule of Procore's
-for names. A name alone proves nothing: `~$budget.xlsx` may be an owner file of Excel or somebody's budget. So each
-entry of the table says how the program's own file begins; a file with such a name and other content is a document like
-any other. An empty file with such a name is junk. Folders have no content to look at: only names that no person gives
-a folder are in their table, and what lies in them stays here whatever it is.
+Pure functions over a name and the first bytes of a file. Junk never goes to Procore, so Procore's rules for names do
+not apply to it. A name alone proves nothing: `~$budget.xlsx` may be an owner file of Excel or somebody's budget. So
+each entry of the table says how the program's own file begins; a file with such a name and other content is an ordinary
+document. An empty file with such a name is junk. Folders have no content to check: their table has only names that no
+person gives a folder, and everything in such a folder stays here.
 """
 
 import re
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 HEAD_BYTES = 4096
-"""So many first bytes tell what a file is."""
+"""This many first bytes tell what a file is."""
 
 _Test = Callable[[bytes, int], bool]
-"""Says of the first bytes and the size of a file, which is not empty, whether it is the program's."""
+"""Whether a file that is not empty is the program's, by its first bytes and its size."""
 
 
 def _begins(*starts: bytes) -> _Test:
@@ -23,7 +23,7 @@ def _begins(*starts: bytes) -> _Test:
 
 
 def _holds(pattern: str, *, most_bytes: int = HEAD_BYTES) -> _Test:
-    """A text that is no longer than that, and in which the pattern is found from the beginning on."""
+    """A text of at most that length whose beginning matches the pattern."""
     compiled = re.compile(pattern, re.IGNORECASE | re.DOTALL)
 
     def holds(head: bytes, size_bytes: int) -> bool:
@@ -34,7 +34,7 @@ def _holds(pattern: str, *, most_bytes: int = HEAD_BYTES) -> _Test:
 
 
 def _text(head: bytes) -> str | None:
-    """The bytes as text; None: they are none. Windows' programs write UTF-16, with and without its mark."""
+    """The bytes as text; None: they are not text. Programs on Windows write UTF-16, with or without a BOM."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return head[: len(head) & ~1].decode("utf-16", "replace")
     if head[1:2] == b"\0":
@@ -47,7 +47,7 @@ def _text(head: bytes) -> str | None:
 
 
 def _is_owner_file(head: bytes, size_bytes: int) -> bool:
-    """162 or 165 bytes: length and name in one byte a character, nothing more up to byte 53, and the name once more."""
+    """162 or 165 bytes: length and name in one byte a character, nothing else up to byte 53, and the name again."""
     if not 160 <= size_bytes <= 170 or len(head) < size_bytes:
         return False
     if 3 * sum(byte in b"\0 " for byte in head[:size_bytes]) >= 2 * size_bytes:
@@ -71,7 +71,7 @@ def _is_padded_name(field: bytes) -> bool:
 
 
 def _anything(_head: bytes, _size_bytes: int) -> bool:
-    """The name is one that only a program makes, and the content is that of another file."""
+    """Only a program makes the name, and the content is that of another file."""
     return True
 
 

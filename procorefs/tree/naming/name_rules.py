@@ -1,19 +1,22 @@
-"""What Procore takes as a name, and what is wrong with one that it does not.
+"""Decides which names Procore takes, and how a document is shown whose name Linux cannot hold.
 
-Pure functions over names and paths (procore-api.md, Names). They hold for what is made here; what is already in Procore
-is always shown (shown_names.py).
+Pure functions over names and paths. The rules apply to what is made here; what is already in Procore is always shown.
+Procore allows names that Linux cannot hold, and the same name for a file and a folder; such a document is shown as
+`stem ~<id>.ext`, which is unique because the id is.
 """
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from procorefs.tree.naming.shown_names import MAX_COMPONENT_BYTES
+MAX_COMPONENT_BYTES = 255
+"""NAME_MAX of every Linux filesystem, and what statfs reports as f_namemax."""
 
 MAX_PATH_CHARACTERS = 255
 """From the project's root, components joined by '/'; characters, not bytes."""
 
-FORBIDDEN = frozenset('?<>:|\\*/"') - {'"'}
-"""Of the usual suspects only the double quote is allowed."""
+FORBIDDEN = frozenset("?<>:|\\*/")
+"""Windows refuses the double quote too, Procore does not."""
 
 
 class Rule(enum.Enum):
@@ -30,7 +33,7 @@ class Rule(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a name is not taken."""
+    """Why a name is refused."""
 
     rule: Rule
     character: str = ""
@@ -42,7 +45,7 @@ class Refusal:
 
 
 def entry_refusal(name: bytes) -> Refusal | None:
-    """What is wrong with the name of something that stays here, which obeys none of Procore's rules."""
+    """Why an entry that stays here cannot have the name: none of Procore's rules apply, only those of Linux."""
     try:
         name.decode("utf-8")
     except UnicodeDecodeError:
@@ -51,7 +54,7 @@ def entry_refusal(name: bytes) -> Refusal | None:
 
 
 def name_refusal(name: bytes) -> Refusal | None:
-    """What is wrong with a single name; None: nothing."""
+    """Why Procore refuses a single name; None: it does not."""
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
@@ -72,5 +75,52 @@ def name_refusal(name: bytes) -> Refusal | None:
 
 
 def path_refusal(characters: int) -> Refusal | None:
-    """What is wrong with a path of so many characters from the project's root."""
+    """Why Procore refuses a path of this many characters from the project's root; None: it does not."""
     return Refusal(Rule.PATH_LENGTH) if characters > MAX_PATH_CHARACTERS else None
+
+
+_UNHOLDABLE = str.maketrans({"/": "_", "\0": "_"})
+
+
+def encode(name: str) -> bytes:
+    """The bytes of a name; a lone surrogate, which JSON can carry and UTF-8 cannot, becomes '?'."""
+    return name.encode("utf-8", "replace")
+
+
+def holdable(name: str) -> bool:
+    """Whether Linux can have a directory entry of this name as it is."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        return False
+    return len(encode(name)) <= MAX_COMPONENT_BYTES
+
+
+def split_extension(name: str) -> tuple[str, str]:
+    """Stem and extension with its dot; a leading dot starts a name, not an extension."""
+    dot = name.rfind(".")
+    if dot <= 0 or len(encode(name[dot:])) > 32:
+        return name, ""
+    return name[:dot], name[dot:]
+
+
+def marked(name: str, mark: str) -> bytes:
+    """The name with ` ~mark` before its extension, free of what Linux refuses and at most 255 bytes long."""
+    stem, extension = split_extension(name.translate(_UNHOLDABLE))
+    tail = f" ~{mark}".encode() + encode(extension)
+    left = MAX_COMPONENT_BYTES - len(tail)
+    head = encode(stem.rstrip(" ") if stem.strip(". ") else "_")[:left]
+    return head.decode("utf-8", "ignore").encode() + tail
+
+
+def shown_name(name: str, document_id: int, taken: Callable[[bytes], bool]) -> bytes:
+    """The directory entry of a document: its name if Linux can hold it and no sibling has it, else the marked name.
+
+    `taken`: whether another entry of the folder has that name. A colleague may have given a file exactly the marked
+    name; then a counter follows the id.
+    """
+    if holdable(name) and not taken(plain := encode(name)):
+        return plain
+    mark, number = str(document_id), 1
+    while taken(entry := marked(name, mark)):
+        number += 1
+        mark = f"{document_id}-{number}"
+    return entry

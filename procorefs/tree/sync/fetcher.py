@@ -52,7 +52,7 @@ class Fetcher:
         lists: ProjectLists,
         applier: DocumentApplier,
         invalidate: Callable[[Sequence[Invalidation]], None],
-        changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
+        changed: Callable[[Collection[DocumentId]], None],
     ) -> None:
         self._store = store
         self._lists = lists

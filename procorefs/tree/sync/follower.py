@@ -73,7 +73,7 @@ class Follower:
         invalidate: Callable[[Sequence[Invalidation]], None],
         *,
         freshness_s: float,
-        changed: Callable[[Collection[DocumentId]], None] = lambda _documents: None,
+        changed: Callable[[Collection[DocumentId]], None],
         unix_time_s: Callable[[], float] = clocks.unix_s,
     ) -> None:
         """`changed` is called with the documents that an answer shows to be changed."""
