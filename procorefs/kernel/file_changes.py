@@ -129,7 +129,7 @@ class FileChanges:
     @property
     def free_bytes(self) -> int:
         """How much more can be written now."""
-        return self._projects.of(ROOT).changes.dirty_files.staging.room.left_bytes()
+        return self._projects.of(ROOT).changes.dirty_files.staging.quota.left_bytes()
 
     # Open, write, close
 
@@ -144,7 +144,7 @@ class FileChanges:
     async def _open(self, node: Node, flags: int, *, is_privileged: bool) -> int:
         """No await before the handle is there."""
         edits, truncates = self._projects.of(node.inode).changes.edits, bool(flags & os.O_TRUNC)
-        dirty = edits.sessions.open_draft(node.inode, truncates=truncates)
+        dirty = edits.sessions.open_for_writing(node.inode, truncates=truncates)
         with self._refusing_if_raised(node.inode):
             handle = self._files.open(
                 node,
@@ -184,7 +184,7 @@ class FileChanges:
         dirty = changes.dirty_files.get(file.inode)
         self._set_id_bits.before_write(file)
         if dirty is None:
-            dirty = changes.edits.sessions.open_draft(file.inode, truncates=False)
+            dirty = changes.edits.sessions.open_for_writing(file.inode, truncates=False)
         if offset < dirty.promised_bytes or not dirty.file.write_now(offset, data):
             with interruptible(self._bridge.take_request()):
                 await changes.edits.sessions.write(dirty, offset, data)
@@ -273,7 +273,7 @@ class FileChanges:
         size_before = node.local_size_bytes
         if size_before is None and node.version is not None:
             size_before = node.version.size_bytes
-        dirty = edits.sessions.open_draft(inode, truncates=size_bytes == 0)
+        dirty = edits.sessions.open_for_writing(inode, truncates=size_bytes == 0)
         with self._refusing_if_raised(inode):
             dirty_files.enter(inode, writes=True)
         try:

@@ -52,7 +52,9 @@ class SpareFiles:
         self._is_filling = True
         count = SPARE_FILES - len(self._spares)
         first = self._reserve(count)
-        trio.lowlevel.start_thread_soon(lambda: self._fill(first, count), lambda _: None, "staging-stock")
+        trio.lowlevel.start_thread_soon(
+            lambda: self._fill(first, count), lambda _: None, "staging-spare-files"
+        )
 
     def close(self) -> None:
         """Nothing is made any more; blocks until the spare files are gone."""

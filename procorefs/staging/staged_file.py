@@ -74,7 +74,7 @@ class StagedFileContext:
     """What all staged files of an area share."""
 
     directory: str  # absolute
-    room: Quota
+    quota: Quota
     open_version: Callable[[Version], BaseReader]
     disk: Disk
     remover: Remover
@@ -90,17 +90,17 @@ class StagedFile:
 
     __slots__ = (
         "_base",
+        "_context",
         "_deleted",
         "_digest",
         "_disk",
         "_fd",
-        "_ground",
         "_holders",
         "_is_changing",
         "_missing",
         "_noted",
+        "_quota",
         "_reader",
-        "_room",
         "_set_aside",
         "_standstill",
         "_write_fd",
@@ -113,7 +113,7 @@ class StagedFile:
         "size_bytes",
     )
 
-    def __init__(self, ground: StagedFileContext, number: int) -> None:
+    def __init__(self, context: StagedFileContext, number: int) -> None:
         self.number = number
         self.size_bytes = 0  # the file on disk is exactly as long but during a standstill
         self.changed = 0
@@ -125,9 +125,9 @@ class StagedFile:
         self.is_on_disk = False
         """Nothing was written to it since `Staging.sync` last began with it: a power cut takes nothing of it."""
         self.promises = Promises()
-        self._ground = ground
-        self._room = ground.room
-        self._disk = ground.disk
+        self._context = context
+        self._quota = context.quota
+        self._disk = context.disk
         self._base: Version | None = None
         self._missing: Extents | None = None  # None: all bytes are here, and the common path is short
         self._noted: ExtentLog | None = None  # where it is noted that less is missing
@@ -179,7 +179,7 @@ class StagedFile:
     @property
     def path(self) -> str:
         """Where it lies while it is not deleted."""
-        return f"{self._ground.directory}/{self.number}"
+        return f"{self._context.directory}/{self.number}"
 
     @property
     def is_deleted(self) -> bool:
@@ -255,9 +255,9 @@ class StagedFile:
 
     def _remove(self) -> None:
         if self._noted is not None:
-            self._ground.remover.remove(self._noted.path)
-        self._ground.remover.remove(self.path)
-        self._room.freed(self.stored_bytes)
+            self._context.remover.remove(self._noted.path)
+        self._context.remover.remove(self.path)
+        self._quota.freed(self.stored_bytes)
 
     # --- reading
 
@@ -320,7 +320,7 @@ class StagedFile:
         base = self._base
         assert base is not None
         if self._reader is None:
-            self._reader = self._ground.open_version(base)
+            self._reader = self._context.open_version(base)
         data = await self._reader.read(low, high - low)
         if len(data) != high - low:
             raise Malformed(f"Version {base.id} gave {len(data)} bytes at {low} instead of {high - low}")
@@ -334,7 +334,7 @@ class StagedFile:
         if descriptor < 0 or self._disk.is_slow or self.is_frozen:
             return False
         cost = self._cost(offset, offset + len(data))
-        if cost and not self._room.take(cost):
+        if cost and not self._quota.take(cost):
             return False
         if cost and offset >= _LARGE_BYTES and offset + len(data) > self._set_aside:
             self._grow_ahead(offset + len(data))
@@ -416,9 +416,9 @@ class StagedFile:
         try:
             while True:
                 await self._moving()
-                if self._room.take(lacking()):
+                if self._quota.take(lacking()):
                     return max(cost(), taken)
-                taken += await self._room.wait_for(lacking)
+                taken += await self._quota.wait_for(lacking)
         except BaseException:
             self._give_back(taken)
             raise
@@ -439,7 +439,7 @@ class StagedFile:
 
     def _give_back(self, surplus: int) -> None:
         if surplus:
-            self._room.freed(surplus)
+            self._quota.freed(surplus)
 
     async def _write(self, offset: int, data: Chunk) -> tuple[int, OSError | None]:
         """During a standstill: as the disk's `write`, and without an await while that keeps up."""
@@ -506,7 +506,7 @@ class StagedFile:
             return
         self.is_on_disk = False
         for low, high in missing.within(offset, offset + len(data)):
-            self._room.take_to_complete(high - low)
+            self._quota.take_to_complete(high - low)
             done = 0
             try:
                 done, error = await self._write(low, data[low - offset : high - offset])
@@ -525,7 +525,7 @@ class StagedFile:
             taken = await self._take(lambda: self.stored_bytes)
             # no await up to the standstill: what was taken is what the copy will hold
             try:
-                copy = self._ground.create()
+                copy = self._context.create()
             except BaseException:
                 self._give_back(taken)
                 raise
@@ -549,7 +549,7 @@ class StagedFile:
             size_bytes = os.fstat(self._fd).st_size
             if size_bytes <= self.size_bytes:
                 return None
-            copy = self._ground.create()
+            copy = self._context.create()
             try:
                 with copy.held():
                     await self._in_thread(staged_bytes.copy_all, self._fd, copy.fd, size_bytes)
@@ -632,7 +632,7 @@ class StagedFile:
     async def _in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
         """Do blocking work; not cancelled half-way. Raises StagingFull, StagedIncomplete, OSError."""
         try:
-            return await trio.to_thread.run_sync(work, *args, limiter=self._ground.threads)
+            return await trio.to_thread.run_sync(work, *args, limiter=self._context.threads)
         except EOFError as error:
             raise StagedIncomplete(self.number, "is shorter than it was") from error
         except OSError as error:

@@ -62,30 +62,30 @@ class Staging:
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._discarded: list[StagedFile] = []
         self._deleting = 0  # of those, so many were taken to be deleted
-        self.room = Quota(
+        self.quota = Quota(
             limit_bytes,
             lambda: os.fstatvfs(self._fd),
             lambda: Outlook.SOON if self._discarded or self._deleting else outlook(),
         )
         self._remover = Remover()
         threads = trio.CapacityLimiter(_THREADS)
-        self._ground = StagedFileContext(
-            path, self.room, open_version, Disk(), self._remover, threads, self.create
+        self._context = StagedFileContext(
+            path, self.quota, open_version, Disk(), self._remover, threads, self.create
         )
         self._first = self._next = 1 + max(self._numbers(), default=0)
-        self._stock = SpareFiles(path, self._reserve)
+        self._spare_files = SpareFiles(path, self._reserve)
         self._given = 0  # files
         self._named = 0  # of those given first, so many have their names on disk
 
     @property
     def limit_bytes(self) -> int:
         """How many staged bytes there may be."""
-        return self.room.limit_bytes
+        return self.quota.limit_bytes
 
     @property
     def used_bytes(self) -> int:
         """What the files' sizes add up to, less what is still missing."""
-        return self.room.used_bytes
+        return self.quota.used_bytes
 
     def create(self, base: Version | None = None, *, held: bool = False) -> StagedFile:
         """A new file, empty or with the bytes of `base`, which are not fetched; nobody holds it but, if so, the caller.
@@ -93,7 +93,7 @@ class Staging:
         Raises StagingFull, OSError.
         """
         file, descriptor = self._new_file()
-        self._stock.replenish()
+        self._spare_files.replenish()
         self._given += 1
         try:
             if base is not None and base.size_bytes:
@@ -111,12 +111,12 @@ class Staging:
 
     def _new_file(self) -> tuple[StagedFile, int]:
         """An empty file, opened."""
-        number = self._stock.take()
+        number = self._spare_files.take()
         try:
             if number is not None:
-                file = StagedFile(self._ground, number)
+                file = StagedFile(self._context, number)
                 return file, os.open(file.path, FLAGS)
-            file = StagedFile(self._ground, self._reserve(1))
+            file = StagedFile(self._context, self._reserve(1))
             return file, make_file(file.path)
         except OSError as error:
             refuse(error)
@@ -136,7 +136,7 @@ class Staging:
         With `is_open` it is as whoever was writing it had left it. Raises StagedIncomplete when there is less than the
         record of a closed file says; OSError.
         """
-        file = StagedFile(self._ground, record.number)
+        file = StagedFile(self._context, record.number)
         file.promises.make(0)
         try:
             found = os.lstat(file.path)
@@ -159,7 +159,7 @@ class Staging:
             file.has_tail = True
             if not keeps_tail:
                 file.cut_tail()
-        self.room.put_back(file.stored_bytes)
+        self.quota.put_back(file.stored_bytes)
         return file
 
     def salvage(self, record: StagedRecord) -> StagedRecord | None:
@@ -167,7 +167,7 @@ class Staging:
 
         None: nothing was. Raises StagingFull, OSError.
         """
-        source = StagedFile(self._ground, record.number)
+        source = StagedFile(self._context, record.number)
         try:
             size_bytes = os.lstat(source.path).st_size
         except FileNotFoundError:
@@ -213,7 +213,7 @@ class Staging:
         """At the start: delete the files that are not to be kept, but none made since. Raises OSError."""
         for number in self._numbers():
             if number < self._first and number not in keep:
-                path = f"{self._ground.directory}/{number}"
+                path = f"{self._context.directory}/{number}"
                 self._remover.remove(path + extent_log.SUFFIX)
                 self._remover.remove(path)
 
@@ -257,7 +257,7 @@ class Staging:
 
     def close(self) -> None:
         """No more files are opened here; blocks until those deleted, and the spare ones, are gone."""
-        self._stock.close()
+        self._spare_files.close()
         self._remover.finish()
         os.close(self._fd)
 
@@ -282,11 +282,11 @@ class Staging:
 
     async def _in_thread(self, work: Callable[[int], None], descriptor: int) -> None:
         try:
-            await trio.to_thread.run_sync(work, descriptor, limiter=self._ground.threads)
+            await trio.to_thread.run_sync(work, descriptor, limiter=self._context.threads)
         except OSError as error:
             refuse(error)
 
     def _numbers(self) -> list[int]:
         """Of all files here."""
-        with os.scandir(self._ground.directory) as entries:
+        with os.scandir(self._context.directory) as entries:
             return [int(entry.name) for entry in entries if entry.name.isdecimal()]

@@ -24,11 +24,11 @@ class _Above(NamedTuple):
 class ChangeFate:
     """Decides by names, and by the content of what has the name of junk; `keeps_junk`: junk is sent like the rest."""
 
-    def __init__(self, view: View, drafts: DirtyFiles, *, keeps_junk: bool) -> None:
+    def __init__(self, view: View, dirty_files: DirtyFiles, *, keeps_junk: bool) -> None:
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._keeps_junk = keeps_junk
-        self._fates: dict[tuple[str, bool, bool], Fate] = {}  # a new file is asked about again and again
+        self._cached: dict[tuple[str, bool, bool], Fate] = {}  # a new file is asked about again and again
         self._known: dict[Inode, _Above] = {}  # as long as no folder moves
         self._known_at = view.moves
 
@@ -60,7 +60,7 @@ class ChangeFate:
         record = change.staged or change.unclosed
         if record is None or not record.size_bytes:
             return True
-        head = self._drafts.head(change.inode, record, junk_names.HEAD_BYTES)
+        head = self._dirty_files.head(change.inode, record, junk_names.HEAD_BYTES)
         return head is not None and junk_names.is_junk(
             self._view.names.plain(change.place.name), head, record.size_bytes
         )
@@ -80,12 +80,12 @@ class ChangeFate:
 
     def _own_fate(self, name: str, *, is_folder: bool, is_junk: bool = False) -> Fate:
         key = (name, is_folder, is_junk)
-        fate = self._fates.get(key)
+        fate = self._cached.get(key)
         if fate is None:
-            if len(self._fates) >= _REMEMBERED_NAMES:
-                self._fates.clear()
+            if len(self._cached) >= _REMEMBERED_NAMES:
+                self._cached.clear()
             plain = self._view.names.plain(name)
-            fate = self._fates[key] = own_fate(
+            fate = self._cached[key] = own_fate(
                 plain, is_folder=is_folder, is_junk=is_junk, keeps_junk=self._keeps_junk
             )
         return fate

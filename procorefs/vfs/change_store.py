@@ -42,7 +42,7 @@ class ChangeStore:
         self,
         store: TreeStore,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         journal: Journal,
         calls: InFlightCalls,
         durability: Durability,
@@ -50,7 +50,7 @@ class ChangeStore:
     ) -> None:
         self._store = store
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._journal = journal
         self._calls = calls
         self._durability = durability
@@ -81,7 +81,7 @@ class ChangeStore:
             with self._journal.transaction():
                 yield
         except Exception:
-            others = self._view.lay_anew(self._journal.load())
+            others = self._view.replace_all(self._journal.load())
             for undo in reversed(self._on_rollback):
                 undo()
             self._calls.load_owners()
@@ -120,7 +120,7 @@ class ChangeStore:
                 created_at_s=now_s,
                 touched_at_s=now_s,
             )
-            self._view.lay(change)
+            self._view.show(change)
         return change
 
     def reserve_inode(self) -> Inode:
@@ -134,16 +134,16 @@ class ChangeStore:
 
     def set_place(self, change: Change, place: Location | Locations) -> None:
         """Show a change at another place; the caller journals it."""
-        self._view.lift(change)
+        self._view.hide(change)
         change.place = place
-        self._view.lay(change)
+        self._view.show(change)
 
     # Journaling
 
     def add(self, change: Change) -> None:
         """Journal and show a new change."""
         self.update(change)  # first: what a full disk refuses is not shown
-        self._view.lay(change)
+        self._view.show(change)
         if isinstance(change.place, Location):
             self._view.entries_changed(change.place.folder)
 
@@ -158,7 +158,9 @@ class ChangeStore:
             self._save_folder(folder)
         self._journal.put(change)
         staged = change.staged if change.stage is not Stage.OPEN else None
-        self._durability.journaled(self._drafts.file(change.inode, staged) if staged is not None else None)
+        self._durability.journaled(
+            self._dirty_files.file(change.inode, staged) if staged is not None else None
+        )
 
     def _save_folder(self, folder: Inode) -> None:
         node = self._store.by_inode(folder)
@@ -175,7 +177,7 @@ class ChangeStore:
 
     def settle_or_update(self, change: Change) -> None:
         """Keep a change, or let it go when it wants nothing."""
-        if change.is_idle and not self._drafts.is_written(change.inode):
+        if change.is_idle and not self._dirty_files.is_written(change.inode):
             self.settle(change)
         else:
             self.update(change)
@@ -196,7 +198,7 @@ class ChangeStore:
             return
         if change.document is not None:
             self._journal.attributed.bind(change.inode, change.document)
-        self._view.lift(change)
+        self._view.hide(change)
         with self._store.transaction():
             self._store.keep(change.inode, change.kept if change.kept != Kept() else None)
         self._drop_row(change)
@@ -208,7 +210,7 @@ class ChangeStore:
             self.drop_local(change)
             return
         self._calls.forget_document(change.document)
-        self._view.lift(change)
+        self._view.hide(change)
         self._drop_row(change)
         self.release_bytes(change.inode, change.records)
         self.touched(change.inode)
@@ -225,9 +227,9 @@ class ChangeStore:
         """Drop a change of something that Procore never had; open handles keep its bytes."""
         self.keep_unconfirmed(change.inode, is_going=True)
         self._journal.attributed.drop_all(change.inode)
-        if change.is_folder or self._drafts.is_open(change.inode):
+        if change.is_folder or self._dirty_files.is_open(change.inode):
             self._view.detach(change.inode)
-        self._view.lift(change)
+        self._view.hide(change)
         self._journal.drop(change.inode)
         self._durability.journaled(None)
         self.release_bytes(change.inode, change.records)
@@ -237,10 +239,10 @@ class ChangeStore:
         """Let staged bytes go: at the end of the transaction, and those of an open file not before its last close."""
 
         def release() -> None:
-            if not self._drafts.is_open(inode):
-                self._drafts.drop(inode)
+            if not self._dirty_files.is_open(inode):
+                self._dirty_files.drop(inode)
             for record in records:
-                self._drafts.drop_parked(record)
+                self._dirty_files.drop_parked(record)
 
         if self._in_transaction:
             self._on_commit.append(release)
@@ -271,7 +273,7 @@ class ChangeStore:
             return known.node.inode
         now_s = clocks.unix_s()
         change = Change(self.reserve_inode(), call.kind, GONE, created_at_s=now_s, touched_at_s=now_s)
-        self._view.lay(change)
+        self._view.show(change)
         self.update(change)
         return change.inode
 
@@ -288,9 +290,9 @@ class ChangeStore:
             return
         for call in self._calls.of(inode, None):
             self._calls.hand_over(call, successor)
-        self._view.lift(change)
+        self._view.hide(change)
         change.inode = successor
-        self._view.lay(change)
+        self._view.show(change)
         with self._journal.transaction():
             self._journal.drop(inode)
             self.update(change)
@@ -300,9 +302,9 @@ class ChangeStore:
 
     def keep(self, inode: Inode, kept: Kept) -> None:
         """Keep what setattr set, whole: the caller starts from what `Node.kept` has."""
-        draft = self._drafts.get(inode)
-        if draft is not None:
-            draft.mtime_ns = None  # it is part of `kept`, unless it was set
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is not None:
+            dirty_file.mtime_ns = None  # it is part of `kept`, unless it was set
         if self._view.keep_detached(inode, kept):
             return
         node = self.node(inode)

@@ -1,9 +1,10 @@
-"""Drafts: the staged bytes of every file that is written, waits for its upload, or was written by those still inside.
+"""Holds the dirty files: the staged bytes of each file that is open and written to, or that waits for its upload.
 
-    open for writing ─▶ draft ─▶ write … ─▶ flush: into the journal ─▶ frozen while it is uploaded ─▶ dropped
+    open for writing ─▶ dirty file ─▶ write … ─▶ flush: into the journal ─▶ frozen while it is uploaded ─▶ dropped
 
-A file has one draft at most, and all who are inside read from it. While an upload reads a draft it is frozen: whoever
-writes meanwhile begins the next generation with a copy, and the upload keeps what it had.
+A file has one dirty file at most, and every handle reads from it. An upload freezes it: a write during the upload goes
+to a copy, the next generation, and the upload keeps the bytes that it began with. A file that no handle has open is
+parked: only its staged file is known, by its number.
 """
 
 from collections import Counter
@@ -26,27 +27,27 @@ EVERYTHING = 1 << 63
 
 @dataclass(slots=True)
 class DirtyFile:
-    """The bytes of one file as programs see them now."""
+    """The bytes of one file as programs see them now, and how much of them is journaled."""
 
     inode: Inode
     file: StagedFile
     flushed: int = -1
-    """`file.changed` when the journal last heard of it; -1: never."""
+    """`file.changed` when its bytes were last journaled; -1: never."""
     promised_bytes: int = EVERYTHING
-    """Who writes below this tells the journal first: it has these bytes as closed, or (EVERYTHING) no row at all."""
+    """A write below this is journaled first: the row has these bytes as closed, or (EVERYTHING) there is no row."""
     clean: VersionId | None = None
-    """The version of Procore's that has just these bytes, as long as `flushed` says that nothing was written since."""
+    """The version in Procore with the same bytes; valid while `flushed` shows that nothing was written since."""
     is_held: bool = False
     """The file is kept open."""
     mtime_ns: int | None = None
-    """When a program last changed bytes; None: not since the journal heard of it."""
+    """When a program last changed bytes that are not journaled; None: there are none."""
     unreleased: int = 0
-    """Handles that were flushed and are not released: the kernel flushes at each close of a descriptor, and others may
-    lead to the same handle (`{ a; b; } > file`)."""
+    """Handles that were flushed and are not released: the kernel flushes at each close of a descriptor, and other
+    descriptors may share the handle (`{ a; b; } > file`)."""
     flushed_at_s: float | None = None
-    """Trio's time of the last flush that promised bytes, as long as its handle may just be waiting for its release."""
+    """Trio's time of the last flush that promised bytes, while the release of its handle may still be on its way."""
     goes_on: bool = False
-    """A handle was flushed and then written to, or stayed open: its flushes do not say that the file is whole."""
+    """A handle was flushed and then written to, or stayed open: its flushes do not mean that the file is complete."""
     thaw: trio.Lock = field(default_factory=trio.Lock)
     """Held while a frozen file is copied."""
 
@@ -57,22 +58,22 @@ class DirtyFile:
 
     @property
     def is_changed(self) -> bool:
-        """Whether there are bytes of which the journal has not heard."""
+        """Whether there are bytes that are not journaled."""
         return self.file.changed != self.flushed
 
 
 class DirtyFiles:
-    """All drafts, by inode, and who is inside of which file."""
+    """All dirty files, by inode, and which files are open."""
 
     def __init__(self, staging: Staging, durability: Durability) -> None:
         self.staging = staging
         self._durability = durability
-        self._drafts: dict[Inode, DirtyFile] = {}
+        self._dirty_files: dict[Inode, DirtyFile] = {}
         self._inside: Counter[Inode] = Counter()
         self._writers: Counter[Inode] = Counter()
-        self._parked: dict[int, StagedFile] = {}  # by number: the journal's, whom nobody is inside of
+        self._parked: dict[int, StagedFile] = {}  # by number: journaled, and not open
 
-    # Who is inside
+    # Open handles
 
     def enter(self, inode: Inode, *, writes: bool) -> None:
         self._inside[inode] += 1
@@ -80,7 +81,7 @@ class DirtyFiles:
             self._writers[inode] += 1
         try:
             self._hold_if_any(inode)
-        except BaseException:  # no descriptor is left: they are not inside
+        except BaseException:  # no descriptor is left: the file is not open
             self.leave(inode, writes=writes)
             self.park(inode)
             raise
@@ -93,58 +94,58 @@ class DirtyFiles:
         self._hold_if_any(inode)
 
     def _hold_if_any(self, inode: Inode) -> None:
-        draft = self._drafts.get(inode)
-        if draft is not None:
-            self._hold(draft)
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is not None:
+            self._hold(dirty_file)
 
     def is_open(self, inode: Inode) -> bool:
         return inode in self._inside
 
     def is_written(self, inode: Inode) -> bool:
-        """Whether somebody has it open for writing."""
+        """Whether it is open for writing."""
         return inode in self._writers
 
     @property
     def written(self) -> list[Inode]:
-        """All files that somebody has open for writing."""
+        """All files that are open for writing."""
         return list(self._writers)
 
-    # Drafts
+    # Dirty files
 
     def get(self, inode: Inode) -> DirtyFile | None:
-        return self._drafts.get(inode)
+        return self._dirty_files.get(inode)
 
     def has(self, inode: Inode) -> bool:
-        return inode in self._drafts
+        return inode in self._dirty_files
 
     def is_unflushed(self, inode: Inode) -> bool:
         """Whether there are bytes that the last writer's close could not have journaled."""
-        draft = self._drafts.get(inode)
-        return draft is not None and draft.is_changed and inode not in self._writers
+        dirty_file = self._dirty_files.get(inode)
+        return dirty_file is not None and dirty_file.is_changed and inode not in self._writers
 
     def begin(self, inode: Inode, base: Version | None) -> DirtyFile:
-        """A draft over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull.
+        """A dirty file over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull.
 
-        It is kept open, for somebody is about to enter; if nobody does, it is to be parked.
+        It is kept open for the handle that comes next; without one the caller parks it.
         """
-        draft = DirtyFile(inode, self.staging.create(base, held=True))
-        draft.is_held = True
+        dirty_file = DirtyFile(inode, self.staging.create(base, held=True))
+        dirty_file.is_held = True
         if base is not None:
-            draft.flushed = draft.file.changed
-            draft.clean = base.id
-        self._drafts[inode] = draft
-        return draft
+            dirty_file.flushed = dirty_file.file.changed
+            dirty_file.clean = base.id
+        self._dirty_files[inode] = dirty_file
+        return dirty_file
 
     def find(self, inode: Inode, record: StagedRecord | None) -> DirtyFile | None:
-        """The draft of a file, taken up by its journal record if nobody was inside lately. Raises StagedIncomplete."""
-        draft = self._drafts.get(inode)
-        if draft is None and record is not None:
+        """The dirty file of an inode; a parked one is taken by its record. Raises StagedIncomplete."""
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is None and record is not None:
             file = self._parked.pop(record.number, None)
             if file is None:
                 raise StagedIncomplete(record.number, "is not there")
-            draft = self._drafts[inode] = DirtyFile(inode, file, file.changed, record.size_bytes)
-            self._hold(draft)
-        return draft
+            dirty_file = self._dirty_files[inode] = DirtyFile(inode, file, file.changed, record.size_bytes)
+            self._hold(dirty_file)
+        return dirty_file
 
     def head(self, inode: Inode, record: StagedRecord, size_bytes: int) -> bytes | None:
         """The first bytes of a file; None: some of them are not here, or can't be read."""
@@ -152,126 +153,137 @@ class DirtyFiles:
         return file.head(size_bytes) if file is not None else None
 
     def file(self, inode: Inode, record: StagedRecord) -> StagedFile | None:
-        """The file of a record, of a draft or parked; None: it is neither."""
-        draft = self._drafts.get(inode)
-        if draft is not None and draft.file.number == record.number:
-            return draft.file
+        """The file of a record, of a dirty file or parked; None: it is neither."""
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is not None and dirty_file.file.number == record.number:
+            return dirty_file.file
         return self._parked.get(record.number)
 
     @property
     def parked(self) -> list[StagedFile]:
-        """The files that the journal names and nobody is inside of."""
+        """The files that the journal names and that are not open."""
         return list(self._parked.values())
 
     def park(self, inode: Inode) -> None:
-        """Forget a draft that nobody is inside of: the journal knows it, or its bytes are Procore's."""
-        draft = self._drafts.get(inode)
-        if draft is None or inode in self._inside:
+        """Forget a dirty file that is not open: the journal has it, or its bytes are in Procore."""
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is None or inode in self._inside:
             return
-        self._hold(draft)
-        if draft.is_frozen or draft.is_changed:
+        self._hold(dirty_file)
+        if dirty_file.is_frozen or dirty_file.is_changed:
             return
-        if draft.clean is not None:
+        if dirty_file.clean is not None:
             self.drop(inode)
         else:
-            del self._drafts[inode]
-            self._parked[draft.file.number] = draft.file
+            del self._dirty_files[inode]
+            self._parked[dirty_file.file.number] = dirty_file.file
 
-    def _hold(self, draft: DirtyFile) -> None:
-        """Keep its descriptor as long as somebody is inside."""
-        wanted = draft.inode in self._inside
-        if wanted and not draft.is_held:
-            draft.file.hold()
-        elif draft.is_held and not wanted:
-            draft.file.release()
-        draft.is_held = wanted
+    def _hold(self, dirty_file: DirtyFile) -> None:
+        """Keep a descriptor while the file is open."""
+        wanted = dirty_file.inode in self._inside
+        if wanted and not dirty_file.is_held:
+            dirty_file.file.hold()
+        elif dirty_file.is_held and not wanted:
+            dirty_file.file.release()
+        dirty_file.is_held = wanted
 
     @contextmanager
-    def beginning_empty(self, draft: DirtyFile) -> Iterator[None]:
+    def beginning_empty(self, dirty_file: DirtyFile) -> Iterator[None]:
         """Go on with a new, empty generation: a frozen one need not be copied to be cut to nothing.
 
-        What is refused within has not happened: the draft has the bytes of before.
+        If the body raises, the dirty file has its earlier bytes again.
         """
-        frozen, clean, promised_bytes, flushed = draft.file, draft.clean, draft.promised_bytes, draft.flushed
-        self._exchange(draft, self.staging.create())
-        empty = draft.file
+        frozen, clean, promised_bytes, flushed = (
+            dirty_file.file,
+            dirty_file.clean,
+            dirty_file.promised_bytes,
+            dirty_file.flushed,
+        )
+        self._exchange(dirty_file, self.staging.create())
+        empty = dirty_file.file
         try:
             yield
         except BaseException:
-            if draft.file is empty and frozen.is_frozen:  # else its upload has ended and let it go
-                self._exchange(draft, frozen)
-                draft.clean, draft.promised_bytes, draft.flushed = clean, promised_bytes, flushed
+            if dirty_file.file is empty and frozen.is_frozen:  # else its upload has ended and let it go
+                self._exchange(dirty_file, frozen)
+                dirty_file.clean, dirty_file.promised_bytes, dirty_file.flushed = (
+                    clean,
+                    promised_bytes,
+                    flushed,
+                )
                 empty.delete()
             raise
 
-    def _exchange(self, draft: DirtyFile, file: StagedFile) -> None:
-        if draft.is_held:
+    def _exchange(self, dirty_file: DirtyFile, file: StagedFile) -> None:
+        if dirty_file.is_held:
             file.hold()
-            draft.file.release()
-        draft.file, draft.clean, draft.promised_bytes = file, None, EVERYTHING
-        draft.flushed = -1
+            dirty_file.file.release()
+        dirty_file.file, dirty_file.clean, dirty_file.promised_bytes = file, None, EVERYTHING
+        dirty_file.flushed = -1
 
-    async def writable(self, draft: DirtyFile) -> StagedFile:
-        """The file to write to: the draft's own, or a copy while an upload reads that one. Raises StagingFull."""
-        while draft.is_frozen:
-            async with draft.thaw:
-                if not draft.is_frozen:  # another writer has made the copy, or the upload has ended
+    async def writable(self, dirty_file: DirtyFile) -> StagedFile:
+        """The file to write to: the dirty file's own, or a copy while an upload reads that one. Raises StagingFull."""
+        while dirty_file.is_frozen:
+            async with dirty_file.thaw:
+                if not dirty_file.is_frozen:  # another writer has made the copy, or the upload has ended
                     break
-                frozen = draft.file
+                frozen = dirty_file.file
                 copy = await frozen.freeze_copy()
-                if not draft.is_frozen or draft.file is not frozen:
+                if not dirty_file.is_frozen or dirty_file.file is not frozen:
                     copy.delete()
                     continue
-                self._exchange(draft, copy)
-        return draft.file
+                self._exchange(dirty_file, copy)
+        return dirty_file.file
 
-    async def write(self, draft: DirtyFile, offset: int, data: Chunk, before: Callable[[], None]) -> None:
+    async def write(
+        self, dirty_file: DirtyFile, offset: int, data: Chunk, before: Callable[[], None]
+    ) -> None:
         """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull.
 
         `before` is called just before a byte changes.
         """
         while True:
-            file = await self.writable(draft)
+            file = await self.writable(dirty_file)
             try:
                 await file.write(offset, data, before)
             except StagedFrozen:
                 continue
-            draft.mtime_ns = clocks.file_ns()
+            dirty_file.mtime_ns = clocks.file_ns()
             return
 
-    async def truncate(self, draft: DirtyFile, size_bytes: int, before: Callable[[], None]) -> None:
+    async def truncate(self, dirty_file: DirtyFile, size_bytes: int, before: Callable[[], None]) -> None:
         """The same for another size."""
         while True:
-            file = await self.writable(draft)
+            file = await self.writable(dirty_file)
             try:
                 await file.truncate(size_bytes, before)
             except StagedFrozen:
                 continue
-            draft.mtime_ns = clocks.file_ns()
+            dirty_file.mtime_ns = clocks.file_ns()
             return
 
     async def still(self, inode: Inode) -> None:
-        """Return when nobody is just writing to it; there is no write under way until the next await."""
-        while (draft := self._drafts.get(inode)) is not None and draft.file.is_changing:
-            await draft.file.still()
+        """Return when no write is under way; none begins before the next await."""
+        while (dirty_file := self._dirty_files.get(inode)) is not None and dirty_file.file.is_changing:
+            await dirty_file.file.still()
 
     def freeze(self, inode: Inode, record: StagedRecord) -> StagedFile:
         """The file of a generation, held, for an upload: it does not change until `thaw`. Raises StagedIncomplete."""
-        draft = self._drafts.get(inode)
-        if draft is None and record.number not in self._parked:
-            draft = self.find(inode, record)
-        is_newest = draft is not None and draft.file.number == record.number
-        file = draft.file if draft is not None and is_newest else self._parked[record.number]
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is None and record.number not in self._parked:
+            dirty_file = self.find(inode, record)
+        is_newest = dirty_file is not None and dirty_file.file.number == record.number
+        file = dirty_file.file if dirty_file is not None and is_newest else self._parked[record.number]
         file.hold()
         file.is_frozen = True
         return file
 
     def thaw(self, inode: Inode, file: StagedFile, *, is_wanted: bool) -> None:
-        """The upload has ended, however. `is_wanted`: the journal names the generation still."""
+        """The upload has ended, with or without success. `is_wanted`: the journal still names the generation."""
         file.release()
         file.is_frozen = False
-        draft = self._drafts.get(inode)
-        if draft is not None and draft.file is file:
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is not None and dirty_file.file is file:
             self.park(inode)
         elif is_wanted:
             self._parked[file.number] = file
@@ -280,36 +292,36 @@ class DirtyFiles:
             self._durability.delete_after_sync(file)
 
     def uploaded(self, inode: Inode, generation: int, version: VersionId) -> None:
-        """Procore has the bytes as that version: the file is kept only for those who are inside."""
-        draft = self._drafts.get(inode)
-        if draft is not None and draft.file.number == generation and not draft.is_changed:
-            draft.clean = version
-            draft.promised_bytes = EVERYTHING
+        """Procore has the bytes as that version: the file is kept only for open handles."""
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is not None and dirty_file.file.number == generation and not dirty_file.is_changed:
+            dirty_file.clean = version
+            dirty_file.promised_bytes = EVERYTHING
 
     def drop(self, inode: Inode) -> None:
-        """Forget a draft whose bytes are not wanted any more; its file goes when the journal is on disk."""
-        draft = self._drafts.pop(inode, None)
-        if draft is None:
+        """Forget a dirty file whose bytes are not wanted any more; its file goes when the journal is on disk."""
+        dirty_file = self._dirty_files.pop(inode, None)
+        if dirty_file is None:
             return
-        if draft.is_held:
-            draft.file.release()
-            draft.is_held = False
-        if not draft.is_frozen:  # a frozen one goes when its upload ends
-            self._durability.delete_after_sync(draft.file)
+        if dirty_file.is_held:
+            dirty_file.file.release()
+            dirty_file.is_held = False
+        if not dirty_file.is_frozen:  # a frozen one goes when its upload ends
+            self._durability.delete_after_sync(dirty_file.file)
 
     def drop_parked(self, record: StagedRecord) -> None:
-        """The same for a generation that nobody is inside of; one that is being uploaded goes at the upload's end."""
+        """The same for a parked generation; one that is being uploaded goes when the upload ends."""
         file = self._parked.get(record.number)
         if file is not None and not file.is_frozen:
             del self._parked[record.number]
             self._durability.delete_after_sync(file)
 
-    def take_up(self, record: StagedRecord) -> None:
-        """Park a generation of an earlier run. Raises StagedIncomplete, OSError."""
+    def adopt(self, record: StagedRecord) -> None:
+        """Park a generation that an earlier run left. Raises StagedIncomplete, OSError."""
         self.park_file(self.staging.adopt(record))
 
     def with_tail(self, record: StagedRecord) -> StagedFile | None:
-        """The parked file of a generation behind whose end something lies that is to be kept first."""
+        """The parked file of a generation with bytes beyond its recorded end, which must be kept first."""
         file = self._parked.get(record.number)
         return file if file is not None and file.has_tail else None
 
@@ -317,7 +329,7 @@ class DirtyFiles:
         self._parked[file.number] = file
 
     def unpark(self, file: StagedFile) -> None:
-        """No row names it after all."""
+        """Undo `park_file`: no row names the file after all."""
         self._parked.pop(file.number, None)
 
 

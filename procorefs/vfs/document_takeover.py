@@ -33,7 +33,7 @@ class DocumentTakeover:
         store: TreeStore,
         own: OwnChanges,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         journal: Journal,
         calls: InFlightCalls,
         changes: ChangeStore,
@@ -41,7 +41,7 @@ class DocumentTakeover:
         self._store = store
         self._own = own
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._journal = journal
         self._calls = calls
         self._changes = changes
@@ -80,11 +80,11 @@ class DocumentTakeover:
         document, lent = departed.document, self._store.by_inode(departed.inode)
         seen = departed.seen or (lent.version if lent is not None else None)
         if departed.place is GONE:
-            if self._view.borrower(document) is not None:
+            if self._view.pending_copy_of(document) is not None:
                 return  # its bytes are on their way to another name; it goes after that
             self._changes.drop_local(departed)
         else:
-            self._borrow(departed, document, lent.version if lent is not None else None)
+            self._take_content_from(departed, document, lent.version if lent is not None else None)
             change.wishes = over(change.wishes, departed.wishes)
             departed.document, departed.upload, departed.seen = None, None, None
             self._changes.update(departed)
@@ -140,32 +140,32 @@ class DocumentTakeover:
             created_at_s=clocks.unix_s(),
             touched_at_s=clocks.unix_s(),
         )
-        self._borrow(change, change.document, source.version)
+        self._take_content_from(change, change.document, source.version)
         known = self._store.known(change.document)
         if known is not None:
             change.wishes = over(change.wishes, set_in(decode_detail(known.detail)))
         self._claim(change.document, lender.inode)
         self._hand_over_calls(change.document, lender.inode)
         change.document, change.upload, change.seen = None, None, None
-        self._view.lay(lender)
+        self._view.show(lender)
         self._changes.update(lender)
 
-    def _borrow(self, change: Change, document: DocumentId, version: Version | None) -> None:
+    def _take_content_from(self, change: Change, document: DocumentId, version: Version | None) -> None:
         """The change leaves its document: what is not here of its bytes must still be fetched from there."""
         if change.lender is None or not change.needs_version:  # else it is fetched from the one before
-            self._set_lender(change, document)
+            self._set_content_source(change, document)
         if not change.has_bytes:
             change.borrowed = version
 
-    def _set_lender(self, change: Change, document: DocumentId | None) -> None:
-        self._view.lift(change)
+    def _set_content_source(self, change: Change, document: DocumentId | None) -> None:
+        self._view.hide(change)
         change.lender = document
-        self._view.lay(change)
+        self._view.show(change)
 
-    def give_back_loan(self, change: Change) -> None:
+    def drop_content_source(self, change: Change) -> None:
         """Bytes have arrived: unless some are missing still, whoever lent them may go."""
         if change.lender is not None and not change.needs_version:
-            self._set_lender(change, None)
+            self._set_content_source(change, None)
 
     def _inherit_document(self, change: Change, document: DocumentId, seen: Version | None) -> None:
         self._claim(document, change.inode)
@@ -210,7 +210,7 @@ class DocumentTakeover:
         old, folder = departed.inode, ROOT
         if isinstance(change.place, Location):
             folder = change.place.folder
-        self._view.lift(departed)
+        self._view.hide(departed)
         self._journal.drop(old)
         self._journal.attributed.drop_all(old)
         assert departed.document is not None
@@ -218,7 +218,7 @@ class DocumentTakeover:
             self._own.claim(departed.document, change.inode)
         self._calls.folder_moved(old, change.inode)
         change.document, change.place = departed.document, FOLLOW
-        self._view.lay(change)
+        self._view.show(change)
         self._changes.settle_or_update(change)
         self._changes.keep_unconfirmed(old, is_going=True)
         self._changes.touched(old)
@@ -264,7 +264,7 @@ class DocumentTakeover:
             touched_at_s=now_s,
         )
         self._own.put(document, change.inode, parent, None)
-        self._view.lay(change)
+        self._view.show(change)
         self._changes.update(change)
         if not self.pass_on(change):
             self._unwanted.append(change.inode)
@@ -293,7 +293,7 @@ class DocumentTakeover:
     def leave_inside(self, change: Change) -> None:
         """A removed file is to show again: whoever has it open keeps the removed one, and writes to that."""
         inode, document = change.inode, change.document
-        if document is None or not self._drafts.is_open(inode) or self._drafts.get(inode) is None:
+        if document is None or not self._dirty_files.is_open(inode) or self._dirty_files.get(inode) is None:
             return
         successor = self._changes.reserve_inode()
         with self._changes.transaction():

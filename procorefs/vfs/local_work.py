@@ -20,22 +20,22 @@ class LocalWork:
         self,
         store: TreeStore,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         calls: InFlightCalls,
         changes: ChangeStore,
     ) -> None:
         self._store = store
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._calls = calls
         self._changes = changes
 
     def is_open(self, inode: Inode) -> bool:
-        return self._drafts.is_open(inode)
+        return self._dirty_files.is_open(inode)
 
     def has_bytes(self, inode: Inode) -> bool:
         change = self._view.change(inode)
-        return self._drafts.has(inode) or (
+        return self._dirty_files.has(inode) or (
             change is not None and (change.has_bytes or change.shown is not None)
         )
 
@@ -93,14 +93,14 @@ class LocalWork:
 
     def _precious_itself(self, inode: Inode) -> Iterator[Inode]:
         change = self._view.change(inode)
-        if self._drafts.is_written(inode) or (change is not None and _is_precious(change)):
+        if self._dirty_files.is_written(inode) or (change is not None and _is_precious(change)):
             yield inode
 
     def _precious(self) -> Iterator[Inode]:
         for change in self._view.changes():
             if _is_precious(change):
                 yield change.inode
-        yield from self._drafts.written
+        yield from self._dirty_files.written
 
     def _way(self, inode: Inode, top: Inode) -> Iterator[tuple[Inode, Location]]:
         """The node and the folders above it up to `top`, with their places; nothing if it does not lie there."""
@@ -127,7 +127,7 @@ class LocalWork:
     def pin(self, node: Node, place: Location) -> None:
         """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
         change = self._changes.change_of(node)
-        self._view.lift(change)
+        self._view.hide(change)
         if change.place is FOLLOW:
             change.place = self._free_place(place, node.inode)
         if change.document is not None:
@@ -136,7 +136,7 @@ class LocalWork:
         self._keep_unclosed(change)
         if not change.has_bytes and not change.is_folder:
             change.stage = Stage.OPEN
-        self._view.lay(change)
+        self._view.show(change)
         self._changes.update(change)
 
     def lose_document(self, change: Change) -> None:
@@ -148,9 +148,9 @@ class LocalWork:
             place = self._free_place(Location(at[0] if at is not None else ROOT, name), change.inode)
         if change.document is not None:
             self._calls.forget_document(change.document)
-        self._view.lift(change)
+        self._view.hide(change)
         change.place, change.document, change.upload, change.seen = place, None, None, None
-        self._view.lay(change)
+        self._view.show(change)
         self._keep_unclosed(change)
         self._changes.update(change)
 
@@ -174,7 +174,11 @@ class LocalWork:
 
     def _keep_unclosed(self, change: Change) -> None:
         """The document is gone, and with it all that was to be sent before the bytes that a crash cut off."""
-        if change.unclosed is not None and not change.has_bytes and not self._drafts.is_written(change.inode):
+        if (
+            change.unclosed is not None
+            and not change.has_bytes
+            and not self._dirty_files.is_written(change.inode)
+        ):
             change.be_incomplete()
 
 

@@ -49,33 +49,33 @@ class NamespaceEdits:
         self,
         store: TreeStore,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         calls: InFlightCalls,
-        naming: ChangeFate,
+        fates: ChangeFate,
         changes: ChangeStore,
         takeover: DocumentTakeover,
         access: WriteAccess,
     ) -> None:
         self._store = store
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._calls = calls
-        self._naming = naming
+        self._fates = fates
         self._changes = changes
         self._takeover = takeover
         self._access = access
 
     def create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
-        """A new, empty file with a draft, not yet flushed."""
+        """A new, empty file with a dirty file, not yet flushed."""
         self._check_new(folder, name, is_folder=False)
         inode = self._changes.reserve_inode()
-        draft = self._drafts.begin(inode, None)
+        dirty_file = self._dirty_files.begin(inode, None)
         try:
-            draft.promised_bytes = 0  # its row says that it is open
+            dirty_file.promised_bytes = 0  # its row says that it is open
             change = self._new(inode, Kind.FILE, Location(folder, name.decode()), kept)
-            change.is_junk = self._naming.may_be_junk(name.decode())
+            change.is_junk = self._fates.may_be_junk(name.decode())
             change.stage = Stage.OPEN
-            change.staged = draft.file.record()
+            change.staged = dirty_file.file.record()
             if self._takeover.departed(change) is None:
                 self._changes.add(change)
             else:
@@ -83,7 +83,7 @@ class NamespaceEdits:
                     self._takeover.inherit(change)
                     self._changes.add(change)
         except BaseException:
-            self._drafts.drop(inode)
+            self._dirty_files.drop(inode)
             raise
         return self._changes.node(inode)
 
@@ -140,7 +140,7 @@ class NamespaceEdits:
         has_document: bool = False,
         longest_below: int = 0,
     ) -> None:
-        refusal = self._naming.refusal(
+        refusal = self._fates.refusal(
             folder, name, is_folder=is_folder, has_document=has_document, longest_below=longest_below
         )
         if refusal is not None:
@@ -223,7 +223,7 @@ class NamespaceEdits:
             self._check_name(
                 folder, name, is_folder=source.is_folder, has_document=has_document, longest_below=longest
             )
-        if self._naming.fate(place, is_folder=source.is_folder) is not Fate.LOCAL:
+        if self._fates.fate(place, is_folder=source.is_folder) is not Fate.LOCAL:
             return
         if has_document or (source.is_folder and self._holds_documents(source)):
             raise NotPermitted(
@@ -278,7 +278,7 @@ class NamespaceEdits:
             return False
         leaving = self._takeover.leaving(place, Kind.FILE)
         is_its_own = leaving is not None and leaving.inode == source.inode
-        return leaving is not None and not is_its_own and self._naming.place_refusal(place) is not None
+        return leaving is not None and not is_its_own and self._fates.place_refusal(place) is not None
 
     def _check_replaceable(self, source: Node, target: Node) -> None:
         if target.is_folder and not source.is_folder:
@@ -296,7 +296,7 @@ class NamespaceEdits:
             return longest
         for child in self._view.children(folder):
             change = self._view.change(child.inode)
-            if change is not None and self._naming.fate_of(change) is Fate.LOCAL:
+            if change is not None and self._fates.fate_of(change) is Fate.LOCAL:
                 continue  # it obeys no rule of Procore's
             length = len(child.shown.decode("utf-8", "replace"))
             if child.is_folder:
@@ -306,7 +306,7 @@ class NamespaceEdits:
         return longest
 
     def _move(self, change: Change, place: Location) -> None:
-        before = self._naming.fate_of(change)
+        before = self._fates.fate_of(change)
         self._changes.set_place(change, place)
         self._takeover.inherit(change)
         self._takeover.follow_if_there(change)
@@ -317,8 +317,8 @@ class NamespaceEdits:
 
     def _judge(self, change: Change, before: Fate) -> None:
         """After a move: what a file is may be another thing under its new name, and so may all in a folder."""
-        change.is_junk = self._naming.is_junk(change)
-        if change.is_folder and self._naming.fate_of(change) is not before:
+        change.is_junk = self._fates.is_junk(change)
+        if change.is_folder and self._fates.fate_of(change) is not before:
             for node in self._view.descendants(change.inode):
                 self._changes.touched(node.inode)
 
@@ -333,7 +333,7 @@ class NamespaceEdits:
         self._check_exchanged(other, folder, name, one)
         with self._changes.transaction():
             changes = self._changes.change_of(one), self._changes.change_of(other)
-            fates = [self._naming.fate_of(change) for change in changes]
+            fates = [self._fates.fate_of(change) for change in changes]
             places = Location(other_folder, other_name.decode()), Location(folder, name.decode())
             for change, place in zip(changes, places, strict=True):
                 self._changes.set_place(change, place)

@@ -47,14 +47,14 @@ class OpenWriters:
     def __init__(
         self,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         sessions: WriteSessions,
         *,
         is_sendable: Callable[[Change], bool],
         send: Callable[[Inode], None],
     ) -> None:
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._sessions = sessions
         self._is_sendable = is_sendable
         self._send = send
@@ -68,37 +68,40 @@ class OpenWriters:
 
     def look(self, now_s: float) -> None:
         """At all of them, at that time of trio's."""
-        drafts = [self._drafts.get(inode) for inode in self._drafts.written]
+        dirty_files = [self._dirty_files.get(inode) for inode in self._dirty_files.written]
         seen: dict[Inode, _Seen] = {}
-        for draft in drafts:
-            if draft is not None:
-                seen[draft.inode] = self._look_at(draft, now_s)
+        for dirty_file in dirty_files:
+            if dirty_file is not None:
+                seen[dirty_file.inode] = self._look_at(dirty_file, now_s)
         self._seen = seen
 
-    def _look_at(self, draft: DirtyFile, now_s: float) -> _Seen:
-        seen = self._seen.get(draft.inode) or _Seen(-1, -1, now_s)
-        if (seen.changed, seen.number) != (draft.file.changed, draft.file.number) or draft.file.is_changing:
-            seen.changed, seen.number, seen.since_s = draft.file.changed, draft.file.number, now_s
+    def _look_at(self, dirty_file: DirtyFile, now_s: float) -> _Seen:
+        seen = self._seen.get(dirty_file.inode) or _Seen(-1, -1, now_s)
+        if (seen.changed, seen.number) != (
+            dirty_file.file.changed,
+            dirty_file.file.number,
+        ) or dirty_file.file.is_changing:
+            seen.changed, seen.number, seen.since_s = dirty_file.file.changed, dirty_file.file.number, now_s
         try:
-            self._act_on(draft, seen, now_s)
+            self._act_on(dirty_file, seen, now_s)
         except (OSError, sqlite3.Error) as error:  # a full disk: the next look tries again, or the next close
-            log.info("%s: %s", self._view.path(draft.inode), error)
+            log.info("%s: %s", self._view.path(dirty_file.inode), error)
         return seen
 
-    def _act_on(self, draft: DirtyFile, seen: _Seen, now_s: float) -> None:
-        if draft.flushed_at_s is not None and now_s - draft.flushed_at_s >= STAYS_OPEN_S:
-            self._sessions.stays_open(draft.inode)
+    def _act_on(self, dirty_file: DirtyFile, seen: _Seen, now_s: float) -> None:
+        if dirty_file.flushed_at_s is not None and now_s - dirty_file.flushed_at_s >= STAYS_OPEN_S:
+            self._sessions.stays_open(dirty_file.inode)
         is_due = now_s - seen.since_s >= QUIET_S and now_s - seen.snapshot_at_s >= SNAPSHOT_EVERY_S
-        if is_due and self._has_news(draft):
-            self._sessions.promise(draft.inode)
-            self._send(draft.inode)
+        if is_due and self._has_news(dirty_file):
+            self._sessions.promise(dirty_file.inode)
+            self._send(dirty_file.inode)
             seen.snapshot_at_s = now_s
 
-    def _has_news(self, draft: DirtyFile) -> bool:
+    def _has_news(self, dirty_file: DirtyFile) -> bool:
         """Whether there are bytes that Procore lacks, and that may go by themselves; an empty file says nothing yet."""
-        change = self._view.change(draft.inode)
-        if change is None or not draft.file.size_bytes or not self._is_sendable(change):
+        change = self._view.change(dirty_file.inode)
+        if change is None or not dirty_file.file.size_bytes or not self._is_sendable(change):
             return False
         if change.stage is Stage.INCOMPLETE:
             return False  # that waits for somebody to say what to do
-        return draft.is_changed or (change.staged is not None and change.stage is not Stage.FAILED)
+        return dirty_file.is_changed or (change.staged is not None and change.stage is not Stage.FAILED)

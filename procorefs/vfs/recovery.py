@@ -49,21 +49,21 @@ class Recovery:
         store: TreeStore,
         own: OwnChanges,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         durability: Durability,
         journal: Journal,
         calls: InFlightCalls,
-        naming: ChangeFate,
+        fates: ChangeFate,
     ) -> None:
         self._store = store
         self._own = own
         self._view = view
-        self._drafts = drafts
-        self._staging = drafts.staging
+        self._dirty_files = dirty_files
+        self._staging = dirty_files.staging
         self._durability = durability
         self._journal = journal
         self._calls = calls
-        self._naming = naming
+        self._fates = fates
         self.is_tree_behind = False
         """After `run`: the power was cut, and the tree, which is never synced, may lack what the journal has let go."""
         self._folder_names: dict[Inode, str] = {}  # of a damaged journal
@@ -86,7 +86,7 @@ class Recovery:
             for change in changes:
                 self._reconcile(change)
                 self._mend_bytes(change, doubted=was_power_cut)
-                self._view.lay(change)
+                self._view.show(change)
         self._meet_calls()
         self._drop_junk()
         for folder in sorted(self._lost_folders()):
@@ -99,7 +99,7 @@ class Recovery:
         if self._is_journal_behind():
             named |= self._recover_files(named)
         self._staging.sweep(named)
-        for file in self._drafts.parked:  # the run before may have ended before it brought them to disk
+        for file in self._dirty_files.parked:  # the run before may have ended before it brought them to disk
             self._durability.journaled(file)
 
     def _salvage(self) -> None:
@@ -131,7 +131,7 @@ class Recovery:
         changes = [made]
         for position, number in enumerate(numbers, 1):
             record = StagedRecord(number, self._staging.size_bytes(number), None, ())
-            self._drafts.park_file(self._staging.adopt(record))
+            self._dirty_files.park_file(self._staging.adopt(record))
             change = Change(Inode(folder + position), Kind.FILE, Location(folder, f"{number}"), staged=record)
             change.stage, change.error = Stage.INCOMPLETE, made.error
             change.created_at_s = change.touched_at_s = now_s
@@ -139,7 +139,7 @@ class Recovery:
         with self._journal.transaction():
             for change in changes:
                 self._journal.put(change)
-                self._view.lay(change)
+                self._view.show(change)
         log.error(
             "The journal of what was written is lost, or older than the staged files: %d files that had not reached "
             "Procore are shown in %s.",
@@ -261,11 +261,11 @@ class Recovery:
         change = lost_folder(folder, self._folder_names.get(folder, ""))
         before = self._view.change(folder)
         if before is not None:
-            self._view.lift(before)
+            self._view.hide(before)
         if self._store.by_inode(folder) is not None:
             with self._store.transaction():
                 self._store.move_row(folder, self._store.reserve(1))
-        self._view.lay(change)
+        self._view.show(change)
         self._journal.put(change)
         log.error(
             "The folder of some unsent changes is unknown: they are shown in %s; move them to where they belong.",
@@ -314,16 +314,16 @@ class Recovery:
     def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
         """Raises StagedIncomplete, OSError."""
         if change.inode in self._keep_tail:
-            self._drafts.park_file(self._staging.adopt(staged, keeps_tail=True))
+            self._dirty_files.park_file(self._staging.adopt(staged, keeps_tail=True))
         else:
-            self._drafts.take_up(staged)
+            self._dirty_files.adopt(staged)
         if doubted and change.sequence > int(self._journal.fact("synced") or 0):
             self._be_incomplete(change, doubted=True)
 
     def _take_up_open(self, record: StagedRecord) -> StagedRecord:
         """Park a file that was being written: what is there of it is all there is."""
         file = self._staging.adopt(record, is_open=True)
-        self._drafts.park_file(file)
+        self._dirty_files.park_file(file)
         return file.record()
 
     def _mend_unclosed(self, change: Change, unclosed: StagedRecord, *, doubted: bool) -> None:
@@ -334,7 +334,7 @@ class Recovery:
             log.error("What was being written of inode %d cannot be found: %s", change.inode, error)
             change.unclosed = None
         if change.unclosed is not None and _is_untouched(change.unclosed):
-            self._drafts.drop_parked(change.unclosed)
+            self._dirty_files.drop_parked(change.unclosed)
             change.unclosed = None
         if change.unclosed is not None and (change.is_idle or change.is_bare):
             change.be_incomplete()
@@ -365,10 +365,10 @@ class Recovery:
         self._journal.put(change)
 
     def _drop(self, change: Change) -> None:
-        self._view.lift(change)
+        self._view.hide(change)
         self._journal.drop(change.inode)
         for record in change.records:
-            self._drafts.drop_parked(record)
+            self._dirty_files.drop_parked(record)
 
     def _useless(self) -> Iterator[Change]:
         """What wants nothing."""
@@ -386,7 +386,7 @@ class Recovery:
         """
         dropped = 0
         for change in self._view.changes():
-            was_junk, change.is_junk = change.is_junk, self._naming.is_junk(change)
+            was_junk, change.is_junk = change.is_junk, self._fates.is_junk(change)
             if was_junk and change.is_junk:
                 self._drop(change)
                 dropped += 1
@@ -399,7 +399,7 @@ class Recovery:
     def _drop_empty_folders(self) -> None:
         """Those that held nothing else, the innermost first."""
         folders = [change for change in self._view.changes() if change.is_folder]
-        local = [change for change in folders if self._naming.fate_of(change) is Fate.LOCAL]
+        local = [change for change in folders if self._fates.fate_of(change) is Fate.LOCAL]
         for change in sorted(local, key=lambda change: -len(self._view.place(change.inode) or ())):
             if self._view.is_empty(change.inode):
                 self._drop(change)

@@ -28,7 +28,7 @@ DEAD_FOLDERS = 4096
 
 
 @dataclass(slots=True)
-class _Laid:
+class _FolderEntries:
     """The entries that changes put into one folder."""
 
     names: dict[bytes, Inode] = field(default_factory=dict)
@@ -40,15 +40,15 @@ class View:
     """Reads through the changes into the store; `lay` and `lift` are for the change store alone."""
 
     def __init__(
-        self, store: TreeStore, drafts: DirtyFiles, calls: InFlightCalls, *, encodes_names: bool = False
+        self, store: TreeStore, dirty_files: DirtyFiles, calls: InFlightCalls, *, encodes_names: bool = False
     ) -> None:
         self.store = store
         self.names = EntryNames(self._has_name, encodes=encodes_names)
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._calls = calls
         self._changes: dict[Inode, Change] = {}
-        self._laid: dict[Inode, _Laid] = {}
-        self._borrowers: dict[DocumentId, set[Inode]] = {}
+        self._entries: dict[Inode, _FolderEntries] = {}
+        self._pending_copies: dict[DocumentId, set[Inode]] = {}
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
         self._dead_folders: cachetools.LRUCache[Inode, Node] = cachetools.LRUCache(DEAD_FOLDERS)
         """Removed here and never in Procore: a program may be in there, and nothing tells when it leaves."""
@@ -71,57 +71,59 @@ class View:
         """Changes whenever a folder may show elsewhere."""
         return self._moves, self.store.moves
 
-    def lay(self, change: Change) -> None:
+    def show(self, change: Change) -> None:
         """Show a change that is not laid; neither its place nor its lender may be changed while it is."""
         self._changes[change.inode] = change
         if change.lender is not None:
-            self._borrowers.setdefault(change.lender, set()).add(change.inode)
+            self._pending_copies.setdefault(change.lender, set()).add(change.inode)
         self._moves += change.is_folder
         if isinstance(change.place, Location):
-            laid = self._laid.setdefault(change.place.folder, _Laid())
+            laid = self._entries.setdefault(change.place.folder, _FolderEntries())
             laid.names[change.place.shown] = change.inode
             insort(laid.order, change.inode)
 
-    def lift(self, change: Change) -> None:
+    def hide(self, change: Change) -> None:
         """Take a change away again."""
         self._moves += change.is_folder
         del self._changes[change.inode]
         if change.lender is not None:
-            self._borrowers[change.lender].discard(change.inode)
-            if not self._borrowers[change.lender]:
-                del self._borrowers[change.lender]
+            self._pending_copies[change.lender].discard(change.inode)
+            if not self._pending_copies[change.lender]:
+                del self._pending_copies[change.lender]
         if isinstance(change.place, Location):
-            laid = self._laid[change.place.folder]
+            laid = self._entries[change.place.folder]
             if laid.names.get(change.place.shown) == change.inode:
                 del laid.names[change.place.shown]
             del laid.order[bisect_right(laid.order, change.inode) - 1]
             if not laid.order:
-                del self._laid[change.place.folder]
+                del self._entries[change.place.folder]
 
-    def lay_anew(self, changes: list[Change]) -> set[Inode]:
+    def replace_all(self, changes: list[Change]) -> set[Inode]:
         """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out.
 
         Returns the inodes of all others, and of those that have no change any more.
         """
-        before, self._changes, self._laid, self._borrowers = self._changes, {}, {}, {}
+        before, self._changes, self._entries, self._pending_copies = self._changes, {}, {}, {}
         for change in changes:
             old = before.get(change.inode)
-            self.lay(old if old == change else change)
+            self.show(old if old == change else change)
         inodes = before.keys() | self._changes.keys()
         return {inode for inode in inodes if before.get(inode) is not self._changes.get(inode)}
 
-    def lends(self, document: DocumentId) -> bool:
+    def is_content_source(self, document: DocumentId) -> bool:
         """Whether there are changes that had the document's bytes, or need them still."""
-        return document in self._borrowers
+        return document in self._pending_copies
 
-    def borrower(self, document: DocumentId) -> Inode | None:
+    def pending_copy_of(self, document: DocumentId) -> Inode | None:
         """Somebody who still needs bytes of the document's versions."""
-        needing = (inode for inode in self._borrowers.get(document, ()) if self._changes[inode].needs_version)
+        needing = (
+            inode for inode in self._pending_copies.get(document, ()) if self._changes[inode].needs_version
+        )
         return next(needing, None)
 
-    def laid_in(self, folder: Inode) -> list[Inode]:
+    def shown_in(self, folder: Inode) -> list[Inode]:
         """The inodes that changes put into a folder."""
-        laid = self._laid.get(folder)
+        laid = self._entries.get(folder)
         return list(laid.order) if laid is not None else []
 
     def detach(self, inode: Inode) -> None:
@@ -154,14 +156,14 @@ class View:
         is_local = change is not None and change.document is None
         node = None if is_local else self.store.by_inode(inode)
         if change is not None:
-            node = self._laid_over(node, change)
+            node = self._with_change(node, change)
         if node is None:
             node = self._detached.get(inode) or self._dead_folders.get(inode)
             if node is None:
                 return None
         return self._with_local(node)
 
-    def _laid_over(self, node: Node | None, change: Change) -> Node | None:
+    def _with_change(self, node: Node | None, change: Change) -> Node | None:
         if node is None or change.document is None or node.document_id != change.document:
             node = _local_node(change)
         if isinstance(change.place, Location):
@@ -183,21 +185,23 @@ class View:
                 return node
             kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=changed_ns, ctime_ns=changed_ns)
             return msgspec.structs.replace(node, kept=kept)
-        draft = self._drafts.get(node.inode)
-        if draft is None:
+        dirty_file = self._dirty_files.get(node.inode)
+        if dirty_file is None:
             change = self._changes.get(node.inode)
             if change is None or change.shown is None:
                 return node
             return msgspec.structs.replace(node, local_size_bytes=change.shown.size_bytes)
-        if draft.mtime_ns is None:
-            if node.version is not None and draft.clean == node.version.id and not draft.is_changed:
+        if dirty_file.mtime_ns is None:
+            if node.version is not None and dirty_file.clean == node.version.id and not dirty_file.is_changed:
                 return node  # somebody has it open for writing, and that is all
-            return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes)
-        kept = msgspec.structs.replace(node.kept or Kept(), mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns)
-        return msgspec.structs.replace(node, local_size_bytes=draft.file.size_bytes, kept=kept)
+            return msgspec.structs.replace(node, local_size_bytes=dirty_file.file.size_bytes)
+        kept = msgspec.structs.replace(
+            node.kept or Kept(), mtime_ns=dirty_file.mtime_ns, ctime_ns=dirty_file.mtime_ns
+        )
+        return msgspec.structs.replace(node, local_size_bytes=dirty_file.file.size_bytes, kept=kept)
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
-        laid = self._laid.get(folder)
+        laid = self._entries.get(folder)
         if laid is not None and (inode := laid.names.get(shown)) is not None:
             return self.by_inode(inode)
         if not self.lists_store(folder):
@@ -223,8 +227,8 @@ class View:
         if change is not None:
             if change.place is not FOLLOW:
                 return None
-            laid_over = self._laid_over(node, change)
-            return None if laid_over is None else self._with_local(laid_over)
+            shown_node = self._with_change(node, change)
+            return None if shown_node is None else self._with_local(shown_node)
         return None if self._calls.may_have_made(node) else self._with_local(node)
 
     def lists_store(self, folder: Inode) -> bool:
@@ -234,7 +238,7 @@ class View:
 
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
         """Entries in the order of their inodes; at most `limit`, and fewer only at the end."""
-        laid = self._laid.get(folder)
+        laid = self._entries.get(folder)
         if not self._changes:
             return [self._with_local(node) for node in self.store.children(folder, after=after, limit=limit)]
         found: list[Node] = []
@@ -244,7 +248,7 @@ class View:
                 break
         return found
 
-    def _merged(self, folder: Inode, laid: _Laid | None, after: int, limit: int) -> Iterator[Node]:
+    def _merged(self, folder: Inode, laid: _FolderEntries | None, after: int, limit: int) -> Iterator[Node]:
         ours = laid.order[bisect_right(laid.order, after) :] if laid is not None else []
         position = 0
         for node in self._stored(folder, laid, after, limit):
@@ -260,7 +264,7 @@ class View:
         if node is not None:
             yield node
 
-    def _stored(self, folder: Inode, laid: _Laid | None, after: int, limit: int) -> Iterator[Node]:
+    def _stored(self, folder: Inode, laid: _FolderEntries | None, after: int, limit: int) -> Iterator[Node]:
         if not self.lists_store(folder):
             return
         while batch := self.store.children(folder, after=after, limit=limit):

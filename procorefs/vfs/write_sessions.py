@@ -1,4 +1,4 @@
-"""Bytes that programs write: from the first open for writing to the journal's row that names them."""
+"""Decides when written bytes are journaled: at flush, release, truncation, and before closed bytes are overwritten."""
 
 import msgspec
 import trio
@@ -27,23 +27,23 @@ class WriteSessions:
     def __init__(
         self,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         journal: Journal,
-        naming: ChangeFate,
+        fates: ChangeFate,
         durability: Durability,
         changes: ChangeStore,
         access: WriteAccess,
     ) -> None:
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._journal = journal
-        self._naming = naming
+        self._fates = fates
         self._durability = durability
         self._changes = changes
         self._access = access
 
-    def open_draft(self, inode: Inode, *, truncates: bool) -> DirtyFile:
-        """The draft to write to, begun if need be over the version that the file shows.
+    def open_for_writing(self, inode: Inode, *, truncates: bool) -> DirtyFile:
+        """The dirty file to write to, begun if need be over the version that the file shows.
 
         Raises ChangeRefused, StagingFull, StagedIncomplete.
         """
@@ -52,31 +52,34 @@ class WriteSessions:
             raise IsAFolder
         self._access.check(node)
         change = self._view.change(inode)
-        draft = self._drafts.find(inode, change.shown if change is not None else None)
-        if draft is not None:
-            return draft
+        dirty_file = self._dirty_files.find(inode, change.shown if change is not None else None)
+        if dirty_file is not None:
+            return dirty_file
         if node.version is None and not truncates:
             raise NotPermitted(node.defect or "Procore names no version of it: it can only be overwritten")
-        draft = self._drafts.begin(inode, None if truncates else node.version)
+        dirty_file = self._dirty_files.begin(inode, None if truncates else node.version)
         if truncates and node.version is not None and not node.version.size_bytes:
-            draft.flushed, draft.clean = draft.file.changed, node.version.id  # it is empty already
-        return draft
+            dirty_file.flushed, dirty_file.clean = (
+                dirty_file.file.changed,
+                node.version.id,
+            )  # it is empty already
+        return dirty_file
 
     async def flush(self, inode: Inode) -> None:
-        """Promise the bytes of a draft as they are when no write is under way, whoever goes on writing: after a crash
-        they are sent by themselves."""
-        await self._drafts.still(inode)
+        """Promise the bytes of a dirty file as soon as no write is under way, even while a program writes on: after a
+        crash they are sent without asking."""
+        await self._dirty_files.still(inode)
         self.promise(inode)
 
     def promise(self, inode: Inode) -> None:
         """The same at a moment at which no write is under way."""
         self.flushed(inode)
-        draft, change = self._drafts.get(inode), self._view.change(inode)
-        if draft is None:
+        dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
+        if dirty_file is None:
             return
-        draft.flushed_at_s = None
-        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, draft):
-            draft.promised_bytes = draft.file.size_bytes
+        dirty_file.flushed_at_s = None
+        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, dirty_file):
+            dirty_file.promised_bytes = dirty_file.file.size_bytes
 
     async def handle_flushed(self, inode: Inode, *, is_first: bool, is_final: bool) -> None:
         """A descriptor was closed, as a rule the last one of its handle: then the release follows at once.
@@ -84,92 +87,92 @@ class WriteSessions:
         The bytes are promised. If the handle is written to again, or stays open, the promise is taken back until it is
         released. `is_first`: of that handle; `is_final`: what the descriptor's program wrote is to be sent anyway.
         """
-        await self._drafts.still(inode)
-        draft = self._drafts.get(inode)
-        if draft is None:
+        await self._dirty_files.still(inode)
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is None:
             return
-        draft.unreleased += is_first
-        if draft.goes_on and not is_final:
-            self._durability.journaled(draft.file)
+        dirty_file.unreleased += is_first
+        if dirty_file.goes_on and not is_final:
+            self._durability.journaled(dirty_file.file)
             return
         change = self._view.change(inode)
-        has_news = draft.is_changed or (change is not None and change.stage is Stage.OPEN)
+        has_news = dirty_file.is_changed or (change is not None and change.stage is Stage.OPEN)
         self.flushed(inode)
         if has_news:
-            draft.flushed_at_s = trio.current_time()
-            draft.promised_bytes = EVERYTHING  # whoever writes next tells it here first
+            dirty_file.flushed_at_s = trio.current_time()
+            dirty_file.promised_bytes = EVERYTHING  # whoever writes next tells it here first
 
     def handle_released(self, inode: Inode) -> None:
         """A handle that had been flushed is no more."""
-        draft = self._drafts.get(inode)
-        if draft is None:
+        dirty_file = self._dirty_files.get(inode)
+        if dirty_file is None:
             return
-        draft.unreleased = max(draft.unreleased - 1, 0)
-        if draft.unreleased:
+        dirty_file.unreleased = max(dirty_file.unreleased - 1, 0)
+        if dirty_file.unreleased:
             return
-        draft.goes_on, draft.flushed_at_s = False, None
+        dirty_file.goes_on, dirty_file.flushed_at_s = False, None
         change = self._view.change(inode)
-        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, draft):
-            draft.promised_bytes = change.staged.size_bytes if change.staged is not None else 0
+        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, dirty_file):
+            dirty_file.promised_bytes = change.staged.size_bytes if change.staged is not None else 0
 
     def stays_open(self, inode: Inode) -> None:
         """A handle was flushed a while ago and is not released: its program is still at work, and nothing is whole."""
-        draft, change = self._drafts.get(inode), self._view.change(inode)
-        if draft is None or change is None or draft.flushed_at_s is None:
+        dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
+        if dirty_file is None or change is None or dirty_file.flushed_at_s is None:
             return
-        is_promised = change.stage is Stage.PENDING and _is_of(change.staged, draft)
-        if is_promised and not draft.is_frozen and change.used_upload is None:
-            self.withdraw(draft)
-        draft.flushed_at_s = None
+        is_promised = change.stage is Stage.PENDING and _is_of(change.staged, dirty_file)
+        if is_promised and not dirty_file.is_frozen and change.used_upload is None:
+            self.withdraw(dirty_file)
+        dirty_file.flushed_at_s = None
 
     def flushed(self, inode: Inode) -> None:
-        """Journal the bytes of a draft as they are now, if they are not yet.
+        """Journal the bytes of a dirty file as they are now, if they are not yet.
 
         A block that a thread is just writing may be half on disk: then the flush after that write takes the bytes.
         """
-        draft = self._drafts.get(inode)
+        dirty_file = self._dirty_files.get(inode)
         node = self._view.by_inode(inode)
-        if draft is None or node is None or node.parent is None:
+        if dirty_file is None or node is None or node.parent is None:
             return  # what was unlinked is seen only by those inside
-        if draft.file.is_changing:
+        if dirty_file.file.is_changing:
             return
         change = self._view.change(inode)
         is_first = change is not None and change.stage is Stage.OPEN
-        if draft.is_changed or (is_first and draft.clean is None):
-            self.take_bytes(change or self._changes.change_of(node), draft)
-        elif change is not None and change.unclosed is not None and draft.clean is not None:
+        if dirty_file.is_changed or (is_first and dirty_file.clean is None):
+            self.take_bytes(change or self._changes.change_of(node), dirty_file)
+        elif change is not None and change.unclosed is not None and dirty_file.clean is not None:
             change.unclosed = None  # it was to be written to, and that was refused
             self._changes.save(change)
 
-    def take_bytes(self, change: Change, draft: DirtyFile) -> None:
-        """Want the draft's bytes as they are now."""
+    def take_bytes(self, change: Change, dirty_file: DirtyFile) -> None:
+        """Want the dirty file's bytes as they are now."""
         before = change.staged
-        if draft.mtime_ns is not None:
+        if dirty_file.mtime_ns is not None:
             change.kept = msgspec.structs.replace(
-                change.kept, mtime_ns=draft.mtime_ns, ctime_ns=draft.mtime_ns, sha256=b""
+                change.kept, mtime_ns=dirty_file.mtime_ns, ctime_ns=dirty_file.mtime_ns, sha256=b""
             )
-            draft.mtime_ns = None
-        change.staged, change.unclosed, change.borrowed = draft.file.record(), None, None
-        change.is_junk = self._naming.is_junk(change)
-        if change.upload is not None and change.upload.generation == draft.file.number:
+            dirty_file.mtime_ns = None
+        change.staged, change.unclosed, change.borrowed = dirty_file.file.record(), None, None
+        change.is_junk = self._fates.is_junk(change)
+        if change.upload is not None and change.upload.generation == dirty_file.file.number:
             change.upload = None  # it was cut off, and the file has other bytes by now
         change.stage = Stage.PENDING
         change.sequence = self._journal.next_sequence()
-        draft.file.promises.make(change.sequence)
+        dirty_file.file.promises.make(change.sequence)
         change.touch()
         self._changes.update(change)
-        draft.flushed, draft.clean = draft.file.changed, None
-        draft.promised_bytes = change.staged.size_bytes
+        dirty_file.flushed, dirty_file.clean = dirty_file.file.changed, None
+        dirty_file.promised_bytes = change.staged.size_bytes
         if before is not None and before.number != change.staged.number:
-            self._drafts.drop_parked(before)
+            self._dirty_files.drop_parked(before)
 
     def take_fetched(self, change: Change, file: StagedFile) -> None:
         """Want bytes that were borrowed, and are on this disk now. Raises what the disk refuses."""
-        self._drafts.park_file(file)
+        self._dirty_files.park_file(file)
         try:
             self._want(change, file)
         except BaseException:
-            self._drafts.unpark(file)
+            self._dirty_files.unpark(file)
             raise
 
     def take_completed(self, change: Change, file: StagedFile) -> None:
@@ -194,7 +197,7 @@ class WriteSessions:
         Raises StagingFull, OSError: there is none still, and the file stays as it is.
         """
         change = self._view.change(inode)
-        file = self._drafts.with_tail(change.staged) if change is not None and change.staged else None
+        file = self._dirty_files.with_tail(change.staged) if change is not None and change.staged else None
         if file is None:
             return
         tail = await file.save_tail()
@@ -202,112 +205,119 @@ class WriteSessions:
         is_wanted = change is not None and change.unclosed is None and file.has_tail and not file.is_deleted
         if tail is None or change is None or not is_wanted:
             return  # somebody else was faster; what is left of the copy is swept at the next start
-        kept = self._drafts.staging.adopt(tail, is_open=True)
-        self._drafts.park_file(kept)
+        kept = self._dirty_files.staging.adopt(tail, is_open=True)
+        self._dirty_files.park_file(kept)
         change.unclosed = kept.record()
         self._changes.save(change)
         file.cut_tail()
 
-    async def write(self, draft: DirtyFile, offset: int, data: Chunk) -> None:
+    async def write(self, dirty_file: DirtyFile, offset: int, data: Chunk) -> None:
         """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull, OSError."""
 
         def before() -> None:
-            if offset < draft.promised_bytes:
-                self.will_overwrite(draft)
+            if offset < dirty_file.promised_bytes:
+                self.will_overwrite(dirty_file)
 
         while True:
             try:
-                return await self._drafts.write(draft, offset, data, before)
+                return await self._dirty_files.write(dirty_file, offset, data, before)
             except StillPromised:
-                await self._withdraw_on_disk(draft)
+                await self._withdraw_on_disk(dirty_file)
 
-    async def truncate(self, draft: DirtyFile, size_bytes: int) -> None:
+    async def truncate(self, dirty_file: DirtyFile, size_bytes: int) -> None:
         """Give it another size. Raises as `write`."""
         while True:
             try:
-                return await self._drafts.truncate(
-                    draft, size_bytes, lambda: self._will_shrink(draft, size_bytes)
+                return await self._dirty_files.truncate(
+                    dirty_file, size_bytes, lambda: self._will_shrink(dirty_file, size_bytes)
                 )
             except StillPromised:
-                await self._withdraw_on_disk(draft)
+                await self._withdraw_on_disk(dirty_file)
 
-    async def _withdraw_on_disk(self, draft: DirtyFile) -> None:
+    async def _withdraw_on_disk(self, dirty_file: DirtyFile) -> None:
         """Return when no row on disk promises the file's bytes, unless somebody promises them meanwhile."""
-        promises, made = draft.file.promises, draft.file.promises.made
-        self.withdraw(draft)
-        draft.promised_bytes = EVERYTHING  # nobody writes before that is on disk
+        promises, made = dirty_file.file.promises, dirty_file.file.promises.made
+        self.withdraw(dirty_file)
+        dirty_file.promised_bytes = EVERYTHING  # nobody writes before that is on disk
         await self._durability.reached()
         promises.withdraw(made)
 
-    def modified(self, draft: DirtyFile) -> None:
+    def modified(self, dirty_file: DirtyFile) -> None:
         """A program cut the file: mtime and ctime are now, also when it had that size."""
         now_ns = clocks.file_ns()
-        if draft.is_changed:
-            draft.mtime_ns = now_ns
+        if dirty_file.is_changed:
+            dirty_file.mtime_ns = now_ns
         else:
-            kept = kept_of(self._changes.node(draft.inode))
-            self._changes.keep(draft.inode, msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns))
+            kept = kept_of(self._changes.node(dirty_file.inode))
+            self._changes.keep(
+                dirty_file.inode, msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns)
+            )
 
-    def _will_shrink(self, draft: DirtyFile, size_bytes: int) -> None:
+    def _will_shrink(self, dirty_file: DirtyFile, size_bytes: int) -> None:
         """Before a file is cut: the journal may not promise more than there will be."""
-        if draft.promised_bytes > size_bytes:
-            self._check_withdrawn(draft)
-            change = self._view.change(draft.inode)
-            if change is not None and _is_of(change.staged, draft):
-                change.staged = draft.file.record(size_bytes)
-            self.withdraw(draft)
+        if dirty_file.promised_bytes > size_bytes:
+            self._check_withdrawn(dirty_file)
+            change = self._view.change(dirty_file.inode)
+            if change is not None and _is_of(change.staged, dirty_file):
+                change.staged = dirty_file.file.record(size_bytes)
+            self.withdraw(dirty_file)
 
-    def will_overwrite(self, draft: DirtyFile) -> None:
+    def will_overwrite(self, dirty_file: DirtyFile) -> None:
         """Before bytes change that were closed, or that no row names: nobody sends what a crash leaves of them.
 
         What is only added behind closed ones does no harm: after a crash the journal's size counts. Raises
         StillPromised.
         """
-        self._check_withdrawn(draft)
-        self.withdraw(draft)
+        self._check_withdrawn(dirty_file)
+        self.withdraw(dirty_file)
 
-    def _check_withdrawn(self, draft: DirtyFile) -> None:
+    def _check_withdrawn(self, dirty_file: DirtyFile) -> None:
         """After a power cut a row that is on disk counts: raises StillPromised while such a row has the bytes."""
-        change = self._view.change(draft.inode)
-        is_named = change is not None and _is_of(change.staged, draft)
-        if is_named and draft.file.promises.is_on_disk(self._durability.synced):
+        change = self._view.change(dirty_file.inode)
+        is_named = change is not None and _is_of(change.staged, dirty_file)
+        if is_named and dirty_file.file.promises.is_on_disk(self._durability.synced):
             raise StillPromised
 
-    def withdraw(self, draft: DirtyFile) -> None:
+    def withdraw(self, dirty_file: DirtyFile) -> None:
         """Have the row say that the bytes are being written."""
-        change = self._view.change(draft.inode)
-        if draft.flushed_at_s is not None:
+        change = self._view.change(dirty_file.inode)
+        if dirty_file.flushed_at_s is not None:
             # A shell's redirection closes a first descriptor before anything is written: that says nothing.
-            draft.goes_on = draft.unreleased > 0 and draft.file.size_bytes > 0
-            draft.flushed_at_s = None
-        if change is not None and _is_of(change.staged, draft):
+            dirty_file.goes_on = dirty_file.unreleased > 0 and dirty_file.file.size_bytes > 0
+            dirty_file.flushed_at_s = None
+        if change is not None and _is_of(change.staged, dirty_file):
             if change.stage is not Stage.INCOMPLETE:
                 change.stage = Stage.OPEN
             self._changes.update(change)
-            draft.flushed = -1
-        elif change is None or not _is_of(change.unclosed, draft):
-            self._note_unclosed(draft)
-        draft.promised_bytes = 0
+            dirty_file.flushed = -1
+        elif change is None or not _is_of(change.unclosed, dirty_file):
+            self._note_unclosed(dirty_file)
+        dirty_file.promised_bytes = 0
 
-    def _note_unclosed(self, draft: DirtyFile) -> None:
-        """Have a row name a draft over a document, or over bytes that are being sent, from its first write on."""
-        node = self._view.by_inode(draft.inode)
+    def _note_unclosed(self, dirty_file: DirtyFile) -> None:
+        """Have a row name a dirty file over a document, or over bytes that are being sent, from its first write on."""
+        node = self._view.by_inode(dirty_file.inode)
         if node is None or node.parent is None:
             return  # what was unlinked is seen only by those inside
         with self._changes.transaction():
             change = self._changes.change_of(node)
-            change.unclosed = draft.file.record()
+            change.unclosed = dirty_file.file.record()
             self._changes.save(change)
 
     def released(self, inode: Inode) -> None:
         """The last writer has gone: what was written waits its time from now on."""
-        change, draft = self._view.change(inode), self._drafts.get(inode)
+        change, dirty_file = self._view.change(inode), self._dirty_files.get(inode)
         if change is not None:
             if self.is_unflushed(inode):
                 self._changes.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
                 return
             was_only_open = change.stage is Stage.OPEN and change.document is None
-            if was_only_open and draft is not None and draft.clean is not None and not draft.is_changed:
+            if (
+                was_only_open
+                and dirty_file is not None
+                and dirty_file.clean is not None
+                and not dirty_file.is_changed
+            ):
                 self._changes.dismiss(change)  # removed in Procore while it was open, and nothing was written
             elif change.is_idle:
                 self._changes.settle(change)
@@ -317,7 +327,7 @@ class WriteSessions:
 
     def is_unflushed(self, inode: Inode) -> bool:
         """Whether a file has bytes that the disk refused to note when its last writer closed it."""
-        if not self._drafts.is_unflushed(inode):
+        if not self._dirty_files.is_unflushed(inode):
             return False
         node = self._view.by_inode(inode)
         return node is not None and node.parent is not None
@@ -326,17 +336,17 @@ class WriteSessions:
         """Journal what the last writer's close could not, and let the file go. Raises what the disk refuses."""
         self.flushed(inode)
         self.released(inode)
-        if not self._drafts.is_open(inode):
+        if not self._dirty_files.is_open(inode):
             self.left(inode)
 
     def refused(self, inode: Inode) -> None:
-        """Who was to write has not come in: a draft that was begun for them is nobody's."""
-        draft, change = self._drafts.get(inode), self._view.change(inode)
-        if self._drafts.is_open(inode):
+        """Who was to write has not come in: a dirty file that was begun for them is nobody's."""
+        dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
+        if self._dirty_files.is_open(inode):
             return
         records = change.records if change is not None else ()
-        if draft is not None and not any(_is_of(record, draft) for record in records):
-            self._drafts.drop(inode)
+        if dirty_file is not None and not any(_is_of(record, dirty_file) for record in records):
+            self._dirty_files.drop(inode)
         self.left(inode)
 
     def left(self, inode: Inode) -> None:
@@ -345,11 +355,11 @@ class WriteSessions:
         self._view.forget_detached(inode)
         node_is_gone = change is None or change.place is GONE
         if node_is_gone and not self._view.reachable(inode):
-            self._drafts.drop(inode)
+            self._dirty_files.drop(inode)
         else:
-            self._drafts.park(inode)
+            self._dirty_files.park(inode)
 
 
-def _is_of(record: StagedRecord | None, draft: DirtyFile) -> bool:
-    """Whether a row's record is of the draft's file."""
-    return record is not None and record.number == draft.file.number
+def _is_of(record: StagedRecord | None, dirty_file: DirtyFile) -> bool:
+    """Whether a row's record is of the dirty file's file."""
+    return record is not None and record.number == dirty_file.file.number

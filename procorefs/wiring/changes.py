@@ -71,14 +71,14 @@ class Base:
     journal: Journal
     staging: Staging
     calls: InFlightCalls
-    drafts: DirtyFiles
+    dirty_files: DirtyFiles
     view: View
     durability: Durability
     queue: Queue
     changes: ChangeStore
     local: LocalWork
     applier: DocumentApplier
-    naming: ChangeFate
+    fates: ChangeFate
     is_tree_behind: bool = False
     """Whether the tree may lack what our own calls did (recovery.py): nothing is sent before a look."""
 
@@ -118,18 +118,18 @@ def open_base(
         journal.close()
         raise
     durability = Durability(staging, journal)
-    drafts = DirtyFiles(staging, durability)
+    dirty_files = DirtyFiles(staging, durability)
     calls = InFlightCalls(journal, store.last_reserved)
-    view = View(store, drafts, calls, encodes_names=options.invalid_names == "encode")
-    changes = ChangeStore(store, view, drafts, journal, calls, durability, queue.touched)
-    local = LocalWork(store, view, drafts, calls, changes)
+    view = View(store, dirty_files, calls, encodes_names=options.invalid_names == "encode")
+    changes = ChangeStore(store, view, dirty_files, journal, calls, durability, queue.touched)
+    local = LocalWork(store, view, dirty_files, calls, changes)
     applier = DocumentApplier(store, local, me)
-    naming = ChangeFate(view, drafts, keeps_junk=options.junk == "keep")
+    fates = ChangeFate(view, dirty_files, keeps_junk=options.junk == "keep")
     base = Base(
-        store, journal, staging, calls, drafts, view, durability, queue, changes, local, applier, naming
+        store, journal, staging, calls, dirty_files, view, durability, queue, changes, local, applier, fates
     )
     try:
-        recovery = Recovery(store, applier.own, view, drafts, durability, journal, calls, naming)
+        recovery = Recovery(store, applier.own, view, dirty_files, durability, journal, calls, fates)
         recovery.run()
         base.is_tree_behind = recovery.is_tree_behind
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
@@ -141,16 +141,22 @@ def open_base(
 
 def open_edits(base: Base, holder_of: Callable[[Inode], str | None]) -> LocalEdits:
     """What programs' changes go through. `holder_of`: the name of another user who has a document checked out."""
-    store, own, view, drafts, journal = base.store, base.applier.own, base.view, base.drafts, base.journal
+    store, own, view, dirty_files, journal = (
+        base.store,
+        base.applier.own,
+        base.view,
+        base.dirty_files,
+        base.journal,
+    )
     calls, changes = base.calls, base.changes
     access = WriteAccess(view, holder_of)
-    takeover = DocumentTakeover(store, own, view, drafts, journal, calls, changes)
+    takeover = DocumentTakeover(store, own, view, dirty_files, journal, calls, changes)
     return LocalEdits(
         changes,
         base.local,
         takeover,
-        WriteSessions(view, drafts, journal, base.naming, base.durability, changes, access),
-        NamespaceEdits(store, view, drafts, calls, base.naming, changes, takeover, access),
+        WriteSessions(view, dirty_files, journal, base.fates, base.durability, changes, access),
+        NamespaceEdits(store, view, dirty_files, calls, base.fates, changes, takeover, access),
     )
 
 
@@ -168,33 +174,33 @@ def open_writing(
     refused: Callable[[str, str], None],
 ) -> Writing:
     """The rooms that change things, on top of the base."""
-    store, own, view, drafts = base.store, base.applier.own, base.view, base.drafts
+    store, own, view, dirty_files = base.store, base.applier.own, base.view, base.dirty_files
     queue, calls, durability = base.queue, base.calls, base.durability
     edits = open_edits(base, holder_of)
     uploader = Uploader(Uploads(client), edits.changes.save_if_current)
-    results = ResultApplier(store, own, view, drafts, edits, calls, invalidate)
-    situations = Situations(store, view, drafts, calls, base.naming)
+    results = ResultApplier(store, own, view, dirty_files, edits, calls, invalidate)
+    situations = Situations(store, view, dirty_files, calls, base.fates)
     documents = DocumentCalls(
         store, own, calls, client, ProjectChanges(client), tags, follower.polled_since, durability.reached
     )
     versions = VersionMatcher(content, client, me)
     sender, unanswered = _open_sender(base, edits, documents, situations, versions, uploader, results)
     attempts, counters = Attempts(), Counters(uploader)
-    states = ItemStates(view, drafts, base.naming, calls, queue, attempts, counters, sends=not options.ro)
-    commands = Commands(view, drafts, edits, queue, attempts, counters, states, results)
-    due = DueTimes(store, view, drafts, base.naming, queue, attempts, write_back_s=options.write_back_s)
-    blocking = Blocking(view, drafts, base.naming, calls, queue, attempts, states)
+    states = ItemStates(view, dirty_files, base.fates, calls, queue, attempts, counters, sends=not options.ro)
+    commands = Commands(view, dirty_files, edits, queue, attempts, counters, states, results)
+    due = DueTimes(store, view, dirty_files, base.fates, queue, attempts, write_back_s=options.write_back_s)
+    blocking = Blocking(view, dirty_files, base.fates, calls, queue, attempts, states)
     failures = Failures(view, edits, calls, attempts, states, blocking, results, refused)
     workers = Workers(view, calls, queue, attempts, states, sender, failures)
-    check = WaitCheck(view, drafts, queue, counters, states, unanswered.forget_expired)
+    check = WaitCheck(view, dirty_files, queue, counters, states, unanswered.forget_expired)
     planning = Planning(due, blocking, check, situations)
     catch_up = CatchUp(store, follower, queue, is_behind=base.is_tree_behind)
     scheduler = Scheduler(view, edits, queue, attempts, states, planning, workers, catch_up)
     open_writers = OpenWriters(
         view,
-        drafts,
+        dirty_files,
         edits.sessions,
-        is_sendable=lambda change: base.naming.fate_of(change) is Fate.SENT,
+        is_sendable=lambda change: base.fates.fate_of(change) is Fate.SENT,
         send=commands.hurry_one,
     )
     return Writing(edits, durability, open_writers, states, commands, scheduler, workers)
@@ -211,7 +217,7 @@ def _open_sender(
 ) -> tuple[ChangeSender, UnansweredCalls]:
     """What makes the calls about one change, and what finds out about those that got no answer."""
     store, view = base.store, base.view
-    content = ContentToSend(store, view, base.drafts, edits, results)
+    content = ContentToSend(store, view, base.dirty_files, edits, results)
     conflicts = NameConflicts(store, view, documents)
     refusals = AfterRefusal(store, view, documents, situations, conflicts, results)
     files = FileCalls(documents, situations, content, uploader, versions, refusals, results)

@@ -211,7 +211,7 @@ class Assembly:
             view,
             reading.follower,
             Content(reading.content, reading.siblings),
-            LocalChanges(reading.base.drafts, writing.edits, writing.durability, writing.commands),
+            LocalChanges(reading.base.dirty_files, writing.edits, writing.durability, writing.commands),
             ProjectLocks(locking.locks, LockFiles(view, locking.check_outs, office, brief)),
             xattrs,
             VersionTree(view, reading.follower, histories),

@@ -28,13 +28,18 @@ class Room:
     def __init__(self, directory: Path, base: Base) -> None:
         self.directory = directory
         self.base = base
-        self.store, self.view, self.drafts, self.journal = base.store, base.view, base.drafts, base.journal
+        self.store, self.view, self.dirty_files, self.journal = (
+            base.store,
+            base.view,
+            base.dirty_files,
+            base.journal,
+        )
         self.calls, self.durability = base.calls, base.durability
         self.edits = open_edits(base, lambda _inode: None)
 
     @property
     def staging(self) -> Staging:
-        return self.drafts.staging
+        return self.dirty_files.staging
 
     @property
     def staged(self) -> dict[str, bytes]:
@@ -55,25 +60,25 @@ class Room:
     def create(self, name: str, data: bytes = b"", folder: Inode = ROOT) -> Inode:
         """A file that is open and not flushed."""
         inode = self.edits.entries.create(folder, name.encode(), Kept()).inode
-        self.drafts.enter(inode, writes=True)
+        self.dirty_files.enter(inode, writes=True)
         if data:
             self.write(inode, 0, data)
         return inode
 
     def write(self, inode: Inode, offset: int, data: bytes) -> None:
         """Behind what was closed, where nothing has to wait."""
-        assert self.draft(inode).file.write_now(offset, data)
+        assert self.dirty_file(inode).file.write_now(offset, data)
 
     def reopen(self, inode: Inode) -> DirtyFile:
         """For writing, and not closed again."""
-        draft = self.edits.sessions.open_draft(inode, truncates=False)
-        self.drafts.enter(inode, writes=True)
-        return draft
+        dirty_file = self.edits.sessions.open_for_writing(inode, truncates=False)
+        self.dirty_files.enter(inode, writes=True)
+        return dirty_file
 
     def close(self, inode: Inode) -> None:
         """As FLUSH and RELEASE of the last handle do it."""
         self.edits.sessions.flushed(inode)
-        self.drafts.leave(inode, writes=True)
+        self.dirty_files.leave(inode, writes=True)
         self.edits.sessions.released(inode)
         self.edits.sessions.left(inode)
 
@@ -83,10 +88,10 @@ class Room:
 
     def release(self, inode: Inode) -> None:
         """As RELEASE of a handle does it that was flushed."""
-        self.drafts.leave(inode, writes=True)
+        self.dirty_files.leave(inode, writes=True)
         self.edits.sessions.handle_released(inode)
         self.edits.sessions.flushed(inode)
-        if not self.drafts.is_written(inode):
+        if not self.dirty_files.is_written(inode):
             self.edits.sessions.released(inode)
             self.edits.sessions.left(inode)
 
@@ -104,8 +109,8 @@ class Room:
             yield
             nursery.cancel_scope.cancel()
 
-    def draft(self, inode: Inode) -> DirtyFile:
-        return self.edits.sessions.open_draft(inode, truncates=False)
+    def dirty_file(self, inode: Inode) -> DirtyFile:
+        return self.edits.sessions.open_for_writing(inode, truncates=False)
 
     def list_root(self, *children: Document) -> None:
         """Procore has these in the root."""
@@ -119,13 +124,13 @@ class Room:
             self.base.applier.apply(documents, request=request, listing_pass=1)
 
 
-def _let_go(drafts: DirtyFiles) -> None:
+def _let_go(dirty_files: DirtyFiles) -> None:
     """Nobody is inside any more, as when a daemon has died: the kernel closes what was open."""
-    for inode in list(drafts._drafts):
-        draft = drafts.get(inode)
-        if draft is not None and draft.is_held:
-            draft.file.release()
-            draft.is_held = False
+    for inode in list(dirty_files._dirty_files):
+        dirty_file = dirty_files.get(inode)
+        if dirty_file is not None and dirty_file.is_held:
+            dirty_file.file.release()
+            dirty_file.is_held = False
 
 
 @contextmanager
@@ -146,7 +151,7 @@ def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iter
         try:
             yield Room(directory, base)
         finally:
-            _let_go(base.drafts)
+            _let_go(base.dirty_files)
             base.close()
     finally:
         store.close()

@@ -34,13 +34,13 @@ def check_of(room: Room, *pending: Inode) -> tuple[WaitCheck, Queue]:
     queue, attempts = Queue(), Attempts()
     counters = Counters(Uploader(cast(Any, None), room.edits.changes.save_if_current))
     states = ItemStates(
-        room.view, room.drafts, room.base.naming, room.calls, queue, attempts, counters, sends=True
+        room.view, room.dirty_files, room.base.fates, room.calls, queue, attempts, counters, sends=True
     )
     for inode in pending:
-        room.view.lay(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
+        room.view.show(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
         assert states.count(inode) is not None
-    room.drafts.enter(WRITTEN, writes=True)
-    return WaitCheck(room.view, room.drafts, queue, counters, states, trio.lowlevel.checkpoint), queue
+    room.dirty_files.enter(WRITTEN, writes=True)
+    return WaitCheck(room.view, room.dirty_files, queue, counters, states, trio.lowlevel.checkpoint), queue
 
 
 async def test_what_nothing_would_ever_send_is_looked_at_again(

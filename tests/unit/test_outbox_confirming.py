@@ -32,7 +32,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 
 def situations_of(room: Room) -> Situations:
-    return Situations(room.store, room.view, room.drafts, room.calls, room.base.naming)
+    return Situations(room.store, room.view, room.dirty_files, room.calls, room.base.fates)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_a_late_call_that_no_change_waits_for_is_forgotten(
     for of in (inode, Inode(inode + 1)):
         with pytest.raises(Unanswered), room.calls.sending(of, Kind.FILE, None, NEW):
             raise Unanswered("no answer")
-    room.view.lay(Change(Inode(inode + 1), Kind.FILE, NEW))
+    room.view.show(Change(Inode(inode + 1), Kind.FILE, NEW))
     for call in room.calls.open_calls():
         room.calls.not_done_yet(call)
     polls: list[float] = []

@@ -17,7 +17,7 @@ REAL = b"PK\3\4 somebody's work"
 
 
 def fate(room: Room, inode: Inode) -> Fate:
-    return room.base.naming.fate_of(room.change(inode))
+    return room.base.fates.fate_of(room.change(inode))
 
 
 @pytest.mark.parametrize("name", ["~$budget.xlsx", "macro.swp", "._survey.jpg", "desktop.ini", ".DS_Store"])
@@ -39,7 +39,7 @@ async def test_junk_stays_here_and_is_gone_with_the_mount(tmp_path: Path) -> Non
     with room_in(tmp_path) as room:
         inodes = [room.put("._a: b.txt", APPLE), room.put(".a|b.swp", VIM), room.put(".~lock.a:b.odt#", b"")]
         assert {fate(room, inode) for inode in inodes} == {Fate.LOCAL}
-        assert not any(room.base.naming.is_own_content(room.change(inode)) for inode in inodes)
+        assert not any(room.base.fates.is_own_content(room.change(inode)) for inode in inodes)
     with room_in(tmp_path) as room:
         assert len(room.view) == 0
 
@@ -47,12 +47,12 @@ async def test_junk_stays_here_and_is_gone_with_the_mount(tmp_path: Path) -> Non
 async def test_what_a_file_is_may_change_each_time_it_is_closed(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         inode = room.put("macro.swp", VIM)
-        draft = room.reopen(inode)
-        await room.edits.sessions.write(draft, 0, REAL)
+        dirty_file = room.reopen(inode)
+        await room.edits.sessions.write(dirty_file, 0, REAL)
         room.close(inode)
         assert fate(room, inode) is Fate.SENT
-        draft = room.reopen(inode)
-        await room.edits.sessions.write(draft, 0, VIM)
+        dirty_file = room.reopen(inode)
+        await room.edits.sessions.write(dirty_file, 0, VIM)
         room.close(inode)
         assert fate(room, inode) is Fate.LOCAL
 
@@ -88,10 +88,10 @@ async def test_what_lies_in_a_folder_of_programs_stays_with_its_content(tmp_path
         empty = room.edits.entries.make_folder(trash, b"info", Kept()).inode
         kept, junk = room.put("a|b.dwg", REAL, folder=files), room.put("._x", APPLE, folder=empty)
         assert (fate(room, kept), fate(room, junk)) == (Fate.LOCAL, Fate.LOCAL)
-        assert "'.Trash-1000'" in room.base.naming.why_local(room.change(kept))
+        assert "'.Trash-1000'" in room.base.fates.why_local(room.change(kept))
     with room_in(tmp_path) as room:
         assert {change.inode for change in room.view.changes()} == {trash, files, kept}
-        assert room.base.naming.is_own_content(room.change(kept))
+        assert room.base.fates.is_own_content(room.change(kept))
 
 
 async def test_a_file_that_was_cut_off_is_known_by_what_there_is_of_it(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_names_of_what_may_be_junk_or_is_temporary_obey_no_rule_of_procore
         ):
             room.put(name, b"")
         real = room.put("~$a*.docx", REAL)
-        refusal = room.base.naming.sending_refusal(room.change(real))
+        refusal = room.base.fates.sending_refusal(room.change(real))
         assert refusal is not None
         assert refusal.character == "*"
         for name in (b"a: b.txt", b"._a\xff", b"._" + b"x" * 254):

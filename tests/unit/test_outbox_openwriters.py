@@ -23,7 +23,7 @@ class Writers:
         self.held: set[Inode] = set()
         self.looker = OpenWriters(
             room.view,
-            room.drafts,
+            room.dirty_files,
             room.edits.sessions,
             is_sendable=lambda change: change.inode not in self.held,
             send=self.sent.append,
@@ -51,13 +51,13 @@ async def test_so_is_the_output_of_a_program_that_a_shell_redirects(tmp_path: Pa
     with room_in(tmp_path) as room:
         inode = room.create("out.txt")
         await room.flush(inode)
-        await room.edits.sessions.write(room.draft(inode), 0, b"half")
+        await room.edits.sessions.write(room.dirty_file(inode), 0, b"half")
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE  # and no empty file
     with room_in(tmp_path / "closed") as room:
         inode = room.create("out.txt")
         await room.flush(inode)
-        await room.edits.sessions.write(room.draft(inode), 0, b"whole")
+        await room.edits.sessions.write(room.dirty_file(inode), 0, b"whole")
         await room.flush(inode, is_first=False)
     with room_in(tmp_path / "closed") as room:
         assert room.change(inode).stage is Stage.PENDING
@@ -73,7 +73,7 @@ async def test_a_handle_that_is_written_to_after_a_flush_promises_nothing_before
         with room_in(directory) as room:
             inode = room.create("report.csv", b"a")
             await room.flush(inode)
-            await room.edits.sessions.write(room.draft(inode), 1, b"b")
+            await room.edits.sessions.write(room.dirty_file(inode), 1, b"b")
             if is_flushed_again:
                 await room.flush(inode, is_first=False)
             if is_released:
@@ -81,7 +81,7 @@ async def test_a_handle_that_is_written_to_after_a_flush_promises_nothing_before
         with room_in(directory) as room:
             change = room.change(inode)
             assert change.stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
-            assert room.drafts.find(inode, change.shown).file.size_bytes == 2
+            assert room.dirty_files.find(inode, change.shown).file.size_bytes == 2
 
 
 async def test_a_handle_that_stays_open_after_a_flush_promises_nothing(
@@ -123,10 +123,10 @@ async def test_bytes_that_were_closed_before_stay_promised(tmp_path: Path, mock_
     with room_in(tmp_path) as room:
         writers = Writers(room)
         inode = room.put("log.txt", b"first line\n")
-        draft = room.reopen(inode)
+        dirty_file = room.reopen(inode)
         await room.flush(inode)
         writers.look(mock_clock, STAYS_OPEN_S)
-        await room.edits.sessions.write(draft, 11, b"sec")
+        await room.edits.sessions.write(dirty_file, 11, b"sec")
         assert room.change(inode).stage is Stage.PENDING
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.PENDING
@@ -136,10 +136,10 @@ async def test_bytes_that_were_closed_before_stay_promised(tmp_path: Path, mock_
 async def test_a_release_with_other_handles_promises_as_a_close_does(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         inode = room.create("shared.txt", b"one")
-        room.drafts.enter(inode, writes=True)
+        room.dirty_files.enter(inode, writes=True)
         await room.flush(inode)
         room.release(inode)
-        await room.edits.sessions.write(room.draft(inode), 3, b"two")
+        await room.edits.sessions.write(room.dirty_file(inode), 3, b"two")
     with room_in(tmp_path) as room:
         change = room.change(inode)
         assert change.stage is Stage.PENDING
@@ -197,7 +197,7 @@ async def test_after_a_crash_the_snapshot_is_sent_and_the_rest_is_kept(
         writers.look(mock_clock)
         writers.look(mock_clock, STAYS_OPEN_S)
         assert writers.look(mock_clock, QUIET_S) == [inode]
-        await room.edits.sessions.write(room.draft(inode), 11, b"sec")
+        await room.edits.sessions.write(room.dirty_file(inode), 11, b"sec")
         await room.flush(inode, is_first=False)
         writers.look(mock_clock, STAYS_OPEN_S)
     with room_in(tmp_path) as room:

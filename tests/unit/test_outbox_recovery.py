@@ -44,7 +44,7 @@ async def test_what_was_closed_survives(tmp_path: Path) -> None:
     with room_in(tmp_path) as room:
         change = room.change(inode)
         assert change.stage is Stage.PENDING
-        assert room.drafts.find(inode, change.staged).file.size_bytes == 8
+        assert room.dirty_files.find(inode, change.staged).file.size_bytes == 8
         assert list(room.staged.values()) == [b"the plan"]
 
 
@@ -107,12 +107,12 @@ async def test_a_close_does_not_promise_a_block_that_is_half_written(
 
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"one state")
-        draft = room.reopen(inode)
-        room.drafts.enter(inode, writes=True)
-        draft.file._disk._slow_until_s = float("inf")
+        dirty_file = room.reopen(inode)
+        room.dirty_files.enter(inode, writes=True)
+        dirty_file.file._disk._slow_until_s = float("inf")
         monkeypatch.setattr(Disk, "write", write_slowly)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(room.edits.sessions.write, draft, 4, b"other")
+            nursery.start_soon(room.edits.sessions.write, dirty_file, 4, b"other")
             await trio.to_thread.run_sync(begun.wait, 10)
             room.edits.sessions.flushed(inode)
             assert room.change(inode).stage is Stage.OPEN
@@ -135,7 +135,7 @@ async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
             assert change.stage is Stage.PENDING
             assert change.staged is not None
             assert room.staged[str(change.staged.number)] == b"first line\n"
-            assert room.drafts.find(inode, change.shown).file.size_bytes == 14
+            assert room.dirty_files.find(inode, change.shown).file.size_bytes == 14
             assert sorted(room.staged.values()) == [b"first line\n", b"first line\nsec"]
             assert room.staging.used_bytes == 11 + 14
 
@@ -155,7 +155,7 @@ async def test_what_was_added_is_not_cut_off_when_there_is_no_room_for_it(
             change = room.change(inode)
             assert (change.stage, change.unclosed) == (Stage.PENDING, None)
             assert change.staged is not None
-            found = room.drafts.with_tail(change.staged)
+            found = room.dirty_files.with_tail(change.staged)
             assert found is not None
             assert bytes(await found.read(0, 100)) == b"closed"
             with pytest.raises(StagingFull):
@@ -188,14 +188,14 @@ async def test_what_was_added_outlives_a_start_that_is_cut_off_itself(
     with room_in(tmp_path) as room:
         inode = room.put("log.txt", b"first line\n")
         await room.edits.sessions.write(room.reopen(inode), 11, b"sec")
-    take_up = DirtyFiles.take_up
+    adopt = DirtyFiles.adopt
 
-    def take_up_and_die(drafts: DirtyFiles, record: StagedRecord) -> None:
-        take_up(drafts, record)
+    def adopt_and_die(dirty_files: DirtyFiles, record: StagedRecord) -> None:
+        adopt(dirty_files, record)
         raise MemoryError
 
     with monkeypatch.context() as dying:
-        dying.setattr(DirtyFiles, "take_up", take_up_and_die)
+        dying.setattr(DirtyFiles, "adopt", adopt_and_die)
         with pytest.raises(MemoryError), room_in(tmp_path):
             pass
     with room_in(tmp_path) as room:
@@ -220,10 +220,10 @@ async def test_what_was_closed_and_is_being_written_anew(tmp_path: Path) -> None
     """As `cp` does it: cut to nothing, then written. An empty file must not become a version."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the state that was closed")
-        draft = room.reopen(inode)
+        dirty_file = room.reopen(inode)
         for size_bytes in (3, 0):
-            await room.edits.sessions.truncate(draft, size_bytes)
-        await room.edits.sessions.write(draft, 0, b"the new st")
+            await room.edits.sessions.truncate(dirty_file, size_bytes)
+        await room.edits.sessions.write(dirty_file, 0, b"the new st")
     for _ in range(2):
         with room_in(tmp_path) as room:
             assert room.change(inode).stage is Stage.INCOMPLETE
@@ -247,11 +247,11 @@ async def test_what_a_crash_left_is_renamed_while_somebody_writes_to_it(tmp_path
     with room_in(tmp_path) as room:
         inode = room.create("half.dwg", b"half a pl")
     with room_in(tmp_path) as room:
-        draft = room.reopen(inode)
+        dirty_file = room.reopen(inode)
         async with room.syncing():
-            await room.edits.sessions.write(draft, 0, b"HALF")
+            await room.edits.sessions.write(dirty_file, 0, b"HALF")
             room.edits.entries.rename(ROOT, b"half.dwg", ROOT, b"whole.dwg")
-            await room.edits.sessions.truncate(draft, 4)
+            await room.edits.sessions.truncate(dirty_file, 4)
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.INCOMPLETE
         assert list(room.staged.values()) == [b"HALF"]
@@ -270,23 +270,23 @@ async def test_a_write_that_waited_never_changes_what_is_uploaded(tmp_path: Path
     """It waits for room; meanwhile `sync` begins the upload of what there is. Afterwards it has a copy of its own."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"closed")
-        draft = room.reopen(inode)
-        books = room.staging.room
+        dirty_file = room.reopen(inode)
+        books = room.staging.quota
         room.base.queue.put(inode, trio.current_time())
         taken = books.left_bytes()
         assert books.take(taken)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(room.edits.sessions.write, draft, 6, b" and more")
-            nursery.start_soon(room.edits.sessions.truncate, draft, 20)
+            nursery.start_soon(room.edits.sessions.write, dirty_file, 6, b" and more")
+            nursery.start_soon(room.edits.sessions.truncate, dirty_file, 20)
             await trio.testing.wait_all_tasks_blocked()
             staged = room.change(inode).staged
             assert staged is not None
-            sent = room.drafts.freeze(inode, staged)
+            sent = room.dirty_files.freeze(inode, staged)
             books.freed(taken)
         assert bytes(await sent.read(0, 100)) == b"closed"
-        assert draft.file is not sent
-        assert bytes(await draft.file.read(0, 100)).rstrip(b"\0") == b"closed and more"
-        room.drafts.thaw(inode, sent, is_wanted=True)
+        assert dirty_file.file is not sent
+        assert bytes(await dirty_file.file.read(0, 100)).rstrip(b"\0") == b"closed and more"
+        room.dirty_files.thaw(inode, sent, is_wanted=True)
 
 
 # The power cut
@@ -456,18 +456,18 @@ async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
             await durability.flush()
 
         monkeypatch.setattr(durability, "reached", reached)
-        draft = room.reopen(inode)
-        number = str(draft.file.number)
+        dirty_file = room.reopen(inode)
+        number = str(dirty_file.file.number)
         assert number == "1"
         if is_cut:
-            await room.edits.sessions.truncate(draft, 3)
+            await room.edits.sessions.truncate(dirty_file, 3)
         else:
-            await room.edits.sessions.write(draft, 0, b"THE")
+            await room.edits.sessions.write(dirty_file, 0, b"THE")
         assert synced == [(Stage.OPEN, b"the plan")]
         assert room.staged[number] == (b"the" if is_cut else b"THE plan")
-        await room.edits.sessions.write(draft, 0, b"His")
+        await room.edits.sessions.write(dirty_file, 0, b"His")
         room.edits.sessions.flushed(inode)
-        await room.edits.sessions.write(draft, 0, b"Her")
+        await room.edits.sessions.write(dirty_file, 0, b"Her")
         assert len(synced) == 1, "no row that is on disk promises any of it"
 
 
@@ -503,8 +503,8 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
         inodes = {name: room.put(name, name.encode()) for name in ("one.dwg", "other.dwg")}
         if is_read:
             for inode in inodes.values():
-                room.draft(inode)
-                room.drafts.enter(inode, writes=False)
+                room.dirty_file(inode)
+                room.dirty_files.enter(inode, writes=False)
         with full_disk(room):
             with pytest.raises(sqlite3.OperationalError):
                 room.edits.entries.unlink(ROOT, b"one.dwg")
@@ -512,14 +512,14 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
                 room.edits.entries.rename(ROOT, b"one.dwg", ROOT, b"other.dwg")
         if is_read:
             for inode in inodes.values():
-                room.drafts.leave(inode, writes=False)
+                room.dirty_files.leave(inode, writes=False)
                 room.edits.sessions.left(inode)
         for file in room.staging.take_discarded():
             file.delete()
         for name, inode in inodes.items():
-            draft = room.drafts.find(inode, room.change(inode).staged)
-            assert draft is not None
-            assert bytes(await draft.file.read(0, 10)) == name.encode()
+            dirty_file = room.dirty_files.find(inode, room.change(inode).staged)
+            assert dirty_file is not None
+            assert bytes(await dirty_file.file.read(0, 10)) == name.encode()
             assert room.view.child(ROOT, name.encode()).inode == inode
     with room_in(tmp_path) as room:
         assert {room.change(inode).stage for inode in inodes.values()} == {Stage.PENDING}
@@ -545,7 +545,7 @@ async def test_a_file_that_the_disk_refused_to_make_leaves_nothing(tmp_path: Pat
                     room.edits.entries.create(ROOT, b"new.dwg", Kept())
         assert descriptors() <= before + 1, "but for a thread that makes spare files"
         assert room.view.child(ROOT, b"new.dwg") is None
-        assert not room.drafts.written
+        assert not room.dirty_files.written
 
 
 def refuse_row(_log: RowLog, _inode: Inode, _body: bytes) -> None:
@@ -557,19 +557,19 @@ async def test_who_gets_no_descriptor_is_not_inside(tmp_path: Path, writes: bool
     """The file would count as being written for ever, and never go."""
     with room_in(tmp_path) as room:
         inode = room.put("plan.dwg", b"the plan")
-        for file_of in (room.edits.sessions.open_draft, None):
+        for file_of in (room.edits.sessions.open_for_writing, None):
             if file_of is not None:
-                room.draft(inode)
+                room.dirty_file(inode)
             else:
-                room.drafts.find(inode, room.change(inode).staged)
+                room.dirty_files.find(inode, room.change(inode).staged)
             with pytest.MonkeyPatch.context() as full:
                 full.setattr(StagedFile, "hold", refuse_descriptor)
                 with pytest.raises(OSError, match="Too many"):
-                    room.drafts.enter(inode, writes=writes)
-            assert not room.drafts.is_open(inode)
-            assert not room.drafts.is_written(inode)
-            assert not room.drafts.has(inode), "it is parked, as before"
-        assert bytes(await room.draft(inode).file.read(0, 10)) == b"the plan"
+                    room.dirty_files.enter(inode, writes=writes)
+            assert not room.dirty_files.is_open(inode)
+            assert not room.dirty_files.is_written(inode)
+            assert not room.dirty_files.has(inode), "it is parked, as before"
+        assert bytes(await room.dirty_file(inode).file.read(0, 10)) == b"the plan"
 
 
 def refuse_descriptor(_file: StagedFile) -> None:
@@ -583,7 +583,7 @@ async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_lat
             full.setattr(RowLog, "append", refuse_row)
             with pytest.raises(OSError, match="No space"):
                 room.edits.sessions.flushed(inode)
-            room.drafts.leave(inode, writes=True)
+            room.dirty_files.leave(inode, writes=True)
             with pytest.raises(OSError, match="No space"):
                 room.edits.sessions.flushed(inode)
             room.edits.sessions.released(inode)
@@ -593,10 +593,10 @@ async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_lat
                 room.edits.sessions.flushed_late(inode)
         room.edits.sessions.flushed_late(inode)
         assert not room.edits.sessions.is_unflushed(inode)
-        assert not room.drafts.has(inode)
+        assert not room.dirty_files.has(inode)
     with room_in(tmp_path) as room:
         assert room.change(inode).stage is Stage.PENDING
-        assert bytes(await room.draft(inode).file.read(0, 10)) == b"the plan"
+        assert bytes(await room.dirty_file(inode).file.read(0, 10)) == b"the plan"
 
 
 async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(tmp_path: Path) -> None:
@@ -612,8 +612,8 @@ async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(
             with pytest.raises(OSError, match="No space"):
                 room.edits.sessions.take_fetched(change, fetched)
         assert change.staged is None
-        assert room.view.borrower(DocumentId(7)) == inode
-        assert fetched not in room.drafts.parked
+        assert room.view.pending_copy_of(DocumentId(7)) == inode
+        assert fetched not in room.dirty_files.parked
         room.edits.sessions.take_fetched(change, fetched)
         assert change.borrowed is None
 
@@ -731,7 +731,7 @@ async def test_an_empty_file_under_a_documents_name_is_not_the_document(
         if was_closed:
             inode = room.put("plan.dwg", b"")
             await room.edits.sessions.write(room.reopen(inode), 0, b"")
-            room.edits.sessions.will_overwrite(room.draft(inode))
+            room.edits.sessions.will_overwrite(room.dirty_file(inode))
         else:
             inode = room.create("plan.dwg")
         assert room.change(inode).document == 7
@@ -761,7 +761,7 @@ async def test_what_an_earlier_run_wrote_is_brought_to_disk(tmp_path: Path) -> N
         cut_off = room.create("cut off.dwg", b"half")
     with room_in(tmp_path) as room:
         records = [room.change(inode).staged for inode in (closed, cut_off)]
-        files = [room.drafts.file(closed, record) for record in records if record is not None]
+        files = [room.dirty_files.file(closed, record) for record in records if record is not None]
         durability = room.durability
         assert [file.is_on_disk for file in files if file is not None] == [False, False]
         await durability.flush()
@@ -774,13 +774,13 @@ async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_p
         room.list_root(file(7, "plan.dwg"))
         inode = room.view.child(ROOT, b"plan.dwg").inode
         room.reopen(inode)
-        await room.edits.sessions.write(room.draft(inode), 0, b"ab")
+        await room.edits.sessions.write(room.dirty_file(inode), 0, b"ab")
         room.close(inode)
         durability = room.durability
         await durability.flush()
         change = room.change(inode)
         assert change.staged is not None
-        staged = room.drafts.file(inode, change.staged)
+        staged = room.dirty_files.file(inode, change.staged)
         assert staged is not None
         assert staged.is_on_disk
         await staged.complete()
@@ -815,9 +815,9 @@ async def test_a_removal_is_brought_to_disk_also_while_the_bytes_are_sent(
         inode = room.put("plan.dwg", b"the plan")
         staged = room.change(inode).staged
         assert staged is not None
-        sent = room.drafts.freeze(inode, staged)
+        sent = room.dirty_files.freeze(inode, staged)
         told: list[StagedFile | None] = []
         monkeypatch.setattr(room.durability, "journaled", told.append)
         room.edits.entries.unlink(ROOT, b"plan.dwg")
         assert told
-        room.drafts.thaw(inode, sent, is_wanted=False)
+        room.dirty_files.thaw(inode, sent, is_wanted=False)

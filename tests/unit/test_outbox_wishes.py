@@ -104,7 +104,7 @@ def test_what_may_not_be_changed(room: Room) -> None:
     with pytest.raises(NotPermitted):
         room.edits.entries.wish(ROOT, MetadataPatch(tags=["a"]))
     plan = inode_of(room, "plan.txt")
-    room.drafts.enter(plan, writes=False)
+    room.dirty_files.enter(plan, writes=False)
     room.edits.entries.unlink(ROOT, b"plan.txt")
     with pytest.raises(NoSuchEntry):
         room.edits.entries.wish(plan, MetadataPatch(tags=["a"]))
@@ -141,7 +141,7 @@ def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_rea
     room.edits.entries.wish(plan, MetadataPatch(description="waits"))
     room.edits.entries.rename(ROOT, b"old.txt", ROOT, b"new.txt")
     for inode in (plan, old):
-        room.drafts.enter(inode, writes=False)
+        room.dirty_files.enter(inode, writes=False)
     room.look(file(10, "plan.txt", version=version(500)), file(11, "old.txt", version=version(501)))
     newer, moved = inode_of(room, "plan.txt"), inode_of(room, "new.txt")
     assert newer not in (plan, old)

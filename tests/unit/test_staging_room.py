@@ -282,7 +282,7 @@ async def test_completing_goes_over_the_limit_for_only_uploads_free_any(tmp_path
         assert staging.used_bytes == 6000
         with pytest.raises(StagingFull):
             await staging.create().write(0, b"x")
-        staging.room._disk = disk_with(0)
+        staging.quota._disk = disk_with(0)
         with pytest.raises(StagingFull, match="The disk"):
             await staging.create(base_of(10)).complete()
 
@@ -336,7 +336,7 @@ async def test_a_nearly_full_disk_is_refused_before_it_is_full(small_disk: Path)
 @pytest.mark.parametrize("now", [True, False])
 async def test_a_full_disk_is_said_to_be_and_the_books_stay_right(small_disk: Path, now: bool) -> None:
     with staging_in(small_disk / "staging") as staging:
-        staging.room._disk = disk_with(2**39)  # as if somebody filled it since the last look
+        staging.quota._disk = disk_with(2**39)  # as if somebody filled it since the last look
         file = staging.create()
         await file.write(0, b"a" * 1000)
         file.hold()
@@ -371,7 +371,7 @@ def test_where_inodes_are_few_none_is_kept_for_later(small_disk: Path) -> None:
 async def test_a_failed_fetch_onto_a_full_disk_goes_on_later(small_disk: Path) -> None:
     bases = Bases()
     with staging_in(small_disk / "staging", bases) as staging:
-        staging.room._disk = disk_with(2**39)
+        staging.quota._disk = disk_with(2**39)
         filler, file = staging.create(), staging.create(base_of(MIB))
         await filler.write(0, b"x" * (3 * MIB // 2))
         with pytest.raises(StagingFull):

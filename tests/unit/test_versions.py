@@ -329,7 +329,7 @@ async def test_a_version_that_is_listed_twice_shows_once(desk: Desk) -> None:
 
 async def test_what_is_not_in_procore_yet_has_no_versions(desk: Desk) -> None:
     new = Change(Inode(5000), Kind.FILE, Location(ROOT, "new.pdf"), created_at_s=1.0)
-    desk.view.lay(new)
+    desk.view.show(new)
     async with running(desk):
         entry = await desk.at("versions", "new.pdf")
         assert entry is not None
@@ -341,7 +341,7 @@ async def test_what_is_not_in_procore_yet_has_no_versions(desk: Desk) -> None:
 async def test_a_file_that_took_over_a_document_has_its_versions(desk: Desk) -> None:
     """What is written here under another document's name will be its next version."""
     plan = desk.put(10, "a.pdf", made(1), made(2))
-    desk.view.lay(Change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10)))
+    desk.view.show(Change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10)))
     async with running(desk):
         assert await desk.at("versions", "a.pdf") is None
         entry = await desk.at("versions", "renamed.pdf")
@@ -406,7 +406,7 @@ async def test_what_was_removed_is_not_there(desk: Desk) -> None:
         version = await desk.at("versions", "a.pdf", "v001 2026-01-02T03-04-05 a.pdf")
         assert folder is not None
         assert version is not None
-        desk.view.lay(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
+        desk.view.show(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
         for gone in (folder, version):
             with pytest.raises(NotThere):
                 desk.below.find(gone.inode)

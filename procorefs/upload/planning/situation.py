@@ -83,7 +83,7 @@ class Situations:
             common,
             call_inside=self._call_inside(known.node.inode) if change.is_folder else None,
             removed_above=self._removed_above(known),
-            borrower=self._view.borrower(change.document),
+            borrower=self._view.pending_copy_of(change.document),
         )
 
     def _call_inside(self, folder: Inode) -> Inode | None:
@@ -134,7 +134,7 @@ class Situations:
     def occupant(self, node: Node) -> Occupant:
         """Another document that has the place, and what is wanted of it."""
         theirs = self._view.change(node.inode)
-        inside = self._view.laid_in(node.inode)
+        inside = self._view.shown_in(node.inode)
         return Occupant(
             node.inode,
             node.document_id,

@@ -43,7 +43,7 @@ class ResultApplier:
         store: TreeStore,
         own: OwnChanges,
         view: View,
-        drafts: DirtyFiles,
+        dirty_files: DirtyFiles,
         edits: LocalEdits,
         calls: InFlightCalls,
         invalidate: Callable[[Sequence[Invalidation]], None],
@@ -51,7 +51,7 @@ class ResultApplier:
         self._store = store
         self._own = own
         self._view = view
-        self._drafts = drafts
+        self._dirty_files = dirty_files
         self._edits = edits
         self._calls = calls
         self._invalidate = invalidate
@@ -118,7 +118,7 @@ class ResultApplier:
         `before`: what was the newest that is known, or was made here.
         """
         is_newer = before is not None and not same_bytes(before, document.version)
-        has_bytes = change.has_bytes or change.shown is not None or self._drafts.has(change.inode)
+        has_bytes = change.has_bytes or change.shown is not None or self._dirty_files.has(change.inode)
         if is_newer and has_bytes and change.seen is None and change.place is not GONE:
             change.seen = before
 
@@ -194,21 +194,21 @@ class ResultApplier:
         if change.upload is not None and change.upload.uuid == upload.uuid:
             change.upload = None
             self._generation_arrived(change, upload.generation, version)
-        self._edits.takeover.give_back_loan(change)
+        self._edits.takeover.drop_content_source(change)
 
     def nothing_new(self, change: Change, generation: int, version: Version) -> None:
         """The bytes of a generation are those that Procore's version has already: only their times are kept."""
         change.upload, change.dropped_uploads = None, 0
         self._generation_arrived(change, generation, version)
-        self._edits.takeover.give_back_loan(change)
+        self._edits.takeover.drop_content_source(change)
         self.settle(change)
 
     def _generation_arrived(self, change: Change, generation: int, version: Version) -> None:
         staged = change.staged
-        self._drafts.uploaded(change.inode, generation, version.id)
+        self._dirty_files.uploaded(change.inode, generation, version.id)
         if staged is not None and staged.number == generation:
             change.staged = None
-            self._drafts.drop_parked(staged)
+            self._dirty_files.drop_parked(staged)
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
@@ -216,7 +216,7 @@ class ResultApplier:
             return
         if change.is_idle and change.refused:
             self.fail(change, change.refused)
-        elif change.is_idle and not self._drafts.is_written(change.inode):
+        elif change.is_idle and not self._dirty_files.is_written(change.inode):
             self._edits.changes.settle(change)
         else:
             self._edits.changes.save_if_current(change, touched=True)

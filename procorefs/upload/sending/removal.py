@@ -73,7 +73,7 @@ class DocumentRemover:
 
     async def _keep_fetched(self, documents: Iterable[DocumentId]) -> None:
         """Before documents go: a power cut may not take what was fetched from them a moment ago."""
-        if any(map(self._view.lends, documents)):
+        if any(map(self._view.is_content_source, documents)):
             await self._documents.reach_disk()
 
     async def _may_remove_file(self, change: Change) -> bool:
@@ -218,7 +218,7 @@ class DocumentRemover:
             raise Blocked(change.inode, "something is still to be moved out of it")
         if change.place is not GONE:
             return False
-        borrower = self._view.borrower(document.id)
+        borrower = self._view.pending_copy_of(document.id)
         if borrower is not None:
             raise Blocked(borrower, "its bytes are on their way to another name")
         return document.version is None or await self._is_ours(change, document.version)
