@@ -69,7 +69,7 @@ _KINDS: dict[str, tuple[FaultKind, ...]] = {
 }
 _MATCHES = ("change", "change", "POST", "PATCH", "PATCH", "DELETE", "upload", "storage", "look", "login")
 _STATUSES: dict[FaultKind, tuple[int, ...]] = {
-    "status_before": (408, 425, 429, 429, 500, 502, 503, 504),
+    "status_before": (404, 408, 425, 429, 429, 500, 502, 503, 504),
     "status_after": (500, 502, 504),
     "gateway": (504,),
 }

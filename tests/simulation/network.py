@@ -266,6 +266,10 @@ def _matches(match: str, request: httpx.Request) -> bool:
 
 
 def _refusal(fault: Fault) -> Answer:
+    if fault.status == 404:  # only what is on the way to Procore says so without a reason
+        answer = Answer(404, {"content-type": "text/html"})
+        answer.body = b"<html>there is no route to it</html>"
+        return answer
     headers = {"content-type": "application/json"}
     if fault.status in (429, 503):
         headers["retry-after"] = "7"
