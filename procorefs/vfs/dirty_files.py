@@ -71,6 +71,7 @@ class DirtyFiles:
         self._dirty_files: dict[Inode, DirtyFile] = {}
         self._inside: Counter[Inode] = Counter()
         self._writers: Counter[Inode] = Counter()
+        self._has_writers = trio.Event()  # replaced by a new one when the last writer leaves
         self._parked: dict[int, StagedFile] = {}  # by number: journaled, and not open
 
     # Open handles
@@ -79,6 +80,7 @@ class DirtyFiles:
         self._inside[inode] += 1
         if writes:
             self._writers[inode] += 1
+            self._has_writers.set()
         try:
             self._hold_if_any(inode)
         except BaseException:  # no descriptor is left: the file is not open
@@ -90,6 +92,8 @@ class DirtyFiles:
         """One handle less."""
         if writes:
             _less(self._writers, inode)
+            if not self._writers:
+                self._has_writers = trio.Event()
         _less(self._inside, inode)
         self._hold_if_any(inode)
 
@@ -104,6 +108,10 @@ class DirtyFiles:
     def is_written(self, inode: Inode) -> bool:
         """Whether it is open for writing."""
         return inode in self._writers
+
+    async def opened_for_writing(self) -> None:
+        """Return when some file is open for writing."""
+        await self._has_writers.wait()
 
     @property
     def written(self) -> list[Inode]:

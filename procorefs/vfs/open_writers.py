@@ -1,11 +1,11 @@
-"""Files that stay open for writing: told from those that were closed, and sent now and then as they are.
+"""Decides when a file that stays open for writing is sent as it is, and that its bytes are not complete yet.
 
-    flushed, and not released within two seconds ─▶ its program is at work still: not sent after a crash
-    not written for a minute ─▶ a snapshot goes to Procore, every quarter of an hour at most
+    flushed, and not released within two seconds ─▶ the program goes on writing: not sent after a crash
+    not written for a minute ─▶ a snapshot is sent, at most every 15 minutes
 
-A log is never closed, and would never go to Procore. A snapshot is what `sync` sends of such a file: its bytes at a
-moment at which nobody writes. What is added before its upload begins goes with it; what is written over takes it
-back; and whoever writes during the upload gets a copy.
+A log file is never closed, and would never be sent. A snapshot is what `sync` sends of such a file: its bytes at a
+moment without a write under way. Bytes that are added before its upload begins are sent with it; overwritten bytes take
+it back; a write during the upload goes to a copy.
 """
 
 import logging
@@ -24,6 +24,8 @@ from procorefs.vfs.write_sessions import WriteSessions
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+"""Between two looks at the files that are open for writing; without such a file there is none."""
+
 STAYS_OPEN_S = 2.0
 """The kernel sends RELEASE right after the last FLUSH, but waits for no answer of either."""
 
@@ -33,7 +35,7 @@ SNAPSHOT_EVERY_S = 900.0
 
 @dataclass(slots=True)
 class _Seen:
-    """A file as it was when it was last written to, as far as was looked."""
+    """A file as the look after its last write found it."""
 
     changed: int
     number: int
@@ -42,7 +44,7 @@ class _Seen:
 
 
 class OpenWriters:
-    """Looks at what is open for writing; `run` must run. `send` lets a change go without waiting its time."""
+    """Looks at the files that are open for writing; `run` must run."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class OpenWriters:
         is_sendable: Callable[[Change], bool],
         send: Callable[[Inode], None],
     ) -> None:
+        """`send` has a change sent without waiting its time."""
         self._view = view
         self._dirty_files = dirty_files
         self._sessions = sessions
@@ -63,11 +66,14 @@ class OpenWriters:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while True:
+            if not self._dirty_files.written:
+                self._seen = {}
+                await self._dirty_files.opened_for_writing()
             await trio.sleep(LOOK_S)
             self.look(trio.current_time())
 
     def look(self, now_s: float) -> None:
-        """At all of them, at that time of trio's."""
+        """Look at all of them; `now_s` is trio's time."""
         dirty_files = [self._dirty_files.get(inode) for inode in self._dirty_files.written]
         seen: dict[Inode, _Seen] = {}
         for dirty_file in dirty_files:
@@ -84,7 +90,7 @@ class OpenWriters:
             seen.changed, seen.number, seen.since_s = dirty_file.file.changed, dirty_file.file.number, now_s
         try:
             self._act_on(dirty_file, seen, now_s)
-        except (OSError, sqlite3.Error) as error:  # a full disk: the next look tries again, or the next close
+        except (OSError, sqlite3.Error) as error:  # a full disk: the next look or close tries again
             log.info("%s: %s", self._view.path(dirty_file.inode), error)
         return seen
 
@@ -98,10 +104,10 @@ class OpenWriters:
             seen.snapshot_at_s = now_s
 
     def _has_news(self, dirty_file: DirtyFile) -> bool:
-        """Whether there are bytes that Procore lacks, and that may go by themselves; an empty file says nothing yet."""
+        """Whether there are bytes that Procore lacks and that may be sent; an empty file has none."""
         change = self._view.change(dirty_file.inode)
         if change is None or not dirty_file.file.size_bytes or not self._is_sendable(change):
             return False
         if change.stage is Stage.INCOMPLETE:
-            return False  # that waits for somebody to say what to do
+            return False  # it waits for `retry` or `discard`
         return dirty_file.is_changed or (change.staged is not None and change.stage is not Stage.FAILED)

@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from procorefs.journal.change import Change, Stage
@@ -241,3 +242,23 @@ async def test_what_may_not_go_by_itself_has_no_snapshot(tmp_path: Path, mock_cl
         writers.look(mock_clock)
         assert writers.look(mock_clock, QUIET_S) == []
         assert room.change(torn).stage is Stage.INCOMPLETE
+
+
+async def test_nothing_is_looked_at_while_nothing_is_open_for_writing(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle mount does not wake for it, however long it is idle."""
+    with room_in(tmp_path) as room:
+        writers, times = Writers(room).looker, []
+        monkeypatch.setattr(writers, "look", times.append)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(writers.run)
+            await trio.sleep(3600)
+            assert times == []
+            inode = room.create("log.txt", b"line\n")
+            await trio.sleep(10.5)
+            assert len(times) == 10
+            room.close(inode)
+            await trio.sleep(3600)
+            assert len(times) <= 11
+            nursery.cancel_scope.cancel()
