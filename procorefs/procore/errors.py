@@ -117,7 +117,7 @@ class CheckedOut(Conflict):
     def __init__(
         self, *, status: int, answer: object, holder: str = "", file: Document | None = None
     ) -> None:
-        super().__init__(f"{holder or 'somebody else'} has it checked out", status=status, answer=answer)
+        super().__init__(f"{holder or 'another user'} has it checked out", status=status, answer=answer)
         self.holder = holder
         self.file = file
 

@@ -35,7 +35,7 @@ TEMPORARY = "it has a temporary name: programs write under such names, and an in
 _WHY: dict[ItemState, str] = {
     "held": TEMPORARY,
     "local": "nothing in a folder of that name is uploaded",
-    "checked_out": "somebody else has it checked out",
+    "checked_out": "another user has it checked out",
     "read_only": "the mount is read-only",
     "incomplete": "the program that wrote it was interrupted",
     "failed": "it was refused",
