@@ -1,4 +1,4 @@
-"""The room that follows Procore, with the real client: for tests of listings and looks over HTTP."""
+"""The room that follows Procore, with the real client: for tests of listings and polls over HTTP."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

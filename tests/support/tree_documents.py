@@ -1,4 +1,4 @@
-"""Documents as answers bring them, and a tree on a real file to absorb them, for tests."""
+"""Documents as answers bring them, and a tree in a real file to apply them to, for tests."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,8 +63,8 @@ def document(number: int, name: str, parent: int | None, **changes: Any) -> Docu
     return msgspec.structs.replace(made, **changes)
 
 
-class Garden:
-    """A tree whose root is known."""
+class ListedTree:
+    """A tree whose root is listed, and what applies answers to it."""
 
     def __init__(self, path: Path) -> None:
         self.store = TreeStore(path)
@@ -72,7 +72,7 @@ class Garden:
         self.applier = DocumentApplier(self.store, Inside(self.open), ME)
         self.list_folder(ROOT, folder(ROOT_ID, "Documents", None))
 
-    def take(self, *documents: Document, request: Request | None = None, **options: Any) -> Applied:
+    def apply(self, *documents: Document, request: Request | None = None, **options: Any) -> Applied:
         """An answer with these documents: to a request of this moment, or to one that was sent before."""
         options = {"listing_pass": 1} | options
         if request is not None:
@@ -85,7 +85,7 @@ class Garden:
         with self.applier.order.reading() as request:
             return self.applier.apply_folder(listing, inode, request=request, listing_pass=1)
 
-    def bury(self, *documents: Document) -> Applied:
+    def apply_deleted(self, *documents: Document) -> Applied:
         with self.applier.order.reading() as request:
             return self.applier.apply_deleted(documents, request=request)
 

@@ -1,4 +1,4 @@
-"""Looks where many documents bear one second: who is renamed in that second moves nowhere in the list."""
+"""Polls when many documents have the same second: one that is renamed in that second does not move in the list."""
 
 from pathlib import Path
 from typing import Self
@@ -85,52 +85,52 @@ async def test_a_rename_in_the_second_of_many_others_shows(
 ) -> None:
     with PolledTree(
         tmp_path / "tree", Habits(per_page_cap=2000, ties_upwards=ties_upwards, tells_time=tells_time)
-    ) as room:
-        await room.list()
-        for turn, number in enumerate((room.files[0], room.files[MANY // 2], room.files[-1])):
-            room.project.rename(number, f"renamed {turn}.pdf")
-            assert await room.poll() == 1 + BIN
-            assert room.name(number) == f"renamed {turn}.pdf"
+    ) as tree:
+        await tree.list()
+        for turn, number in enumerate((tree.files[0], tree.files[MANY // 2], tree.files[-1])):
+            tree.project.rename(number, f"renamed {turn}.pdf")
+            assert await tree.poll() == 1 + BIN
+            assert tree.name(number) == f"renamed {turn}.pdf"
 
 
 @pytest.mark.parametrize("ties_upwards", [True, False])
-async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_look(
+async def test_what_hides_among_more_than_a_page_is_met_by_the_regular_poll(
     tmp_path: Path, ties_upwards: bool, tells_time: bool, autojump_clock: MockClock
 ) -> None:
     with PolledTree(
         tmp_path / "tree", Habits(per_page_cap=100, ties_upwards=ties_upwards, tells_time=tells_time)
-    ) as room:
-        await room.list()
-        renamed = room.files[0], room.files[MANY // 2], room.files[-1]
+    ) as tree:
+        await tree.list()
+        renamed = tree.files[0], tree.files[MANY // 2], tree.files[-1]
         for number in renamed:
-            room.project.rename(number, f"renamed {number}.pdf")
+            tree.project.rename(number, f"renamed {number}.pdf")
         for _ in range(3):
-            assert await room.poll() == 1 + BIN  # who waits does not pay for all of them
-            await room.pass_s(1)
-        newer = room.project.create(Kind.FILE, ROOT_ID, "newer.pdf")
-        await room.pass_s(60)
-        assert await room.poll() <= 2 + BIN
-        assert room.name(newer) == "newer.pdf"
-        assert await room.poll(Priority.REFRESH) <= MANY / 100 + 1 + BIN
-        assert [room.name(number) for number in renamed] == [f"renamed {number}.pdf" for number in renamed]
-        await room.pass_s(60)
+            assert await tree.poll() == 1 + BIN  # who waits does not pay for all of them
+            await tree.pass_s(1)
+        newer = tree.project.create(Kind.FILE, ROOT_ID, "newer.pdf")
+        await tree.pass_s(60)
+        assert await tree.poll() <= 2 + BIN
+        assert tree.name(newer) == "newer.pdf"
+        assert await tree.poll(Priority.REFRESH) <= MANY / 100 + 1 + BIN
+        assert [tree.name(number) for number in renamed] == [f"renamed {number}.pdf" for number in renamed]
+        await tree.pass_s(60)
         for priority in (Priority.REFRESH, Priority.INTERACTIVE):
-            assert await room.poll(priority) == 1 + BIN  # nothing can appear among them any more
+            assert await tree.poll(priority) == 1 + BIN  # nothing can appear among them any more
 
 
 async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(
     tmp_path: Path, tells_time: bool, autojump_clock: MockClock
 ) -> None:
-    with PolledTree(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time)) as room:
-        old = room.project.create(Kind.FOLDER, ROOT_ID, "old")
-        await room.list()
-        new = room.project.create(Kind.FOLDER, ROOT_ID, "new")
-        room.project.items[new].id = 5  # ahead of all others of its second
-        room.project.items[5] = room.project.items.pop(new)
-        room.project.create(Kind.FILE, 5, "inside.pdf")
-        await room.poller.poll(Priority.INTERACTIVE)  # the total tells that there is more
+    with PolledTree(tmp_path / "tree", Habits(per_page_cap=100, tells_time=tells_time)) as tree:
+        old = tree.project.create(Kind.FOLDER, ROOT_ID, "old")
+        await tree.list()
+        new = tree.project.create(Kind.FOLDER, ROOT_ID, "new")
+        tree.project.items[new].id = 5  # ahead of all others of its second
+        tree.project.items[5] = tree.project.items.pop(new)
+        tree.project.create(Kind.FILE, 5, "inside.pdf")
+        await tree.poller.poll(Priority.INTERACTIVE)  # the total tells that there is more
         for number, listed in ((5, False), (old, True)):
-            known = room.store.known(DocumentId(number))
+            known = tree.store.known(DocumentId(number))
             assert known is not None
             assert known.node.listed is listed
 
@@ -138,8 +138,8 @@ async def test_a_new_folder_of_which_not_all_was_read_is_asked_for(
 async def test_many_that_were_old_when_they_were_listed_are_not_read_again(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    with PolledTree(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True)) as room:
-        room.project.now_s += poll_plan.OVERLAP_S + 1
-        await room.list()
-        assert await room.poll() == 1 + BIN
-        assert await room.poll(Priority.REFRESH) == 1 + BIN
+    with PolledTree(tmp_path / "tree", Habits(per_page_cap=100, tells_time=True)) as tree:
+        tree.project.now_s += poll_plan.OVERLAP_S + 1
+        await tree.list()
+        assert await tree.poll() == 1 + BIN
+        assert await tree.poll(Priority.REFRESH) == 1 + BIN

@@ -12,13 +12,13 @@ from procorefs.storage.sqlite_files import is_damage
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.rows import FIRST_INODE
 from procorefs.tree.tree_store import TreeDamaged, TreeStore
-from tests.support.tree_documents import Garden, file, folder
+from tests.support.tree_documents import ListedTree, file, folder
 
 
-def planted(path: Path, files: int = 2000) -> Garden:
-    garden = Garden(path)
-    garden.take(folder(10, "F"), *(file(100 + number, f"{number:04d}.pdf", 10) for number in range(files)))
-    return garden
+def filled(path: Path, files: int = 2000) -> ListedTree:
+    tree = ListedTree(path)
+    tree.apply(folder(10, "F"), *(file(100 + number, f"{number:04d}.pdf", 10) for number in range(files)))
+    return tree
 
 
 def _truncated(path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_damaged_tree_is_moved_aside_and_begun_anew(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "tree.sqlite"
-    planted(path).store.close()
+    filled(path).store.close()
     damage(path)
     with caplog.at_level(logging.WARNING):
         store = TreeStore.open(path)
@@ -67,16 +67,16 @@ def test_a_damaged_tree_is_moved_aside_and_begun_anew(
 
 def test_damage_met_in_use_is_found_at_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "tree.sqlite"
-    garden = planted(path)
-    garden.store.mark_damaged()
-    garden.store.close()
+    tree = filled(path)
+    tree.store.mark_damaged()
+    tree.store.close()
     TreeStore(path).close()  # it was a false alarm, and the mark is gone
     assert not list(tmp_path.glob("*.damaged"))
 
 
 def test_an_entry_in_no_folder_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "tree.sqlite"
-    planted(path, 3).store.close()
+    filled(path, 3).store.close()
     with sqlite3.connect(path) as db:
         db.execute("UPDATE node SET parent = 999999 WHERE document_id = 101")
     db.close()
@@ -86,16 +86,16 @@ def test_an_entry_in_no_folder_is_damage(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_not_damage(tmp_path: Path) -> None:
     path = tmp_path / "tree.sqlite"
-    garden = planted(path, 10)
-    (pages,) = garden.store._db.execute("PRAGMA page_count").fetchone()
-    garden.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    tree = filled(path, 10)
+    (pages,) = tree.store._db.execute("PRAGMA page_count").fetchone()
+    tree.store._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError) as full:
-        garden.take(*(file(5000 + number, "x" * 200 + str(number), 10) for number in range(5000)))
+        tree.apply(*(file(5000 + number, "x" * 200 + str(number), 10) for number in range(5000)))
     assert not is_damage(full.value)
-    assert garden.store.counts.live() == 11  # all or nothing
-    garden.store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
-    garden.take(file(5000, "x", 10))
-    garden.store.close()
+    assert tree.store.counts.live() == 11  # all or nothing
+    tree.store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    tree.apply(file(5000, "x", 10))
+    tree.store.close()
     store = TreeStore.open(path)
     assert store.counts.live() == 12
     store.close()
@@ -103,27 +103,27 @@ def test_a_full_disk_is_not_damage(tmp_path: Path) -> None:
 
 def test_inode_numbers_are_never_used_again(tmp_path: Path) -> None:
     path = tmp_path / "tree.sqlite"
-    garden = Garden(path)
-    garden.take(file(10, "a"))
-    first = garden.of(10).inode
+    tree = ListedTree(path)
+    tree.apply(file(10, "a"))
+    first = tree.of(10).inode
     assert first >= FIRST_INODE
-    garden.take(folder(10, "a"))  # another kind: the old row is left to those who have it open
-    second = garden.of(10).inode
-    garden.take(file(10, "a"))
-    third = garden.of(10).inode
-    garden.store.close()
-    garden = Garden(path)  # drops the rows of the old ones
-    assert garden.store.by_inode(first) is None
-    garden.take(file(11, "b"))
-    assert len({first, second, third, garden.of(11).inode}) == 4
-    assert garden.of(11).inode > third
-    garden.store.close()
+    tree.apply(folder(10, "a"))  # another kind: the old row is left to those who have it open
+    second = tree.of(10).inode
+    tree.apply(file(10, "a"))
+    third = tree.of(10).inode
+    tree.store.close()
+    tree = ListedTree(path)  # drops the rows of the old ones
+    assert tree.store.by_inode(first) is None
+    tree.apply(file(11, "b"))
+    assert len({first, second, third, tree.of(11).inode}) == 4
+    assert tree.of(11).inode > third
+    tree.store.close()
 
 
 def test_inode_numbers_stay_over_restarts(tmp_path: Path) -> None:
-    garden = planted(tmp_path / "tree", 50)
-    before = {node.document_id: node.inode for node in garden.store.children(garden.of(10).inode)}
-    garden.store.close()
+    tree = filled(tmp_path / "tree", 50)
+    before = {node.document_id: node.inode for node in tree.store.children(tree.of(10).inode)}
+    tree.store.close()
     again = TreeStore(tmp_path / "tree")
     parent = again.child(ROOT, b"F")
     assert parent is not None
@@ -132,31 +132,31 @@ def test_inode_numbers_stay_over_restarts(tmp_path: Path) -> None:
 
 
 def test_a_listing_is_read_in_parts(tmp_path: Path) -> None:
-    garden = planted(tmp_path / "tree", 500)
-    parent = garden.of(10).inode
+    tree = filled(tmp_path / "tree", 500)
+    parent = tree.of(10).inode
     found = []
     after = 0
-    while part := garden.store.children(parent, after=after, limit=64):
+    while part := tree.store.children(parent, after=after, limit=64):
         found += part
         after = part[-1].inode
     assert [node.shown for node in found] == [f"{number:04d}.pdf".encode() for number in range(500)]
     assert all(node.kind is Kind.FILE for node in found)
-    garden.store.close()
+    tree.store.close()
 
 
 def test_writing_back_goes_on_beside_the_loops_own_connection(tmp_path: Path) -> None:
-    garden = planted(tmp_path / "tree", 12_000)
-    assert garden.store.checkpoint_due()
-    assert not garden.store.checkpoint_due()
+    tree = filled(tmp_path / "tree", 12_000)
+    assert tree.store.checkpoint_due()
+    assert not tree.store.checkpoint_due()
     written = (tmp_path / "tree").stat().st_size
-    garden.store.checkpoint()
+    tree.store.checkpoint()
     assert (tmp_path / "tree").stat().st_size > written
-    assert garden.store.counts.live() == 12_001
-    garden.store.close()
+    assert tree.store.counts.live() == 12_001
+    tree.store.close()
 
 
 def test_sizes_are_of_the_newest_versions(tmp_path: Path) -> None:
-    garden = planted(tmp_path / "tree", 20)
-    sizes = garden.store.counts.sizes()
+    tree = filled(tmp_path / "tree", 20)
+    sizes = tree.store.counts.sizes()
     assert (sizes.documents, sizes.size_bytes) == (21, 200)
-    garden.store.close()
+    tree.store.close()

@@ -41,7 +41,7 @@ from procorefs.versions.version_lists import MOST_TRIES, VersionLists
 from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree, version_entries
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
-from tests.support.tree_documents import Garden, file, folder
+from tests.support.tree_documents import ListedTree, file, folder
 
 MOST_NODES = 1 << 60
 JANUARY_S = 1767323045  # 2026-01-02T03:04:05Z
@@ -162,12 +162,12 @@ class Desk:
     """A tree, a Procore to ask, and what is below `.procore`."""
 
     def __init__(self, path: Path) -> None:
-        self.garden = Garden(path / "tree")
+        self.tree = ListedTree(path / "tree")
         self.staging = Staging(path / "staging", 1 << 20, _nobody_reads, lambda: Outlook.NONE)
         self.journal = Journal(path / "journal")
-        calls = InFlightCalls(self.journal, self.garden.store.last_reserved)
+        calls = InFlightCalls(self.journal, self.tree.store.last_reserved)
         self.view = View(
-            self.garden.store, DirtyFiles(self.staging, Durability(self.staging, self.journal)), calls
+            self.tree.store, DirtyFiles(self.staging, Durability(self.staging, self.journal)), calls
         )
         self.procore = Procore()
         self.follower = Follower()
@@ -180,8 +180,8 @@ class Desk:
         return self.look(file(number, name, version=versions[-1] if versions else None, **changes))
 
     def look(self, document: Document) -> Node:
-        self.garden.take(document)
-        return self.garden.of(document.id)
+        self.tree.apply(document)
+        return self.tree.of(document.id)
 
     async def names(self, folder: ProcoreInode) -> list[str]:
         entries = await self.below.listing(folder)
@@ -214,7 +214,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     yield made_desk
     made_desk.staging.close()
     made_desk.journal.close()
-    made_desk.garden.store.close()
+    made_desk.tree.store.close()
 
 
 async def test_a_list_costs_one_call_until_there_is_a_newer_version(desk: Desk) -> None:
@@ -362,9 +362,9 @@ async def test_versions_shows_the_tree_and_costs_no_calls(desk: Desk) -> None:
         plans = await desk.at("versions", "Plans")
         assert plans is not None
         assert await desk.names(plans.inode) == [f"{number}.pdf" for number in range(30, 35)]
-        some = list(desk.below.children(plans.inode, after=desk.garden.of(31).inode, limit=2))
+        some = list(desk.below.children(plans.inode, after=desk.tree.of(31).inode, limit=2))
         assert [entry.shown for entry, _ in some] == [b"32.pdf", b"33.pdf"]
-        assert [after for _, after in some] == desk.garden.inodes((32, 33))
+        assert [after for _, after in some] == desk.tree.inodes((32, 33))
         assert await desk.at("versions", "Plans", "35.pdf") is None
         assert await desk.at("versions", ".procore") is None
         assert await desk.at("nothing") is None
@@ -383,7 +383,7 @@ async def test_an_entry_is_found_by_its_path_and_then_by_its_number(desk: Desk) 
         assert not entry.is_folder
         assert desk.below.find(entry.inode) == entry
         assert desk.below.path(entry) == f".procore/versions/a.pdf/{shown}"
-        assert desk.below.above(entry) == folder_for(desk.garden.of(10).inode)
+        assert desk.below.above(entry) == folder_for(desk.tree.of(10).inode)
         before = desk.follower.looks
         assert await desk.at("versions", "a.pdf", shown) == entry
         assert desk.follower.looks == before  # what is known is no reason to look
@@ -431,7 +431,7 @@ async def test_what_turns_out_to_be_elsewhere_is_looked_up_again(desk: Desk) -> 
 async def test_a_file_that_goes_while_its_versions_are_listed(desk: Desk) -> None:
     plan = desk.put(10, "a.pdf", made(1), made(2))
     gone = msgspec.structs.replace(file(10, "a.pdf"), deleted=True)
-    desk.procore.meanwhile = lambda: desk.garden.take(gone)
+    desk.procore.meanwhile = lambda: desk.tree.apply(gone)
     async with running(desk):
         with pytest.raises(NotThere):
             await desk.below.listing(folder_for(plan.inode))
