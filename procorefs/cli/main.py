@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from procorefs.cli.support.error_output import INTERRUPTED, complain, complain_of
+from procorefs.cli.support.terminal import say
 
 COMMANDS = {
     "mount": ("procorefs.cli.commands.mount", "Mount a project at a directory."),
@@ -59,7 +60,7 @@ class LazyGroup(click.Group):
 def procorefs(ctx: click.Context) -> None:
     """Mount the Documents of a Procore project as a directory."""
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        say(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,11 +6,12 @@ from collections import Counter
 import click
 import msgspec
 
-from procorefs.cli.support.formatting import printable
 from procorefs.cli.support.preflight import Preflight, preflight
+from procorefs.cli.support.terminal import say, say_json
 from procorefs.config import Failure, find_paths, read_config
 from procorefs.config.account import find_client
 from procorefs.config.units import show_size
+from procorefs.storage.printable import printable
 
 HOURLY_CALLS = 3600
 """What Procore grants a client by default, until it has said otherwise."""
@@ -48,7 +49,7 @@ def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -
     hourly_calls = hourly or _known_limit() or HOURLY_CALLS
     found = [_checked(path, into, hourly_calls) for path in dirs]
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        say_json(found)
     else:
         for checked in found:
             _show(checked)
@@ -80,7 +81,7 @@ def _known_limit() -> int | None:
 def _show(checked: Checked) -> None:
     found = checked.preflight
     for refused in found.refused:
-        click.echo(f"{printable(refused.path)}: {refused.reason}")
+        say(f"{printable(refused.path)}: {refused.reason}")
     longest = (
         f"{len(found.longest_path)} characters: {printable(found.longest_path)}"
         if found.longest_path
@@ -96,10 +97,10 @@ def _show(checked: Checked) -> None:
         "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
-    click.echo(printable(checked.dir))
+    say(printable(checked.dir))
     for name, text in lines.items():
         if text:
-            click.echo(f"  {name:<13} {text}")
+            say(f"  {name:<13} {text}")
 
 
 def _types(types: Counter[str]) -> str:

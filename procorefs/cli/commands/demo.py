@@ -23,6 +23,7 @@ from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.mountpoint import check_fuse
 from procorefs.cli.mounts.processes import signal_process, wait_for_end
 from procorefs.cli.mounts.unmounting import unmount
+from procorefs.cli.support.terminal import say
 from procorefs.cli.support.tour import Guide, tour
 from procorefs.config import Failure, MountOptions, find_paths
 from procorefs.storage.mountinfo import read_mounts
@@ -101,10 +102,10 @@ def _own_folder() -> Iterator[Path]:
     finally:
         # deleting files below a mount would delete them in the project
         if any(folder in mount.mountpoint.parents for mount in read_mounts()):
-            click.echo(
+            say(
                 f"Something is still mounted below {folder}, so the folder is kept: unmount that (fusermount3 -u), "
                 "then delete the folder.",
-                err=True,
+                to_stderr=True,
             )
         else:
             shutil.rmtree(folder, ignore_errors=True)

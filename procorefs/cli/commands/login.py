@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from procorefs.cli.support.project_ids import UnknownProject, check_reachable
+from procorefs.cli.support.terminal import say
 from procorefs.config import (
     Config,
     ConfigError,
@@ -103,8 +104,8 @@ def login(
     is_project_said = asked.company is not None or asked.project is not None
     who = _try(made, secret, name, paths, checks_project=is_project_said)
     _keep(paths, config, name, made, secret)
-    click.echo(f"Logged in as {who}. The profile '{name}' is in {paths.config_file}.")
-    click.echo("`procorefs projects` lists its projects.")
+    say(f"Logged in as {who}. The profile '{name}' is in {paths.config_file}.")
+    say("`procorefs projects` lists its projects.")
 
 
 def make_profile(asked: Asked, old: Profile) -> Profile:
@@ -230,14 +231,14 @@ async def _code(client: "Client", redirect_uri: str) -> str:
     state = new_state()
     url = client.auth.authorization_url(state)
     if redirect_uri == OUT_OF_BAND:
-        click.echo(f"Open this address, log in, and paste the code that it shows:\n{url}", err=True)
+        say(f"Open this address, log in, and paste the code that it shows:\n{url}", to_stderr=True)
         # nothing else runs in this loop that blocking could delay
         return _ask("Code")
     return await receive_code(redirect_uri, state, lambda: _show(url))
 
 
 def _show(url: str) -> None:
-    click.echo(f"Log in at this address; the browser then returns here by itself:\n{url}", err=True)
+    say(f"Log in at this address; the browser then returns here by itself:\n{url}", to_stderr=True)
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         click.launch(url)
 

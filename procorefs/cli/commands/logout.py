@@ -5,6 +5,7 @@ import os
 import click
 import msgspec
 
+from procorefs.cli.support.terminal import say
 from procorefs.config import Config, find_account, find_paths, read_config, write_config
 from procorefs.config.secrets import forget_secret
 from procorefs.procore.settings import ApiSettings, Grant
@@ -33,7 +34,7 @@ def logout(profile: str | None, forget: bool) -> None:
     whose = f"profile '{account.profile}'" if account.profile else "the account of the environment"
     stays = account.profile and not forget and account.api.grant is Grant.CLIENT_CREDENTIALS
     # a service account needs nobody to log in again
-    click.echo(f"Logged out {whose}" + ("; its secret stays here (--forget deletes it)." if stays else "."))
+    say(f"Logged out {whose}" + ("; its secret stays here (--forget deletes it)." if stays else "."))
 
 
 async def _log_out(api: ApiSettings) -> None:

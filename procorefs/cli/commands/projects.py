@@ -5,6 +5,7 @@ import os
 import click
 import msgspec
 
+from procorefs.cli.support.terminal import console, say_json
 from procorefs.config import Account, find_account, find_paths, private_dir, read_config
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import Company, Project
@@ -33,7 +34,7 @@ def projects(profile: str | None, as_json: bool) -> None:
     private_dir(paths.tokens_dir)
     found = trio.run(_list, account.api)
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        say_json(found)
     else:
         _show(found, account)
 
@@ -58,9 +59,7 @@ def _show(found: list[CompanyProjects], account: Account) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from procorefs.cli.support.status_view import wide_console
-
-    console = wide_console()
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("SPEC", "COMPANY", "PROJECT", "NUMBER"):
         table.add_column(column, overflow="fold", no_wrap=column == "SPEC")
@@ -77,12 +76,10 @@ def _show(found: list[CompanyProjects], account: Account) -> None:
             # names from Procore may hold what rich would take for markup
             table.add_row(*(Text(cell) for cell in cells))
     if table.row_count:
-        console.print(table)
+        out.print(table)
     for company in found:
         if not company.projects:
             reason = company.refused or "it has no project that you can see"
-            console.print(Text(f"{company.name} ({company.id}): {reason}"))
+            out.print(Text(f"{company.name} ({company.id}): {reason}"))
     if not found:
-        console.print(
-            "You can reach no company; ask its administrator to connect the app or to invite the user."
-        )
+        out.print("You can reach no company; ask its administrator to connect the app or to invite the user.")

@@ -8,9 +8,11 @@ import click
 
 from procorefs.cli.mounts.locate import by_mount, find_location
 from procorefs.cli.mounts.registry import Entry
-from procorefs.cli.support.formatting import counted, full_path, printable
+from procorefs.cli.support.formatting import counted, full_path
+from procorefs.cli.support.terminal import say
 from procorefs.config import Failure, find_paths
 from procorefs.service.control_socket import DiscardRequest, Remaining, RetryRequest, ask
+from procorefs.storage.printable import printable
 
 _TIMEOUT_S = 60.0
 """The journal and staged files of many items are changed before the answer."""
@@ -31,7 +33,7 @@ def retry(paths: tuple[str, ...]) -> None:
     number = sum(remaining.total for _, remaining in done)
     if not number:
         raise NothingThere(f"nothing failed at or below {_named(paths)}; `procorefs status` lists failures")
-    click.echo(f"{counted(number, 'change')} will be sent again.")
+    say(f"{counted(number, 'change')} will be sent again.")
 
 
 @click.command(short_help="Throw failed changes away.")
@@ -53,9 +55,9 @@ def discard(paths: tuple[str, ...]) -> None:
     for daemon, remaining in done:
         for item in remaining.items:
             why = f" ({printable(item.reason)})" if item.reason else ""
-            click.echo(f"Thrown away: {full_path(item, Path(daemon.mountpoint))}{why}")
+            say(f"Thrown away: {full_path(item, Path(daemon.mountpoint))}{why}")
         if remaining.total > len(remaining.items):
-            click.echo(f"Thrown away: {remaining.total - len(remaining.items):,} more in {daemon.mountpoint}")
+            say(f"Thrown away: {remaining.total - len(remaining.items):,} more in {daemon.mountpoint}")
 
 
 def _wanted(texts: tuple[str, ...]) -> Iterator[tuple[Entry, tuple[str, ...]]]:

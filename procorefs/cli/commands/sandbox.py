@@ -10,6 +10,7 @@ from typing import Any
 import click
 import trio
 
+from procorefs.cli.support.terminal import say
 from procorefs.sandbox.api.conformance import DESCRIPTION, Checker, NotTheDescription
 from procorefs.sandbox.api.refusals import ApiError
 from procorefs.sandbox.config import PUBLISHED_HOURLY_CALLS, PUBLISHED_SPIKE_CALLS, SandboxConfig
@@ -139,7 +140,7 @@ async def _run_until_signal(parts: Sandbox, checker: Checker | None) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_prepared, parts, hosts, checker)
-            sys.stdout.write(announcement_line(parts) + "\n")
+            say(announcement_line(parts))
             sys.stdout.flush()
             async for _signal in signals:
                 nursery.cancel_scope.cancel()

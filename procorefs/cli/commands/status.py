@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import click
-import msgspec
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.locate import locate, named, split_path
 from procorefs.cli.mounts.registry import Entry
+from procorefs.cli.support.terminal import say_json
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.service.control_socket import ControlError, NobodyThere, StatusRequest, ask
 from procorefs.service.status import MountStatus, Named
@@ -67,7 +67,7 @@ def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:
     else:
         answer = found = [_status_or_silence(entry) for entry in registry.running(paths)]
     if as_json:
-        click.echo(msgspec.json.encode(answer))
+        say_json(answer)
     else:
         from procorefs.cli.support.status_view import show  # rich is slow to import
 

@@ -14,7 +14,7 @@ from procorefs.cli.mounts.locate import NotInAMount, by_mount, find_location
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.support.duration import seconds_of
 from procorefs.cli.support.error_output import complain
-from procorefs.cli.support.formatting import printable, sentences, staying
+from procorefs.cli.support.formatting import sentences, staying
 from procorefs.cli.support.progress import Progress
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.service.control_socket import (
@@ -27,6 +27,7 @@ from procorefs.service.control_socket import (
     WaitingRequest,
     ask,
 )
+from procorefs.storage.printable import printable
 from procorefs.upload.items import Counts
 
 _LOOK_S = 0.5

@@ -24,7 +24,7 @@ from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.cli.support.duration import seconds_of
 from procorefs.cli.support.error_output import complain
-from procorefs.cli.support.formatting import counted, listed, printable, staying
+from procorefs.cli.support.formatting import counted, listed, staying
 from procorefs.cli.support.progress import Progress
 from procorefs.config import Failure, Paths, find_paths
 from procorefs.service.control_socket import (
@@ -37,6 +37,7 @@ from procorefs.service.control_socket import (
     ask,
 )
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
+from procorefs.storage.printable import printable
 from procorefs.upload.items import Counts
 
 _END_S = 10.0

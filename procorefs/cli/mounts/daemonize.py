@@ -14,10 +14,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from procorefs.cli.support.error_output import sentence_of, unexpected
 from procorefs.config import Failure, private_dir
+from procorefs.storage.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +110,18 @@ def _leave_the_terminal(log_file: Path, writer: int) -> None:
     )
 
 
+class _OneLine(logging.Formatter):
+    """A line a message, whatever names are in it: a name with a line break must not look like another message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's name and type
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
 def _log_to(handler: logging.Handler) -> None:
-    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(form)
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # what a full disk does not take is lost: a traceback into the same file would not help
     logging.raiseExceptions = False
     root = logging.getLogger()

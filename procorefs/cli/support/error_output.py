@@ -2,11 +2,11 @@
 
 import errno
 import os
-import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
+from procorefs.cli.support.terminal import say
 from procorefs.config import Failure, find_paths, private_dir
 
 INTERRUPTED = 130
@@ -42,7 +42,7 @@ def sentence_of(error: BaseException) -> str | None:
 def complain(sentence: str) -> None:
     """Say it, if there is anybody to hear it."""
     try:
-        print(f"procorefs: {'; '.join(sentence.splitlines())}", file=sys.stderr, flush=True)
+        say(f"procorefs: {'; '.join(sentence.splitlines())}", to_stderr=True)
     except OSError:
         return
 

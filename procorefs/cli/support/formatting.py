@@ -6,14 +6,10 @@ from pathlib import Path
 
 from procorefs.config.units import show_duration, show_size
 from procorefs.service.control_socket import Staying
+from procorefs.storage.printable import printable
 from procorefs.upload.items import STUCK, Counts, Item
 
 _MOVING_LISTED = 20
-
-
-def printable(path: str) -> str:
-    """The path on one line: control characters would move the terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
 
 
 def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from procorefs.cli.support.formatting import shown_counts
+from procorefs.cli.support.terminal import console, say
 from procorefs.upload.items import Counts
 
 _FIRST_LINE_S = 2.0
@@ -41,7 +42,7 @@ class Progress:
             self._line.update(text)
         elif self._clock_s() >= self._next_s:
             self._next_s = self._clock_s() + _EVERY_S
-            print(text, file=sys.stderr, flush=True)
+            say(text, to_stderr=True)
 
     def __enter__(self) -> Self:
         if self._line is not None:
@@ -56,7 +57,6 @@ class Progress:
 
 
 def _terminal_line() -> _Line:
-    from rich.console import Console  # slow to import
-    from rich.status import Status
+    from rich.status import Status  # slow to import
 
-    return Status("", console=Console(stderr=True, highlight=False))
+    return Status("", console=console(to_stderr=True, breaks_pipes=True))

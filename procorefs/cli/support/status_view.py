@@ -6,7 +6,8 @@ from datetime import date, datetime
 from rich.console import Console
 from rich.text import Text
 
-from procorefs.cli.support.formatting import clause, counted, printable
+from procorefs.cli.support.formatting import clause, counted
+from procorefs.cli.support.terminal import console
 from procorefs.config.units import show_duration, show_size
 from procorefs.service.status import (
     LimiterStatus,
@@ -17,6 +18,7 @@ from procorefs.service.status import (
     WindowStatus,
 )
 from procorefs.storage import clocks
+from procorefs.storage.printable import printable
 
 _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
@@ -28,37 +30,31 @@ _TREE_STATES = {"behind": "as last known: the last poll failed"}
 
 def show(mounts: list[MountStatus]) -> None:
     """Print one block a mount."""
-    console = wide_console()
+    out = console()
     if not mounts:
-        console.print("Nothing is mounted.")
+        out.print("Nothing is mounted.")
     for number, mount in enumerate(mounts):
         if number:
-            console.print()
-        _print(console, Text(printable(mount.mountpoint), style="bold"))
+            out.print()
+        _print(out, Text(printable(mount.mountpoint), style="bold"))
         for label, value in _rows(mount):
-            _print_row(console, label, value)
+            _print_row(out, label, value)
 
 
-def wide_console() -> Console:
-    """A console that breaks lines for a terminal, but not for a pipe or a file."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=1000)
-
-
-def _print_row(console: Console, label: str, value: str) -> None:
+def _print_row(out: Console, label: str, value: str) -> None:
     """A value may take several lines on a terminal, one below the other; no line is longer than what stands in it."""
     lines = [Text(value)]
-    if console.is_terminal:
-        width = max(console.width - _LABEL_CELLS, _LEAST_VALUE_CELLS)
-        lines = list(Text(value, overflow="fold").wrap(console, width))
+    if out.is_terminal:
+        width = max(out.width - _LABEL_CELLS, _LEAST_VALUE_CELLS)
+        lines = list(Text(value, overflow="fold").wrap(out, width))
     for line in lines:
         line.rstrip()
-        _print(console, Text.assemble((f"  {label}".ljust(_LABEL_CELLS), "dim"), line))
+        _print(out, Text.assemble((f"  {label}".ljust(_LABEL_CELLS), "dim"), line))
         label = ""
 
 
-def _print(console: Console, line: Text) -> None:
-    console.print(line, no_wrap=True, overflow="ignore", crop=False)
+def _print(out: Console, line: Text) -> None:
+    out.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 
 def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:

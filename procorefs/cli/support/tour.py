@@ -11,9 +11,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
+from procorefs.cli.support.terminal import console
 from procorefs.config import Failure
 from procorefs.config.units import show_size
 
@@ -39,7 +39,7 @@ class Guide:
         self.mountpoint = folder / PROJECT
         self._environment = environment
         self._control_url = control_url
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = console(soft_wrap=True, breaks_pipes=True)
         # the sandbox is on this machine: a proxy would not find it
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

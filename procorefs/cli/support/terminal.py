@@ -1,0 +1,59 @@
+"""The way of all output of commands to a terminal: names of others are made harmless here."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from procorefs.storage.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(text: str, *, to_stderr: bool = False) -> None:
+    """Print lines. Raises OSError, as BrokenPipeError."""
+    lines = (printable(line) for line in text.split("\n"))
+    print("\n".join(lines), file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr)
+
+
+def say_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    say(msgspec.json.encode(value).decode())
+
+
+def console(*, to_stderr: bool = False, soft_wrap: bool = False, breaks_pipes: bool = False) -> "Console":
+    """rich's console; text that it prints is made harmless, its own colours stay.
+
+    It breaks lines for a terminal, and for a pipe or file only with `breaks_pipes`.
+    """
+    from rich.console import (  # slow to import
+        Console,
+        ConsoleOptions,
+        ConsoleRenderable,
+        RenderHook,
+        RenderResult,
+    )
+    from rich.segment import Segment
+
+    class Harmless:
+        def __init__(self, inner: ConsoleRenderable) -> None:
+            self._inner = inner
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for segment in console.render(self._inner, options):
+                if segment.control:
+                    yield segment
+                else:
+                    text = "\n".join(printable(line) for line in segment.text.split("\n"))
+                    yield Segment(text, segment.style)
+
+    class Hook(RenderHook):
+        def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+            return [Harmless(one) for one in renderables]
+
+    made = Console(stderr=to_stderr, highlight=False, soft_wrap=soft_wrap)
+    if not made.is_terminal and not breaks_pipes:
+        made = Console(stderr=to_stderr, highlight=False, soft_wrap=soft_wrap, width=1000)
+    made.push_render_hook(Hook())
+    return made

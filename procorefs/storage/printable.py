@@ -1,0 +1,27 @@
+"""Makes texts of others harmless where they are read: no control, bidi or line-breaking character passes."""
+
+import re
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def printable(text: str) -> str:
+    """The text on one line: what could move a cursor, colour, reorder or break lines stands as `\\uXXXX`.
+
+    In a JSON text such an escape means the same as the character.
+    """
+    return _UNPRINTABLE.sub(_escaped, text) if not text.isascii() or not text.isprintable() else text
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable():
+        return character
+    if character in _SHORT:
+        return _SHORT[character]
+    code = ord(character)
+    if code > 0xFFFF:  # as two surrogates, which is how JSON writes it
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"
