@@ -1,1 +1,1 @@
-"""The commands: they read settings, ask the daemon and talk to people."""
+"""The commands: they read settings, ask the daemon and print results."""

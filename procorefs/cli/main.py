@@ -1,4 +1,4 @@
-"""`procorefs`: a group of commands, each imported only when it is called."""
+"""`procorefs`: the group of commands; each is imported when it is called."""
 
 import errno
 import sys

@@ -1,4 +1,4 @@
-"""`mount.fuse.procorefs`: what mount(8) and /etc/fstab call, as `SPEC MOUNTPOINT [-sfnv] [-N NS] [-o OPT] [-t TYPE]`.
+"""`mount.fuse.procorefs`: the helper that mount(8) calls, as `SPEC MOUNTPOINT [-sfnv] [-N NS] [-o OPT] [-t TYPE]`.
 
 mount(8) gives neither HOME nor XDG variables nor PATH: the settings are those of the account it runs as.
 """

@@ -1,4 +1,4 @@
-"""What the environment and a profile say together: how to reach Procore and as whom. The environment wins."""
+"""The account: how to reach Procore and as whom, from a profile and the environment, which wins."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from procorefs.storage.failures import ConfigError
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Everything that reaching Procore needs, and what to mount when SPEC is left out."""
+    """What a login at Procore needs, and what to mount when SPEC is left out."""
 
     profile: str | None
     """None: the environment alone."""
@@ -28,7 +28,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def find_client(environment: Mapping[str, str], config: Config) -> tuple[str, str] | None:
-    """API URL and client id that commands use when nothing else is said, without a look at any secret."""
+    """API URL and client id of the default account; reads no secret."""
     stored = config.profiles.get(config.chosen(None) or "", Profile())
     client_id = environment.get("PROCOREFS_CLIENT_ID") or stored.client_id
     api_url = environment.get("PROCOREFS_API_URL") or stored.api_url

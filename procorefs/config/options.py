@@ -1,7 +1,7 @@
 """The words of `-o`: one table that parses them and prints their help.
 
-Only words that something obeys stand in it. The standard words of /etc/fstab are accepted; those that narrow
-what the mount allows reach libfuse, the others mean nothing here.
+Every option in the table has an effect. The standard words of /etc/fstab are accepted: those that restrict the
+mount reach libfuse, the others change nothing.
 """
 
 import difflib
@@ -19,7 +19,7 @@ _HELP_COLUMN = 24
 
 
 class MountOptions(msgspec.Struct, frozen=True):
-    """What `-o` said, defaults filled in."""
+    """The options of `-o` with their defaults."""
 
     ro: bool = False
     """The kernel answers writes with EROFS."""
@@ -31,7 +31,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     """Permission bits taken away from every document None: 022, and modes that were set here are shown as they
     were set."""
     freshness_s: float = 30.0
-    """Age at which opening something first looks for changes at Procore."""
+    """Age of the last poll at which `open` polls Procore first."""
     cache_size_bytes: int = 10 << 30
     limiter: str = "local"
     """Who shares the call budget: `local`, or the address of a Redis."""
@@ -40,17 +40,17 @@ class MountOptions(msgspec.Struct, frozen=True):
     write_back_s: float = 2.0
     """How long a written file waits after its last writer has closed it."""
     staging_size_bytes: int = 50 << 30
-    """How much may lie in the state directory that Procore does not have yet."""
+    """How many bytes may wait in the state directory for their upload."""
     invalid_names: Literal["reject", "encode"] = "reject"
     """`encode`: characters that Procore refuses are sent as full-width ones (tree/naming/full_width.py)"""
     junk: Literal["skip", "keep"] = "skip"
-    """`keep`: what programs leave behind for themselves goes to Procore like everything else."""
+    """`keep`: files that programs keep for themselves are uploaded like all others."""
     fsync: Literal["local", "remote"] = "local"
     """`remote`: fsync returns when the bytes are in Procore, not when they are on this disk."""
     office_locks: bool = True
     """Whether the lock file of an office program checks its document out."""
     thumbnails: bool = True
-    """False: the thumbnailers of file managers are refused, so that browsing a folder of photos fetches none."""
+    """False: thumbnailers of file managers get an error, so browsing a folder of photos fetches none."""
     restrictions: frozenset[str] = frozenset()
     """Restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid."""
 

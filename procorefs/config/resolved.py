@@ -1,4 +1,4 @@
-"""A mount with nothing left to ask: what the daemon is started with."""
+"""The settings of one mount, complete: what the daemon is started with."""
 
 import hashlib
 from pathlib import Path
@@ -55,7 +55,7 @@ class ResolvedMount(msgspec.Struct, frozen=True):
         return self.paths.runtime_dir / f"{mount_key(self.mountpoint)}.{pid}.sock"
 
     def state_dir(self, user_id: int) -> Path:
-        """The one place of this project's tree: it belongs to API host, company, project and Procore user."""
+        """The state of this project: one directory per API host, company, project and Procore user."""
         return self._project_dir(self.paths.state_dir, user_id)
 
     def cache_dir(self, user_id: int) -> Path:

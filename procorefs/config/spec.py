@@ -1,4 +1,4 @@
-"""`[PROFILE:]COMPANY/PROJECT`: which project a person means."""
+"""`[PROFILE:]COMPANY/PROJECT`: how a project is named."""
 
 import re
 from collections.abc import Collection
@@ -11,7 +11,7 @@ PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What SPEC says; None where it is silent. Ids are digits, everything else is a name."""
+    """The parts of SPEC; None for a part that is missing. Ids are digits, everything else is a name."""
 
     profile: str | None = None
     company: str | None = None
@@ -19,9 +19,9 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 def parse_spec(text: str, profiles: Collection[str]) -> Spec:
-    """Take SPEC apart: pure. Raises ConfigError.
+    """Parse SPEC: pure. Raises ConfigError.
 
-    Names may hold colons and slashes. A colon ends a profile when a profile is called so, or when what stands
+    Names may contain colons and slashes. A colon ends a profile when a profile has that name, or when what stands
     before it could be one and no space follows. The first slash ends the company; one whose name has a
     slash is given by id.
     """

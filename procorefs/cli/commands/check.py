@@ -1,4 +1,4 @@
-"""`procorefs check`: would these names be accepted, and what would copying them cost? Nothing is sent."""
+"""`procorefs check`: which local names Procore would refuse, and what copying the rest costs; sends nothing."""
 
 import os
 from collections import Counter
@@ -20,7 +20,7 @@ TYPES_SHOWN = 8
 
 
 class Unreadable(Failure):
-    """A tree that can't be looked through."""
+    """A tree that cannot be read."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     dir: str
     hours: float
-    """At so many calls an hour."""
+    """The budget that `hours` assumes."""
     hourly_calls: int
     preflight: Preflight
 
@@ -65,7 +65,7 @@ def _checked(path: str, into: str, hourly: int) -> Checked:
 
 
 def _known_limit() -> int | None:
-    """The current limit of the client that would be used here; nobody is asked."""
+    """The last known hourly limit of the default account; makes no call."""
     paths = find_paths(os.environ)
     try:
         client = find_client(os.environ, read_config(paths.config_file))

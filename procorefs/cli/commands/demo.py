@@ -1,4 +1,4 @@
-"""`procorefs demo`: an embedded Procore, a mount of it, and a tour; nothing is left when it ends.
+"""`procorefs demo`: an embedded Procore, a mount of it, and a tour; removes everything at its end.
 
 All of it lives in one temporary directory, XDG directories included, so that it meets nothing of the user's own.
 """
@@ -89,7 +89,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _disregard_signals() -> None:
-    """Let nothing break off the cleaning up, which ends by itself: a second Ctrl-C would leave the mount behind."""
+    """Ignore further signals during the cleanup: a second Ctrl-C would leave the mount behind."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -139,7 +139,7 @@ def _sandbox(folder: Path, documents: int) -> Iterator[dict[str, Any]]:
 
 
 def _environment(folder: Path, announced: dict[str, Any]) -> dict[str, str]:
-    """For all commands of the demo: the user's own settings are not among it."""
+    """The environment of all commands of the demo, without the user's own settings."""
     inherited = {
         key: value for key, value in os.environ.items() if not key.startswith(("PROCOREFS_", "XDG_"))
     }
@@ -161,7 +161,7 @@ def _environment(folder: Path, announced: dict[str, Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _unmounting(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """At the end every mount below `folder` goes, whoever stands in it."""
+    """At the end unmount everything below `folder`, even if it is in use."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""`procorefs login`: asks for credentials, tries them, and keeps them as a profile.
+"""`procorefs login`: asks for credentials, tries them, and stores them as a profile.
 
 Nothing is stored before Procore has said who the credentials belong to. Secrets are typed without echo, or come
 from a file or the environment: the arguments of a process are there for everybody to see.
@@ -154,7 +154,7 @@ def _secret(asked: Asked, paths: Paths, name: str, made: Profile, old: Profile |
         return given
     kept = load_secret(paths, name, old.secret_in) if old and old.client_id == made.client_id else None
     if kept is not None and made.grant is Grant.AUTHORIZATION_CODE:
-        return kept  # a person logs in anew with the app's own secret
+        return kept  # a person logs in again with the secret of the app
     return _ask("Client secret", hidden=True)
 
 

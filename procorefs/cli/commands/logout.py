@@ -1,4 +1,4 @@
-"""`procorefs logout`: the tokens of a profile end at Procore and here."""
+"""`procorefs logout`: revokes the tokens of a profile at Procore and deletes them here."""
 
 import os
 

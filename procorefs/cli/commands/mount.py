@@ -31,7 +31,7 @@ from procorefs.config.resolved import mount_key
 
 
 class NotMounted(Failure):
-    """The daemon could not begin, or did not end well."""
+    """The daemon did not start, or ended with an error."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, fo
 
 
 def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
-    """All that can be known and refused without Procore. Raises Failure."""
+    """All checks that need no call to Procore. Raises Failure."""
     options = _with_redis_password(parse_options(words), os.environ.get("PROCOREFS_REDIS_PASSWORD"))
     paths = find_paths(os.environ)
     config = read_config(paths.config_file)
@@ -113,7 +113,7 @@ def _with_redis_password(options: MountOptions, password: str | None) -> MountOp
 
 
 def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None:
-    """The daemon's life, in the daemon's process."""
+    """Run the daemon, in its own process."""
     private_dir(plan.paths.tokens_dir)
     company_id, project_id = find_ids(plan.account, plan.company, plan.project)
     wait_for_closing_owner(plan.account.api.api_url, company_id, project_id, plan.paths)
@@ -136,7 +136,7 @@ def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None
 
 
 def _with_project(error: BaseException, source: str) -> str:
-    """The daemon's own words, and what to do when Procore does not know or show the project."""
+    """The error as a sentence; if Procore does not know or show the project, with what to do."""
     from procorefs.procore.errors import Forbidden, NotFound
 
     # the daemon's nurseries wrap what went wrong in groups

@@ -1,4 +1,4 @@
-"""`procorefs projects`: what a profile reaches, with the ids and names that SPEC takes."""
+"""`procorefs projects`: the companies and projects of an account, with their ids for SPEC."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""`procorefs retry` and `procorefs discard`: what is to become of changes that Procore refused."""
+"""`procorefs retry` and `procorefs discard`: send failed changes again, or throw them away."""
 
 import os
 from collections.abc import Iterator

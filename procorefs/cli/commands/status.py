@@ -1,4 +1,4 @@
-"""`procorefs status`: what the mounts are doing, as their daemons say."""
+"""`procorefs status`: asks the daemons what they are doing, and shows it."""
 
 import os
 import time

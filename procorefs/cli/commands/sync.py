@@ -1,4 +1,4 @@
-"""`procorefs sync`: wait until what was written is in Procore, or say what is not and why."""
+"""`procorefs sync`: wait until all changes are in Procore, or list what is not and why."""
 
 import math
 import os
@@ -31,7 +31,7 @@ from procorefs.storage.printable import printable
 from procorefs.upload.items import Counts
 
 _LOOK_S = 0.5
-"""How often the progress line is made anew."""
+"""Between two updates of the progress line."""
 
 
 class NotSynced(Failure):
@@ -56,7 +56,7 @@ def sync(timeout_s: float | None, paths: tuple[str, ...]) -> int:
     """
     deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
     wanted = _wanted(paths, find_paths(os.environ))
-    # all of them at once, for a mount that is slow must not hold up the others
+    # all at once: a slow mount must not delay the others
     waits = [_Wait(daemon, below, deadline) for daemon, below in wanted.items()]
     return max([_told(wait) for wait in waits], default=0)
 

@@ -1,8 +1,7 @@
-"""`procorefs umount`: a busy mount is reported and left alone; else it goes, and its daemon with it.
+"""`procorefs umount`: sends what waits, unmounts, and ends the daemon; reports a busy mount and changes nothing.
 
-First the outbox is emptied as far as it gets: while anything moves, or until the timeout. What stays lies in the
-journal and goes on at the next mount. A daemon that goes on sending after others took its mount point away is ended
-in the same way.
+The outbox is emptied first, while anything moves, or until the timeout. What is left stays in the journal, and the next
+mount sends it. A daemon that still sends after its mount point was removed by other means is ended in the same way.
 """
 
 import contextlib
@@ -49,7 +48,7 @@ _ASK_AGAIN_S = 0.5
 _LOOK_S = 0.25
 """How often it is asked how far it is."""
 _PATIENCE_S = 60.0
-"""Without progress, while Procore can't be reached."""
+"""How long to wait without progress while Procore cannot be reached."""
 _ANSWER_S, _LEAST_ANSWER_S = 5.0, 1.0
 _NAMED_HOLDERS = 3
 
@@ -59,11 +58,11 @@ class Busy(Failure):
 
 
 class NotUnmounted(Failure):
-    """It could not be taken away, or its daemon goes on."""
+    """It could not be unmounted, or its daemon still runs."""
 
 
 class NotAllSent(Failure):
-    """It was taken away, but not everything is in Procore."""
+    """It was unmounted, but not everything is in Procore."""
 
 
 @click.command(short_help="Unmount a project and end its daemon.")
@@ -123,7 +122,7 @@ def _detached_of(project: str, paths: Paths) -> Entry | None:
 
 
 def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
-    """A mount is taken away by its own name alone. Raises NotUnmounted."""
+    """Refuse a path below a mount. Raises NotUnmounted."""
     place, below = split_path(str(path), mounts)
     mount = mount_at(place, mounts)
     if below and mount is not None and mount.is_ours:
@@ -156,7 +155,7 @@ def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline:
 
 
 def _tell_daemon(entry: Entry, *, goes_on: bool) -> None:
-    """Whether it is to send what is left when its mount point is gone."""
+    """Tell the daemon whether to send what is left after the unmount."""
     with contextlib.suppress(ControlError):
         ask(Path(entry.socket), UnmountingRequest(goes_on), type(None), timeout_s=_LEAST_ANSWER_S)
 
@@ -234,7 +233,7 @@ def _refuse_busy(place: Path, entry: Entry, *, mapped: bool = False) -> None:
 
 
 def _check(result: int, place: Path, entry: Entry | None) -> None:
-    """Turn the kernel's answer into a sentence. A mount that somebody else took away meanwhile is fine."""
+    """Turn the kernel's errno into a sentence. A mount that is already unmounted is fine."""
     if result == 0 or mount_at(place, read_mounts()) is None:
         return
     if result == errno.EBUSY:

@@ -1,1 +1,1 @@
-"""Mounts and their daemons as the system shows them: found, started, and taken away."""
+"""Mounts and their daemons on this machine: find, start and unmount them."""

@@ -1,4 +1,4 @@
-"""A system call that may hang, made in a child that is left behind at a deadline.
+"""A system call that may hang, run in a child process with a deadline.
 
 A call into a mount whose daemon is stuck waits in the kernel, past signals. So nothing here waits for such a
 child: only for the pipe on which it tells the result. It keeps no other file open, for whoever reads our output

@@ -1,4 +1,4 @@
-"""From a command to a daemon: fork without exec, and a pipe on which the parent hears how it went.
+"""Turns a command into a daemon: fork without exec, and a pipe that tells the parent the result.
 
     parent ── fork ── setsid ── fork ── daemon
       └────────── pipe: "pid 123", then "ready" or "error SENTENCE" ──┘

@@ -1,4 +1,4 @@
-"""Which mount a path lies in, and where in it: looked up in the kernel's list, without a look into any mount.
+"""Finds the mount that a path is in, from the kernel's list, without a system call into any mount.
 
 ProcoreFS has no symbolic links, so what comes below a mount point needs no following.
 """

@@ -1,4 +1,4 @@
-"""May a project be mounted here? Looks, waits for a daemon that is just closing, and cleans up after a dead one."""
+"""Checks the mount point: waits for a daemon that is closing, and unmounts a dead one."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from procorefs.service.status import MountStatus
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 
 _CLOSING_S = 15.0
-"""A closing daemon ends within 10 s (design.md, Command line)"""
+"""A closing daemon ends within 10 s."""
 _PROBE_S = 3.0
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
@@ -78,7 +78,7 @@ def check_fuse(options: MountOptions) -> None:
 
 
 def _wait_for_closing(entry: Entry, mountpoint: Path, deadline: float) -> None:
-    """Wait a moment for this daemon to end. Raises MountRefused when it does not mean to."""
+    """Wait a moment for this daemon to end. Raises MountRefused when it is not closing."""
     if not _is_closing(entry) and mount_at(mountpoint, read_mounts()) is not None:
         raise MountRefused(
             f"{mountpoint} is already mounted ({entry.source}, process {entry.pid}); "

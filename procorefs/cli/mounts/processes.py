@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: which still runs, and which holds something below a directory."""
+"""Processes in /proc: whether one still runs, and which use files below a directory."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Taking a FUSE mount out of the kernel's tree, whoever runs behind it."""
+"""Unmounts a FUSE mount, with fusermount3 or as root."""
 
 import ctypes
 import errno

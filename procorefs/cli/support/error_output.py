@@ -1,4 +1,4 @@
-"""How commands say what went wrong: one sentence on stderr, the rest in a log, never a traceback."""
+"""Error messages of commands: one sentence on stderr, the traceback in a log."""
 
 import errno
 import os
@@ -27,11 +27,11 @@ _OF_THE_MACHINE = frozenset(
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """What a person can be told of this exception, or None when only a programmer can use it."""
+    """The exception as a sentence for people, or None when it is unexpected."""
     if isinstance(error, BaseExceptionGroup):
         found = (sentence_of(inner) for inner in error.exceptions)
         return next((sentence for sentence in found if sentence), None)
-    # every room's own exceptions carry a sentence; importing all rooms to name them would take time
+    # our own exceptions carry a sentence; importing all packages to name their classes would take time
     if type(error).__module__.split(".")[0] == "procorefs":
         return str(error) or None
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE and error.filename is not None:
@@ -40,7 +40,7 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def complain(sentence: str) -> None:
-    """Say it, if there is anybody to hear it."""
+    """Print it to stderr, if that is open."""
     try:
         say(f"procorefs: {'; '.join(sentence.splitlines())}", to_stderr=True)
     except OSError:
@@ -48,7 +48,7 @@ def complain(sentence: str) -> None:
 
 
 def complain_of(error: BaseException) -> int:
-    """Say what went wrong and return the exit status; the unexpected goes to a file that is named."""
+    """Print the error and return the exit status; an unexpected one goes to a log file that is named."""
     sentence = sentence_of(error)
     if sentence is None:
         sentence = unexpected(error, _log_file())

@@ -1,4 +1,4 @@
-"""What people read about changes that are not in Procore: one sentence each, with what to do."""
+"""Sentences about changes that are not in Procore, each with what to do."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -42,7 +42,7 @@ def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]
 
 
 def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
-    """What stays here because of its name: no failure, but nobody else has it."""
+    """Files that stay on this machine because of their names: no failure, but nobody else has them."""
     for item in left.items:
         remedy = (
             "move it elsewhere" if item.state == "local" else "rename it, or leave it unchanged for an hour"

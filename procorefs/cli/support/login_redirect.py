@@ -18,7 +18,7 @@ _UNEXPECTED = "This is not the answer to the login that ProcoreFS waits for."
 
 
 class LoginNotFinished(Failure):
-    """The person, or Procore, did not let us in."""
+    """The login was refused, or nobody logged in."""
 
 
 def answer_of(target: str, path: str, state: str) -> str | None:

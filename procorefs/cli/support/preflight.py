@@ -1,4 +1,4 @@
-"""A survey of a local tree before it is copied into a project: what would be refused, and what the rest costs.
+"""Examines a local tree before it is copied into a project: what Procore would refuse, and what the rest costs.
 
 Reads names and sizes, and the first bytes of files that have a name of junk; sends nothing.
 """

@@ -1,4 +1,4 @@
-"""How far the outbox is while a command waits for it: a line that changes on a terminal, now and then a line elsewhere.
+"""Progress of a command that waits for the outbox: a changing line on a terminal, a line now and then elsewhere.
 
 On stderr: stdout is for results.
 """

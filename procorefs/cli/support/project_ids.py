@@ -1,4 +1,4 @@
-"""From names to ids: which company and project SPEC means. Ids are used as they are, without a call."""
+"""Finds the ids of the company and project in SPEC. Ids are used as they are, without a call."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""How people see the status of mounts."""
+"""Prints the status of mounts."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -83,7 +83,7 @@ def _warning(warning: StatusWarning) -> str:
 
 
 def _refusals(mount: MountStatus) -> Iterator[tuple[str, str]]:
-    """Those that are not said already, because the change waits for somebody to decide."""
+    """Refusals that are not shown as failed changes already."""
     said = {_about(item) for item in mount.outbox.failures[:_ITEMS_SHOWN]}
     for refusal in mount.refusals:
         if refusal.reason not in said:
@@ -159,7 +159,7 @@ def _window(window: WindowStatus) -> str:
 
 
 def _when(iso: str) -> str:
-    """A moment by the clock on the wall, as all others here; with its day unless that is today."""
+    """A local time; with its date unless that is today."""
     at = datetime.fromisoformat(iso).astimezone()
     return f"{at:%H:%M:%S}" if at.date() == date.today() else f"{at:%Y-%m-%d %H:%M:%S}"
 

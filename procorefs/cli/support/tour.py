@@ -32,7 +32,7 @@ class TourFailed(Failure):
 
 
 class Guide:
-    """Runs commands and tells what they did."""
+    """Runs commands and prints what they did."""
 
     def __init__(self, folder: Path, environment: dict[str, str], control_url: str) -> None:
         self.folder = folder
@@ -85,7 +85,7 @@ class Guide:
         return int(self._ask("calls")["total"])
 
     def act(self, op: str, **fields: str) -> None:
-        """Let the colleague do something."""
+        """Let the simulated colleague change the project."""
         self._ask("act", json.dumps({"op": op, **fields}).encode())
 
     def say_where_it_stays(self) -> None:
