@@ -22,7 +22,7 @@ from procorefs.config.paths import write_private
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.settings import OUT_OF_BAND, Grant
 from procorefs.storage.failures import ConfigError
-from procorefs.storage.private_files import check_private_file
+from procorefs.storage.private_files import NotPrivate, check_private_file
 
 PRODUCTION_API = "https://api.procore.com"
 PRODUCTION_LOGIN = "https://login.procore.com"
@@ -74,6 +74,8 @@ def read_config(file: Path) -> Config:
             text = stream.read()
     except FileNotFoundError:
         return Config()
+    except NotPrivate as error:
+        raise ConfigError(f"the configuration {error}") from error
     except OSError as error:
         raise ConfigError(f"the configuration {file} cannot be read ({error.strerror})") from error
     return _parse(file, text)

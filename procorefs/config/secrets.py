@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from procorefs.config.paths import Paths, write_private
 from procorefs.config.profiles import SecretPlace
 from procorefs.storage.failures import ConfigError
-from procorefs.storage.private_files import check_private_file
+from procorefs.storage.private_files import NotPrivate, check_private_file
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,6 +23,8 @@ def read_secret_file(file: Path) -> str:
             text = stream.readline(4096).decode().strip()
     except UnicodeDecodeError as error:
         raise ConfigError(f"the secret file {file} is not UTF-8 text") from error
+    except NotPrivate as error:
+        raise ConfigError(f"the secret file {error}") from error
     except OSError as error:
         raise ConfigError(f"the secret file {file} cannot be read ({error.strerror})") from error
     if not text:

@@ -63,7 +63,8 @@ def check_private_file(path: Path, found: os.stat_result) -> None:
     if found.st_uid not in (os.geteuid(), 0):
         raise NotPrivate(path, f"it belongs to user id {found.st_uid}")
     if found.st_mode & 0o077:
-        raise NotPrivate(path, f"other users may read it; run: chmod 600 '{path}'")
+        remedy = f"; run: chmod 600 '{path}'" if stat.S_ISREG(found.st_mode) else ""
+        raise NotPrivate(path, f"other users may read it{remedy}")
 
 
 def read_private_file(path: Path) -> bytes:

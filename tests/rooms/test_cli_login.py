@@ -238,7 +238,7 @@ def read_all(terminal: int) -> bytes:
         ([], "wrong\n", "the login was refused"),
         ([], "", "no client secret was given"),
         (["--secret-file", "/nowhere/secret"], "", "cannot be read"),
-        (["--secret-file", "/etc/passwd"], "", "open to other users"),
+        (["--secret-file", "/etc/passwd"], "", "other users may read it"),
         (["-p", "a b"], "", "cannot name a profile"),
         (["-p", ""], "", "cannot name a profile"),
         (["--browser", "--paste"], "x\n", "exclude each other"),
