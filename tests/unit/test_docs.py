@@ -1,7 +1,10 @@
 """The pages for people beside the code: what they name exists, and what exists is in them."""
 
+import ast
 import errno
+import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,36 @@ def number_of(name: str) -> int:
 
 WELL_KNOWN = {"ENOENT", "EEXIST", "EISDIR", "ENOTDIR", "ENOMEM"}
 """They mean here what they mean everywhere."""
+
+
+PLACEHOLDER = re.compile(
+    r"'?\b(?:X|N|FILE|NAME|HOST|PROGRAM)\b'?|…|/dev/fuse|/etc/fuse\.conf|`\w+`| \([^)]*\)|[:;]"
+)
+
+
+@pytest.mark.parametrize("section", ["Reasons from Procore", "Messages of the commands", "What the log says"])
+def test_every_message_that_is_explained_exists(section: str) -> None:
+    """Up to the values in it, a message stands in the code as it stands in the page."""
+    rows = page("errors.md").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    messages = [
+        line.split(" | ")[0].removeprefix("| ") for line in rows.splitlines() if line.startswith("| ")
+    ][1:]
+    assert messages
+    known = texts_of_the_code()
+    fragments = {part.strip() for message in messages for part in PLACEHOLDER.split(message)}
+    assert {part for part in fragments if part.lower() not in known} == set()
+
+
+@functools.cache
+def texts_of_the_code() -> str:
+    """All strings in lower case, each with a mark where a value goes in."""
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "procorefs").rglob("*.py"))
+    return "\n".join(text for tree in trees for text in strings_in(tree)).lower()
+
+
+def strings_in(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
