@@ -36,8 +36,8 @@ class Durability:
         self.synced = 0
         """Rows up to this sequence may be on disk, and nothing doubts them after a power cut."""
 
-    def journaled(self, file: StagedFile | None) -> None:
-        """The journal has something new, of that file's bytes."""
+    def journaled(self, file: StagedFile | None = None) -> None:
+        """The journal has something new, perhaps of that file's bytes: both are brought to disk soon."""
         if file is not None and not file.is_on_disk:
             self._changed[file.number] = file
         self._wake.set()

@@ -92,8 +92,12 @@ class Sending:
 class InFlightCalls:
     """All open calls: at most one that is under way an inode. Synchronous."""
 
-    def __init__(self, journal: Journal, last_inode: Callable[[], Inode]) -> None:
+    def __init__(
+        self, journal: Journal, row_written: Callable[[], None], last_inode: Callable[[], Inode]
+    ) -> None:
+        """`row_written` has the journal brought to disk soon."""
         self._journal = journal
+        self._row_written = row_written
         self._last_inode = last_inode
         self._calls: dict[int, Call] = {}
         self._sending: dict[int, Sending] = {}
@@ -138,7 +142,7 @@ class InFlightCalls:
             began_at_s=clocks.unix_s(),
         )
         self._next += 1
-        self._journal.put_call(call.number, _encode(call))
+        self._write(call)
         state = self._sending[call.number] = Sending()
         state.is_unclear = repeats is not None  # whatever refuses this one says nothing of the other
         self._calls[call.number] = call
@@ -183,12 +187,16 @@ class InFlightCalls:
             given_up_at_s=now_s,
         )
         self._next += 1
-        self._journal.put_call(call.number, _encode(call))
+        self._write(call)
         self._calls[call.number] = call
+
+    def _write(self, call: Call) -> None:
+        self._journal.put_call(call.number, _encode(call))
+        self._row_written()
 
     def _give_up(self, call: Call) -> None:
         call.given_up_at_s = clocks.unix_s()
-        self._journal.put_call(call.number, _encode(call))
+        self._write(call)
 
     # Questions
 
@@ -279,12 +287,13 @@ class InFlightCalls:
         """It is known what became of it."""
         if self._calls.pop(call.number, None) is not None:
             self._journal.drop_call(call.number)
+            self._row_written()
 
     def not_done_yet(self, call: Call) -> None:
         """It was looked for: it was not done so far, and may still be."""
         if not call.is_late:
             call.is_late = True
-            self._journal.put_call(call.number, _encode(call))
+            self._write(call)
 
     def forget_expired(self, inode: Inode) -> None:
         """Nobody wants anything of the inode: its late calls are in the way only as long as they may be carried out."""
@@ -295,19 +304,19 @@ class InFlightCalls:
     def was_made(self, call: Call, document: DocumentId) -> None:
         """What a late call was to make has been made by another: as long as that has the name, it can't be done."""
         call.document = document
-        self._journal.put_call(call.number, _encode(call))
+        self._write(call)
 
     def hand_over(self, call: Call, inode: Inode) -> None:
         """Another inode's change is to find out what became of it."""
         call.inode = inode
-        self._journal.put_call(call.number, _encode(call))
+        self._write(call)
 
     def folder_moved(self, folder: Inode, to: Inode) -> None:
         """A folder's document is another inode now: what calls make in it is made there."""
         for call in self._calls.values():
             if call.place is not None and call.place.folder == folder:
                 call.place = Location(to, call.place.name)
-                self._journal.put_call(call.number, _encode(call))
+                self._write(call)
 
     def forget_uploaded(self, uuid: str) -> None:
         """An upload is used once: what was asked with it has been answered."""

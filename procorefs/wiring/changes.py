@@ -119,7 +119,7 @@ def open_base(
         raise
     durability = Durability(staging, journal)
     dirty_files = DirtyFiles(staging, durability)
-    calls = InFlightCalls(journal, store.last_reserved)
+    calls = InFlightCalls(journal, durability.journaled, store.last_reserved)
     view = View(store, dirty_files, calls, encodes_names=options.invalid_names == "encode")
     changes = ChangeStore(store, view, dirty_files, journal, calls, durability, queue.touched)
     local = LocalWork(store, view, dirty_files, calls, changes)

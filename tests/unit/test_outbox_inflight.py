@@ -27,7 +27,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def calls_of(journal: Journal) -> InFlightCalls:
-    return InFlightCalls(journal, lambda: Inode(100))
+    return InFlightCalls(journal, lambda: None, lambda: Inode(100))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,22 @@ def test_how_a_call_ends(journal: Journal, error: Exception | None, *, is_open: 
     assert not calls.is_under_way(ONE)
     assert calls.moves(ONE, DOCUMENT) is is_open
     assert bool(calls_of(journal).unconfirmed(ONE, None)) is is_open
+
+
+@pytest.mark.parametrize("error", [None, Unanswered("silence"), Forbidden("no")])
+def test_each_row_of_a_call_is_brought_to_disk_soon(journal: Journal, error: Exception | None) -> None:
+    """Else a power cut minutes later would still take along that it was sent, or how it ended."""
+    written: list[int] = []
+    calls = InFlightCalls(journal, lambda: written.append(len(journal.calls())), lambda: Inode(100))
+    with suppress(ProcoreError), calls.sending(ONE, Kind.FILE, DOCUMENT, HERE):
+        assert written == [1]
+        if error is not None:
+            raise error
+    is_open = isinstance(error, Unanswered)
+    assert written == [1, 1 if is_open else 0]
+    for call in calls.unconfirmed(ONE, DOCUMENT):
+        calls.forget(call)
+        assert written == [1, 1, 0]
 
 
 def test_an_answer_that_cannot_be_applied_leaves_the_call_open(journal: Journal) -> None:

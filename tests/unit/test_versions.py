@@ -165,7 +165,7 @@ class Desk:
         self.tree = ListedTree(path / "tree")
         self.staging = Staging(path / "staging", 1 << 20, _nobody_reads, lambda: Outlook.NONE)
         self.journal = Journal(path / "journal")
-        calls = InFlightCalls(self.journal, self.tree.store.last_reserved)
+        calls = InFlightCalls(self.journal, lambda: None, self.tree.store.last_reserved)
         self.view = View(
             self.tree.store, DirtyFiles(self.staging, Durability(self.staging, self.journal)), calls
         )
