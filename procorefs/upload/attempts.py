@@ -1,6 +1,6 @@
 """What is known of the tries of each change: which runs, which succeeded, why the last failed, when the next begins.
 
-It holds the numbers that the scheduler writes and that commands and states read, and wakes who waits for news.
+It holds the numbers that the scheduler writes and that commands and states read, and wakes tasks that wait for news.
 """
 
 import random
@@ -21,7 +21,7 @@ MEASURED = 50
 """The pace is measured by this number of tries that succeeded last."""
 
 NEWS_WITHIN_S = 1.0
-"""Somebody who waits for news of an inode looks again after this time, told or not."""
+"""A task that waits for news of an inode looks again after this time, told or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ DRAINED_LOOK_S = 0.5
 
 
 class _Asked(NamedTuple):
-    """When somebody asked for something."""
+    """When `settled` was asked for."""
 
     begun: int
     """Tries that had begun by then (attempts.py)."""
@@ -132,7 +132,7 @@ class Commands:
         for number, (change, item) in enumerate(self.items()):
             if is_at_or_below(item.path, below):
                 wanted.append(change)
-                # also what is just being sent: newer bytes, of somebody who goes on writing, come after it
+                # also what is just being sent: newer bytes, of a program that goes on writing, come after it
                 if item.state in ("pending", "checked_out", "uploading"):
                     self.hurry_one(change.inode)
             if number % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:

@@ -121,9 +121,9 @@ class Failures:
         if error.take_back and change.document is not None:
             self._tell_of(change, error)
             self._results.give_back(change, str(error))
-        elif error.wishes is not None:
+        elif error.metadata is not None:
             self._tell_of(change, error)
-            self._results.give_up_wishes(change, error.wishes, str(error))
+            self._results.give_up_metadata(change, error.metadata, str(error))
         else:
             self._fail(change, error)
 

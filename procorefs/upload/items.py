@@ -1,4 +1,4 @@
-"""What the rest of the daemon may ask of the outbox, and the values in its answers.
+"""The states of what is not in Procore yet, as commands, status and attributes show them.
 
 Paths are those that programs see, from the root of the mount, with `/` between the components; the empty path is the
 root, and so everything. The structs go over the control socket as they are.
@@ -17,18 +17,18 @@ ItemState = Literal[
 - `pending`: it waits for its time, its turn, its folder or the network, and goes by itself
 - `uploading`: a call for it is under way
 - `held`: its name is a temporary one; it goes when it is renamed, or after an hour untouched
-- `local`: it lies in a folder, or has a name, that never goes to Procore, and no program keeps it for itself
-- `checked_out`: somebody else has the document checked out; it goes when that ends
+- `local`: it is in a folder, or has a name, that is never uploaded, and it is no file that programs keep for themselves
+- `checked_out`: another user has the document checked out; it goes when that ends
 - `read_only`: the mount sends nothing; it goes with the next one that does
 - `failed`: Procore refused it for good; it waits for `retry` or `discard`
 - `incomplete`: its writer was cut off before the first flush; it waits for `retry` or `discard`
 """
 
 STUCK: frozenset[ItemState] = frozenset({"held", "local", "checked_out", "read_only", "failed", "incomplete"})
-"""What does not reach Procore by waiting a little, however hard the outbox tries."""
+"""States that waiting does not change."""
 
 STAYING: frozenset[ItemState] = frozenset({"held", "local"})
-"""What stays here because of its name: no failure, but said whenever somebody asks what is not in Procore."""
+"""What stays here because of its name: no failure, but listed with what is not in Procore."""
 
 TEMPORARY = "it has a temporary name: programs write under such names, and an interrupted copy leaves one"
 
@@ -72,7 +72,7 @@ class Counts(msgspec.Struct, frozen=True):
     bytes_pending: int = 0
     """Bytes of what is pending or uploading, less what was sent of it."""
     eta_seconds: float | None = None
-    """Until nothing is pending or uploading at the present pace; None: nothing is, or nobody can tell."""
+    """Until nothing is pending or uploading at the present pace; None: nothing is, or it is not known."""
     warning: str = ""
     """Why Procore can't be reached now, as Item.reason; empty: it can. A closed budget is no warning but an eta."""
     local: int = 0

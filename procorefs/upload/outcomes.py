@@ -46,21 +46,21 @@ class Blocked(Exception):
 class Refused(Exception):
     """It can't be done, for good; the text is the reason as a sentence.
 
-    `take_back`: the wanted place is given up; `wishes`: this metadata is.
+    `take_back`: the wanted place is given up; `metadata`: this metadata is.
     """
 
-    def __init__(self, why: str, *, take_back: bool = False, wishes: MetadataPatch | None = None) -> None:
+    def __init__(self, why: str, *, take_back: bool = False, metadata: MetadataPatch | None = None) -> None:
         super().__init__(why)
         self.take_back = take_back
-        self.wishes = wishes
+        self.metadata = metadata
 
 
-def refused_metadata(wishes: MetadataPatch, error: Exception) -> Refused:
+def refused_metadata(metadata: MetadataPatch, error: Exception) -> Refused:
     """Procore did not take this metadata."""
-    names = attribute_names(wishes)
+    names = attribute_names(metadata)
     verb = "was" if len(names) == 1 else "were"
     why = str(error).replace("Could not", "could not", 1)
-    return Refused(f"{' and '.join(names)} {verb} refused: {why}", wishes=wishes)
+    return Refused(f"{' and '.join(names)} {verb} refused: {why}", metadata=metadata)
 
 
 class NotYet(Exception):
@@ -89,7 +89,7 @@ class Reaction(enum.Enum):
     TRY_AGAIN = enum.auto()
     """It may work later; it is about this change alone."""
     PAUSE = enum.auto()
-    """It may work later, and nobody else would get through now either."""
+    """It may work later, and no other change would get through now either."""
     TAKE_BACK = enum.auto()
     """A part of it is given up, as the Refused says."""
     FAIL = enum.auto()
@@ -102,7 +102,7 @@ def reaction_to(error: Exception, attempts: int) -> Reaction:
             return Reaction.PLAN_AGAIN
         case Blocked() | NotYet() | CheckedOut():
             return _waiting(error)
-        case Refused() if error.take_back or error.wishes is not None:
+        case Refused() if error.take_back or error.metadata is not None:
             return Reaction.TAKE_BACK
         case NameTaken() if attempts < TRIES_FOR_NAME:
             return Reaction.TRY_AGAIN

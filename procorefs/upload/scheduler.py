@@ -80,7 +80,7 @@ class CatchUp:
 
 
 class FreeableSpace:
-    """Whether a writer who waits for space in the staging area has something to wait for."""
+    """Whether a writer that waits for space in the staging area has something to wait for."""
 
     def __init__(self, queue: Queue, is_budget_closed: Callable[[], bool]) -> None:
         self._queue = queue

@@ -24,7 +24,7 @@ HELD_S = 3600.0
 """A temporary name that was not touched for this time is taken for a real one, if Procore takes it."""
 
 DEPARTURE_S = 2.0
-"""Deletes and renames wait at least this long: what is written anew under the name meanwhile keeps its document, and a
+"""Deletes and renames wait at least this long: what is written under the name meanwhile keeps its document, and a
 backup that was made by renaming is mostly removed again."""
 
 FOLDER_S = 0.5

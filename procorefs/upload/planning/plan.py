@@ -34,7 +34,7 @@ class Goal(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class UnansweredCall:
-    """A call about the change whose answer nobody waits for any more."""
+    """A call about the change that was given up without an answer."""
 
     call: Call
     left_s: float = 0.0
@@ -179,7 +179,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class StepAside:
-    """PATCH the document's name to one that nobody wants."""
+    """PATCH the document's name to one that no other change wants."""
 
     known: Known
     place: Location
@@ -313,11 +313,11 @@ def _wanted(change: Change, now: Situation) -> Step:
     is_new = target is not None and now.known is None
     if is_new and now.occupant is not None and now.occupant.document is not None:
         return _join(change, now.occupant)
-    wishes = lacking_metadata(change, now)
-    has_tags = wishes.tags is not UNSET
-    has_more = target is not None or change.has_bytes or wishes.has_fields
-    # A document that was made private may be hidden from who did it.
-    if has_tags and now.known is not None and (wishes.private is True or not has_more):
+    metadata = lacking_metadata(change, now)
+    has_tags = metadata.tags is not UNSET
+    has_more = target is not None or change.has_bytes or metadata.has_fields
+    # A document that was made private may be hidden from its own author.
+    if has_tags and now.known is not None and (metadata.private is True or not has_more):
         return SetTags(is_last=not has_more)
     if now.known is not None and has_more:
         return Update(now.known, target, change.has_bytes)
@@ -333,7 +333,7 @@ def _wanted(change: Change, now: Situation) -> Step:
 
 
 def _hurdle(now: Situation, target: Location | None) -> Wait | Refuse | None:
-    """What keeps the document from where it is wanted."""
+    """What keeps the document from its wanted place."""
     if now.call_in_the_way is not None:
         return Wait(now.call_in_the_way, "another call about it is in progress")
     if target is None:

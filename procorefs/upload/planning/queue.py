@@ -46,12 +46,12 @@ class Queue:
     _count: int = 0
     _wake: trio.Event = field(default_factory=trio.Event)
     _asleep: trio.CancelScope | None = None
-    """Ends at its deadline; None: nobody sleeps, or wakes early enough."""
+    """The sleep until something new; None: it ends early enough."""
 
     def touched(self, inode: Inode, *, soon: bool = True) -> None:
         """Something about the change is new, or it is gone: look at it, and at what waited for it.
 
-        Not `soon`: it has to wait in any case, so it is looked at together with what else comes in a moment. A program
+        Not `soon`: it has to wait in any case, so it is looked at together with the next ones. A program
         that copies touches thousands of files a second, each of them three times.
         """
         self.fresh.add(inode)
@@ -66,7 +66,7 @@ class Queue:
             self._asleep = None
 
     def look_at(self, inode: Inode) -> None:
-        """Look at the change soon; nothing about it is new to those who wait for it."""
+        """Look at the change soon; nothing about it is new to the changes that wait for it."""
         self.fresh.add(inode)
         self._wake.set()
 

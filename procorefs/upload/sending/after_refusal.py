@@ -39,7 +39,7 @@ class Likeness(enum.IntEnum):
 
     SAME = 0
     COMPOSED = 1
-    """The same letters, written as one or as two characters each: the same name for everybody who reads it."""
+    """The same letters, written as one or as two characters each: the same name for every reader."""
     SIMILAR = 2
     """But for case, width and white space."""
 
@@ -53,7 +53,7 @@ class NameConflict:
 
 
 class NameConflicts:
-    """Looks up who has a name that Procore refused as taken, a call each time."""
+    """Looks up which document has a name that Procore refused as taken, a call each time."""
 
     def __init__(self, store: TreeStore, view: View, documents: DocumentCalls) -> None:
         self._store = store
@@ -144,13 +144,13 @@ class AfterRefusal:
         return MetadataPatch() if change.inode in self._apart else fields_only(change.wishes)
 
     def of_metadata(
-        self, change: Change, error: ProcoreError, wishes: MetadataPatch, *, is_alone: bool
+        self, change: Change, error: ProcoreError, metadata: MetadataPatch, *, is_alone: bool
     ) -> Exception:
         """What follows from a refused call; with metadata and more in it, that is tried without the metadata first."""
-        if not wishes:
+        if not metadata:
             return error
         if is_alone:
-            return refused_metadata(wishes, error)
+            return refused_metadata(metadata, error)
         self._apart.add(change.inode)
         return Superseded()
 

@@ -64,7 +64,7 @@ class ResultApplier:
         document: Document,
         parent: Inode,
         *,
-        wishes: MetadataPatch,
+        metadata: MetadataPatch,
         target: Location | None = None,
         sent: Sent | None = None,
         is_new: bool = False,
@@ -103,7 +103,7 @@ class ResultApplier:
             change.seen = None
         self._cover(change, document, sent.version if sent is not None else _version_of(known))
         change.attempts, change.error = 0, ""
-        change.wishes = without(change.wishes, wishes)
+        change.wishes = without(change.wishes, metadata)
         self._edits.takeover.reached(change, target)
         self.settle(change)
         self._moved(change.inode, before)
@@ -113,7 +113,7 @@ class ResultApplier:
             self._edits.takeover.pass_on(change)
 
     def _cover(self, change: Change, document: Document, before: Version | None) -> None:
-        """An answer may tell of somebody else's version that lies under bytes which wait here: nobody has seen it.
+        """An answer may bring another user's version below bytes which wait here: it was not seen here.
 
         `before`: what was the newest that is known, or was made here.
         """
@@ -138,7 +138,7 @@ class ResultApplier:
         """Tell the kernel of an entry that is no more, if it is none.
 
         A look may have shown a document by itself before it was known to be one of ours: one that shows already, or one
-        that nobody wants any more.
+        that is not wanted any more.
         """
         if node is None or not node.in_tree or node.parent is None:
             return
@@ -176,7 +176,7 @@ class ResultApplier:
         if owner is None:
             return
         if sent is not None and owner.seen is not None and same_bytes(owner.seen, known.node.version):
-            owner.seen = sent.version  # the newer version is ours, and nobody else's came between
+            owner.seen = sent.version  # the newer version is ours, and no other came between
         elif sent is None:
             self._cover(owner, document, known.node.version)
         self._edits.takeover.follow_if_there(owner)
@@ -222,7 +222,7 @@ class ResultApplier:
             self._edits.changes.save_if_current(change, touched=True)
 
     def found(self, document: Document, parent: Inode, change: Change) -> None:
-        """A document of somebody else has the change's name: it is the change's from now on, ours comes on top.
+        """Another user's document has the change's name: it is the change's from now on, ours comes on top.
 
         Raises Superseded when the change was given up meanwhile.
         """
@@ -257,7 +257,7 @@ class ResultApplier:
     # What is not there any more
 
     def removed_in_procore(self, node: Node) -> None:
-        """Procore does not have a document that the tree has; what waits in or below it is made anew."""
+        """Procore does not have a document that the tree has; what waits in or below it is created again."""
         if node.document_id is None:
             return
         known = self._store.known(node.document_id)
@@ -347,7 +347,7 @@ class ResultApplier:
         self._invalidate([InodeChanged(change.inode, data=False)])
 
     def doubt(self, folder: Inode) -> None:
-        """The folder holds what the tree does not know: it, and what is below, is listed when somebody looks."""
+        """The folder holds what the tree does not know: it, and what is below, is listed when a program looks."""
         with self._store.transaction():
             self._store.set_listed(folder, False)
             self._store.unlist_below(folder)
@@ -358,9 +358,9 @@ class ResultApplier:
         change.wishes = without(change.wishes, MetadataPatch(tags=tags))
         self.settle(change)
 
-    def give_up_wishes(self, change: Change, wishes: MetadataPatch, why: str) -> None:
+    def give_up_metadata(self, change: Change, metadata: MetadataPatch, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""
-        change.wishes, change.refused = without(change.wishes, wishes), why
+        change.wishes, change.refused = without(change.wishes, metadata), why
         self.settle(change)
 
     def drop_satisfied(self, change: Change, known: Known) -> None:
@@ -368,7 +368,7 @@ class ResultApplier:
         change.wishes = lacking(change.wishes, decode_detail(known.detail))
 
     def fail(self, change: Change, why: str) -> None:
-        """Refused for good: it stays as it is until somebody says what to do. Raises what the disk refuses."""
+        """Refused for good: it stays as it is until `retry` or `discard`. Raises what the disk refuses."""
         before, change.error = change.stage, why
         if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
             change.stage, change.failed_at_s = Stage.FAILED, clocks.unix_s()

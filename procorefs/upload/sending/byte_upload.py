@@ -129,7 +129,7 @@ class Uploader:
 
 
 def _is_fresh(upload: Upload) -> bool:
-    """Whether the upload may still be gone on with; one whose last call may have been sent is, however old."""
+    """Whether the upload can be continued; one whose last call may have been sent always can."""
     begun = upload.whole or upload.segmented
     if begun is None or upload.is_used:
         return True

@@ -74,7 +74,7 @@ class DocumentCalls:
         *,
         removes: bool = False,
         upload: Upload | None = None,
-        wishes: MetadataPatch | None = None,
+        metadata: MetadataPatch | None = None,
         repeats: Call | None = None,
     ) -> Iterator[tuple[Request, Sending]]:
         """A call that changes a document (None: makes one), until its answer is applied.
@@ -90,7 +90,7 @@ class DocumentCalls:
                 place,
                 removes=removes,
                 upload=upload,
-                wishes=wishes,
+                wishes=metadata,
                 repeats=repeats,
             ) as sending,
         ):
@@ -127,7 +127,7 @@ class DocumentCalls:
         return None if folder == ROOT else self.parent_id(folder)
 
     def parent_id(self, folder: Inode) -> DocumentId | None:
-        """A folder's document, to move something to it; None: the root, whose id need not be known."""
+        """A folder's document, to move something to it; None: the root, whose id may be unknown."""
         node = self._store.by_inode(folder)
         if node is None or (node.document_id is None and folder != ROOT):
             raise Blocked(folder, "its folder is not in Procore yet")

@@ -104,15 +104,15 @@ class FileCalls:
             raise Superseded
 
     async def _create(self, change: Change, target: Location, upload: Upload) -> None:
-        wishes = self._refusals.taken_along(change, is_alone=False)
+        metadata = self._refusals.taken_along(change, is_alone=False)
         fields = FileChange(
-            description=wishes.description,
-            tracked=wishes.tracked,
-            private=wishes.private,
-            custom_fields=given(wishes.custom_fields),
+            description=metadata.description,
+            tracked=metadata.tracked,
+            private=metadata.private,
+            custom_fields=given(metadata.custom_fields),
         )
         folder_id = self._documents.folder_id(target.folder)
-        with self._documents.changing(change, None, target, upload=upload, wishes=wishes) as (
+        with self._documents.changing(change, None, target, upload=upload, metadata=metadata) as (
             request,
             sending,
         ):
@@ -128,11 +128,11 @@ class FileCalls:
                 if not isinstance(error, NameTaken | UploadRefused | Gone | Forbidden):
                     await self._refusals.check_folder(target.folder, folder_id, error)
                 if not isinstance(error, NameTaken | UploadRefused | Gone):
-                    raise self._refusals.of_metadata(change, error, wishes, is_alone=False) from error
+                    raise self._refusals.of_metadata(change, error, metadata, is_alone=False) from error
                 found = await self._after_refused_creation(change, target, upload, error)
                 if found is None:
                     return
-                document, ours, wishes = found.document, found.version, MetadataPatch()
+                document, ours, metadata = found.document, found.version, MetadataPatch()
             sending.answered()
             self._documents.own.order.is_about(request, document.id)
             document = await self._documents.with_version(document)
@@ -140,7 +140,7 @@ class FileCalls:
                 change,
                 document,
                 target.folder,
-                wishes=wishes,
+                metadata=metadata,
                 target=target,
                 sent=Sent(upload, ours or document.version),
                 is_new=True,
@@ -175,18 +175,18 @@ class FileCalls:
         document_id, known, target = change.document, step.known, step.target
         assert document_id is not None
         is_alone = target is None and upload is None
-        wishes = self._refusals.taken_along(change, is_alone=is_alone)
+        metadata = self._refusals.taken_along(change, is_alone=is_alone)
         parent_id, name = self._documents.moved(known, target)
         fields = FileChange(
             parent_id=parent_id,
             name=name,
             upload_uuid=upload.uuid if upload is not None else msgspec.UNSET,
-            description=wishes.description,
-            tracked=wishes.tracked,
-            private=wishes.private,
-            custom_fields=given(wishes.custom_fields),
+            description=metadata.description,
+            tracked=metadata.tracked,
+            private=metadata.private,
+            custom_fields=given(metadata.custom_fields),
         )
-        with self._documents.changing(change, document_id, target, upload=upload, wishes=wishes) as (
+        with self._documents.changing(change, document_id, target, upload=upload, metadata=metadata) as (
             request,
             sending,
         ):
@@ -201,18 +201,20 @@ class FileCalls:
                 if found is None:
                     if upload is not None:
                         upload.is_used = False
-                    if wishes:
-                        raise self._refusals.of_metadata(change, error, wishes, is_alone=is_alone) from error
+                    if metadata:
+                        raise self._refusals.of_metadata(
+                            change, error, metadata, is_alone=is_alone
+                        ) from error
                     await self._refusals.of_move(change, known, target, parent_id, error)
                 # The earlier call may have carried other metadata, or have been meant for another place.
-                document, ours, wishes, target = found.document, found.version, MetadataPatch(), None
+                document, ours, metadata, target = found.document, found.version, MetadataPatch(), None
             sending.answered()
             arrived = None
             if upload is not None:
                 document = await self._documents.with_version(document)
                 arrived = Sent(upload, ours or document.version)
             parent = self._results.folder_of(document, target)
-            self._results.arrived(change, document, parent, wishes=wishes, target=target, sent=arrived)
+            self._results.arrived(change, document, parent, metadata=metadata, target=target, sent=arrived)
 
     async def _after_refused_update(
         self, change: Change, known: Known, upload: Upload | None, error: ProcoreError

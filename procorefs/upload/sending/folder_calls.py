@@ -26,12 +26,12 @@ class FolderCalls:
             await self._update(change, step)
 
     async def _create(self, change: Change, target: Location) -> None:
-        wishes = self._refusals.taken_along(change, is_alone=False)
+        metadata = self._refusals.taken_along(change, is_alone=False)
         fields = FolderChange(
-            tracked=wishes.tracked, private=wishes.private, custom_fields=given(wishes.custom_fields)
+            tracked=metadata.tracked, private=metadata.private, custom_fields=given(metadata.custom_fields)
         )
         folder_id = self._documents.folder_id(target.folder)
-        with self._documents.changing(change, None, target, wishes=wishes) as (request, sending):
+        with self._documents.changing(change, None, target, metadata=metadata) as (request, sending):
             try:
                 document = await self._documents.changes.create_folder(
                     folder_id, target.name, fields, on_sent=request.sent
@@ -39,33 +39,35 @@ class FolderCalls:
                 self._documents.tags.made(document.id)
             except NameTaken as error:
                 sending.refused()
-                document, wishes = await self._same_folder(change, target, error), MetadataPatch()
+                document, metadata = await self._same_folder(change, target, error), MetadataPatch()
             except (NotFound, Forbidden, Invalid) as error:
                 sending.refused()
                 if not isinstance(error, Forbidden):
                     await self._refusals.check_folder(target.folder, folder_id, error)
-                raise self._refusals.of_metadata(change, error, wishes, is_alone=False) from error
+                raise self._refusals.of_metadata(change, error, metadata, is_alone=False) from error
             self._documents.own.order.is_about(request, document.id)
             sending.answered()
             calls = self._documents.calls
             for late in calls.late(change.inode, None):
                 calls.was_made(late, document.id)
-            self._results.arrived(change, document, target.folder, wishes=wishes, target=target, is_new=True)
+            self._results.arrived(
+                change, document, target.folder, metadata=metadata, target=target, is_new=True
+            )
 
     async def _update(self, change: Change, step: Update) -> None:
         document_id, known, target = change.document, step.known, step.target
         assert document_id is not None
         is_alone = target is None
-        wishes = self._refusals.taken_along(change, is_alone=is_alone)
+        metadata = self._refusals.taken_along(change, is_alone=is_alone)
         parent_id, name = self._documents.moved(known, target)
         fields = FolderChange(
             parent_id=parent_id,
             name=name,
-            tracked=wishes.tracked,
-            private=wishes.private,
-            custom_fields=given(wishes.custom_fields),
+            tracked=metadata.tracked,
+            private=metadata.private,
+            custom_fields=given(metadata.custom_fields),
         )
-        with self._documents.changing(change, document_id, target, wishes=wishes) as (request, sending):
+        with self._documents.changing(change, document_id, target, metadata=metadata) as (request, sending):
             try:
                 document = await self._documents.changes.update_folder(
                     document_id, fields, on_sent=request.sent
@@ -78,12 +80,12 @@ class FolderCalls:
                 await self._refusals.of_move(change, known, target, parent_id, error)
             except (Forbidden, Invalid, Conflict) as error:
                 sending.refused()
-                if wishes:
-                    raise self._refusals.of_metadata(change, error, wishes, is_alone=is_alone) from error
+                if metadata:
+                    raise self._refusals.of_metadata(change, error, metadata, is_alone=is_alone) from error
                 await self._refusals.of_move(change, known, target, parent_id, error)
             sending.answered()
             parent = self._results.folder_of(document, target)
-            self._results.arrived(change, document, parent, wishes=wishes, target=target)
+            self._results.arrived(change, document, parent, metadata=metadata, target=target)
 
     async def _same_folder(self, change: Change, target: Location, error: NameTaken) -> Document:
         """The folder that has the name already, a colleague's or one of ours. Raises Refused, Blocked."""

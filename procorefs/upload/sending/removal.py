@@ -1,6 +1,6 @@
-"""Removing documents from Procore: never more than whoever removed them here has seen.
+"""Removes documents from Procore, and never more than was seen here when they were removed.
 
-Deleting a folder bins all below it, and nobody can take that back by the API. So everything below is listed first; what
+Deleting a folder bins all below it, and the API can't take that back. So everything below is listed first; what
 was not removed here too, or has a newer version, keeps the folder, which shows again and says why.
 """
 
@@ -34,7 +34,7 @@ LOOK_HOLDS_S = 10.0
 """A look tells of removals that are decided so soon after it began."""
 
 SENT_WITHIN_S = 120.0
-"""What waited longer for its turn to be sent is looked at once more: a colleague may have changed it since."""
+"""A call that waited longer for its turn is planned again: a colleague may have changed the document since."""
 
 
 class DocumentRemover:
@@ -135,7 +135,7 @@ class DocumentRemover:
             return document.version
 
     def _is_wanted(self, change: Change, document_id: DocumentId) -> bool:
-        """Whether it is still to go: its name may have been written anew meanwhile."""
+        """Whether it is still to go: something new may have its name by now."""
         return self._results.is_current(change) and change.place is GONE and change.document == document_id
 
     async def _delete(self, change: Change) -> None:
@@ -173,7 +173,7 @@ class DocumentRemover:
             if change.place is GONE:
                 self._results.dismiss(change)
             else:
-                self._results.vanished(change)  # somebody made it anew meanwhile
+                self._results.vanished(change)  # it is wanted again
         if known is not None and self._view.names.encodes:
             self._results.left(known.node)  # another may show under its name now
 
@@ -195,9 +195,7 @@ class DocumentRemover:
         if not self._is_wanted(change, document_id):
             return False
         if unseen:
-            await self._documents.polled_since(
-                trio.current_time()
-            )  # so that it shows, and counts for what lies below
+            await self._documents.polled_since(trio.current_time())  # so that it shows, with what is below
             if not self._is_wanted(change, document_id):
                 return False
             self._results.doubt(change.inode)

@@ -123,13 +123,13 @@ class ChangeSender:
         wanted, document_id = change.wishes.tags, change.document
         if isinstance(wanted, msgspec.UnsetType) or document_id is None:
             return
-        wishes = MetadataPatch(tags=wanted)
+        metadata = MetadataPatch(tags=wanted)
         calls = self._documents.calls
-        with calls.sending(change.inode, change.kind, document_id, wishes=wishes) as sending:
+        with calls.sending(change.inode, change.kind, document_id, wishes=metadata) as sending:
             try:
                 await self._documents.tags.make(document_id, wanted)
             except (Forbidden, Invalid, NotFound) as error:
-                raise refused_metadata(wishes, error) from error
+                raise refused_metadata(metadata, error) from error
             self._results.tags_arrived(change, wanted)
             sending.answered()
 
@@ -160,10 +160,10 @@ class ChangeSender:
                 raise
             sending.answered()
             change.aside_from = change.aside_from or before
-            self._results.arrived(change, document, place.folder, wishes=MetadataPatch())
+            self._results.arrived(change, document, place.folder, metadata=MetadataPatch())
 
     async def _bring_to_disk(self, sending: Sending) -> None:
-        """Have the call on disk before it is sent: nobody wants its name, if a power cut made the journal forget it."""
+        """Have the call on disk before it is sent: after a power cut, nothing else would take the name back."""
         try:
             await self._documents.reach_disk()
         except BaseException:

@@ -8,8 +8,8 @@
 | moves, sets     | compared with the document as it is now    | it may be done twice                           |
 | deletes         | made again, by the removal (removal.py)   | it may be done twice                           |
 
-What was looked for and not done may still be done, as long as somebody else goes on with it: the call is late then, and
-whatever it would undo waits until that is over (`hindrance` in plan.py). Then it is looked for once more.
+What was looked for and not done may still be done, because a server may go on with it: the call is late then, and what
+it would undo waits for LATE_S (`hindrance` in plan.py). Then it is looked for once more.
 """
 
 import msgspec
@@ -81,7 +81,7 @@ class UnansweredCalls:
         elif not call.belongs_to(change):
             self._edits.changes.keep_unconfirmed(change.inode)
             if call.inode == change.inode:
-                self._documents.calls.forget(call)  # the document is nobody's
+                self._documents.calls.forget(call)  # no inode has the document
         elif call.upload is not None and change.place is not GONE:
             if call.is_late and not self._documents.calls.left_s(call):
                 self._documents.calls.forget(call)
@@ -124,7 +124,7 @@ class UnansweredCalls:
                 change,
                 document,
                 call.place.folder,
-                wishes=MetadataPatch(),
+                metadata=MetadataPatch(),
                 target=call.place,
                 sent=Sent(upload, version or document.version),
                 is_new=True,
@@ -165,13 +165,13 @@ class UnansweredCalls:
                     change,
                     document,
                     call.place.folder,
-                    wishes=MetadataPatch(),
+                    metadata=MetadataPatch(),
                     target=call.place,
                     is_new=True,
                 )
 
     async def _look_for_unwanted(self, change: Change, call: Call) -> None:
-        """A folder that nobody wants any more: it is removed if it is ours."""
+        """A folder that is not wanted any more: it is removed if it is ours."""
         await self._documents.poll()
         if not self._results.is_current(change):
             return
@@ -184,7 +184,7 @@ class UnansweredCalls:
         self._results.left(node)
 
     def _there(self, call: Call) -> Node | None:
-        """What lies where the call was to make something, if nobody here wants anything of it."""
+        """The document at the place where the call was to make one, if no change is about it."""
         assert call.place is not None
         exact = self._store.child(call.place.folder, call.place.shown)
         for node in [exact] if exact is not None else self._composed(call.place):
@@ -193,7 +193,7 @@ class UnansweredCalls:
         return None
 
     def _composed(self, place: Location) -> list[Node]:
-        """What lies there under the same name, with its letters written in another way: Procore may have done that."""
+        """Documents of the same name with composed or decomposed letters: Procore may have changed them."""
         return [
             node
             for node in self._store.children(place.folder)
@@ -250,7 +250,7 @@ class UnansweredCalls:
                 change,
                 document,
                 self._results.folder_of(document),
-                wishes=MetadataPatch(),
+                metadata=MetadataPatch(),
                 sent=Sent(upload, version or document.version),
             )
 
@@ -307,8 +307,8 @@ class UnansweredCalls:
 
     def _has_metadata(self, call: Call) -> bool:
         known = self._store.known(call.document) if call.document is not None else None
-        wishes = msgspec.structs.replace(call.wishes, tags=UNSET)
-        return known is not None and not lacking(wishes, decode_detail(known.detail))
+        metadata = msgspec.structs.replace(call.wishes, tags=UNSET)
+        return known is not None and not lacking(metadata, decode_detail(known.detail))
 
     async def forget_expired(self) -> None:
         """Forget late calls that no change waits for: none can be carried out now, and a poll shows what they did."""

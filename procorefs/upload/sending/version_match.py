@@ -1,9 +1,9 @@
-"""Whether a version in Procore is the one that a lost answer was about: nothing is doubled, and nobody else's is taken.
+"""Decides whether a version in Procore is ours, after the answer to the call that makes it was lost.
 
 It is ours when it was made by us, has our size, and its bytes have our SHA-256. Size and author alone prove nothing: a
 colleague's file of the same size must not pass for ours. The newest version may be one that was known before we asked:
 a power cut can take along what the journal knew of our call, or Procore has these bytes anyway. An older one must be
-newer than that: who was faster than our second try has put theirs on top.
+newer than that: a colleague who was faster than our second try has put another version on top.
 """
 
 import hashlib
