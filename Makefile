@@ -12,6 +12,11 @@ DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev pyth
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 
+# What root runs lies where only root writes: never links into a clone.
+PREFIX := /opt/procorefs
+SBIN := /sbin
+LOCAL_BIN := /usr/local/bin
+
 .PHONY: help setup demo test lint types unit soak coverage bench install uninstall clean
 
 help: ## list the targets
@@ -53,12 +58,17 @@ bench: $(READY) ## figures beside rclone mount, and which goals were missed; tak
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
 	$(BIN)/python scripts/bench.py
 
-install: $(READY) ## link the commands for mount(8), /etc/fstab and all users (as root)
-	ln -sf $(abspath $(BIN)/mount.fuse.procorefs) /sbin/mount.fuse.procorefs
-	ln -sf $(abspath $(BIN)/procorefs) /usr/local/bin/procorefs
+install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
+	scripts/debian-packages $(DEBIAN)
+	$(PYTHON) -m venv $(PREFIX)
+	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[keyring,redis,sandbox]'
+	chown -R --no-dereference 0:0 $(PREFIX)
+	ln -sf $(PREFIX)/bin/mount.fuse.procorefs $(SBIN)/mount.fuse.procorefs
+	ln -sf $(PREFIX)/bin/procorefs $(LOCAL_BIN)/procorefs
 
 uninstall: ## remove what install made (as root)
-	rm -f /sbin/mount.fuse.procorefs /usr/local/bin/procorefs
+	rm -f $(SBIN)/mount.fuse.procorefs $(LOCAL_BIN)/procorefs
+	rm -rf $(PREFIX)
 
 clean: ## remove what setup and tests made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info procorefs/kernel/bridge/*.so
