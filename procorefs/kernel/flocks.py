@@ -8,24 +8,16 @@ import errno
 import fcntl
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
 
 import trio
 
 from procorefs.kernel.bridge.interrupts import interruptible
 from procorefs.kernel.bridge.native import Flock
 from procorefs.locks.flock_table import LockOwner, Mode
+from procorefs.locks.mount_locks import Locks
 from procorefs.tree.nodes import Inode
 
 _MODES = {fcntl.LOCK_SH: Mode.SHARED, fcntl.LOCK_EX: Mode.EXCLUSIVE}
-
-
-class FileLocks(Protocol):
-    """The locks of a project."""
-
-    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None: ...
-
-    def unlock(self, inode: Inode, owner: LockOwner) -> None: ...
 
 
 def _any_signal(_tid: int) -> bool:
@@ -37,7 +29,7 @@ class Flocks:
     """The bridge's handler for flock."""
 
     def __init__(
-        self, locks_of: Callable[[Inode], FileLocks], errno_of: Callable[[Inode, Exception], int]
+        self, locks_of: Callable[[Inode], Locks], errno_of: Callable[[Inode, Exception], int]
     ) -> None:
         """`locks_of` finds the locks of an inode's project; `errno_of` turns an error into an errno, and logs it."""
         self._locks_of = locks_of

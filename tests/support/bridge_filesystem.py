@@ -15,7 +15,7 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -247,7 +247,7 @@ def main(mountpoint: Path, guard_timeout_s: float, locking: str) -> None:
     bridge = Bridge()
     filesystem = Filesystem(bridge)
     locks = Locks()
-    flocks = Flocks(lambda _inode: locks, lambda _inode, error: answer_of(error).errno)
+    flocks = Flocks(lambda _inode: cast(Any, locks), lambda _inode, error: answer_of(error).errno)
     if locking:
         handlers = {"flock": flocks.asked, "drop": drop, "twice": answer_twice}
         bridge.set_flock_handler(handlers[locking], flocks.closed)

@@ -77,7 +77,7 @@ class Room:
     def __init__(self) -> None:
         self.locks = FakeLocks()
         self.errors: list[Exception] = []
-        self.flocks = Flocks(lambda _inode: self.locks, self._errno_of)
+        self.flocks = Flocks(lambda _inode: cast(Any, self.locks), self._errno_of)
 
     def _errno_of(self, inode: Inode, error: Exception) -> int:
         assert inode == 7
