@@ -247,9 +247,9 @@ class TreeStore:
         """Folder and entry of a node and of each folder above it; None when no path leads from the root to it."""
         chain: list[tuple[Inode, bytes]] = []
         at = inode
-        while at != ROOT and len(chain) < DEEPEST:
+        while at != ROOT:
             row = self._db.execute("SELECT parent, shown, state FROM node WHERE inode = ?", (at,)).fetchone()
-            if row is None or row[0] is None or row[2] != State.LIVE.value:
+            if row is None or row[0] is None or row[2] != State.LIVE.value or len(chain) == DEEPEST:
                 return None
             at = row[0]
             chain.append((at, row[1]))
@@ -261,15 +261,8 @@ class TreeStore:
 
     def depth(self, inode: Inode) -> int | None:
         """How many folders are above a node; None when no path leads from the root to it."""
-        at: Inode | None = inode
-        for depth in range(DEEPEST):
-            if at == ROOT:
-                return depth
-            row = self._db.execute("SELECT parent, state FROM node WHERE inode = ?", (at,)).fetchone()
-            if row is None or row[0] is None or row[1] != State.LIVE.value:
-                return None
-            at = row[0]
-        return None
+        place = self.place(inode)
+        return None if place is None else len(place)
 
     def fact(self, name: str) -> Any:  # noqa: ANN401 - whatever SQLite holds
         """A number or text that another part keeps with the tree; None when there is none."""
