@@ -70,6 +70,21 @@ async def start_serving(nursery: trio.Nursery, handler: Callable[[Any], Awaitabl
     return port
 
 
+async def test_the_machines_own_authorities_are_trusted(
+    sandbox: SandboxHandle, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A company's proxy is known to the machine, and to no list that a package brings."""
+    monkeypatch.setattr(
+        ssl.SSLContext, "load_default_certs", lambda context: context.load_verify_locations(pem)
+    )
+    async with trio.open_nursery() as nursery:
+        port = await start_serving(nursery, serve_once, pem)
+        version = Version(VersionId(1), 1, len(DATA), 0, f"https://localhost:{port}/x")
+        async with client_of(sandbox, silence_s=2.0) as client:
+            assert await fetched(Downloads(client), version) == DATA
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_certificate_that_nobody_vouches_for_is_refused(
     sandbox: SandboxHandle, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ from procorefs.config import (
 )
 from procorefs.config.resolved import mount_key
 
+_SECRETS = ("PROCOREFS_CLIENT_SECRET", "PROCOREFS_REDIS_PASSWORD")
+
 
 class NotMounted(Failure):
     """The daemon did not start, or ended with an error."""
@@ -76,6 +78,8 @@ def mount(words: tuple[str, ...], foreground: bool, places: tuple[str, ...]) -> 
 def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, foreground: bool) -> None:
     """Mount and return when the mount answers, or with `foreground` when it has ended. Raises Failure."""
     plan = make_plan(spec_text, path, words)
+    for variable in _SECRETS:
+        os.environ.pop(variable, None)  # programs that the daemon starts need none of them
     if foreground:
         daemonize.log_to_stderr()
         with contextlib.suppress(KeyboardInterrupt):

@@ -6,6 +6,7 @@ certificate authorities, is made when the first https address is asked for.
 """
 
 import importlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -74,7 +75,7 @@ def proxy_for(scheme: str, host: str) -> str | None:
 def _new_pool(scheme: bytes, proxy: str | None) -> httpcore.AsyncConnectionPool:
     try:
         return httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context() if scheme == b"https" else None,
+            ssl_context=_ssl_context() if scheme == b"https" else None,
             proxy=_proxy(proxy) if proxy is not None else None,
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=MAX_IDLE_CONNECTIONS,
@@ -84,6 +85,17 @@ def _new_pool(scheme: bytes, proxy: str | None) -> httpcore.AsyncConnectionPool:
     except (ImportError, RuntimeError, ValueError, httpx.InvalidURL):
         variables = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY"
         raise Invalid(f"The environment names a proxy that cannot be used: look at {variables}") from None
+
+
+def _ssl_context() -> ssl.SSLContext:
+    """Trust in the certificate authorities of certifi and of this machine, which a company's proxy may need.
+
+    SSL_CERT_FILE or SSL_CERT_DIR name others, and then those alone.
+    """
+    context: ssl.SSLContext = httpx.create_ssl_context()
+    if not (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        context.load_default_certs()
+    return context
 
 
 def _proxy(address: str) -> httpcore.Proxy:

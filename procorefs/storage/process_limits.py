@@ -1,4 +1,4 @@
-"""The limit of open files: the daemon holds a descriptor for every file that somebody writes."""
+"""Limits of the daemon's process: open files, of which it needs many, and core dumps."""
 
 import resource
 from contextlib import suppress
@@ -15,6 +15,12 @@ def raise_limit() -> None:
     with suppress(ValueError, OSError):  # a kernel whose nr_open was lowered; the daemon runs all the same
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         _USUAL[:] = [(soft, hard)]
+
+
+def forbid_core_dumps() -> None:
+    """A crash must not leave tokens and document contents in a file, or send them to a service that collects those."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def give_usual_limit(pid: int) -> None:
