@@ -74,6 +74,8 @@ async def test_the_machines_own_authorities_are_trusted(
     sandbox: SandboxHandle, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A company's proxy is known to the machine, and to no list that a package brings."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setattr(
         ssl.SSLContext, "load_default_certs", lambda context: context.load_verify_locations(pem)
     )
