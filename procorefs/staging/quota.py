@@ -9,7 +9,7 @@ import enum
 import errno
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import trio
@@ -90,6 +90,27 @@ class Quota:
                 self._serve()
             raise
         return place.size_bytes
+
+    async def take_for(self, cost: Callable[[], int], ready: Callable[[], Awaitable[None]]) -> int:
+        """Take as much as something costs and return right after `ready` did; how much was taken, maybe too much.
+
+        What it costs may change at each wait. Raises StagingFull.
+        """
+        taken = 0
+
+        def lacking() -> int:
+            return max(cost() - taken, 0)
+
+        try:
+            while True:
+                await ready()
+                if self.take(lacking()):
+                    return max(cost(), taken)
+                taken += await self.wait_for(lacking)
+        except BaseException:
+            if taken:
+                self.freed(taken)
+            raise
 
     def take_to_complete(self, size_bytes: int) -> None:
         """Take room for base bytes that an upload needs: over the limit if need be, for only uploads free any.

@@ -16,7 +16,7 @@ import trio
 
 from procorefs.cache.chunk_cache import Chunk
 from procorefs.cache.chunks import MIB
-from procorefs.staging.extents import Range
+from procorefs.staging.missing_ranges import Range
 from procorefs.storage.disk_wait import loop_waits
 
 SLICE_BYTES = 64 * MIB

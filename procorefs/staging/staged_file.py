@@ -10,10 +10,8 @@ an await in between, or in a thread during a standstill, in which no write, trun
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple
 
-import msgspec
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
@@ -21,11 +19,16 @@ from procorefs.cache.chunks import MIB
 from procorefs.procore.errors import Malformed
 from procorefs.procore.wire.models import Version
 from procorefs.staging import staged_bytes
-from procorefs.staging.extent_log import SUFFIX, ExtentLog
-from procorefs.staging.extents import Extents, Range
-from procorefs.staging.promises import Promises
-from procorefs.staging.quota import Quota, refuse
-from procorefs.staging.staged_bytes import SLICE_BYTES, Disk, Remover
+from procorefs.staging.missing_ranges import SUFFIX, ExtentLog, Extents, Range
+from procorefs.staging.quota import refuse
+from procorefs.staging.staged_record import (
+    BaseReader,
+    Promises,
+    StagedFileContext,
+    StagedFrozen,
+    StagedIncomplete,
+    StagedRecord,
+)
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -39,49 +42,6 @@ _AHEAD_BYTES = 8 * MIB  # the disk keeps blocks for what comes next: else a thir
 _LONG_CUT_BYTES = 16 * MIB  # to cut off more takes the disk too long for the loop
 
 
-class StagedRecord(msgspec.Struct, frozen=True, gc=False):
-    """What the journal keeps of a staged file, to find it again after a crash."""
-
-    number: int
-    size_bytes: int
-    base: Version | None  # None: nothing is missing
-    missing: tuple[Range, ...]  # whose bytes are still only in `base`
-
-
-class StagedIncomplete(Exception):
-    """The file on disk is not what was staged; the text says what is wrong."""
-
-    def __init__(self, number: int, what: str) -> None:
-        super().__init__(f"Staged file {number} {what}")
-        self.number = number
-
-
-class StagedFrozen(Exception):
-    """The file was frozen while a write waited: nothing was written."""
-
-
-class BaseReader(Protocol):
-    """Reads one version of Procore's."""
-
-    async def read(self, offset: int, size_bytes: int, /) -> Chunk:
-        """Exactly the bytes asked for. Raises ProcoreError."""
-
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True, frozen=True)
-class StagedFileContext:
-    """What all staged files of an area share."""
-
-    directory: str  # absolute
-    quota: Quota
-    open_version: Callable[[Version], BaseReader]
-    disk: Disk
-    remover: Remover
-    threads: trio.CapacityLimiter
-    create: Callable[[], "StagedFile"]
-
-
 class StagedFile:
     """A working file. It has a descriptor while somebody holds it; whoever does several things holds it meanwhile.
 
@@ -92,7 +52,6 @@ class StagedFile:
         "_base",
         "_context",
         "_deleted",
-        "_digest",
         "_disk",
         "_fd",
         "_holders",
@@ -108,6 +67,7 @@ class StagedFile:
         "has_tail",
         "is_frozen",
         "is_on_disk",
+        "known_digest",
         "number",
         "promises",
         "size_bytes",
@@ -124,6 +84,8 @@ class StagedFile:
         """Behind its end lies what a crash left and had no room elsewhere: it is neither written nor sent as it is."""
         self.is_on_disk = False
         """Nothing was written to it since `Staging.sync` last began with it: a power cut takes nothing of it."""
+        self.known_digest: tuple[int, bytes] | None = None
+        """`changed` and the SHA-256 then (whole_file.py)."""
         self.promises = Promises()
         self._context = context
         self._quota = context.quota
@@ -139,7 +101,6 @@ class StagedFile:
         self._is_changing = False  # in a standstill that changes bytes which were there
         self._set_aside = 0  # up to here the disk keeps blocks for it, beyond its end
         self._deleted = False
-        self._digest: tuple[int, bytes] | None = None  # `changed`, and the SHA-256 then
 
     def lay_over(
         self, base: Version | None, size_bytes: int, missing: tuple[Range, ...], *, noted_bytes: int = 0
@@ -309,7 +270,7 @@ class StagedFile:
         if data is not None:
             return data
         changed = self.changed
-        data = await self._in_thread(staged_bytes.read, self._fd, low, high - low)
+        data = await self.in_thread(staged_bytes.read, self._fd, low, high - low)
         if len(data) < high - low:
             await self._moving()  # it is just being cut off
             if self.changed == changed:
@@ -364,10 +325,10 @@ class StagedFile:
         Raises StagedFrozen, StagingFull, StagedIncomplete, OSError, and what `before` raises.
         """
         with self.held():
-            taken = await self._take(lambda: self._cost(offset, offset + len(data)))
+            taken = await self.take_space(lambda: self._cost(offset, offset + len(data)))
             self._begin_change(taken, before)
             done = 0
-            with self._standing_still(changes=True):
+            with self.standing_still(changes=True):
                 try:
                     done, error = await self._write(offset, data)
                 finally:
@@ -379,7 +340,7 @@ class StagedFile:
     async def truncate(self, size_bytes: int, before: Callable[[], None] = lambda: None) -> None:
         """Grow with zeros, or shrink; growing waits for room. Raises as `write`."""
         with self.held():
-            taken = await self._take(lambda: max(size_bytes - self.size_bytes, 0))
+            taken = await self.take_space(lambda: max(size_bytes - self.size_bytes, 0))
             self._begin_change(taken, before)
             stored = self.stored_bytes
             try:
@@ -387,7 +348,7 @@ class StagedFile:
             except OSError as error:
                 refuse(error)
             finally:
-                self._give_back(taken - (self.stored_bytes - stored))
+                self.give_back(taken - (self.stored_bytes - stored))
             await self._bring_notes()
 
     async def _bring_notes(self) -> None:
@@ -396,8 +357,8 @@ class StagedFile:
             return
         await self._moving()
         if self._disk.is_slow:
-            with self._standing_still():
-                await self._in_thread(self._noted.bring)
+            with self.standing_still():
+                await self.in_thread(self._noted.bring)
         else:
             self._noted.bring()
 
@@ -406,22 +367,9 @@ class StagedFile:
         cost = high - self.size_bytes if high > self.size_bytes and high > low else 0
         return cost if self._missing is None else cost + self._missing.overlap(low, high)
 
-    async def _take(self, cost: Callable[[], int]) -> int:
-        """Take as much room as something costs and return during no standstill: then it still costs no more."""
-        taken = 0
-
-        def lacking() -> int:
-            return max(cost() - taken, 0)
-
-        try:
-            while True:
-                await self._moving()
-                if self._quota.take(lacking()):
-                    return max(cost(), taken)
-                taken += await self._quota.wait_for(lacking)
-        except BaseException:
-            self._give_back(taken)
-            raise
+    async def take_space(self, cost: Callable[[], int]) -> int:
+        """Take the space that something costs by now and return during no standstill: then it costs no more."""
+        return await self._quota.take_for(cost, self._moving)
 
     def _begin_change(self, taken: int, before: Callable[[], None]) -> None:
         """After a wait, in which an upload may have begun, and up to the change without another one."""
@@ -430,21 +378,22 @@ class StagedFile:
                 raise StagedFrozen
             before()
         except BaseException:
-            self._give_back(taken)
+            self.give_back(taken)
             raise
 
     async def still(self) -> None:
         """Return when no write is under way; of a frozen file none begins after that."""
         await self._moving()
 
-    def _give_back(self, surplus: int) -> None:
+    def give_back(self, surplus: int) -> None:
+        """Return space that was taken and is not used."""
         if surplus:
             self._quota.freed(surplus)
 
     async def _write(self, offset: int, data: Chunk) -> tuple[int, OSError | None]:
         """During a standstill: as the disk's `write`, and without an await while that keeps up."""
         if self._disk.is_slow:
-            return await self._in_thread(self._disk.write, self._fd, offset, data)
+            return await self.in_thread(self._disk.write, self._fd, offset, data)
         return self._disk.write_on_loop(self._fd, offset, data)
 
     def _written(self, offset: int, size_bytes: int, taken: int) -> None:
@@ -458,12 +407,12 @@ class StagedFile:
                 self.size_bytes = end
             if self._missing is not None:
                 self._have(self._missing, offset, end)
-        self._give_back(taken - (self.stored_bytes - before))
+        self.give_back(taken - (self.stored_bytes - before))
 
     async def _resize(self, size_bytes: int) -> None:
         if self.size_bytes - size_bytes > _LONG_CUT_BYTES:
-            with self._standing_still(changes=True):
-                await self._in_thread(os.ftruncate, self._fd, size_bytes)
+            with self.standing_still(changes=True):
+                await self.in_thread(os.ftruncate, self._fd, size_bytes)
                 self._resized(size_bytes)
         else:
             os.ftruncate(self._fd, size_bytes)
@@ -487,7 +436,7 @@ class StagedFile:
         if not missing.total:
             self._missing = self._base = None
 
-    # --- completing, copying, hashing
+    # --- completing
 
     async def complete(self) -> None:
         """Fetch all that is missing; then the base no longer matters. Raises ProcoreError, StagingFull, OSError."""
@@ -496,7 +445,7 @@ class StagedFile:
                 low, high = next(iter(self._missing))
                 data = await self._from_base(low, min(high, low + _FETCH_BYTES))
                 await self._moving()
-                with self._standing_still():
+                with self.standing_still():
                     await self._fill(low, memoryview(data))
 
     async def _fill(self, offset: int, data: memoryview) -> None:
@@ -511,102 +460,16 @@ class StagedFile:
             try:
                 done, error = await self._write(low, data[low - offset : high - offset])
             finally:
-                self._give_back(high - low - done)
+                self.give_back(high - low - done)
             self._have(missing, low, low + done)
             if error is not None:
                 refuse(error)
-
-    async def freeze_copy(self) -> "StagedFile":
-        """A new working file with the same bytes; missing ones stay missing. Waits for room.
-
-        Raises StagingFull, StagedIncomplete, OSError.
-        """
-        with self.held():
-            taken = await self._take(lambda: self.stored_bytes)
-            # no await up to the standstill: what was taken is what the copy will hold
-            try:
-                copy = self._context.create()
-            except BaseException:
-                self._give_back(taken)
-                raise
-            try:
-                with copy.held(), self._standing_still():
-                    missing = self.record().missing
-                    await self._copy_to(copy, missing)
-                    copy.lay_over(self._base, self.size_bytes, missing)
-            except BaseException:
-                self._give_back(taken)
-                copy.delete()
-                raise
-            return copy
-
-    async def save_tail(self) -> StagedRecord | None:
-        """Copy the file with what lies behind its end to a new one, as it is to be adopted; None: nothing does.
-
-        Raises StagingFull, OSError.
-        """
-        with self.held():
-            size_bytes = os.fstat(self._fd).st_size
-            if size_bytes <= self.size_bytes:
-                return None
-            copy = self._context.create()
-            try:
-                with copy.held():
-                    await self._in_thread(staged_bytes.copy_all, self._fd, copy.fd, size_bytes)
-            except BaseException:
-                copy.delete()
-                raise
-            record = self.record()
-            copy.lay_over(record.base, size_bytes, record.missing)
-            return copy.record()
 
     def cut_tail(self) -> None:
         """What lay behind its end is kept elsewhere. Raises OSError."""
         with self.held():
             os.ftruncate(self._fd, self.size_bytes)
         self.has_tail = self.is_on_disk = False
-
-    async def _copy_to(self, copy: "StagedFile", missing: tuple[Range, ...]) -> None:
-        found = os.fstat(self._fd).st_size
-        if found != self.size_bytes:  # what is lost must not become a hole in the copy
-            raise StagedIncomplete(self.number, f"has {found} bytes and not {self.size_bytes}")
-        if await self._in_thread(staged_bytes.clone, self._fd, copy._fd):
-            return
-        for batch in staged_bytes.batches(_between(missing, self.size_bytes)):
-            await self._in_thread(staged_bytes.copy, self._fd, copy._fd, batch)
-        os.ftruncate(copy._fd, self.size_bytes)
-
-    async def digest(self) -> bytes:
-        """The SHA-256 of the whole file, completed first. Raises as `complete`, StagedIncomplete."""
-        if self._digest is None or self._digest[0] != self.changed:
-            [(_, digest)] = await self._hash(None)
-            self._digest = (self.changed, digest)
-        return self._digest[1]
-
-    async def segment_digests(self, segment_bytes: int) -> list[tuple[int, str]]:
-        """Size and SHA-256 (hex) of each segment, the last one may be shorter. Raises as `digest`."""
-        return [(size_bytes, digest.hex()) for size_bytes, digest in await self._hash(segment_bytes)]
-
-    async def _hash(self, segment_bytes: int | None) -> list[tuple[int, bytes]]:
-        """The digests of the segments; None: of all as one. Begins anew when the file is written meanwhile."""
-        with self.held():
-            while True:
-                await self.complete()
-                changed, size_bytes = self.changed, self.size_bytes
-                step = segment_bytes or max(size_bytes, 1)
-                segments = range(0, size_bytes, step) if segment_bytes else range(1)
-                digests = [await self._hash_of(low, min(low + step, size_bytes)) for low in segments]
-                if self.changed == changed:
-                    return [
-                        (min(step, size_bytes - low), digest)
-                        for low, digest in zip(segments, digests, strict=True)
-                    ]
-
-    async def _hash_of(self, low: int, high: int) -> bytes:
-        part = staged_bytes.Hash()
-        for start in range(low, high, SLICE_BYTES):
-            await self._in_thread(part.feed, self._fd, start, min(start + SLICE_BYTES, high))
-        return part.digest()
 
     # --- standstill and threads
 
@@ -616,7 +479,7 @@ class StagedFile:
             await self._standstill.wait()
 
     @contextmanager
-    def _standing_still(self, *, changes: bool = False) -> Iterator[None]:
+    def standing_still(self, *, changes: bool = False) -> Iterator[None]:
         """No byte is written and no size changes but by its owner; begin it without an await after `_moving`."""
         ended = self._standstill = trio.Event()
         self._is_changing = changes
@@ -629,7 +492,7 @@ class StagedFile:
             self._write_fd = self._fd
             ended.set()
 
-    async def _in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
+    async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
         """Do blocking work; not cancelled half-way. Raises StagingFull, StagedIncomplete, OSError."""
         try:
             return await trio.to_thread.run_sync(work, *args, limiter=self._context.threads)
@@ -637,14 +500,3 @@ class StagedFile:
             raise StagedIncomplete(self.number, "is shorter than it was") from error
         except OSError as error:
             refuse(error)
-
-
-def _between(missing: tuple[Range, ...], size_bytes: int) -> Iterator[Range]:
-    """What is not missing of so many bytes."""
-    low = 0
-    for start, stop in missing:
-        if low < start:
-            yield low, start
-        low = stop
-    if low < size_bytes:
-        yield low, size_bytes

@@ -14,14 +14,13 @@ from pathlib import Path
 import trio
 
 from procorefs.procore.wire.models import Version
-from procorefs.staging import extent_log, staged_bytes
+from procorefs.staging import missing_ranges, staged_bytes, whole_file
 from procorefs.staging.quota import Outlook, Quota, StagingFull, refuse
 from procorefs.staging.spare_files import SpareFiles, make_file
 from procorefs.staging.staged_bytes import Disk, Remover
-from procorefs.staging.staged_file import (
-    FLAGS,
+from procorefs.staging.staged_file import FLAGS, StagedFile
+from procorefs.staging.staged_record import (
     BaseReader,
-    StagedFile,
     StagedFileContext,
     StagedFrozen,
     StagedIncomplete,
@@ -69,9 +68,7 @@ class Staging:
         )
         self._remover = Remover()
         threads = trio.CapacityLimiter(_THREADS)
-        self._context = StagedFileContext(
-            path, self.quota, open_version, Disk(), self._remover, threads, self.create
-        )
+        self._context = StagedFileContext(path, self.quota, open_version, Disk(), self._remover, threads)
         self._first = self._next = 1 + max(self._numbers(), default=0)
         self._spare_files = SpareFiles(path, self._reserve)
         self._given = 0  # files
@@ -147,13 +144,13 @@ class Staging:
         if record.missing and record.base is None:
             raise StagedIncomplete(record.number, "misses bytes, and nobody knows of which version")
         if is_open:
-            noted = extent_log.read(file.path + extent_log.SUFFIX)
-            missing = extent_log.still_missing(record.missing, noted, found.st_size)
+            noted = missing_ranges.read(file.path + missing_ranges.SUFFIX)
+            missing = missing_ranges.still_missing(record.missing, noted, found.st_size)
             file.lay_over(
-                record.base, found.st_size, missing, noted_bytes=len(noted) * extent_log.ENTRY_BYTES
+                record.base, found.st_size, missing, noted_bytes=len(noted) * missing_ranges.ENTRY_BYTES
             )
         else:
-            Path(file.path + extent_log.SUFFIX).unlink(missing_ok=True)
+            Path(file.path + missing_ranges.SUFFIX).unlink(missing_ok=True)
             file.lay_over(record.base, record.size_bytes, record.missing)
         if found.st_size > file.size_bytes:
             file.has_tail = True
@@ -183,6 +180,14 @@ class Staging:
             refuse(error)
         copy.lay_over(record.base, size_bytes, record.missing)
         return copy.record()
+
+    async def freeze_copy(self, file: StagedFile) -> StagedFile:
+        """A copy to write to while an upload reads the file; see whole_file.py."""
+        return await whole_file.freeze_copy(file, self.create)
+
+    async def save_tail(self, file: StagedFile) -> StagedRecord | None:
+        """A copy with the bytes beyond the file's recorded end; see whole_file.py."""
+        return await whole_file.save_tail(file, self.create)
 
     def with_bytes(self) -> list[int]:
         """Numbers of the files of an earlier run that are not empty."""
@@ -214,7 +219,7 @@ class Staging:
         for number in self._numbers():
             if number < self._first and number not in keep:
                 path = f"{self._context.directory}/{number}"
-                self._remover.remove(path + extent_log.SUFFIX)
+                self._remover.remove(path + missing_ranges.SUFFIX)
                 self._remover.remove(path)
 
     async def sync(self, files: Collection[StagedFile]) -> None:

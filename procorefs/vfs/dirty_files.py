@@ -236,7 +236,7 @@ class DirtyFiles:
                 if not dirty_file.is_frozen:  # another writer has made the copy, or the upload has ended
                     break
                 frozen = dirty_file.file
-                copy = await frozen.freeze_copy()
+                copy = await self.staging.freeze_copy(frozen)
                 if not dirty_file.is_frozen or dirty_file.file is not frozen:
                     copy.delete()
                     continue

@@ -200,7 +200,7 @@ class WriteSessions:
         file = self._dirty_files.with_tail(change.staged) if change is not None and change.staged else None
         if file is None:
             return
-        tail = await file.save_tail()
+        tail = await self._dirty_files.staging.save_tail(file)
         change = self._view.change(inode)
         is_wanted = change is not None and change.unclosed is None and file.has_tail and not file.is_deleted
         if tail is None or change is None or not is_wanted:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.staging.extents import Extents
+from procorefs.staging.missing_ranges import Extents
 
 PLACES = st.integers(0, 60)
 CUTS = st.lists(st.tuples(PLACES, PLACES), max_size=12)

@@ -20,11 +20,12 @@ import trio.lowlevel
 import trio.testing
 
 from procorefs.procore.errors import Malformed, Unavailable
-from procorefs.staging import staged_bytes, staged_file
+from procorefs.staging import staged_bytes, staged_file, whole_file
 from procorefs.staging.quota import Outlook
 from procorefs.staging.spare_files import SPARE_FILES
 from procorefs.staging.staged_bytes import Disk
 from procorefs.staging.staging_area import StagedFile, StagedIncomplete, StagedRecord, Staging
+from procorefs.staging.whole_file import digest, segment_digests
 from tests.support.content_source import MemorySource, content_of, running
 from tests.support.staged_base import KIB, MIB, Bases, Gate, base_of, bytes_of, left_in, spares_of, staging_in
 
@@ -250,7 +251,7 @@ async def test_a_fetch_that_fails_leaves_the_bytes_missing(tmp_path: Path) -> No
         assert bytes(await file.read(0, 3)) == b"new"
         assert file.record().missing == ((3, 50_000),)
         bases.failure = None
-        assert await file.digest() == hashlib.sha256(b"new" + content_of(base, 3, 50_000)).digest()
+        assert await digest(file) == hashlib.sha256(b"new" + content_of(base, 3, 50_000)).digest()
 
 
 async def test_a_base_that_gives_too_little_is_an_error_and_never_zeros(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ async def test_a_base_that_gives_too_little_is_an_error_and_never_zeros(tmp_path
     bases.short_by = 1
     with staging_in(tmp_path, bases) as staging:
         file = staging.create(base_of(5000))
-        for work in (file.complete, file.digest, lambda: file.read(0, 100)):
+        for work in (file.complete, lambda: digest(file), lambda: file.read(0, 100)):
             with pytest.raises(Malformed):
                 await work()
         assert not file.is_complete
@@ -274,7 +275,7 @@ async def test_a_base_is_read_as_every_version_is(tmp_path: Path) -> None:
         expected[5 * MIB : 5 * MIB + 3] = b"new"
         assert bytes(await file.read(5 * MIB - 10, 20)) == expected[5 * MIB - 10 : 5 * MIB + 10]
         assert source.delivered_bytes < 5 * MIB
-        assert await file.digest() == hashlib.sha256(expected).digest()
+        assert await digest(file) == hashlib.sha256(expected).digest()
         assert await bytes_of(file) == expected
         staging.close()
 
@@ -296,8 +297,8 @@ async def test_an_empty_base_is_no_base(tmp_path: Path) -> None:
         file = staging.create(base_of(0))
         assert file.is_complete
         assert await bytes_of(file) == b""
-        assert await file.digest() == hashlib.sha256().digest()
-        assert await file.segment_digests(10) == []
+        assert await digest(file) == hashlib.sha256().digest()
+        assert await segment_digests(file, 10) == []
 
 
 # --- reading and writing
@@ -335,7 +336,7 @@ async def test_far_behind_the_end_is_sparse_and_counts(tmp_path: Path) -> None:
         await file.write(2**31, b"end")
         assert staging.used_bytes == file.size_bytes == 2**31 + 3
         assert bytes(await file.read(2**31 - 2, 100)) == b"\0\0end"
-        copy = await file.freeze_copy()
+        copy = await staging.freeze_copy(file)
         assert bytes(await copy.read(2**31 - 2, 100)) == b"\0\0end"
         assert os.stat(copy.path).st_blocks < 100
         file.delete()
@@ -354,7 +355,7 @@ async def test_writes_that_the_kernel_does_by_halves_are_completed(
         with file.held():
             assert file.write_now(5, b"0123456789" * 3)
         await file.complete()
-        copy = await file.freeze_copy()
+        copy = await staging.freeze_copy(file)
         assert await bytes_of(copy) == content_of(base, 0, 5) + b"0123456789" * 3 + content_of(base, 35, 100)
 
 
@@ -445,7 +446,7 @@ async def test_who_is_cancelled_before_a_slow_disk_took_the_bytes_has_written_no
     with staging_in(tmp_path) as staging:
         file = staging.create(base_of(1000))
         file._disk._slow_until_s = float("inf")
-        threads = staging._ground.threads
+        threads = staging._context.threads
         for _ in range(int(threads.total_tokens)):
             threads.acquire_on_behalf_of_nowait(object())  # all threads are busy
         async with trio.open_nursery() as nursery:
@@ -503,7 +504,7 @@ async def test_a_file_that_lost_bytes_on_disk_is_an_error(tmp_path: Path) -> Non
         file = staging.create()
         await file.write(0, b"x" * 1000)
         os.truncate(file.path, 500)
-        for work in (file.digest, lambda: file.read(0, 1000), file.freeze_copy):
+        for work in (lambda: digest(file), lambda: file.read(0, 1000), lambda: staging.freeze_copy(file)):
             with trio.fail_after(5), pytest.raises(StagedIncomplete):
                 await work()
         os.unlink(file.path)
@@ -541,7 +542,7 @@ async def test_many_at_work_on_one_file_each_find_their_own_bytes(
 
         async def copy() -> None:
             for _ in range(5):
-                one = await file.freeze_copy()
+                one = await staging.freeze_copy(file)
                 assert one.size_bytes == file.size_bytes
                 await one.complete()
                 one.delete()
@@ -607,7 +608,7 @@ async def test_a_copy_has_the_same_bytes_and_a_life_of_its_own(
         for offset in range(0, 100_000, 10_000):
             await file.write(offset, b"x" * 100)
         before = file.record()
-        copy = await file.freeze_copy()
+        copy = await staging.freeze_copy(file)
         assert copy.record() == msgspec.structs.replace(before, number=copy.number)
         await copy.write(50, b"copy")
         await file.write(60, b"file")
@@ -639,7 +640,7 @@ async def test_no_write_comes_into_a_copy_that_is_being_made(
         copies: list[StagedFile] = []
 
         async def copy() -> None:
-            copies.append(await file.freeze_copy())
+            copies.append(await staging.freeze_copy(file))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(copy)
@@ -670,7 +671,7 @@ async def test_a_copy_that_is_given_up_leaves_nothing(
 
         monkeypatch.setattr(staged_bytes, "copy", cancelling)
         try:
-            await file.freeze_copy()
+            await staging.freeze_copy(file)
         finally:
             assert left_in(staging) == [file.number]
             assert staging.used_bytes == 1000
@@ -685,7 +686,7 @@ async def test_a_copy_that_is_given_up_leaves_nothing(
 async def test_digests_are_of_the_bytes_and_remembered_until_they_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staged_file, "SLICE_BYTES", 70_000)
+    monkeypatch.setattr(whole_file, "SLICE_BYTES", 70_000)
     data = random.Random(3).randbytes(200_001)
     fed: list[int] = []
     whole = staged_bytes.Hash.feed
@@ -697,20 +698,20 @@ async def test_digests_are_of_the_bytes_and_remembered_until_they_change(
     with staging_in(tmp_path) as staging:
         file = staging.create()
         await file.write(0, data)
-        assert await file.digest() == hashlib.sha256(data).digest()
+        assert await digest(file) == hashlib.sha256(data).digest()
         assert fed == [0, 70_000, 140_000]
-        assert await file.digest() == hashlib.sha256(data).digest()
+        assert await digest(file) == hashlib.sha256(data).digest()
         assert len(fed) == 3
-        assert await file.segment_digests(100_000) == [
+        assert await segment_digests(file, 100_000) == [
             (len(part), hashlib.sha256(part).hexdigest())
             for part in (data[:100_000], data[100_000:200_000], data[200_000:])
         ]
         await file.write(5, b"!")
-        assert await file.digest() == hashlib.sha256(data[:5] + b"!" + data[6:]).digest()
+        assert await digest(file) == hashlib.sha256(data[:5] + b"!" + data[6:]).digest()
 
 
 async def test_a_digest_is_never_of_two_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staged_file, "SLICE_BYTES", 10)
+    monkeypatch.setattr(whole_file, "SLICE_BYTES", 10)
     whole = staged_bytes.Hash.feed
     with staging_in(tmp_path) as staging:
         file = staging.create()
@@ -723,7 +724,7 @@ async def test_a_digest_is_never_of_two_states(tmp_path: Path, monkeypatch: pyte
                 trio.from_thread.run_sync(meanwhile.pop())
 
         monkeypatch.setattr(staged_bytes.Hash, "feed", feed)
-        assert await file.digest() == hashlib.sha256(b"y" + b"x" * 28 + b"y").digest()
+        assert await digest(file) == hashlib.sha256(b"y" + b"x" * 28 + b"y").digest()
 
 
 # --- restarts

@@ -87,7 +87,7 @@ class Model:
         """Go on with a copy; the original must be what it was."""
         original = self.file
         self.release_all()
-        self.file = await original.freeze_copy()
+        self.file = await self.staging.freeze_copy(original)
         return original
 
     def release_all(self) -> None:

@@ -251,7 +251,7 @@ async def test_growing_waits_and_who_is_cancelled_has_taken_nothing(tmp_path: Pa
         with trio.move_on_after(0.01):
             await other.truncate(500)
         with trio.move_on_after(0.01):
-            await file.freeze_copy()
+            await staging.freeze_copy(file)
         assert (other.size_bytes, staging.used_bytes) == (0, 900)
         assert left_in(staging) == sorted([file.number, other.number])
         await file.truncate(400)
@@ -266,7 +266,7 @@ async def test_who_has_room_and_is_cancelled_before_writing_gives_it_back(tmp_pa
         async with trio.open_nursery() as nursery:
             nursery.start_soon(new.write, 0, b"n" * 600)
             await trio.testing.wait_all_tasks_blocked()
-            with new._standing_still():  # as while a copy is made
+            with new.standing_still():  # as while a copy is made
                 old.delete()
                 assert staging.used_bytes == 600
                 await trio.testing.wait_all_tasks_blocked()
@@ -348,7 +348,7 @@ async def test_a_full_disk_is_said_to_be_and_the_books_stay_right(small_disk: Pa
         assert file.size_bytes == staging.used_bytes == os.stat(file.path).st_size
         assert await bytes_of(file) == b"a" * 1000 + b"b" * (file.size_bytes - 1000)
         with pytest.raises(StagingFull):
-            await file.freeze_copy()
+            await staging.freeze_copy(file)
         over = staging.create(base_of(100 * KIB))
         with pytest.raises(StagingFull):
             await over.complete()

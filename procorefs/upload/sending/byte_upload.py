@@ -17,6 +17,7 @@ from procorefs.procore.errors import UploadExpired, UploadRefused
 from procorefs.procore.wire.models import VersionId
 from procorefs.procore.wire.upload_decoding import SegmentedUpload, SegmentPlan
 from procorefs.staging.staging_area import StagedFile
+from procorefs.staging.whole_file import digest, segment_digests
 from procorefs.storage import clocks
 
 WHOLE_BYTES = 32 << 20
@@ -48,7 +49,7 @@ class Uploader:
         """
         upload = change.upload
         if upload is None or upload.generation != file.number or not _is_fresh(upload):
-            upload = change.upload = Upload(generation=file.number, sha256=await file.digest())
+            upload = change.upload = Upload(generation=file.number, sha256=await digest(file))
         if upload.is_stored:
             return upload
         try:
@@ -150,7 +151,7 @@ def segment_size(size_bytes: int, *, all_at_once: bool) -> int:
 
 async def _plans(file: StagedFile, *, all_at_once: bool) -> list[SegmentPlan]:
     segment_bytes = segment_size(file.size_bytes, all_at_once=all_at_once)
-    digests = await file.segment_digests(segment_bytes)
+    digests = await segment_digests(file, segment_bytes)
     return [SegmentPlan(size_bytes=size_bytes, sha256=sha256) for size_bytes, sha256 in digests]
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from procorefs.journal.change import Change
 from procorefs.staging.staging_area import StagedFile
+from procorefs.staging.whole_file import digest
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Superseded
@@ -124,7 +125,7 @@ class ContentToSend:
         version, kept = known.node.version, known.node.kept
         if not kept.sha256 or kept.version_id != version.id or version.size_bytes != file.size_bytes:
             return False
-        return await file.digest() == kept.sha256
+        return await digest(file) == kept.sha256
 
     def nothing_new(self, change: Change, file: StagedFile) -> None:
         """The bytes are those of Procore's version: only their times are kept."""
