@@ -19,7 +19,7 @@ from procorefs.procore.api.brief_wait import NoAnswerYet
 from procorefs.project import Project, Projects
 from procorefs.tree.naming.name_rules import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.vfs.find_child import find_child
+from procorefs.vfs.view import find_child
 
 SECOND_TRY_S = 1.0
 """The kernel tries again at once; a program that was killed meanwhile does not."""

@@ -31,8 +31,7 @@ from procorefs.versions.procore_inodes import (
     version_of,
 )
 from procorefs.versions.version_lists import VersionLists
-from procorefs.vfs.find_child import Following, find_child
-from procorefs.vfs.view import View
+from procorefs.vfs.view import Following, View, find_child
 
 REMEMBERED_VERSIONS = 16_384
 """Versions that were looked up or listed; one that was forgotten is found again by its path."""

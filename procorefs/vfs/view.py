@@ -10,6 +10,7 @@ one of them reads is one moment.
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cachetools
 import msgspec
@@ -379,3 +380,25 @@ def _local_node(change: Change) -> Node:
         defect="",
         kept=change.kept,
     )
+
+
+class Following(Protocol):
+    """What is needed of the follower; both raise ProcoreError."""
+
+    async def children_known(self, folder: Inode, *, soon: bool = False) -> None: ...
+
+    def is_listed(self, folder: Inode) -> bool: ...
+
+    async def poll_if_due(self) -> None: ...
+
+
+async def find_child(view: View, follower: Following, folder: Inode, name: bytes) -> Node | None:
+    """What programs see under a name; only when nothing is there the folder is listed, or a due look made."""
+    node = view.entry(folder, name)
+    if node is None:
+        await follower.children_known(folder, soon=True)
+        node = view.entry(folder, name)
+    if node is None:
+        await follower.poll_if_due()
+        node = view.entry(folder, name)
+    return node
