@@ -281,10 +281,13 @@ def test_a_dead_mount_of_another_program_is_left_alone(desk: Desk) -> None:
 
 def test_umount_of_a_frozen_daemon_does_not_hang(desk: Desk) -> None:
     pid = desk.mount()
+    began = time.monotonic()
+    assert desk.run("status", desk.place).returncode == 0
+    command_s = time.monotonic() - began  # more on a busy machine
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     refused(desk.run("umount", "--timeout", "0.5", desk.place), "did not end within 6 seconds")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 7 + 5 * command_s
     assert not desk.is_mounted()
 
 

@@ -339,8 +339,8 @@ def test_a_check_out_is_no_newer_version(
         sandbox.act("put", path="/theirs.txt", text="a colleague's of it!")
         (desk.path / "theirs.txt").unlink()
         fcntl.flock(file, fcntl.LOCK_UN)
-        # The check-in, which tells of it, comes before the removal has waited its time.
-        wait_until((desk.path / "theirs.txt").exists, "the file to be shown again")
+    assert [item.path for item in desk.settle()] == ["theirs.txt"]
+    wait_until((desk.path / "theirs.txt").exists, "the file to be shown again")
     assert desk.file("theirs.txt").sha256 == sha256(b"a colleague's of it!")
 
 

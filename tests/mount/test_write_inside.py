@@ -179,7 +179,7 @@ def test_what_a_server_of_files_keeps_by_number_is_found(write_desk: Callable[..
         sandbox.act("create_folder", path="/a/deep")
         sandbox.act("put", path="/a/deep/plan.txt", text="the plan")
 
-    desk = write_desk(prepare=fill)
+    desk = write_desk("freshness=3600", prepare=fill)
     paths = [desk.path / "a/deep/plan.txt", desk.path / "a/deep", desk.path / "a", desk.path]
     handles = [handle_of(path) for path in paths]
     numbers = [path.stat().st_ino for path in paths]

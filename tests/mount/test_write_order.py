@@ -16,7 +16,7 @@ DELETE = "DELETE /rest/v1.0/files/{id}"
 
 @pytest.fixture
 def desk(write_desk: Callable[..., Desk]) -> Desk:
-    return write_desk("write_back=0")
+    return write_desk("write_back=0,freshness=3600")
 
 
 def ids(desk: Desk) -> dict[str, int]:

@@ -29,7 +29,7 @@ def fill(sandbox: SandboxHandle) -> None:
 
 @pytest.fixture
 def desk(write_desk: Callable[..., Desk]) -> Desk:
-    desk = write_desk(prepare=fill)
+    desk = write_desk("freshness=3600", prepare=fill)
     os.listdir(desk.path / "folder")
     os.listdir(desk.path / "locked folder")
     return desk

@@ -26,7 +26,7 @@ def fill(sandbox: SandboxHandle) -> None:
 
 @pytest.fixture
 def desk(write_desk: Callable[..., Desk]) -> Desk:
-    desk = write_desk(prepare=fill)
+    desk = write_desk("freshness=3600", prepare=fill)
     run("find", desk.path)
     return desk
 
@@ -185,7 +185,7 @@ def test_what_comes_and_goes_costs_nothing(desk: Desk) -> None:
 
 
 def test_a_folder_that_comes_and_goes_costs_nothing(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("write_back=60")
+    desk = write_desk("write_back=60,freshness=3600")
     with desk.counted() as calls:
         for _ in range(5):
             (desk.path / "folder").mkdir()

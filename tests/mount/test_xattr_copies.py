@@ -32,8 +32,8 @@ def truth(sandbox: SandboxHandle) -> Truth:
 
 @pytest.fixture
 def desk(write_desk: Callable[..., Desk]) -> Desk:
-    """A mount with an empty project."""
-    return write_desk()
+    """A mount with an empty project, in which no look comes due."""
+    return write_desk("freshness=3600")
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_two_thousand_files_cost_few_calls(write_desk: Callable[..., Desk], sand
             sandbox.act("create_file", path=f"/tagged {number}.txt", text="x")
             sandbox.act("tag", path=f"/tagged {number}.txt", tag=f"tag {number % 3}")
 
-    desk = write_desk(documents=2000, prepare=prepare)
+    desk = write_desk("freshness=3600", documents=2000, prepare=prepare)
     run("find", desk.path, "-type", "f")
     with desk.counted() as calls:
         listing = run("getfattr", "-R", "-d", "--absolute-names", desk.path)

@@ -32,7 +32,7 @@ def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 
-    desk = write_desk(prepare=prepare)
+    desk = write_desk("freshness=3600", prepare=prepare)
     run("ls", "-R", desk.path)
     return desk
 
@@ -50,6 +50,7 @@ def assert_rated(path: Path) -> None:
 
 def test_they_are_kept_without_a_call(desk: Desk) -> None:
     plan = desk.path / "plan.pdf"
+    desk.await_listed()
     attributes(plan)
     with desk.counted() as calls:
         for path in (plan, desk.path / "folder", desk.path):

@@ -44,7 +44,7 @@ def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 
-    desk = write_desk(prepare=prepare)
+    desk = write_desk("freshness=3600", prepare=prepare)
     assert sorted(entry.name for entry in desk.path.iterdir()) == ["folder", "plan.pdf"]
     return desk
 
@@ -150,6 +150,7 @@ def test_removing(desk: Desk, plan: Path, truth: Truth) -> None:
 
 
 def test_sets_fold_and_what_ends_as_it_was_is_no_call(desk: Desk, plan: Path) -> None:
+    desk.await_listed()
     attributes(plan)
     with desk.counted() as calls:
         for number in range(10):

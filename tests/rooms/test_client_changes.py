@@ -398,7 +398,7 @@ async def test_a_limit_that_stays_is_not_unanswered(sandbox: SandboxHandle) -> N
 async def test_no_connection_means_that_nothing_was_sent(sandbox: SandboxHandle) -> None:
     async with client_of(sandbox) as client:
         await client.me()
-        lost = {"api_url": "http://127.0.0.1:1", "patience_s": 0.5}
+        lost = {"api_url": "http://127.0.0.1:1", "patience_s": 2.0}
     async with client_of(sandbox, CountingLimiter(), **lost) as client:
         with trio.fail_after(10), pytest.raises(Unreachable, match="cannot be reached") as failure:
             await ProjectChanges(client).create_folder(None, "New")

@@ -9,6 +9,7 @@ desk.assert_same(source)                  Procore has these folders and files, b
 import ctypes
 import errno
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -106,13 +107,21 @@ class Desk:
 
     @contextmanager
     def counted(self) -> Iterator[Counted]:
-        """Counts what is called within; complete when it is left."""
+        """Counts what is called within; complete when it is left. The first listing of the project is over before."""
+        self.await_listed()
         self.sandbox.reset_calls()
         counted = Counted()
         yield counted
         report = self.sandbox.calls()
         counted.by_route, counted.other = report["by_route"], report["other"]
         counted.bytes_read = report["storage_bytes_sent"]
+
+    def await_listed(self) -> None:
+        """Return when the whole project was listed: that begins by itself, some seconds after the mount."""
+        wait_until(lambda: self._tree_state() == "complete", "the project to be listed")
+
+    def _tree_state(self) -> str:
+        return str(json.loads((self.path / ".procore/status").read_text())["tree"]["state"])
 
     @property
     def _socket(self) -> Path:
