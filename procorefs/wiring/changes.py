@@ -29,11 +29,10 @@ from procorefs.upload.planning.blocking import Blocking, WaitCheck
 from procorefs.upload.planning.due import DueTimes
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.planning.situation import Situations
-from procorefs.upload.scheduler import CatchUp, FreeableSpace, Planning, Scheduler
+from procorefs.upload.scheduler import CatchUp, FreeableSpace, Planning, Scheduler, Workers
 from procorefs.upload.sending.after_refusal import AfterRefusal, NameConflicts
 from procorefs.upload.sending.apply_result import ResultApplier
-from procorefs.upload.sending.byte_upload import Uploader
-from procorefs.upload.sending.content import ContentToSend
+from procorefs.upload.sending.byte_upload import ContentToSend, Uploader
 from procorefs.upload.sending.documents import DocumentCalls, DocumentTags
 from procorefs.upload.sending.file_calls import FileCalls
 from procorefs.upload.sending.folder_calls import FolderCalls
@@ -41,7 +40,6 @@ from procorefs.upload.sending.removal import DocumentRemover
 from procorefs.upload.sending.sender import ChangeSender
 from procorefs.upload.sending.unanswered import UnansweredCalls
 from procorefs.upload.sending.version_match import VersionMatcher
-from procorefs.upload.workers import Workers
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import ChangeStore
 from procorefs.vfs.dirty_files import DirtyFiles

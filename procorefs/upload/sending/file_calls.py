@@ -29,8 +29,7 @@ from procorefs.upload.planning.plan import Create, Update, Wait
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.after_refusal import AfterRefusal, Likeness
 from procorefs.upload.sending.apply_result import ResultApplier, Sent
-from procorefs.upload.sending.byte_upload import Uploader
-from procorefs.upload.sending.content import ContentToSend
+from procorefs.upload.sending.byte_upload import ContentToSend, Uploader
 from procorefs.upload.sending.documents import DocumentCalls, given
 from procorefs.upload.sending.version_match import VersionMatcher
 

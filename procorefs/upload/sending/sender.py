@@ -36,7 +36,7 @@ from procorefs.upload.planning.plan import (
 )
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.apply_result import ResultApplier
-from procorefs.upload.sending.content import ContentToSend
+from procorefs.upload.sending.byte_upload import ContentToSend
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.file_calls import FileCalls
 from procorefs.upload.sending.folder_calls import FolderCalls
