@@ -1,8 +1,8 @@
-"""The ends of the check-outs that we asked for: how a check-out of ours is told from one that another host made.
+"""Remembers the ends of the check-outs that this mount asked for, which tell them from those of other hosts.
 
-Procore shows a check-out by its user and its end. Which of the ends that we asked for it shows depends on which calls
-it has done: a call without an answer may have been done, or may be done later. So an end stays here until it is over,
-unless its call was answered and a later answer replaces it. An end is written to the journal before it is asked for.
+Procore shows a check-out by its user and its end. Which of several ends it shows depends on the calls that it has done:
+a call without an answer may have been done, or may be done later. So an end is remembered until it is over, unless its
+call was answered and a later answer replaces it. An end is written to the journal before it is asked for.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from procorefs.locks.held import LockJournal
+from procorefs.locks.check_out_journal import CheckOutJournal
 from procorefs.procore.errors import LATE_S
 from procorefs.procore.wire.models import DocumentId
 
@@ -23,7 +23,7 @@ _ANSWERED, _UNDER_WAY = 0.0, float("inf")
 class AskedEnds:
     """Ends by document. `asked` raises sqlite3.Error; a record that cannot be deleted is only logged."""
 
-    def __init__(self, journal: LockJournal, wall_s: Callable[[], float]) -> None:
+    def __init__(self, journal: CheckOutJournal, wall_s: Callable[[], float]) -> None:
         self._journal = journal
         self._wall_s = wall_s
         self._ends: dict[DocumentId, dict[int, float]] = {}
@@ -58,7 +58,7 @@ class AskedEnds:
         self._ends.setdefault(document, {})[until_s] = _UNDER_WAY
 
     def given_up(self, document: DocumentId, until_s: int) -> None:
-        """Nobody waits for the answer any more, and the call may still be carried out for a while."""
+        """The answer is not waited for any more, and the call may still be carried out for a while."""
         self._ends.setdefault(document, {})[until_s] = trio.current_time() + LATE_S
 
     def late_s(self, document: DocumentId) -> float:
@@ -75,7 +75,7 @@ class AskedEnds:
         self._drop(document, lambda end_s, _late_s: end_s == until_s)
 
     def checked_in(self, document: DocumentId) -> None:
-        """Nothing of ours is left but what a call without an answer may still do."""
+        """Nothing is left but what a call without an answer may still do."""
         now_s = trio.current_time()
         self._drop(document, lambda _end_s, late_s: late_s <= now_s)
 

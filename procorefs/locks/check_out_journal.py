@@ -1,6 +1,6 @@
-"""The check-outs of one mount in a SQLite file of their own, so that the next daemon knows which are ours.
+"""Keeps the ends of this mount's check-outs in a SQLite file, so that the next daemon knows which are its own.
 
-A lost or damaged file costs no data: those check-outs count as somebody else's until they end by themselves.
+A lost or damaged file costs no data: those check-outs count as another host's until they end by themselves.
 """
 
 import logging
@@ -25,7 +25,7 @@ _ONE_END = "check_out"
 
 
 class CheckOutJournal:
-    """A LockJournal. Its calls are short and made on the loop's thread; raises sqlite3.Error."""
+    """All ends that were asked for. Its calls are short and made on the loop's thread; they raise sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path)
@@ -39,13 +39,15 @@ class CheckOutJournal:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The journal at `path`; one that can't be read is begun anew, and the log says so."""
+        """The journal at `path`; one that cannot be read is replaced by an empty one, and the log says so."""
         try:
             return cls(path)
         except sqlite3.OperationalError:
             raise  # the disk is full or not writable: nothing is wrong with the file
         except sqlite3.DatabaseError as error:
-            log.warning("The record of check-outs %s is damaged (%s); a new one begins.", path, error)
+            log.warning(
+                "The record of check-outs %s is damaged (%s) and is replaced by an empty one.", path, error
+            )
             remove_database(path)
             return cls(path)
 
@@ -61,10 +63,13 @@ class CheckOutJournal:
             )
 
     def remember(self, document: DocumentId, until_s: int) -> None:
+        """Note an end before it is asked for; others of the document stay."""
         self._db.execute("INSERT OR IGNORE INTO asked VALUES (?, ?)", (document, until_s))
 
     def forget(self, document: DocumentId, until_s: int) -> None:
+        """That end is over, or will not come."""
         self._db.execute("DELETE FROM asked WHERE document = ? AND until_s = ?", (document, until_s))
 
     def known(self) -> list[tuple[DocumentId, int]]:
+        """All ends that were remembered and not forgotten."""
         return self._db.execute("SELECT document, until_s FROM asked ORDER BY document, until_s").fetchall()

@@ -1,10 +1,9 @@
-"""The flock(2) locks of one mount: who holds which file, and who waits for it.
+"""Decides which process of this mount gets a flock(2) lock, by Linux's own rules, so that it works as on a local disk.
 
-The rules are Linux's own, so that a program sees no difference to a local disk:
 - An owner is an open file description: dup'ed and inherited descriptors are one owner, two opens are two.
-- A lock is compared with those that are held, not with those that wait; waiters are looked at in the order of their
-  coming each time something becomes free.
-- Converting is not atomic towards a refusal: the old lock goes first, and stays gone when the new one is not given.
+- A lock is compared with those that are held, not with those that wait. When a lock is released, waiters are checked in
+  the order in which they came.
+- Converting is not atomic: the old lock is released first, and stays released when the new one is refused.
 
 Everything but waiting is synchronous: between two awaits of its callers the table does not change.
 """
@@ -40,9 +39,9 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _File:
-    """One file's locks; it exists only while there are some, or waiters.
+    """One file's locks; it exists only while there are locks or waiters.
 
-    Either one owner holds it exclusively or any number share it; no waiter is left waiting for what is free.
+    Either one owner holds it exclusively or any number share it; no waiter waits for what is free.
     """
 
     held: dict[LockOwner, Mode] = field(default_factory=dict)
@@ -72,7 +71,7 @@ class LockTable:
         return file.held.get(owner) if file else None
 
     def is_exclusive(self, inode: Inode) -> bool:
-        """Whether somebody holds the file exclusively."""
+        """Whether an owner holds the file exclusively."""
         file = self._files.get(inode)
         return file is not None and Mode.EXCLUSIVE in file.held.values()
 
@@ -84,14 +83,14 @@ class LockTable:
         """Take or convert the lock. Raises WouldBlock; a lock that was to be converted is lost then."""
         if not self._take(inode, owner, mode):
             raise WouldBlock
-        self._settle(inode)
+        self._grant(inode)
 
     async def lock(self, inode: Inode, owner: LockOwner, mode: Mode) -> None:
         """The same, waiting until it is free. Cancelled, it leaves nothing held or waiting."""
         if self._take(inode, owner, mode):
-            self._settle(inode)
+            self._grant(inode)
             return
-        file = self._files[inode]  # somebody holds it
+        file = self._files[inode]  # it is held
         waiter = _Waiter(owner, mode)
         file.waiting.append(waiter)
         try:
@@ -101,15 +100,15 @@ class LockTable:
                 self.unlock(inode, owner)
             else:
                 file.waiting.remove(waiter)
-                self._settle(inode)
+                self._grant(inode)
             raise
 
     def unlock(self, inode: Inode, owner: LockOwner) -> bool:
-        """Give up what this owner holds, which may be nothing. Returns whether it held the file."""
+        """Release what this owner holds, which may be nothing. Returns whether it held the file."""
         file = self._files.get(inode)
         if file is None or file.held.pop(owner, None) is None:
             return False
-        self._settle(inode)
+        self._grant(inode)
         return True
 
     def _take(self, inode: Inode, owner: LockOwner, mode: Mode) -> bool:
@@ -121,11 +120,11 @@ class LockTable:
         if file.is_free(owner, mode):
             file.held[owner] = mode
             return True
-        self._settle(inode)
+        self._grant(inode)
         return False
 
-    def _settle(self, inode: Inode) -> None:
-        """Give waiters what is free now, oldest first; then forget a file that nobody wants."""
+    def _grant(self, inode: Inode) -> None:
+        """Grant what is free now, oldest waiter first; then remove a file without locks and waiters."""
         file = self._files[inode]
         for waiter in list(file.waiting):
             if file.is_free(waiter.owner, waiter.mode):

@@ -9,7 +9,7 @@ asks Procore about the document. The kernel may cache nothing of it.
 import logging
 from functools import partial
 
-from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.holder_polls import HolderPolls
 from procorefs.locks.office_locks import SHORTENED, OfficeLocks, document_of, is_lock_file, plain_names
 from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
 from procorefs.procore.errors import ProcoreError
@@ -29,11 +29,9 @@ _MARKS = (FIRST_LOCK_FILE, FIRST_LOCK_FILE << 1)
 class LockFiles:
     """Both kinds. `office` None: lock files have no meaning (`office_locks=off`)."""
 
-    def __init__(
-        self, view: View, check_outs: CheckOuts, office: OfficeLocks | None, brief: BriefWait
-    ) -> None:
+    def __init__(self, view: View, polls: HolderPolls, office: OfficeLocks | None, brief: BriefWait) -> None:
         self._view = view
-        self._check_outs = check_outs
+        self._polls = polls
         self._office = office
         self._brief = brief
 
@@ -86,7 +84,7 @@ class LockFiles:
         if not self._brief.is_open():
             return
         try:
-            await self._brief.of(partial(self._check_outs.look, document.inode))
+            await self._brief.of(partial(self._polls.look, document.inode))
         except (NoAnswerYet, ProcoreError) as error:
             log.info("Procore did not tell who has inode %d checked out: %s", document.inode, error)
 
@@ -112,7 +110,7 @@ class LockFiles:
         if node is None or self._office is None:
             return None
         document = self._view.by_inode(Inode(inode & (FIRST_LOCK_FILE - 1)))
-        return self._office.foreign(document.shown, document.inode).get(node.shown) if document else None
+        return self._office.shown_beside(document.shown, document.inode).get(node.shown) if document else None
 
     def _document(self, folder: Inode, name: bytes) -> Node | None:
         """The document beside which the lock file lies."""
@@ -130,7 +128,7 @@ class LockFiles:
         """The lock files that are shown beside a document."""
         if self._office is None or document.parent is None:
             return []
-        shown = self._office.foreign(document.shown, document.inode)
+        shown = self._office.shown_beside(document.shown, document.inode)
         return [
             _node(document, Inode(document.inode | mark), name, len(content))
             for mark, (name, content) in zip(_MARKS, shown.items(), strict=False)

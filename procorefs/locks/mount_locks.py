@@ -1,27 +1,31 @@
-"""The door of the locks: flock between the processes of this mount, and towards everybody else at Procore.
+"""Takes and releases flock locks: first among the processes of this mount, then at Procore.
 
-    flock ─▶ table: free among our own? ─▶ exclusive: check it out · shared: does nobody else have it?
+    flock ─▶ table: free on this mount? ─▶ exclusive: check it out · shared: does nobody else have it?
 
-The lock on this mount is held while Procore is asked, so of our processes only one asks, and the next one in line takes
-over the check-out without a call. Whatever ends the asking other than a yes gives the lock back.
+The lock on this mount is held while Procore is asked. So only one process asks, and the next one that gets the lock
+takes over the check-out without a call. When Procore does not agree, the lock on this mount is released.
 """
 
 import trio
 
 from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.claims import Claims
 from procorefs.locks.flock_table import LockOwner, LockTable, Mode, WouldBlock
-from procorefs.locks.held import HeldByAnother, Holder
+from procorefs.locks.holder_polls import HolderPolls
+from procorefs.locks.tree_documents import HeldByAnother
 from procorefs.tree.nodes import Inode
 
 _FLOCK = "flock"
-"""Who holds the check-out for whichever owner has the exclusive lock."""
+"""The holder of the check-out, whichever owner has the exclusive lock."""
 
 
 class Locks:
-    """flock(2) for files of the mount. `check_outs` runs for as long as this is used."""
+    """flock(2) for files of the mount. `check_outs.run` must run."""
 
-    def __init__(self, check_outs: CheckOuts) -> None:
-        self.check_outs = check_outs
+    def __init__(self, claims: Claims, check_outs: CheckOuts, polls: HolderPolls) -> None:
+        self._claims = claims
+        self._check_outs = check_outs
+        self._polls = polls
         self._table = LockTable()
 
     async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
@@ -30,10 +34,10 @@ class Locks:
         Raises WouldBlock when it is not free (unless `wait`), and what the calls to Procore raise. Cancelled or refused
         it leaves this owner without a lock, and nothing checked out on its behalf.
         """
-        while self._table.mode(inode, owner) is not mode or not self._is_settled(inode, mode):
+        while self._table.mode(inode, owner) is not mode or not self._is_confirmed(inode, mode):
             try:
                 await self._lock_here(inode, owner, mode, wait=wait)
-                await self._lock_there(inode, mode, wait=wait)
+                await self._lock_at_procore(inode, mode, wait=wait)
             except HeldByAnother as held:
                 self.unlock(inode, owner)
                 raise WouldBlock from held
@@ -44,12 +48,12 @@ class Locks:
                 raise
             if self._table.mode(inode, owner) is mode:
                 return
-            # Another thread with the same descriptor gave up meanwhile, and with it the lock of both.
+            # Another thread with the same descriptor was refused meanwhile, which released the lock of both.
             await trio.lowlevel.checkpoint()
 
-    def _is_settled(self, inode: Inode, mode: Mode) -> bool:
-        """Whether this owner's lock, which it has already, is known to Procore."""
-        return mode is Mode.SHARED or self.check_outs.is_kept(inode)
+    def _is_confirmed(self, inode: Inode, mode: Mode) -> bool:
+        """Whether Procore knows of the lock that this owner has."""
+        return mode is Mode.SHARED or self._claims.is_kept(inode)
 
     async def _lock_here(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
         try:
@@ -58,39 +62,22 @@ class Locks:
             else:
                 self._table.lock_now(inode, owner, mode)
         finally:
-            self._follow(inode)
+            self._update_hold(inode)
 
-    async def _lock_there(self, inode: Inode, mode: Mode, *, wait: bool) -> None:
+    async def _lock_at_procore(self, inode: Inode, mode: Mode, *, wait: bool) -> None:
         if mode is Mode.EXCLUSIVE:
-            await self.check_outs.taken(inode, wait=wait)
+            await self._check_outs.taken(inode, wait=wait)
         else:
-            await self.check_outs.nobody_else(inode, wait=wait)
+            await self._polls.nobody_else(inode, wait=wait)
 
     def unlock(self, inode: Inode, owner: LockOwner) -> None:
         """Give up what this owner holds, which may be nothing. Never waits and never fails."""
         if self._table.unlock(inode, owner):
-            self._follow(inode)
+            self._update_hold(inode)
 
-    def _follow(self, inode: Inode) -> None:
-        """The check-out is wanted as long as somebody holds the file exclusively."""
+    def _update_hold(self, inode: Inode) -> None:
+        """The file is to be checked out as long as an owner holds it exclusively."""
         if self._table.is_exclusive(inode):
-            self.check_outs.hold(inode, _FLOCK)
+            self._check_outs.hold(inode, _FLOCK)
         else:
-            self.check_outs.drop(inode, _FLOCK)
-
-    def held_by_other(self, inode: Inode) -> Holder | None:
-        """Who else has the file checked out, as far as is known: what would change it is refused."""
-        return self.check_outs.holder(inode)
-
-    def holder_name(self, inode: Inode) -> str | None:
-        """The same for a sentence."""
-        holder = self.held_by_other(inode)
-        return None if holder is None else holder.name or "another user"
-
-    def document_arrived(self, inode: Inode) -> None:
-        """A file that Procore did not have got its document, or another one: a lock on it reaches Procore now."""
-        self.check_outs.wake(inode)
-
-    def bytes_sent(self, inode: Inode) -> None:
-        """What was on its way has arrived, or never will: a check-in need not wait for it any longer."""
-        self.check_outs.wake(inode)
+            self._check_outs.drop(inode, _FLOCK)

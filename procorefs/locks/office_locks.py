@@ -1,4 +1,4 @@
-"""The lock files of office programs: which document each one belongs to, and what stands in it.
+"""Recognises lock files of office programs, has their documents checked out, and makes those that show other users.
 
     program                 lock file of NAME                                        content
     LibreOffice             .~lock.NAME#                                             one line of five fields
@@ -7,22 +7,22 @@
                             part before the extension has 8 or more, without the
                             first one if it has 7
 
-A program that opens a document creates its lock file beside it and removes it at the end; one that finds it there says
-whose name stands in it and offers a copy. Names are a directory's bytes.
+A program that opens a document creates its lock file beside it and removes it at the end. A program that finds one
+shows the name in it and offers a copy. Names are a directory's bytes.
 """
 
 import enum
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from datetime import datetime
-from typing import Protocol
 
-from procorefs.locks.held import Holder
+from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.claims import Claims
 from procorefs.tree.nodes import Inode
 
 MAX_NAME_BYTES = 255
 
 SHORTENED = b"~$"
-"""How Microsoft's lock files begin, whose names may leave something out."""
+"""How Microsoft's lock files begin; Word's leave out characters of the name."""
 
 _LIBRE_PREFIX, _LIBRE_SUFFIX = b".~lock.", b"#"
 
@@ -31,7 +31,7 @@ _EXCEL = frozenset({"ods", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"}
 _POWERPOINT = frozenset({"odp", "pot", "potm", "potx", "pps", "ppsm", "ppsx", "ppt", "pptm", "pptx"})
 
 _OWNER_NAME_CHARACTERS = 52
-"""What the programs allow a person's name to have."""
+"""The longest name that the programs take."""
 
 
 class Program(enum.Enum):
@@ -52,7 +52,7 @@ def is_lock_file(name: bytes) -> bool:
 
 
 def plain_names(lock_name: bytes) -> list[bytes]:
-    """Names that the document may have if its program shortens nothing, or little was there to be shortened."""
+    """Names that the document may have when its program shortens nothing."""
     if lock_name.startswith(_LIBRE_PREFIX):
         return [lock_name[len(_LIBRE_PREFIX) : -len(_LIBRE_SUFFIX)]]
     return [lock_name[len(SHORTENED) :]]
@@ -61,7 +61,7 @@ def plain_names(lock_name: bytes) -> list[bytes]:
 def document_of(lock_name: bytes, siblings: Collection[bytes]) -> bytes | None:
     """The document that a lock file in the same folder is for.
 
-    None when there is none, and when Word's shortening leaves several: which one is meant, nobody knows.
+    None when there is none, and when several have the name that Word shortens to this one.
     """
     if not is_lock_file(lock_name):
         return None
@@ -106,14 +106,14 @@ def _owner_name(document_name: bytes) -> bytes | None:
 
 
 def content_for(program: Program, holder_name: str, *, since: datetime | None = None) -> bytes:
-    """What such a lock file has in it. LibreOffice shows `since` beside the name when it is known."""
+    """The content of a lock file. LibreOffice shows `since` beside the name when it is known."""
     if program is Program.LIBREOFFICE:
         return _libre_line(holder_name, since)
     return _owner_file(program, holder_name)
 
 
 def _libre_line(holder_name: str, since: datetime | None) -> bytes:
-    """User, account, host, time, profile. Account and host are nobody's, or the reader would take it for its own."""
+    """User, account, host, time, profile. Account and host are invented, else LibreOffice takes it for its own."""
     time = since.strftime("%d.%m.%Y %H:%M") if since else ""
     fields = (holder_name, "procore", "procore", time, "procore")
     return (",".join(map(_escaped, fields)) + ";").encode("utf-8", "replace")
@@ -143,22 +143,15 @@ def _owner_file(program: Program, holder_name: str) -> bytes:
     return bytes([length]) + narrow.ljust(54, b" ") + length.to_bytes(2, "little") + wide
 
 
-class _Wishes(Protocol):
-    """What of CheckOuts the lock files need."""
-
-    def hold(self, inode: Inode, who: Hashable) -> None: ...
-    def drop(self, inode: Inode, who: Hashable) -> None: ...
-    def holder(self, inode: Inode) -> Holder | None: ...
-
-
 class OfficeLocks:
-    """The lock files that programs on this mount have made, each one a wish that its document be checked out.
+    """The lock files that programs on this mount have made; each one holds its document's check-out.
 
-    Nothing here waits: creating and removing a file hold their folder's lock. While another user has the document, the
-    wish stays, and is carried out when they are done.
+    Nothing here waits: creating and removing a file hold their folder's lock. While another user has the document
+    checked out, the hold remains, and the document is checked out when they are done.
     """
 
-    def __init__(self, check_outs: _Wishes) -> None:
+    def __init__(self, claims: Claims, check_outs: CheckOuts) -> None:
+        self._claims = claims
         self._check_outs = check_outs
         self._documents: dict[tuple[Inode, bytes], Inode] = {}
 
@@ -169,7 +162,7 @@ class OfficeLocks:
         self._check_outs.hold(document, (folder, lock_name))
 
     def replaced(self, folder: Inode, document_name: bytes, inode: Inode) -> None:
-        """Another file has a document's name now: programs save so. What was wished for it is wished for that one."""
+        """Another file has a document's name now, as when a program saves: the holds go over to it."""
         if not self._documents:
             return
         for lock_name in lock_file_names(document_name):
@@ -180,14 +173,14 @@ class OfficeLocks:
                 self._check_outs.drop(before, (folder, lock_name))
 
     def removed(self, folder: Inode, lock_name: bytes) -> None:
-        """It is gone, or has another name; also when it never was a lock file."""
+        """A file is gone, or has another name; it may never have been a lock file."""
         inode = self._documents.pop((folder, lock_name), None)
         if inode is not None:
             self._check_outs.drop(inode, (folder, lock_name))
 
-    def foreign(self, document_name: bytes, inode: Inode) -> dict[bytes, bytes]:
-        """The lock files, with their content, that are to be seen beside a document that somebody else has."""
-        holder = self._check_outs.holder(inode)
+    def shown_beside(self, document_name: bytes, inode: Inode) -> dict[bytes, bytes]:
+        """The lock files, with their content, that show beside a document which another user has checked out."""
+        holder = self._claims.holder(inode)
         if holder is None or is_lock_file(document_name):
             return {}
         name = holder.name or "another user of Procore"

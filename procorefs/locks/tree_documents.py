@@ -1,39 +1,51 @@
-"""The documents of the tree as the locks see them; what the locks' calls bring goes into the tree at once."""
+"""Shows the locks which document a file is and who has it checked out, and makes the call that checks it out or in.
+
+What an answer says goes into the tree at once.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import msgspec
 
 from procorefs.limiter import Priority
-from procorefs.locks.held import Held, HeldByAnother, Holder
+from procorefs.procore.api.changes import ProjectChanges
+from procorefs.procore.api.client import Client
 from procorefs.procore.errors import CheckedOut
-from procorefs.procore.wire.models import Document, DocumentId, Person
+from procorefs.procore.wire.models import Document, DocumentId, Person, UserId
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.request_order import Request
 from procorefs.tree.tree_store import TreeStore
 
 
-class Lookups(Protocol):
-    """What of the client answers a look."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a document checked out, and until when."""
 
-    async def file(
-        self, file_id: DocumentId, *, priority: Priority, on_sent: Callable[[], None] | None = ...
-    ) -> Document: ...
+    user: UserId
+    name: str
+    """For people; may be empty."""
+    until_s: int | None
+    """Unix seconds; None: Procore named no end."""
 
 
-class Changes(Protocol):
-    """What of the client changes a check-out."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A document and its holder, who may be this mount's user, and whose time may be over."""
 
-    async def check_out(
-        self,
-        file_id: DocumentId,
-        until_s: int | None,
-        *,
-        priority: Priority,
-        on_sent: Callable[[], None] | None = ...,
-    ) -> Document: ...
+    document: DocumentId
+    holder: Holder | None
+
+
+class HeldByAnother(Exception):
+    """Another user has the document checked out."""
+
+    def __init__(self, holder: Holder | None) -> None:
+        name = (holder.name if holder else "") or "another user"
+        super().__init__(f"{name} has it checked out")
+        self.holder = holder
+        """None: Procore refused, and did not say who."""
 
 
 class _CheckOut(msgspec.Struct, frozen=True):
@@ -44,53 +56,58 @@ class _CheckOut(msgspec.Struct, frozen=True):
 
 
 class TreeDocuments:
-    """Documents and CheckOutCalls on the tree and the client.
+    """The documents of one project.
 
-    `node_of` shows a file as programs see it: one that waits to become a document has none yet.
+    `node_of` shows a file as programs see it: one that Procore does not have yet has no document.
     """
 
     def __init__(
         self,
         store: TreeStore,
         applier: DocumentApplier,
-        lookups: Lookups,
-        changes: Changes,
+        client: Client,
+        changes: ProjectChanges,
         invalidate: Callable[[Sequence[Invalidation]], None],
         *,
         node_of: Callable[[Inode], Node | None],
-        is_unsent: Callable[[Inode], bool],
     ) -> None:
         self._store = store
         self._applier = applier
-        self._lookups = lookups
+        self._client = client
         self._changes = changes
         self._invalidate = invalidate
         self._node_of = node_of
-        self.is_unsent = is_unsent
         self._decoder = msgspec.json.Decoder(_CheckOut)
 
     def held(self, inode: Inode) -> Held | None:
+        """What is known without a call; None for a file that Procore does not have."""
         node = self._node_of(inode)
         if node is None or node.document_id is None or node.is_folder or not node.in_tree:
             return None
         return Held(node.document_id, self.holder_of(node.document_id))
 
     def inode_of(self, document: DocumentId) -> Inode | None:
+        """The file that a document is; None when the tree does not have it."""
         known = self._store.known(document)
         return known.node.inode if known and known.node.in_tree else None
 
     def holder_of(self, document: DocumentId) -> Holder | None:
+        """Who is known to have it checked out, whatever file it is now."""
         known = self._store.known(document)
         state = self._decoder.decode(known.detail) if known else _CheckOut()
         return _holder(state.checked_out_by, state.checked_out_until_s)
 
     async def refresh(self, document: DocumentId) -> None:
+        """Ask Procore for the document; `held` and `holder_of` have the answer afterwards. Raises ProcoreError."""
         with self._applier.order.reading() as request:
-            answer = await self._lookups.file(document, priority=Priority.INTERACTIVE, on_sent=request.sent)
+            answer = await self._client.file(document, priority=Priority.INTERACTIVE, on_sent=request.sent)
             self._apply(answer, request)
 
     async def check_out(self, document: DocumentId, until_s: int | None) -> None:
-        # Others may wait for a check-in, too: it goes as soon as a check-out does.
+        """Check out until then, or in (None). Raises HeldByAnother for a 409, ProcoreError for everything else.
+
+        A check-in has the priority of a check-out: others may wait for it.
+        """
         with self._applier.order.changing(document) as request:
             try:
                 answer = await self._changes.check_out(

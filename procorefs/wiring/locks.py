@@ -1,17 +1,20 @@
-"""Builds the locks of one mount."""
+"""Builds the locks of one mount: first who has which document checked out, then what checks documents out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from procorefs.locks.check_out_ends import AskedEnds
 from procorefs.locks.check_out_journal import CheckOutJournal
 from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.claims import CheckOutTimes, Claims
+from procorefs.locks.holder_polls import HolderPolls
 from procorefs.locks.mount_locks import Locks
 from procorefs.locks.office_locks import OfficeLocks
 from procorefs.locks.tree_documents import TreeDocuments
 from procorefs.procore.api.changes import ProjectChanges
 from procorefs.procore.api.client import Client
-from procorefs.procore.wire.models import UserId
+from procorefs.procore.wire.models import DocumentId, UserId
+from procorefs.storage.events import EventSource
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.tree_store import TreeStore
@@ -21,44 +24,42 @@ JOURNAL = "locks.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """The parts; `check_outs.run` runs for as long as there are requests, and ends before the client does."""
+    """The parts; `check_outs.run` runs as long as there are requests, and ends before the client does."""
 
-    journal: CheckOutJournal
     check_outs: CheckOuts
+    polls: HolderPolls
     locks: Locks
     office: OfficeLocks
 
-    def close(self) -> None:
-        self.journal.close()
 
-
-def open_locks(
-    state_dir: Path,
+def open_claims(
+    journal: CheckOutJournal,
     store: TreeStore,
     applier: DocumentApplier,
     client: Client,
     me: UserId,
     *,
-    changes: bool,
     node_of: Callable[[Inode], Node | None],
-    is_unsent: Callable[[Inode], bool],
     invalidate: Callable[[Sequence[Invalidation]], None],
-) -> Locking:
-    """The locks of a mount. Not `changes`: nothing is checked out, and only others' check-outs count.
+) -> Claims:
+    """Who has which document checked out."""
+    documents = TreeDocuments(store, applier, client, ProjectChanges(client), invalidate, node_of=node_of)
+    wall_s = client.limiter.server_unix_s
+    return Claims(me, documents, AskedEnds(journal, wall_s), wall_s=wall_s)
 
-    Raises sqlite3.Error when the state directory can't be written.
-    """
-    documents = TreeDocuments(
-        store,
-        applier,
-        client,
-        ProjectChanges(client),
-        invalidate,
-        node_of=node_of,
-        is_unsent=is_unsent,
-    )
-    journal = CheckOutJournal.open(state_dir / JOURNAL)
-    check_outs = CheckOuts(
-        me, documents, documents if changes else None, journal, wall_s=client.limiter.server_unix_s
-    )
-    return Locking(journal, check_outs, Locks(check_outs), OfficeLocks(check_outs))
+
+def open_locks(
+    claims: Claims,
+    changed: EventSource[Inode],
+    documents_changed: EventSource[Collection[DocumentId]],
+    *,
+    sends: bool,
+    is_unsent: Callable[[Inode], bool],
+    times: CheckOutTimes = CheckOutTimes(),  # noqa: B008 - frozen
+) -> Locking:
+    """What checks documents out. Not `sends`: only other users' check-outs count."""
+    polls = HolderPolls(claims, times)
+    check_outs = CheckOuts(claims, polls, sends=sends, is_unsent=is_unsent, times=times)
+    changed.subscribe(check_outs.changed)
+    documents_changed.subscribe(check_outs.documents_changed)
+    return Locking(check_outs, polls, Locks(claims, check_outs, polls), OfficeLocks(claims, check_outs))

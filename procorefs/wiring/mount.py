@@ -3,7 +3,7 @@
 reading (content, tree, follower) ─▶ locks ─▶ writing (edits, outbox) ─▶ attributes ─▶ the kernel's side
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +15,17 @@ from procorefs.cache.sibling_read_ahead import Order, Position, SiblingReadAhead
 from procorefs.config import ResolvedMount
 from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.limiter import Priority
+from procorefs.locks.check_out_journal import CheckOutJournal
 from procorefs.locks.lock_files import LockFiles
 from procorefs.procore.api.brief_wait import BriefWait
 from procorefs.procore.api.client import Client
 from procorefs.procore.api.downloads import Downloads
-from procorefs.procore.wire.models import UserId, Version
+from procorefs.procore.wire.models import DocumentId, UserId, Version
 from procorefs.project import Content, LocalChanges, Project, ProjectLocks, Projects
 from procorefs.service.display_names import DisplayNames
 from procorefs.service.status import MountStatus, as_file
 from procorefs.service.status_report import Reporter
+from procorefs.storage.events import EventSource
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
@@ -34,12 +36,13 @@ from procorefs.versions.version_tree import VersionTree
 from procorefs.vfs.view import View
 from procorefs.wiring.changes import Base, Writing, open_base, open_writing
 from procorefs.wiring.kernel import KernelSide, StatusFile, open_kernel_side
-from procorefs.wiring.locks import Locking, open_locks
+from procorefs.wiring.locks import JOURNAL as LOCKS
+from procorefs.wiring.locks import Locking, open_claims, open_locks
 from procorefs.wiring.xattrs import Knowledge, open_attributes, open_knowledge
 from procorefs.xattr.handlers import Attributes
 
 _UNSENT = ("pending", "uploading")
-"""States of a file whose bytes will be sent without anybody's help: a check-in waits for them."""
+"""States of a file whose bytes are sent by themselves: a check-in waits for them."""
 
 Running = Callable[..., Awaitable[None]]
 """The `run` of a part: it ends by being cancelled."""
@@ -79,6 +82,8 @@ class _Reading:
     base: Base
     knowledge: Knowledge
     follower: Follower
+    documents_changed: EventSource[Collection[DocumentId]]
+    """Emits the documents that an answer shows to be new, changed or removed."""
 
 
 @dataclass(slots=True)
@@ -157,6 +162,8 @@ class Assembly:
         )
         stack.callback(base.close)
         knowledge = open_knowledge(self._store, self._client, freshness_s=options.freshness_s)
+        documents_changed = EventSource[Collection[DocumentId]]()
+        documents_changed.subscribe(knowledge.tags.doubt)
         follower = Follower(
             self._store,
             base.applier,
@@ -164,36 +171,42 @@ class Assembly:
             self._client.limiter,
             self._outer.invalidate,
             freshness_s=options.freshness_s,
-            changed=knowledge.tags.doubt,
+            changed=documents_changed.emit,
         )
-        return _Reading(content, siblings, base, knowledge, follower)
+        return _Reading(content, siblings, base, knowledge, follower, documents_changed)
 
     def _changing(self, stack: ExitStack, reading: _Reading) -> tuple[Locking, Writing]:
-        """Locks and outbox ask each other: who holds a document, and whether its bytes are still to be sent."""
-        base, follower = reading.base, reading.follower
-        locking = open_locks(
-            self._state_dir,
+        """Uploads ask who else has a document checked out; a check-in waits until bytes are sent."""
+        base, options = reading.base, self._mount.options
+        lock_journal = CheckOutJournal.open(self._state_dir / LOCKS)
+        stack.callback(lock_journal.close)
+        claims = open_claims(
+            lock_journal,
             self._store,
             base.applier,
             self._client,
             self._me,
-            changes=not self._mount.options.ro,
             node_of=partial(_node_of, base.view),
-            is_unsent=lambda inode: writing.states.of_file(inode)[0] in _UNSENT,
             invalidate=self._outer.invalidate,
         )
-        stack.callback(locking.close)
         writing = open_writing(
             base,
             self._client,
             reading.content,
             self._me,
-            self._mount.options,
+            options,
             tags=reading.knowledge.tags,
-            holder_of=locking.locks.holder_name,
-            follower=follower,
+            holder_of=claims.holder_name,
+            follower=reading.follower,
             invalidate=self._outer.invalidate,
             refused=self._outer.refusals.add,
+        )
+        locking = open_locks(
+            claims,
+            base.queue.changed,
+            reading.documents_changed,
+            sends=not options.ro,
+            is_unsent=lambda inode: writing.states.of_file(inode)[0] in _UNSENT,
         )
         return locking, writing
 
@@ -212,7 +225,7 @@ class Assembly:
             reading.follower,
             Content(reading.content, reading.siblings),
             LocalChanges(reading.base.dirty_files, writing.edits, writing.durability, writing.commands),
-            ProjectLocks(locking.locks, LockFiles(view, locking.check_outs, office, brief)),
+            ProjectLocks(locking.locks, LockFiles(view, locking.polls, office, brief)),
             xattrs,
             VersionTree(view, reading.follower, histories),
             brief,
@@ -220,7 +233,7 @@ class Assembly:
 
 
 def _node_of(view: View, inode: Inode) -> Node | None:
-    """What can be checked out: not what lies below `.procore`, which is locked between the programs here alone."""
+    """The node of what can be checked out; locks on files below `.procore` stay on this machine."""
     return view.by_inode(inode) if inode < FIRST_PROCORE_INODE else None
 
 

@@ -1,26 +1,25 @@
 """Check-outs at a real server: two users, the calls they cost, and what the tree knows afterwards."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from procorefs.locks import check_outs
 from procorefs.locks.check_out_journal import CheckOutJournal
-from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.claims import CheckOutTimes, Claims
 from procorefs.locks.flock_table import LockOwner, Mode, WouldBlock
 from procorefs.locks.mount_locks import Locks
-from procorefs.locks.tree_documents import TreeDocuments
-from procorefs.procore.api.changes import ProjectChanges
 from procorefs.procore.api.client import Client
 from procorefs.procore.wire.models import DocumentId, UserId
+from procorefs.storage.events import EventSource
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
+from procorefs.wiring.locks import open_claims, open_locks
 from tests.support.client_room import client_of, put_file
 from tests.support.local_work import ME
 from tests.support.sandbox import SandboxHandle
@@ -48,11 +47,11 @@ class Quiet:
 class User:
     """One user's mount, without the mount."""
 
-    def __init__(self, store: TreeStore, locks: Locks, follower: Follower, documents: TreeDocuments) -> None:
+    def __init__(self, store: TreeStore, locks: Locks, follower: Follower, claims: Claims) -> None:
         self._store = store
         self.locks = locks
         self.follower = follower
-        self.documents = documents
+        self.claims = claims
 
     @property
     def file(self) -> Inode:
@@ -68,12 +67,14 @@ class User:
 
     def holder(self) -> str | None:
         """Whom the tree names, ourselves included."""
-        held = self.documents.held(self.file)
+        held = self.claims.documents.held(self.file)
         return held.holder.name if held and held.holder else None
 
 
 @asynccontextmanager
-async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False) -> AsyncIterator[User]:
+async def user(
+    sandbox: SandboxHandle, directory: Path, *, second: bool = False, closing_s: float = 5.0
+) -> AsyncIterator[User]:
     os.makedirs(directory, exist_ok=True)
     who = sandbox.second if second else sandbox.announced
     changes = {"client_id": who["client_id"], "client_secret": who["client_secret"]}
@@ -81,7 +82,10 @@ async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False)
     journal = CheckOutJournal.open(directory / "locks.sqlite")
     try:
         async with client_of(sandbox, **changes) as client, trio.open_nursery() as nursery:
-            yield await _built(client, UserId(who["user_id"]), store, journal, nursery)
+            times = CheckOutTimes(
+                poll_every_s=0.5, fresh_s=0.1, check_in_delay_s=0.3, adopted_s=0.5, closing_s=closing_s
+            )
+            yield await _built(client, UserId(who["user_id"]), store, journal, nursery, times)
             nursery.cancel_scope.cancel()
     finally:
         journal.close()
@@ -89,8 +93,14 @@ async def user(sandbox: SandboxHandle, directory: Path, *, second: bool = False)
 
 
 async def _built(
-    client: Client, me: UserId, store: TreeStore, journal: CheckOutJournal, nursery: trio.Nursery
+    client: Client,
+    me: UserId,
+    store: TreeStore,
+    journal: CheckOutJournal,
+    nursery: trio.Nursery,
+    times: CheckOutTimes,
 ) -> User:
+    documents_changed: EventSource[Collection[DocumentId]] = EventSource()
     applier = DocumentApplier(store, Quiet(), ME)
     follower = Follower(
         store,
@@ -99,35 +109,25 @@ async def _built(
         client.limiter,
         lambda _invalidations: None,
         freshness_s=0,
-        changed=lambda _documents: None,
+        changed=documents_changed.emit,
     )
-    documents = TreeDocuments(
-        store,
-        applier,
-        client,
-        ProjectChanges(client),
-        lambda _invalidations: None,
-        node_of=store.by_inode,
-        is_unsent=lambda _inode: False,
+    claims = open_claims(
+        journal, store, applier, client, me, node_of=store.by_inode, invalidate=lambda _invalidations: None
     )
-    check_outs = CheckOuts(me, documents, documents, journal)
+    locking = open_locks(
+        claims, EventSource(), documents_changed, sends=True, is_unsent=lambda _inode: False, times=times
+    )
     if not follower.complete:
         await follower.list_root()
     await nursery.start(follower.run)
-    await nursery.start(check_outs.run)
+    await nursery.start(locking.check_outs.run)
     await follower.listed.wait()
-    return User(store, Locks(check_outs), follower, documents)
+    return User(store, locking.locks, follower, claims)
 
 
 @pytest.fixture
 def document(sandbox: SandboxHandle) -> DocumentId:
     return put_file(sandbox, b"content")
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"LOOK_EVERY_S": 0.5, "FRESH_S": 0.1, "FOLD_S": 0.3, "ADOPTED_S": 0.5}.items():
-        monkeypatch.setattr(check_outs, name, seconds)
 
 
 async def becomes(condition: Callable[[], bool]) -> None:
@@ -156,7 +156,7 @@ async def test_a_lock_costs_one_patch_and_an_unlock_another(
         await one.lock(A)
         assert holder(sandbox, document) is not None
         assert one.holder() == holder(sandbox, document)
-        assert one.locks.held_by_other(one.file) is None
+        assert one.claims.holder(one.file) is None
         assert patches(sandbox) == 1
         with pytest.raises(WouldBlock):
             await one.lock(B)
@@ -177,7 +177,7 @@ async def test_two_users_exclude_each_other(
             with pytest.raises(WouldBlock):
                 await two.lock(A, mode)
             await trio.sleep(0.2)
-        other = two.locks.held_by_other(two.file)
+        other = two.claims.holder(two.file)
         assert other is not None
         assert other.name == holder(sandbox, document)
         async with trio.open_nursery() as nursery:
@@ -218,7 +218,7 @@ async def test_the_server_has_the_last_word(
             sandbox.release()
             with trio.fail_after(SETTLES_S):
                 await refused.wait()
-        assert one.locks.held_by_other(one.file) is not None
+        assert one.claims.holder(one.file) is not None
         assert one.holder() == holder(sandbox, document)
 
 
@@ -248,15 +248,13 @@ async def test_a_cancelled_lock_leaves_no_check_out(
 
 
 async def test_an_ended_mount_has_checked_in_and_a_killed_one_does_so_next_time(
-    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: SandboxHandle, document: DocumentId, tmp_path: Path
 ) -> None:
     async with user(sandbox, tmp_path / "one") as one:
         await one.lock(A)
     assert holder(sandbox, document) is None
-    with monkeypatch.context() as killed:
-        killed.setattr(check_outs, "CLOSING_S", 0)
-        async with user(sandbox, tmp_path / "one") as one:
-            await one.lock(A)
+    async with user(sandbox, tmp_path / "one", closing_s=0) as one:  # killed
+        await one.lock(A)
     assert holder(sandbox, document) is not None
     async with user(sandbox, tmp_path / "one") as one:
         await one.lock(B)

@@ -1,18 +1,23 @@
 """A Procore of few documents for the locks' tests: two users, a wall clock, calls that are counted or broken."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
+from procorefs.locks.check_out_ends import AskedEnds
+from procorefs.locks.check_out_journal import CheckOutJournal
 from procorefs.locks.check_outs import CheckOuts
-from procorefs.locks.flock_table import LockOwner
-from procorefs.locks.held import Held, HeldByAnother, Holder
-from procorefs.locks.mount_locks import Locks
+from procorefs.locks.claims import Claims
+from procorefs.locks.flock_table import LockOwner, Mode
+from procorefs.locks.holder_polls import HolderPolls
+from procorefs.locks.tree_documents import Held, HeldByAnother, Holder, TreeDocuments
 from procorefs.procore.errors import Unreachable
 from procorefs.procore.wire.models import DocumentId, UserId
+from procorefs.storage.events import EventSource
 from procorefs.tree.nodes import Inode
+from procorefs.wiring.locks import open_locks
 
 BEGAN_S = 1_700_000_000
 ME, OTHER = UserId(1), UserId(2)
@@ -53,7 +58,9 @@ class Project:
         self.holders[DOCUMENT] = Holder(OTHER, NAMES[OTHER], int(wall_s() + for_s))
 
 
-class Journal:
+class Journal(CheckOutJournal):
+    """In memory."""
+
     def __init__(self) -> None:
         self.kept: dict[DocumentId, list[int]] = {}
 
@@ -72,8 +79,8 @@ class Journal:
 
 
 @dataclass
-class Mount:
-    """One mount's tree, and its way to Procore: Documents and CheckOutCalls."""
+class Mount(TreeDocuments):
+    """One mount's tree, and its calls to Procore."""
 
     project: Project
     user: UserId = ME
@@ -125,15 +132,36 @@ class Mount:
         self.learn(document)
 
 
+class MountLocks:
+    """The locks of a mount, wired as in the product."""
+
+    def __init__(self, mount: Mount, journal: Journal, *, sends: bool) -> None:
+        self.changed: EventSource[Inode] = EventSource()
+        self.documents_changed: EventSource[Collection[DocumentId]] = EventSource()
+        self.claims = Claims(mount.user, mount, AskedEnds(journal, wall_s), wall_s=wall_s)
+        parts = open_locks(
+            self.claims, self.changed, self.documents_changed, sends=sends, is_unsent=mount.is_unsent
+        )
+        self.check_outs: CheckOuts = parts.check_outs
+        self.polls: HolderPolls = parts.polls
+        self._locks = parts.locks
+
+    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
+        await self._locks.lock(inode, owner, mode, wait=wait)
+
+    def unlock(self, inode: Inode, owner: LockOwner) -> None:
+        self._locks.unlock(inode, owner)
+
+
 @asynccontextmanager
 async def locking(
-    mount: Mount, journal: Journal | None = None, *, kill: bool = False
-) -> AsyncIterator[Locks]:
-    """The locks of a mount, until its end; with `kill` nothing is taken back then."""
+    mount: Mount, journal: Journal | None = None, *, kill: bool = False, sends: bool = True
+) -> AsyncIterator[MountLocks]:
+    """The locks of a mount, until its end; with `kill` nothing is checked in then."""
     async with trio.open_nursery() as nursery:
-        check_outs = CheckOuts(mount.user, mount, mount, journal or Journal(), wall_s=wall_s)
-        await nursery.start(check_outs.run)
-        yield Locks(check_outs)
+        locks = MountLocks(mount, journal or Journal(), sends=sends)
+        await nursery.start(locks.check_outs.run)
+        yield locks
         if kill:
             mount.before = mount.look_error = Unreachable("Nothing leaves a process that is dead.")
         nursery.cancel_scope.cancel()

@@ -6,16 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from procorefs.locks.check_outs import (
-    FOLD_S,
-    LASTS_S,
-    LOOK_EVERY_S,
-    RENEWED_BEFORE_S,
-    CheckOuts,
-)
+from procorefs.locks.claims import CheckOutTimes
 from procorefs.locks.flock_table import LockOwner, Mode, WouldBlock
-from procorefs.locks.held import Holder
-from procorefs.locks.mount_locks import Locks
+from procorefs.locks.tree_documents import Holder
 from procorefs.procore.errors import LATE_S, Forbidden, Unanswered, Unreachable
 from tests.support.locks_project import (
     BEGAN_S,
@@ -30,12 +23,14 @@ from tests.support.locks_project import (
     C,
     Journal,
     Mount,
+    MountLocks,
     Project,
     ends,
     locking,
     wall_s,
 )
 
+TIMES = CheckOutTimes()
 SHARED, EXCLUSIVE = Mode.SHARED, Mode.EXCLUSIVE
 LOST = Unanswered("Could not check it out: the connection broke")
 DOWN = Unreachable("Could not check it out: no route")
@@ -51,19 +46,21 @@ def mount(project: Project) -> Mount:
     return Mount(project)
 
 
-async def lock(locks: Locks, owner: LockOwner, mode: Mode = EXCLUSIVE, *, wait: bool = False) -> None:
+async def lock(locks: MountLocks, owner: LockOwner, mode: Mode = EXCLUSIVE, *, wait: bool = False) -> None:
     await locks.lock(FILE, owner, mode, wait=wait)
 
 
 class Waiter:
     """A task that waits for a lock, and can be told to stop."""
 
-    def __init__(self, locks: Locks, nursery: trio.Nursery, owner: LockOwner, mode: Mode = EXCLUSIVE) -> None:
+    def __init__(
+        self, locks: MountLocks, nursery: trio.Nursery, owner: LockOwner, mode: Mode = EXCLUSIVE
+    ) -> None:
         self.scope = trio.CancelScope()
         self.got_at_s: float | None = None
         nursery.start_soon(self._wait, locks, owner, mode)
 
-    async def _wait(self, locks: Locks, owner: LockOwner, mode: Mode) -> None:
+    async def _wait(self, locks: MountLocks, owner: LockOwner, mode: Mode) -> None:
         with self.scope:
             await lock(locks, owner, mode, wait=True)
             self.got_at_s = trio.current_time()
@@ -78,12 +75,12 @@ async def test_a_lock_is_one_check_out_and_one_check_in(
         (user, until_s), *more = project.sent
         assert (user, more) == (ME, [])
         assert until_s is not None
-        assert wall_s() + LASTS_S - 1 <= until_s <= wall_s() + LASTS_S
+        assert wall_s() + TIMES.lasts_s - 1 <= until_s <= wall_s() + TIMES.lasts_s
         assert journal.kept == {DOCUMENT: [until_s]}
         locks.unlock(FILE, A)
-        assert await ends(lambda: len(project.sent) == 2) <= FOLD_S + 0.5
+        assert await ends(lambda: len(project.sent) == 2) <= TIMES.check_in_delay_s + 0.5
         assert project.sent[1] == (ME, None)
-        await trio.sleep(LASTS_S)
+        await trio.sleep(TIMES.lasts_s)
         assert len(project.sent) == 2
         assert project.looks == 1
         assert journal.kept == {}
@@ -168,11 +165,11 @@ async def test_it_is_renewed_while_it_is_held(
 ) -> None:
     async with locking(mount) as locks:
         await lock(locks, A)
-        await trio.sleep(LASTS_S - RENEWED_BEFORE_S + 1)
+        await trio.sleep(TIMES.lasts_s - TIMES.renewed_before_s + 1)
         assert len(project.sent) == 2
         await trio.sleep(3600)
         assert project.holder(DOCUMENT) is not None
-        assert len(project.sent) == pytest.approx(1 + 4200 / (LASTS_S - RENEWED_BEFORE_S), abs=1)
+        assert len(project.sent) == pytest.approx(1 + 4200 / (TIMES.lasts_s - TIMES.renewed_before_s), abs=1)
         locks.unlock(FILE, A)
         await ends(lambda: project.holder(DOCUMENT) is None)
 
@@ -181,9 +178,9 @@ async def test_during_a_renewal_it_is_ours(project: Project, mount: Mount, autoj
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.call_s = 100
-        await trio.sleep(LASTS_S - RENEWED_BEFORE_S + 50)
+        await trio.sleep(TIMES.lasts_s - TIMES.renewed_before_s + 50)
         assert len(project.sent) == 1
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
         await lock(locks, A)
         mount.call_s = 0.1
 
@@ -197,7 +194,7 @@ async def test_what_another_user_has_is_refused_without_a_patch(
             mount.learn(DOCUMENT)
             with pytest.raises(WouldBlock):
                 await lock(locks, A, mode)
-            assert locks.held_by_other(FILE) == Holder(OTHER, NAMES[OTHER], BEGAN_S + 600)
+            assert locks.claims.holder(FILE) == Holder(OTHER, NAMES[OTHER], BEGAN_S + 600)
         for _ in range(100):  # `flock -n` in a loop
             with pytest.raises(WouldBlock):
                 await lock(locks, A)
@@ -216,7 +213,7 @@ async def test_a_409_says_it_when_the_look_did_not(
         project.other_checks_out(60)
         mount.call_s = 0.1
         await trio.sleep(20)
-        assert locks.held_by_other(FILE) is not None
+        assert locks.claims.holder(FILE) is not None
         assert project.sent == []
         await ends(lambda: waiter.got_at_s is not None)
         assert project.holder(DOCUMENT) == Holder(ME, NAMES[ME], project.sent[0][1])
@@ -231,7 +228,7 @@ async def test_a_waiter_looks_every_15_s_and_at_the_end(
         await ends(lambda: waiter.got_at_s is not None)
         assert 50 <= trio.current_time() <= 52
         looked = project.looked_at_s
-        assert [b - a >= LOOK_EVERY_S for a, b in pairwise(looked)] == [True, True, True, False]
+        assert [b - a >= TIMES.poll_every_s for a, b in pairwise(looked)] == [True, True, True, False]
         assert len(project.sent) == 1
 
 
@@ -256,7 +253,7 @@ async def test_an_early_check_in_of_the_other_is_seen(
         waiter = Waiter(locks, nursery, A)
         await trio.sleep(40)
         project.check_out(OTHER, DOCUMENT, None)
-        assert await ends(lambda: waiter.got_at_s is not None) <= LOOK_EVERY_S + 1
+        assert await ends(lambda: waiter.got_at_s is not None) <= TIMES.poll_every_s + 1
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 16.0])
@@ -291,7 +288,7 @@ async def test_another_host_of_our_own_user_counts_as_somebody_else(
     async with locking(mount) as locks:
         with pytest.raises(WouldBlock):
             await lock(locks, A)
-        assert locks.held_by_other(FILE) is not None
+        assert locks.claims.holder(FILE) is not None
         await trio.sleep(5)
     assert project.holders[DOCUMENT].until_s == until_s
 
@@ -368,11 +365,11 @@ async def test_what_could_not_be_checked_in_is_taken_back_from_whatever_file_it_
         mount.before = LOST
         mount.documents = {LOCAL: DOCUMENT}
         locks.unlock(FILE, A)
-        await trio.sleep(FOLD_S + 2 * mount.call_s)
+        await trio.sleep(TIMES.check_in_delay_s + 2 * mount.call_s)
         mount.before = None
-        assert locks.held_by_other(LOCAL) is None
+        assert locks.claims.holder(LOCAL) is None
         await ends(lambda: project.holder(DOCUMENT) is None)
-        assert locks.held_by_other(LOCAL) is None
+        assert locks.claims.holder(LOCAL) is None
         await ends(lambda: not journal.kept)
 
 
@@ -398,7 +395,7 @@ async def test_what_could_not_be_checked_in_before_its_end_is_left_alone(
         await lock(locks, A)
         mount.before = mount.look_error = DOWN
         locks.unlock(FILE, A)
-        await trio.sleep(LASTS_S + 70)
+        await trio.sleep(TIMES.lasts_s + 70)
         mount.before = mount.look_error = None
         project.other_checks_out(600)
         await trio.sleep(100)
@@ -412,12 +409,12 @@ async def test_a_renewal_that_fails_for_a_while_keeps_the_lock(
     async with locking(mount) as locks:
         await lock(locks, A)
         mount.before = DOWN
-        await trio.sleep(LASTS_S - 100)
+        await trio.sleep(TIMES.lasts_s - 100)
         assert len(project.sent) == 1
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
         mount.before = None
         await ends(lambda: len(project.sent) == 2, 70)
-        await trio.sleep(LASTS_S - RENEWED_BEFORE_S - 100)
+        await trio.sleep(TIMES.lasts_s - TIMES.renewed_before_s - 100)
         assert project.holder(DOCUMENT) is not None
 
 
@@ -428,11 +425,11 @@ async def test_a_lock_that_was_lost_is_taken_again_when_it_is_free(
     async with locking(mount) as locks:
         await lock(locks, A)
         project.other_checks_out(700)
-        await trio.sleep(LASTS_S - RENEWED_BEFORE_S + 5)
-        assert locks.held_by_other(FILE) is not None
+        await trio.sleep(TIMES.lasts_s - TIMES.renewed_before_s + 5)
+        assert locks.claims.holder(FILE) is not None
         await trio.sleep(200)
         assert project.holder(DOCUMENT) == Holder(ME, NAMES[ME], project.sent[-1][1])
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
 
 
 async def test_a_file_without_a_document_is_locked_here(
@@ -444,9 +441,9 @@ async def test_a_file_without_a_document_is_locked_here(
             await locks.lock(LOCAL, B, SHARED, wait=False)
         await trio.sleep(5)
         assert (project.sent, project.looks) == ([], 0)
-        assert locks.holder_name(LOCAL) is None
+        assert locks.claims.holder_name(LOCAL) is None
         mount.documents = {LOCAL: DOCUMENT}
-        locks.document_arrived(LOCAL)
+        locks.changed.emit(LOCAL)
         await ends(lambda: project.holder(DOCUMENT) is not None)
         locks.unlock(LOCAL, A)
         await ends(lambda: project.holder(DOCUMENT) is None)
@@ -461,7 +458,7 @@ async def test_a_lock_outlives_that_another_file_is_renamed_over_it(
         mount.documents = {LOCAL: DOCUMENT}
         await trio.sleep(1200)
         assert project.holder(DOCUMENT) is not None
-        assert locks.held_by_other(LOCAL) is None
+        assert locks.claims.holder(LOCAL) is None
         sent = len(project.sent)
         await locks.lock(LOCAL, B, EXCLUSIVE, wait=False)  # another file, as on a local disk
         locks.unlock(FILE, A)
@@ -478,7 +475,7 @@ async def test_a_wish_that_moves_to_the_file_that_came_instead_sends_nothing(
 ) -> None:
     async with locking(mount) as locks:
         locks.check_outs.hold(FILE, "office")
-        await ends(lambda: locks.check_outs.is_kept(FILE))
+        await ends(lambda: locks.claims.is_kept(FILE))
         mount.documents = {LOCAL: DOCUMENT}
         locks.check_outs.hold(LOCAL, "office")
         locks.check_outs.drop(FILE, "office")
@@ -498,7 +495,7 @@ async def test_a_check_in_waits_for_the_bytes_written_under_the_lock(
         await trio.sleep(30)
         assert project.holder(DOCUMENT) is not None
         mount.unsent.clear()
-        locks.bytes_sent(FILE)
+        locks.changed.emit(FILE)
         assert await ends(lambda: project.holder(DOCUMENT) is None) < 1
 
 
@@ -509,7 +506,7 @@ async def test_bytes_that_never_go_do_not_keep_it(
         await lock(locks, A)
         mount.unsent.add(FILE)
         locks.unlock(FILE, A)
-        await trio.sleep(LASTS_S + 5)
+        await trio.sleep(TIMES.lasts_s + 5)
         assert project.holder(DOCUMENT) is None
         assert len(project.sent) == 1
 
@@ -546,7 +543,7 @@ async def test_ending_in_the_middle_of_a_check_out_takes_it_back(
     async with locking(mount, journal) as locks, trio.open_nursery() as nursery:
         Waiter(locks, nursery, A)
         await ends(lambda: project.holder(DOCUMENT) is not None)
-        assert not locks.check_outs.is_kept(FILE)
+        assert not locks.claims.is_kept(FILE)
         nursery.cancel_scope.cancel()
     assert project.holder(DOCUMENT) is None
     assert journal.kept == {}
@@ -566,7 +563,7 @@ async def test_the_next_daemon_takes_a_check_out_up_again(
     await killed(mount, journal)
     assert project.holder(DOCUMENT) is not None
     async with locking(mount, journal) as locks:
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
         await lock(locks, B)
         assert [until_s is None for _, until_s in project.sent] == [False, False]
         locks.unlock(FILE, B)
@@ -604,11 +601,11 @@ async def test_a_daemon_killed_before_it_renewed_leaves_an_end_that_the_next_one
     journal = Journal()
     await killed(mount, journal)
     had_until_s = project.holders[DOCUMENT].until_s
-    journal.remember(DOCUMENT, int(wall_s()) + LASTS_S + 600)  # and no call was sent
+    journal.remember(DOCUMENT, int(wall_s()) + TIMES.lasts_s + 600)  # and no call was sent
     async with locking(mount, journal) as locks:
         mount.learn(DOCUMENT)
         assert project.holders[DOCUMENT].until_s == had_until_s
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
         await ends(lambda: project.holder(DOCUMENT) is None, 15)
         await ends(lambda: not journal.kept, LATE_S + 60)  # the call may have been sent
 
@@ -624,7 +621,8 @@ async def test_what_an_earlier_daemon_has_is_kept_until_the_tree_knows_the_docum
         assert DOCUMENT in journal.kept
         mount.documents = documents
         mount.learn(DOCUMENT)
-        assert locks.held_by_other(FILE) is None
+        locks.documents_changed.emit([DOCUMENT])
+        assert locks.claims.holder(FILE) is None
         await ends(lambda: project.holder(DOCUMENT) is None, 15)
         await ends(lambda: not journal.kept)
 
@@ -642,7 +640,7 @@ async def test_a_check_out_that_is_done_late_is_still_ours(
         await trio.sleep(LATE_S / 2)
         project.holders[DOCUMENT] = Holder(ME, NAMES[ME], until_s)
         mount.learn(DOCUMENT)
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
         await lock(locks, A)
         locks.unlock(FILE, A)
         await ends(lambda: project.holder(DOCUMENT) is None)
@@ -686,7 +684,7 @@ async def test_what_a_late_check_in_took_is_checked_out_again(
         await lock(locks, B)
         project.check_out(ME, DOCUMENT, None)
         await ends(lambda: project.holder(DOCUMENT) is not None, LATE_S + 30)
-        await ends(lambda: locks.check_outs.is_kept(FILE))
+        await ends(lambda: locks.claims.is_kept(FILE))
 
 
 async def test_a_check_out_that_is_done_late_is_ours_whatever_was_asked_for_in_the_same_second(
@@ -698,14 +696,14 @@ async def test_a_check_out_that_is_done_late_is_ours_whatever_was_asked_for_in_t
         mount.before = LOST
         with pytest.raises(Unanswered):
             await lock(locks, A)
-        given_up_s = int(wall_s()) + LASTS_S
+        given_up_s = int(wall_s()) + TIMES.lasts_s
         mount.before = None
         await lock(locks, A)
         locks.unlock(FILE, A)
         await ends(lambda: project.holder(DOCUMENT) is None)
         project.check_out(ME, DOCUMENT, given_up_s)
         mount.learn(DOCUMENT)
-        assert locks.held_by_other(FILE) is None
+        assert locks.claims.holder(FILE) is None
 
 
 async def test_a_renewal_that_is_refused_leaves_what_was_had(
@@ -716,9 +714,9 @@ async def test_a_renewal_that_is_refused_leaves_what_was_had(
         await lock(locks, A)
         had = list(journal.kept[DOCUMENT])
         mount.before = Forbidden("Could not check it out: no permission", status=403)
-        await trio.sleep(LASTS_S - RENEWED_BEFORE_S + 5)
+        await trio.sleep(TIMES.lasts_s - TIMES.renewed_before_s + 5)
         assert journal.kept[DOCUMENT] == had
-        assert locks.check_outs.is_kept(FILE)
+        assert locks.claims.is_kept(FILE)
         mount.before = None
 
 
@@ -729,24 +727,21 @@ async def test_a_look_that_was_given_up_is_not_waited_for_again(
     mount.call_s = 30.0
     async with locking(mount) as locks:
         with trio.move_on_after(2.0) as first:
-            await locks.check_outs.look(FILE)
+            await locks.polls.look(FILE)
         assert first.cancelled_caught
         began_s = trio.current_time()
-        await locks.check_outs.look(FILE)
+        await locks.polls.look(FILE)
         assert trio.current_time() == began_s
         await trio.sleep(60)
         assert project.looks == 1
-        await locks.check_outs.look(FILE)
+        await locks.polls.look(FILE)
         assert project.looks == 2
 
 
 async def test_a_mount_that_changes_nothing_looks_only(
     project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        check_outs = CheckOuts(ME, mount, None, Journal(), wall_s=wall_s)
-        await nursery.start(check_outs.run)
-        locks = Locks(check_outs)
+    async with locking(mount, sends=False) as locks:
         await lock(locks, A)
         locks.unlock(FILE, A)
         project.other_checks_out(60)
@@ -754,7 +749,38 @@ async def test_a_mount_that_changes_nothing_looks_only(
         with pytest.raises(WouldBlock):
             await lock(locks, A)
         assert project.sent == []
-        nursery.cancel_scope.cancel()
+
+
+async def test_a_check_in_goes_when_the_bytes_are_sent_without_any_time(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    async with locking(mount) as locks:
+        await lock(locks, A)
+        mount.unsent.add(FILE)
+        locks.unlock(FILE, A)
+        await trio.sleep(60)
+        mount.call_s = 0
+        mount.unsent.clear()
+        began_s = trio.current_time()
+        locks.changed.emit(FILE)
+        await wait_all_tasks_blocked()
+        assert project.sent[-1] == (ME, None)
+        assert trio.current_time() == began_s
+
+
+async def test_a_new_document_is_checked_out_without_any_time(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    async with locking(mount) as locks:
+        await locks.lock(LOCAL, A, EXCLUSIVE, wait=False)
+        await trio.sleep(60)
+        mount.call_s = 0
+        mount.documents = {LOCAL: DOCUMENT}
+        began_s = trio.current_time()
+        locks.changed.emit(LOCAL)
+        await wait_all_tasks_blocked()
+        assert project.holder(DOCUMENT) is not None
+        assert trio.current_time() == began_s
 
 
 async def test_two_mounts_of_two_users_exclude_each_other(

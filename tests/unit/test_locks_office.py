@@ -1,4 +1,4 @@
-"""Names and contents of the office programs' lock files, and that each one is a wish for a check-out."""
+"""Names and contents of the office programs' lock files, and that each one holds its document's check-out."""
 
 from collections.abc import Hashable
 from datetime import datetime
@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.locks.held import Holder
+from procorefs.locks.check_outs import CheckOuts
+from procorefs.locks.claims import Claims
 from procorefs.locks.office_locks import (
     OfficeLocks,
     Program,
@@ -16,6 +17,7 @@ from procorefs.locks.office_locks import (
     is_lock_file,
     lock_file_names,
 )
+from procorefs.locks.tree_documents import Holder
 from procorefs.procore.wire.models import UserId
 from procorefs.tree.nodes import Inode
 
@@ -142,55 +144,63 @@ def test_office_reads_the_name(program: Program, size: int, name: str, shown: st
     assert parsed_by_office(content) == shown
 
 
-class Wishes:
+class Holds(CheckOuts):
+    """Keeps what is held, and sends nothing."""
+
     def __init__(self) -> None:
         self.holds: list[tuple[Inode, Hashable]] = []
+
+    def hold(self, inode: Inode, by: Hashable) -> None:
+        self.holds.append((inode, by))
+
+    def drop(self, inode: Inode, by: Hashable) -> None:
+        self.holds.remove((inode, by))
+
+
+class Holders(Claims):
+    """Other users' check-outs."""
+
+    def __init__(self) -> None:
         self.others: dict[Inode, Holder] = {}
-
-    def hold(self, inode: Inode, who: Hashable) -> None:
-        self.holds.append((inode, who))
-
-    def drop(self, inode: Inode, who: Hashable) -> None:
-        self.holds.remove((inode, who))
 
     def holder(self, inode: Inode) -> Holder | None:
         return self.others.get(inode)
 
 
-def test_each_lock_file_is_a_wish_until_it_is_removed() -> None:
-    wishes = Wishes()
-    office = OfficeLocks(wishes)
+def test_each_lock_file_holds_its_document_until_it_is_removed() -> None:
+    holds = Holds()
+    office = OfficeLocks(Holders(), holds)
     office.created(FOLDER, b".~lock.a.odt#", Inode(5))
     office.created(FOLDER, b".~lock.a.odt#", Inode(5))
     office.created(FOLDER, b"~$a.odt", Inode(5))
-    assert [inode for inode, _ in wishes.holds] == [5, 5]
+    assert [inode for inode, _ in holds.holds] == [5, 5]
     office.removed(FOLDER, b".~lock.a.odt#")
     office.removed(FOLDER, b".~lock.a.odt#")
     office.removed(Inode(9), b"~$a.odt")
-    assert [inode for inode, _ in wishes.holds] == [5]
+    assert [inode for inode, _ in holds.holds] == [5]
     office.removed(FOLDER, b"~$a.odt")
-    assert wishes.holds == []
+    assert holds.holds == []
 
 
 def test_a_program_that_saves_by_renaming_keeps_its_lock() -> None:
-    wishes = Wishes()
-    office = OfficeLocks(wishes)
+    holds = Holds()
+    office = OfficeLocks(Holders(), holds)
     office.created(FOLDER, b".~lock.a.odt#", Inode(5))
     office.replaced(FOLDER, b"a.odt", Inode(6))
     office.replaced(FOLDER, b"a.odt", Inode(6))
     office.replaced(FOLDER, b"b.odt", Inode(7))
-    assert [inode for inode, _ in wishes.holds] == [6]
+    assert [inode for inode, _ in holds.holds] == [6]
     office.removed(FOLDER, b".~lock.a.odt#")
-    assert wishes.holds == []
+    assert holds.holds == []
 
 
 def test_somebody_elses_lock_files_are_seen_beside_the_document() -> None:
-    wishes = Wishes()
-    office = OfficeLocks(wishes)
-    assert office.foreign(b"Quarterly.docx", Inode(5)) == {}
-    wishes.others[Inode(5)] = Holder(UserId(2), "Jane Doe", None)
-    seen = office.foreign(b"Quarterly.docx", Inode(5))
+    holders = Holders()
+    office = OfficeLocks(holders, Holds())
+    assert office.shown_beside(b"Quarterly.docx", Inode(5)) == {}
+    holders.others[Inode(5)] = Holder(UserId(2), "Jane Doe", None)
+    seen = office.shown_beside(b"Quarterly.docx", Inode(5))
     assert parsed_by_libreoffice(seen[b".~lock.Quarterly.docx#"])[0] == "Jane Doe"
     assert parsed_by_office(seen[b"~$arterly.docx"]) == "Jane Doe"
-    wishes.others[Inode(5)] = Holder(UserId(2), "", None)
-    assert b"another user" in office.foreign(b"a.txt", Inode(5))[b".~lock.a.txt#"]
+    holders.others[Inode(5)] = Holder(UserId(2), "", None)
+    assert b"another user" in office.shown_beside(b"a.txt", Inode(5))[b".~lock.a.txt#"]

@@ -61,3 +61,12 @@ async def test_what_nothing_would_ever_send_is_looked_at_again(
     assert queue.fresh == {FRESH, *suspects}
     assert len(caplog.records) == 2
     assert await check.check(suspects) == set()
+
+
+def test_subscribers_hear_of_what_is_touched_or_blocked() -> None:
+    """A check-in waits for bytes that are on their way, until they are sent or cannot be."""
+    queue, heard = Queue(), list[Inode]()
+    queue.changed.subscribe(heard.append)
+    queue.touched(DUE, soon=False)
+    queue.block(BEHIND, DUE, "another change goes first")
+    assert heard == [DUE, BEHIND]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from procorefs.storage.events import EventSource
 from procorefs.tree.nodes import Inode
 from procorefs.upload.planning.plan import Goal
 
@@ -36,6 +37,8 @@ class Queue:
     """Only what is missing of their bytes is fetched next: the document that has them waits for that."""
     stepping_aside: set[Inode] = field(default_factory=set)
     """They wait for each other: their document gets another name for a moment."""
+    changed: EventSource[Inode] = field(default_factory=EventSource)
+    """Emits each inode whose change was touched or blocked: its item state or its document may be another now."""
     gather_s: float = 0.0
     """Changes that need not be looked at soon are gathered for this time."""
     _heap: list[tuple[float, int, Inode]] = field(default_factory=list)
@@ -55,6 +58,7 @@ class Queue:
         that copies touches thousands of files a second, each of them three times.
         """
         self.fresh.add(inode)
+        self.changed.emit(inode)
         if self._behind:
             for other in self._behind.pop(inode, ()):
                 self.blocked.pop(other, None)
@@ -122,6 +126,7 @@ class Queue:
         """It waits until the other one is touched."""
         self.blocked[inode] = Waiting(by, why)
         self._behind.setdefault(by, set()).add(inode)
+        self.changed.emit(inode)
 
     def unblock(self, inode: Inode) -> None:
         waiting = self.blocked.pop(inode, None)
