@@ -51,7 +51,7 @@ unit: $(READY)
 soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" plays that many
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
 
-coverage: $(READY) ## which lines of outbox and tree simulated histories do not reach
+coverage: $(READY) ## which lines of vfs, journal, upload and tree simulated histories do not reach
 	$(BIN)/python -m tests.simulation --coverage --no-shrink --count 300
 
 bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes

@@ -1,6 +1,6 @@
 """Deterministic simulation of everything between the kernel's requests and Procore's answers.
 
-    history (steps) ─▶ player ─▶ kernel model ─▶ the product's handlers, view, journal, outbox, tree, client
+    history (steps) ─▶ player ─▶ kernel model ─▶ the product's handlers, view, journal, scheduler, tree, client
                          │                           │ files in memory (disk.py)   │ requests (network.py)
                          ▼                           ▼                             ▼
                        model   ◀── compared ──▶  what programs see           the sandbox, in this process

@@ -124,18 +124,18 @@ async def _checked_in(world: "World") -> None:
 
 
 async def _quiet(world: "World") -> None:
-    outbox = world.parts.writing.commands
+    commands = world.parts.writing.commands
     with trio.move_on_after(QUIET_WITHIN_S):
-        while outbox.waiting([""]):
-            incomplete = [item.path for item in outbox.waiting([""]) if item.state == "incomplete"]
+        while commands.waiting([""]):
+            incomplete = [item.path for item in commands.waiting([""]) if item.state == "incomplete"]
             if incomplete:
-                outbox.retry(incomplete)  # as a person would
+                commands.retry(incomplete)  # as a person would
             await trio.sleep(5.0)
         return
     if any(step.op in ("colleague", "full") for step in world.history.steps):
-        moving = [item for item in outbox.waiting([""]) if item.state not in STUCK]
+        moving = [item for item in commands.waiting([""]) if item.state not in STUCK]
     else:
-        moving = outbox.waiting([""])
+        moving = commands.waiting([""])
     if not moving:
         return
     left = [f"{item.path} is {item.state} {item.reason}" for item in moving]

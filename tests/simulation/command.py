@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write the shrunk history of a failure there")
     parser.add_argument("--no-shrink", action="store_true", help="print failures as they are")
     parser.add_argument(
-        "--coverage", action="store_true", help="say which lines of outbox and tree were not reached"
+        "--coverage",
+        action="store_true",
+        help="say which lines of vfs, journal, upload and tree were not reached",
     )
     parser.add_argument("--verbose", action="store_true", help="print the steps with their times")
     arguments = parser.parse_args()

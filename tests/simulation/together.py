@@ -249,9 +249,9 @@ class Together:
 
     def check(self) -> None:
         """Raises Wrong: a promise was not kept, or something of the colleague's is gone."""
-        procore, outbox = self._world.procore, self._world.parts.writing.commands
+        procore, commands = self._world.procore, self._world.parts.writing.commands
         sent = procore.all_contents()
-        named = {item.path for item in outbox.waiting([""])}
+        named = {item.path for item in commands.waiting([""])}
         for inode, (at_s, content) in self._promised.items():
             path = self._world.parts.project.view.path(Inode(inode))
             if content and content not in sent and path not in named:
