@@ -15,7 +15,7 @@ from procorefs.versions.version_tree import VersionTree
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
-from procorefs.xattr.handlers import Attributes
+from procorefs.xattr.attributes import Attributes
 
 
 @dataclass(frozen=True, slots=True)

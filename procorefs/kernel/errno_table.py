@@ -35,11 +35,11 @@ from procorefs.vfs.refusals import (
     NotSupported,
     Reserved,
 )
-from procorefs.xattr.attribute_errors import (
+from procorefs.xattr.attribute_names import (
     AttributeExists,
     BadValue,
     NoAttribute,
-    NoSuchKind,
+    NoSuchAttribute,
     NotKnownYet,
     NotSettable,
     TooMuch,
@@ -108,7 +108,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (HeldByOther, Answer(errno.EBUSY, logging.INFO)),
     (NoAttribute, Answer(errno.ENODATA, logging.DEBUG)),
     (AttributeExists, Answer(errno.EEXIST, logging.DEBUG)),
-    (NoSuchKind, Answer(errno.EOPNOTSUPP, logging.DEBUG)),
+    (NoSuchAttribute, Answer(errno.EOPNOTSUPP, logging.DEBUG)),
     (NotSettable, Answer(errno.EPERM, logging.DEBUG)),
     (BadValue, Answer(errno.EINVAL, logging.INFO)),
     # Not EAGAIN: setxattr(2) makes EOPNOTSUPP of it.

@@ -30,7 +30,7 @@ from procorefs.project import Projects
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode, Node, kept_of
 from procorefs.vfs.dirty_files import DirtyFile
-from procorefs.xattr.handlers import Caller
+from procorefs.xattr.attributes import Caller
 
 STANDSTILL_S = 600.0
 """A request that waits for Procore outside of a directory's lock is ETIMEDOUT after this time without progress."""

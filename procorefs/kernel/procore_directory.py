@@ -22,7 +22,7 @@ from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT
 from procorefs.versions.procore_inodes import FIRST_HANDLE, ProcoreInode, folder_for
 from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree
-from procorefs.xattr.attribute_errors import NoAttribute
+from procorefs.xattr.attribute_names import NoAttribute
 
 VERSIONS_VALID_S = 1.0
 DOT, DOT_DOT, FIRST_ENTRY = 1, 2, 3

@@ -18,7 +18,7 @@ from procorefs.tree.document_counts import Sizes
 from procorefs.tree.naming.name_rules import MAX_COMPONENT_BYTES
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.vfs.refusals import NotPermitted
-from procorefs.xattr.handlers import Caller
+from procorefs.xattr.attributes import Caller
 
 DOT, DOT_DOT = 1, 2
 """Offsets of '.' and '..' in a listing; every other entry's is its inode, which is larger and never another's."""

@@ -38,8 +38,8 @@ from procorefs.wiring.changes import Base, Writing, open_base, open_writing
 from procorefs.wiring.kernel import KernelSide, StatusFile, open_kernel_side
 from procorefs.wiring.locks import JOURNAL as LOCKS
 from procorefs.wiring.locks import Locking, open_claims, open_locks
-from procorefs.wiring.xattrs import Knowledge, open_attributes, open_knowledge
-from procorefs.xattr.handlers import Attributes
+from procorefs.wiring.xattrs import MetadataCaches, open_attributes, open_metadata_caches
+from procorefs.xattr.attributes import Attributes
 
 _UNSENT = ("pending", "uploading")
 """States of a file whose bytes are sent by themselves: a check-in waits for them."""
@@ -80,7 +80,7 @@ class _Reading:
     content: ContentReader
     siblings: SiblingReadAhead
     base: Base
-    knowledge: Knowledge
+    metadata: MetadataCaches
     follower: Follower
     documents_changed: EventSource[Collection[DocumentId]]
     """Emits the documents that an answer shows to be new, changed or removed."""
@@ -107,7 +107,7 @@ class Assembly:
         xattrs = open_attributes(
             reading.base.view,
             writing.edits.entries,
-            reading.knowledge,
+            reading.metadata,
             self._client,
             reading.base.journal.attributed,
             state_of=writing.states.of_file,
@@ -137,7 +137,7 @@ class Assembly:
             reading.content.run,
             reading.siblings.run,
             reading.follower.run,
-            reading.knowledge.run,
+            reading.metadata.run,
             histories.run,
             writing.durability.run,
             partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
@@ -161,9 +161,9 @@ class Assembly:
             lambda: limiter.would_wait(Priority.WRITING),
         )
         stack.callback(base.close)
-        knowledge = open_knowledge(self._store, self._client, freshness_s=options.freshness_s)
+        metadata = open_metadata_caches(self._store, self._client, freshness_s=options.freshness_s)
         documents_changed = EventSource[Collection[DocumentId]]()
-        documents_changed.subscribe(knowledge.tags.doubt)
+        documents_changed.subscribe(metadata.tags.doubt)
         follower = Follower(
             self._store,
             base.applier,
@@ -173,7 +173,7 @@ class Assembly:
             freshness_s=options.freshness_s,
             changed=documents_changed.emit,
         )
-        return _Reading(content, siblings, base, knowledge, follower, documents_changed)
+        return _Reading(content, siblings, base, metadata, follower, documents_changed)
 
     def _changing(self, stack: ExitStack, reading: _Reading) -> tuple[Locking, Writing]:
         """Uploads ask who else has a document checked out; a check-in waits until bytes are sent."""
@@ -195,7 +195,7 @@ class Assembly:
             reading.content,
             self._me,
             options,
-            tags=reading.knowledge.tags,
+            tags=reading.metadata.tags,
             holder_of=claims.holder_name,
             follower=reading.follower,
             invalidate=self._outer.invalidate,

@@ -1,7 +1,7 @@
-"""Which attributes there are: what they are called, which are listed, which can be set and removed.
+"""Names the attributes of Procore, and the reasons for which an attribute is refused.
 
-What is listed is copied by `cp --preserve=xattr` and `rsync -X`, in both directions. So what nobody wants to be copied
-is never listed: a copy must not publish a private document.
+What is listed is copied by `cp --preserve=xattr` and `rsync -X`, in both directions. So `private` is never listed: a
+copy must not publish a private document.
 """
 
 PROCORE = "user.procore."
@@ -14,8 +14,8 @@ TRACKED = PROCORE + "tracked"
 XDG_TAGS = "user.xdg.tags"
 XDG_COMMENT = "user.xdg.comment"
 
-TWINS = {TAGS: XDG_TAGS, XDG_TAGS: TAGS, DESCRIPTION: XDG_COMMENT, XDG_COMMENT: DESCRIPTION}
-"""Two names of one value: ours, and that of the freedesktop."""
+ALIASES = {TAGS: XDG_TAGS, XDG_TAGS: TAGS, DESCRIPTION: XDG_COMMENT, XDG_COMMENT: DESCRIPTION}
+"""Two names of one value: this project's, and that of freedesktop.org."""
 
 READ_ONLY = frozenset(
     PROCORE + name
@@ -34,22 +34,44 @@ READ_ONLY = frozenset(
         "raw",
     )
 )
-"""Not listed, and can't be set."""
-
-NOT_REMOVABLE = READ_ONLY | {PRIVATE, TRACKED}
+"""Not listed, and cannot be set."""
 
 LONGEST_VALUE_BYTES = 64 << 10
-"""Linux's own limit of a value, and of a list of names."""
+"""Linux's own limit of a value, and of a list of names (XATTR_SIZE_MAX, XATTR_LIST_MAX)."""
 
 
 def is_ours(name: str) -> bool:
     """Whether the name means something in Procore."""
-    return name.startswith(PROCORE) or name in TWINS
+    return name.startswith(PROCORE) or name in ALIASES
 
 
-def is_description(name: str) -> bool:
-    return name in (DESCRIPTION, XDG_COMMENT)
+class AttributeRefused(Exception):
+    """Nothing was changed. Each class becomes one errno (kernel/errno_table.py)."""
 
 
-def is_tags(name: str) -> bool:
-    return name in (TAGS, XDG_TAGS)
+class NoAttribute(AttributeRefused):
+    """The file or folder has no such attribute now."""
+
+
+class AttributeExists(AttributeRefused):
+    """XATTR_CREATE, and it is there."""
+
+
+class NoSuchAttribute(AttributeRefused):
+    """There is no attribute of that name for such a thing."""
+
+
+class NotSettable(AttributeRefused):
+    """It can only be read, or set but not removed."""
+
+
+class BadValue(AttributeRefused):
+    """Such an attribute cannot have the value; the text says why."""
+
+
+class NotKnownYet(AttributeRefused):
+    """Procore must be asked first, and a request that holds a folder's lock does not wait for that."""
+
+
+class TooMuch(AttributeRefused):
+    """The attributes of one file would take too much room."""

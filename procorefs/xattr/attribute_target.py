@@ -1,11 +1,14 @@
-"""A document's metadata as programs see it: what Procore has, with everything over it that is wanted here."""
+"""Shows a document's metadata as programs see it: what Procore has, under what was set here and is not sent yet."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from procorefs.journal.change import MetadataPatch
+from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
 from procorefs.procore.api.changes import FieldValue
 from procorefs.procore.wire.field_values import (
     DATA_TYPES,
@@ -17,63 +20,70 @@ from procorefs.procore.wire.field_values import (
 from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.document_detail import Detail, decode_detail
 from procorefs.tree.nodes import Inode, Node
+from procorefs.vfs.namespace_edits import NamespaceEdits
 from procorefs.vfs.view import View
+from procorefs.xattr.attribute_names import NotKnownYet
 from procorefs.xattr.custom_fields import field_id_of, field_key
+from procorefs.xattr.tags import Tags
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeTarget:
-    """One moment of one file or folder."""
+    """One file or folder at one moment."""
 
     node: Node
     document: DocumentId | None
     """None: Procore does not have it yet."""
     detail: Detail
-    wishes: MetadataPatch
+    """What Procore has."""
+    patch: MetadataPatch
+    """What was set here and is not known to have arrived."""
 
     @property
     def description(self) -> str:
-        wanted = self.wishes.description
+        wanted = self.patch.description
         return self.detail.description if wanted is UNSET else wanted
 
     @property
     def private(self) -> bool | None:
-        wanted = self.wishes.private
+        wanted = self.patch.private
         return self.detail.private if wanted is UNSET else wanted
 
     @property
     def tracked(self) -> bool | None:
-        wanted = self.wishes.tracked
+        wanted = self.patch.tracked
         return self.detail.tracked if wanted is UNSET else wanted
 
     @property
     def wanted_tags(self) -> list[str] | None:
         """None: those that Procore has."""
-        return None if self.wishes.tags is UNSET else self.wishes.tags
+        return None if self.patch.tags is UNSET else self.patch.tags
 
     def field_ids(self) -> Iterator[int]:
-        """Fields that are not empty, and whose values can be written."""
+        """Fields that are not empty and can be set."""
         for key, shown in self.detail.custom_fields.items():
             field_id = field_id_of(key)
-            if field_id is None or field_id in self.wishes.custom_fields:
+            if field_id is None or field_id in self.patch.custom_fields:
                 continue
             if data_type_of(shown) in DATA_TYPES and writable_form(shown) not in (None, UNSET):
                 yield field_id
-        for field_id, value in self.wishes.custom_fields.items():
+        for field_id, value in self.patch.custom_fields.items():
             if value not in (None, "", []):
                 yield field_id
 
     def has_field(self, field_id: int) -> bool:
-        return field_id in self.wishes.custom_fields or field_key(field_id) in self.detail.custom_fields
+        return field_id in self.patch.custom_fields or field_key(field_id) in self.detail.custom_fields
 
     def data_type(self, field_id: int) -> str:
-        """As the document says; empty: it does not bear the field."""
+        """As the document says; empty: it does not have the field."""
         return data_type_of(self.detail.custom_fields.get(field_key(field_id)))
 
     def field(self, field_id: int) -> FieldValue:
         """What the field is set to; None: nothing."""
-        if field_id in self.wishes.custom_fields:
-            return self.wishes.custom_fields[field_id]
+        if field_id in self.patch.custom_fields:
+            return self.patch.custom_fields[field_id]
         form = writable_form(self.detail.custom_fields.get(field_key(field_id)))
         return None if form is UNSET else form
 
@@ -84,17 +94,59 @@ class AttributeTarget:
         return value_of(self.detail.custom_fields.get(field_key(field_id)))
 
 
-def target_of(view: View, inode: Inode) -> AttributeTarget | None:
-    """None: it is no node of the tree."""
-    node = view.by_inode(inode)
-    if node is None:
-        return None
-    change = view.change(inode)
-    document = change.document if change is not None else node.document_id
-    known = view.store.known(document) if document is not None else None
-    return AttributeTarget(
-        node=node,
-        document=document,
-        detail=decode_detail(known.detail) if known is not None else Detail(),
-        wishes=change.wishes if change is not None else MetadataPatch(),
-    )
+class Targets:
+    """Finds the target of a request, and sets what is wanted of it."""
+
+    def __init__(self, view: View, edits: NamespaceEdits, tags: Tags, brief: BriefWait) -> None:
+        self._view = view
+        self._edits = edits
+        self._tags = tags
+        self._brief = brief
+
+    def find(self, inode: Inode) -> AttributeTarget | None:
+        """None: it is no node of the tree."""
+        node = self._view.by_inode(inode)
+        if node is None:
+            return None
+        change = self._view.change(inode)
+        document = change.document if change is not None else node.document_id
+        known = self._view.store.known(document) if document is not None else None
+        return AttributeTarget(
+            node=node,
+            document=document,
+            detail=decode_detail(known.detail) if known is not None else Detail(),
+            patch=change.wishes if change is not None else MetadataPatch(),
+        )
+
+    def changeable(self, inode: Inode) -> AttributeTarget:
+        """Raises NoSuchEntry."""
+        self._edits.shown_entry(inode)
+        target = self.find(inode)
+        assert target is not None
+        return target
+
+    def set(self, inode: Inode, patch: MetadataPatch) -> None:
+        """Have the document changed so. Raises NoSuchEntry, NotPermitted, sqlite3.Error."""
+        target = self.changeable(inode)
+        before = target.patch
+        values = {
+            name: value for name in patch.__struct_fields__ if (value := getattr(patch, name)) is not UNSET
+        }
+        values["custom_fields"] = {**before.custom_fields, **patch.custom_fields}
+        self._edits.wish(inode, msgspec.structs.replace(before, **values), tags=self.known_tags(target))
+
+    def known_tags(self, target: AttributeTarget) -> list[str] | None:
+        """The tags that Procore has, if they need not be asked for."""
+        if target.document is None:
+            return []
+        known = self._tags.known(target.document)
+        return None if known is None else [tag.name for tag in known]
+
+    async def soon(self, target: AttributeTarget, work: Callable[[], Awaitable[T]]) -> T:
+        """Wait for the work; two seconds at most for a folder, whose lock the request holds. Raises NotKnownYet."""
+        if not target.node.is_folder:
+            return await work()
+        try:
+            return await self._brief.of(work)
+        except NoAnswerYet as error:
+            raise NotKnownYet(str(error)) from error

@@ -1,7 +1,7 @@
-"""Custom fields by label, and their values by data type as text and back. Pure functions.
+"""Gives each custom field a unique label, and turns its value into text and back by its data type. Pure functions.
 
-The list of fields has those of all tools, so two may have one label: then, and when a label looks as if that had
-happened to it, or is too long, the id joins it.
+The list of fields has those of all tools, so two may have one label. Then the id is added to the label; also when a
+label ends like one with an id, or is too long.
 """
 
 import math
@@ -15,8 +15,7 @@ import msgspec
 from procorefs.procore.api.changes import FieldValue
 from procorefs.procore.wire.field_values import BOOLEAN, DATA_TYPES, DECIMAL, ENTRIES, ENTRY
 from procorefs.procore.wire.models import FieldDefinition, LovEntry
-from procorefs.xattr.attribute_errors import BadValue, NotSettable
-from procorefs.xattr.attribute_names import CUSTOM
+from procorefs.xattr.attribute_names import CUSTOM, BadValue, NotSettable
 from procorefs.xattr.value_texts import shown_truth, truth
 
 LONGEST_LABEL_BYTES = 255 - len(CUSTOM)

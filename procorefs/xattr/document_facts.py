@@ -1,20 +1,21 @@
-"""What only Procore and the outbox say of a document: attributes that are read by name and never set.
+"""Makes the values of attributes that can only be read: id, version, state, the whole JSON and the like.
 
-Most are at hand; the versions and the whole JSON are asked for, one call each, which answers for some seconds: a
-program that reads an attribute asks for its size first.
+Most are known. The versions and the JSON cost one call each, whose answer is used for some seconds: a program that
+reads an attribute asks for its size first.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import cachetools
 import msgspec
 import trio
 
+from procorefs.limiter import Priority
+from procorefs.procore.api.client import Client
 from procorefs.procore.wire.models import DocumentId, Person, Version
 from procorefs.tree.nodes import Inode
-from procorefs.xattr.attribute_errors import NoAttribute
-from procorefs.xattr.attribute_names import LONGEST_VALUE_BYTES, PROCORE
+from procorefs.xattr.attribute_names import LONGEST_VALUE_BYTES, PROCORE, NoAttribute
 from procorefs.xattr.attribute_target import AttributeTarget
 from procorefs.xattr.value_texts import moment, person
 
@@ -22,45 +23,35 @@ ANSWERS_S = 5.0
 ANSWERS = 64
 
 
-class DocumentCalls(Protocol):
-    """What this needs of the client; raises ProcoreError."""
-
-    async def versions_of(self, document: DocumentId) -> list[Version]:
-        """Oldest first."""
-
-    async def json_of(self, document: DocumentId, *, is_folder: bool) -> Any:  # noqa: ANN401 - JSON
-        """The document as Procore describes it."""
-
-
 class DocumentFacts:
-    """Answers for the read-only names."""
+    """`state_of` says the item state of a file and the reason for it."""
 
     def __init__(
         self,
-        calls: DocumentCalls,
+        client: Client,
         state_of: Callable[[Inode], tuple[str, str]],
         *,
         unix_time_s: Callable[[], float],
     ) -> None:
-        self._calls = calls
+        self._client = client
         self._state_of = state_of
         self._unix_time_s = unix_time_s
         self._answers: cachetools.TTLCache[tuple[str, DocumentId, int], bytes] = cachetools.TTLCache(
             ANSWERS, ANSWERS_S, timer=trio.current_time
         )
 
-    async def get(self, subject: AttributeTarget, name: str) -> bytes:
+    async def get(self, target: AttributeTarget, name: str) -> bytes:
         """Raises NoAttribute when there is nothing to say, ProcoreError."""
         short = name.removeprefix(PROCORE)
         if short in ("versions", "raw"):
-            return await self._asked(subject, short)
-        text = self._at_hand(subject, short)
+            return await self._asked(target, short)
+        text = self._known(target, short)
         if not text:
             raise NoAttribute
         return text.encode("utf-8", "replace")
 
-    def _at_hand(self, subject: AttributeTarget, short: str) -> str:
-        node, detail, document = subject.node, subject.detail, subject.document
+    def _known(self, target: AttributeTarget, short: str) -> str:
+        node, detail, document = target.node, target.detail, target.document
         if short in ("state", "error"):
             state, error = self._state_of(node.inode)
             return error if short == "error" else "held" if state == "checked_out" else state
@@ -75,8 +66,8 @@ class DocumentFacts:
             case "url":
                 return node.version.url if node.version is not None else ""
             case "created_by":
-                maker = detail.created_by or _maker_of_first(subject)
-                return person(maker) if maker is not None else ""
+                creator = detail.created_by or _creator_of_first_version(target)
+                return person(creator) if creator is not None else ""
             case "created_at":
                 return moment(node.created_at_s) if node.created_at_s else ""
             case "updated_at":
@@ -87,25 +78,30 @@ class DocumentFacts:
                 return moment(detail.checked_out_until_s or 0) if holds else ""
         return ""
 
-    async def _asked(self, subject: AttributeTarget, short: str) -> bytes:
-        document, is_folder = subject.document, subject.node.is_folder
+    async def _asked(self, target: AttributeTarget, short: str) -> bytes:
+        document, is_folder = target.document, target.node.is_folder
         if document is None or (is_folder and short == "versions"):
             raise NoAttribute
-        key = (short, document, subject.node.updated_at_s)
+        key = (short, document, target.node.updated_at_s)
         answer = self._answers.get(key)
         if answer is None:
             if short == "versions":
-                answer = _fitting([_version(v) for v in reversed(await self._calls.versions_of(document))])
+                versions = await self._client.versions(document, priority=Priority.INTERACTIVE)
+                answer = _fitting([_version(version) for version in reversed(versions)])
             else:
-                answer = _fitting_document(await self._calls.json_of(document, is_folder=is_folder))
+                answer = _fitting_document(
+                    await self._client.document_json(
+                        document, is_folder=is_folder, priority=Priority.INTERACTIVE
+                    )
+                )
             self._answers[key] = answer
         return answer
 
 
-def _maker_of_first(subject: AttributeTarget) -> Person | None:
-    """Who made the first version has made the file; not every answer of Procore says the latter."""
-    version = subject.node.version
-    return subject.detail.version_by if version is not None and version.number == 1 else None
+def _creator_of_first_version(target: AttributeTarget) -> Person | None:
+    """The creator of the first version created the file; not every answer of Procore says the latter."""
+    version = target.node.version
+    return target.detail.version_by if version is not None and version.number == 1 else None
 
 
 def _version(version: Version) -> dict[str, object]:
@@ -119,7 +115,7 @@ def _version(version: Version) -> dict[str, object]:
 
 
 def _fitting(items: list[dict[str, object]]) -> bytes:
-    """As many of the first as Linux lets an attribute hold."""
+    """As many of the first as an attribute can hold."""
     encoded = msgspec.json.encode(items)
     while len(encoded) > LONGEST_VALUE_BYTES:
         items = items[: len(items) * LONGEST_VALUE_BYTES // len(encoded)]
@@ -128,7 +124,7 @@ def _fitting(items: list[dict[str, object]]) -> bytes:
 
 
 def _fitting_document(document: Any) -> bytes:  # noqa: ANN401 - JSON
-    """Lists of what belongs to it are left out where Linux would not let an attribute hold them."""
+    """Without its lists where an attribute cannot hold them."""
     encoded = msgspec.json.encode(document)
     if len(encoded) > LONGEST_VALUE_BYTES and isinstance(document, dict):
         encoded = msgspec.json.encode({key: v for key, v in document.items() if not isinstance(v, list)})

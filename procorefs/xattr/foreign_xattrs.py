@@ -1,30 +1,31 @@
-"""Attributes of other programs, and texts as they were written: kept here, beside the node.
+"""Keeps attributes of other programs on this machine, and texts as they were set.
 
-A text of ours may say what Procore has in other words (`12.50`, `b` before `a`): as long as it means the same, it is
-shown as it was written. So a copy tool finds what it has copied, and copies nothing the second time.
+A text may say what Procore has in other words (`12.50`, `b` before `a`). As long as it means the same, it is shown as
+it was set. So a copy tool finds what it has copied, and copies nothing the second time.
 """
 
 from collections.abc import Callable
 
 from procorefs.journal.xattr_store import XattrStore
 from procorefs.tree.nodes import Inode, Node
-from procorefs.xattr.attribute_errors import NoAttribute, TooMuch
-from procorefs.xattr.attribute_names import LONGEST_VALUE_BYTES, is_ours
+from procorefs.xattr.attribute_names import LONGEST_VALUE_BYTES, NoAttribute, TooMuch, is_ours
 
 MOST_BYTES = 1 << 20
+"""All values of one file together."""
+
 MOST_NAME_BYTES = LONGEST_VALUE_BYTES // 2
-"""Of one file: Linux reads a list of names only up to 64 KiB, and ours are in it, too."""
+"""All names of one file together: Linux takes a list of 64 KiB, and those of Procore's attributes are in it, too."""
 
 
 class ForeignXattrs:
-    """What is kept of a node; `written` brings it to disk within a second."""
+    """`written` is called after each change, and brings it to disk within a second."""
 
     def __init__(self, rows: XattrStore, written: Callable[[Inode], None]) -> None:
         self._rows = rows
         self._written = written
 
     def names(self, node: Node) -> list[bytes]:
-        """Those of other programs."""
+        """The attributes of other programs."""
         return [name for name in self._of(node) if not is_ours(name.decode("utf-8", "replace"))]
 
     def get(self, node: Node, name: bytes) -> bytes | None:

@@ -1,433 +1,352 @@
-"""Get, list, set and remove extended attributes: what the kernel's side calls.
+"""Defines for each attribute of Procore how it is read, listed, set and removed: one handler an attribute, in a table.
 
-    user.procore.*, the freedesktop's twins ─▶ subject (Procore's, ours over it) ─▶ text
-                                            ◀─ wishes, journaled and sent by the outbox ◀─ text
-    every other user.*                      ─▶ foreign_xattrs.py: kept here
-
-Who sets or removes something of a folder holds the kernel's lock on it, and everybody who looks into that folder waits
-for him: so there nothing waits for Procore longer than a moment, and hardly ever at all.
+name ─▶ handler_of ─▶ Fact         only read             id, version, state, ...
+                      Flag         set, not removed      private, tracked
+                      Description  two names (aliases)   description, user.xdg.comment
+                      TagList      two names (aliases)   tags, user.xdg.tags
+                      CustomField  one a label           custom.LABEL
+                      Attribute    any other name: there is no such attribute
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
-
-import msgspec
+from typing import NamedTuple
 
 from procorefs.journal.change import MetadataPatch
-from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
 from procorefs.procore.api.changes import FieldValue
 from procorefs.procore.wire.field_values import DATA_TYPES, ENTRIES, ENTRY, same_value
 from procorefs.procore.wire.models import FieldDefinition, FieldId
 from procorefs.tree.nodes import Inode
-from procorefs.vfs.namespace_edits import NamespaceEdits
-from procorefs.vfs.refusals import NotPermitted
-from procorefs.vfs.view import View
 from procorefs.xattr import value_texts
-from procorefs.xattr.attribute_errors import (
-    AttributeExists,
-    BadValue,
-    NoAttribute,
-    NoSuchKind,
-    NotKnownYet,
-    NotSettable,
-    TooMuch,
-)
 from procorefs.xattr.attribute_names import (
+    ALIASES,
     CUSTOM,
     DESCRIPTION,
     LONGEST_VALUE_BYTES,
-    NOT_REMOVABLE,
     PRIVATE,
     READ_ONLY,
     TAGS,
     TRACKED,
     XDG_COMMENT,
     XDG_TAGS,
-    is_description,
-    is_ours,
-    is_tags,
+    BadValue,
+    NoSuchAttribute,
+    NotKnownYet,
+    NotSettable,
 )
-from procorefs.xattr.attribute_target import AttributeTarget, target_of
-from procorefs.xattr.copy_aliases import CopyAliases
+from procorefs.xattr.attribute_target import AttributeTarget, Targets
 from procorefs.xattr.custom_field_cache import CustomFieldCache
 from procorefs.xattr.custom_fields import field_id_of, field_key, parsed_value, shown_json, shown_value
 from procorefs.xattr.document_facts import DocumentFacts
-from procorefs.xattr.foreign_xattrs import ForeignXattrs
 from procorefs.xattr.tags import Tags
 
-T = TypeVar("T")
+
+class Attribute:
+    """The handler of one attribute. This base class is an attribute that does not exist."""
+
+    is_settable = True
+    is_removable = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def value(self, _target: AttributeTarget) -> bytes:
+        """Empty when there is none."""
+        return b""
+
+    async def is_listed(self, _target: AttributeTarget) -> bool:
+        """Whether copy tools are to carry it."""
+        return False
+
+    async def is_there(self, target: AttributeTarget) -> bool:
+        """Whether it has a value, for XATTR_CREATE and XATTR_REPLACE. Raises NotKnownYet."""
+        return bool(await self.value(target))
+
+    async def has_what_to_remove(self, target: AttributeTarget) -> bool:
+        return bool(await self.value(target))
+
+    async def set(self, _inode: Inode, _text: str) -> None:
+        """Raises BadValue, NotSettable, NoSuchAttribute, NotKnownYet."""
+        raise NoSuchAttribute(f"there is no {self.name}")
+
+    def remove(self, _inode: Inode) -> None:
+        raise NoSuchAttribute(f"there is no {self.name}")
+
+    def shown(self, _target: AttributeTarget) -> str:
+        """The text that is shown for the value; '' when a text that was set is never shown in other words."""
+        return ""
+
+    def means(self, _target: AttributeTarget, _text: str) -> bool:
+        """Whether a text that was set here means the present value, as far as is known without a call."""
+        return False
+
+
+class Fact(Attribute):
+    """What only Procore or the upload queue sets."""
+
+    is_settable = False
+    is_removable = False
+
+    def __init__(self, name: str, facts: DocumentFacts) -> None:
+        super().__init__(name)
+        self._facts = facts
+
+    async def value(self, target: AttributeTarget) -> bytes:
+        return await self._facts.get(target, self.name)
+
+
+class Flag(Attribute):
+    """A field of the document that is true or false."""
+
+    is_removable = False
+
+    def __init__(
+        self,
+        name: str,
+        targets: Targets,
+        read: Callable[[AttributeTarget], bool | None],
+        write: Callable[[bool], MetadataPatch],
+    ) -> None:
+        super().__init__(name)
+        self._targets = targets
+        self._read = read
+        self._write = write
+
+    async def value(self, target: AttributeTarget) -> bytes:
+        truth = self._read(target)
+        return value_texts.shown_truth(truth).encode() if truth is not None else b""
+
+    async def set(self, inode: Inode, text: str) -> None:
+        self._targets.set(inode, self._write(value_texts.truth(text)))
+
+
+class Description(Attribute):
+    """The description of a file; folders have none."""
+
+    def __init__(self, name: str, targets: Targets) -> None:
+        super().__init__(name)
+        self._targets = targets
+
+    async def value(self, target: AttributeTarget) -> bytes:
+        _check_has_description(target)
+        return target.description.encode()
+
+    async def is_listed(self, target: AttributeTarget) -> bool:
+        description = "" if target.node.is_folder else target.description
+        return 0 < len(description.encode()) <= LONGEST_VALUE_BYTES
+
+    async def set(self, inode: Inode, text: str) -> None:
+        _check_has_description(self._targets.changeable(inode))
+        self._targets.set(inode, MetadataPatch(description=text))
+
+    def remove(self, inode: Inode) -> None:
+        self._targets.set(inode, MetadataPatch(description=""))
+
+
+class TagFormat(NamedTuple):
+    """How one attribute shows all tags as one text."""
+
+    show: Callable[[Collection[str]], str]
+    parse: Callable[[str, Collection[str]], list[str]]
+    """The tags of a text; the second argument is the tags that the document bears, which the text may mean."""
+
+
+_LINES = TagFormat(value_texts.tag_lines, value_texts.tags_of_lines)
+_COMMAS = TagFormat(value_texts.tag_list, value_texts.tags_of_list)
+
+
+class TagList(Attribute):
+    """All tags of a document."""
+
+    def __init__(self, name: str, targets: Targets, tags: Tags, text_format: TagFormat) -> None:
+        super().__init__(name)
+        self._targets = targets
+        self._tags = tags
+        self._format = text_format
+
+    async def value(self, target: AttributeTarget) -> bytes:
+        return self._format.show(await self._all(target)).encode("utf-8", "replace")
+
+    async def is_listed(self, target: AttributeTarget) -> bool:
+        return bool(await self._all(target))
+
+    async def _all(self, target: AttributeTarget) -> list[str]:
+        if target.wanted_tags is not None or target.document is None:
+            return target.wanted_tags or []
+        return [tag.name for tag in await self._tags.of(target.document)]
+
+    def _at_hand(self, target: AttributeTarget) -> list[str] | None:
+        """The tags as programs see them, if they need not be asked for."""
+        return self._targets.known_tags(target) if target.wanted_tags is None else target.wanted_tags
+
+    async def is_there(self, target: AttributeTarget) -> bool:
+        if target.wanted_tags is not None or not target.node.is_folder:
+            return bool(await self._all(target))
+        known = self._targets.known_tags(target)
+        if known is None and target.document is not None:
+            self._tags.ask_soon(target.document)
+            raise NotKnownYet("the tags are not known yet; try again")
+        return bool(known)
+
+    async def has_what_to_remove(self, target: AttributeTarget) -> bool:
+        """Tags that are not known are removed without asking: a program that lists them first makes them known."""
+        tags = self._at_hand(target)
+        return tags is None or bool(tags)
+
+    async def set(self, inode: Inode, text: str) -> None:
+        borne = self._at_hand(self._targets.changeable(inode)) or []
+        self._targets.set(inode, MetadataPatch(tags=self._format.parse(text, borne)))
+
+    def remove(self, inode: Inode) -> None:
+        self._targets.set(inode, MetadataPatch(tags=[]))
+
+    def shown(self, target: AttributeTarget) -> str:
+        return self._format.show(self._at_hand(target) or [])
+
+    def means(self, target: AttributeTarget, text: str) -> bool:
+        tags = self._at_hand(target)
+        return tags is not None and set(self._format.parse(text, tags)) == set(tags)
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks."""
-
-    thread: int
-    makes: bool = False
-    """XATTR_CREATE: only if it is not there."""
-    replaces: bool = False
-    """XATTR_REPLACE: only if it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A custom field that a document may bear."""
+class _Field:
+    """A custom field that a document may have."""
 
     id: FieldId
     data_type: str
 
 
-class Attributes:
-    """Raises AttributeRefused, ChangeRefused, ProcoreError, sqlite3.Error."""
+class CustomField(Attribute):
+    """One custom field, by its label; by its id when the project's list does not have it."""
 
-    def __init__(
-        self,
-        view: View,
-        edits: NamespaceEdits,
-        tags: Tags,
-        book: CustomFieldCache,
-        facts: DocumentFacts,
-        others: ForeignXattrs,
-        brief: BriefWait,
-    ) -> None:
-        self._view = view
-        self._edits = edits
-        self._tags = tags
-        self._book = book
-        self._facts = facts
-        self._others = others
-        self._brief = brief
-        self._twins = CopyAliases()
+    def __init__(self, name: str, targets: Targets, fields: CustomFieldCache) -> None:
+        super().__init__(name)
+        self._targets = targets
+        self._fields = fields
+        self._label = name.removeprefix(CUSTOM)
 
-    # Reading
+    async def value(self, target: AttributeTarget) -> bytes:
+        field = await self._field(target)
+        return self._text(target, field).encode("utf-8", "replace") if field is not None else b""
 
-    @staticmethod
-    def needs_procore(name: bytes) -> bool:
-        """Whether the value follows Procore."""
-        return is_ours(_text(name))
+    async def is_there(self, target: AttributeTarget) -> bool:
+        return bool(await self._targets.soon(target, partial(self.value, target)))
 
-    async def names(self, inode: Inode, caller: Caller) -> list[bytes]:
-        """What `cp --preserve=xattr` and `rsync -X` are to carry: nothing that is empty, nothing that can't be set."""
-        subject = target_of(self._view, inode)
-        if subject is None:
-            return []
-        for name in (TAGS, DESCRIPTION):
-            self._twins.looked(caller.thread, inode, name)
-        found: list[str] = []
-        if await self._tags_of(subject):
-            found += [TAGS, XDG_TAGS]
-        if not subject.node.is_folder and subject.description and _fits(subject.description):
-            found += [DESCRIPTION, XDG_COMMENT]
-        if field_ids := list(subject.field_ids()):
-            await self._book.opened()
-            found += sorted(CUSTOM + self._label(field_id) for field_id in field_ids)
-        return [name.encode() for name in found] + self._others.names(subject.node)
+    async def has_what_to_remove(self, target: AttributeTarget) -> bool:
+        field = await self._targets.soon(target, partial(self._field, target))
+        if field is not None and field.data_type not in DATA_TYPES:
+            raise NotSettable(f"{self.name} can only be read")
+        return field is not None and bool(self._text(target, field))
 
-    async def get(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
-        """Raises NoAttribute when it is not there, or empty."""
-        subject = target_of(self._view, inode)
-        text = _known(name)
-        if subject is None:
-            raise NoAttribute
-        if not is_ours(text):
-            value = self._others.get(subject.node, name)
-            if value is None:
-                raise NoAttribute
-            return value
-        self._twins.looked(caller.thread, inode, text)
-        value = await self._value(subject, text)
-        if not value:
-            raise NoAttribute
-        return self._as_written(subject, text, name) or value
-
-    async def _value(self, subject: AttributeTarget, name: str) -> bytes:
-        """Empty when there is none."""
-        if name in READ_ONLY:
-            return await self._facts.get(subject, name)
-        if name in (PRIVATE, TRACKED):
-            truth = subject.private if name == PRIVATE else subject.tracked
-            return value_texts.shown_truth(truth).encode() if truth is not None else b""
-        if is_description(name):
-            _check_has_description(subject)
-            return subject.description.encode()
-        if is_tags(name):
-            tags = await self._tags_of(subject)
-            return (value_texts.tag_lines(tags) if name == TAGS else value_texts.tag_list(tags)).encode(
-                "utf-8", "replace"
-            )
-        if name.startswith(CUSTOM):
-            field = await self._field(subject, name)
-            return self._shown(subject, field).encode("utf-8", "replace") if field is not None else b""
-        return b""
-
-    async def _tags_of(self, subject: AttributeTarget) -> list[str]:
-        if subject.wanted_tags is not None or subject.document is None:
-            return subject.wanted_tags or []
-        return [tag.name for tag in await self._tags.of(subject.document)]
-
-    def _tags_at_hand(self, subject: AttributeTarget) -> list[str] | None:
-        """The tags as programs see them, if they need not be asked for."""
-        return self._known_tags(subject) if subject.wanted_tags is None else subject.wanted_tags
-
-    def _known_tags(self, subject: AttributeTarget) -> list[str] | None:
-        """The tags that Procore has, if they need not be asked for."""
-        if subject.document is None:
-            return []
-        known = self._tags.known(subject.document)
-        return None if known is None else [tag.name for tag in known]
-
-    def _as_written(self, subject: AttributeTarget, name: str, raw_name: bytes) -> bytes | None:
-        """The text as it was set here, as long as it means what Procore has."""
-        written = self._others.get(subject.node, raw_name)
-        if written is None:
-            return None
-        text = written.decode()
-        if is_tags(name):
-            is_same = self._means_tags(subject, name, text)
-        else:
-            field = self._field_at_hand(subject, name)
-            is_same = field is not None and self._means(subject, field, text)
-        return written if is_same else None
-
-    def _means_tags(self, subject: AttributeTarget, name: str, text: str) -> bool:
-        tags = self._tags_at_hand(subject)
-        return tags is not None and set(_tags_in(name, text, tags)) == set(tags)
-
-    def _means(self, subject: AttributeTarget, field: Field, text: str) -> bool:
-        try:
-            value = parsed_value(field.data_type, text, self._book.choices(field.id))
-        except (BadValue, NotSettable):
-            return False
-        return same_value(value, subject.field(field.id))
-
-    # Custom fields
-
-    def _label(self, field_id: int) -> str:
-        """A field that is not in the book goes by its id."""
-        return self._book.label(field_id) or field_key(field_id)
-
-    async def _field(self, subject: AttributeTarget, name: str) -> Field | None:
-        """The field of a name; raises ProcoreError."""
-        await self._book.look_up(name.removeprefix(CUSTOM))
-        return self._field_at_hand(subject, name)
-
-    def _field_at_hand(self, subject: AttributeTarget, name: str) -> Field | None:
-        label = name.removeprefix(CUSTOM)
-        definition = self._book.field(label)
-        if definition is not None:
-            return Field(definition.id, subject.data_type(definition.id) or definition.data_type)
-        field_id = field_id_of(label)
-        if field_id is None or self._book.label(field_id) is not None or not subject.has_field(field_id):
-            return None
-        return Field(FieldId(field_id), subject.data_type(field_id))
-
-    def _shown(self, subject: AttributeTarget, field: Field) -> str:
-        if field.data_type not in DATA_TYPES:
-            raw = subject.raw_field(field.id)
-            return "" if raw is None else shown_json(raw)
-        choices = subject.entry_labels(field.id) | {
-            int(entry.id): entry.label for entry in self._book.choices(field.id)
-        }
-        return shown_value(field.data_type, subject.field(field.id), choices)
-
-    # Setting
-
-    async def set(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
-        with _about(name, "set"):
-            await self._set(inode, name, value, caller)
-
-    async def _set(self, inode: Inode, name: bytes, value: bytes, caller: Caller) -> None:
-        subject, text = self._changeable(inode), _known(name)
-        if not is_ours(text):
-            self._check_flags(self._others.get(subject.node, name) is not None, caller)
-            _check_writable(subject)
-            self._others.put(subject.node, name, value)
-            return
-        if text in READ_ONLY:
-            raise NotSettable(f"{text} can only be read")
-        if caller.makes or caller.replaces:
-            self._check_flags(await self._is_there(subject, text), caller)
-        wanted = value_texts.decoded(value)
-        if self._twins.is_superseded(caller.thread, inode, text):
-            if is_tags(text) and self._means_tags(self._changeable(inode), text, wanted):
-                self._remember_text(inode, text, name, wanted)
-            return
-        if text.startswith(CUSTOM):
-            await self._set_field(inode, text, wanted)
-        else:
-            self._wish(inode, self._wishes(self._changeable(inode), text, wanted))
-        self._remember_text(inode, text, name, wanted)
-        self._twins.did(caller.thread, inode, text, is_set=True)
-
-    def _changeable(self, inode: Inode) -> AttributeTarget:
-        """Raises NoSuchEntry."""
-        self._edits.shown_entry(inode)
-        subject = target_of(self._view, inode)
-        assert subject is not None
-        return subject
-
-    def _check_flags(self, is_there: bool, caller: Caller) -> None:
-        if caller.makes and is_there:
-            raise AttributeExists
-        if caller.replaces and not is_there:
-            raise NoAttribute
-
-    async def _is_there(self, subject: AttributeTarget, name: str) -> bool:
-        if is_tags(name) and subject.wanted_tags is None and subject.node.is_folder:
-            known = self._known_tags(subject)
-            if known is None and subject.document is not None:
-                self._tags.ask_soon(subject.document)
-                raise NotKnownYet("the tags are not known yet; try again")
-            return bool(known)
-        return bool(await self._soon(subject, partial(self._value, subject, name)))
-
-    def _wishes(self, subject: AttributeTarget, name: str, text: str) -> MetadataPatch:
-        """What is wanted of the document then."""
-        if is_description(name):
-            _check_has_description(subject)
-            return msgspec.structs.replace(subject.wishes, description=text)
-        if is_tags(name):
-            borne = self._tags_at_hand(subject) or []
-            return msgspec.structs.replace(subject.wishes, tags=_tags_in(name, text, borne))
-        if name == PRIVATE:
-            return msgspec.structs.replace(subject.wishes, private=value_texts.truth(text))
-        if name == TRACKED:
-            return msgspec.structs.replace(subject.wishes, tracked=value_texts.truth(text))
-        raise NoSuchKind(f"there is no {name}")
-
-    def _wish(self, inode: Inode, wishes: MetadataPatch) -> None:
-        subject = self._changeable(inode)
-        self._edits.wish(inode, wishes, tags=self._known_tags(subject))
-
-    async def _set_field(self, inode: Inode, name: str, text: str) -> None:
-        subject = self._changeable(inode)
-        field = await self._soon(subject, partial(self._field, subject, name))
+    async def set(self, inode: Inode, text: str) -> None:
+        target = self._targets.changeable(inode)
+        field = await self._targets.soon(target, partial(self._field, target))
         if field is None:
-            raise NoSuchKind(f"the project has no custom field of the name of {name}")
+            raise NoSuchAttribute(f"the project has no custom field of the name of {self.name}")
         if field.data_type not in DATA_TYPES:
             raise NotSettable(f"fields of the type {field.data_type or 'unknown'} can only be read")
-        if text and text == self._shown(subject, field):
+        if text and text == self._text(target, field):
             return
-        value = await self._soon(subject, partial(self._parsed, field, text))
-        self._wish_field(inode, field.id, value)
+        value = await self._targets.soon(target, partial(self._parsed, field, text))
+        self._targets.set(inode, MetadataPatch(custom_fields={int(field.id): value}))
 
-    def _wish_field(self, inode: Inode, field_id: FieldId, value: FieldValue) -> None:
-        wishes = self._changeable(inode).wishes
-        fields = {**wishes.custom_fields, int(field_id): value}
-        self._wish(inode, msgspec.structs.replace(wishes, custom_fields=fields))
+    def remove(self, inode: Inode) -> None:
+        field = self._at_hand(self._targets.changeable(inode))
+        assert field is not None, "has_what_to_remove was asked first"
+        self._targets.set(inode, MetadataPatch(custom_fields={int(field.id): None}))
 
-    async def _parsed(self, field: Field, text: str) -> FieldValue:
+    def shown(self, target: AttributeTarget) -> str:
+        field = self._at_hand(target)
+        return self._text(target, field) if field is not None else ""
+
+    def means(self, target: AttributeTarget, text: str) -> bool:
+        field = self._at_hand(target)
+        if field is None:
+            return False
+        try:
+            value = parsed_value(field.data_type, text, self._fields.choices(field.id))
+        except (BadValue, NotSettable):
+            return False
+        return same_value(value, target.field(field.id))
+
+    async def _field(self, target: AttributeTarget) -> _Field | None:
+        """Raises ProcoreError."""
+        await self._fields.look_up(self._label)
+        return self._at_hand(target)
+
+    def _at_hand(self, target: AttributeTarget) -> _Field | None:
+        definition = self._fields.field(self._label)
+        if definition is not None:
+            return _Field(definition.id, target.data_type(definition.id) or definition.data_type)
+        field_id = field_id_of(self._label)
+        if field_id is None or self._fields.label(field_id) is not None or not target.has_field(field_id):
+            return None
+        return _Field(FieldId(field_id), target.data_type(field_id))
+
+    def _text(self, target: AttributeTarget, field: _Field) -> str:
+        if field.data_type not in DATA_TYPES:
+            raw = target.raw_field(field.id)
+            return "" if raw is None else shown_json(raw)
+        known = {int(entry.id): entry.label for entry in self._fields.choices(field.id)}
+        return shown_value(field.data_type, target.field(field.id), target.entry_labels(field.id) | known)
+
+    async def _parsed(self, field: _Field, text: str) -> FieldValue:
         definition = FieldDefinition(field.id, "", field.data_type)
-        choices = await self._book.choices_of(definition)
+        choices = await self._fields.choices_of(definition)
         try:
             return parsed_value(field.data_type, text, choices)
         except BadValue:
             if field.data_type not in (ENTRY, ENTRIES):
                 raise
-            return parsed_value(field.data_type, text, await self._book.ask_choices(definition))
-
-    def _remember_text(self, inode: Inode, name: str, raw_name: bytes, text: str) -> None:
-        """Keep the text if it is not the one that would be shown."""
-        subject = self._changeable(inode)
-        shown = ""
-        if is_tags(name):
-            tags = self._tags_at_hand(subject) or []
-            shown = value_texts.tag_lines(tags) if name == TAGS else value_texts.tag_list(tags)
-        elif name.startswith(CUSTOM) and (field := self._field_at_hand(subject, name)) is not None:
-            shown = self._shown(subject, field)
-        if shown and shown != text:
-            self._others.put(subject.node, raw_name, text.encode())
-        else:
-            self._others.forget(subject.node, raw_name)
-
-    # Removing
-
-    async def remove(self, inode: Inode, name: bytes, caller: Caller) -> None:
-        with _about(name, "removed"):
-            await self._remove(inode, name, caller)
-
-    async def _remove(self, inode: Inode, name: bytes, caller: Caller) -> None:
-        subject, text = self._changeable(inode), _known(name)
-        if not is_ours(text):
-            _check_writable(subject)
-            self._others.remove(subject.node, name)
-            return
-        if text in NOT_REMOVABLE:
-            raise NotSettable(f"{text} cannot be removed")
-        if self._twins.is_only_beyond_the_source(caller.thread, inode, text):
-            return
-        if not await self._has_what_to_remove(subject, text):
-            if self._twins.is_removed_with_its_twin(caller.thread, inode, text):
-                return
-            raise NoAttribute
-        if text.startswith(CUSTOM):
-            field = self._field_at_hand(self._changeable(inode), text)
-            assert field is not None
-            self._wish_field(inode, field.id, None)
-        else:
-            self._wish(inode, self._wishes(self._changeable(inode), text, ""))
-        self._others.forget(subject.node, name)
-        self._twins.did(caller.thread, inode, text, is_set=False)
-
-    async def _has_what_to_remove(self, subject: AttributeTarget, name: str) -> bool:
-        """Tags that nobody knows are taken off without being asked for: whoever lists them first knows them."""
-        if is_tags(name):
-            tags = self._tags_at_hand(subject)
-            return tags is None or bool(tags)
-        if not name.startswith(CUSTOM):
-            return bool(await self._value(subject, name))
-        field = await self._soon(subject, partial(self._field, subject, name))
-        if field is not None and field.data_type not in DATA_TYPES:
-            raise NotSettable(f"{name} can only be read")
-        return field is not None and bool(self._shown(subject, field))
-
-    async def _soon(self, subject: AttributeTarget, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait for the work; not long where others wait for us. Raises NotKnownYet."""
-        if not subject.node.is_folder:
-            return await work()
-        try:
-            return await self._brief.of(work)
-        except NoAnswerYet as error:
-            raise NotKnownYet(str(error)) from error
+            return parsed_value(field.data_type, text, await self._fields.ask_choices(definition))
 
 
-@contextmanager
-def _about(name: bytes, done: str) -> Iterator[None]:
-    """Reasons that people are told say which attribute they are about."""
-    try:
-        yield
-    except (BadValue, NotKnownYet, TooMuch) as error:
-        raise type(error)(f"{name.decode('utf-8', 'replace')} was not {done}: {error}") from error
+class Handlers:
+    """The table of all attributes of Procore."""
+
+    def __init__(self, targets: Targets, tags: Tags, fields: CustomFieldCache, facts: DocumentFacts) -> None:
+        self._targets = targets
+        self._fields = fields
+        self._by_name = {
+            handler.name: handler
+            for handler in (
+                *(Fact(name, facts) for name in READ_ONLY),
+                Flag(
+                    PRIVATE,
+                    targets,
+                    lambda target: target.private,
+                    lambda value: MetadataPatch(private=value),
+                ),
+                Flag(
+                    TRACKED,
+                    targets,
+                    lambda target: target.tracked,
+                    lambda value: MetadataPatch(tracked=value),
+                ),
+                *(Description(name, targets) for name in (DESCRIPTION, XDG_COMMENT)),
+                TagList(TAGS, targets, tags, _LINES),
+                TagList(XDG_TAGS, targets, tags, _COMMAS),
+            )
+        }
+
+    def handler_of(self, name: str) -> Attribute:
+        if name.startswith(CUSTOM):
+            return CustomField(name, self._targets, self._fields)
+        return self._by_name.get(name) or Attribute(name)
+
+    async def names(self, target: AttributeTarget) -> list[str]:
+        """What copy tools are to carry: nothing that is empty, nothing that cannot be set. Raises ProcoreError."""
+        found: list[str] = []
+        for name in (TAGS, DESCRIPTION):
+            if await self._by_name[name].is_listed(target):
+                found += [name, ALIASES[name]]
+        if field_ids := list(target.field_ids()):
+            await self._fields.load()
+            found += sorted(CUSTOM + (self._fields.label(id_) or field_key(id_)) for id_ in field_ids)
+        return found
 
 
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
-
-
-def _known(name: bytes) -> str:
-    """Raises NoSuchKind for a name that is no user's."""
-    text = _text(name)
-    if not text.startswith("user."):
-        raise NoSuchKind(f"{text!r} is not a user attribute")
-    return text
-
-
-def _tags_in(name: str, text: str, borne: Collection[str]) -> list[str]:
-    return value_texts.tags_of_lines(text, borne) if name == TAGS else value_texts.tags_of_list(text, borne)
-
-
-def _fits(text: str) -> bool:
-    return len(text.encode()) <= LONGEST_VALUE_BYTES
-
-
-def _check_has_description(subject: AttributeTarget) -> None:
-    if subject.node.is_folder:
-        raise NoSuchKind("folders have no description in Procore")
-
-
-def _check_writable(subject: AttributeTarget) -> None:
-    if subject.node.read_only:
-        raise NotPermitted("Procore has it read-only")
+def _check_has_description(target: AttributeTarget) -> None:
+    if target.node.is_folder:
+        raise NoSuchAttribute("folders have no description in Procore")

@@ -1,53 +1,39 @@
-"""Who bears which tag: Procore's lists do not say, so it is asked for, in few calls, and believed for a while.
+"""Finds out which document has which tags: Procore's lists do not say, so it is asked, in few calls, and cached.
 
     tags of a document? ─▶ a fresh answer ─────────────────────────────────────▶ no call
-                        ─▶ the project's tags (1 call) ─▶ there are none ──────▶ none for everybody
+                        ─▶ the project's tags (1 call) ─▶ there are none ──────▶ none for all documents
                         ─▶ few documents were asked about so far ──────────────▶ this document (1 call)
-                        ─▶ else ─▶ who bears each tag (1 call a tag) ──────────▶ an answer for everybody
+                        ─▶ else ─▶ the documents of each tag (1 call a tag) ───▶ an answer for all documents
 
 Documents are asked about one by one until that has cost as much as asking about every tag would: so no question, small
-or large, costs more than twice the least. An answer counts from the moment when it was asked for: what we changed
-since, and what a look showed to be changed, it does not answer.
+or large, costs more than twice the least. An answer holds for the moment when it was asked for: it does not count after
+a change of this mount, nor after a poll that showed the document to be changed.
 """
 
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import cachetools
 import trio
 
+from procorefs.procore.api.metadata import ProjectMetadata
 from procorefs.procore.errors import NotFound, ProcoreError, is_unavailable_here
-from procorefs.procore.wire.models import DocumentId, Tag, TagId
+from procorefs.procore.wire.models import DocumentId, Tag
 from procorefs.tree.sync.shared_task import SharedTask
 
 log = logging.getLogger(__name__)
 
-LOOKS_PER_AGE = 10
-"""Tags change seldom and cost more to ask for than a look: they are believed so much longer."""
+FRESHNESS_PER_AGE = 10
+"""Tags change seldom and cost more calls than a poll: an answer holds for this many times `freshness`."""
 
 SHORTEST_AGE_S = 1.0
 """One `getfattr` asks several times about one document."""
 
 REMEMBERED = 100_000
 
-_EVERYBODY = "everybody"
+_ALL = "all documents"
 _PROJECT = "project"
-
-
-class TagCalls(Protocol):
-    """What this needs of the client; raises ProcoreError."""
-
-    async def document_tags(self, document_id: DocumentId) -> list[Tag]: ...
-
-    async def project_tags(self) -> list[Tag]: ...
-
-    async def tagged(self, tag_id: TagId) -> set[DocumentId]: ...
-
-    async def add_tag(self, document_id: DocumentId, name: str) -> Tag: ...
-
-    async def remove_tag(self, document_id: DocumentId, tag_id: TagId) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +41,33 @@ class Answer:
     """Tags of a document, or of the project."""
 
     asked_s: float
-    """It says nothing of what was changed later."""
+    """Loop time of the request: it says nothing of what was changed later."""
     tags: list[Tag]
     got_s: float = field(default_factory=trio.current_time)
-    """From here on it is believed for its age, however long the calls took."""
+    """Its age counts from here, however long the calls took."""
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
-    """Who bears tags; everybody else bears none."""
+class AllTags:
+    """The tags of all documents that have some."""
 
     asked_s: float
-    borne: dict[DocumentId, list[Tag]]
+    by_document: dict[DocumentId, list[Tag]]
     got_s: float = field(default_factory=trio.current_time)
 
     def answer(self, document: DocumentId) -> Answer:
-        return Answer(self.asked_s, self.borne.get(document, []), self.got_s)
+        return Answer(self.asked_s, self.by_document.get(document, []), self.got_s)
 
 
 def tags_age_s(freshness_s: float) -> float:
-    return max(LOOKS_PER_AGE * freshness_s, SHORTEST_AGE_S)
+    return max(FRESHNESS_PER_AGE * freshness_s, SHORTEST_AGE_S)
 
 
 class Tags:
     """The project's tags as far as they are known; `run` must run."""
 
     def __init__(
-        self, calls: TagCalls, age_s: float, *, would_wait: Callable[[], bool] = lambda: False
+        self, calls: ProjectMetadata, age_s: float, *, would_wait: Callable[[], bool] = lambda: False
     ) -> None:
         self._calls = calls
         self._age_s = age_s
@@ -89,12 +75,12 @@ class Tags:
         self._nursery: trio.Nursery | None = None
         self._shared = SharedTask()
         self._project: Answer | None = None
-        self._census: Census | None = None
-        self._one_by_one: cachetools.LRUCache[DocumentId, Answer] = cachetools.LRUCache(REMEMBERED)
-        self._doubted: dict[DocumentId, float] = {}
-        """When a look showed something new of the document: older answers may be wrong."""
+        self._all_tags: AllTags | None = None
+        self._single: cachetools.LRUCache[DocumentId, Answer] = cachetools.LRUCache(REMEMBERED)
+        self._changed_at: dict[DocumentId, float] = {}
+        """Loop times at which a poll showed a document to be changed: older answers may be wrong."""
         self._spent = 0
-        """Calls for single documents since everybody was asked for, or the project's tags anew."""
+        """Calls for single documents since the last answer for all documents or the project."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -102,23 +88,23 @@ class Tags:
             task_status.started()
             await trio.sleep_forever()
 
-    # Questions
+    # Reading
 
     def known(self, document: DocumentId) -> list[Tag] | None:
         """The tags of a document if they need not be asked for."""
         answer = self._newest(document)
-        if answer is None or self._is_old(answer) or answer.asked_s < self._doubted_at_s(document):
+        if answer is None or self._is_old(answer) or answer.asked_s < self._changed_s(document):
             return None
         return answer.tags
 
     def _is_old(self, answer: Answer) -> bool:
         return trio.current_time() - answer.got_s > self._age_s
 
-    def _doubted_at_s(self, document: DocumentId) -> float:
-        return self._doubted.get(document, float("-inf"))
+    def _changed_s(self, document: DocumentId) -> float:
+        return self._changed_at.get(document, float("-inf"))
 
     async def of(self, document: DocumentId) -> list[Tag]:
-        """The tags of a document; those last known when they can't be asked for, or the budget would make it wait.
+        """The tags of a document; those last known when they cannot be asked for, or the budget is closed.
 
         Raises ProcoreError when none are known.
         """
@@ -140,11 +126,11 @@ class Tags:
         return tags
 
     async def bears(self, document: DocumentId, wanted: list[str]) -> bool:
-        """Whether a document bears just these. Raises ProcoreError."""
+        """Whether a document has just these tags. Raises ProcoreError."""
         return {tag.name for tag in await self._asked(document)} == set(wanted)
 
     def ask_soon(self, document: DocumentId) -> None:
-        """Have them asked for by somebody who can't wait."""
+        """Have them asked for in the background."""
         if self._nursery is not None and self.known(document) is None:
             self._nursery.start_soon(self._ask_quietly, document)
 
@@ -155,33 +141,35 @@ class Tags:
             log.info("Tags cannot be read: %s", error)
 
     def _newest(self, document: DocumentId) -> Answer | None:
-        one, census = self._one_by_one.get(document), self._census
-        return census.answer(document) if census and (one is None or census.asked_s > one.asked_s) else one
+        one, all_tags = self._single.get(document), self._all_tags
+        return (
+            all_tags.answer(document) if all_tags and (one is None or all_tags.asked_s > one.asked_s) else one
+        )
 
     async def _ask(self, document: DocumentId) -> None:
-        """One step towards an answer; many may want the same one, and it is made once."""
+        """One step towards an answer; requests that need the same step share it."""
         project = self._project
         if project is None or self._is_old(project):
             await self._join(_PROJECT)
-        elif not self._shared.running(_EVERYBODY) and self._spent + 1 < len(project.tags):
+        elif not self._shared.running(_ALL) and self._spent + 1 < len(project.tags):
             self._spent += not self._shared.running(document)
             await self._join(document)
-        elif project.asked_s < self._doubted_at_s(document):
-            await self._join(_PROJECT)  # there may be a tag by now that nobody has heard of
+        elif project.asked_s < self._changed_s(document):
+            await self._join(_PROJECT)  # there may be a new tag
         else:
-            await self._join(_EVERYBODY)
+            await self._join(_ALL)
 
     async def _join(self, key: object) -> None:
         if self._nursery is None:
-            raise RuntimeError("nobody runs the tags")
+            raise RuntimeError("the tags are not run")
         await self._shared.join(self._nursery, key, lambda: self._carry_out(key))
 
     async def _carry_out(self, key: object) -> None:
         try:
             if key == _PROJECT:
                 await self._ask_for_project()
-            elif key == _EVERYBODY:
-                await self._ask_for_everybody()
+            elif key == _ALL:
+                await self._ask_for_all()
             else:
                 await self._ask_for_one(key)  # type: ignore[arg-type]  # all other keys are documents
         except ProcoreError as error:
@@ -190,70 +178,72 @@ class Tags:
             log.info("Tags cannot be read, so none are shown: %s", error)
             now_s = trio.current_time()
             self._project = Answer(now_s, [])
-            self._take(Census(now_s, {}))
+            self._take(AllTags(now_s, {}))
 
     async def _ask_for_project(self) -> None:
         began_s = trio.current_time()
         self._project = Answer(began_s, await self._calls.project_tags())
         self._spent = 0
         if not self._project.tags:
-            self._take(Census(began_s, {}))
+            self._take(AllTags(began_s, {}))
 
-    async def _ask_for_everybody(self) -> None:
+    async def _ask_for_all(self) -> None:
         project = self._project
         assert project is not None
-        borne: dict[DocumentId, list[Tag]] = {}
+        by_document: dict[DocumentId, list[Tag]] = {}
         for tag in project.tags:
             for document in await self._calls.tagged(tag.id):
-                borne.setdefault(document, []).append(tag)
-        self._take(Census(project.asked_s, borne))
+                by_document.setdefault(document, []).append(tag)
+        self._take(AllTags(project.asked_s, by_document))
         self._spent = 0
 
-    def _take(self, census: Census) -> None:
-        self._census = census
-        self._doubted = {document: at_s for document, at_s in self._doubted.items() if at_s > census.asked_s}
+    def _take(self, all_tags: AllTags) -> None:
+        self._all_tags = all_tags
+        self._changed_at = {
+            document: at_s for document, at_s in self._changed_at.items() if at_s > all_tags.asked_s
+        }
 
     async def _ask_for_one(self, document: DocumentId) -> None:
         began_s = trio.current_time()
         self._note(document, Answer(began_s, await self._calls.document_tags(document)))
 
     def _note(self, document: DocumentId, answer: Answer) -> None:
-        before = self._one_by_one.get(document)
+        before = self._single.get(document)
         if before is None or before.asked_s <= answer.asked_s:
-            self._one_by_one[document] = answer
+            self._single[document] = answer
 
-    # News
+    # What was changed
 
     def doubt(self, documents: Iterable[DocumentId]) -> None:
-        """Something about them has changed, maybe their tags."""
-        if self._census is not None or self._one_by_one:
-            self._doubted |= dict.fromkeys(documents, trio.current_time())
+        """They have changed in Procore, perhaps their tags."""
+        if self._all_tags is not None or self._single:
+            self._changed_at |= dict.fromkeys(documents, trio.current_time())
 
     def made(self, document: DocumentId) -> None:
-        """We have made it just now: it bears nothing yet."""
+        """An upload has just created it: it has no tags."""
         self._note(document, Answer(trio.current_time(), []))
 
     # Changes
 
     async def make(self, document: DocumentId, wanted: list[str]) -> None:
-        """Have a document bear just these: a call for each that differs. Raises ProcoreError."""
+        """Give a document just these tags: a call for each that differs. Raises ProcoreError."""
         there = {tag.name: tag for tag in await self._asked(document)}
         for name in wanted:
             if name not in there:
                 added = await self._calls.add_tag(document, name)
-                # Procore may take it for one that is there under another name, which is not to go then.
+                # Procore may take it for a tag that is there under another name, which must not be removed then.
                 there = {other: tag for other, tag in there.items() if tag.id != added.id} | {name: added}
-                self._changed(document, there)
+                self._took(document, there)
         for name in [name for name in there if name not in wanted]:
             try:
                 await self._calls.remove_tag(document, there[name].id)
             except NotFound:
-                log.debug("Somebody else has taken the tag %r off document %d.", name, document)
+                log.debug("The tag %r was removed from document %d meanwhile.", name, document)
             del there[name]
-            self._changed(document, there)
+            self._took(document, there)
 
-    def _changed(self, document: DocumentId, borne: dict[str, Tag]) -> None:
-        tags = list(borne.values())
+    def _took(self, document: DocumentId, tags_by_name: dict[str, Tag]) -> None:
+        tags = list(tags_by_name.values())
         if self._project is not None:
             known = {tag.id for tag in self._project.tags}
             self._project.tags.extend(tag for tag in tags if tag.id not in known)

@@ -1,7 +1,7 @@
-"""Values as people read and write them: tags, truths, people and moments. Pure functions.
+"""Turns tags, truth values, people and times into the text that programs see, and back. Pure functions.
 
-A text that was made from a value leads back to it, whatever the value holds: a tag with a comma or a line break in it
-is found among those that the document bears already.
+A text that was made from tags leads back to them, also with a comma or a line break in a tag: it is found among the
+tags that the document has already.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from procorefs.procore.wire.models import Person
-from procorefs.xattr.attribute_errors import BadValue
+from procorefs.xattr.attribute_names import BadValue
 
 _BREAKS = re.compile(r"[\r\n\0]")
 
@@ -39,7 +39,7 @@ def tag_lines(tags: Iterable[str]) -> str:
 
 
 def tags_of_lines(text: str, borne: Collection[str]) -> list[str]:
-    """The tags of a text with one a line; `borne`: those of the document, which the text may mean."""
+    """The tags of a text with one a line; `borne`: the tags of the document, which the text may mean."""
     meant = _by_shown(borne)
     found: dict[str, None] = {}
     for line in re.split(r"[\r\n]", text):
@@ -80,7 +80,7 @@ def _by_shown(tags: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
-# Truths
+# Truth values
 
 _TRUTHS = {
     "true": True,
@@ -106,7 +106,7 @@ def shown_truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-# What only Procore sets
+# What Procore sets
 
 
 def person(somebody: Person) -> str:

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from procorefs.procore.api.metadata import ProjectMetadata
 from procorefs.procore.errors import Forbidden, NotFound, Unreachable
 from procorefs.procore.wire.models import DocumentId, Tag, TagId
 from procorefs.xattr.tags import Tags
@@ -15,7 +16,7 @@ from procorefs.xattr.tags import Tags
 AGE_S = 300.0
 
 
-class Project:
+class Project(ProjectMetadata):
     """Procore's side."""
 
     def __init__(self, tags: int, bearers: dict[int, set[int]] | None = None) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from procorefs.procore.wire.field_values import entry_labels, same_value, writable_form
 from procorefs.procore.wire.models import EntryId, FieldDefinition, FieldId, LovEntry
-from procorefs.xattr.attribute_errors import BadValue, NotSettable
+from procorefs.xattr.attribute_names import BadValue, NotSettable
 from procorefs.xattr.custom_fields import (
     LONGEST_LABEL_BYTES,
     field_id_of,

@@ -48,15 +48,15 @@ def test_who_looks_in_between_means_each(steps: CopyAliases) -> None:
 
 def test_removing_what_the_source_lacks_takes_nothing_away(steps: CopyAliases) -> None:
     steps.did(1, FILE, XDG_TAGS, is_set=True)
-    assert steps.is_only_beyond_the_source(1, FILE, TAGS)
-    assert not steps.is_only_beyond_the_source(1, FILE, XDG_TAGS)
+    assert steps.is_lacking_in_source(1, FILE, TAGS)
+    assert not steps.is_lacking_in_source(1, FILE, XDG_TAGS)
 
 
 def test_removing_both(steps: CopyAliases) -> None:
     steps.did(1, FILE, TAGS, is_set=False)
-    assert steps.is_removed_with_its_twin(1, FILE, XDG_TAGS)
-    assert not steps.is_removed_with_its_twin(1, FILE, TAGS)
-    assert not steps.is_only_beyond_the_source(1, FILE, XDG_TAGS)
+    assert steps.is_removed_with_alias(1, FILE, XDG_TAGS)
+    assert not steps.is_removed_with_alias(1, FILE, TAGS)
+    assert not steps.is_lacking_in_source(1, FILE, XDG_TAGS)
 
 
 def test_names_without_a_twin(steps: CopyAliases) -> None:

@@ -1,4 +1,4 @@
-"""Tags and custom fields: what there is to choose from, and which document bears what."""
+"""Makes the calls about tags and custom fields."""
 
 from procorefs.limiter import Priority
 from procorefs.procore.api.calls import Call
@@ -8,68 +8,62 @@ from procorefs.procore.wire.models import DocumentId, FieldDefinition, FieldId, 
 
 
 class ProjectMetadata:
-    """The settings' project's."""
+    """Reads have the priority of a waiting person, changes that of an upload."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def document_tags(
-        self, document_id: DocumentId, *, priority: Priority = Priority.INTERACTIVE
-    ) -> list[Tag]:
+    async def document_tags(self, document_id: DocumentId) -> list[Tag]:
         """The tags of a file or folder."""
         query = {"filters[document_id]": str(document_id)}
         return await self._client.all_pages(
-            self._tags(f"list the tags of document {document_id}", priority, query=query), MANY, decoding.tags
+            self._tags(f"list the tags of document {document_id}", Priority.INTERACTIVE, query=query),
+            MANY,
+            decoding.tags,
         )
 
-    async def project_tags(self, *, priority: Priority = Priority.INTERACTIVE) -> list[Tag]:
-        """Every tag that somebody made."""
+    async def project_tags(self) -> list[Tag]:
+        """All tags of the project."""
         return await self._client.all_pages(
-            self._tags("list the project's tags", priority), MANY, decoding.tags
+            self._tags("list the project's tags", Priority.INTERACTIVE), MANY, decoding.tags
         )
 
-    async def tagged(self, tag_id: TagId, *, priority: Priority = Priority.INTERACTIVE) -> set[DocumentId]:
-        """The living documents that bear a tag."""
-        listed = await self._client.index({"filters[custom_tag_ids]": str(tag_id)}, priority=priority)
+    async def tagged(self, tag_id: TagId) -> set[DocumentId]:
+        """The documents outside of the recycle bin that have a tag."""
+        listed = await self._client.index(
+            {"filters[custom_tag_ids]": str(tag_id)}, priority=Priority.INTERACTIVE
+        )
         return {document.id for document in listed if not document.deleted}
 
-    async def add_tag(
-        self, document_id: DocumentId, name: str, *, priority: Priority = Priority.WRITING
-    ) -> Tag:
-        """Put a tag on a file or folder; it is made when there is none of that name. Raises Unanswered."""
-        call = self._tags("tag the document", priority)
+    async def add_tag(self, document_id: DocumentId, name: str) -> Tag:
+        """Put a tag on a file or folder; it is created when there is none of that name. Raises Unanswered."""
+        call = self._tags("tag the document", Priority.WRITING)
         body = {"document_id": document_id, "document_custom_tag": {"name": name}}
         return await self._client.change(call.sending("POST", body), decoding.tag)
 
-    async def remove_tag(
-        self, document_id: DocumentId, tag_id: TagId, *, priority: Priority = Priority.WRITING
-    ) -> None:
-        """Take a tag off a file or folder. Raises NotFound when it does not bear it, Unanswered."""
+    async def remove_tag(self, document_id: DocumentId, tag_id: TagId) -> None:
+        """Take a tag off a file or folder. Raises NotFound when it does not have it, Unanswered."""
         query = {"document_id": str(document_id)}
-        call = self._tags("take a tag off the document", priority, f"/{tag_id}", query)
+        call = self._tags("take a tag off the document", Priority.WRITING, f"/{tag_id}", query)
         await self._client.ask(call.sending("DELETE"))
 
-    async def custom_field_definitions(
-        self, *, priority: Priority = Priority.INTERACTIVE
-    ) -> list[FieldDefinition]:
+    async def custom_field_definitions(self) -> list[FieldDefinition]:
         """The fields of all tools, each once; two may have one label."""
         query = self._client.project_query() | {"view": "extended"}
         path, action = "/rest/v1.0/custom_field_metadata", "list the custom fields"
-        call = Call("custom_field_metadata", path, query, action, priority)
+        call = Call("custom_field_metadata", path, query, action, Priority.INTERACTIVE)
         found: list[FieldDefinition] = await self._client.all_pages(call, MANY, decoding.field_definitions)
         once: dict[FieldId, FieldDefinition] = {}
         for field in found:
             once.setdefault(field.id, field)
         return list(once.values())
 
-    async def lov_entries(
-        self, field_id: FieldId, *, priority: Priority = Priority.INTERACTIVE
-    ) -> list[LovEntry]:
+    async def lov_entries(self, field_id: FieldId) -> list[LovEntry]:
         """The choices of a field, in their order."""
         company_id, _ = self._client.company_and_project()
         path = f"/rest/v1.0/custom_field_definitions/{field_id}/custom_field_lov_entries"
         query, action = {"company_id": str(company_id)}, "list the choices of the custom field"
-        call = Call("custom_field_lov_entries", path, query, action, priority)
+        call = Call("custom_field_lov_entries", path, query, action, Priority.INTERACTIVE)
         return await self._client.all_pages(call, MANY, decoding.lov_entries)
 
     def _tags(
