@@ -29,10 +29,18 @@ class Flocks:
     """The bridge's handler for flock."""
 
     def __init__(
-        self, locks_of: Callable[[Inode], Locks], errno_of: Callable[[Inode, Exception], int]
+        self,
+        locks_of: Callable[[Inode], Locks],
+        errno_of: Callable[[Inode, Exception], int],
+        mounter: int,
     ) -> None:
-        """`locks_of` finds the locks of an inode's project; `errno_of` turns an error into an errno, and logs it."""
+        """`locks_of` finds the locks of an inode's project; `errno_of` turns an error into an errno, and logs it.
+
+        `mounter` is the user of the mount. With `allow_other` the locks of others hold on this mount alone: Procore
+        would see a check-out in the mounter's name, and each costs calls.
+        """
         self._locks_of = locks_of
+        self._mounter = mounter
         self._errno_of = errno_of
         self._nursery: trio.Nursery | None = None
 
@@ -56,7 +64,10 @@ class Flocks:
         else:
             wait = not flock.operation & fcntl.LOCK_NB
             inode = Inode(flock.inode)
-            lock = partial(self._locks_of(inode).lock, inode, LockOwner(flock.owner), mode, wait=wait)
+            is_local = flock.request.uid not in (0, self._mounter)
+            lock = partial(
+                self._locks_of(inode).lock, inode, LockOwner(flock.owner), mode, wait=wait, is_local=is_local
+            )
             self._nursery.start_soon(self._answer, flock, lock)
 
     def closed(self, inode: int, _handle: int, owner: int) -> None:

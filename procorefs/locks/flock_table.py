@@ -70,10 +70,11 @@ class LockTable:
         file = self._files.get(inode)
         return file.held.get(owner) if file else None
 
-    def is_exclusive(self, inode: Inode) -> bool:
-        """Whether an owner holds the file exclusively."""
+    def exclusive_owner(self, inode: Inode) -> LockOwner | None:
+        """The owner that holds the file exclusively."""
         file = self._files.get(inode)
-        return file is not None and Mode.EXCLUSIVE in file.held.values()
+        held = file.held.items() if file is not None else ()
+        return next((owner for owner, mode in held if mode is Mode.EXCLUSIVE), None)
 
     def waiters(self, inode: Inode) -> int:
         file = self._files.get(inode)

@@ -27,17 +27,30 @@ class Locks:
         self._check_outs = check_outs
         self._polls = polls
         self._table = LockTable()
+        self._local: set[tuple[Inode, LockOwner]] = set()
+        """Owners of locks that hold on this mount alone."""
 
-    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
-        """Take or convert a lock.
+    async def lock(
+        self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool, is_local: bool = False
+    ) -> None:
+        """Take or convert a lock; with `is_local` it holds among the programs of this mount, and costs no call.
 
         Raises WouldBlock when it is not free (unless `wait`), and what the calls to Procore raise. Cancelled or refused
         it leaves this owner without a lock, and nothing checked out on its behalf.
         """
-        while self._table.mode(inode, owner) is not mode or not self._is_confirmed(inode, mode):
+        (self._local.add if is_local else self._local.discard)((inode, owner))
+        try:
+            await self._lock(inode, owner, mode, wait=wait, is_local=is_local)
+        finally:
+            if self._table.mode(inode, owner) is None:
+                self._local.discard((inode, owner))
+
+    async def _lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool, is_local: bool) -> None:
+        while self._table.mode(inode, owner) is not mode or not self._is_confirmed(inode, owner, mode):
             try:
                 await self._lock_here(inode, owner, mode, wait=wait)
-                await self._lock_at_procore(inode, mode, wait=wait)
+                if not is_local:
+                    await self._lock_at_procore(inode, mode, wait=wait)
             except HeldByAnother as held:
                 self.unlock(inode, owner)
                 raise WouldBlock from held
@@ -51,9 +64,9 @@ class Locks:
             # Another thread with the same descriptor was refused meanwhile, which released the lock of both.
             await trio.lowlevel.checkpoint()
 
-    def _is_confirmed(self, inode: Inode, mode: Mode) -> bool:
+    def _is_confirmed(self, inode: Inode, owner: LockOwner, mode: Mode) -> bool:
         """Whether Procore knows of the lock that this owner has."""
-        return mode is Mode.SHARED or self._claims.is_kept(inode)
+        return mode is Mode.SHARED or (inode, owner) in self._local or self._claims.is_kept(inode)
 
     async def _lock_here(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
         try:
@@ -72,12 +85,14 @@ class Locks:
 
     def unlock(self, inode: Inode, owner: LockOwner) -> None:
         """Give up what this owner holds, which may be nothing. Never waits and never fails."""
+        self._local.discard((inode, owner))
         if self._table.unlock(inode, owner):
             self._update_hold(inode)
 
     def _update_hold(self, inode: Inode) -> None:
-        """The file is to be checked out as long as an owner holds it exclusively."""
-        if self._table.is_exclusive(inode):
+        """The file is to be checked out as long as an owner holds it exclusively, towards Procore as well."""
+        owner = self._table.exclusive_owner(inode)
+        if owner is not None and (inode, owner) not in self._local:
             self._check_outs.hold(inode, _FLOCK)
         else:
             self._check_outs.drop(inode, _FLOCK)

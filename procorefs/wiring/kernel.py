@@ -63,7 +63,7 @@ def open_kernel_side(
         entries = EntryChanges(projects, nodes, handles, notifier, ownership, set_id_bits, upload_wait)
         files = FileChanges(bridge, projects, nodes, handles, reads, ownership, set_id_bits, upload_wait)
     operations = Operations(bridge, projects, handles, errors, reads, entries, files, directory)
-    flocks = Flocks(lambda inode: projects.of(inode).locks.flocks, errors.errno_of_flock)
+    flocks = Flocks(lambda inode: projects.of(inode).locks.flocks, errors.errno_of_flock, os.getuid())
     return KernelSide(operations, flocks)
 
 

@@ -174,6 +174,24 @@ def test_a_killed_daemon_leaves_a_check_out_that_the_next_one_takes_up(
     shared.await_free()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_other_users_of_the_mount_check_nothing_out(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted]
+) -> None:
+    put_file(sandbox, b"content", NAME)
+    mounted = mount(sandbox, "allow_other")
+    with (mounted.path / NAME).open("rb") as mine, (mounted.path / NAME).open("rb") as theirs:
+        words = ["flock", "-n", "0"]
+        other = {"user": 12345, "group": 12345, "extra_groups": []}
+        assert subprocess.run(words, stdin=theirs, timeout=ENDS_S, check=False, **other).returncode == 0
+        assert patches(sandbox) == 0
+        with pytest.raises(BlockingIOError):  # between the programs of this mount it holds
+            fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(theirs, fcntl.LOCK_UN)
+        assert subprocess.run(words, stdin=mine, timeout=ENDS_S, check=False).returncode == 0
+        wait_until(lambda: patches(sandbox) == 1, "the check-out of the mount's user")
+
+
 def test_locks_of_byte_ranges_are_the_kernels(shared: Shared) -> None:
     with shared.mine.open("r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)

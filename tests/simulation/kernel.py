@@ -83,12 +83,24 @@ class OpenFile:
     """flock was called on it."""
 
 
+class _Request:
+    """The bridge's request of that name; no signal interrupts it."""
+
+    tid = uid = 0
+    finished = False
+
+    def on_interrupt(self, _callback: Callable[[], object]) -> None:
+        """Never called back."""
+
+    def finish(self) -> None:
+        self.finished = True
+
+
 class Flock:
     """The bridge's request of that name."""
 
-    request = None
-
     def __init__(self, inode: int, owner: int, operation: int) -> None:
+        self.request = _Request()
         self.inode = inode
         self.owner = owner
         self.operation = operation

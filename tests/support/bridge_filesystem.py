@@ -129,7 +129,9 @@ class Locks:
         """a, b, c … in the order of their first lock."""
         return self.owners.setdefault(owner, chr(ord("a") + len(self.owners)))
 
-    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
+    async def lock(
+        self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool, is_local: bool = False
+    ) -> None:
         say("wants", self.name(owner), mode.value, "waits" if wait else "now")
         if wait:
             await self.table.lock(inode, owner, mode)
@@ -247,7 +249,9 @@ def main(mountpoint: Path, guard_timeout_s: float, locking: str) -> None:
     bridge = Bridge()
     filesystem = Filesystem(bridge)
     locks = Locks()
-    flocks = Flocks(lambda _inode: cast(Any, locks), lambda _inode, error: answer_of(error).errno)
+    flocks = Flocks(
+        lambda _inode: cast(Any, locks), lambda _inode, error: answer_of(error).errno, os.getuid()
+    )
     if locking:
         handlers = {"flock": flocks.asked, "drop": drop, "twice": answer_twice}
         bridge.set_flock_handler(handlers[locking], flocks.closed)

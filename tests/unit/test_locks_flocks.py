@@ -19,11 +19,15 @@ from procorefs.tree.nodes import Inode
 SH, EX, UN, NB = fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_NB
 
 
+MOUNTER, OTHER = 1000, 1001
+
+
 class FakeRequest:
     tid = 0
     finished = False
 
-    def __init__(self) -> None:
+    def __init__(self, uid: int = MOUNTER) -> None:
+        self.uid = uid
         self.interrupt: Callable[[], object] = lambda: None
 
     def on_interrupt(self, callback: Callable[[], object]) -> None:
@@ -36,8 +40,8 @@ class FakeRequest:
 class FakeFlock:
     """Stands in for the bridge's Flock, which needs a kernel."""
 
-    def __init__(self, operation: int, reaches: int = 0) -> None:
-        self.request = FakeRequest()
+    def __init__(self, operation: int, reaches: int = 0, uid: int = MOUNTER) -> None:
+        self.request = FakeRequest(uid)
         self.inode, self.handle, self.owner = 7, 1, 99
         self.operation = operation
         self.answers: list[int] = []
@@ -58,12 +62,14 @@ class FakeFlock:
 class FakeLocks:
     def __init__(self) -> None:
         self.asked: list[tuple[Mode, bool]] = []
+        self.local: list[bool] = []
         self.unlocked: list[tuple[int, int]] = []
         self.error: Exception | None = None
         self.free = trio.Event()
 
-    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool) -> None:
+    async def lock(self, inode: Inode, owner: LockOwner, mode: Mode, *, wait: bool, is_local: bool) -> None:
         assert (inode, owner) == (7, 99)
+        self.local.append(is_local)
         self.asked.append((mode, wait))
         if self.error is not None:
             raise self.error
@@ -77,7 +83,7 @@ class Room:
     def __init__(self) -> None:
         self.locks = FakeLocks()
         self.errors: list[Exception] = []
-        self.flocks = Flocks(lambda _inode: cast(Any, self.locks), self._errno_of)
+        self.flocks = Flocks(lambda _inode: cast(Any, self.locks), self._errno_of, MOUNTER)
 
     def _errno_of(self, inode: Inode, error: Exception) -> int:
         assert inode == 7
@@ -98,6 +104,13 @@ async def answer(room: Room, flock: FakeFlock) -> int:
         nursery.cancel_scope.cancel()
     (number,) = flock.answers
     return number
+
+
+@pytest.mark.parametrize(("uid", "is_local"), [(MOUNTER, False), (0, False), (OTHER, True)])
+async def test_locks_of_other_users_stay_on_this_mount(room: Room, uid: int, is_local: bool) -> None:
+    room.locks.free.set()
+    assert await answer(room, FakeFlock(EX, uid=uid)) == 0
+    assert room.locks.local == [is_local]
 
 
 @pytest.mark.parametrize(

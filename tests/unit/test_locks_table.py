@@ -59,7 +59,7 @@ def test_shared_locks_share_and_exclusive_ones_do_not(table: LockTable) -> None:
     assert table.unlock(FILE, A)
     assert table.unlock(FILE, B)
     assert not refused(table, C, EXCLUSIVE)
-    assert table.is_exclusive(FILE)
+    assert table.exclusive_owner(FILE) is not None
     assert refused(table, A, SHARED)
 
 

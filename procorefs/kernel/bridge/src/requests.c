@@ -14,6 +14,7 @@ typedef struct Request {
     PyObject_HEAD
     uint64_t serial;      /* unique for the life of the process */
     long tid;             /* thread that made the system call; 0: it lives outside of our PID namespace */
+    unsigned int uid;     /* its user */
     bool interrupted;
     bool finished;        /* while false, it stands in its bucket */
     PyObject *callback;   /* owned; NULL: interrupts are ignored */
@@ -24,6 +25,7 @@ typedef struct Request {
 static struct {
     uint64_t serial;
     long tid;
+    unsigned int uid;
     bool interrupted;
 } current;
 
@@ -87,6 +89,7 @@ static void interrupted(fuse_req_t req, void *data) {
 void begin_request(fuse_req_t req) {
     current.serial = ++last_serial;
     current.tid = (long)fuse_req_ctx(req)->pid;
+    current.uid = fuse_req_ctx(req)->uid;
     current.interrupted = false;
     /* May call interrupted() at once, when the interrupt overtook the request. */
     fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)current.serial);
@@ -140,6 +143,7 @@ static PyMethodDef request_methods[] = {
 
 static PyMemberDef request_members[] = {
     {"tid", T_LONG, offsetof(Request, tid), READONLY, "Calling thread; 0: outside of our PID namespace."},
+    {"uid", T_UINT, offsetof(Request, uid), READONLY, "User of the calling thread."},
     {"interrupted", T_BOOL, offsetof(Request, interrupted), READONLY, "The kernel has interrupted it."},
     {"finished", T_BOOL, offsetof(Request, finished), READONLY, "Nothing can interrupt it any more."},
     {NULL, 0, 0, 0, NULL},
@@ -168,6 +172,7 @@ PyObject *take_request(PyObject *module, PyObject *unused) {
         return NULL;
     request->serial = current.serial;
     request->tid = current.tid;
+    request->uid = current.uid;
     request->interrupted = current.interrupted;
     request->callback = NULL;
     request->finished = false;
