@@ -9,7 +9,6 @@ desk.assert_same(source)                  Procore has these folders and files, b
 import ctypes
 import errno
 import hashlib
-import json
 import os
 import random
 import subprocess
@@ -21,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from procorefs.service.control_socket import Left, SyncRequest, WaitingRequest, ask
+from procorefs.service.control_socket import Left, StatusRequest, SyncRequest, WaitingRequest, ask
+from procorefs.service.status import MountStatus
 from procorefs.upload.items import Item
 from tests.support.mounting import UNLISTED, Mounted, list_all, wait_until
 from tests.support.sandbox import SandboxHandle
@@ -121,7 +121,7 @@ class Desk:
         wait_until(lambda: self._tree_state() == "complete", "the project to be listed")
 
     def _tree_state(self) -> str:
-        return str(json.loads((self.path / ".procore/status").read_text())["tree"]["state"])
+        return ask(self._socket, StatusRequest(), MountStatus).tree.state
 
     @property
     def _socket(self) -> Path:
