@@ -32,7 +32,7 @@ from procorefs.service.request_handler import RequestHandler
 from procorefs.service.state_lock import StateLock, owned, take_over
 from procorefs.service.status import MountStatus
 from procorefs.service.status_report import Reporter
-from procorefs.storage import clocks, process_limits
+from procorefs.storage import clocks, processes
 from procorefs.storage.failures import Failure, first_cause
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
@@ -62,8 +62,8 @@ def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Cal
     A mount point that others took away is not the end while changes wait: `detached` is called when the daemon
     answers at its other socket. Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
     """
-    process_limits.raise_limit()
-    process_limits.forbid_core_dumps()
+    processes.raise_limit()
+    processes.forbid_core_dumps()
     clocks.begin_run()
     try:
         trio.run(_Daemon(mount, ready, detached).run, clock=clocks.BootClock())

@@ -37,7 +37,7 @@ from procorefs.cache.chunks import (
     version_of,
 )
 from procorefs.cache.recent_chunks import RecentChunks
-from procorefs.storage.worker_thread import WorkerThread
+from procorefs.storage.blocking_work import WorkerThread
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from procorefs.journal.row_log import SUFFIXES, RowLog, clear
 from procorefs.journal.xattr_store import XattrStore
 from procorefs.procore.wire.models import DocumentId
 from procorefs.storage import clocks
-from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.blocking_work import loop_waits
 from procorefs.storage.sqlite_files import checkpoint, format_of, move_aside, open_database
 from procorefs.tree.nodes import Inode
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import perf_counter
 from zlib import crc32
 
-from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.blocking_work import loop_waits
 from procorefs.tree.nodes import Inode
 
 SUFFIXES = ("-rows0", "-rows1")

@@ -17,7 +17,7 @@ from procorefs.kernel.bridge.native import Bridge, pyfuse3
 from procorefs.kernel.bridge.request_polling import poll_requests
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
-from procorefs.storage.process_limits import give_usual_limit
+from procorefs.storage.processes import give_usual_limit
 
 log = logging.getLogger(__name__)
 

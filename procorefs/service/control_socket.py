@@ -1,4 +1,4 @@
-"""The daemon's ear: other commands ask over a Unix socket, one line of JSON each way.
+"""The control socket: commands send requests to the daemon over a Unix socket, one line of JSON each way.
 
     {"version": 1, "request": {"ask": "status"}}
     {"version": 1, "result": …}   or   {"version": 1, "error": "one sentence"}

@@ -1,4 +1,4 @@
-"""The names of project and company, asked of Procore once in the life of a tree and then remembered with it."""
+"""Asks Procore for the names of project and company, once in the life of a tree, and keeps them with the tree."""
 
 import logging
 

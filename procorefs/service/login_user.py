@@ -1,4 +1,4 @@
-"""Whose state it is: the Procore user behind a login, remembered so that a warm mount needs no call to know."""
+"""Finds the Procore user of a login, to whom the state belongs, and keeps the answer: a warm mount needs no call."""
 
 import contextlib
 from pathlib import Path

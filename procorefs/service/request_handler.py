@@ -1,4 +1,4 @@
-"""What the daemon answers to the other commands: each request becomes one call into a room."""
+"""Handles the requests of the control socket: each becomes one call to the part that owns the answer."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass

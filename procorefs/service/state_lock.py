@@ -1,4 +1,4 @@
-"""Who owns a project's state: one daemon at a time, by a lock that dies with it.
+"""Locks the state of a project: one daemon at a time owns it, by a file lock that ends with the process.
 
 A daemon whose mount point was taken away goes on sending (daemon.py) and owns the state as long as it does. Whoever
 mounts the project asks it to end, and goes on with its journal.

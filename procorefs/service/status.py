@@ -1,4 +1,4 @@
-"""What `status --json` shows: the structs are the documented keys."""
+"""The structs of `status --json`: their fields are the documented keys."""
 
 import msgspec
 

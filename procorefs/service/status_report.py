@@ -1,4 +1,4 @@
-"""What `status` shows of a mount: every room is asked for its own numbers."""
+"""Collects the status of a mount: asks each part for its own numbers."""
 
 import os
 from collections.abc import Iterable

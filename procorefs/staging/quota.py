@@ -1,4 +1,4 @@
-"""Room for staged bytes: how many there may be, and who waits until the outbox has freed some.
+"""The quota of staged bytes: how many there may be, and which writes wait until uploads have freed some.
 
     take() ─▶ enough spare? ─▶ else a look at the limit and the disk ─▶ else wait_for(): a line, served by freed()
 

@@ -1,4 +1,4 @@
-"""Empty staged files made ahead, so that a program that makes a file does not wait for the disk to make one, too.
+"""Creates empty staged files in advance, so that creating a file in the mount does not wait for the disk.
 
     take() ─▶ the number of a file that is there ◀─ spares ◀─ a thread, while there are few
 

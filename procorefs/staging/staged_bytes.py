@@ -1,4 +1,4 @@
-"""Blocking work on the bytes of a staged file: write, read, copy and hash, in slices that a thread does at a time."""
+"""Blocking work on the bytes of a staged file, in slices for a thread: write, read, copy and hash."""
 
 import contextlib
 import ctypes
@@ -17,7 +17,7 @@ import trio
 from procorefs.cache.chunk_cache import Chunk
 from procorefs.cache.chunks import MIB
 from procorefs.staging.missing_ranges import Range
-from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.blocking_work import loop_waits
 
 SLICE_BYTES = 64 * MIB
 """What a thread does before it looks whether its caller was cancelled."""

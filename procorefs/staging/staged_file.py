@@ -1,4 +1,4 @@
-"""One staged file: bytes that Procore does not have yet, and the base they were laid over.
+"""One staged file: bytes that Procore does not have yet, written over a base version whose other bytes are fetched.
 
     write_now() / write() ─▶ pwrite            read_now() / read() ─▶ pread
                     └─ cuts ─▶ missing ranges ─▶ read from the base; complete() fills them

@@ -1,1 +1,1 @@
-"""What several rooms need to keep things over time: the clocks."""
+"""What several packages need: clocks, SQLite and private files, events, failures, processes."""

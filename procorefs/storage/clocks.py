@@ -1,4 +1,4 @@
-"""The clocks of a mount, each for its purpose; the only place where the product reads them.
+"""The clocks, each for one purpose; no other module reads a clock.
 
 | clock    | moves                                        | for                                                    |
 |----------|----------------------------------------------|--------------------------------------------------------|

@@ -1,4 +1,4 @@
-"""Which bytes of a range are there: a sorted list of disjoint, non-touching half-open spans."""
+"""A set of byte ranges: a sorted list of disjoint half-open intervals."""
 
 
 class Intervals:

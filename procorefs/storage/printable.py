@@ -1,4 +1,4 @@
-"""Makes texts of others harmless where they are read: no control, bidi or line-breaking character passes."""
+"""Escapes control, bidirectional and line-breaking characters in texts of others, for terminals and logs."""
 
 import re
 

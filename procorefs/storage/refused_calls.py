@@ -1,4 +1,4 @@
-"""What programs were refused lately, with the reasons, for `status` and for people who see only an errno."""
+"""Keeps the last refused requests of programs with their reasons, for `status`: a program shows only an errno."""
 
 from collections import deque
 from collections.abc import Iterator

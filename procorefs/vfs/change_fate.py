@@ -1,4 +1,4 @@
-"""What the names above and of an inode mean for its way to Procore: sent, held for a while, or never sent."""
+"""Decides by the names of an inode and of its folders whether it is sent, held for a while, or never sent."""
 
 from typing import NamedTuple
 

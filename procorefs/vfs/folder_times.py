@@ -1,4 +1,4 @@
-"""When the entries of folders changed: shown at once, and kept with the folder a moment later, many at once."""
+"""Keeps the mtime of folders whose entries changed: shown at once, stored a moment later, many at once."""
 
 import logging
 import sqlite3

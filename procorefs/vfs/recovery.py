@@ -1,4 +1,4 @@
-"""At the start: the journal's rows become changes again, whatever ended the run before, and at whatever point.
+"""Recovers the changes of the journal at the start, whatever ended the run before, and at whatever point.
 
 | the daemon died …                         | found                                | mended                           |
 |-------------------------------------------|--------------------------------------|----------------------------------|

@@ -1,4 +1,4 @@
-"""The tree as programs see it: what Procore has, with everything laid over it that is wanted here.
+"""The tree as programs see it: what Procore has, with the local changes laid over it.
 
     store (Procore's) + changes (ours) ─▶ nodes, entries, listings, paths
 

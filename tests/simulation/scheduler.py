@@ -12,7 +12,7 @@ import trio
 from trio._core import _run
 
 from procorefs.staging import spare_files
-from procorefs.storage.worker_thread import WorkerThread
+from procorefs.storage.blocking_work import WorkerThread
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")

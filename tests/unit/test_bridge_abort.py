@@ -11,7 +11,7 @@ import trio
 
 from procorefs.kernel.bridge.connection import Connection, Guard, NotMounted, find_connection
 from procorefs.kernel.bridge.native import abort_connection
-from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.blocking_work import loop_waits
 from procorefs.storage.mountinfo import parse_mountinfo
 
 MOUNTS = parse_mountinfo(

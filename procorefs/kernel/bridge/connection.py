@@ -22,7 +22,7 @@ from typing import Self
 import trio
 
 from procorefs.kernel.bridge.native import abort_connection, start_guard
-from procorefs.storage.disk_wait import loop_waits
+from procorefs.storage.blocking_work import loop_waits
 from procorefs.storage.mountinfo import Mount, read_mounts
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import sys
 
 BEGIN = """
 import resource, subprocess, sys
-from procorefs.storage import process_limits
+from procorefs.storage import processes
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512))
 """
 
@@ -17,7 +17,7 @@ def run(source: str) -> list[str]:
 
 
 def test_the_soft_limit_becomes_the_hard_one() -> None:
-    assert run("process_limits.raise_limit(); print(*resource.getrlimit(resource.RLIMIT_NOFILE))") == [
+    assert run("processes.raise_limit(); print(*resource.getrlimit(resource.RLIMIT_NOFILE))") == [
         "512",
         "512",
     ]
@@ -25,9 +25,9 @@ def test_the_soft_limit_becomes_the_hard_one() -> None:
 
 def test_a_program_of_ours_gets_the_limit_that_was() -> None:
     source = """
-process_limits.raise_limit()
+processes.raise_limit()
 with subprocess.Popen(["sh", "-c", "read go; ulimit -Sn; ulimit -Hn"], stdin=subprocess.PIPE) as started:
-    process_limits.give_usual_limit(started.pid)
+    processes.give_usual_limit(started.pid)
     started.communicate(b"go\\n")
 """
     assert run(source) == ["64", "512"]
@@ -36,8 +36,8 @@ with subprocess.Popen(["sh", "-c", "read go; ulimit -Sn; ulimit -Hn"], stdin=sub
 def test_what_cannot_be_raised_stays() -> None:
     source = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
-process_limits.raise_limit()
-process_limits.give_usual_limit(2**22)
+processes.raise_limit()
+processes.give_usual_limit(2**22)
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
     assert run(source) == ["512", "512"]
@@ -45,7 +45,7 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 def test_a_crash_leaves_no_core() -> None:
     code = (
-        "import resource; from procorefs.storage.process_limits import forbid_core_dumps; forbid_core_dumps();"
+        "import resource; from procorefs.storage.processes import forbid_core_dumps; forbid_core_dumps();"
         " print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
