@@ -39,7 +39,6 @@ EXCEPTIONS = {
         14,
         "each file holds one part of the call budget; the policy and its constants are being reduced",
     ),
-    "storage": (14, "every small mechanism that all packages share stands here once"),
     "vfs": (13, "the scheduler's side of write sessions is not merged yet"),
     "staging/staged_file.py": (
         502,
