@@ -103,6 +103,7 @@ class InFlightCalls:
         self._sending: dict[int, Sending] = {}
         for number, body in journal.calls():
             call = self._calls[number] = _decode(body)
+            call.began_at_s = clocks.past_s(call.began_at_s)
             call.given_up_at_s = clocks.past_s(call.given_up_at_s or clocks.unix_s())
         self._next = max(self._calls, default=0) + 1
 
@@ -258,15 +259,28 @@ class InFlightCalls:
 
     def may_have_made(self, node: Node) -> bool:
         """Whether a document that a listing brought may be one that an open call makes: nobody wants that by itself."""
-        return bool(self._calls) and any(
-            call.is_creating
-            and call.kind is node.kind
-            and node.inode > call.last_inode
-            and call.place is not None
-            and call.place.folder == node.parent
-            and call.place.shown == node.shown
-            for call in self._open()
-        )
+        return self.maker_of(node) is not None
+
+    def maker_of(self, node: Node) -> Inode | None:
+        """Whose open call may have made a document that a listing brought."""
+        for call in self._open() if self._calls else ():
+            if (
+                call.is_creating
+                and call.kind is node.kind
+                and node.inode > call.last_inode
+                and call.place is not None
+                and call.place.folder == node.parent
+                and call.place.shown == node.shown
+            ):
+                return call.inode
+        return None
+
+    def maker_at(self, place: Location, kind: Kind) -> Inode | None:
+        """Whose open call may have made a document at a place that no listing has brought yet."""
+        for call in self._open():
+            if call.is_creating and call.kind is kind and call.place == place:
+                return call.inode
+        return None
 
     def open_calls(self) -> list[Call]:
         return list(self._open())

@@ -135,12 +135,11 @@ class Player:
         return True
 
     async def _recover_from_power_cut(self, synced_until_s: float) -> None:
-        """The tree may be an older one than the journal: it is right after a look."""
+        """The tree may be an older one than the journal: it is right after a look that was answered."""
         self._before = None
-        for _ in range(LOOKS):
-            with suppress(OSError):
-                await self._kernel().listing("")
-            await trio.sleep(AFTER_LOOK_S)
+        await self._look()
+        while self._world.network.is_troubled and self._world.parts.follower.poll_state().state != "complete":
+            await self._look()
         lost = [item.path for item in self._world.parts.writing.commands.stuck() if item.state == "failed"]
         doubted = aftermath.doubted_in(self._world.parts.project.view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
@@ -158,6 +157,12 @@ class Player:
         self._model.root = aftermath.root_of(found)
         self._note_past()
         self._world.parts.writing.commands.retry([""])
+
+    async def _look(self) -> None:
+        for _ in range(LOOKS):
+            with suppress(OSError):
+                await self._kernel().listing("")
+            await trio.sleep(AFTER_LOOK_S)
 
     async def _adopt_dirty(self) -> None:
         """What was being written is there as it was written, or as it was closed before."""

@@ -117,6 +117,8 @@ def other(kind: Kind = Kind.FILE, **fields: object) -> Occupant:
         (file(NEW, None, staged=BYTES), Situation(occupant=other(leaves=True)), THEIRS),
         (file(NEW, None, staged=BYTES), Situation(occupant=other(has_work=True)), THEIRS),
         (folder(NEW, None), Situation(occupant=other(Kind.FOLDER, inside=ABOVE)), ABOVE),
+        (file(NEW, None, staged=BYTES), Situation(occupant=other(Kind.FOLDER, maker=ABOVE)), ABOVE),
+        (file(NEW), Situation(known=FILE, occupant=other(maker=ABOVE)), ABOVE),
         (folder(ELSEWHERE), Situation(known=FOLDER, is_inside_itself=True, leaving=ABOVE), ABOVE),
         (file(GONE), Situation(known=FILE, call_in_the_way=THEIRS), THEIRS),
         (folder(GONE), Situation(known=FOLDER, call_inside=THEIRS), THEIRS),

@@ -56,6 +56,8 @@ class Occupant:
     """Something is wanted of it, is being written to it, or a call about it is open."""
     inside: Inode | None = None
     """Something that is wanted in it."""
+    maker: Inode | None = None
+    """Another inode whose open call may have made it: once that is known it is removed, or has an owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +344,8 @@ def _hurdle(now: Situation, target: Location | None) -> Wait | Refuse | None:
         return Wait(now.missing_folder, "its folder is not in Procore yet")
     if now.occupant is not None and now.occupant.leaves:
         return Wait(now.occupant.inode, "another document still has the name in Procore")
+    if now.occupant is not None and now.occupant.maker is not None:
+        return Wait(now.occupant.maker, "a call about its name is in progress")
     if now.is_inside_itself:
         if now.leaving is None:
             return Refuse("its new folder lies inside of it in Procore: move that out of it first")

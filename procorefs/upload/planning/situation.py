@@ -126,15 +126,16 @@ class Situations:
         return replace(
             common,
             missing_folder=target.folder if is_missing else None,
-            occupant=self.occupant(node) if node is not None and is_other else None,
+            occupant=self.occupant(change, node) if node is not None and is_other else None,
             is_inside_itself=is_inside,
             leaving=leaving,
         )
 
-    def occupant(self, node: Node) -> Occupant:
-        """Another document that has the place, and what is wanted of it."""
+    def occupant(self, change: Change, node: Node) -> Occupant:
+        """Another document that has the change's place, and what is wanted of it."""
         theirs = self._view.change(node.inode)
         inside = self._view.shown_in(node.inode)
+        maker = self._calls.maker_of(node) if theirs is None else None
         return Occupant(
             node.inode,
             node.document_id,
@@ -144,6 +145,7 @@ class Situations:
             or self._dirty_files.is_written(node.inode)
             or self._calls.has(node.inode, node.document_id),
             inside=inside[0] if inside else None,
+            maker=maker if maker != change.inode else None,
         )
 
     def _way_inside(self, change: Change, target: Location) -> tuple[bool, Inode | None]:

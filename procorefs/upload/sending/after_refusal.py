@@ -79,7 +79,7 @@ class NameConflicts:
         Raises Refused when it is something else.
         """
         document = conflict.document
-        self.check_leaving(change, conflict)
+        self.check_leaving(change, target, conflict)
         if document.kind is not change.kind:
             raise Refused(kind_refusal(document.kind)) from error
         known = self._store.known(document.id)
@@ -100,13 +100,20 @@ class NameConflicts:
         is_elsewhere = known.node.parent != target.folder or not known.node.in_tree
         return is_elsewhere or likeness_of(known.name, target.name) is None
 
-    def check_leaving(self, change: Change, conflict: NameConflict) -> None:
-        """Raises Blocked when it is one that is about to leave the name, and not for that of the change."""
-        known = self._store.known(conflict.document.id)
+    def check_leaving(self, change: Change, target: Location, conflict: NameConflict) -> None:
+        """Raises Blocked when it is one that is about to leave the name, and not for that of the change.
+
+        Also when an open call about something else may have made it.
+        """
+        known, calls = self._store.known(conflict.document.id), self._documents.calls
         theirs = self._view.change(known.node.inode) if known is not None else None
-        if theirs is None or theirs is change or theirs.place is FOLLOW:
-            return
-        raise Blocked(theirs.inode, "another document still has the name in Procore")
+        if theirs is None:
+            kind = conflict.document.kind
+            maker = calls.maker_of(known.node) if known is not None else calls.maker_at(target, kind)
+            if maker is not None and maker != change.inode:
+                raise Blocked(maker, "a call about its name is in progress")
+        elif theirs is not change and theirs.place is not FOLLOW:
+            raise Blocked(theirs.inode, "another document still has the name in Procore")
 
     def _shows_elsewhere(self, known: Known, target: Location) -> bool:
         """Whether programs see the document under another entry than the one that is wanted."""
@@ -187,7 +194,7 @@ class AfterRefusal:
         if is_free and change.attempts < TRIES_FOR_NAME:
             raise error
         if conflict is not None:
-            self.conflicts.check_leaving(change, conflict)
+            self.conflicts.check_leaving(change, target, conflict)
 
     async def check_folder(
         self, folder: Inode, named: DocumentId | msgspec.UnsetType | None, error: ProcoreError
@@ -222,7 +229,7 @@ class AfterRefusal:
         known = self._store.known(conflict.document.id)
         if known is None or known.node.inode == change.inode:
             return
-        occupant = self._situations.occupant(known.node)
+        occupant = self._situations.occupant(change, known.node)
         wait = takeover_wait(occupant)
         if wait is not None:
             raise Blocked(wait.by, wait.why)

@@ -14,6 +14,7 @@ from procorefs.journal.change import Upload
 from procorefs.limiter import Priority
 from procorefs.procore.api.client import Client
 from procorefs.procore.wire.models import Document, Person, UserId, Version
+from procorefs.storage import clocks
 
 _PIECE_BYTES = 1 << 20
 
@@ -79,8 +80,9 @@ def _made_since(
 ) -> Iterable[Version]:
     """Those that were made after the upload had begun, newest first."""
     begun = upload.whole or upload.segmented
+    begun_s = server_s(clocks.past_s(begun.created_at_s)) if begun is not None else float("inf")
     for version in reversed(versions):
         if version.id == upload.before:
             return
-        if begun is not None and version.created_at_s >= server_s(begun.created_at_s) - CLOCKS_S:
+        if version.created_at_s >= begun_s - CLOCKS_S:
             yield version
