@@ -18,7 +18,7 @@ import pytest
 from tests.support.forked import forks
 from tests.support.mounting import Home, Mounted, ThreadOf, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, sha256
+from tests.support.writing import MountedProject, sha256
 from tests.support.xattrs import getfattr
 
 KILLS = 50
@@ -175,77 +175,81 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_killed_at_a_step_of_a_new_file(write_desk: Callable[..., Desk], step: Step) -> None:
-    desk = write_desk("write_back=0")
+def test_killed_at_a_step_of_a_new_file(mount_project: Callable[..., MountedProject], step: Step) -> None:
+    project = mount_project("write_back=0")
     data = random.Random(1).randbytes(step.size_bytes)
-    hold(desk, step)
-    (desk.path / "plan.dwg").write_bytes(data)
-    desk.sandbox.wait_for_silent_calls()
-    crash(desk)
-    with desk.counted() as calls:
-        desk.sync()
-    assert desk.file("plan.dwg").sizes == [len(data)]
-    desk.assert_saved("plan.dwg", None, data)
-    assert desk.binned() == []
+    hold(project, step)
+    (project.path / "plan.dwg").write_bytes(data)
+    project.sandbox.wait_for_silent_calls()
+    crash(project)
+    with project.counted() as calls:
+        project.sync()
+    assert project.file("plan.dwg").sizes == [len(data)]
+    project.assert_saved("plan.dwg", None, data)
+    assert project.binned() == []
     if step.size_bytes == LARGE:
         assert calls.other.get("storage PUT", 0) < 3, "segments that had arrived were sent again"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["storage POST", "PATCH /rest/v1.0/files/{id}"])
-def test_killed_at_a_step_of_a_new_version(write_desk: Callable[..., Desk], what: str, when: str) -> None:
-    desk = write_desk("write_back=0")
-    (desk.path / "plan.dwg").write_bytes(b"first")
-    desk.sync()
-    before = desk.file("plan.dwg")
-    hold(desk, Step("", what, when))
-    (desk.path / "plan.dwg").write_bytes(b"second state")
-    desk.sandbox.wait_for_silent_calls()
-    crash(desk)
-    desk.sync()
-    desk.assert_saved("plan.dwg", before, b"second state")
+def test_killed_at_a_step_of_a_new_version(
+    mount_project: Callable[..., MountedProject], what: str, when: str
+) -> None:
+    project = mount_project("write_back=0")
+    (project.path / "plan.dwg").write_bytes(b"first")
+    project.sync()
+    before = project.file("plan.dwg")
+    hold(project, Step("", what, when))
+    (project.path / "plan.dwg").write_bytes(b"second state")
+    project.sandbox.wait_for_silent_calls()
+    crash(project)
+    project.sync()
+    project.assert_saved("plan.dwg", before, b"second state")
 
 
 @pytest.mark.parametrize("is_new", [False, True])
 def test_killed_after_the_last_call_and_a_colleague_was_faster(
-    write_desk: Callable[..., Desk], is_new: bool
+    mount_project: Callable[..., MountedProject], is_new: bool
 ) -> None:
     """Ours is in the history, beneath the colleague's: it is found there and not sent once more."""
-    desk = write_desk("write_back=0")
+    project = mount_project("write_back=0")
     if not is_new:
-        (desk.path / "plan.dwg").write_bytes(b"first")
-        desk.sync()
+        (project.path / "plan.dwg").write_bytes(b"first")
+        project.sync()
     route = "POST /rest/v1.0/files" if is_new else "PATCH /rest/v1.0/files/{id}"
-    hold(desk, Step("", route, "after"))
-    (desk.path / "plan.dwg").write_bytes(b"second state")
-    desk.sandbox.wait_for_silent_calls()
-    desk.sandbox.act("put", path="/plan.dwg", text="a colleague's on top of it")
-    desk.sandbox.act("put", path="/plan.dwg", text="a colleague's second")
-    crash(desk)
-    desk.mounted.expect_warning("was created by another user")
-    desk.sync()
+    hold(project, Step("", route, "after"))
+    (project.path / "plan.dwg").write_bytes(b"second state")
+    project.sandbox.wait_for_silent_calls()
+    project.sandbox.act("put", path="/plan.dwg", text="a colleague's on top of it")
+    project.sandbox.act("put", path="/plan.dwg", text="a colleague's second")
+    crash(project)
+    project.mounted.expect_warning("was created by another user")
+    project.sync()
     sizes = [20, 26, 12] if is_new else [20, 26, 12, 5]
-    assert desk.file("plan.dwg").sizes == sizes
-    assert (desk.path / "plan.dwg").read_bytes() == b"a colleague's second"
-    wait_until(lambda: desk.staged() == [], "the staged file to go")
+    assert project.file("plan.dwg").sizes == sizes
+    assert (project.path / "plan.dwg").read_bytes() == b"a colleague's second"
+    wait_until(lambda: project.staged() == [], "the staged file to go")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["mkdir", "rename", "move", "unlink", "rmdir"])
-def test_killed_at_a_change_of_the_tree(write_desk: Callable[..., Desk], what: str, when: str) -> None:
-    desk = write_desk("write_back=0")
-    place = desk.path
+def test_killed_at_a_change_of_the_tree(
+    mount_project: Callable[..., MountedProject], what: str, when: str
+) -> None:
+    project = mount_project("write_back=0")
+    place = project.path
     (place / "folder").mkdir()
     (place / "empty").mkdir()
     (place / "plan.dwg").write_bytes(b"bytes")
-    desk.sync()
-    before = desk.file("plan.dwg")
+    project.sync()
+    before = project.file("plan.dwg")
     route = {
         "mkdir": "POST /rest/v1.0/folders",
         "rmdir": "DELETE /rest/v1.0/folders/{id}",
         "unlink": "DELETE /rest/v1.0/files/{id}",
     }.get(what, "PATCH /rest/v1.0/files/{id}")
-    hold(desk, Step(what, route, when))
+    hold(project, Step(what, route, when))
     match what:
         case "mkdir":
             (place / "new").mkdir()
@@ -258,18 +262,18 @@ def test_killed_at_a_change_of_the_tree(write_desk: Callable[..., Desk], what: s
             (place / "plan.dwg").unlink()
         case "rmdir":
             (place / "empty").rmdir()
-    with ThreadOf(desk.settle):
-        desk.sandbox.wait_for_silent_calls()
-        crash(desk)
-    desk.sync()
+    with ThreadOf(project.settle):
+        project.sandbox.wait_for_silent_calls()
+        crash(project)
+    project.sync()
     names = {"rename": "renamed.dwg", "move": "folder/moved.dwg"}
-    files, folders = desk.files(), desk.folders()
+    files, folders = project.files(), project.folders()
     assert folders == {
         "folder",
         *(["empty"] if what != "rmdir" else []),
         *(["new"] if what == "mkdir" else []),
     }
-    assert desk.binned() == {"unlink": ["plan.dwg"], "rmdir": ["empty"]}.get(what, [])
+    assert project.binned() == {"unlink": ["plan.dwg"], "rmdir": ["empty"]}.get(what, [])
     if what == "unlink":
         assert not files
     else:
@@ -277,68 +281,77 @@ def test_killed_at_a_change_of_the_tree(write_desk: Callable[..., Desk], what: s
         assert set(files) == ({"new/inside.txt"} if what == "mkdir" else set())
 
 
-def hold(desk: Desk, step: Step) -> None:
+def hold(project: MountedProject, step: Step) -> None:
     """The next such call gets no answer until the release."""
-    desk.sandbox.faults(rules=[{"kind": "silence", "route": step.route, "when": step.when, "count": 1}])
+    project.sandbox.faults(rules=[{"kind": "silence", "route": step.route, "when": step.when, "count": 1}])
 
 
-def crash(desk: Desk) -> None:
+def crash(project: MountedProject) -> None:
     """kill -9, and a mount in the same place; whoever was held may go on meanwhile."""
-    desk.mounted.expect_warning(LEFT_BY_CRASHES)
-    desk.mounted.kill()
-    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
-    desk.sandbox.release()
-    desk.mounted = desk._mount(at=desk.path)
-    desk.mounted.expect_warning(LEFT_BY_CRASHES)
+    project.mounted.expect_warning(LEFT_BY_CRASHES)
+    project.mounted.kill()
+    wait_until(lambda: not is_mounted(project.path), "the mount to go")
+    project.sandbox.release()
+    project.mounted = project._mount(at=project.path)
+    project.mounted.expect_warning(LEFT_BY_CRASHES)
 
 
 # What lies on disk
 
 
-def test_what_was_never_closed_is_shown_and_not_sent(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("write_back=0")
-    with open_and_write(desk.path / "half.dwg", b"half a pl"):
-        crash(desk)
-    [item] = desk.settle()
+def test_what_was_never_closed_is_shown_and_not_sent(
+    mount_project: Callable[..., MountedProject],
+) -> None:
+    project = mount_project("write_back=0")
+    with open_and_write(project.path / "half.dwg", b"half a pl"):
+        crash(project)
+    [item] = project.settle()
     assert (item.path, item.state) == ("half.dwg", "incomplete")
-    assert (desk.path / "half.dwg").read_bytes() == b"half a pl"
-    assert desk.files() == {}
-    assert desk.mounted.home.procorefs("retry", desk.path / "half.dwg").returncode == 0
-    desk.sync()
-    desk.assert_saved("half.dwg", None, b"half a pl")
+    assert (project.path / "half.dwg").read_bytes() == b"half a pl"
+    assert project.files() == {}
+    assert project.mounted.home.procorefs("retry", project.path / "half.dwg").returncode == 0
+    project.sync()
+    project.assert_saved("half.dwg", None, b"half a pl")
 
 
-def test_a_new_name_does_not_send_what_was_cut_off(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("write_back=0")
-    (desk.path / "plan.dwg").write_bytes(b"the plan as it was saved")
-    desk.sync()
-    saved = desk.file("plan.dwg")
-    with open_and_write(desk.path / "half.dwg", b"half"), open_and_write(desk.path / "plan.dwg", b"torn"):
-        crash(desk)
+def test_a_new_name_does_not_send_what_was_cut_off(
+    mount_project: Callable[..., MountedProject],
+) -> None:
+    project = mount_project("write_back=0")
+    (project.path / "plan.dwg").write_bytes(b"the plan as it was saved")
+    project.sync()
+    saved = project.file("plan.dwg")
+    with (
+        open_and_write(project.path / "half.dwg", b"half"),
+        open_and_write(project.path / "plan.dwg", b"torn"),
+    ):
+        crash(project)
     for name in ("half.dwg", "plan.dwg"):
-        (desk.path / name).rename(desk.path / f"new {name}")
-    assert {item.path: item.state for item in desk.settle()} == dict.fromkeys(
+        (project.path / name).rename(project.path / f"new {name}")
+    assert {item.path: item.state for item in project.settle()} == dict.fromkeys(
         ("new half.dwg", "new plan.dwg"), "incomplete"
     )
-    assert desk.files() == {"new plan.dwg": saved}
-    assert (desk.path / "new plan.dwg").read_bytes() == b"torn"
-    assert desk.mounted.home.procorefs("retry", desk.path / "new half.dwg").returncode == 0
-    assert desk.mounted.home.procorefs("discard", desk.path / "new plan.dwg").returncode == 0
-    desk.sync()
-    desk.assert_saved("new half.dwg", None, b"half")
-    assert (desk.path / "new plan.dwg").read_bytes() == b"the plan as it was saved"
+    assert project.files() == {"new plan.dwg": saved}
+    assert (project.path / "new plan.dwg").read_bytes() == b"torn"
+    assert project.mounted.home.procorefs("retry", project.path / "new half.dwg").returncode == 0
+    assert project.mounted.home.procorefs("discard", project.path / "new plan.dwg").returncode == 0
+    project.sync()
+    project.assert_saved("new half.dwg", None, b"half")
+    assert (project.path / "new plan.dwg").read_bytes() == b"the plan as it was saved"
 
 
-def test_what_was_closed_and_is_written_anew_when_the_daemon_dies(write_desk: Callable[..., Desk]) -> None:
+def test_what_was_closed_and_is_written_anew_when_the_daemon_dies(
+    mount_project: Callable[..., MountedProject],
+) -> None:
     """`cp` over a file that still waits: neither an empty version nor half a one."""
-    desk = write_desk("write_back=600")
-    (desk.path / "plan.dwg").write_bytes(b"the state that was closed")
-    with open_and_write(desk.path / "plan.dwg", b"the new st"):
-        crash(desk)
-    [item] = desk.settle()
+    project = mount_project("write_back=600")
+    (project.path / "plan.dwg").write_bytes(b"the state that was closed")
+    with open_and_write(project.path / "plan.dwg", b"the new st"):
+        crash(project)
+    [item] = project.settle()
     assert item.state == "incomplete"
-    assert (desk.path / "plan.dwg").read_bytes() == b"the new st"
-    assert desk.files() == {}
+    assert (project.path / "plan.dwg").read_bytes() == b"the new st"
+    assert project.files() == {}
 
 
 @contextmanager
@@ -355,25 +368,25 @@ def open_and_write(path: Path, data: bytes) -> Iterator[None]:
 
 @pytest.mark.parametrize("is_new", [True, False])
 def test_the_tree_knows_the_answer_and_the_journal_does_not(
-    write_desk: Callable[..., Desk], tmp_path: Path, is_new: bool
+    mount_project: Callable[..., MountedProject], tmp_path: Path, is_new: bool
 ) -> None:
     """Killed between the two: the journal and the staged bytes are as they were before the upload."""
-    desk = write_desk("write_back=600")
+    project = mount_project("write_back=600")
     before = None
     if not is_new:
-        (desk.path / "plan.dwg").write_bytes(b"first")
-        desk.sync()
-        before = desk.file("plan.dwg")
-    (desk.path / "plan.dwg").write_bytes(b"the plan")
-    [journal] = desk.mounted.home.state.rglob("journal.sqlite")
+        (project.path / "plan.dwg").write_bytes(b"first")
+        project.sync()
+        before = project.file("plan.dwg")
+    (project.path / "plan.dwg").write_bytes(b"the plan")
+    [journal] = project.mounted.home.state.rglob("journal.sqlite")
     earlier = tmp_path / "earlier"
-    os.kill(desk.mounted.pid, signal.SIGSTOP)
+    os.kill(project.mounted.pid, signal.SIGSTOP)
     shutil.copytree(journal.parent, earlier)
-    os.kill(desk.mounted.pid, signal.SIGCONT)
-    desk.sync()
-    desk.mounted.expect_warning(LEFT_BY_CRASHES)
-    desk.mounted.kill()
-    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
+    os.kill(project.mounted.pid, signal.SIGCONT)
+    project.sync()
+    project.mounted.expect_warning(LEFT_BY_CRASHES)
+    project.mounted.kill()
+    wait_until(lambda: not is_mounted(project.path), "the mount to go")
     shutil.rmtree(journal.parent / "staging")
     shutil.copytree(earlier / "staging", journal.parent / "staging")
     for pattern in ("journal.sqlite*", "staging.sequence"):  # else it would be an older journal, put back
@@ -381,47 +394,47 @@ def test_the_tree_knows_the_answer_and_the_journal_does_not(
             file.unlink()
         for file in earlier.glob(pattern):
             shutil.copy(file, journal.parent)
-    desk.mounted = desk._mount(at=desk.path)
-    desk.sync()
-    desk.assert_saved("plan.dwg", before, b"the plan")
-    assert len(desk.files()) == 1
+    project.mounted = project._mount(at=project.path)
+    project.sync()
+    project.assert_saved("plan.dwg", before, b"the plan")
+    assert len(project.files()) == 1
 
 
 @pytest.mark.parametrize("which", ["tree.sqlite", "journal.sqlite"])
-def test_a_damaged_database(write_desk: Callable[..., Desk], which: str) -> None:
+def test_a_damaged_database(mount_project: Callable[..., MountedProject], which: str) -> None:
     """Without the tree the journal goes on; without the journal all that is staged is shown, and nothing of it goes."""
-    desk = write_desk("write_back=600")
-    (desk.path / "folder").mkdir()
-    (desk.path / "folder" / "old.dwg").write_bytes(b"old")
-    desk.sync()
-    old = desk.file("folder/old.dwg")
-    (desk.path / "folder" / "old.dwg").write_bytes(b"newer")
-    (desk.path / "folder" / "new.dwg").write_bytes(b"brand new")
-    desk.mounted.expect_warning(
+    project = mount_project("write_back=600")
+    (project.path / "folder").mkdir()
+    (project.path / "folder" / "old.dwg").write_bytes(b"old")
+    project.sync()
+    old = project.file("folder/old.dwg")
+    (project.path / "folder" / "old.dwg").write_bytes(b"newer")
+    (project.path / "folder" / "new.dwg").write_bytes(b"brand new")
+    project.mounted.expect_warning(
         f"{LEFT_BY_CRASHES}|damaged|journal of what was written is lost|wait until it is"
     )
-    desk.mounted.kill()
-    wait_until(lambda: not is_mounted(desk.path), "the mount to go")
-    [database] = desk.mounted.home.state.rglob(which)
+    project.mounted.kill()
+    wait_until(lambda: not is_mounted(project.path), "the mount to go")
+    [database] = project.mounted.home.state.rglob(which)
     for side in ("-wal", "-shm"):
         database.with_name(which + side).unlink(missing_ok=True)
     database.write_bytes(b"no database" * 1000)
-    desk.mounted = desk._mount(at=desk.path)
-    desk.mounted.expect_warning("damaged|journal of what was written is lost|wait until it is")
+    project.mounted = project._mount(at=project.path)
+    project.mounted.expect_warning("damaged|journal of what was written is lost|wait until it is")
     if which == "tree.sqlite":
-        desk.sync()
-        desk.assert_saved("folder/old.dwg", old, b"newer")
-        desk.assert_saved("folder/new.dwg", None, b"brand new")
-        assert desk.folders() == {"folder"}
+        project.sync()
+        project.assert_saved("folder/old.dwg", old, b"newer")
+        project.assert_saved("folder/new.dwg", None, b"brand new")
+        assert project.folders() == {"folder"}
         return
     for _ in range(2):
-        left = {item.path: item.state for item in desk.settle()}
+        left = {item.path: item.state for item in project.settle()}
         assert left.pop("folder/old.dwg") == left.pop("folder/new.dwg") == "incomplete"
         # Of the bytes that had just gone nobody knows any more that they are not needed.
         assert all(path.startswith("Recovered folder") for path in left), left
-        assert (desk.path / "folder/old.dwg").read_bytes() == b"newer"
-        assert (desk.path / "folder/new.dwg").read_bytes() == b"brand new"
-        desk.mounted.unmount(leaves=True)
-        desk.mount_again()
-    assert desk.files().keys() == {"folder/old.dwg"}
-    assert desk.file("folder/old.dwg") == old
+        assert (project.path / "folder/old.dwg").read_bytes() == b"newer"
+        assert (project.path / "folder/new.dwg").read_bytes() == b"brand new"
+        project.mounted.unmount(leaves=True)
+        project.mount_again()
+    assert project.files().keys() == {"folder/old.dwg"}
+    assert project.file("folder/old.dwg") == old

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk
+from tests.support.writing import MountedProject
 
 EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "60"))
 """A round takes half a second, one that mounts anew two; whoever looks for more gives it more."""
@@ -39,18 +39,18 @@ SAME = {errno.ENOTEMPTY: errno.EEXIST}
 """rename(2) and rmdir(2) may say either."""
 
 
-class Twins:
+class MountAndDirectory:
     """A mount and a directory; each operation is done in both and must end alike."""
 
-    def __init__(self, desk: Desk, plain: Path) -> None:
-        self.desk = desk
+    def __init__(self, project: MountedProject, plain: Path) -> None:
+        self.project = project
         self.plain = plain
         self.handles: list[tuple[int, int]] = []
 
     def both(self, operation: Callable[..., Any], *names: str) -> tuple[Any, Any] | None:
         """What it returned in both; None when both refused, in the same way."""
         ended = []
-        for root in (self.desk.path, self.plain):
+        for root in (self.project.path, self.plain):
             try:
                 ended.append((0, operation(*(str(root / name) for name in names))))
             except OSError as error:
@@ -83,14 +83,14 @@ class Twins:
             self.close(0)
 
     def assert_same(self) -> None:
-        assert dict(everything(self.desk.path)) == dict(everything(self.plain))
+        assert dict(everything(self.project.path)) == dict(everything(self.plain))
 
     def assert_same_in_procore(self) -> None:
         self.close_all()
-        self.desk.sync()
-        self.desk.assert_same(self.plain)
+        self.project.sync()
+        self.project.assert_same(self.plain)
         assert all(
-            file.numbers == list(range(len(file.numbers), 0, -1)) for file in self.desk.files().values()
+            file.numbers == list(range(len(file.numbers), 0, -1)) for file in self.project.files().values()
         )
 
 
@@ -115,14 +115,14 @@ def everything(root: Path) -> Iterator[tuple[str, Any]]:
 class Machine(RuleBasedStateMachine):
     """All that programs do, at random."""
 
-    make_twins: Callable[[], Twins]
+    make_both_sides: Callable[[], MountAndDirectory]
 
     def __init__(self) -> None:
         super().__init__()
-        self.twins = type(self).make_twins()
+        self.both_sides = type(self).make_both_sides()
 
     def both(self, operation: Callable[..., Any], *names: str) -> None:
-        self.twins.both(operation, *names)
+        self.both_sides.both(operation, *names)
 
     @rule(name=paths, data=contents)
     def write(self, name: str, data: bytes) -> None:
@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
             os.utime(path, (moment_s, moment_s))
             return os.stat(path).st_mtime_ns
 
-        if told := self.twins.both(work, name):
+        if told := self.both_sides.both(work, name):
             assert told[0] == told[1]
 
     @rule(name=paths, mode=st.sampled_from((0o600, 0o640, 0o755, 0o444)))
@@ -187,13 +187,13 @@ class Machine(RuleBasedStateMachine):
         ),
     )
     def open(self, name: str, flags: int) -> None:
-        self.twins.open(name, flags)
+        self.both_sides.open(name, flags)
 
     def has_handles(self) -> bool:
-        return bool(self.twins.handles)
+        return bool(self.both_sides.handles)
 
     def on_handle(self, which: int, operation: Callable[[int], Any]) -> None:
-        self.twins.on_handle(which, operation)
+        self.both_sides.on_handle(which, operation)
 
     @precondition(has_handles)
     @rule(which=st.integers(0, 3), offset=offsets, data=contents)
@@ -228,57 +228,57 @@ class Machine(RuleBasedStateMachine):
     @precondition(has_handles)
     @rule(which=st.integers(0, 3))
     def close(self, which: int) -> None:
-        self.twins.close(which)
+        self.both_sides.close(which)
 
     @rule()
     def send(self) -> None:
-        self.twins.desk.settle()
+        self.both_sides.project.settle()
 
     @rule(chance=st.integers(0, 9))
     def mount_again(self, chance: int) -> None:
         if not chance:  # it takes as long as fifty others
-            self.twins.close_all()
-            self.twins.desk.remount()
+            self.both_sides.close_all()
+            self.both_sides.project.remount()
 
     @invariant()
     def same(self) -> None:
-        self.twins.assert_same()
+        self.both_sides.assert_same()
 
     def teardown(self) -> None:
         try:
-            self.twins.assert_same_in_procore()
+            self.both_sides.assert_same_in_procore()
         finally:
-            self.twins.close_all()
+            self.both_sides.close_all()
 
 
 @pytest.fixture
-def make_twins(
-    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path
-) -> Callable[..., Twins]:
+def make_both_sides(
+    sandbox: SandboxHandle, mount_project: Callable[..., MountedProject], tmp_path: Path
+) -> Callable[..., MountAndDirectory]:
     """A project and a directory, both empty; the mount is one for all rounds, with a folder for each."""
-    desks: list[Desk] = []
+    projects: list[MountedProject] = []
 
-    def make(*options: str) -> Twins:
-        if not desks:
-            desks.append(write_desk(*(options or ("write_back=0.05",))))
-            desks[0].mounted.expect_warning("is not permitted|removed in Procore")
-        desk = desks[0]
-        for entry in desk.path.iterdir():
+    def make(*options: str) -> MountAndDirectory:
+        if not projects:
+            projects.append(mount_project(*(options or ("write_back=0.05",))))
+            projects[0].mounted.expect_warning("is not permitted|removed in Procore")
+        project = projects[0]
+        for entry in project.path.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        if desk.settle():  # after a round that failed
-            desk.mounted.home.procorefs("discard", desk.path)
+        if project.settle():  # after a round that failed
+            project.mounted.home.procorefs("discard", project.path)
         plain = tmp_path / f"plain {len(list(tmp_path.glob('plain *')))}"
         plain.mkdir()
-        return Twins(desk, plain)
+        return MountAndDirectory(project, plain)
 
     return make
 
 
-def test_the_same_in_a_mount_and_in_a_directory(make_twins: Callable[..., Twins]) -> None:
+def test_the_same_in_a_mount_and_in_a_directory(make_both_sides: Callable[..., MountAndDirectory]) -> None:
     class Run(Machine):
         pass
 
-    Run.make_twins = staticmethod(make_twins)
+    Run.make_both_sides = staticmethod(make_both_sides)
     run_state_machine_as_test(
         Run,
         settings=settings(

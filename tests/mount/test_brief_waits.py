@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.mount.test_bridge_mount import errno_of
-from tests.support.client_room import put_file
+from tests.support.api_client import put_file
 from tests.support.mounting import Mounted, list_all, make_unlisted, mount_followed, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk
+from tests.support.writing import MountedProject
 
 MOST_S = 2.0
 MARGIN_S = 2.5
@@ -153,17 +153,17 @@ def test_many_folders_are_looked_into_by_path_before_the_project_is_listed(
         assert (mounted.path / "a/b/c/d").is_dir()
 
 
-def test_through_holds_a_folder_for_no_longer(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("write_mode=through")
-    desk.mounted.expect_warning("silen|answer")
-    desk.sandbox.faults(rules=[{"kind": "silence", "route": "POST */folders*"}])
+def test_through_holds_a_folder_for_no_longer(mount_project: Callable[..., MountedProject]) -> None:
+    project = mount_project("write_mode=through")
+    project.mounted.expect_warning("silen|answer")
+    project.sandbox.faults(rules=[{"kind": "silence", "route": "POST */folders*"}])
     try:
         with within(MOST_S + MARGIN_S):
-            (desk.path / "made").mkdir()
+            (project.path / "made").mkdir()
         with within(MARGIN_S):
-            os.listdir(desk.path)
+            os.listdir(project.path)
     finally:
-        desk.sandbox.release()
-        desk.sandbox.faults(clear=True)
-    desk.sync()
-    assert desk.folders() == {"made"}
+        project.sandbox.release()
+        project.sandbox.faults(clear=True)
+    project.sync()
+    assert project.folders() == {"made"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.test_bridge_mount import errno_of
-from tests.support.client_room import put_file
+from tests.support.api_client import put_file
 from tests.support.mounting import Mounted, is_in_request, wait_until
 from tests.support.sandbox import SandboxHandle
 

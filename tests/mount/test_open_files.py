@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.mounting import Home, Mounted, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, errno_name
+from tests.support.writing import MountedProject, errno_name
 
 SOFT_LIMIT = 256
 FILES = 400
@@ -53,22 +53,22 @@ def test_more_files_open_for_writing_than_the_soft_limit(
 
 
 def test_files_that_nobody_could_open_for_want_of_descriptors_are_sent(
-    write_desk: Callable[..., Desk],
+    mount_project: Callable[..., MountedProject],
 ) -> None:
-    desk = write_desk("write_back=2")
-    desk.mounted.expect_warning("Too many open files")
-    files = [desk.path / f"{number}.txt" for number in range(5)]
+    project = mount_project("write_back=2")
+    project.mounted.expect_warning("Too many open files")
+    files = [project.path / f"{number}.txt" for number in range(5)]
     for file in files:
         file.write_bytes(b"bytes")
-    daemon = desk.mounted.pid
+    daemon = project.mounted.pid
     usual = resource.prlimit(daemon, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon, resource.RLIMIT_NOFILE, (3, usual[1]))
     try:
         refused = [errno_name(lambda file=file: file.open("r+b")) for file in files]  # type: ignore[misc]
-        refused.append(errno_name((desk.path / "new.txt").touch))
+        refused.append(errno_name((project.path / "new.txt").touch))
     finally:
         resource.prlimit(daemon, resource.RLIMIT_NOFILE, usual)
     assert set(refused) == {"EMFILE"}
-    wait_until(lambda: len(desk.files()) == len(files), "the files to arrive by themselves")
-    assert desk.waiting() == []
-    assert sorted(desk.path.iterdir()) == files
+    wait_until(lambda: len(project.files()) == len(files), "the files to arrive by themselves")
+    assert project.waiting() == []
+    assert sorted(project.path.iterdir()) == files

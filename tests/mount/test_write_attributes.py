@@ -9,14 +9,14 @@ import pytest
 
 from tests.support.mounting import Mounted, mount_followed, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, run
+from tests.support.writing import MountedProject, run
 
 LONG_AGO_NS = 1_500_000_000_123_456_789
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk]) -> Desk:
-    return write_desk()
+def project(mount_project: Callable[..., MountedProject]) -> MountedProject:
+    return mount_project()
 
 
 def attributes(path: Path) -> tuple[int, ...]:
@@ -24,7 +24,7 @@ def attributes(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_mtime_ns
 
 
-def test_rsync_brings_times_modes_and_owners(desk: Desk, tmp_path: Path) -> None:
+def test_rsync_brings_times_modes_and_owners(project: MountedProject, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "folder").mkdir(parents=True)
     for number, name in enumerate(("a.txt", "folder/b.txt", "folder/empty")):
@@ -35,32 +35,32 @@ def test_rsync_brings_times_modes_and_owners(desk: Desk, tmp_path: Path) -> None
     os.chmod(source / "folder", 0o750)
     os.chown(source / "folder", 1234, 4321)
     os.utime(source / "folder", ns=(LONG_AGO_NS, LONG_AGO_NS))
-    run("rsync", "-a", f"{source}/", desk.path)
+    run("rsync", "-a", f"{source}/", project.path)
 
     names = ("a.txt", "folder/b.txt", "folder/empty", "folder")
     wanted = {name: attributes(source / name)[1:4] + attributes(source / name)[5:] for name in names}
-    shown = {name: attributes(desk.path / name) for name in names}
+    shown = {name: attributes(project.path / name) for name in names}
     assert {name: found[1:4] + found[5:] for name, found in shown.items()} == wanted
-    desk.sync()
-    assert {name: attributes(desk.path / name) for name in names} == shown
-    desk.remount()
-    assert {name: attributes(desk.path / name) for name in names} == shown
-    assert run("rsync", "-ai", f"{source}/", desk.path) == ""
+    project.sync()
+    assert {name: attributes(project.path / name) for name in names} == shown
+    project.remount()
+    assert {name: attributes(project.path / name) for name in names} == shown
+    assert run("rsync", "-ai", f"{source}/", project.path) == ""
 
 
-def test_a_time_does_not_jump_when_its_bytes_arrive(desk: Desk) -> None:
+def test_a_time_does_not_jump_when_its_bytes_arrive(project: MountedProject) -> None:
     before_ns = time.time_ns()
-    (desk.path / "a.txt").write_bytes(b"one")
-    written = (desk.path / "a.txt").stat()
+    (project.path / "a.txt").write_bytes(b"one")
+    written = (project.path / "a.txt").stat()
     assert before_ns <= written.st_mtime_ns <= time.time_ns()
-    desk.sync()
-    assert (desk.path / "a.txt").stat().st_mtime_ns == written.st_mtime_ns
-    assert (desk.path / "a.txt").stat().st_ctime_ns >= written.st_mtime_ns
-    desk.remount()
-    assert (desk.path / "a.txt").stat().st_mtime_ns == written.st_mtime_ns
-    with (desk.path / "a.txt").open("ab") as file:
+    project.sync()
+    assert (project.path / "a.txt").stat().st_mtime_ns == written.st_mtime_ns
+    assert (project.path / "a.txt").stat().st_ctime_ns >= written.st_mtime_ns
+    project.remount()
+    assert (project.path / "a.txt").stat().st_mtime_ns == written.st_mtime_ns
+    with (project.path / "a.txt").open("ab") as file:
         file.write(b"two")
-    assert (desk.path / "a.txt").stat().st_mtime_ns > written.st_mtime_ns
+    assert (project.path / "a.txt").stat().st_mtime_ns > written.st_mtime_ns
 
 
 def times(path: Path) -> tuple[int, int]:
@@ -69,42 +69,42 @@ def times(path: Path) -> tuple[int, int]:
 
 
 def test_a_check_out_and_metadata_leave_mtime_alone_whoever_has_it_open(
-    write_desk: Callable[..., Desk],
+    mount_project: Callable[..., MountedProject],
 ) -> None:
     """LibreOffice compares the mtime before it saves, and its lock file makes the check-out."""
-    desk = write_desk("freshness=0")
-    document = desk.sandbox.act("put", path="/plan.odt", text="theirs")["id"]
-    path = desk.path / "plan.odt"
+    project = mount_project("freshness=0")
+    document = project.sandbox.act("put", path="/plan.odt", text="theirs")["id"]
+    path = project.path / "plan.odt"
     wait_until(path.exists, "the document to show")
     before = path.stat()
     with path.open("r+b"):
         assert path.stat().st_mtime_ns == before.st_mtime_ns
-        (desk.path / ".~lock.plan.odt#").write_text("Me,me,host,,;")
+        (project.path / ".~lock.plan.odt#").write_text("Me,me,host,,;")
         wait_until(lambda: path.stat().st_ctime_ns > before.st_ctime_ns, "the check-out to show", 30)
         assert path.stat().st_mtime_ns == before.st_mtime_ns
-    (desk.path / ".~lock.plan.odt#").unlink()
+    (project.path / ".~lock.plan.odt#").unlink()
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    (desk.path / "mine.txt").write_bytes(b"mine")
-    desk.sync()
-    mine = times(desk.path / "mine.txt")
-    with (desk.path / "mine.txt").open("r+b"):
-        for changed in (path, desk.path / "mine.txt"):
-            desk.sandbox.act("describe", path=f"/{changed.name}", text="theirs")
+    (project.path / "mine.txt").write_bytes(b"mine")
+    project.sync()
+    mine = times(project.path / "mine.txt")
+    with (project.path / "mine.txt").open("r+b"):
+        for changed in (path, project.path / "mine.txt"):
+            project.sandbox.act("describe", path=f"/{changed.name}", text="theirs")
         wait_until(
-            lambda: os.getxattr(desk.path / "mine.txt", "user.procore.description") == b"theirs",
+            lambda: os.getxattr(project.path / "mine.txt", "user.procore.description") == b"theirs",
             "the description to show",
         )
-        assert times(desk.path / "mine.txt")[0] == mine[0]
-        assert times(desk.path / "mine.txt")[1] > mine[1]
+        assert times(project.path / "mine.txt")[0] == mine[0]
+        assert times(project.path / "mine.txt")[1] > mine[1]
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert document
 
 
 @pytest.mark.parametrize("content", [b"", b"content"])
-def test_cutting_to_nothing_moves_both_times(desk: Desk, content: bytes) -> None:
-    path = desk.path / "a.txt"
+def test_cutting_to_nothing_moves_both_times(project: MountedProject, content: bytes) -> None:
+    path = project.path / "a.txt"
     path.write_bytes(content)
-    desk.sync()
+    project.sync()
 
     def open_with_truncation() -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_TRUNC))
@@ -115,7 +115,7 @@ def test_cutting_to_nothing_moves_both_times(desk: Desk, content: bytes) -> None
 
     for cut in (open_with_truncation, cut_open_file, lambda: os.truncate(path, 0)):
         path.write_bytes(content)
-        desk.sync()
+        project.sync()
         os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
         ctime_ns = path.stat().st_ctime_ns
         cut()
@@ -123,25 +123,25 @@ def test_cutting_to_nothing_moves_both_times(desk: Desk, content: bytes) -> None
         is_same_size = cut is not open_with_truncation and cut is not cut_open_file and not content
         assert (found.st_mtime_ns > LONG_AGO_NS) is not is_same_size  # truncate(2) to the size it has
         assert (found.st_ctime_ns > ctime_ns) is not is_same_size
-        desk.sync()
+        project.sync()
         assert times(path) == (found.st_mtime_ns, found.st_ctime_ns)
-        desk.remount()
+        project.remount()
         assert times(path) == (found.st_mtime_ns, found.st_ctime_ns)
 
 
-def test_touching_right_after_a_write_never_sets_the_time_back(desk: Desk) -> None:
+def test_touching_right_after_a_write_never_sets_the_time_back(project: MountedProject) -> None:
     for number in range(200):
-        with (desk.path / f"{number}.txt").open("xb", buffering=0) as file:
+        with (project.path / f"{number}.txt").open("xb", buffering=0) as file:
             file.write(b"x")
             written_ns = os.fstat(file.fileno()).st_mtime_ns
             os.utime(file.fileno())
             assert os.fstat(file.fileno()).st_mtime_ns >= written_ns
 
 
-def test_times_are_set_on_a_file_that_has_no_name(desk: Desk) -> None:
-    (desk.path / "sent.txt").write_bytes(b"x")
-    desk.sync()
-    for path in (desk.path / "new.txt", desk.path / "sent.txt"):
+def test_times_are_set_on_a_file_that_has_no_name(project: MountedProject) -> None:
+    (project.path / "sent.txt").write_bytes(b"x")
+    project.sync()
+    for path in (project.path / "new.txt", project.path / "sent.txt"):
         with path.open("w+b", buffering=0) as file:
             file.write(b"written")
             path.unlink()
@@ -169,56 +169,58 @@ def as_nobody(command: str, folder: Path) -> None:
         ": > program",
     ],
 )
-def test_another_users_write_takes_set_id_bits_away(write_desk: Callable[..., Desk], change: str) -> None:
-    desk = write_desk("allow_other")
-    path = desk.path / "program"
+def test_another_users_write_takes_set_id_bits_away(
+    mount_project: Callable[..., MountedProject], change: str
+) -> None:
+    project = mount_project("allow_other")
+    path = project.path / "program"
     path.write_bytes(b"xx")
-    desk.sync()
+    project.sync()
     for mode, left in ((0o6777, 0o777), (0o4767, 0o767), (0o2767, 0o2767)):
         os.chmod(path, mode)
         path.open("r+b").close()
         with path.open("r+b") as file:  # root may
             file.write(b"z")
         assert path.stat().st_mode & 0o7777 == mode
-        as_nobody(change, desk.path)
+        as_nobody(change, project.path)
         assert path.stat().st_mode & 0o7777 == left
     os.chmod(path, 0o6777)
     os.chown(path, 65534, 65534)
     assert path.stat().st_mode & 0o7777 == 0o777
 
 
-def test_times_belong_to_a_version_and_modes_to_the_document(desk: Desk) -> None:
+def test_times_belong_to_a_version_and_modes_to_the_document(project: MountedProject) -> None:
     """A newer version of somebody else drops the times that were set here; it does not change the mode."""
-    (desk.path / "a.txt").write_bytes(b"one")
-    os.chmod(desk.path / "a.txt", 0o755)
-    os.utime(desk.path / "a.txt", ns=(LONG_AGO_NS, LONG_AGO_NS))
-    desk.sync()
-    assert (desk.path / "a.txt").stat().st_mtime_ns == LONG_AGO_NS
-    desk.sandbox.act("put", path="/a.txt", text="theirs")
-    desk.remount("freshness=0")
-    wait_until(lambda: (desk.path / "a.txt").read_bytes() == b"theirs", "the newer version to be seen")
-    found = (desk.path / "a.txt").stat()
+    (project.path / "a.txt").write_bytes(b"one")
+    os.chmod(project.path / "a.txt", 0o755)
+    os.utime(project.path / "a.txt", ns=(LONG_AGO_NS, LONG_AGO_NS))
+    project.sync()
+    assert (project.path / "a.txt").stat().st_mtime_ns == LONG_AGO_NS
+    project.sandbox.act("put", path="/a.txt", text="theirs")
+    project.remount("freshness=0")
+    wait_until(lambda: (project.path / "a.txt").read_bytes() == b"theirs", "the newer version to be seen")
+    found = (project.path / "a.txt").stat()
     assert found.st_mtime_ns != LONG_AGO_NS
     assert found.st_mode & 0o777 == 0o755
 
 
-def test_attributes_cost_nothing(desk: Desk) -> None:
-    (desk.path / "a.txt").write_bytes(b"one")
-    (desk.path / "folder").mkdir()
-    desk.sync()
-    with desk.counted() as calls:
+def test_attributes_cost_nothing(project: MountedProject) -> None:
+    (project.path / "a.txt").write_bytes(b"one")
+    (project.path / "folder").mkdir()
+    project.sync()
+    with project.counted() as calls:
         for name in ("a.txt", "folder"):
-            os.chmod(desk.path / name, 0o700)
-            os.chown(desk.path / name, 7, 8)
-            os.utime(desk.path / name, ns=(LONG_AGO_NS, LONG_AGO_NS))
-        desk.sync()
+            os.chmod(project.path / name, 0o700)
+            os.chown(project.path / name, 7, 8)
+            os.utime(project.path / name, ns=(LONG_AGO_NS, LONG_AGO_NS))
+        project.sync()
     assert calls.total == 0
-    assert desk.waiting() == []
-    assert (desk.path / "a.txt").stat().st_mtime_ns == LONG_AGO_NS
+    assert project.waiting() == []
+    assert (project.path / "a.txt").stat().st_mtime_ns == LONG_AGO_NS
 
 
-def test_a_folder_changes_its_time_with_its_entries(desk: Desk) -> None:
-    folder = desk.path / "folder"
+def test_a_folder_changes_its_time_with_its_entries(project: MountedProject) -> None:
+    folder = project.path / "folder"
     folder.mkdir()
     for change in (
         lambda: (folder / "a.txt").write_bytes(b"x"),
@@ -234,12 +236,12 @@ def test_a_folder_changes_its_time_with_its_entries(desk: Desk) -> None:
 
 
 def test_a_colleague_moves_the_times_of_folders_by_what_changes_in_them(
-    write_desk: Callable[..., Desk],
+    mount_project: Callable[..., MountedProject],
 ) -> None:
-    desk = write_desk("freshness=0")
+    project = mount_project("freshness=0")
     for name in ("/one", "/two", "/quiet"):
-        desk.sandbox.act("create_folder", path=name)
-    folders = {name: desk.path / name for name in ("one", "two", "quiet")}
+        project.sandbox.act("create_folder", path=name)
+    folders = {name: project.path / name for name in ("one", "two", "quiet")}
     wait_until(folders["quiet"].exists, "the folders to show")
     assert all(not os.listdir(folder) for folder in folders.values())
 
@@ -256,18 +258,18 @@ def test_a_colleague_moves_the_times_of_folders_by_what_changes_in_them(
         return found
 
     before = {name: times(folder) for name, folder in folders.items()}
-    desk.sandbox.act("put", path="/one/a.txt", text="a")
+    project.sandbox.act("put", path="/one/a.txt", text="a")
     assert moved({"one": ["a.txt"]}) == {"one"}
-    desk.sandbox.act("rename", path="/one/a.txt", name="b.txt")
+    project.sandbox.act("rename", path="/one/a.txt", name="b.txt")
     assert moved({"one": ["b.txt"]}) == {"one"}
-    desk.sandbox.act("move", path="/one/b.txt", to="/two")
+    project.sandbox.act("move", path="/one/b.txt", to="/two")
     assert moved({"one": [], "two": ["b.txt"]}) == {"one", "two"}
-    desk.sandbox.act("put", path="/two/b.txt", text="another version")
+    project.sandbox.act("put", path="/two/b.txt", text="another version")
     wait_until(lambda: (folders["two"] / "b.txt").read_bytes() == b"another version", "the version")
     assert moved({"two": ["b.txt"]}) == set()
-    desk.sandbox.act("delete", path="/two/b.txt")
+    project.sandbox.act("delete", path="/two/b.txt")
     assert moved({"two": []}) == {"two"}
-    desk.remount("freshness=0")
+    project.remount("freshness=0")
     assert {name: times(folder) for name, folder in folders.items()} == before
 
 
@@ -282,31 +284,31 @@ def test_the_first_listing_moves_no_time(sandbox: SandboxHandle, mount: Callable
     assert found.st_mtime_ns % 1_000_000_000 == 0  # Procore's, in seconds
 
 
-def test_what_programs_change_in_a_folder_moves_its_time_for_good(desk: Desk) -> None:
-    (desk.path / "folder").mkdir()
-    desk.sync()
-    os.utime(desk.path / "folder", ns=(LONG_AGO_NS, LONG_AGO_NS))
-    (desk.path / "folder" / "a.txt").write_bytes(b"x")
-    found = times(desk.path / "folder")
+def test_what_programs_change_in_a_folder_moves_its_time_for_good(project: MountedProject) -> None:
+    (project.path / "folder").mkdir()
+    project.sync()
+    os.utime(project.path / "folder", ns=(LONG_AGO_NS, LONG_AGO_NS))
+    (project.path / "folder" / "a.txt").write_bytes(b"x")
+    found = times(project.path / "folder")
     assert found[0] > LONG_AGO_NS
-    desk.sync()
-    assert times(desk.path / "folder") == found
-    desk.remount()
-    assert times(desk.path / "folder") == found
+    project.sync()
+    assert times(project.path / "folder") == found
+    project.remount()
+    assert times(project.path / "folder") == found
 
 
-def test_sizes_and_room(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("staging_size=64M")
-    before = os.statvfs(desk.path)
+def test_sizes_and_room(mount_project: Callable[..., MountedProject]) -> None:
+    project = mount_project("staging_size=64M")
+    before = os.statvfs(project.path)
     assert before.f_namemax == 255
     assert 0 < before.f_bavail * before.f_frsize <= 64 << 20
     for size in (0, 1, 512, 513, 100_000):
-        (desk.path / "a.bin").write_bytes(bytes(size))
-        found = (desk.path / "a.bin").stat()
+        (project.path / "a.bin").write_bytes(bytes(size))
+        found = (project.path / "a.bin").stat()
         assert (found.st_size, found.st_blocks) == (size, -(-size // 512))
-    (desk.path / "b.bin").write_bytes(bytes(10 << 20))
-    assert os.statvfs(desk.path).f_bavail <= before.f_bavail - (10 << 20) // before.f_frsize
-    desk.sync()
-    found = (desk.path / "a.bin").stat()
+    (project.path / "b.bin").write_bytes(bytes(10 << 20))
+    assert os.statvfs(project.path).f_bavail <= before.f_bavail - (10 << 20) // before.f_frsize
+    project.sync()
+    found = (project.path / "a.bin").stat()
     assert (found.st_size, found.st_blocks) == (100_000, 196)
-    wait_until(lambda: os.statvfs(desk.path).f_bavail == before.f_bavail, "the room to be free again")
+    wait_until(lambda: os.statvfs(project.path).f_bavail == before.f_bavail, "the room to be free again")

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.patterns import pattern
-from tests.support.writing import Desk, run
+from tests.support.writing import MountedProject, run
 
 OLD = pattern(1, 300_000)
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk]) -> Desk:
+def project(mount_project: Callable[..., MountedProject]) -> MountedProject:
     """`plan.bin` in Procore, of somebody else's making, so that none of its bytes are here."""
-    return write_desk(prepare=lambda sandbox: sandbox.act("put", path="/plan.bin", text=OLD.decode()))
+    return mount_project(prepare=lambda sandbox: sandbox.act("put", path="/plan.bin", text=OLD.decode()))
 
 
 Change = Callable[[Path, bytearray], None]
@@ -116,78 +116,78 @@ CHANGES: list[Change] = [
 ]
 
 
-def test_a_save_in_pieces_is_one_version(desk: Desk) -> None:
+def test_a_save_in_pieces_is_one_version(project: MountedProject) -> None:
     """Each way to change bytes is done once; the document has one version more after each, for two calls."""
-    path, wanted = desk.path / "plan.bin", bytearray(OLD)
+    path, wanted = project.path / "plan.bin", bytearray(OLD)
     for change in CHANGES:
-        before = desk.file("plan.bin")
-        with desk.counted() as calls:
+        before = project.file("plan.bin")
+        with project.counted() as calls:
             change(path, wanted)
             assert path.read_bytes() == wanted, change.__name__
-            desk.sync()
-        desk.assert_saved("plan.bin", before, bytes(wanted))
+            project.sync()
+        project.assert_saved("plan.bin", before, bytes(wanted))
         assert calls.writes == 2, (change.__name__, calls.by_route)
 
 
-def test_truncating_fetches_nothing(desk: Desk) -> None:
-    with desk.counted() as calls:
-        (desk.path / "plan.bin").write_bytes(b"new")
-        desk.sync()
+def test_truncating_fetches_nothing(project: MountedProject) -> None:
+    with project.counted() as calls:
+        (project.path / "plan.bin").write_bytes(b"new")
+        project.sync()
     assert calls.bytes_read == 0
-    with desk.counted() as calls:
-        os.truncate(desk.path / "plan.bin", 0)
-        desk.sync()
+    with project.counted() as calls:
+        os.truncate(project.path / "plan.bin", 0)
+        project.sync()
     assert calls.bytes_read == 0
-    assert desk.file("plan.bin").sizes == [0, 3, len(OLD)]
+    assert project.file("plan.bin").sizes == [0, 3, len(OLD)]
 
 
-def test_opening_for_writing_alone_changes_nothing(desk: Desk) -> None:
-    before = desk.file("plan.bin")
-    with desk.counted() as calls:
-        os.close(os.open(desk.path / "plan.bin", os.O_RDWR))
-        with (desk.path / "plan.bin").open("ab"):
+def test_opening_for_writing_alone_changes_nothing(project: MountedProject) -> None:
+    before = project.file("plan.bin")
+    with project.counted() as calls:
+        os.close(os.open(project.path / "plan.bin", os.O_RDWR))
+        with (project.path / "plan.bin").open("ab"):
             pass
-        desk.sync()
+        project.sync()
     assert calls.writes == 0
     assert calls.bytes_read == 0
-    assert desk.file("plan.bin") == before
-    desk.await_nothing_staged()
+    assert project.file("plan.bin") == before
+    project.await_nothing_staged()
 
 
-def test_the_same_bytes_again_are_no_version(desk: Desk) -> None:
-    (desk.path / "plan.bin").write_bytes(b"same")
-    desk.sync()
-    before = desk.file("plan.bin")
-    with desk.counted() as calls:
-        (desk.path / "plan.bin").write_bytes(b"same")
-        desk.sync()
+def test_the_same_bytes_again_are_no_version(project: MountedProject) -> None:
+    (project.path / "plan.bin").write_bytes(b"same")
+    project.sync()
+    before = project.file("plan.bin")
+    with project.counted() as calls:
+        (project.path / "plan.bin").write_bytes(b"same")
+        project.sync()
     assert calls.writes == 0
-    assert desk.file("plan.bin") == before
+    assert project.file("plan.bin") == before
 
 
-def test_nothing_is_sent_while_somebody_writes(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("write_back=0")
-    with (desk.path / "log.txt").open("wb", buffering=0) as file, desk.counted() as calls:
+def test_nothing_is_sent_while_somebody_writes(mount_project: Callable[..., MountedProject]) -> None:
+    project = mount_project("write_back=0")
+    with (project.path / "log.txt").open("wb", buffering=0) as file, project.counted() as calls:
         for number in range(3):
             file.write(b"line %d\n" % number)
-            assert (desk.path / "log.txt").read_bytes().endswith(b"line %d\n" % number)
-            (desk.path / f"other {number}.txt").write_bytes(b"x")
-            desk.sync(f"other {number}.txt")
-        assert "log.txt" not in desk.files()
-    desk.sync()
-    assert desk.file("log.txt").numbers == [1]
+            assert (project.path / "log.txt").read_bytes().endswith(b"line %d\n" % number)
+            (project.path / f"other {number}.txt").write_bytes(b"x")
+            project.sync(f"other {number}.txt")
+        assert "log.txt" not in project.files()
+    project.sync()
+    assert project.file("log.txt").numbers == [1]
     assert calls.uploads == 3
 
 
-def test_what_is_removed_while_open_is_read_and_written_on(desk: Desk) -> None:
+def test_what_is_removed_while_open_is_read_and_written_on(project: MountedProject) -> None:
     """As long as somebody is inside; nothing of it is sent."""
     with (
-        (desk.path / "scratch.bin").open("w+b", buffering=0) as fresh,
-        (desk.path / "plan.bin").open("r+b") as old,
+        (project.path / "scratch.bin").open("w+b", buffering=0) as fresh,
+        (project.path / "plan.bin").open("r+b") as old,
     ):
         fresh.write(b"fresh")
-        (desk.path / "scratch.bin").unlink()
-        (desk.path / "plan.bin").unlink()
+        (project.path / "scratch.bin").unlink()
+        (project.path / "plan.bin").unlink()
         fresh.write(b" and more")
         old.seek(10)
         old.write(b"NEW")
@@ -195,25 +195,25 @@ def test_what_is_removed_while_open_is_read_and_written_on(desk: Desk) -> None:
         assert os.fstat(fresh.fileno()).st_nlink == 0
         assert os.pread(fresh.fileno(), 100, 0) == b"fresh and more"
         assert os.pread(old.fileno(), 20, 0) == OLD[:10] + b"NEW" + OLD[13:20]
-    with desk.counted() as calls:
-        desk.sync()
+    with project.counted() as calls:
+        project.sync()
     assert calls.uploads == 0
-    assert desk.files() == {}
-    assert desk.binned() == ["plan.bin"]
-    assert os.listdir(desk.path) == []
+    assert project.files() == {}
+    assert project.binned() == ["plan.bin"]
+    assert os.listdir(project.path) == []
 
 
-def test_a_database_in_the_mount(desk: Desk) -> None:
-    path = desk.path / "records.sqlite"
+def test_a_database_in_the_mount(project: MountedProject) -> None:
+    path = project.path / "records.sqlite"
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE record (id INTEGER PRIMARY KEY, text TEXT)")
         for turn in range(5):
             with db:
                 db.executemany("INSERT INTO record (text) VALUES (?)", [(f"{turn}",)] * 100)
-    desk.sync()
-    assert set(desk.files()) == {"plan.bin", "records.sqlite"}
-    assert desk.file("records.sqlite").numbers == [1]
-    before = desk.file("records.sqlite")
+    project.sync()
+    assert set(project.files()) == {"plan.bin", "records.sqlite"}
+    assert project.file("records.sqlite").numbers == [1]
+    before = project.file("records.sqlite")
     with closing(sqlite3.connect(path)) as db:
         db.execute("DELETE FROM record")
         db.rollback()
@@ -221,15 +221,15 @@ def test_a_database_in_the_mount(desk: Desk) -> None:
             db.execute("UPDATE record SET text = 'changed' WHERE id = 7")
         assert db.execute("SELECT count(*) FROM record").fetchone() == (500,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    desk.sync()
-    desk.assert_saved("records.sqlite", before, path.read_bytes())
-    assert set(desk.files()) == {"plan.bin", "records.sqlite"}
-    assert desk.binned() == []
+    project.sync()
+    project.assert_saved("records.sqlite", before, path.read_bytes())
+    assert set(project.files()) == {"plan.bin", "records.sqlite"}
+    assert project.binned() == []
 
 
-def test_a_repository_in_the_mount(desk: Desk, tmp_path: Path) -> None:
+def test_a_repository_in_the_mount(project: MountedProject, tmp_path: Path) -> None:
     """Made, filled, packed, and cloned from another mount that has only what Procore has."""
-    repository = desk.path / "repository"
+    repository = project.path / "repository"
     home = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
 
     def git(*words: str | Path) -> str:
@@ -244,14 +244,14 @@ def test_a_repository_in_the_mount(desk: Desk, tmp_path: Path) -> None:
     git("-C", repository, "gc", "-q", "--prune=now")
     git("-C", repository, "fsck", "--strict")
     assert git("-C", repository, "status", "--porcelain") == ""
-    desk.sync()
-    desk.assert_same(repository, "repository")
+    project.sync()
+    project.assert_same(repository, "repository")
     assert all(
         file.numbers == [1]
-        for path, file in desk.files().items()
+        for path, file in project.files().items()
         if path.startswith("repository/.git/objects")
     )
 
-    desk.remount()
+    project.remount()
     subprocess.run(["git", "clone", "-q", repository, tmp_path / "clone"], check=True, env=os.environ | home)
     assert (tmp_path / "clone" / "file 11.txt").read_text() == "11\n" * 50

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.mounting import wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, errno_name, run, sha256
+from tests.support.writing import MountedProject, errno_name, run, sha256
 
 DIALECTS: dict[str, dict[str, Any]] = {
     "names composed, versions anew": {
@@ -89,14 +89,14 @@ LOST = (
 class Teller:
     """Does the same on the mount and in a local directory, and compares."""
 
-    def __init__(self, desk: Desk, source: Path) -> None:
-        self.desk = desk
+    def __init__(self, project: MountedProject, source: Path) -> None:
+        self.project = project
         self.source = source
         source.mkdir()
         self.uploads: dict[str, int] = {}
 
     def both(self, deed: Callable[[Path], object]) -> None:
-        for root in (self.source, self.desk.path):
+        for root in (self.source, self.project.path):
             deed(root)
 
     def put(self, path: str, text: str, moment_s: int = 1_700_000_000) -> None:
@@ -108,24 +108,24 @@ class Teller:
 
     def agree(self) -> None:
         """Everything is in Procore; the mount and the local directory are the same, for rsync as well."""
-        self.desk.sync()
+        self.project.sync()
         self.agree_here()
 
     def agree_here(self) -> None:
-        root = self.desk.path
+        root = self.project.path
         assert _shown(root) == _shown(self.source)
-        with self.desk.counted() as calls:
+        with self.project.counted() as calls:
             told = run("rsync", "-ain", "--no-perms", "--omit-dir-times", "--delete", f"{self.source}/", root)
-            self.desk.sync()
+            self.project.sync()
         assert told == ""
         assert calls.writes == 0, calls.by_route
-        files = self.desk.files()
+        files = self.project.files()
         ours = {p: f for p, f in _shown(self.source).items() if f is not None}
         assert sorted(file.sha256 for file in files.values()) == sorted(
             sha256(data) for data in ours.values()
         )
         folders = [p for p, f in _shown(self.source).items() if f is None]
-        assert len(self.desk.folders()) == len(folders), self.desk.folders()
+        assert len(self.project.folders()) == len(folders), self.project.folders()
 
 
 def _shown(root: Path) -> dict[str, bytes | None]:
@@ -137,78 +137,80 @@ def _shown(root: Path) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_same_story(
-    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, dialect: str
+    sandbox: SandboxHandle, mount_project: Callable[..., MountedProject], tmp_path: Path, dialect: str
 ) -> None:
     speaks, settings = DIALECTS[dialect], SETTINGS.get(dialect, {})
-    desk = write_desk(
+    project = mount_project(
         "freshness=0", prepare=lambda sandbox: sandbox.faults(dialect=speaks, settings=settings)
     )
-    teller = Teller(desk, tmp_path / "source")
+    teller = Teller(project, tmp_path / "source")
     plans = f"{DECOMPOSED} {SPACED}"
 
-    with desk.counted() as calls:
+    with project.counted() as calls:
         teller.both(lambda root: (root / plans / "old").mkdir(parents=True))
         teller.put(f"{plans}/{DECOMPOSED}.txt", "first")
         teller.put(f"{plans}/old/{SPACED}.txt", "another")
         teller.put("top.txt", "a third")
-        desk.sync()
+        project.sync()
     assert calls.writes == 2 + 2 * 3, calls.by_route
     teller.agree_here()
-    made = desk.files()
-    inodes = {path: path.stat().st_ino for path in desk.path.rglob("*")}
+    made = project.files()
+    inodes = {path: path.stat().st_ino for path in project.path.rglob("*")}
 
-    with desk.counted() as calls:
+    with project.counted() as calls:
         teller.put(f"{plans}/{DECOMPOSED}.txt", "second")
-        desk.sync()
+        project.sync()
     assert calls.writes == 2, calls.by_route
     teller.agree_here()
-    assert {path: file.id for path, file in desk.files().items()} == {
+    assert {path: file.id for path, file in project.files().items()} == {
         path: file.id for path, file in made.items()
     }
 
-    with desk.counted() as calls:
+    with project.counted() as calls:
         teller.both(lambda root: (root / "top.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
         teller.both(lambda root: (root / plans / "old" / f"{SPACED}.txt").rename(root / f"{SPACED}.txt"))
         teller.both(lambda root: (root / plans / "old").rename(root / plans / f"{DECOMPOSED} {SPACED} new"))
-        desk.sync()
+        project.sync()
     assert calls.writes == 3, calls.by_route
     teller.agree_here()
-    assert (desk.path / f"{SPACED}.txt").stat().st_ino == inodes[desk.path / plans / "old" / f"{SPACED}.txt"]
-    assert {file.id for file in desk.files().values()} == {file.id for file in made.values()}
+    assert (project.path / f"{SPACED}.txt").stat().st_ino == inodes[
+        project.path / plans / "old" / f"{SPACED}.txt"
+    ]
+    assert {file.id for file in project.files().values()} == {file.id for file in made.values()}
 
-    onto = next(file for path, file in desk.files().items() if path.endswith(" 2.txt"))
-    with desk.counted() as calls:
+    onto = next(file for path, file in project.files().items() if path.endswith(" 2.txt"))
+    with project.counted() as calls:
         teller.put("fresh.txt", "third")
         teller.both(lambda root: (root / "fresh.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
-        desk.sync()
+        project.sync()
     assert calls.writes == 2, calls.by_route
     teller.agree_here()
-    assert onto.id in {file.id for file in desk.files().values()}
+    assert onto.id in {file.id for file in project.files().values()}
 
-    _lock(desk, desk.path / f"{SPACED}.txt")
+    _lock(project, project.path / f"{SPACED}.txt")
     teller.agree_here()
 
     _lose_answers(sandbox, teller, plans)
 
-    desk.remount()
+    project.remount()
     teller.agree_here()
-    with desk.counted() as calls:
+    with project.counted() as calls:
         teller.both(lambda root: run("rm", "-r", root / plans, root / f"{SPACED}.txt"))
-        desk.sync()
+        project.sync()
     assert calls.writes == 2, calls.by_route
     teller.agree_here()
     for _ in range(2):  # looks bring nothing back
-        os.listdir(desk.path)
+        os.listdir(project.path)
         teller.agree_here()
 
 
-def _lock(desk: Desk, path: Path) -> None:
+def _lock(project: MountedProject, path: Path) -> None:
     """A check-out from the lock on, which leaves the file what it is for whoever has it open."""
     inode = path.stat().st_ino
 
     def holders() -> list[object]:
-        with desk.sandbox.session() as session:
-            query = {"project_id": desk.sandbox.project_id}
+        with project.sandbox.session() as session:
+            query = {"project_id": project.sandbox.project_id}
             listed = session.get("/rest/v1.0/folders", params=query).json()["files"]
             return [file["checked_out_by"] for file in listed if file["checked_out_by"]]
 
@@ -224,7 +226,7 @@ def _lock(desk: Desk, path: Path) -> None:
 
 def _lose_answers(sandbox: SandboxHandle, teller: Teller, plans: str) -> None:
     """Every kind of change once, with its first answer lost."""
-    desk, before = teller.desk, teller.desk.files()
+    project, before = teller.project, teller.project.files()
     teller.put(f"{plans}/gone {SPACED}.txt", "goes")
     teller.both(lambda root: (root / plans / f"gone {DECOMPOSED}").mkdir())
     teller.agree()
@@ -246,14 +248,16 @@ def _lose_answers(sandbox: SandboxHandle, teller: Teller, plans: str) -> None:
     teller.agree()
     teller.both(lambda root: (root / f"{SPACED} {DECOMPOSED}.txt").rename(root / f"{SPACED}.txt"))
     teller.agree()
-    after = {file.id: file for file in desk.files().values()}
+    after = {file.id: file for file in project.files().values()}
     assert len(after) == len(before) + 1
     for file in before.values():
         is_changed = after[file.id].sha256 != file.sha256
         assert len(set(after[file.id].sizes)) <= len(set(file.sizes)) + is_changed
 
 
-def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Callable[..., Desk]) -> None:
+def test_names_that_procore_takes_for_one(
+    sandbox: SandboxHandle, mount_project: Callable[..., MountedProject]
+) -> None:
     """Ours never becomes a version of what is there under the other name; its bytes stay, and it says why."""
 
     def prepare(_sandbox: SandboxHandle) -> None:
@@ -264,34 +268,34 @@ def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Ca
             sandbox.act("put", path=path, text="theirs")
         sandbox.act("put", path="/Pl\u00e4ne.txt", text="theirs")
 
-    desk = write_desk("freshness=0", prepare=prepare)
-    desk.mounted.expect_warning("was refused")
-    theirs = desk.files()
-    listed = set(os.listdir(desk.path))
+    project = mount_project("freshness=0", prepare=prepare)
+    project.mounted.expect_warning("was refused")
+    theirs = project.files()
+    listed = set(os.listdir(project.path))
     for name in ("A.txt", f"{DECOMPOSED}.txt"):
-        (desk.path / name).write_text("ours")
-    (desk.path / "PLANE").mkdir()
-    left = {item.path: item for item in desk.settle()}
+        (project.path / name).write_text("ours")
+    (project.path / "PLANE").mkdir()
+    left = {item.path: item for item in project.settle()}
     assert {item.state for item in left.values()} == {"failed"}
     assert left.keys() == {"A.txt", f"{DECOMPOSED}.txt", "PLANE"}
     assert all("as the same name" in item.reason for item in left.values()), left
-    assert desk.files() == theirs
-    assert set(os.listdir(desk.path)) == listed | left.keys()
-    assert [(desk.path / name).read_text() for name in ("A.txt", "a.txt", f"{DECOMPOSED}.txt")] == [
+    assert project.files() == theirs
+    assert set(os.listdir(project.path)) == listed | left.keys()
+    assert [(project.path / name).read_text() for name in ("A.txt", "a.txt", f"{DECOMPOSED}.txt")] == [
         "ours",
         "theirs",
         "ours",
     ]
 
     # What leaves the name makes room for it, in whatever order they are sent.
-    (desk.path / "a.txt").unlink()
-    assert desk.mounted.home.procorefs("retry", desk.path / "A.txt").returncode == 0
-    (desk.path / "b.txt").rename(desk.path / "d.txt")
-    (desk.path / "B.txt").write_text("ours")
-    (desk.path / "Plane" / "c.txt").rename(desk.path / "Plane" / "C.txt")
-    still = desk.settle()
+    (project.path / "a.txt").unlink()
+    assert project.mounted.home.procorefs("retry", project.path / "A.txt").returncode == 0
+    (project.path / "b.txt").rename(project.path / "d.txt")
+    (project.path / "B.txt").write_text("ours")
+    (project.path / "Plane" / "c.txt").rename(project.path / "Plane" / "C.txt")
+    still = project.settle()
     assert {item.path for item in still} == {f"{DECOMPOSED}.txt", "PLANE"}, still
-    texts = {path: file.sha256 for path, file in desk.files().items()}
+    texts = {path: file.sha256 for path, file in project.files().items()}
     assert texts == {
         "A.txt": sha256(b"ours"),
         "B.txt": sha256(b"ours"),
@@ -299,30 +303,30 @@ def test_names_that_procore_takes_for_one(sandbox: SandboxHandle, write_desk: Ca
         "Plane/C.txt": sha256(b"theirs"),
         "Pl\u00e4ne.txt": sha256(b"theirs"),
     }
-    assert desk.file("d.txt").id == theirs["b.txt"].id
-    assert desk.file("Plane/C.txt").id == theirs["Plane/c.txt"].id
+    assert project.file("d.txt").id == theirs["b.txt"].id
+    assert project.file("Plane/C.txt").id == theirs["Plane/c.txt"].id
 
     # A rename to such a name is taken back.
-    (desk.path / "d.txt").rename(desk.path / "a.txt")
-    desk.settle()
-    assert (desk.path / "d.txt").read_text() == "theirs"
-    assert not (desk.path / "a.txt").exists()
+    (project.path / "d.txt").rename(project.path / "a.txt")
+    project.settle()
+    assert (project.path / "d.txt").read_text() == "theirs"
+    assert not (project.path / "a.txt").exists()
 
 
 @pytest.mark.parametrize("makes_version", [False, True])
 def test_a_check_out_is_no_newer_version(
-    sandbox: SandboxHandle, write_desk: Callable[..., Desk], *, makes_version: bool
+    sandbox: SandboxHandle, mount_project: Callable[..., MountedProject], *, makes_version: bool
 ) -> None:
     """Neither for who has the file open, nor for its times, nor for a removal that waits; a colleague's is one."""
-    desk = write_desk(
+    project = mount_project(
         "freshness=3600",
         prepare=lambda sandbox: sandbox.faults(dialect={"patch_makes_version": makes_version}),
     )
-    path = desk.path / "plan.txt"
+    path = project.path / "plan.txt"
     for name in ("plan.txt", "theirs.txt"):
-        (desk.path / name).write_text("ours, of some size")
-        os.utime(desk.path / name, (1_600_000_000, 1_600_000_000))
-    desk.sync()
+        (project.path / name).write_text("ours, of some size")
+        os.utime(project.path / name, (1_600_000_000, 1_600_000_000))
+    project.sync()
     inode = path.stat().st_ino
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -330,61 +334,66 @@ def test_a_check_out_is_no_newer_version(
         assert (path.stat().st_ino, path.stat().st_mtime) == (inode, 1_600_000_000)
         path.unlink()
         fcntl.flock(file, fcntl.LOCK_UN)
-    desk.sync()
-    assert list(desk.files()) == ["theirs.txt"]
+    project.sync()
+    assert list(project.files()) == ["theirs.txt"]
 
-    desk.mounted.expect_warning("newer version")
-    with (desk.path / "theirs.txt").open("rb") as file:
+    project.mounted.expect_warning("newer version")
+    with (project.path / "theirs.txt").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sandbox.act("put", path="/theirs.txt", text="a colleague's of it!")
-        (desk.path / "theirs.txt").unlink()
+        (project.path / "theirs.txt").unlink()
         fcntl.flock(file, fcntl.LOCK_UN)
-    assert [item.path for item in desk.settle()] == ["theirs.txt"]
-    wait_until((desk.path / "theirs.txt").exists, "the file to be shown again")
-    assert desk.file("theirs.txt").sha256 == sha256(b"a colleague's of it!")
+    assert [item.path for item in project.settle()] == ["theirs.txt"]
+    wait_until((project.path / "theirs.txt").exists, "the file to be shown again")
+    assert project.file("theirs.txt").sha256 == sha256(b"a colleague's of it!")
 
 
 def test_a_tag_that_procore_writes_in_other_case(
-    sandbox: SandboxHandle, write_desk: Callable[..., Desk]
+    sandbox: SandboxHandle, mount_project: Callable[..., MountedProject]
 ) -> None:
-    desk = write_desk("freshness=0", prepare=lambda sandbox: sandbox.faults(dialect={"tags_fold_case": True}))
-    path = desk.path / "plan.txt"
+    project = mount_project(
+        "freshness=0", prepare=lambda sandbox: sandbox.faults(dialect={"tags_fold_case": True})
+    )
+    path = project.path / "plan.txt"
     path.write_text("x")
     for tags in (b"draft\nold", b"Draft\nnew"):
         os.setxattr(path, "user.procore.tags", tags)
-        desk.sync()
-    desk.remount()
+        project.sync()
+    project.remount()
     assert sorted(os.getxattr(path, "user.procore.tags").split(b"\n")) == [b"draft", b"new"]
 
 
 def test_moving_into_a_folder_that_somebody_deleted(
-    sandbox: SandboxHandle, write_desk: Callable[..., Desk]
+    sandbox: SandboxHandle, mount_project: Callable[..., MountedProject]
 ) -> None:
     """It is the folder that is not there: the file is, and shows where it was."""
-    desk = write_desk("freshness=3600")
-    (desk.path / "folder").mkdir()
-    (desk.path / "plan.txt").write_text("x")
-    desk.sync()
-    desk.mounted.expect_warning("was refused")
+    project = mount_project("freshness=3600")
+    (project.path / "folder").mkdir()
+    (project.path / "plan.txt").write_text("x")
+    project.sync()
+    project.mounted.expect_warning("was refused")
     sandbox.act("delete", path="/folder")
-    (desk.path / "plan.txt").rename(desk.path / "folder" / "plan.txt")
-    desk.settle()
-    assert list(desk.files()) == ["plan.txt"]
-    assert os.listdir(desk.path) == ["plan.txt"]
-    assert (desk.path / "plan.txt").read_text() == "x"
-    assert errno_name((desk.path / "folder").rmdir) == "ENOENT"
+    (project.path / "plan.txt").rename(project.path / "folder" / "plan.txt")
+    project.settle()
+    assert list(project.files()) == ["plan.txt"]
+    assert os.listdir(project.path) == ["plan.txt"]
+    assert (project.path / "plan.txt").read_text() == "x"
+    assert errno_name((project.path / "folder").rmdir) == "ENOENT"
 
 
 @pytest.mark.parametrize("stored_names", ["as_sent", "nfc", "tidied"])
 def test_killed_while_answers_were_awaited(
-    sandbox: SandboxHandle, write_desk: Callable[..., Desk], tmp_path: Path, stored_names: str
+    sandbox: SandboxHandle,
+    mount_project: Callable[..., MountedProject],
+    tmp_path: Path,
+    stored_names: str,
 ) -> None:
     """What was made and never answered for is found again, whatever it is called there."""
-    desk = write_desk(
+    project = mount_project(
         "freshness=0,write_back=0",
         prepare=lambda sandbox: sandbox.faults(dialect={"stored_names": stored_names}),
     )
-    teller = Teller(desk, tmp_path / "source")
+    teller = Teller(project, tmp_path / "source")
     sandbox.faults(
         rules=[
             {"kind": "silence", "when": "after", "route": f"POST */{kind}"} for kind in ("files", "folders")
@@ -393,13 +402,13 @@ def test_killed_while_answers_were_awaited(
     teller.both(lambda root: (root / f"{DECOMPOSED} {SPACED}").mkdir())
     teller.put(f"{DECOMPOSED} {SPACED}.txt", "made, and nobody said so")
     sandbox.wait_for_silent_calls(2)
-    desk.mounted.kill()
+    project.mounted.kill()
     sandbox.release()
-    desk.mounted = desk._mount(at=desk.path)
-    assert set(os.listdir(desk.path)) >= {
+    project.mounted = project._mount(at=project.path)
+    assert set(os.listdir(project.path)) >= {
         f"{DECOMPOSED} {SPACED}",
         f"{DECOMPOSED} {SPACED}.txt",
     }
     teller.put(f"{DECOMPOSED} {SPACED}/inside.txt", "x")
     teller.agree()
-    assert all(file.numbers == [1] for file in desk.files().values())
+    assert all(file.numbers == [1] for file in project.files().values())

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, errno_name
+from tests.support.writing import MountedProject, errno_name
 
 REPLACED = 500
 HANDLE_BYTES = 128
@@ -20,8 +20,8 @@ AT_FDCWD = -100
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk]) -> Desk:
-    return write_desk("write_back=0.2")
+def project(mount_project: Callable[..., MountedProject]) -> MountedProject:
+    return mount_project("write_back=0.2")
 
 
 # Folders
@@ -30,14 +30,14 @@ def desk(write_desk: Callable[..., Desk]) -> Desk:
 @pytest.mark.parametrize("is_sent", [False, True], ids=["only here", "in Procore"])
 @pytest.mark.parametrize("inside", ["file", "folder"])
 def test_a_folder_that_was_removed_with_somebody_inside_is_made_anew(
-    desk: Desk, *, is_sent: bool, inside: str
+    project: MountedProject, *, is_sent: bool, inside: str
 ) -> None:
-    folder = desk.path / "x"
+    folder = project.path / "x"
     folder.mkdir()
     (folder / "f").write_text("here")
     if is_sent:
-        desk.sync()
-    documents = desk.sandbox.inventory()["folders"]
+        project.sync()
+    documents = project.sandbox.inventory()["folders"]
     old = os.open(folder if inside == "folder" else folder / "f", os.O_RDONLY)
     try:
         number = folder.stat().st_ino
@@ -53,26 +53,26 @@ def test_a_folder_that_was_removed_with_somebody_inside_is_made_anew(
             assert errno_name(lambda: os.mkdir("y", dir_fd=old)) == "ENOENT"
         else:
             assert os.read(old, 10) == b"here"
-        desk.sync()
-        assert desk.sandbox.inventory()["folders"].keys() == documents.keys() | {"/x", "/x/deeper"}
-        assert set(desk.sandbox.inventory()["files"]) == {"/x/a"}
+        project.sync()
+        assert project.sandbox.inventory()["folders"].keys() == documents.keys() | {"/x", "/x/deeper"}
+        assert set(project.sandbox.inventory()["files"]) == {"/x/a"}
         if is_sent:
-            assert desk.sandbox.inventory()["folders"]["/x"] == documents["/x"]
+            assert project.sandbox.inventory()["folders"]["/x"] == documents["/x"]
     finally:
         os.close(old)
 
 
 @pytest.mark.parametrize("is_sent", [False, True], ids=["only here", "in Procore"])
-def test_a_removed_working_directory_is_empty(desk: Desk, *, is_sent: bool) -> None:
-    folder = desk.path / "x"
+def test_a_removed_working_directory_is_empty(project: MountedProject, *, is_sent: bool) -> None:
+    folder = project.path / "x"
     folder.mkdir()
     if is_sent:
-        desk.sync()
+        project.sync()
     old = os.open(folder, os.O_RDONLY)
     try:
         folder.rmdir()
         assert listed(old) in ([], "ENOENT")
-        desk.sync()
+        project.sync()
         assert listed(old) in ([], "ENOENT")
         assert os.stat(".", dir_fd=old).st_nlink == 0
         assert errno_name(lambda: os.open("y", os.O_CREAT | os.O_WRONLY, dir_fd=old)) == "ENOENT"
@@ -102,13 +102,13 @@ def name_of(error: OSError) -> str:
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR], ids=["to read", "to write"])
 @pytest.mark.parametrize("is_sent", [False, True], ids=["only here", "in Procore"])
 def test_a_name_that_is_replaced_all_the_time_can_be_opened(
-    write_desk: Callable[..., Desk], *, is_sent: bool, flags: int
+    mount_project: Callable[..., MountedProject], *, is_sent: bool, flags: int
 ) -> None:
-    desk = write_desk("write_back=3600")
-    name = desk.path / "plan.txt"
+    project = mount_project("write_back=3600")
+    name = project.path / "plan.txt"
     name.write_text("first")
     if is_sent:
-        desk.sync()
+        project.sync()
     failures: list[str] = []
     is_done = threading.Event()
 
@@ -131,7 +131,7 @@ def test_a_name_that_is_replaced_all_the_time_can_be_opened(
         reader.start()
     try:
         for number in range(REPLACED):
-            newer = desk.path / f"newer {number % 3}"
+            newer = project.path / f"newer {number % 3}"
             newer.write_text("another")
             newer.rename(name)
     finally:
@@ -171,7 +171,9 @@ def open_handle(mount: int, handle: Handle) -> int:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may open by handle")
-def test_what_a_server_of_files_keeps_by_number_is_found(write_desk: Callable[..., Desk]) -> None:
+def test_what_a_server_of_files_keeps_by_number_is_found(
+    mount_project: Callable[..., MountedProject],
+) -> None:
     """As an NFS server does after a restart: the kernel asks for `.` of the number, and for `..` of folders."""
 
     def fill(sandbox: SandboxHandle) -> None:
@@ -179,21 +181,21 @@ def test_what_a_server_of_files_keeps_by_number_is_found(write_desk: Callable[..
         sandbox.act("create_folder", path="/a/deep")
         sandbox.act("put", path="/a/deep/plan.txt", text="the plan")
 
-    desk = write_desk("freshness=3600", prepare=fill)
-    paths = [desk.path / "a/deep/plan.txt", desk.path / "a/deep", desk.path / "a", desk.path]
+    project = mount_project("freshness=3600", prepare=fill)
+    paths = [project.path / "a/deep/plan.txt", project.path / "a/deep", project.path / "a", project.path]
     handles = [handle_of(path) for path in paths]
     numbers = [path.stat().st_ino for path in paths]
     unlisted = handle_of(
-        desk.path / ".procore/versions/a"
+        project.path / ".procore/versions/a"
     )  # the kernel looks for its name in the root's listing
-    gone = handle_of(make(desk.path / "gone.txt"))
-    (desk.path / "gone.txt").unlink()
-    desk.sync()
-    desk.remount()
-    mount = os.open(desk.path, os.O_RDONLY | os.O_DIRECTORY)
+    gone = handle_of(make(project.path / "gone.txt"))
+    (project.path / "gone.txt").unlink()
+    project.sync()
+    project.remount()
+    mount = os.open(project.path, os.O_RDONLY | os.O_DIRECTORY)
     opened = []
     try:
-        with desk.counted() as calls:
+        with project.counted() as calls:
             opened = [open_handle(mount, handle) for handle in handles]
             assert [os.fstat(handle).st_ino for handle in opened] == numbers
             assert os.read(opened[0], 100) == b"the plan"

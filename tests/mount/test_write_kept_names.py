@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
+from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, run, sha256
 
 NAME, FOLDER = "Level 3: slabs.odt", "Level 3: all"
 
@@ -21,11 +21,11 @@ def fill(sandbox: SandboxHandle) -> None:
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk]) -> Desk:
-    desk = write_desk("write_back=0.2", prepare=fill)
+def project(mount_project: Callable[..., MountedProject]) -> MountedProject:
+    project = mount_project("write_back=0.2", prepare=fill)
     for folder in ("", FOLDER, "empty: so far"):
-        os.listdir(desk.path / folder)
-    return desk
+        os.listdir(project.path / folder)
+    return project
 
 
 def _rsync(path: Path, source: Path) -> None:
@@ -66,53 +66,53 @@ def _exchange(path: Path, source: Path) -> None:
 
 @pytest.mark.parametrize("save", [_rsync, _move, _sed, _copy, _rename, _backup_first, _exchange])
 def test_a_save_is_the_documents_next_version(
-    desk: Desk, tmp_path: Path, save: Callable[[Path, Path], None]
+    project: MountedProject, tmp_path: Path, save: Callable[[Path, Path], None]
 ) -> None:
     source = tmp_path / NAME
     source.write_bytes(b"second line\n")
-    before = desk.file(NAME)
-    save(desk.path / NAME, source)
-    assert (desk.path / NAME).read_bytes() == b"second line\n"
-    desk.sync()
-    desk.assert_saved(NAME, before, b"second line\n")
-    assert set(desk.files()) == {NAME, f"{FOLDER}/why?.txt"}
+    before = project.file(NAME)
+    save(project.path / NAME, source)
+    assert (project.path / NAME).read_bytes() == b"second line\n"
+    project.sync()
+    project.assert_saved(NAME, before, b"second line\n")
+    assert set(project.files()) == {NAME, f"{FOLDER}/why?.txt"}
 
 
-def test_a_document_that_is_moved_there_becomes_a_version(desk: Desk) -> None:
-    (desk.path / "other.odt").write_bytes(b"other")
-    desk.sync()
-    before = desk.file(NAME)
-    (desk.path / NAME).rename(desk.path / "old.odt")
-    (desk.path / "other.odt").rename(desk.path / NAME)
-    desk.sync()
-    desk.assert_saved(NAME, before, b"other")
-    assert desk.file("old.odt").sha256 == sha256(b"first line\n")
-    assert set(desk.files()) == {NAME, "old.odt", f"{FOLDER}/why?.txt"}
+def test_a_document_that_is_moved_there_becomes_a_version(project: MountedProject) -> None:
+    (project.path / "other.odt").write_bytes(b"other")
+    project.sync()
+    before = project.file(NAME)
+    (project.path / NAME).rename(project.path / "old.odt")
+    (project.path / "other.odt").rename(project.path / NAME)
+    project.sync()
+    project.assert_saved(NAME, before, b"other")
+    assert project.file("old.odt").sha256 == sha256(b"first line\n")
+    assert set(project.files()) == {NAME, "old.odt", f"{FOLDER}/why?.txt"}
 
 
-def test_names_that_are_left_and_taken_again_cost_nothing(desk: Desk) -> None:
-    before = desk.sandbox.inventory()
-    with desk.counted() as calls:
+def test_names_that_are_left_and_taken_again_cost_nothing(project: MountedProject) -> None:
+    before = project.sandbox.inventory()
+    with project.counted() as calls:
         for name in (NAME, FOLDER, f"{FOLDER}/why?.txt"):
-            (desk.path / name).rename(desk.path / "elsewhere")
-            (desk.path / "elsewhere").rename(desk.path / name)
-        (desk.path / "empty: so far").rmdir()
-        (desk.path / "empty: so far").mkdir()
-        desk.sync()
+            (project.path / name).rename(project.path / "elsewhere")
+            (project.path / "elsewhere").rename(project.path / name)
+        (project.path / "empty: so far").rmdir()
+        (project.path / "empty: so far").mkdir()
+        project.sync()
     assert calls.writes == 0
-    assert desk.sandbox.inventory() == before
+    assert project.sandbox.inventory() == before
 
 
-def test_the_rules_hold_for_new_names(desk: Desk) -> None:
-    (desk.path / "new.odt").write_bytes(b"new")
-    (desk.path / NAME).rename(desk.path / "old.odt")
-    desk.sync()
-    new = desk.path / "new.odt"
+def test_the_rules_hold_for_new_names(project: MountedProject) -> None:
+    (project.path / "new.odt").write_bytes(b"new")
+    (project.path / NAME).rename(project.path / "old.odt")
+    project.sync()
+    new = project.path / "new.odt"
     attempts: list[Callable[[], object]] = [
-        lambda: (desk.path / NAME).touch(),
-        lambda: new.rename(desk.path / NAME),
-        lambda: (desk.path / "old.odt").rename(desk.path / NAME),
-        lambda: (desk.path / FOLDER / NAME).touch(),
-        lambda: (desk.path / "empty: so far").rename(desk.path / "Level 4: all"),
+        lambda: (project.path / NAME).touch(),
+        lambda: new.rename(project.path / NAME),
+        lambda: (project.path / "old.odt").rename(project.path / NAME),
+        lambda: (project.path / FOLDER / NAME).touch(),
+        lambda: (project.path / "empty: so far").rename(project.path / "Level 4: all"),
     ]
     assert [errno_name(attempt) for attempt in attempts] == ["EINVAL"] * len(attempts)

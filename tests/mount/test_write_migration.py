@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.writing import Desk, make_tree, run
+from tests.support.writing import MountedProject, make_tree, run
 
 FILES, FOLDERS = 500, 40
 
@@ -30,58 +30,60 @@ def rclone(source: Path, target: Path) -> None:
     ("tool", "files", "folders"), [(rsync, FILES, FOLDERS), (cp, 100, 12), (tar, 100, 12), (rclone, 100, 12)]
 )
 def test_a_tree_costs_two_calls_a_file_and_one_a_folder(
-    write_desk: Callable[..., Desk],
+    mount_project: Callable[..., MountedProject],
     tmp_path: Path,
     tool: Callable[[Path, Path], None],
     files: int,
     folders: int,
 ) -> None:
     source = make_tree(tmp_path / "source", files=files, folders=folders)
-    desk = write_desk("freshness=600")  # on a busy machine looks would come due meanwhile
-    with desk.counted() as calls:
-        tool(source, desk.path)
-        desk.sync()
-    desk.assert_same(source)
-    assert all(file.numbers == [1] for file in desk.files().values())
-    assert desk.binned() == []
+    project = mount_project("freshness=600")  # on a busy machine looks would come due meanwhile
+    with project.counted() as calls:
+        tool(source, project.path)
+        project.sync()
+    project.assert_same(source)
+    assert all(file.numbers == [1] for file in project.files().values())
+    assert project.binned() == []
     assert calls.total <= 2 * files + folders + 5, calls.by_route
-    run("diff", "-r", source, desk.path)
+    run("diff", "-r", source, project.path)
 
 
-def test_the_same_tree_again_costs_nothing(write_desk: Callable[..., Desk], tmp_path: Path) -> None:
+def test_the_same_tree_again_costs_nothing(
+    mount_project: Callable[..., MountedProject], tmp_path: Path
+) -> None:
     """By `rsync -a`: at once, after a remount, and with one file changed, which is two calls and one version."""
     source = make_tree(tmp_path / "source", files=60, folders=8, largest_bytes=32 << 10)
-    desk = write_desk("freshness=600")  # on a busy machine a look would come due meanwhile
-    rsync(source, desk.path)
-    desk.sync()
-    before = desk.files()
-    assert_moves_nothing(desk, source)
-    listed = stats_of(desk.path)
+    project = mount_project("freshness=600")  # on a busy machine a look would come due meanwhile
+    rsync(source, project.path)
+    project.sync()
+    before = project.files()
+    assert_moves_nothing(project, source)
+    listed = stats_of(project.path)
 
-    desk.remount()
-    assert_moves_nothing(desk, source)
-    assert stats_of(desk.path) == listed
+    project.remount()
+    assert_moves_nothing(project, source)
+    assert stats_of(project.path) == listed
 
     changed = next(path for path in sorted(source.rglob("*.pdf")))
     changed.write_bytes(changed.read_bytes() + b"more")
     name = str(changed.relative_to(source))
-    with desk.counted() as calls:
-        rsync(source, desk.path)
-        desk.sync()
+    with project.counted() as calls:
+        rsync(source, project.path)
+        project.sync()
     assert calls.total == 2, calls.by_route
-    assert desk.file(name).numbers == [2, 1]
-    assert desk.file(name).id == before[name].id
-    assert {path: file for path, file in desk.files().items() if path != name} == {
+    assert project.file(name).numbers == [2, 1]
+    assert project.file(name).id == before[name].id
+    assert {path: file for path, file in project.files().items() if path != name} == {
         path: file for path, file in before.items() if path != name
     }
-    desk.assert_same(source)
-    assert_moves_nothing(desk, source)
+    project.assert_same(source)
+    assert_moves_nothing(project, source)
 
 
-def assert_moves_nothing(desk: Desk, source: Path) -> None:
-    with desk.counted() as calls:
-        told = run("rsync", "-a", "--itemize-changes", "--stats", f"{source}/", desk.path)
-        desk.sync()
+def assert_moves_nothing(project: MountedProject, source: Path) -> None:
+    with project.counted() as calls:
+        told = run("rsync", "-a", "--itemize-changes", "--stats", f"{source}/", project.path)
+        project.sync()
     assert calls.writes == 0, calls.by_route
     assert calls.reads <= 2, calls.by_route
     assert calls.bytes_read == 0

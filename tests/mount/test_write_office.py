@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounting import wait_until
-from tests.support.writing import Desk, InProcore, sha256
+from tests.support.writing import InProcore, MountedProject, sha256
 
 CONVERSION_S = 120.0
 MIME = "application/vnd.oasis.opendocument.text"
@@ -44,9 +44,9 @@ def text_of(docx: Path) -> str:
 class Converting:
     """`soffice --headless --convert-to KIND NAME`, started inside a folder of a mount."""
 
-    def __init__(self, desk: Desk, profile: Path) -> None:
-        self.desk = desk
-        self.folder = desk.path / "Reports"
+    def __init__(self, project: MountedProject, profile: Path) -> None:
+        self.project = project
+        self.folder = project.path / "Reports"
         self.folder.mkdir()
         self._profile = profile
 
@@ -65,29 +65,29 @@ class Converting:
 
     def in_procore(self) -> dict[str, InProcore]:
         """By name, when all is there: the bytes that the mount shows, and nothing but these files."""
-        self.desk.sync()
-        files = {path.removeprefix("Reports/"): file for path, file in self.desk.files().items()}
+        self.project.sync()
+        files = {path.removeprefix("Reports/"): file for path, file in self.project.files().items()}
         assert {file.name for file in self.folder.iterdir()} == set(files)
         for name, file in files.items():
             assert file.sha256 == sha256((self.folder / name).read_bytes())
-        assert self.desk.binned() == []
+        assert self.project.binned() == []
         return files
 
     def is_checked_out(self) -> bool:
-        query = {"project_id": self.desk.sandbox.project_id}
-        with self.desk.sandbox.session() as session:
+        query = {"project_id": self.project.sandbox.project_id}
+        with self.project.sandbox.session() as session:
             answers = [
                 session.get(f"/rest/v1.0/files/{file.id}", params=query)
-                for file in self.desk.files().values()
+                for file in self.project.files().values()
             ]
         return any(answer.json()["checked_out_by"] for answer in answers)
 
 
 @pytest.fixture
-def converting(write_desk: Callable[..., Desk], tmp_path: Path) -> Converting:
+def converting(mount_project: Callable[..., MountedProject], tmp_path: Path) -> Converting:
     if shutil.which("soffice") is None:
         pytest.skip("needs LibreOffice (Debian: libreoffice-writer-nogui)")
-    return Converting(write_desk(), tmp_path / "profile")
+    return Converting(mount_project(), tmp_path / "profile")
 
 
 def test_libreoffice_converts_a_document_in_its_folder(converting: Converting) -> None:

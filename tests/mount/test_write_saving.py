@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounting import wait_until
-from tests.support.writing import Desk, run
+from tests.support.writing import MountedProject, run
 
 OLD, NEW = b"old content\n" * 1000, b"new content, and longer\n" * 1000
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk]) -> Desk:
+def project(mount_project: Callable[..., MountedProject]) -> MountedProject:
     """A project with `plan.txt` and `folder/plan.txt`, of somebody else's making."""
-    desk = write_desk()
+    project = mount_project()
     for path in ("plan.txt", "folder/plan.txt"):
-        (desk.path / path).parent.mkdir(exist_ok=True)
-        (desk.path / path).write_bytes(OLD)
-    desk.sync()
-    return desk
+        (project.path / path).parent.mkdir(exist_ok=True)
+        (project.path / path).write_bytes(OLD)
+    project.sync()
+    return project
 
 
 @pytest.fixture
@@ -223,36 +223,36 @@ SAVES: dict[str, Save] = {
 
 @pytest.mark.parametrize("write_back", ["0", "2"])
 def test_every_way_to_save_is_one_version(
-    write_desk: Callable[..., Desk], new: Path, write_back: str
+    mount_project: Callable[..., MountedProject], new: Path, write_back: str
 ) -> None:
     """One mount for all of them: each document is saved once, in its own folder, and all are looked at together."""
-    desk = write_desk(f"write_back={write_back}")
-    places = {name: desk.path / f"case {number}" for number, name in enumerate(SAVES)}
+    project = mount_project(f"write_back={write_back}")
+    places = {name: project.path / f"case {number}" for number, name in enumerate(SAVES)}
     for place in places.values():
         place.mkdir()
         (place / "plan.txt").write_bytes(OLD)
-    desk.sync()
-    before = desk.files()
-    with desk.counted() as calls:
+    project.sync()
+    before = project.files()
+    with project.counted() as calls:
         for name, save in SAVES.items():
             source = new.parent.parent / name / "new" / "plan.txt"
             source.parent.mkdir(parents=True)
             source.write_bytes(NEW)
             save(places[name] / "plan.txt", source)
-        wait_until(lambda: not desk.waiting(), "everything to reach Procore by itself")
+        wait_until(lambda: not project.waiting(), "everything to reach Procore by itself")
     wrong = {}
-    after = desk.files()
+    after = project.files()
     for name, place in places.items():
         path = f"{place.name}/plan.txt"
         try:
             assert os.listdir(place) == ["plan.txt"]
             assert {other for other in after if other.startswith(f"{place.name}/")} == {path}
-            desk.assert_saved(path, before[path], NEW)
+            project.assert_saved(path, before[path], NEW)
         except AssertionError as error:
             wrong[name] = str(error).splitlines()[0]
     assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
     # Without any waiting what is closed is sent, and then deleted, like any other file: the copy that vim makes for a
     # backup, and, where mv starts slowly, the one that it moves.
-    assert set(desk.binned()) <= ({"plan.txt~", "other.txt"} if write_back == "0" else set())
+    assert set(project.binned()) <= ({"plan.txt~", "other.txt"} if write_back == "0" else set())
     if write_back != "0":
         assert calls.uploads == len(SAVES), calls.other  # flock(2) of some programs costs calls as well

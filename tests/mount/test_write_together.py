@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.patterns import pattern
-from tests.support.writing import EXCHANGE, Desk, errno_name, renameat2, run, sha256
+from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, run, sha256
 
 OLD, NEW = b"old content\n" * 1000, b"new content, and longer\n" * 1000
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk]) -> Desk:
-    return write_desk(prepare=lambda sandbox: sandbox.act("put", path="/plan.txt", text=OLD.decode()))
+def project(mount_project: Callable[..., MountedProject]) -> MountedProject:
+    return mount_project(prepare=lambda sandbox: sandbox.act("put", path="/plan.txt", text=OLD.decode()))
 
 
 @pytest.fixture
@@ -42,98 +42,100 @@ BACKUPS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("tool", BACKUPS)
-def test_a_backup_that_stays_is_a_document_of_its_own(desk: Desk, new: Path, tool: str) -> None:
-    before = desk.file("plan.txt")
-    BACKUPS[tool](desk.path / "plan.txt", new)
-    desk.sync()
-    desk.assert_saved("plan.txt", before, NEW)
-    desk.assert_saved("plan.txt~", None, OLD)
-    assert set(desk.files()) == {"plan.txt", "plan.txt~"}
-    assert desk.binned() == []
+def test_a_backup_that_stays_is_a_document_of_its_own(project: MountedProject, new: Path, tool: str) -> None:
+    before = project.file("plan.txt")
+    BACKUPS[tool](project.path / "plan.txt", new)
+    project.sync()
+    project.assert_saved("plan.txt", before, NEW)
+    project.assert_saved("plan.txt~", None, OLD)
+    assert set(project.files()) == {"plan.txt", "plan.txt~"}
+    assert project.binned() == []
 
 
-def test_a_writer_inside_of_what_is_replaced_harms_nobody(desk: Desk, new: Path) -> None:
-    before = desk.file("plan.txt")
-    with (desk.path / "plan.txt").open("r+b", buffering=0) as old:
+def test_a_writer_inside_of_what_is_replaced_harms_nobody(project: MountedProject, new: Path) -> None:
+    before = project.file("plan.txt")
+    with (project.path / "plan.txt").open("r+b", buffering=0) as old:
         old.write(b"OLD")
-        shutil.copyfile(new, desk.path / ".plan.txt.x4Kp2Q")
-        (desk.path / ".plan.txt.x4Kp2Q").rename(desk.path / "plan.txt")
+        shutil.copyfile(new, project.path / ".plan.txt.x4Kp2Q")
+        (project.path / ".plan.txt.x4Kp2Q").rename(project.path / "plan.txt")
         old.write(b"OLD")
         assert os.pread(old.fileno(), 12, 0) == b"OLDOLD" + OLD[6:12]
-        assert (desk.path / "plan.txt").read_bytes() == NEW
-        desk.sync()
-    desk.sync()
-    desk.assert_saved("plan.txt", before, NEW)
+        assert (project.path / "plan.txt").read_bytes() == NEW
+        project.sync()
+    project.sync()
+    project.assert_saved("plan.txt", before, NEW)
 
 
-def test_large_files_go_in_segments(desk: Desk) -> None:
+def test_large_files_go_in_segments(project: MountedProject) -> None:
     data = pattern(3, 40 << 20)
-    with desk.counted() as calls:
-        (desk.path / "large.bin").write_bytes(data)
-        desk.sync()
-    assert desk.file("large.bin").sha256 == sha256(data)
+    with project.counted() as calls:
+        (project.path / "large.bin").write_bytes(data)
+        project.sync()
+    assert project.file("large.bin").sha256 == sha256(data)
     assert calls.writes == 3, calls.by_route  # beside them the mount may just be listing the project
     assert calls.uploads == 3  # of 16 MiB
 
 
-def test_a_folder_is_copied_within_the_mount(desk: Desk) -> None:
-    (desk.path / "a").mkdir()
+def test_a_folder_is_copied_within_the_mount(project: MountedProject) -> None:
+    (project.path / "a").mkdir()
     for number in range(20):
-        (desk.path / "a" / f"{number}.bin").write_bytes(pattern(number, 10_000))
-    desk.remount()
-    run("cp", "-r", desk.path / "a", desk.path / "b")
-    run("mv", desk.path / "a", desk.path / "b" / "a")
-    desk.sync()
-    files = desk.files()
+        (project.path / "a" / f"{number}.bin").write_bytes(pattern(number, 10_000))
+    project.remount()
+    run("cp", "-r", project.path / "a", project.path / "b")
+    run("mv", project.path / "a", project.path / "b" / "a")
+    project.sync()
+    files = project.files()
     for number in range(20):
         for place in ("b", "b/a"):
             assert files[f"{place}/{number}.bin"].sha256 == sha256(pattern(number, 10_000))
     assert len(files) == 41
 
 
-def test_pending_files_move_with_their_folders(write_desk: Callable[..., Desk]) -> None:
+def test_pending_files_move_with_their_folders(mount_project: Callable[..., MountedProject]) -> None:
     """What was never sent is made where it is in the end, and nowhere else."""
-    desk = write_desk("write_back=60")
-    (desk.path / "a" / "deep").mkdir(parents=True)
-    (desk.path / "a" / "deep" / "one.txt").write_bytes(b"one")
-    (desk.path / "a" / "two.txt").write_bytes(b"two")
-    (desk.path / "a").rename(desk.path / "b")
-    (desk.path / "b" / "deep").rename(desk.path / "deep")
-    (desk.path / "deep" / "one.txt").rename(desk.path / "b" / "one.txt")
-    (desk.path / "b" / "two.txt").rename(desk.path / "deep" / "two.txt")
-    desk.sync()
-    assert set(desk.files()) == {"b/one.txt", "deep/two.txt"}
-    assert desk.folders() == {"b", "deep"}
-    assert desk.binned() == []
-    assert all(file.numbers == [1] for file in desk.files().values())
+    project = mount_project("write_back=60")
+    (project.path / "a" / "deep").mkdir(parents=True)
+    (project.path / "a" / "deep" / "one.txt").write_bytes(b"one")
+    (project.path / "a" / "two.txt").write_bytes(b"two")
+    (project.path / "a").rename(project.path / "b")
+    (project.path / "b" / "deep").rename(project.path / "deep")
+    (project.path / "deep" / "one.txt").rename(project.path / "b" / "one.txt")
+    (project.path / "b" / "two.txt").rename(project.path / "deep" / "two.txt")
+    project.sync()
+    assert set(project.files()) == {"b/one.txt", "deep/two.txt"}
+    assert project.folders() == {"b", "deep"}
+    assert project.binned() == []
+    assert all(file.numbers == [1] for file in project.files().values())
 
 
-def test_unsent_files_are_exchanged(write_desk: Callable[..., Desk]) -> None:
-    desk = write_desk("write_back=60")
-    (desk.path / "a.txt").write_bytes(b"a")
-    (desk.path / "b.txt").write_bytes(b"b")
-    renameat2(desk.path / "a.txt", desk.path / "b.txt", EXCHANGE)
-    desk.sync()
-    assert desk.file("a.txt").sha256 == sha256(b"b")
-    assert desk.file("b.txt").sha256 == sha256(b"a")
-    renameat2(desk.path / "a.txt", desk.path / "b.txt", EXCHANGE)
-    (desk.path / "a.txt").write_bytes(b"third")
-    desk.sync()
-    assert desk.file("a.txt").sha256 == sha256(b"third")
-    assert desk.file("b.txt").sha256 == sha256(b"b")
+def test_unsent_files_are_exchanged(mount_project: Callable[..., MountedProject]) -> None:
+    project = mount_project("write_back=60")
+    (project.path / "a.txt").write_bytes(b"a")
+    (project.path / "b.txt").write_bytes(b"b")
+    renameat2(project.path / "a.txt", project.path / "b.txt", EXCHANGE)
+    project.sync()
+    assert project.file("a.txt").sha256 == sha256(b"b")
+    assert project.file("b.txt").sha256 == sha256(b"a")
+    renameat2(project.path / "a.txt", project.path / "b.txt", EXCHANGE)
+    (project.path / "a.txt").write_bytes(b"third")
+    project.sync()
+    assert project.file("a.txt").sha256 == sha256(b"third")
+    assert project.file("b.txt").sha256 == sha256(b"b")
 
 
 @pytest.mark.parametrize("write_back", ["0", "0.2"])
-def test_many_save_at_once(write_desk: Callable[..., Desk], write_back: str) -> None:
+def test_many_save_at_once(mount_project: Callable[..., MountedProject], write_back: str) -> None:
     """Writers, renamers and removers in one folder while everything is sent; in the end Procore has what shows."""
-    desk = write_desk(f"write_back={write_back}")
-    (desk.path / "busy").mkdir()
-    (desk.path / "other").mkdir()
+    project = mount_project(f"write_back={write_back}")
+    (project.path / "busy").mkdir()
+    (project.path / "other").mkdir()
 
     def work(seed: int) -> None:
         chance = random.Random(seed)
         mine = [
-            desk.path / place / f"{seed} {number}.txt" for number in range(4) for place in ("busy", "other")
+            project.path / place / f"{seed} {number}.txt"
+            for number in range(4)
+            for place in ("busy", "other")
         ]
         for turn in range(40):
             path, other = chance.sample(mine, 2)
@@ -155,6 +157,6 @@ def test_many_save_at_once(write_desk: Callable[..., Desk], write_back: str) -> 
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(work, range(6))) == [None] * 6
-    desk.sync()
-    desk.assert_same(desk.path)
-    assert desk.waiting() == []
+    project.sync()
+    project.assert_same(project.path)
+    assert project.waiting() == []

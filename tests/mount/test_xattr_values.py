@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.mounting import make_unlisted, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, errno_name, run
+from tests.support.writing import MountedProject, errno_name, run
 from tests.support.xattrs import (
     CUSTOM,
     DESCRIPTION,
@@ -19,7 +19,7 @@ from tests.support.xattrs import (
     TAGS,
     XDG_COMMENT,
     XDG_TAGS,
-    Truth,
+    ProcoreMetadata,
     attributes,
     getfattr,
     refusal_of,
@@ -32,36 +32,38 @@ PATCH_FILE = "PATCH /rest/v1.0/files/{id}"
 
 
 @pytest.fixture
-def truth(sandbox: SandboxHandle) -> Truth:
-    return Truth(sandbox)
+def in_procore(sandbox: SandboxHandle) -> ProcoreMetadata:
+    return ProcoreMetadata(sandbox)
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
+def project(mount_project: Callable[..., MountedProject], sandbox: SandboxHandle) -> MountedProject:
     """`plan.pdf` and `folder/`, of somebody else's making."""
 
     def prepare(_sandbox: SandboxHandle) -> None:
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 
-    desk = write_desk("freshness=3600", prepare=prepare)
-    assert sorted(entry.name for entry in desk.path.iterdir()) == ["folder", "plan.pdf"]
-    return desk
+    project = mount_project("freshness=3600", prepare=prepare)
+    assert sorted(entry.name for entry in project.path.iterdir()) == ["folder", "plan.pdf"]
+    return project
 
 
 @pytest.fixture
-def plan(desk: Desk) -> Path:
-    return desk.path / "plan.pdf"
+def plan(project: MountedProject) -> Path:
+    return project.path / "plan.pdf"
 
 
-def test_a_document_with_nothing_lists_nothing(desk: Desk, plan: Path) -> None:
-    with desk.counted() as calls:
-        assert attributes(plan) == attributes(desk.path / "folder") == attributes(desk.path) == {}
+def test_a_document_with_nothing_lists_nothing(project: MountedProject, plan: Path) -> None:
+    with project.counted() as calls:
+        assert attributes(plan) == attributes(project.path / "folder") == attributes(project.path) == {}
     assert calls.total == 1, calls.by_route
 
 
-def test_what_procore_has_is_listed_under_both_names(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
-    folder = desk.path / "folder"
+def test_what_procore_has_is_listed_under_both_names(
+    project: MountedProject, plan: Path, sandbox: SandboxHandle
+) -> None:
+    folder = project.path / "folder"
     for path, tags in (("/plan.pdf", ("east", "as built, final")), ("/folder", ("east",))):
         for tag in tags:
             sandbox.act("tag", path=path, tag=tag)
@@ -77,7 +79,7 @@ def test_what_procore_has_is_listed_under_both_names(desk: Desk, plan: Path, san
             "set_field", path="/plan.pdf", field=field, value={"data_type": data_type, "value": value}
         )
     sandbox.act("set_field", path="/folder", field="304", value={"data_type": "decimal", "value": 7})
-    desk.remount("freshness=0")
+    project.remount("freshness=0")
     assert attributes(plan) == {
         TAGS: "as built, final\neast",
         XDG_TAGS: "as built, final,east",
@@ -93,9 +95,11 @@ def test_what_procore_has_is_listed_under_both_names(desk: Desk, plan: Path, san
     assert getfattr(plan, TAGS) == "as built, final\neast"
 
 
-def test_all_metadata_of_a_file_is_one_call_and_one_more_a_tag(desk: Desk, plan: Path, truth: Truth) -> None:
+def test_all_metadata_of_a_file_is_one_call_and_one_more_a_tag(
+    project: MountedProject, plan: Path, in_procore: ProcoreMetadata
+) -> None:
     attributes(plan)
-    with desk.counted() as calls:
+    with project.counted() as calls:
         setfattr(plan, TAGS, "b\na")
         setfattr(plan, DESCRIPTION, "what it is")
         setfattr(plan, PROCORE + "tracked", "true")
@@ -104,74 +108,74 @@ def test_all_metadata_of_a_file_is_one_call_and_one_more_a_tag(desk: Desk, plan:
         setfattr(plan, CUSTOM + "Approved", "true")
         setfattr(plan, CUSTOM + "Discipline", "Architectural")
         setfattr(plan, CUSTOM + "Trades", "Steel\nConcrete")
-        desk.sync()
+        project.sync()
     lists = {route: count for route, count in calls.by_route.items() if "custom_field" in route}
     assert sum(lists.values()) == 3, lists  # the fields, and the choices of two of them
     assert calls.writes == 3, calls.by_route
     assert calls.by_route[PATCH_FILE] == 1
-    assert truth.tags("plan.pdf") == {"a", "b"}
-    document = truth.document("plan.pdf")
+    assert in_procore.tags("plan.pdf") == {"a", "b"}
+    document = in_procore.document("plan.pdf")
     assert (document["description"], document["is_tracked"]) == ("what it is", True)
-    assert [truth.field("plan.pdf", number) for number in (302, 303, 304)] == [True, "A-12", 12.5]
-    assert truth.field("plan.pdf", 301) == {"id": 401, "label": "Architectural"}
-    assert {entry["label"] for entry in truth.field("plan.pdf", 305)} == {"Steel", "Concrete"}
+    assert [in_procore.field("plan.pdf", number) for number in (302, 303, 304)] == [True, "A-12", 12.5]
+    assert in_procore.field("plan.pdf", 301) == {"id": 401, "label": "Architectural"}
+    assert {entry["label"] for entry in in_procore.field("plan.pdf", 305)} == {"Steel", "Concrete"}
     assert getfattr(plan, CUSTOM + "Area m²") == "12.50"
     assert getfattr(plan, TAGS) == "b\na"
     assert getfattr(plan, XDG_TAGS) == "a,b"
-    with desk.counted() as calls:
+    with project.counted() as calls:
         for name, value in attributes(plan).items():
             setfattr(plan, name, value)
         setfattr(plan, TAGS, "a\nb")
-        desk.sync()
+        project.sync()
     assert calls.total == 0, calls.by_route
 
 
-def test_removing(desk: Desk, plan: Path, truth: Truth) -> None:
+def test_removing(project: MountedProject, plan: Path, in_procore: ProcoreMetadata) -> None:
     setfattr(plan, TAGS, "a\nb")
     setfattr(plan, DESCRIPTION, "what it is")
     setfattr(plan, COST_CODE, "A-12")
     setfattr(plan, CUSTOM + "Discipline", "Architectural")
-    desk.sync()
-    with desk.counted() as calls:
+    project.sync()
+    with project.counted() as calls:
         unsetfattr(plan, XDG_TAGS)
         unsetfattr(plan, DESCRIPTION)
         unsetfattr(plan, COST_CODE)
         unsetfattr(plan, CUSTOM + "Discipline")
         assert attributes(plan) == {}
-        desk.sync()
+        project.sync()
     assert calls.writes == 3, calls.by_route
     assert attributes(plan) == {}
-    assert truth.tags("plan.pdf") == set()
-    document = truth.document("plan.pdf")
+    assert in_procore.tags("plan.pdf") == set()
+    document = in_procore.document("plan.pdf")
     assert not document["description"]
     assert document["custom_fields"] == {}
     for name in (TAGS, XDG_TAGS, DESCRIPTION, XDG_COMMENT, COST_CODE):
         assert errno_name(lambda name=name: os.removexattr(plan, name)) == "ENODATA"
 
 
-def test_sets_fold_and_what_ends_as_it_was_is_no_call(desk: Desk, plan: Path) -> None:
-    desk.await_listed()
+def test_sets_fold_and_what_ends_as_it_was_is_no_call(project: MountedProject, plan: Path) -> None:
+    project.await_listed()
     attributes(plan)
-    with desk.counted() as calls:
+    with project.counted() as calls:
         for number in range(10):
             os.setxattr(plan, DESCRIPTION, b"take %d" % number)
             os.setxattr(plan, TAGS, b"tag %d" % number)
         os.removexattr(plan, DESCRIPTION)
         os.removexattr(plan, TAGS)
         assert getfattr(plan, PROCORE + "state") == "clean"
-        desk.sync()
+        project.sync()
     assert calls.total == 0, calls.by_route
 
 
-def test_folders(desk: Desk, truth: Truth) -> None:
-    folder = desk.path / "folder"
+def test_folders(project: MountedProject, in_procore: ProcoreMetadata) -> None:
+    folder = project.path / "folder"
     setfattr(folder, TAGS, "a")
     setfattr(folder, CUSTOM + "Area m²", "7")
     setfattr(folder, PROCORE + "tracked", "true")
-    desk.sync()
-    assert truth.tags("folder") == {"a"}
-    assert truth.field("folder", 304) == 7
-    assert truth.document("folder")["is_tracked"] is True
+    project.sync()
+    assert in_procore.tags("folder") == {"a"}
+    assert in_procore.field("folder", 304) == 7
+    assert in_procore.document("folder")["is_tracked"] is True
     assert attributes(folder) == {TAGS: "a", XDG_TAGS: "a", CUSTOM + "Area m²": "7"}
     for name in (DESCRIPTION, XDG_COMMENT):
         assert errno_name(lambda name=name: os.setxattr(folder, name, b"x")) == "ENOTSUP"
@@ -179,20 +183,20 @@ def test_folders(desk: Desk, truth: Truth) -> None:
         assert errno_name(lambda name=name: os.removexattr(folder, name)) == "ENOTSUP"
 
 
-def test_what_can_only_be_read(desk: Desk, plan: Path, truth: Truth) -> None:
-    assert int(getfattr(plan, PROCORE + "id")) == truth.id("plan.pdf")
+def test_what_can_only_be_read(project: MountedProject, plan: Path, in_procore: ProcoreMetadata) -> None:
+    assert int(getfattr(plan, PROCORE + "id")) == in_procore.id("plan.pdf")
     assert getfattr(plan, PROCORE + "version") == "1"
     assert getfattr(plan, PROCORE + "url").startswith("http")
     assert getfattr(plan, PROCORE + "created_by")
     for name in ("created_at", "updated_at"):
         assert getfattr(plan, PROCORE + name).endswith("Z")
     assert getfattr(plan, PROCORE + "state") == "clean"
-    with desk.counted() as calls:
+    with project.counted() as calls:
         (version,) = json.loads(getfattr(plan, PROCORE + "versions"))
         assert (version["number"], version["size"]) == (1, 4)
         assert json.loads(getfattr(plan, PROCORE + "raw"))["name"] == "plan.pdf"
     assert calls.by_route == {"GET /rest/v1.0/files/{id}": 2}
-    assert json.loads(getfattr(desk.path / "folder", PROCORE + "raw"))["name"] == "folder"
+    assert json.loads(getfattr(project.path / "folder", PROCORE + "raw"))["name"] == "folder"
     for name in ("error", "checked_out_by", "checked_out_until"):
         assert errno_name(lambda name=name: os.getxattr(plan, PROCORE + name)) == "ENODATA"
     for name in ("id", "state", "error", "raw", "versions", "checked_out_by"):
@@ -202,18 +206,18 @@ def test_what_can_only_be_read(desk: Desk, plan: Path, truth: Truth) -> None:
 
 
 def test_tags_reach_a_document_before_it_is_private(
-    desk: Desk, plan: Path, truth: Truth, sandbox: SandboxHandle
+    project: MountedProject, plan: Path, in_procore: ProcoreMetadata, sandbox: SandboxHandle
 ) -> None:
     setfattr(plan, PROCORE + "private", "yes")
     setfattr(plan, TAGS, "a")
-    desk.sync()
+    project.sync()
     sandbox.act("grant", path="/plan.pdf")
-    assert truth.tags("plan.pdf") == {"a"}
-    assert truth.document("plan.pdf")["private"] is True
+    assert in_procore.tags("plan.pdf") == {"a"}
+    assert in_procore.document("plan.pdf")["private"] is True
 
 
 def test_private_and_tracked_are_never_listed_nor_removed(
-    desk: Desk, plan: Path, truth: Truth, sandbox: SandboxHandle
+    project: MountedProject, plan: Path, in_procore: ProcoreMetadata, sandbox: SandboxHandle
 ) -> None:
     for name in ("private", "tracked"):
         assert getfattr(plan, PROCORE + name) == "false"
@@ -222,14 +226,14 @@ def test_private_and_tracked_are_never_listed_nor_removed(
         assert errno_name(lambda name=name: os.removexattr(plan, PROCORE + name)) == "EPERM"
     assert attributes(plan) == {}
     sandbox.act("grant", path="/plan.pdf")
-    desk.sync()
-    assert truth.document("plan.pdf")["private"] is True
+    project.sync()
+    assert in_procore.document("plan.pdf")["private"] is True
     assert attributes(plan) == {}
 
 
-def test_who_holds_a_document(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+def test_who_holds_a_document(project: MountedProject, plan: Path, sandbox: SandboxHandle) -> None:
     sandbox.act("check_out", path="/plan.pdf", seconds=600)
-    desk.remount("freshness=0")
+    project.remount("freshness=0")
     assert getfattr(plan, PROCORE + "checked_out_by")
     assert getfattr(plan, PROCORE + "checked_out_until").endswith("Z")
 
@@ -246,8 +250,8 @@ def test_who_holds_a_document(desk: Desk, plan: Path, sandbox: SandboxHandle) ->
         (CUSTOM + "Trades", b"Steel\nAlchemy"),
     ],
 )
-def test_wrong_values(desk: Desk, plan: Path, name: str, value: bytes) -> None:
-    with desk.counted() as calls:
+def test_wrong_values(project: MountedProject, plan: Path, name: str, value: bytes) -> None:
+    with project.counted() as calls:
         assert errno_name(lambda: os.setxattr(plan, name, value)) == "EINVAL"
     assert calls.writes == 0
     assert getfattr(plan, PROCORE + "state") == "clean"
@@ -256,7 +260,7 @@ def test_wrong_values(desk: Desk, plan: Path, name: str, value: bytes) -> None:
 @pytest.mark.parametrize(
     "name", ["nonsense", "custom.Nonsense", "custom.", "custom.Cost code", "custom.custom_field_1"]
 )
-def test_names_that_mean_nothing(desk: Desk, plan: Path, name: str) -> None:
+def test_names_that_mean_nothing(project: MountedProject, plan: Path, name: str) -> None:
     name = PROCORE + name
     assert errno_name(lambda: os.getxattr(plan, name)) == "ENODATA"
     assert errno_name(lambda: os.setxattr(plan, name, b"1")) == "ENOTSUP"
@@ -269,14 +273,14 @@ def test_other_namespaces(plan: Path) -> None:
         assert errno_name(lambda name=name: os.getxattr(plan, name)) in ("ENOTSUP", "ENODATA"), name
 
 
-def test_create_replace_sizes(desk: Desk, plan: Path) -> None:
+def test_create_replace_sizes(project: MountedProject, plan: Path) -> None:
     for name, value in ((TAGS, b"a"), (DESCRIPTION, b"x"), (CUSTOM + "Area m²", b"7"), ("user.mine", b"m")):
         assert errno_name(lambda n=name, v=value: os.setxattr(plan, n, v, os.XATTR_REPLACE)) == "ENODATA"
         os.setxattr(plan, name, value, os.XATTR_CREATE)
         assert errno_name(lambda n=name, v=value: os.setxattr(plan, n, v, os.XATTR_CREATE)) == "EEXIST"
         os.setxattr(plan, name, value, os.XATTR_REPLACE)
         assert os.getxattr(plan, name) == value
-    folder = desk.path / "folder"
+    folder = project.path / "folder"
     os.listxattr(folder)
     os.setxattr(folder, TAGS, b"a", os.XATTR_CREATE)
     assert errno_name(lambda: os.setxattr(folder, TAGS, b"b", os.XATTR_CREATE)) == "EEXIST"
@@ -300,40 +304,40 @@ def test_create_replace_sizes(desk: Desk, plan: Path) -> None:
 
 
 def test_a_refusal_shows_and_the_view_goes_back(
-    desk: Desk, plan: Path, sandbox: SandboxHandle, truth: Truth
+    project: MountedProject, plan: Path, sandbox: SandboxHandle, in_procore: ProcoreMetadata
 ) -> None:
-    desk.mounted.expect_warning("was refused")
+    project.mounted.expect_warning("was refused")
     sandbox.faults(rules=[{"kind": "error", "route": "PATCH */files*", "status": 422, "count": 1}])
     setfattr(plan, DESCRIPTION, "never")
     assert getfattr(plan, DESCRIPTION) == "never"
-    left = desk.settle()
+    left = project.settle()
     assert [(item.path, item.state) for item in left] == [("plan.pdf", "failed")]
     assert getfattr(plan, PROCORE + "state") == "failed"
     assert "422" in getfattr(plan, PROCORE + "error")
     assert attributes(plan) == {}
     setfattr(plan, DESCRIPTION, "now")
-    desk.sync()
+    project.sync()
     assert getfattr(plan, PROCORE + "state") == "clean"
     assert errno_name(lambda: os.getxattr(plan, PROCORE + "error")) == "ENODATA"
-    assert truth.document("plan.pdf")["description"] == "now"
+    assert in_procore.document("plan.pdf")["description"] == "now"
 
 
-def test_read_only_documents(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+def test_read_only_documents(project: MountedProject, plan: Path, sandbox: SandboxHandle) -> None:
     sandbox.act("read_only", path="/plan.pdf")
     make_unlisted(sandbox)
-    desk.remount("freshness=0")
-    desk.list_all()
+    project.remount("freshness=0")
+    project.list_all()
     wait_until(lambda: not os.stat(plan).st_mode & 0o222, "the look")
     for name in (TAGS, DESCRIPTION, "user.mine"):
         assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EACCES"
 
 
 def test_somebody_elses_tags_show_when_they_are_asked_for(
-    desk: Desk, plan: Path, sandbox: SandboxHandle
+    project: MountedProject, plan: Path, sandbox: SandboxHandle
 ) -> None:
     make_unlisted(sandbox)
-    desk.remount("freshness=0")
-    desk.list_all()
+    project.remount("freshness=0")
+    project.list_all()
     assert attributes(plan) == {}
     sandbox.act("tag", path="/plan.pdf", tag="theirs")
     wait_until(lambda: attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}, "the tag")
@@ -341,7 +345,7 @@ def test_somebody_elses_tags_show_when_they_are_asked_for(
     wait_until(lambda: attributes(plan).get(DESCRIPTION) == "theirs", "the description")
 
 
-def test_the_readme(desk: Desk, plan: Path) -> None:
+def test_the_readme(project: MountedProject, plan: Path) -> None:
     setfattr(plan, TAGS, "Urgent\nLevel 2")
     setfattr(plan, DESCRIPTION, "Ground floor, as built")
     assert run("getfattr", "-d", "--absolute-names", plan).splitlines()[1:-1] == [
@@ -354,44 +358,48 @@ def test_the_readme(desk: Desk, plan: Path) -> None:
     assert sorted(attributes(plan)) == [DESCRIPTION, XDG_COMMENT]
 
 
-def test_a_mount_that_only_reads(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+def test_a_mount_that_only_reads(project: MountedProject, plan: Path, sandbox: SandboxHandle) -> None:
     sandbox.act("tag", path="/plan.pdf", tag="theirs")
-    desk.remount("ro")
+    project.remount("ro")
     assert attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}
     for name in (TAGS, DESCRIPTION, "user.mine"):
         assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EROFS"
 
 
-def test_without_procore(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+def test_without_procore(project: MountedProject, plan: Path, sandbox: SandboxHandle) -> None:
     """What nobody knows is an error, and never an empty list: a copy tool would take it for one."""
-    desk.mounted.expect_warning("xattr of plan.pdf|cannot be polled")
+    project.mounted.expect_warning("xattr of plan.pdf|cannot be polled")
     sandbox.faults(rules=[{"kind": "error", "route": "GET */document_custom_tags*", "status": 400}])
     assert errno_name(lambda: os.listxattr(plan)) == "EINVAL"
     setfattr(plan, TAGS, "a")
     assert getfattr(plan, TAGS) == "a"
     sandbox.faults(clear=True)
-    desk.sync()
+    project.sync()
     sandbox.faults(rules=[{"kind": "error", "route": "GET */document_custom_tags*", "status": 403}])
-    desk.remount("freshness=0")
-    desk.mounted.expect_warning("xattr of plan.pdf|cannot be polled")
+    project.remount("freshness=0")
+    project.mounted.expect_warning("xattr of plan.pdf|cannot be polled")
     assert attributes(plan) == {}
 
 
-def test_a_document_that_somebody_else_holds(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+def test_a_document_that_somebody_else_holds(
+    project: MountedProject, plan: Path, sandbox: SandboxHandle
+) -> None:
     sandbox.act("check_out", path="/plan.pdf", seconds=600)
     make_unlisted(sandbox)
-    desk.remount("freshness=0")
-    desk.list_all()
+    project.remount("freshness=0")
+    project.list_all()
     assert errno_name(lambda: os.setxattr(plan, DESCRIPTION, b"x")) == "EBUSY"
     sandbox.act("check_in", path="/plan.pdf")
     assert plan.read_text() == "plan"
     setfattr(plan, DESCRIPTION, "now")
-    desk.sync()
+    project.sync()
 
 
-def test_who_sets_something_of_a_folder_hardly_waits(desk: Desk, plan: Path, sandbox: SandboxHandle) -> None:
+def test_who_sets_something_of_a_folder_hardly_waits(
+    project: MountedProject, plan: Path, sandbox: SandboxHandle
+) -> None:
     """He holds the lock that everybody needs who looks into it."""
-    folder = desk.path / "folder"
+    folder = project.path / "folder"
     sandbox.faults(rules=[{"kind": "silence", "route": "GET */custom_field_metadata*"}])
     began_s = time.monotonic()
     assert errno_name(lambda: os.setxattr(folder, CUSTOM + "Area m²", b"7")) == "ETIMEDOUT"
@@ -410,4 +418,4 @@ def test_who_sets_something_of_a_folder_hardly_waits(desk: Desk, plan: Path, san
     assert time.monotonic() - began_s < 2
     sandbox.release()
     sandbox.faults(clear=True)
-    desk.sync()
+    project.sync()

@@ -1,9 +1,9 @@
 """A mount that is written to, and what becomes of it in Procore: bytes, versions, ids, and the calls that it took.
 
-desk = write_desk("freshness=3600")       a mount of an empty project, listed
-with desk.counted() as calls: …           what the sandbox counted meanwhile
-desk.sync()                               everything is in Procore, without waiting its time
-desk.assert_same(source)                  Procore has these folders and files, byte for byte, and nothing else
+project = mount_project("freshness=3600")    a mount of an empty project, listed
+with project.counted() as calls: …           what the sandbox counted meanwhile
+project.sync()                               everything is in Procore, without waiting its time
+project.assert_same(source)                  Procore has these folders and files, byte for byte, and nothing else
 """
 
 import ctypes
@@ -81,7 +81,7 @@ def _size_bytes(path: Path) -> int:
         return 0
 
 
-class Desk:
+class MountedProject:
     """One mount and its project."""
 
     def __init__(self, sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
@@ -282,20 +282,20 @@ def make_tree(root: Path, *, files: int, folders: int, largest_bytes: int = 200 
 
 
 @pytest.fixture
-def write_desk(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> Callable[..., Desk]:
-    """`write_desk("fsync=remote", prepare=…)`: a mount of a project of so many `documents`, and what it prepares."""
+def mount_project(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> Callable[..., MountedProject]:
+    """`mount_project("fsync=remote", prepare=…)`: a mount of a project of so many `documents`, and what it prepares."""
 
     def make(
         *options: str,
         documents: int = 0,
         prepare: Callable[[SandboxHandle], object] = lambda _sandbox: None,
-    ) -> Desk:
+    ) -> MountedProject:
         sandbox.reset(documents)
         prepare(sandbox)
 
         def make_mount(*others: str, **places: Any) -> Mounted:
             return mount(sandbox, *(others or options), **places)
 
-        return Desk(sandbox, make_mount)
+        return MountedProject(sandbox, make_mount)
 
     return make

@@ -43,7 +43,7 @@ def refusal_of(*command: str | Path) -> str:
     return answer.stderr
 
 
-class Truth:
+class ProcoreMetadata:
     """What Procore has; asking is not to be counted."""
 
     def __init__(self, sandbox: SandboxHandle) -> None:

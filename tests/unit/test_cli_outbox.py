@@ -22,7 +22,7 @@ from procorefs.cli.support.status_view import show
 from procorefs.service.status import MountStatus, Named
 from procorefs.service.status_report import outbox_status
 from procorefs.upload.items import Counts, Item, is_at_or_below
-from tests.support.outbox_desk import END_S, Start, starting
+from tests.support.fake_daemon import END_S, Start, starting
 
 FAILED = Item("a/b.pdf", "failed", "Procore forbids it (403).", 1.7e9)
 HELD = Item("a/.b.pdf.x4Kp2Q", "held")

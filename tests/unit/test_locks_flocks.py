@@ -79,7 +79,7 @@ class FakeLocks:
         self.unlocked.append((inode, owner))
 
 
-class Room:
+class FlocksOverFakes:
     def __init__(self) -> None:
         self.locks = FakeLocks()
         self.errors: list[Exception] = []
@@ -92,14 +92,14 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def setup() -> FlocksOverFakes:
+    return FlocksOverFakes()
 
 
-async def answer(room: Room, flock: FakeFlock) -> int:
+async def answer(setup: FlocksOverFakes, flock: FakeFlock) -> int:
     async with trio.open_nursery() as nursery:
-        await nursery.start(room.flocks.run)
-        room.flocks.asked(flock.as_flock())
+        await nursery.start(setup.flocks.run)
+        setup.flocks.asked(flock.as_flock())
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     (number,) = flock.answers
@@ -107,10 +107,12 @@ async def answer(room: Room, flock: FakeFlock) -> int:
 
 
 @pytest.mark.parametrize(("uid", "is_local"), [(MOUNTER, False), (0, False), (OTHER, True)])
-async def test_locks_of_other_users_stay_on_this_mount(room: Room, uid: int, is_local: bool) -> None:
-    room.locks.free.set()
-    assert await answer(room, FakeFlock(EX, uid=uid)) == 0
-    assert room.locks.local == [is_local]
+async def test_locks_of_other_users_stay_on_this_mount(
+    setup: FlocksOverFakes, uid: int, is_local: bool
+) -> None:
+    setup.locks.free.set()
+    assert await answer(setup, FakeFlock(EX, uid=uid)) == 0
+    assert setup.locks.local == [is_local]
 
 
 @pytest.mark.parametrize(
@@ -122,24 +124,24 @@ async def test_locks_of_other_users_stay_on_this_mount(room: Room, uid: int, is_
         (EX | NB, Mode.EXCLUSIVE, False),
     ],
 )
-async def test_each_operation(room: Room, operation: int, mode: Mode, waits: bool) -> None:
-    room.locks.free.set()
-    assert await answer(room, FakeFlock(operation)) == 0
-    assert room.locks.asked == [(mode, waits)]
-    assert room.locks.unlocked == []
+async def test_each_operation(setup: FlocksOverFakes, operation: int, mode: Mode, waits: bool) -> None:
+    setup.locks.free.set()
+    assert await answer(setup, FakeFlock(operation)) == 0
+    assert setup.locks.asked == [(mode, waits)]
+    assert setup.locks.unlocked == []
 
 
-def test_unlocking_is_answered_at_once_even_when_the_mount_ends(room: Room) -> None:
+def test_unlocking_is_answered_at_once_even_when_the_mount_ends(setup: FlocksOverFakes) -> None:
     flock = FakeFlock(UN)
-    room.flocks.asked(flock.as_flock())
-    room.flocks.closed(7, 1, 99)
+    setup.flocks.asked(flock.as_flock())
+    setup.flocks.closed(7, 1, 99)
     assert flock.answers == [0]
-    assert room.locks.unlocked == [(7, 99), (7, 99)]
+    assert setup.locks.unlocked == [(7, 99), (7, 99)]
 
 
-def test_without_a_loop_there_is_no_lock(room: Room) -> None:
+def test_without_a_loop_there_is_no_lock(setup: FlocksOverFakes) -> None:
     flock = FakeFlock(EX)
-    room.flocks.asked(flock.as_flock())
+    setup.flocks.asked(flock.as_flock())
     assert flock.answers == [errno.ENOTCONN]
 
 
@@ -152,32 +154,32 @@ def test_without_a_loop_there_is_no_lock(room: Room) -> None:
         (ZeroDivisionError(), errno.EIO),
     ],
 )
-async def test_errors_become_numbers(room: Room, error: Exception, number: int) -> None:
-    room.locks.error = error
-    assert await answer(room, FakeFlock(EX)) == number
-    assert room.errors == [error]
+async def test_errors_become_numbers(setup: FlocksOverFakes, error: Exception, number: int) -> None:
+    setup.locks.error = error
+    assert await answer(setup, FakeFlock(EX)) == number
+    assert setup.errors == [error]
 
 
-async def test_who_waits_when_the_mount_ends_is_told(room: Room) -> None:
-    assert await answer(room, FakeFlock(EX)) == errno.ENOTCONN
+async def test_who_waits_when_the_mount_ends_is_told(setup: FlocksOverFakes) -> None:
+    assert await answer(setup, FakeFlock(EX)) == errno.ENOTCONN
 
 
-async def test_who_was_told_by_the_sessions_end_is_not_told_twice(room: Room) -> None:
+async def test_who_was_told_by_the_sessions_end_is_not_told_twice(setup: FlocksOverFakes) -> None:
     flock = FakeFlock(EX)
     async with trio.open_nursery() as nursery:
-        await nursery.start(room.flocks.run)
-        room.flocks.asked(flock.as_flock())
+        await nursery.start(setup.flocks.run)
+        setup.flocks.asked(flock.as_flock())
         await wait_all_tasks_blocked()
         flock.reply(errno.EIO)
         nursery.cancel_scope.cancel()
     assert flock.answers == [errno.EIO]
 
 
-async def test_an_interrupt_ends_the_wait(room: Room) -> None:
+async def test_an_interrupt_ends_the_wait(setup: FlocksOverFakes) -> None:
     flock = FakeFlock(EX)
     async with trio.open_nursery() as nursery:
-        await nursery.start(room.flocks.run)
-        room.flocks.asked(flock.as_flock())
+        await nursery.start(setup.flocks.run)
+        setup.flocks.asked(flock.as_flock())
         await wait_all_tasks_blocked()
         flock.request.interrupt()
         await wait_all_tasks_blocked()
@@ -186,7 +188,7 @@ async def test_an_interrupt_ends_the_wait(room: Room) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_lock_whose_answer_reaches_nobody_is_given_up(room: Room) -> None:
-    room.locks.free.set()
-    assert await answer(room, FakeFlock(EX, reaches=errno.ENOENT)) == 0
-    assert room.locks.unlocked == [(7, 99)]
+async def test_a_lock_whose_answer_reaches_nobody_is_given_up(setup: FlocksOverFakes) -> None:
+    setup.locks.free.set()
+    assert await answer(setup, FakeFlock(EX, reaches=errno.ENOENT)) == 0
+    assert setup.locks.unlocked == [(7, 99)]

@@ -22,7 +22,7 @@ from procorefs.upload.planning.due import DueFacts, pause_s
 from procorefs.upload.sending import removal
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.removal import DocumentRemover
-from tests.support.outbox_room import room_in
+from tests.support.offline_project import offline_project
 from tests.support.tree_documents import file
 
 BEGAN_S = 1_700_000_000.0
@@ -111,21 +111,21 @@ def test_what_an_earlier_run_kept_is_not_in_the_future(machine: Machine, tmp_pat
     """The clock was an hour fast when it was written."""
     machine.wall_s += HOUR_S
     clocks.begin_run()
-    with room_in(tmp_path / "state") as room:
-        inode = room.put("plan.dwg", b"the plan")
-        change = room.change(inode)
+    with offline_project(tmp_path / "state") as project:
+        inode = project.put("plan.dwg", b"the plan")
+        change = project.change(inode)
         with (
             pytest.raises(Unanswered),
-            room.calls.sending(inode, Kind.FILE, None, Location(ROOT, "plan.dwg")),
+            project.calls.sending(inode, Kind.FILE, None, Location(ROOT, "plan.dwg")),
         ):
             raise Unanswered("no answer")
     machine.wall_s -= HOUR_S
     clocks.begin_run()
-    with room_in(tmp_path / "state") as room:
-        change = room.change(inode)
+    with offline_project(tmp_path / "state") as project:
+        change = project.change(inode)
         assert change.touched_at_s == change.created_at_s == machine.wall_s
-        (call,) = room.calls.unconfirmed(inode, None)
-        assert room.calls.left_s(call) == LATE_S
+        (call,) = project.calls.unconfirmed(inode, None)
+        assert project.calls.left_s(call) == LATE_S
         machine.passes(2)
         assert pause_s(change, DueFacts(clocks.unix_s(), write_back_s=2.0)) == 0
 

@@ -174,49 +174,49 @@ async def live(seed: int, path: Path) -> None:
     for _ in range(chance.choice((0, 5, 60, 250))):
         others.act()
     project.now_s += 100
-    room = PolledTree(project, path)
+    polled = PolledTree(project, path)
     meddle = chance.random() < 0.5
 
     def between() -> None:
         while meddle and chance.random() < 0.4:
             others.act()
 
-    await room.begin()
+    await polled.begin()
     project.before_answer = between
-    await room.listing.run()
+    await polled.listing.run()
     inodes: dict[int, Inode] = {}
     for _ in range(chance.randrange(1, 8)):
         for _ in range(chance.choice((0, 1, 1, 3, 20))):
             others.act()
-        if chance.random() < 0.7 and not await room.poll() and chance.random() < 0.7:
-            await room.listing.run()
+        if chance.random() < 0.7 and not await polled.poll() and chance.random() < 0.7:
+            await polled.listing.run()
         if chance.random() < 0.1:
-            room.store.close()
-            room.start()
+            polled.store.close()
+            polled.start()
     project.before_answer = lambda: None
     project.now_s += 100
     await trio.sleep(BIN_POLL_S + 1)
-    await room.settle()
-    differences = await room.differences()
+    await polled.settle()
+    differences = await polled.differences()
     if differences and blind(others):
-        await room.listing.run()
-        differences = await room.differences()
+        await polled.listing.run()
+        differences = await polled.differences()
     assert not differences, (seed, project.habits, differences)
-    inodes = {node.document_id: node.inode for node in await room.walk() if node.document_id is not None}
+    inodes = {node.document_id: node.inode for node in await polled.walk() if node.document_id is not None}
     await trio.sleep(10)
-    await room.settle()
+    await polled.settle()
     # Quiet: few calls, nothing listed again.
     for _ in range(3):
         project.calls = 0
-        assert await room.poll(), (seed, project.habits)
+        assert await polled.poll(), (seed, project.habits)
         assert project.calls <= 2, (seed, project.calls, project.habits)
     for _ in range(2):
         others.act()
     project.now_s += 100
-    await room.settle()
-    for node in await room.walk():
+    await polled.settle()
+    for node in await polled.walk():
         assert inodes.get(node.document_id or 0, node.inode) == node.inode  # type: ignore[call-overload]
-    room.store.close()
+    polled.store.close()
     TreeStore(path).close()  # passes its own check
 
 

@@ -158,7 +158,7 @@ class Follower:
         self.found()
 
 
-class Desk:
+class VersionedProject:
     """A tree, a Procore to ask, and what is below `.procore`."""
 
     def __init__(self, path: Path) -> None:
@@ -201,92 +201,94 @@ def _nobody_reads(version: Version) -> BaseReader:
 
 
 @asynccontextmanager
-async def running(desk: Desk) -> AsyncIterator[None]:
+async def running(project: VersionedProject) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        await nursery.start(desk.histories.run)
+        await nursery.start(project.histories.run)
         yield
         nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made_desk = Desk(tmp_path)
-    yield made_desk
-    made_desk.staging.close()
-    made_desk.journal.close()
-    made_desk.tree.store.close()
+def project(tmp_path: Path) -> Iterator[VersionedProject]:
+    made = VersionedProject(tmp_path)
+    yield made
+    made.staging.close()
+    made.journal.close()
+    made.tree.store.close()
 
 
-async def test_a_list_costs_one_call_until_there_is_a_newer_version(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
-    async with running(desk):
+async def test_a_list_costs_one_call_until_there_is_a_newer_version(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
+    async with running(project):
         for _ in range(2):
-            assert [v.number for v in await desk.histories.of(plan.inode)] == [1, 2]
-        assert desk.histories.known(plan.inode) is not None
-        desk.put(10, "b.pdf", made(1), made(2))  # renamed: the same bytes
-        await desk.histories.of(plan.inode)
-        assert desk.procore.asked == [10]
-        desk.put(10, "b.pdf", made(1), made(2), made(3))
-        assert desk.histories.known(plan.inode) is None
-        assert [v.number for v in await desk.histories.of(plan.inode)] == [1, 2, 3]
-    assert desk.procore.asked == [10, 10]
+            assert [v.number for v in await project.histories.of(plan.inode)] == [1, 2]
+        assert project.histories.known(plan.inode) is not None
+        project.put(10, "b.pdf", made(1), made(2))  # renamed: the same bytes
+        await project.histories.of(plan.inode)
+        assert project.procore.asked == [10]
+        project.put(10, "b.pdf", made(1), made(2), made(3))
+        assert project.histories.known(plan.inode) is None
+        assert [v.number for v in await project.histories.of(plan.inode)] == [1, 2, 3]
+    assert project.procore.asked == [10, 10]
 
 
-async def test_a_list_that_knows_more_than_the_tree_still_holds_when_the_tree_catches_up(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
-    desk.procore.versions_of[10].append(made(3))
-    async with running(desk):
-        assert len(await desk.histories.of(plan.inode)) == 3
-        assert len(await desk.histories.of(plan.inode)) == 3
-        desk.put(10, "a.pdf", made(1), made(2), made(3))
-        assert len(await desk.histories.of(plan.inode)) == 3
-    assert desk.procore.asked == [10]
+async def test_a_list_that_knows_more_than_the_tree_still_holds_when_the_tree_catches_up(
+    project: VersionedProject,
+) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
+    project.procore.versions_of[10].append(made(3))
+    async with running(project):
+        assert len(await project.histories.of(plan.inode)) == 3
+        assert len(await project.histories.of(plan.inode)) == 3
+        project.put(10, "a.pdf", made(1), made(2), made(3))
+        assert len(await project.histories.of(plan.inode)) == 3
+    assert project.procore.asked == [10]
 
 
-async def test_a_version_that_comes_while_the_list_is_asked_for_is_in_it(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
+async def test_a_version_that_comes_while_the_list_is_asked_for_is_in_it(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
 
     def replace_once() -> None:
-        desk.procore.meanwhile = lambda: None
-        desk.put(10, "a.pdf", made(1), made(2), made(3))
+        project.procore.meanwhile = lambda: None
+        project.put(10, "a.pdf", made(1), made(2), made(3))
 
-    desk.procore.meanwhile = replace_once
-    async with running(desk):
-        assert len(await desk.histories.of(plan.inode)) == 3
-    assert desk.procore.asked == [10, 10]
+    project.procore.meanwhile = replace_once
+    async with running(project):
+        assert len(await project.histories.of(plan.inode)) == 3
+    assert project.procore.asked == [10, 10]
 
 
-async def test_a_file_that_never_rests_is_not_asked_for_for_ever(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
+async def test_a_file_that_never_rests_is_not_asked_for_for_ever(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
     numbers = iter(range(3, 100))
 
     def replace() -> None:
-        desk.put(10, "a.pdf", made(1), made(next(numbers)))
+        project.put(10, "a.pdf", made(1), made(next(numbers)))
 
-    desk.procore.meanwhile = replace
-    async with running(desk):
+    project.procore.meanwhile = replace
+    async with running(project):
         with pytest.raises(Unavailable):
-            await desk.histories.of(plan.inode)
-    assert len(desk.procore.asked) == MOST_TRIES
+            await project.histories.of(plan.inode)
+    assert len(project.procore.asked) == MOST_TRIES
 
 
-async def test_the_first_version_is_the_only_one(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1, size_bytes=77))
-    async with running(desk):
-        (only,) = await desk.histories.of(plan.inode)
+async def test_the_first_version_is_the_only_one(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1, size_bytes=77))
+    async with running(project):
+        (only,) = await project.histories.of(plan.inode)
     assert only.size_bytes == 77
-    assert desk.procore.asked == []
+    assert project.procore.asked == []
 
 
-async def test_many_who_ask_share_a_call_and_may_leave(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
-    desk.procore.gate = trio.Event()
+async def test_many_who_ask_share_a_call_and_may_leave(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
+    project.procore.gate = trio.Event()
     counts: list[int] = []
 
     async def ask() -> None:
-        counts.append(len(await desk.histories.of(plan.inode)))
+        counts.append(len(await project.histories.of(plan.inode)))
 
-    async with running(desk), trio.open_nursery() as nursery:
+    async with running(project), trio.open_nursery() as nursery:
         with trio.CancelScope() as first:
             async with trio.open_nursery() as impatient:
                 impatient.start_soon(ask)
@@ -295,143 +297,143 @@ async def test_many_who_ask_share_a_call_and_may_leave(desk: Desk) -> None:
         for _ in range(3):
             nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
-        desk.procore.gate.set()
+        project.procore.gate.set()
     assert counts == [2, 2, 2]
-    assert desk.procore.asked == [10]
+    assert project.procore.asked == [10]
 
 
-async def test_a_failure_is_not_remembered(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
-    desk.procore.error = Forbidden("no")
-    async with running(desk):
+async def test_a_failure_is_not_remembered(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
+    project.procore.error = Forbidden("no")
+    async with running(project):
         with pytest.raises(Forbidden):
-            await desk.histories.of(plan.inode)
-        desk.procore.error = None
-        assert len(await desk.histories.of(plan.inode)) == 2
+            await project.histories.of(plan.inode)
+        project.procore.error = None
+        assert len(await project.histories.of(plan.inode)) == 2
 
 
-async def test_a_newest_version_that_cannot_be_read_hides_no_other(desk: Desk) -> None:
-    desk.procore.versions_of[10] = [made(1), made(2)]
-    plan = desk.look(file(10, "a.pdf", version=None, defect="its size is -1"))
-    async with running(desk):
+async def test_a_newest_version_that_cannot_be_read_hides_no_other(project: VersionedProject) -> None:
+    project.procore.versions_of[10] = [made(1), made(2)]
+    plan = project.look(file(10, "a.pdf", version=None, defect="its size is -1"))
+    async with running(project):
         for _ in range(2):
-            assert len(await desk.histories.of(plan.inode)) == 2
-    assert desk.procore.asked == [10]
+            assert len(await project.histories.of(plan.inode)) == 2
+    assert project.procore.asked == [10]
 
 
-async def test_a_version_that_is_listed_twice_shows_once(desk: Desk) -> None:
-    desk.put(10, "a.pdf", made(1), made(2), made(2))
-    async with running(desk):
-        plan = await desk.at("versions", "a.pdf")
+async def test_a_version_that_is_listed_twice_shows_once(project: VersionedProject) -> None:
+    project.put(10, "a.pdf", made(1), made(2), made(2))
+    async with running(project):
+        plan = await project.at("versions", "a.pdf")
         assert plan is not None
-        assert len(await desk.names(plan.inode)) == 2
+        assert len(await project.names(plan.inode)) == 2
 
 
-async def test_what_is_not_in_procore_yet_has_no_versions(desk: Desk) -> None:
+async def test_what_is_not_in_procore_yet_has_no_versions(project: VersionedProject) -> None:
     new = Change(Inode(5000), Kind.FILE, Location(ROOT, "new.pdf"), created_at_s=1.0)
-    desk.view.show(new)
-    async with running(desk):
-        entry = await desk.at("versions", "new.pdf")
+    project.view.show(new)
+    async with running(project):
+        entry = await project.at("versions", "new.pdf")
         assert entry is not None
         assert entry.is_folder
-        assert await desk.names(entry.inode) == []
-    assert desk.procore.asked == []
+        assert await project.names(entry.inode) == []
+    assert project.procore.asked == []
 
 
-async def test_a_file_that_took_over_a_document_has_its_versions(desk: Desk) -> None:
+async def test_a_file_that_took_over_a_document_has_its_versions(project: VersionedProject) -> None:
     """What is written here under another document's name will be its next version."""
-    plan = desk.put(10, "a.pdf", made(1), made(2))
-    desk.view.show(Change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10)))
-    async with running(desk):
-        assert await desk.at("versions", "a.pdf") is None
-        entry = await desk.at("versions", "renamed.pdf")
+    plan = project.put(10, "a.pdf", made(1), made(2))
+    project.view.show(Change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10)))
+    async with running(project):
+        assert await project.at("versions", "a.pdf") is None
+        entry = await project.at("versions", "renamed.pdf")
         assert entry is not None
-        assert await desk.names(entry.inode) == [
+        assert await project.names(entry.inode) == [
             "v001 2026-01-02T03-04-05 renamed.pdf",
             "v002 2026-01-02T03-04-05 renamed.pdf",
         ]
 
 
-async def test_versions_shows_the_tree_and_costs_no_calls(desk: Desk) -> None:
-    desk.look(folder(20, "Plans"))
+async def test_versions_shows_the_tree_and_costs_no_calls(project: VersionedProject) -> None:
+    project.look(folder(20, "Plans"))
     for number in range(30, 35):
-        desk.look(file(number, f"{number}.pdf", 20))
-    async with running(desk):
-        assert await desk.names(PROCORE) == ["status", "versions"]
-        assert await desk.names(VERSIONS) == ["Plans"]
-        plans = await desk.at("versions", "Plans")
+        project.look(file(number, f"{number}.pdf", 20))
+    async with running(project):
+        assert await project.names(PROCORE) == ["status", "versions"]
+        assert await project.names(VERSIONS) == ["Plans"]
+        plans = await project.at("versions", "Plans")
         assert plans is not None
-        assert await desk.names(plans.inode) == [f"{number}.pdf" for number in range(30, 35)]
-        some = list(desk.below.children(plans.inode, after=desk.tree.of(31).inode, limit=2))
+        assert await project.names(plans.inode) == [f"{number}.pdf" for number in range(30, 35)]
+        some = list(project.below.children(plans.inode, after=project.tree.of(31).inode, limit=2))
         assert [entry.shown for entry, _ in some] == [b"32.pdf", b"33.pdf"]
-        assert [after for _, after in some] == desk.tree.inodes((32, 33))
-        assert await desk.at("versions", "Plans", "35.pdf") is None
-        assert await desk.at("versions", ".procore") is None
-        assert await desk.at("nothing") is None
-        assert desk.below.above(plans) == VERSIONS
-    assert desk.procore.asked == []
+        assert [after for _, after in some] == project.tree.inodes((32, 33))
+        assert await project.at("versions", "Plans", "35.pdf") is None
+        assert await project.at("versions", ".procore") is None
+        assert await project.at("nothing") is None
+        assert project.below.above(plans) == VERSIONS
+    assert project.procore.asked == []
 
 
-async def test_an_entry_is_found_by_its_path_and_then_by_its_number(desk: Desk) -> None:
-    desk.put(10, "a.pdf", made(1, size_bytes=5), made(2, size_bytes=6))
+async def test_an_entry_is_found_by_its_path_and_then_by_its_number(project: VersionedProject) -> None:
+    project.put(10, "a.pdf", made(1, size_bytes=5), made(2, size_bytes=6))
     shown = "v001 2026-01-02T03-04-05 a.pdf"
-    async with running(desk):
+    async with running(project):
         with pytest.raises(NotThere):
-            desk.below.find(inode_of(VersionId(101)))
-        entry = await desk.at("versions", "a.pdf", shown)
+            project.below.find(inode_of(VersionId(101)))
+        entry = await project.at("versions", "a.pdf", shown)
         assert entry is not None
         assert not entry.is_folder
-        assert desk.below.find(entry.inode) == entry
-        assert desk.below.path(entry) == f".procore/versions/a.pdf/{shown}"
-        assert desk.below.above(entry) == folder_for(desk.tree.of(10).inode)
-        before = desk.follower.looks
-        assert await desk.at("versions", "a.pdf", shown) == entry
-        assert desk.follower.looks == before  # what is known is no reason to look
-    assert desk.procore.asked == [10]
+        assert project.below.find(entry.inode) == entry
+        assert project.below.path(entry) == f".procore/versions/a.pdf/{shown}"
+        assert project.below.above(entry) == folder_for(project.tree.of(10).inode)
+        before = project.follower.looks
+        assert await project.at("versions", "a.pdf", shown) == entry
+        assert project.follower.looks == before  # what is known is no reason to look
+    assert project.procore.asked == [10]
 
 
-async def test_a_version_that_is_not_known_is_looked_for(desk: Desk) -> None:
-    desk.put(10, "a.pdf", made(1))
-    desk.follower.found = lambda: desk.put(10, "a.pdf", made(1), made(2))
-    async with running(desk):
-        assert await desk.at("versions", "a.pdf", "v002 2026-01-02T03-04-05 a.pdf") is not None
-        assert await desk.at("versions", "a.pdf", "v003 2026-01-02T03-04-05 a.pdf") is None
-    assert desk.procore.asked == [10]
+async def test_a_version_that_is_not_known_is_looked_for(project: VersionedProject) -> None:
+    project.put(10, "a.pdf", made(1))
+    project.follower.found = lambda: project.put(10, "a.pdf", made(1), made(2))
+    async with running(project):
+        assert await project.at("versions", "a.pdf", "v002 2026-01-02T03-04-05 a.pdf") is not None
+        assert await project.at("versions", "a.pdf", "v003 2026-01-02T03-04-05 a.pdf") is None
+    assert project.procore.asked == [10]
 
 
-async def test_what_was_removed_is_not_there(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
-    async with running(desk):
-        folder = await desk.at("versions", "a.pdf")
-        version = await desk.at("versions", "a.pdf", "v001 2026-01-02T03-04-05 a.pdf")
+async def test_what_was_removed_is_not_there(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
+    async with running(project):
+        folder = await project.at("versions", "a.pdf")
+        version = await project.at("versions", "a.pdf", "v001 2026-01-02T03-04-05 a.pdf")
         assert folder is not None
         assert version is not None
-        desk.view.show(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
+        project.view.show(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
         for gone in (folder, version):
             with pytest.raises(NotThere):
-                desk.below.find(gone.inode)
+                project.below.find(gone.inode)
         with pytest.raises(NotThere):
-            await desk.below.listing(folder.inode)
-        assert await desk.names(VERSIONS) == []
+            await project.below.listing(folder.inode)
+        assert await project.names(VERSIONS) == []
 
 
-async def test_what_turns_out_to_be_elsewhere_is_looked_up_again(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1))
-    plans = desk.look(folder(20, "Plans"))
-    async with running(desk):
-        desk.follower.found = lambda: desk.look(file(10, "b.pdf", 20, version=made(1)))
+async def test_what_turns_out_to_be_elsewhere_is_looked_up_again(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1))
+    plans = project.look(folder(20, "Plans"))
+    async with running(project):
+        project.follower.found = lambda: project.look(file(10, "b.pdf", 20, version=made(1)))
         with pytest.raises(NotThere):
-            await desk.below.listing(folder_for(plan.inode))
-        assert await desk.names(folder_for(plan.inode)) == ["v001 2026-01-02T03-04-05 b.pdf"]
-        desk.follower.found = lambda: desk.look(folder(20, "Drawings"))
+            await project.below.listing(folder_for(plan.inode))
+        assert await project.names(folder_for(plan.inode)) == ["v001 2026-01-02T03-04-05 b.pdf"]
+        project.follower.found = lambda: project.look(folder(20, "Drawings"))
         with pytest.raises(NotThere):
-            await desk.below.listing(folder_for(plans.inode))
+            await project.below.listing(folder_for(plans.inode))
 
 
-async def test_a_file_that_goes_while_its_versions_are_listed(desk: Desk) -> None:
-    plan = desk.put(10, "a.pdf", made(1), made(2))
+async def test_a_file_that_goes_while_its_versions_are_listed(project: VersionedProject) -> None:
+    plan = project.put(10, "a.pdf", made(1), made(2))
     gone = msgspec.structs.replace(file(10, "a.pdf"), deleted=True)
-    desk.procore.meanwhile = lambda: desk.tree.apply(gone)
-    async with running(desk):
+    project.procore.meanwhile = lambda: project.tree.apply(gone)
+    async with running(project):
         with pytest.raises(NotThere):
-            await desk.below.listing(folder_for(plan.inode))
+            await project.below.listing(folder_for(plan.inode))

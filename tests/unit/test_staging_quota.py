@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from procorefs.staging import quota as room_module
+from procorefs.staging import quota as quota_module
 from procorefs.staging.quota import PATIENCE_S, Outlook, Quota
 from procorefs.staging.staging_area import StagedFile, StagingFull
 from tests.support.staged_base import KIB, MIB, Bases, base_of, bytes_of, left_in, spares_of, staging_in
@@ -20,7 +20,7 @@ def disk_with(free_bytes: int, size_bytes: int = 2**40) -> Callable[[], os.statv
     return lambda: os.statvfs_result((4096, 1, size_bytes, free_bytes, free_bytes, 1, 1, 1, 0, 255))
 
 
-def room_of(limit_bytes: int, outlook: Outlook = Outlook.SOON) -> Quota:
+def quota_of(limit_bytes: int, outlook: Outlook = Outlook.SOON) -> Quota:
     return Quota(limit_bytes, disk_with(2**39), lambda: outlook)
 
 
@@ -42,73 +42,73 @@ def play(work: Callable[[], Awaitable[None]]) -> float:
 
 
 def test_room_is_taken_up_to_the_limit_and_not_beyond() -> None:
-    room = room_of(100)
-    assert room.take(60)
-    assert room.take(40)
-    assert not room.take(1)
-    assert room.take(0)
-    room.freed(30)
-    assert not room.take(31)
-    assert room.take(30)
-    assert room.used_bytes == 100
+    quota = quota_of(100)
+    assert quota.take(60)
+    assert quota.take(40)
+    assert not quota.take(1)
+    assert quota.take(0)
+    quota.freed(30)
+    assert not quota.take(31)
+    assert quota.take(30)
+    assert quota.used_bytes == 100
 
 
 def test_who_waits_is_served_in_order_and_nobody_slips_in() -> None:
-    room, served = room_of(100), list[int]()
+    quota, served = quota_of(100), list[int]()
 
     async def work() -> None:
         async def wait(size_bytes: int) -> None:
-            assert await room.wait_for(lambda: size_bytes) == size_bytes
+            assert await quota.wait_for(lambda: size_bytes) == size_bytes
             served.append(size_bytes)
 
-        assert room.take(90)
+        assert quota.take(90)
         async with trio.open_nursery() as nursery:
             for size_bytes in (50, 10, 20):
                 nursery.start_soon(wait, size_bytes)
                 await trio.testing.wait_all_tasks_blocked()
-            assert not room.take(5)  # it would fit, but others were here first
-            room.freed(40)
+            assert not quota.take(5)  # it would fit, but others were here first
+            quota.freed(40)
             await trio.testing.wait_all_tasks_blocked()
             assert served == [50]
-            room.freed(10)
+            quota.freed(10)
             await trio.testing.wait_all_tasks_blocked()
             assert served == [50, 10]
-            room.freed(40)
+            quota.freed(40)
         assert served == [50, 10, 20]
-        assert room.used_bytes == 80
-        assert room.take(20)
+        assert quota.used_bytes == 80
+        assert quota.take(20)
 
     assert play(work) < 1
 
 
 def test_nobody_waits_when_nothing_can_be_freed() -> None:
-    room = room_of(100, Outlook.NONE)
+    quota = quota_of(100, Outlook.NONE)
 
     async def work() -> None:
-        assert room.take(100)
+        assert quota.take(100)
         with pytest.raises(StagingFull, match="100 bytes wait for their upload"):
-            await room.wait_for(lambda: 1)
+            await quota.wait_for(lambda: 1)
 
     assert play(work) == 0
-    assert room.used_bytes == 100
+    assert quota.used_bytes == 100
 
 
 def test_nobody_waits_for_more_than_there_can_ever_be() -> None:
-    room = room_of(100)
+    quota = quota_of(100)
 
     async def work() -> None:
         with pytest.raises(StagingFull):
-            await room.wait_for(lambda: 101)
+            await quota.wait_for(lambda: 101)
 
     assert play(work) == 0
 
 
 def test_who_waits_is_told_when_nothing_can_be_freed_any_more() -> None:
     outlook = Outlook.SOON
-    room = Quota(100, disk_with(2**39), lambda: outlook)
+    quota = Quota(100, disk_with(2**39), lambda: outlook)
 
     async def work() -> None:
-        assert room.take(100)
+        assert quota.take(100)
         async with trio.open_nursery() as nursery:
 
             async def fail() -> None:
@@ -118,98 +118,98 @@ def test_who_waits_is_told_when_nothing_can_be_freed_any_more() -> None:
 
             nursery.start_soon(fail)
             with pytest.raises(StagingFull):
-                await room.wait_for(lambda: 1)
+                await quota.wait_for(lambda: 1)
 
     assert 10 <= play(work) <= 12
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_patience_ends_when_there_was_no_progress_for_long(steps: int) -> None:
-    room = room_of(100)
+    quota = quota_of(100)
 
     async def work() -> None:
-        assert room.take(100)
+        assert quota.take(100)
         async with trio.open_nursery() as nursery:
 
             async def get_on() -> None:
                 for _ in range(steps):
                     await trio.sleep(50)
-                    room.progress()
+                    quota.progress()
 
             nursery.start_soon(get_on)
             with pytest.raises(StagingFull):
-                await room.wait_for(lambda: 1)
+                await quota.wait_for(lambda: 1)
 
     assert 0 <= play(work) - (50 * steps + PATIENCE_S) <= 3
-    assert room.used_bytes == 100
+    assert quota.used_bytes == 100
 
 
 def test_who_gives_up_makes_way() -> None:
-    room = room_of(100)
+    quota = quota_of(100)
 
     async def work() -> None:
-        assert room.take(90)
+        assert quota.take(90)
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
             async def give_up() -> None:
                 with scope:
-                    await room.wait_for(lambda: 50)
+                    await quota.wait_for(lambda: 50)
 
             nursery.start_soon(give_up)
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(room.wait_for, lambda: 10)
+            nursery.start_soon(quota.wait_for, lambda: 10)
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
-        assert room.used_bytes == 100
+        assert quota.used_bytes == 100
 
     assert play(work) < 1
 
 
 def test_who_is_cancelled_just_when_served_gives_it_back() -> None:
-    room = room_of(100)
+    quota = quota_of(100)
 
     async def work() -> None:
-        assert room.take(100)
+        assert quota.take(100)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(room.wait_for, lambda: 50)
+            nursery.start_soon(quota.wait_for, lambda: 50)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-            room.freed(100)  # it is still in line
-        assert room.used_bytes == 0
-        assert room.take(100)
+            quota.freed(100)  # it is still in line
+        assert quota.used_bytes == 0
+        assert quota.take(100)
 
     play(work)
 
 
 def test_room_on_the_disk_that_others_free_is_noticed() -> None:
-    room = room_of(100 * MIB)
-    room._disk = disk_with(0)
+    quota = quota_of(100 * MIB)
+    quota._disk = disk_with(0)
 
     async def work() -> None:
         async with trio.open_nursery() as nursery:
 
             async def clean_up() -> None:
                 await trio.sleep(5)
-                room._disk = disk_with(2**39)
+                quota._disk = disk_with(2**39)
 
             nursery.start_soon(clean_up)
-            await room.wait_for(lambda: MIB)
+            await quota.wait_for(lambda: MIB)
 
     assert 5 <= play(work) <= 7
 
 
 def test_a_reserve_stays_free_and_the_disk_is_not_asked_at_every_write() -> None:
-    asked, free_bytes = 0, room_module.RESERVE_BYTES + 40 * MIB
+    asked, free_bytes = 0, quota_module.RESERVE_BYTES + 40 * MIB
 
     def disk() -> os.statvfs_result:
         nonlocal asked
         asked += 1
-        return disk_with(free_bytes - room.used_bytes)()
+        return disk_with(free_bytes - quota.used_bytes)()
 
-    room = Quota(2**40, disk, lambda: Outlook.NONE)
+    quota = Quota(2**40, disk, lambda: Outlook.NONE)
     taken = 0
-    while room.take(4 * KIB):
+    while quota.take(4 * KIB):
         taken += 4 * KIB
     assert taken == 40 * MIB
     assert asked < 20

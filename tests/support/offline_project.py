@@ -22,7 +22,7 @@ from tests.support.tree_documents import ROOT_ID, folder
 TREE = "tree.sqlite"
 
 
-class Room:
+class OfflineProject:
     """One run of a daemon's inner rooms over a state directory."""
 
     def __init__(self, directory: Path, base: Base) -> None:
@@ -134,7 +134,7 @@ def _let_go(dirty_files: DirtyFiles) -> None:
 
 
 @contextmanager
-def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iterator[Room]:
+def offline_project(directory: Path, bases: Bases | None = None, **options: Any) -> Iterator[OfflineProject]:
     """Open what lies there as the daemon does. Leaving it is no orderly end: nothing is written on the way out."""
     directory.mkdir(exist_ok=True)
     store = TreeStore.open(directory / TREE)
@@ -149,7 +149,7 @@ def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iter
             lambda: False,
         )
         try:
-            yield Room(directory, base)
+            yield OfflineProject(directory, base)
         finally:
             _let_go(base.dirty_files)
             base.close()
@@ -157,4 +157,4 @@ def room_in(directory: Path, bases: Bases | None = None, **options: Any) -> Iter
         store.close()
 
 
-__all__ = ["JOURNAL", "STAGING", "Room", "room_in"]
+__all__ = ["JOURNAL", "STAGING", "OfflineProject", "offline_project"]

@@ -12,7 +12,7 @@ from procorefs.procore.api.client import Client
 from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Forbidden, Malformed, NotFound, ProcoreError, Silent, Unavailable
 from procorefs.procore.wire.models import Version, VersionId
-from tests.support.client_room import client_of, fetched, put_file, random_bytes, version_of
+from tests.support.api_client import client_of, fetched, put_file, random_bytes, version_of
 from tests.support.raw_server import http, raw_server
 from tests.support.sandbox import SandboxHandle
 
@@ -22,7 +22,7 @@ STORAGE = "storage GET"
 VERSIONS = "GET /rest/v1.0/file_versions/{id}"
 
 
-class Room:
+class ClientAndDownloads:
     """A client, its downloads, and one file in the sandbox."""
 
     def __init__(self, client: Client, version: Version) -> None:
@@ -35,10 +35,10 @@ class Room:
 
 
 @pytest.fixture
-async def room(sandbox: SandboxHandle) -> AsyncIterator[Room]:
+async def set_up(sandbox: SandboxHandle) -> AsyncIterator[ClientAndDownloads]:
     file_id = put_file(sandbox, BYTES)
     async with client_of(sandbox, silence_s=3.0) as client:
-        made = Room(client, await version_of(client, file_id))
+        made = ClientAndDownloads(client, await version_of(client, file_id))
         sandbox.reset_calls()
         yield made
 
@@ -57,22 +57,22 @@ async def test_any_range_of_any_storage(sandbox: SandboxHandle, urls: str, etag:
 
 
 async def test_reading_costs_no_calls_and_no_bytes_that_nobody_asked_for(
-    sandbox: SandboxHandle, room: Room
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
 ) -> None:
-    await room.read(1000, 2000)
+    await set_up.read(1000, 2000)
     assert sandbox.calls()["total"] == 0
     assert sandbox.calls()["storage_bytes_sent"] == 1000
 
 
-async def test_an_empty_range_asks_nobody(sandbox: SandboxHandle, room: Room) -> None:
-    assert await room.read(5, 5) == b""
+async def test_an_empty_range_asks_nobody(sandbox: SandboxHandle, set_up: ClientAndDownloads) -> None:
+    assert await set_up.read(5, 5) == b""
     assert sandbox.calls()["other"] == {}
     with pytest.raises(ValueError, match="inside"):
-        await room.read(0, SIZE + 1)
+        await set_up.read(0, SIZE + 1)
 
 
-async def test_pieces_are_big_and_never_empty(room: Room) -> None:
-    async with room.downloads.stream(room.version, 0, SIZE) as pieces:
+async def test_pieces_are_big_and_never_empty(set_up: ClientAndDownloads) -> None:
+    async with set_up.downloads.stream(set_up.version, 0, SIZE) as pieces:
         sizes = [len(piece) async for piece in pieces]
     assert min(sizes) > 0
     assert max(sizes) <= 1024 * 1024
@@ -80,11 +80,11 @@ async def test_pieces_are_big_and_never_empty(room: Room) -> None:
 
 @pytest.mark.parametrize("settings", [{"no_range": True}, {"short_range_bytes": 400_000}])
 async def test_a_storage_that_does_ranges_its_own_way(
-    sandbox: SandboxHandle, room: Room, settings: dict[str, Any]
+    sandbox: SandboxHandle, set_up: ClientAndDownloads, settings: dict[str, Any]
 ) -> None:
     sandbox.faults(settings=settings)
     for start, end in [(0, SIZE), (1_000_000, 2_500_000), (SIZE - 1, SIZE)]:
-        assert await room.read(start, end) == BYTES[start:end]
+        assert await set_up.read(start, end) == BYTES[start:end]
 
 
 @pytest.mark.parametrize("no_range", [False, True])
@@ -100,112 +100,124 @@ async def test_a_storage_that_does_ranges_its_own_way(
     ids=lambda rule: f"{rule['kind']} {rule.get('status', '')}",
 )
 async def test_a_broken_body_goes_on_where_it_stopped(
-    sandbox: SandboxHandle, room: Room, rule: dict[str, Any], no_range: bool
+    sandbox: SandboxHandle, set_up: ClientAndDownloads, rule: dict[str, Any], no_range: bool
 ) -> None:
     sandbox.faults(rules=[{**rule, "route": STORAGE}], settings={"no_range": no_range})
-    assert await room.read() == BYTES
+    assert await set_up.read() == BYTES
     assert sandbox.calls()["total"] == 0
     if rule["kind"] == "cut" and not no_range:
         asked_for = sandbox.calls()["storage_bytes_sent"]
         assert asked_for == SIZE + (SIZE - 700_000) + (SIZE - 1_400_000)
 
 
-async def test_a_storage_that_stays_broken_is_given_up(sandbox: SandboxHandle, room: Room) -> None:
+async def test_a_storage_that_stays_broken_is_given_up(
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
+) -> None:
     sandbox.faults(rules=[{"kind": "cut", "after_bytes": 1000, "route": STORAGE}])
-    room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=0.5)
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, silence_s=0.5)
     with trio.fail_after(15), pytest.raises(Unavailable, match="Could not read the file"):
-        await room.read()
+        await set_up.read()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 async def test_an_expired_address_is_looked_up_once_for_all(
-    sandbox: SandboxHandle, room: Room, status: int
+    sandbox: SandboxHandle, set_up: ClientAndDownloads, status: int
 ) -> None:
     sandbox.faults(expire_urls=True, settings={"expired_status": status})
     found: list[bytes] = []
 
     async def reader(start: int) -> None:
-        found.append(await room.read(start, start + 1000))
+        found.append(await set_up.read(start, start + 1000))
 
     async with trio.open_nursery() as nursery:
         for start in range(0, 5000, 1000):
             nursery.start_soon(reader, start)
     assert sorted(found) == sorted(BYTES[start : start + 1000] for start in range(0, 5000, 1000))
-    assert await room.read(0, 10) == BYTES[:10]  # the new address is remembered
+    assert await set_up.read(0, 10) == BYTES[:10]  # the new address is remembered
     assert sandbox.calls()["by_route"] == {VERSIONS: 1}
 
 
-async def test_a_newer_listing_beats_what_was_looked_up(sandbox: SandboxHandle, room: Room) -> None:
+async def test_a_newer_listing_beats_what_was_looked_up(
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
+) -> None:
     sandbox.faults(expire_urls=True)
-    await room.read(0, 10)
+    await set_up.read(0, 10)
     sandbox.faults(expire_urls=True)
-    room.version = await room.client.file_version(room.version.id, priority=0)  # type: ignore[arg-type]
+    set_up.version = await set_up.client.file_version(set_up.version.id, priority=0)  # type: ignore[arg-type]
     sandbox.reset_calls()
-    assert await room.read(0, 10) == BYTES[:10]
+    assert await set_up.read(0, 10) == BYTES[:10]
     assert sandbox.calls()["total"] == 0
 
 
-async def test_an_address_that_stays_refused_is_an_error(sandbox: SandboxHandle, room: Room) -> None:
+async def test_an_address_that_stays_refused_is_an_error(
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
+) -> None:
     sandbox.faults(rules=[{"kind": "error", "status": 403, "route": STORAGE}])
     with pytest.raises(Forbidden, match="Could not read the file"):
-        await room.read()
+        await set_up.read()
     assert sandbox.calls()["by_route"] == {VERSIONS: 1}
 
 
-async def test_a_version_that_is_gone_is_an_error(sandbox: SandboxHandle, room: Room) -> None:
+async def test_a_version_that_is_gone_is_an_error(sandbox: SandboxHandle, set_up: ClientAndDownloads) -> None:
     sandbox.faults(
         expire_urls=True, rules=[{"kind": "error", "status": 404, "route": "GET /rest/v1.0/file_versions/*"}]
     )
     with pytest.raises(NotFound):
-        await room.read()
+        await set_up.read()
 
 
-async def test_an_expired_token_at_the_apis_own_host_is_renewed(sandbox: SandboxHandle, room: Room) -> None:
+async def test_an_expired_token_at_the_apis_own_host_is_renewed(
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
+) -> None:
     sandbox.faults(expire_tokens=True)
-    assert await room.read() == BYTES
+    assert await set_up.read() == BYTES
     assert sandbox.calls()["total"] == 0
 
 
 async def test_silence_ends_the_read_and_cancelling_ends_it_at_once(
-    sandbox: SandboxHandle, room: Room
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
 ) -> None:
     sandbox.faults(rules=[{"kind": "silence", "route": STORAGE}])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(room.read)
+        nursery.start_soon(set_up.read)
         await sandbox.silent_calls()
         began_s = trio.current_time()
         nursery.cancel_scope.cancel()
     assert trio.current_time() - began_s < 1
     with trio.fail_after(10), pytest.raises(Silent, match="sent nothing"):
-        await room.read()
+        await set_up.read()
 
 
-async def test_a_slow_reader_is_no_silence(room: Room) -> None:
+async def test_a_slow_reader_is_no_silence(set_up: ClientAndDownloads) -> None:
     """Time that the consumer takes is not the server's."""
-    async with room.downloads.stream(room.version, 0, SIZE) as pieces:
+    async with set_up.downloads.stream(set_up.version, 0, SIZE) as pieces:
         first = await anext(pieces)
-        room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=0.0)
+        set_up.client.settings = msgspec.structs.replace(set_up.client.settings, silence_s=0.0)
         await trio.sleep(0.1)
         rest = b"".join([piece async for piece in pieces])
     assert first + rest == BYTES
 
 
-async def test_leaving_early_ends_the_download_at_once(sandbox: SandboxHandle, room: Room) -> None:
+async def test_leaving_early_ends_the_download_at_once(
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
+) -> None:
     sandbox.faults(settings={"bandwidth_bytes_s": 20_000})
     with trio.fail_after(15):  # the whole would take minutes
-        async with room.downloads.stream(room.version, 0, SIZE) as pieces:
+        async with set_up.downloads.stream(set_up.version, 0, SIZE) as pieces:
             async for _ in pieces:
                 break
-        assert await room.read(0, 10) == BYTES[:10]
+        assert await set_up.read(0, 10) == BYTES[:10]
 
 
-async def test_a_size_that_is_not_the_listed_one_is_refused(sandbox: SandboxHandle, room: Room) -> None:
+async def test_a_size_that_is_not_the_listed_one_is_refused(
+    sandbox: SandboxHandle, set_up: ClientAndDownloads
+) -> None:
     for wrong in (SIZE - 1, SIZE + 1):
-        room.version = msgspec.structs.replace(room.version, size_bytes=wrong)
+        set_up.version = msgspec.structs.replace(set_up.version, size_bytes=wrong)
         for no_range in (False, True):
             sandbox.faults(settings={"no_range": no_range})
             with pytest.raises(Malformed, match=f"Procore lists {wrong}"):
-                await room.read(0, 10)
+                await set_up.read(0, 10)
 
 
 # --- what no decent server sends ---

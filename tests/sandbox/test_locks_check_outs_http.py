@@ -20,7 +20,7 @@ from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from procorefs.wiring.locks import open_claims, open_locks
-from tests.support.client_room import client_of, put_file
+from tests.support.api_client import client_of, put_file
 from tests.support.local_work import ME
 from tests.support.sandbox import SandboxHandle
 

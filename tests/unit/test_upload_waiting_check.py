@@ -17,36 +17,45 @@ from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import WaitCheck
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.sending.byte_upload import Uploader
-from tests.support.outbox_room import Room, room_in
+from tests.support.offline_project import OfflineProject, offline_project
 
 FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED = map(Inode, range(10, 17))
 ALL = (FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED)
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    with room_in(tmp_path) as opened:
+def project(tmp_path: Path) -> Iterator[OfflineProject]:
+    with offline_project(tmp_path) as opened:
         yield opened
 
 
-def check_of(room: Room, *pending: Inode) -> tuple[WaitCheck, Queue]:
+def check_of(project: OfflineProject, *pending: Inode) -> tuple[WaitCheck, Queue]:
     """A check over changes that are counted as pending."""
     queue, attempts = Queue(), Attempts()
-    counters = Counters(Uploader(cast(Any, None), room.edits.changes.save_if_current))
+    counters = Counters(Uploader(cast(Any, None), project.edits.changes.save_if_current))
     states = ItemStates(
-        room.view, room.dirty_files, room.base.fates, room.calls, queue, attempts, counters, sends=True
+        project.view,
+        project.dirty_files,
+        project.base.fates,
+        project.calls,
+        queue,
+        attempts,
+        counters,
+        sends=True,
     )
     for inode in pending:
-        room.view.show(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
+        project.view.show(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
         assert states.count(inode) is not None
-    room.dirty_files.enter(WRITTEN, writes=True)
-    return WaitCheck(room.view, room.dirty_files, queue, counters, states, trio.lowlevel.checkpoint), queue
+    project.dirty_files.enter(WRITTEN, writes=True)
+    return WaitCheck(
+        project.view, project.dirty_files, queue, counters, states, trio.lowlevel.checkpoint
+    ), queue
 
 
 async def test_what_nothing_would_ever_send_is_looked_at_again(
-    room: Room, caplog: pytest.LogCaptureFixture
+    project: OfflineProject, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check, queue = check_of(room, *ALL)
+    check, queue = check_of(project, *ALL)
     queue.put(DUE, 5.0)
     queue.sending.add(SENT)
     queue.fresh.add(FRESH)

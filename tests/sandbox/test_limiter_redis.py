@@ -21,8 +21,8 @@ from procorefs.procore.auth.token_store import FileStore
 from procorefs.procore.auth.tokens import Token, login_key
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.settings import Grant
-from tests.rooms.test_client_login import code_of, logins
-from tests.support.client_room import client_of
+from tests.sandbox.test_client_login import code_of, logins
+from tests.support.api_client import client_of
 from tests.support.redis_server import RedisServer, started_redis
 from tests.support.sandbox import SandboxHandle
 

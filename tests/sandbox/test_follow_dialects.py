@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.follow_room import Tree, following
+from tests.support.followed_tree import Tree, following
 from tests.support.sandbox import SandboxHandle
 
 DIALECTS: dict[str, dict[str, Any]] = {
@@ -54,9 +54,9 @@ async def test_changes_by_others_are_shown(
     ):
         sandbox.act("create_file", path=path, text="first")
         tree[path] = 5
-    async with following(sandbox, tmp_path / "tree") as room:
-        await room.becomes(tree)
-        plan = room.node("/plan.pdf").inode
+    async with following(sandbox, tmp_path / "tree") as followed:
+        await followed.becomes(tree)
+        plan = followed.node("/plan.pdf").inode
 
         sandbox.act("put", path="/plan.pdf", text="second")
         sandbox.act("rename_to", path="/plan.pdf", to="/Photos/plan 2.pdf")
@@ -64,20 +64,20 @@ async def test_changes_by_others_are_shown(
         sandbox.act("rename_to", path="/Photos/a.jpg", to="/New/a.jpg")
         del tree["/plan.pdf"], tree["/Photos/a.jpg"]
         tree |= {"/Photos/plan 2.pdf": 6, "/New": None, "/New/a.jpg": 5}
-        await room.becomes(tree)
-        assert room.node("/Photos/plan 2.pdf").inode == plan
+        await followed.becomes(tree)
+        assert followed.node("/Photos/plan 2.pdf").inode == plan
 
         folder_id = sandbox.act("delete", path="/Drawings/A")["id"]
         whole = dict(tree)
         for path in [path for path in tree if path.startswith("/Drawings/A")]:
             del tree[path]
-        await room.becomes(tree)
+        await followed.becomes(tree)
 
         sandbox.act("restore", id=folder_id)
-        await room.becomes(whole)
+        await followed.becomes(whole)
 
         sandbox.reset_calls()
         for _ in range(3):
-            assert await room.tree() == whole
+            assert await followed.tree() == whole
         if not settings:  # pages of a few documents do not reach over the last seconds
             assert sandbox.calls()["total"] <= 3 * 2

@@ -18,7 +18,7 @@ from procorefs.procore.errors import (
     Unavailable,
 )
 from procorefs.procore.wire.models import CompanyId, Document, DocumentId, Kind, ProjectId
-from tests.support.client_room import NOW, CountingLimiter, client_of, put_file, settings
+from tests.support.api_client import NOW, CountingLimiter, client_of, put_file, settings
 from tests.support.raw_server import http, raw_server
 from tests.support.sandbox import SandboxHandle
 

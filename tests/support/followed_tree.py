@@ -12,7 +12,7 @@ from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, Inode, Invalidation, Node
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
-from tests.support.client_room import client_of
+from tests.support.api_client import client_of
 from tests.support.local_work import ME, Inside
 from tests.support.sandbox import SandboxHandle
 
@@ -75,10 +75,10 @@ async def following(
     store = TreeStore.open(path)
     try:
         async with client_of(sandbox, **changes) as client, trio.open_nursery() as nursery:
-            rooms: list[Following] = []
+            made: list[Following] = []
 
             def invalidate(what: Sequence[Invalidation]) -> None:
-                rooms[0].invalidated.extend(what)
+                made[0].invalidated.extend(what)
 
             applier = DocumentApplier(store, Inside(), ME)
             follower = Follower(
@@ -90,11 +90,11 @@ async def following(
                 freshness_s=freshness_s,
                 changed=lambda _documents: None,
             )
-            rooms.append(Following(store, follower, client))
+            made.append(Following(store, follower, client))
             if not follower.complete:
                 await follower.list_root()
             await nursery.start(follower.run)
-            yield rooms[0]
+            yield made[0]
             nursery.cancel_scope.cancel()
     finally:
         store.close()

@@ -27,7 +27,7 @@ ENDED = subprocess.CompletedProcess[str]
 COMMAND = (sys.executable, "-m", "procorefs.cli")
 
 
-class Desk:
+class CommandLine:
     """A person with directories of their own, who knows a client id and its secret."""
 
     def __init__(self, folder: Path, sandbox: SandboxHandle) -> None:
@@ -63,8 +63,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, sandbox: SandboxHandle) -> Iterator[Desk]:
-    yield Desk(tmp_path, sandbox)
+def shell(tmp_path: Path, sandbox: SandboxHandle) -> Iterator[CommandLine]:
+    yield CommandLine(tmp_path, sandbox)
     for file in tmp_path.rglob("procorefs/**/*"):
         assert file.stat().st_mode & 0o077 == 0, f"{file} is open to others"
 
@@ -123,94 +123,98 @@ def allow(url: str) -> str:
     return browse(urllib.parse.urljoin(url, action[1]), fields)
 
 
-def test_a_service_account_logs_in_lists_and_logs_out(desk: Desk) -> None:
-    company, project = str(desk.sandbox.company_id), str(desk.sandbox.project_id)
+def test_a_service_account_logs_in_lists_and_logs_out(shell: CommandLine) -> None:
+    company, project = str(shell.sandbox.company_id), str(shell.sandbox.project_id)
     said = fine(
-        desk.login("--secret-file", str(desk.secret_file), "--company", company, "--project", project)
+        shell.login("--secret-file", str(shell.secret_file), "--company", company, "--project", project)
     )
     assert "Logged in as ProcoreFS Service" in said
-    profile = read_config(desk.paths.config_file).profiles["default"]
-    assert (profile.client_id, profile.company, profile.project) == (desk.sandbox.client_id, company, project)
-    assert desk.sandbox.client_secret not in desk.paths.config_file.read_text()
-
-    companies = json.loads(fine(desk.run("projects", "--json")))
-    found = {project["id"] for company in companies for project in company["projects"]}
-    assert desk.sandbox.project_id in found
-    table = fine(desk.run("projects"))
-    assert f"default:{desk.sandbox.company_id}/{desk.sandbox.project_id}" in table
-
-    [file] = desk.tokens()
-    token = json.loads(file.read_bytes())["access_token"]
-    assert token_works(desk.sandbox, token)
-    assert "Logged out profile 'default'" in fine(desk.run("logout"))
-    assert desk.tokens() == []
-    assert not token_works(desk.sandbox, token)
-    fine(desk.run("projects"))
-
-
-def test_a_service_account_names_its_company_in_every_call(desk: Desk) -> None:
-    company, project = str(desk.sandbox.company_id), str(desk.sandbox.project_id)
-    desk.sandbox.faults(dialect={"service_needs_company": True})
-    secret = ("--secret-file", str(desk.secret_file))
-    assert "Logged in as ProcoreFS Service" in fine(
-        desk.login(*secret, "--company", company, "--project", project)
+    profile = read_config(shell.paths.config_file).profiles["default"]
+    assert (profile.client_id, profile.company, profile.project) == (
+        shell.sandbox.client_id,
+        company,
+        project,
     )
-    assert project in fine(desk.run("projects"))
-    assert "Logged in as ProcoreFS Service" in fine(desk.login(*secret)), "the profile's company"
-    assert project in fine(desk.run("projects", PROCOREFS_COMPANY_ID=company))
+    assert shell.sandbox.client_secret not in shell.paths.config_file.read_text()
+
+    companies = json.loads(fine(shell.run("projects", "--json")))
+    found = {project["id"] for company in companies for project in company["projects"]}
+    assert shell.sandbox.project_id in found
+    table = fine(shell.run("projects"))
+    assert f"default:{shell.sandbox.company_id}/{shell.sandbox.project_id}" in table
+
+    [file] = shell.tokens()
+    token = json.loads(file.read_bytes())["access_token"]
+    assert token_works(shell.sandbox, token)
+    assert "Logged out profile 'default'" in fine(shell.run("logout"))
+    assert shell.tokens() == []
+    assert not token_works(shell.sandbox, token)
+    fine(shell.run("projects"))
 
 
-def test_a_company_that_is_not_ours_any_more_hides_nothing(desk: Desk) -> None:
-    fine(desk.login("--secret-file", str(desk.secret_file), "--company", str(desk.sandbox.company_id)))
-    listed = fine(desk.run("projects"))
-    config = desk.paths.config_file.read_text()
-    desk.paths.config_file.write_text(config.replace(f'"{desk.sandbox.company_id}"', '"99"'))
-    assert fine(desk.run("projects")) == listed
-    assert "Logged in as ProcoreFS Service" in fine(desk.login("--secret-file", str(desk.secret_file)))
+def test_a_service_account_names_its_company_in_every_call(shell: CommandLine) -> None:
+    company, project = str(shell.sandbox.company_id), str(shell.sandbox.project_id)
+    shell.sandbox.faults(dialect={"service_needs_company": True})
+    secret = ("--secret-file", str(shell.secret_file))
+    assert "Logged in as ProcoreFS Service" in fine(
+        shell.login(*secret, "--company", company, "--project", project)
+    )
+    assert project in fine(shell.run("projects"))
+    assert "Logged in as ProcoreFS Service" in fine(shell.login(*secret)), "the profile's company"
+    assert project in fine(shell.run("projects", PROCOREFS_COMPANY_ID=company))
+
+
+def test_a_company_that_is_not_ours_any_more_hides_nothing(shell: CommandLine) -> None:
+    fine(shell.login("--secret-file", str(shell.secret_file), "--company", str(shell.sandbox.company_id)))
+    listed = fine(shell.run("projects"))
+    config = shell.paths.config_file.read_text()
+    shell.paths.config_file.write_text(config.replace(f'"{shell.sandbox.company_id}"', '"99"'))
+    assert fine(shell.run("projects")) == listed
+    assert "Logged in as ProcoreFS Service" in fine(shell.login("--secret-file", str(shell.secret_file)))
 
 
 @pytest.mark.parametrize("missing_company_status", [400, 403])
 def test_a_login_does_without_a_name_where_procore_does_not_say_who_it_is(
-    desk: Desk, missing_company_status: int
+    shell: CommandLine, missing_company_status: int
 ) -> None:
     dialect: dict[str, object] = {
         "service_needs_company": True,
         "missing_company_status": missing_company_status,
     }
-    desk.sandbox.faults(dialect=dialect)
-    secret = ("--secret-file", str(desk.secret_file))
-    assert f"Logged in as user {desk.sandbox.user_id}." in fine(desk.login(*secret))
-    desk.sandbox.faults(dialect=dialect | {"token_owner": False})
-    assert "Logged in as a user without a name." in fine(desk.login(*secret))
+    shell.sandbox.faults(dialect=dialect)
+    secret = ("--secret-file", str(shell.secret_file))
+    assert f"Logged in as user {shell.sandbox.user_id}." in fine(shell.login(*secret))
+    shell.sandbox.faults(dialect=dialect | {"token_owner": False})
+    assert "Logged in as a user without a name." in fine(shell.login(*secret))
 
 
-def test_forgetting_leaves_no_secret(desk: Desk) -> None:
-    fine(desk.login("-p", "work", "--secret-file", str(desk.secret_file)))
-    fine(desk.run("logout", "-p", "work", "--forget"))
-    assert read_config(desk.paths.config_file).profiles == {}
-    assert list(desk.paths.secrets_dir.iterdir()) == []
-    refused(desk.run("projects"), "procorefs login")
+def test_forgetting_leaves_no_secret(shell: CommandLine) -> None:
+    fine(shell.login("-p", "work", "--secret-file", str(shell.secret_file)))
+    fine(shell.run("logout", "-p", "work", "--forget"))
+    assert read_config(shell.paths.config_file).profiles == {}
+    assert list(shell.paths.secrets_dir.iterdir()) == []
+    refused(shell.run("projects"), "procorefs login")
 
 
-def test_the_secret_comes_from_a_pipe_or_the_environment(desk: Desk) -> None:
-    fine(desk.login(typed=desk.sandbox.client_secret + "\n"))
-    fine(desk.login("-p", "other", PROCOREFS_CLIENT_SECRET=desk.sandbox.client_secret))
-    assert set(read_config(desk.paths.config_file).profiles) == {"default", "other"}
+def test_the_secret_comes_from_a_pipe_or_the_environment(shell: CommandLine) -> None:
+    fine(shell.login(typed=shell.sandbox.client_secret + "\n"))
+    fine(shell.login("-p", "other", PROCOREFS_CLIENT_SECRET=shell.sandbox.client_secret))
+    assert set(read_config(shell.paths.config_file).profiles) == {"default", "other"}
 
 
-def test_the_secret_is_typed_without_echo(desk: Desk) -> None:
+def test_the_secret_is_typed_without_echo(shell: CommandLine) -> None:
     ours, theirs = pty.openpty()
-    words = [*COMMAND, "login", *desk.urls()]
+    words = [*COMMAND, "login", *shell.urls()]
     with subprocess.Popen(
-        words, env=desk.env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        words, env=shell.env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as p:
         os.close(theirs)
-        shown = answer(ours, b"Client id", desk.sandbox.client_id)
-        shown += answer(ours, b"Client secret", desk.sandbox.client_secret)
+        shown = answer(ours, b"Client id", shell.sandbox.client_id)
+        shown += answer(ours, b"Client secret", shell.sandbox.client_secret)
         shown += read_all(ours)
     assert p.returncode == 0, shown
     assert b"Logged in as" in shown
-    assert desk.sandbox.client_secret.encode() not in shown
+    assert shell.sandbox.client_secret.encode() not in shown
 
 
 def answer(terminal: int, question: bytes, text: str) -> bytes:
@@ -247,11 +251,13 @@ def read_all(terminal: int) -> bytes:
         (["--browser", "--redirect-uri", "http://example.org/cb"], "x\n", "does not lead to this machine"),
     ],
 )
-def test_a_login_that_fails_stores_nothing(desk: Desk, words: list[str], typed: str, says: str) -> None:
-    refused(desk.login(*words, typed=typed), says)
-    assert not desk.paths.config_file.exists()
-    assert not desk.paths.secrets_dir.exists()
-    assert desk.tokens() == []
+def test_a_login_that_fails_stores_nothing(
+    shell: CommandLine, words: list[str], typed: str, says: str
+) -> None:
+    refused(shell.login(*words, typed=typed), says)
+    assert not shell.paths.config_file.exists()
+    assert not shell.paths.secrets_dir.exists()
+    assert shell.tokens() == []
 
 
 @pytest.mark.parametrize(
@@ -269,18 +275,18 @@ def test_a_login_that_fails_stores_nothing(desk: Desk, words: list[str], typed: 
         ),
     ],
 )
-def test_a_profile_leads_to_a_project_that_is_there(desk: Desk, words: list[str], says: str) -> None:
-    refused(desk.login("--secret-file", str(desk.secret_file), *words), says)
-    assert not desk.paths.config_file.exists()
-    assert not desk.paths.secrets_dir.exists()
+def test_a_profile_leads_to_a_project_that_is_there(shell: CommandLine, words: list[str], says: str) -> None:
+    refused(shell.login("--secret-file", str(shell.secret_file), *words), says)
+    assert not shell.paths.config_file.exists()
+    assert not shell.paths.secrets_dir.exists()
 
 
 @contextlib.contextmanager
-def started_login(desk: Desk, *words: str) -> Iterator["subprocess.Popen[str]"]:
+def started_login(shell: CommandLine, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """A login that waits for a person; it ends with the block, whatever happens."""
-    command = [*COMMAND, "login", *desk.urls(), "--client-id", desk.sandbox.client_id, *words]
+    command = [*COMMAND, "login", *shell.urls(), "--client-id", shell.sandbox.client_id, *words]
     with subprocess.Popen(
-        command, env={**desk.env, "PROCOREFS_CLIENT_SECRET": desk.sandbox.client_secret},
+        command, env={**shell.env, "PROCOREFS_CLIENT_SECRET": shell.sandbox.client_secret},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
@@ -295,9 +301,9 @@ def login_url(process: "subprocess.Popen[str]") -> str:
     return process.stderr.readline().strip()
 
 
-def test_a_person_logs_in_with_a_browser(desk: Desk, free_tcp_port: int) -> None:
+def test_a_person_logs_in_with_a_browser(shell: CommandLine, free_tcp_port: int) -> None:
     page = f"http://127.0.0.1:{free_tcp_port}/callback"
-    with started_login(desk, "--browser", "--redirect-uri", page) as process:
+    with started_login(shell, "--browser", "--redirect-uri", page) as process:
         url = login_url(process)
         # a page that knows the address but not the state, and a visitor
         assert "not the answer" in browse(f"{page}?code=stolen&state=guessed")
@@ -306,47 +312,47 @@ def test_a_person_logs_in_with_a_browser(desk: Desk, free_tcp_port: int) -> None
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Logged in as" in out
-    fine(desk.run("projects"))
-    desk.sandbox.faults(expire_tokens=True)
+    fine(shell.run("projects"))
+    shell.sandbox.faults(expire_tokens=True)
     # by the refresh token, which needs the redirect URI again
-    fine(desk.run("projects"))
-    tokens = json.loads(desk.tokens()[0].read_bytes())
+    fine(shell.run("projects"))
+    tokens = json.loads(shell.tokens()[0].read_bytes())
     assert tokens["refresh_token"]
-    fine(desk.run("logout"))
-    assert not token_works(desk.sandbox, tokens["access_token"])
-    refused(desk.run("projects"), "procorefs login")
+    fine(shell.run("logout"))
+    assert not token_works(shell.sandbox, tokens["access_token"])
+    refused(shell.run("projects"), "procorefs login")
 
 
-def test_a_person_says_no_in_the_browser(desk: Desk, free_tcp_port: int) -> None:
+def test_a_person_says_no_in_the_browser(shell: CommandLine, free_tcp_port: int) -> None:
     page = f"http://127.0.0.1:{free_tcp_port}/callback"
-    with started_login(desk, "--browser", "--redirect-uri", page) as process:
+    with started_login(shell, "--browser", "--redirect-uri", page) as process:
         state = urllib.parse.parse_qs(urllib.parse.urlsplit(login_url(process)).query)["state"][0]
         browse(f"{page}?error=access_denied&error_description=Not%20today&state={state}")
         _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == "procorefs: Procore did not let you in (Not today); run `procorefs login` again\n"
-    assert desk.tokens() == []
+    assert shell.tokens() == []
 
 
-def test_the_redirect_page_cannot_listen(desk: Desk, free_tcp_port: int) -> None:
+def test_the_redirect_page_cannot_listen(shell: CommandLine, free_tcp_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_tcp_port)):
-        done = desk.login(
+        done = shell.login(
             "--browser", "--redirect-uri", f"http://127.0.0.1:{free_tcp_port}/", PROCOREFS_CLIENT_SECRET="x"
         )
     refused(done, "cannot listen at")
 
 
-def test_a_person_pastes_the_code(desk: Desk) -> None:
-    with started_login(desk, "--paste") as process:
+def test_a_person_pastes_the_code(shell: CommandLine) -> None:
+    with started_login(shell, "--paste") as process:
         code = re.search(r'<code id="code">([^<]+)</code>', allow(login_url(process)))
         assert code
         out, err = process.communicate(code[1] + "\n", timeout=30)
     assert process.returncode == 0, err
     assert "Logged in as" in out
-    fine(desk.run("projects"))
+    fine(shell.run("projects"))
 
 
-def test_a_company_without_permission_does_not_hide_the_others(desk: Desk) -> None:
-    fine(desk.login("--secret-file", str(desk.secret_file)))
-    desk.sandbox.faults(rules=[{"kind": "error", "route": "GET /rest/v1.1/projects", "status": 403}])
-    assert "does not permit" in fine(desk.run("projects"))
+def test_a_company_without_permission_does_not_hide_the_others(shell: CommandLine) -> None:
+    fine(shell.login("--secret-file", str(shell.secret_file)))
+    shell.sandbox.faults(rules=[{"kind": "error", "route": "GET /rest/v1.1/projects", "status": 403}])
+    assert "does not permit" in fine(shell.run("projects"))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.mounting import ThreadOf, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, sha256
+from tests.support.writing import MountedProject, sha256
 
 OLD = b"what the document has in Procore\n" * 5000
 
@@ -63,7 +63,7 @@ WAYS = [
 
 @pytest.mark.parametrize("change", WAYS, ids=lambda change: change.__name__)
 def test_a_lender_stays(
-    write_desk: Callable[..., Desk], tmp_path: Path, change: Callable[[Path], bytes]
+    mount_project: Callable[..., MountedProject], tmp_path: Path, change: Callable[[Path], bytes]
 ) -> None:
     source = tmp_path / "documents"
     source.mkdir()
@@ -73,41 +73,41 @@ def test_a_lender_stays(
     def prepare(sandbox: SandboxHandle) -> None:
         sandbox.import_tree(source)
 
-    desk = write_desk("write_back=600", prepare=prepare)
-    lender = desk.file("a.dwg").id
-    expected = change(desk.path)
-    desk.sandbox.faults(rules=[{"kind": "silence", "route": "storage GET"}])
-    with ThreadOf(desk.settle) as settling:
+    project = mount_project("write_back=600", prepare=prepare)
+    lender = project.file("a.dwg").id
+    expected = change(project.path)
+    project.sandbox.faults(rules=[{"kind": "silence", "route": "storage GET"}])
+    with ThreadOf(project.settle) as settling:
         try:
-            desk.sandbox.wait_for_silent_calls()
-            wait_until(lambda: is_gone(desk, lender) or is_blocked(desk), "the lender to go or to wait")
-            assert not is_gone(desk, lender)
+            project.sandbox.wait_for_silent_calls()
+            wait_until(lambda: is_gone(project, lender) or is_blocked(project), "the lender to go or to wait")
+            assert not is_gone(project, lender)
         finally:
-            desk.sandbox.faults(clear=True, release=True)
+            project.sandbox.faults(clear=True, release=True)
         assert settling.result() == []
-    assert (desk.path / "b.dwg").read_bytes() == expected
-    assert {path: file.sizes[0] for path, file in desk.files().items()} == {"b.dwg": len(expected)}
+    assert (project.path / "b.dwg").read_bytes() == expected
+    assert {path: file.sizes[0] for path, file in project.files().items()} == {"b.dwg": len(expected)}
 
 
-def is_gone(desk: Desk, document: int) -> bool:
-    return document not in {file.id for file in desk.files().values()}
+def is_gone(project: MountedProject, document: int) -> bool:
+    return document not in {file.id for file in project.files().values()}
 
 
-def is_blocked(desk: Desk) -> bool:
+def is_blocked(project: MountedProject) -> bool:
     reason = "its bytes are on their way to another name"
-    return any(item.path == "a.dwg" and item.reason == reason for item in desk.waiting())
+    return any(item.path == "a.dwg" and item.reason == reason for item in project.waiting())
 
 
 @pytest.mark.parametrize("is_written", [False, True], ids=["as it was", "written to"])
 def test_a_backup_that_stays_here_keeps_nothing_from_being_saved(
-    write_desk: Callable[..., Desk], tmp_path: Path, is_written: bool
+    mount_project: Callable[..., MountedProject], tmp_path: Path, is_written: bool
 ) -> None:
     """A program leaves its backup under a temporary name, which has its bytes from the document of the old name."""
     source = tmp_path / "documents"
     source.mkdir()
     (source / "a.dwg").write_bytes(OLD)
-    desk = write_desk("write_back=0", prepare=lambda sandbox: sandbox.import_tree(source))
-    document, backup = desk.path / "a.dwg", desk.path / "~WRL0001.tmp"
+    project = mount_project("write_back=0", prepare=lambda sandbox: sandbox.import_tree(source))
+    document, backup = project.path / "a.dwg", project.path / "~WRL0001.tmp"
     document.rename(backup)
     expected = OLD
     if is_written:
@@ -115,18 +115,18 @@ def test_a_backup_that_stays_here_keeps_nothing_from_being_saved(
             file.write(b"WHAT")
         expected = b"WHAT" + OLD[4:]
     document.write_bytes(b"saved")
-    assert left(desk) == [("held", len(expected))]
+    assert left(project) == [("held", len(expected))]
     document.unlink()
-    assert left(desk) == [("held", len(expected))]
-    assert desk.files() == {}
+    assert left(project) == [("held", len(expected))]
+    assert project.files() == {}
     document.write_bytes(b"made anew")
-    assert left(desk) == [("held", len(expected))]
-    assert desk.file("a.dwg").sizes == [len(b"made anew")]
+    assert left(project) == [("held", len(expected))]
+    assert project.file("a.dwg").sizes == [len(b"made anew")]
     assert backup.read_bytes() == expected
-    backup.rename(desk.path / "b.dwg")
-    desk.sync()
-    assert desk.file("b.dwg").sha256 == sha256(expected)
+    backup.rename(project.path / "b.dwg")
+    project.sync()
+    assert project.file("b.dwg").sha256 == sha256(expected)
 
 
-def left(desk: Desk) -> list[tuple[str, int]]:
-    return [(item.state, item.bytes) for item in desk.settle()]
+def left(project: MountedProject) -> list[tuple[str, int]]:
+    return [(item.state, item.bytes) for item in project.settle()]

@@ -35,7 +35,7 @@ from procorefs.procore.errors import (
 from procorefs.procore.http import file_body
 from procorefs.procore.http.file_body import OpenFile, SourceChanged
 from procorefs.procore.wire.models import Document
-from tests.support.client_room import client_of, fetched, random_bytes, staged
+from tests.support.api_client import client_of, fetched, random_bytes, staged
 from tests.support.raw_server import KeepingServer, http, raw_server
 from tests.support.sandbox import SandboxHandle
 
@@ -64,7 +64,7 @@ def plan(content: bytes = IN_SEGMENTS, *, md5: bool = False) -> list[SegmentPlan
     ]
 
 
-class Room:
+class ClientAndUploads:
     """A client, its uploads, and how often it told of progress."""
 
     def __init__(self, sandbox: SandboxHandle, client: Client) -> None:
@@ -94,48 +94,48 @@ class Room:
 
 
 @pytest.fixture
-async def room(sandbox: SandboxHandle) -> AsyncIterator[Room]:
+async def set_up(sandbox: SandboxHandle) -> AsyncIterator[ClientAndUploads]:
     async with client_of(sandbox, silence_s=3.0) as client:
         await client.me()
         client.stats.by_route.clear()
-        yield Room(sandbox, client)
+        yield ClientAndUploads(sandbox, client)
 
 
 @pytest.mark.parametrize("size", [0, 1, file_body.SEND_BYTES, file_body.READ_BYTES, SIZE])
 @pytest.mark.parametrize("stored_status", [200, 201, 204])
-async def test_a_file_in_one_piece(room: Room, size: int, stored_status: int) -> None:
-    room.sandbox.faults(dialect={"stored_status": stored_status})
-    begun = await room.send(BYTES[:size])
-    assert await room.made(begun.uuid) == BYTES[:size]
-    assert room.client.stats.by_route == {"POST uploads": 1, "POST files": 1}
-    assert room.sent[-1:] == ([size] if size else [])
-    assert room.sent == sorted(set(room.sent))
+async def test_a_file_in_one_piece(set_up: ClientAndUploads, size: int, stored_status: int) -> None:
+    set_up.sandbox.faults(dialect={"stored_status": stored_status})
+    begun = await set_up.send(BYTES[:size])
+    assert await set_up.made(begun.uuid) == BYTES[:size]
+    assert set_up.client.stats.by_route == {"POST uploads": 1, "POST files": 1}
+    assert set_up.sent[-1:] == ([size] if size else [])
+    assert set_up.sent == sorted(set(set_up.sent))
     assert all(
         later - earlier <= file_body.SEND_BYTES
-        for earlier, later in zip([0, *room.sent], room.sent, strict=False)
+        for earlier, later in zip([0, *set_up.sent], set_up.sent, strict=False)
     )
 
 
 @pytest.mark.parametrize("md5", [False, True])
 @pytest.mark.parametrize("size_as_text", [False, True])
-async def test_a_file_in_segments(room: Room, md5: bool, size_as_text: bool) -> None:
-    room.sandbox.faults(dialect={"etag_quotes": "refused", "segment_size_as_text": size_as_text})
-    begun = await room.uploads.begin_segments("x.bin", None, plan(md5=md5))
+async def test_a_file_in_segments(set_up: ClientAndUploads, md5: bool, size_as_text: bool) -> None:
+    set_up.sandbox.faults(dialect={"etag_quotes": "refused", "segment_size_as_text": size_as_text})
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(md5=md5))
     with staged(IN_SEGMENTS) as source:
-        etags = await room.send_segments(begun, source)
-    await room.uploads.complete(begun, etags)
-    assert room.client.stats.by_route == {"POST uploads": 1, "PATCH uploads": 1}
-    assert await room.made(begun.uuid) == IN_SEGMENTS
-    assert room.sent.count(MIN_SEGMENT_BYTES) == 2
+        etags = await set_up.send_segments(begun, source)
+    await set_up.uploads.complete(begun, etags)
+    assert set_up.client.stats.by_route == {"POST uploads": 1, "PATCH uploads": 1}
+    assert await set_up.made(begun.uuid) == IN_SEGMENTS
+    assert set_up.sent.count(MIN_SEGMENT_BYTES) == 2
 
 
-async def test_segments_in_any_order_and_after_a_restart(room: Room) -> None:
+async def test_segments_in_any_order_and_after_a_restart(set_up: ClientAndUploads) -> None:
     """What the journal stores is enough to go on with what is missing."""
-    begun = await room.uploads.begin_segments("x.bin", None, plan())
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan())
     with staged(IN_SEGMENTS) as source:
-        etags = {2: await room.uploads.send_segment(begun, 2, source, STARTS[2])}
+        etags = {2: await set_up.uploads.send_segment(begun, 2, source, STARTS[2])}
         stored = msgspec.json.encode((begun, etags))
-        async with client_of(room.sandbox) as later:
+        async with client_of(set_up.sandbox) as later:
             uploads = Uploads(later)
             known, etags = msgspec.json.decode(stored, type=tuple[SegmentedUpload, dict[int, str]])
             assert known == begun
@@ -146,8 +146,8 @@ async def test_segments_in_any_order_and_after_a_restart(room: Room) -> None:
             for index in (1, 0):
                 etags[index] = await uploads.send_segment(known, index, source, STARTS[index])
             await uploads.complete(known, [f'"{etags[index]}"' for index in range(3)])
-    assert (await room.uploads.look(begun.uuid)).status == "complete"
-    assert await room.made(begun.uuid) == IN_SEGMENTS
+    assert (await set_up.uploads.look(begun.uuid)).status == "complete"
+    assert await set_up.made(begun.uuid) == IN_SEGMENTS
 
 
 def test_an_upload_survives_as_json() -> None:
@@ -155,13 +155,13 @@ def test_an_upload_survives_as_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(upload), type=WholeUpload) == upload
 
 
-async def test_segments_that_nobody_would_take_are_not_announced(room: Room) -> None:
+async def test_segments_that_nobody_would_take_are_not_announced(set_up: ClientAndUploads) -> None:
     digest = hashlib.sha256(b"").hexdigest()
     small = SegmentPlan(size_bytes=10, sha256=digest)
     for segments in ([], [small, small], [SegmentPlan(size_bytes=0, sha256=digest)]):
         with pytest.raises(ValueError, match="segment"):
-            await room.uploads.begin_segments("x", None, segments)
-    assert room.client.stats.by_route == {}
+            await set_up.uploads.begin_segments("x", None, segments)
+    assert set_up.client.stats.by_route == {}
 
 
 # --- what goes wrong at the API ---
@@ -177,11 +177,11 @@ async def test_segments_that_nobody_would_take_are_not_announced(room: Room) -> 
     ],
     ids=lambda rule: f"{rule['kind']} {rule.get('status', '')}",
 )
-async def test_beginning_is_harmless_and_so_repeated(room: Room, rule: dict[str, Any]) -> None:
-    room.sandbox.faults(rules=[{**rule, "route": BEGIN, "count": 1}])
-    begun = await room.send(b"abc")
-    assert await room.made(begun.uuid) == b"abc"
-    assert room.client.stats.by_route == {"POST uploads": 2, "POST files": 1}
+async def test_beginning_is_harmless_and_so_repeated(set_up: ClientAndUploads, rule: dict[str, Any]) -> None:
+    set_up.sandbox.faults(rules=[{**rule, "route": BEGIN, "count": 1}])
+    begun = await set_up.send(b"abc")
+    assert await set_up.made(begun.uuid) == b"abc"
+    assert set_up.client.stats.by_route == {"POST uploads": 2, "POST files": 1}
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,12 @@ async def test_beginning_is_harmless_and_so_repeated(room: Room, rule: dict[str,
         '{"uuid": "x", "url": "https://store/x", "fields": {"a\\r\\nb": "c"}}',
     ],
 )
-async def test_nonsense_about_an_upload_is_refused(room: Room, answer: str) -> None:
-    room.sandbox.faults(rules=[{"kind": "wrong_type", "route": BEGIN, "body": answer}])
+async def test_nonsense_about_an_upload_is_refused(set_up: ClientAndUploads, answer: str) -> None:
+    set_up.sandbox.faults(rules=[{"kind": "wrong_type", "route": BEGIN, "body": answer}])
     with pytest.raises(Malformed, match="Could not begin the upload of 'x"):
-        await room.uploads.begin_whole("x.bin", None, 3)
-    assert room.client.stats.by_route == {"POST uploads": 1}
-    room.sandbox.forget_violations()
+        await set_up.uploads.begin_whole("x.bin", None, 3)
+    assert set_up.client.stats.by_route == {"POST uploads": 1}
+    set_up.sandbox.forget_violations()
 
 
 @pytest.mark.parametrize(
@@ -215,47 +215,49 @@ async def test_nonsense_about_an_upload_is_refused(room: Room, answer: str) -> N
     ],
     ids=lambda rule: str(rule["kind"]),
 )
-async def test_a_lost_answer_to_the_finish_is_looked_up(room: Room, rule: dict[str, Any]) -> None:
-    begun = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
+async def test_a_lost_answer_to_the_finish_is_looked_up(
+    set_up: ClientAndUploads, rule: dict[str, Any]
+) -> None:
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
     with staged(b"small") as source:
-        etag = await room.uploads.send_segment(begun, 0, source, 0)
-    room.sandbox.faults(rules=[{**rule, "route": FINISH, "count": 1}])
-    await room.uploads.complete(begun, [etag])
-    assert room.client.stats.by_route == {"POST uploads": 1, "PATCH uploads": 1, "GET uploads": 1}
-    assert await room.made(begun.uuid) == b"small"
-    room.sandbox.forget_violations()
+        etag = await set_up.uploads.send_segment(begun, 0, source, 0)
+    set_up.sandbox.faults(rules=[{**rule, "route": FINISH, "count": 1}])
+    await set_up.uploads.complete(begun, [etag])
+    assert set_up.client.stats.by_route == {"POST uploads": 1, "PATCH uploads": 1, "GET uploads": 1}
+    assert await set_up.made(begun.uuid) == b"small"
+    set_up.sandbox.forget_violations()
 
 
-async def test_a_finish_that_was_not_done_can_be_done_later(room: Room) -> None:
-    begun = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
+async def test_a_finish_that_was_not_done_can_be_done_later(set_up: ClientAndUploads) -> None:
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
     with staged(b"small") as source:
-        etag = await room.uploads.send_segment(begun, 0, source, 0)
-    room.sandbox.faults(rules=[{"kind": "drop", "route": FINISH, "count": 1}])
+        etag = await set_up.uploads.send_segment(begun, 0, source, 0)
+    set_up.sandbox.faults(rules=[{"kind": "drop", "route": FINISH, "count": 1}])
     with pytest.raises(Unavailable, match="not put it together"):
-        await room.uploads.complete(begun, [etag])
-    await room.uploads.complete(begun, [etag])
-    await room.uploads.complete(begun, [etag])  # once more does no harm
+        await set_up.uploads.complete(begun, [etag])
+    await set_up.uploads.complete(begun, [etag])
+    await set_up.uploads.complete(begun, [etag])  # once more does no harm
 
 
-async def test_an_upload_that_is_too_old(room: Room) -> None:
-    begun = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
-    late = await room.uploads.begin_whole("x.bin", None, len(BYTES))
-    room.sandbox.faults(clock_shift_s=3601.0)
+async def test_an_upload_that_is_too_old(set_up: ClientAndUploads) -> None:
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
+    late = await set_up.uploads.begin_whole("x.bin", None, len(BYTES))
+    set_up.sandbox.faults(clock_shift_s=3601.0)
     with staged(b"small") as source, pytest.raises(UploadExpired, match="has expired"):
-        await room.uploads.send_segment(begun, 0, source, 0)
+        await set_up.uploads.send_segment(begun, 0, source, 0)
     with staged(BYTES) as source, pytest.raises(UploadExpired):
-        await room.uploads.send_whole(late, source)
-    room.sandbox.faults(clock_shift_s=8 * 86_400.0)
+        await set_up.uploads.send_whole(late, source)
+    set_up.sandbox.faults(clock_shift_s=8 * 86_400.0)
     with pytest.raises(UploadExpired):
-        await room.uploads.complete(begun, ["x"])
+        await set_up.uploads.complete(begun, ["x"])
     with pytest.raises(UploadExpired):
-        await room.uploads.look("0" * 26)
+        await set_up.uploads.look("0" * 26)
 
 
-async def test_an_upload_of_somebody_else(room: Room) -> None:
-    begun = await room.uploads.begin_whole("x.bin", None, 3)
-    second = {name: room.sandbox.second[name] for name in ("client_id", "client_secret")}
-    async with client_of(room.sandbox, None, **second) as other:
+async def test_an_upload_of_somebody_else(set_up: ClientAndUploads) -> None:
+    begun = await set_up.uploads.begin_whole("x.bin", None, 3)
+    second = {name: set_up.sandbox.second[name] for name in ("client_id", "client_secret")}
+    async with client_of(set_up.sandbox, None, **second) as other:
         with pytest.raises(Forbidden):
             await Uploads(other).look(begun.uuid)
 
@@ -275,64 +277,64 @@ async def test_an_upload_of_somebody_else(room: Room) -> None:
     ],
     ids=lambda rule: f"{rule['kind']} {rule.get('status', '')}",
 )
-async def test_the_same_bytes_are_sent_again(room: Room, rule: dict[str, Any]) -> None:
-    room.sandbox.faults(rules=[{**rule, "route": POST, "count": 2}, {**rule, "route": PUT, "count": 1}])
-    begun = await room.send()
-    assert await room.made(begun.uuid) == BYTES
-    parts = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
+async def test_the_same_bytes_are_sent_again(set_up: ClientAndUploads, rule: dict[str, Any]) -> None:
+    set_up.sandbox.faults(rules=[{**rule, "route": POST, "count": 2}, {**rule, "route": PUT, "count": 1}])
+    begun = await set_up.send()
+    assert await set_up.made(begun.uuid) == BYTES
+    parts = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
     with staged(b"small") as source:
-        etag = await room.uploads.send_segment(parts, 0, source, 0)
-    await room.uploads.complete(parts, [etag])
-    other = room.sandbox.calls()["other"]
+        etag = await set_up.uploads.send_segment(parts, 0, source, 0)
+    await set_up.uploads.complete(parts, [etag])
+    other = set_up.sandbox.calls()["other"]
     assert (other[POST], other[PUT]) == (3, 2)
-    assert sum(room.client.stats.by_route.values()) == 4
+    assert sum(set_up.client.stats.by_route.values()) == 4
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-async def test_a_storage_that_does_not_know_the_upload(room: Room, status: int) -> None:
-    room.sandbox.faults(rules=[{"kind": "error", "status": status, "route": "storage P*"}])
+async def test_a_storage_that_does_not_know_the_upload(set_up: ClientAndUploads, status: int) -> None:
+    set_up.sandbox.faults(rules=[{"kind": "error", "status": status, "route": "storage P*"}])
     with pytest.raises(UploadExpired):
-        await room.send()
-    begun = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
+        await set_up.send()
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
     with staged(b"small") as source, pytest.raises(UploadExpired):
-        await room.uploads.send_segment(begun, 0, source, 0)
-    assert room.sandbox.calls()["other"][POST] == 1
+        await set_up.uploads.send_segment(begun, 0, source, 0)
+    assert set_up.sandbox.calls()["other"][POST] == 1
 
 
-async def test_a_storage_that_stays_broken_is_given_up(room: Room) -> None:
-    room.client.settings = msgspec.structs.replace(room.client.settings, patience_s=1.0)
-    room.sandbox.faults(rules=[{"kind": "error", "status": 500, "route": POST}])
+async def test_a_storage_that_stays_broken_is_given_up(set_up: ClientAndUploads) -> None:
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, patience_s=1.0)
+    set_up.sandbox.faults(rules=[{"kind": "error", "status": 500, "route": POST}])
     with trio.fail_after(10), pytest.raises(Unavailable, match="HTTP 500"):
-        await room.send()
+        await set_up.send()
 
 
-async def test_wrong_bytes_are_refused_for_good(room: Room) -> None:
-    begun = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
+async def test_wrong_bytes_are_refused_for_good(set_up: ClientAndUploads) -> None:
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
     with staged(b"other") as source, pytest.raises(Invalid):
-        await room.uploads.send_segment(begun, 0, source, 0)
-    assert room.sandbox.calls()["other"][PUT] == 1
+        await set_up.uploads.send_segment(begun, 0, source, 0)
+    assert set_up.sandbox.calls()["other"][PUT] == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_silent_storage_is_left(room: Room, when: str) -> None:
-    room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=0.5)
-    room.sandbox.faults(rules=[{"kind": "silence", "route": POST, "when": when}])
+async def test_a_silent_storage_is_left(set_up: ClientAndUploads, when: str) -> None:
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, silence_s=0.5)
+    set_up.sandbox.faults(rules=[{"kind": "silence", "route": POST, "when": when}])
     with trio.fail_after(10), pytest.raises(Silent):
-        await room.send(random_bytes(20 * 1024 * 1024))
-    assert room.sandbox.calls()["other"][POST] == 1
+        await set_up.send(random_bytes(20 * 1024 * 1024))
+    assert set_up.sandbox.calls()["other"][POST] == 1
 
 
-async def test_an_upload_can_be_left_at_once(room: Room) -> None:
-    room.sandbox.faults(rules=[{"kind": "silence", "route": POST}])
+async def test_an_upload_can_be_left_at_once(set_up: ClientAndUploads) -> None:
+    set_up.sandbox.faults(rules=[{"kind": "silence", "route": POST}])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(room.send, random_bytes(20 * 1024 * 1024))
-        await room.sandbox.silent_calls()
+        nursery.start_soon(set_up.send, random_bytes(20 * 1024 * 1024))
+        await set_up.sandbox.silent_calls()
         began_s = trio.current_time()
         nursery.cancel_scope.cancel()
     assert trio.current_time() - began_s < 2
-    room.sandbox.release()
-    begun = await room.send()
-    assert await room.made(begun.uuid) == BYTES
+    set_up.sandbox.release()
+    begun = await set_up.send()
+    assert await set_up.made(begun.uuid) == BYTES
 
 
 # --- the source ---
@@ -345,18 +347,20 @@ def said_to_have(content: bytes, size: int) -> Iterator[OpenFile]:
 
 
 @pytest.mark.parametrize("difference", [-1, 1, -SIZE])
-async def test_a_file_of_another_size_sends_nothing(room: Room, difference: int) -> None:
-    begun = await room.uploads.begin_whole("x.bin", None, SIZE)
+async def test_a_file_of_another_size_sends_nothing(set_up: ClientAndUploads, difference: int) -> None:
+    begun = await set_up.uploads.begin_whole("x.bin", None, SIZE)
     with said_to_have(random_bytes(SIZE + difference), SIZE) as source, pytest.raises(SourceChanged):
-        await room.uploads.send_whole(begun, source)
+        await set_up.uploads.send_whole(begun, source)
     with staged(b"abc") as source, pytest.raises(ValueError, match="begun for"):
-        await room.uploads.send_whole(begun, source)
-    assert POST not in room.sandbox.calls()["other"]
+        await set_up.uploads.send_whole(begun, source)
+    assert POST not in set_up.sandbox.calls()["other"]
 
 
 @pytest.mark.parametrize("new_size", [SIZE - 1, SIZE + 1, 100_000])
-async def test_a_file_that_changes_its_size_while_it_is_sent_never_arrives(room: Room, new_size: int) -> None:
-    begun = await room.uploads.begin_whole("x.bin", None, SIZE)
+async def test_a_file_that_changes_its_size_while_it_is_sent_never_arrives(
+    set_up: ClientAndUploads, new_size: int
+) -> None:
+    begun = await set_up.uploads.begin_whole("x.bin", None, SIZE)
     with staged(BYTES) as source:
 
         def change(sent_bytes: int) -> None:
@@ -364,29 +368,31 @@ async def test_a_file_that_changes_its_size_while_it_is_sent_never_arrives(room:
                 os.truncate(source.fd, new_size)
 
         with pytest.raises(SourceChanged):
-            await room.uploads.send_whole(begun, source, change)
+            await set_up.uploads.send_whole(begun, source, change)
     with pytest.raises(UploadRefused):
-        await room.changes.create_file(None, "x.bin", begun.uuid)
-    again = await room.send()
-    assert await room.made(again.uuid) == BYTES
+        await set_up.changes.create_file(None, "x.bin", begun.uuid)
+    again = await set_up.send()
+    assert await set_up.made(again.uuid) == BYTES
 
 
-async def test_a_segment_outside_the_file_is_a_mistake(room: Room) -> None:
-    begun = await room.uploads.begin_segments("x.bin", None, plan(b"small"))
+async def test_a_segment_outside_the_file_is_a_mistake(set_up: ClientAndUploads) -> None:
+    begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"small"))
     with staged(b"small") as source, pytest.raises(ValueError, match="inside"):
-        await room.uploads.send_segment(begun, 0, source, 1)
+        await set_up.uploads.send_segment(begun, 0, source, 1)
 
 
-async def test_an_error_of_who_watches_ends_the_upload(room: Room) -> None:
+async def test_an_error_of_who_watches_ends_the_upload(set_up: ClientAndUploads) -> None:
     def watch(sent_bytes: int) -> None:
         raise KeyError(sent_bytes)
 
-    begun = await room.uploads.begin_whole("x.bin", None, SIZE)
+    begun = await set_up.uploads.begin_whole("x.bin", None, SIZE)
     with staged(BYTES) as source, pytest.raises(KeyError):
-        await room.uploads.send_whole(begun, source, watch)
+        await set_up.uploads.send_whole(begun, source, watch)
 
 
-async def test_the_file_is_never_read_on_the_loop(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_file_is_never_read_on_the_loop(
+    set_up: ClientAndUploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     readers = set()
     real = os.pread
 
@@ -395,21 +401,21 @@ async def test_the_file_is_never_read_on_the_loop(room: Room, monkeypatch: pytes
         return real(fd, min(count, 300_000), offset)  # short reads are gone on with
 
     monkeypatch.setattr(os, "pread", pread)
-    begun = await room.send()
+    begun = await set_up.send()
     monkeypatch.undo()
     assert readers
     assert threading.get_ident() not in readers
-    assert await room.made(begun.uuid) == BYTES
+    assert await set_up.made(begun.uuid) == BYTES
 
 
 # --- what no decent storage does ---
 
 
-async def test_a_slow_line_is_not_silence(room: Room) -> None:
+async def test_a_slow_line_is_not_silence(set_up: ClientAndUploads) -> None:
     """The bytes of an upload that moves slowly must not all lie in the kernel while we wait for an answer: trio
     lets it take no more than it can soon send (TCP_NOTSENT_LOWAT)."""
     storage = KeepingServer(64 * 1024, pause_s=0.05)
-    room.client.settings = msgspec.structs.replace(room.client.settings, silence_s=0.7)
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, silence_s=0.7)
     content = BYTES[: 1024 * 1024]
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -418,7 +424,7 @@ async def test_a_slow_line_is_not_silence(room: Room) -> None:
         port = listeners[0].socket.getsockname()[1]
         upload = WholeUpload("u", f"http://127.0.0.1:{port}/up?sig=1", {"key": 'a "b"\n'}, len(content), 0)
         with staged(content) as source:
-            await room.uploads.send_whole(upload, source)
+            await set_up.uploads.send_whole(upload, source)
         nursery.cancel_scope.cancel()
     head = storage.head.lower()
     assert b"authorization" not in head
@@ -433,13 +439,13 @@ def _redirect(where: str, status: str = "307 Temporary Redirect") -> bytes:
     return http(status, {"Location": where, "Content-Length": "0"})
 
 
-async def test_a_storage_may_send_on_to_another(room: Room) -> None:
-    begun = await room.uploads.begin_whole("x.bin", None, 3)
+async def test_a_storage_may_send_on_to_another(set_up: ClientAndUploads) -> None:
+    begun = await set_up.uploads.begin_whole("x.bin", None, 3)
     async with raw_server(lambda _head: _redirect(begun.url)) as first:
         moved = msgspec.structs.replace(begun, url=f"{first.url}/up")
         with staged(b"abc") as source:
-            await room.uploads.send_whole(moved, source)
-    assert await room.made(begun.uuid) == b"abc"
+            await set_up.uploads.send_whole(moved, source)
+    assert await set_up.made(begun.uuid) == b"abc"
     for where, status in (
         ("http://store.example/x", "307 Temporary Redirect"),
         ("/again", "308 Permanent Redirect"),
@@ -449,7 +455,7 @@ async def test_a_storage_may_send_on_to_another(room: Room) -> None:
         async with raw_server(lambda _head, answer=answer: answer) as first:  # type: ignore[misc]
             moved = msgspec.structs.replace(begun, url=f"{first.url}/up")
             with staged(b"abc") as source, pytest.raises(Malformed):
-                await room.uploads.send_whole(moved, source)
+                await set_up.uploads.send_whole(moved, source)
 
 
 @pytest.mark.parametrize(
@@ -462,25 +468,27 @@ async def test_a_storage_may_send_on_to_another(room: Room) -> None:
     ],
 )
 async def test_a_storage_says_why_in_its_own_way(
-    room: Room, status: str, body: str, kind: type[ProcoreError]
+    set_up: ClientAndUploads, status: str, body: str, kind: type[ProcoreError]
 ) -> None:
-    room.client.settings = msgspec.structs.replace(room.client.settings, patience_s=0.1)
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, patience_s=0.1)
     answer = http(status, {"Content-Length": str(len(body))}, body.encode())
     code = body.split("<Code>")[1].split("<")[0]
     async with raw_server(lambda _head: answer) as server:
         upload = WholeUpload("u", f"{server.url}/up", {}, 3, 0)
         with staged(b"abc") as source, pytest.raises(kind, match=code):
-            await room.uploads.send_whole(upload, source)
+            await set_up.uploads.send_whole(upload, source)
 
 
-async def test_a_segment_without_an_etag_does_not_count(room: Room) -> None:
+async def test_a_segment_without_an_etag_does_not_count(set_up: ClientAndUploads) -> None:
     async with raw_server(lambda _head: http("200 OK", {"Content-Length": "0"})) as server:
-        begun = await room.uploads.begin_segments("x.bin", None, plan(b"abc"))
+        begun = await set_up.uploads.begin_segments("x.bin", None, plan(b"abc"))
         segment = msgspec.structs.replace(
             begun.segments[0], url=server.url, headers={"content-length": "3", "x-amz-a": "b"}
         )
         with staged(b"abc") as source, pytest.raises(Malformed, match="which bytes"):
-            await room.uploads.send_segment(msgspec.structs.replace(begun, segments=[segment]), 0, source, 0)
+            await set_up.uploads.send_segment(
+                msgspec.structs.replace(begun, segments=[segment]), 0, source, 0
+            )
     head = server.requests[0].lower()
     assert head.count("content-length") == 1
     assert "x-amz-a: b" in head
@@ -488,16 +496,16 @@ async def test_a_segment_without_an_etag_does_not_count(room: Room) -> None:
     assert "transfer-encoding" not in head
 
 
-async def test_a_new_version_by_segments(room: Room) -> None:
-    first = await room.send(b"first")
-    made = await room.changes.create_file(None, "a.bin", first.uuid)
-    begun = await room.uploads.begin_segments("a.bin", None, plan())
+async def test_a_new_version_by_segments(set_up: ClientAndUploads) -> None:
+    first = await set_up.send(b"first")
+    made = await set_up.changes.create_file(None, "a.bin", first.uuid)
+    begun = await set_up.uploads.begin_segments("a.bin", None, plan())
     with staged(IN_SEGMENTS) as source:
-        await room.uploads.complete(begun, await room.send_segments(begun, source))
-    changed = await room.changes.update_file(made.id, FileChange(upload_uuid=begun.uuid))
+        await set_up.uploads.complete(begun, await set_up.send_segments(begun, source))
+    changed = await set_up.changes.update_file(made.id, FileChange(upload_uuid=begun.uuid))
     assert changed.version is not None
     assert (changed.version.number, changed.version.size_bytes) == (2, len(IN_SEGMENTS))
-    assert sum(room.client.stats.by_route.values()) == 5
+    assert sum(set_up.client.stats.by_route.values()) == 5
 
 
 def test_a_temporary_file_is_a_source() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.mounting import make_unlisted
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import Desk, errno_name, run
+from tests.support.writing import MountedProject, errno_name, run
 from tests.support.xattrs import (
     DESCRIPTION,
     PROCORE,
     TAGS,
     XDG_TAGS,
-    Truth,
+    ProcoreMetadata,
     attributes,
     getfattr,
     setfattr,
@@ -25,16 +25,16 @@ RATING, ODD = "user.baloo.rating", "user.odd name\n=\udcff"
 
 
 @pytest.fixture
-def desk(write_desk: Callable[..., Desk], sandbox: SandboxHandle) -> Desk:
+def project(mount_project: Callable[..., MountedProject], sandbox: SandboxHandle) -> MountedProject:
     """`plan.pdf` and `folder/`, of somebody else's making."""
 
     def prepare(_sandbox: SandboxHandle) -> None:
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 
-    desk = write_desk("freshness=3600", prepare=prepare)
-    run("ls", "-R", desk.path)
-    return desk
+    project = mount_project("freshness=3600", prepare=prepare)
+    run("ls", "-R", project.path)
+    return project
 
 
 def rate(path: Path) -> None:
@@ -48,98 +48,98 @@ def assert_rated(path: Path) -> None:
     assert os.listxattr(path) == [RATING, ODD]
 
 
-def test_they_are_kept_without_a_call(desk: Desk) -> None:
-    plan = desk.path / "plan.pdf"
-    desk.await_listed()
+def test_they_are_kept_without_a_call(project: MountedProject) -> None:
+    plan = project.path / "plan.pdf"
+    project.await_listed()
     attributes(plan)
-    with desk.counted() as calls:
-        for path in (plan, desk.path / "folder", desk.path):
+    with project.counted() as calls:
+        for path in (plan, project.path / "folder", project.path):
             assert errno_name(lambda path=path: os.getxattr(path, RATING)) == "ENODATA"
             assert errno_name(lambda path=path: os.removexattr(path, RATING)) == "ENODATA"
             rate(path)
             assert_rated(path)
-        desk.sync()
+        project.sync()
     assert calls.total == 0, calls.by_route
     unsetfattr(plan, RATING)
     assert os.listxattr(plan) == [ODD]
     assert getfattr(plan, PROCORE + "state") == "clean"
 
 
-def test_no_name_that_is_not_there_costs_a_call(desk: Desk) -> None:
+def test_no_name_that_is_not_there_costs_a_call(project: MountedProject) -> None:
     """File managers try many; even a mount that looks at every open asks for none of them."""
-    plan = desk.path / "plan.pdf"
-    desk.remount("freshness=0")
+    plan = project.path / "plan.pdf"
+    project.remount("freshness=0")
     os.stat(plan)
-    with desk.counted() as calls:
+    with project.counted() as calls:
         for number in range(200):
             assert errno_name(lambda n=number: os.getxattr(plan, f"user.unknown.{n}")) == "ENODATA"
             assert errno_name(lambda: os.getxattr(plan, "security.capability")) == "ENOTSUP"
     assert calls.total == 0, calls.by_route
 
 
-def test_they_go_with_the_file(desk: Desk) -> None:
-    new = desk.path / "new.txt"
+def test_they_go_with_the_file(project: MountedProject) -> None:
+    new = project.path / "new.txt"
     new.write_text("x")
     rate(new)
-    rate(desk.path / "plan.pdf")
-    rate(desk.path / "folder")
-    desk.sync()
+    rate(project.path / "plan.pdf")
+    rate(project.path / "folder")
+    project.sync()
     assert_rated(new)
-    moved = (desk.path / "plan.pdf").rename(desk.path / "folder" / "moved.pdf")
-    folder = (desk.path / "folder").rename(desk.path / "renamed")
+    moved = (project.path / "plan.pdf").rename(project.path / "folder" / "moved.pdf")
+    folder = (project.path / "folder").rename(project.path / "renamed")
     moved = folder / "moved.pdf"
     for path in (new, moved, folder):
         assert_rated(path)
-    desk.sync()
-    desk.remount()
+    project.sync()
+    project.remount()
     for path in (new, moved, folder):
         assert_rated(path)
     new.write_text("newer")
-    desk.sync()
+    project.sync()
     assert_rated(new)
 
 
-def test_they_survive_kill_9(desk: Desk, truth: Truth) -> None:
-    rate(desk.path / "plan.pdf")
-    new = desk.path / "new.txt"
+def test_they_survive_kill_9(project: MountedProject, in_procore: ProcoreMetadata) -> None:
+    rate(project.path / "plan.pdf")
+    new = project.path / "new.txt"
     new.write_text("x")
     rate(new)
     setfattr(new, TAGS, "b\na")
     setfattr(new, DESCRIPTION, "waits")
-    desk.mounted.kill()
-    desk.mounted = desk._mount(at=desk.path)
-    assert_rated(desk.path / "plan.pdf")
+    project.mounted.kill()
+    project.mounted = project._mount(at=project.path)
+    assert_rated(project.path / "plan.pdf")
     assert os.getxattr(new, RATING) == b"7"
-    desk.sync()
-    assert truth.tags("new.txt") == {"a", "b"}
-    assert truth.document("new.txt")["description"] == "waits"
+    project.sync()
+    assert in_procore.tags("new.txt") == {"a", "b"}
+    assert in_procore.document("new.txt")["description"] == "waits"
     assert getfattr(new, TAGS) == "b\na"
 
 
-def test_they_survive_a_lost_tree(desk: Desk) -> None:
+def test_they_survive_a_lost_tree(project: MountedProject) -> None:
     for path in ("plan.pdf", "folder"):
-        rate(desk.path / path)
+        rate(project.path / path)
     for number in range(20):
-        (desk.path / f"{number}.txt").write_text("x")
-    rate(desk.path / "7.txt")
-    desk.sync()
-    desk.mounted.unmount()
-    for tree in desk.mounted.home.state.rglob("tree.sqlite*"):
+        (project.path / f"{number}.txt").write_text("x")
+    rate(project.path / "7.txt")
+    project.sync()
+    project.mounted.unmount()
+    for tree in project.mounted.home.state.rglob("tree.sqlite*"):
         tree.unlink()
-    desk.mounted = desk._mount(at=desk.path)
-    desk.mounted.expect_warning("The tree is not the one that the journal knows")
+    project.mounted = project._mount(at=project.path)
+    project.mounted.expect_warning("The tree is not the one that the journal knows")
     for path in ("plan.pdf", "folder", "7.txt"):
-        assert_rated(desk.path / path)
-    assert os.listxattr(desk.path / "8.txt") == []
+        assert_rated(project.path / path)
+    assert os.listxattr(project.path / "8.txt") == []
 
 
 def test_they_stay_with_a_document_that_somebody_replaces_while_it_is_read(
-    desk: Desk, sandbox: SandboxHandle
+    project: MountedProject, sandbox: SandboxHandle
 ) -> None:
     make_unlisted(sandbox)
-    desk.remount("freshness=0")
-    desk.list_all()
-    plan = desk.path / "plan.pdf"
+    project.remount("freshness=0")
+    project.list_all()
+    plan = project.path / "plan.pdf"
     rate(plan)
     with plan.open("rb") as handle:
         handle.read(1)
@@ -151,38 +151,38 @@ def test_they_stay_with_a_document_that_somebody_replaces_while_it_is_read(
         assert_rated(plan)
 
 
-def test_a_new_file_under_an_old_name_has_none_of_its_own(desk: Desk) -> None:
-    plan = desk.path / "plan.pdf"
+def test_a_new_file_under_an_old_name_has_none_of_its_own(project: MountedProject) -> None:
+    plan = project.path / "plan.pdf"
     rate(plan)
-    desk.sync()
-    (desk.path / "other.pdf").write_text("another")
-    (desk.path / "other.pdf").rename(plan)
+    project.sync()
+    (project.path / "other.pdf").write_text("another")
+    (project.path / "other.pdf").rename(plan)
     assert os.listxattr(plan) == []
     rate(plan)
     plan.unlink()
     plan.write_text("a third")
     assert os.listxattr(plan) == []
-    desk.sync()
+    project.sync()
     assert os.listxattr(plan) == []
 
 
-def test_an_open_file_that_was_removed(desk: Desk) -> None:
-    plan = desk.path / "plan.pdf"
+def test_an_open_file_that_was_removed(project: MountedProject) -> None:
+    plan = project.path / "plan.pdf"
     with plan.open("r+b") as handle:
         plan.unlink()
         for name in (RATING, TAGS):
             assert errno_name(lambda name=name: os.setxattr(handle.fileno(), name, b"x")) == "ENOENT"
-    with (desk.path / "new.txt").open("wb") as handle:
-        (desk.path / "new.txt").unlink()
+    with (project.path / "new.txt").open("wb") as handle:
+        (project.path / "new.txt").unlink()
         assert errno_name(lambda: os.setxattr(handle.fileno(), TAGS, b"x")) == "ENOENT"
         assert os.listxattr(handle.fileno()) == []
 
 
-def test_there_is_an_end_to_it(desk: Desk) -> None:
-    plan = desk.path / "plan.pdf"
+def test_there_is_an_end_to_it(project: MountedProject) -> None:
+    plan = project.path / "plan.pdf"
     assert errno_name(lambda: fill(plan, b"v" * 60_000, 100)) == "ENOSPC"
-    assert errno_name(lambda: fill(desk.path / "folder", b"", 2000)) == "ENOSPC"
-    assert len(os.listxattr(desk.path / "folder")) > 100
+    assert errno_name(lambda: fill(project.path / "folder", b"", 2000)) == "ENOSPC"
+    assert len(os.listxattr(project.path / "folder")) > 100
 
 
 def fill(path: Path, value: bytes, count: int) -> None:
@@ -190,20 +190,20 @@ def fill(path: Path, value: bytes, count: int) -> None:
         os.setxattr(path, f"user.{'n' * 200}{number}", value)
 
 
-def test_a_file_manager_tags(desk: Desk, truth: Truth) -> None:
+def test_a_file_manager_tags(project: MountedProject, in_procore: ProcoreMetadata) -> None:
     """KDE writes its tags and its rating, and reads both back."""
-    plan = desk.path / "plan.pdf"
+    plan = project.path / "plan.pdf"
     os.setxattr(plan, XDG_TAGS, b"Site,Urgent")
     os.setxattr(plan, RATING, b"8")
     assert os.getxattr(plan, XDG_TAGS) == b"Site,Urgent"
-    desk.sync()
-    assert truth.tags("plan.pdf") == {"Site", "Urgent"}
+    project.sync()
+    assert in_procore.tags("plan.pdf") == {"Site", "Urgent"}
     os.setxattr(plan, XDG_TAGS, b"Site")
-    desk.sync()
-    assert truth.tags("plan.pdf") == {"Site"}
+    project.sync()
+    assert in_procore.tags("plan.pdf") == {"Site"}
     assert attributes(plan) == {TAGS: "Site", XDG_TAGS: "Site", RATING: "8"}
 
 
 @pytest.fixture
-def truth(sandbox: SandboxHandle) -> Truth:
-    return Truth(sandbox)
+def in_procore(sandbox: SandboxHandle) -> ProcoreMetadata:
+    return ProcoreMetadata(sandbox)

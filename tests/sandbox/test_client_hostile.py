@@ -11,7 +11,7 @@ import pytest
 from procorefs.procore.errors import Malformed, ProcoreError
 from procorefs.procore.http.addresses import AddressRule
 from procorefs.procore.wire.upload_decoding import SegmentPlan, segmented
-from tests.support.client_room import client_of
+from tests.support.api_client import client_of
 from tests.support.raw_server import http, raw_server
 from tests.support.sandbox import SandboxHandle
 

@@ -22,7 +22,7 @@ from procorefs.procore.settings import Grant
 from procorefs.procore.wire.models import Me, UserId
 from procorefs.storage import clocks
 from procorefs.storage.private_files import replace_private_file
-from tests.support.client_room import client_of, settings
+from tests.support.api_client import client_of, settings
 from tests.support.sandbox import SandboxHandle
 
 TOKEN = "POST /oauth/token"

@@ -17,7 +17,7 @@ from procorefs.upload.planning.plan import Confirm, Delete, InPlace, Update, Wai
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.unanswered import UnansweredCalls
-from tests.support.outbox_room import Room, room_in
+from tests.support.offline_project import OfflineProject, offline_project
 from tests.support.tree_documents import file
 
 DOCUMENT = DocumentId(7)
@@ -25,14 +25,14 @@ OLD, NEW, OTHER = Location(ROOT, "old"), Location(ROOT, "new"), Location(ROOT, "
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    with room_in(tmp_path) as opened:
+def project(tmp_path: Path) -> Iterator[OfflineProject]:
+    with offline_project(tmp_path) as opened:
         opened.list_root(file(7, "old"))
         yield opened
 
 
-def situations_of(room: Room) -> Situations:
-    return Situations(room.store, room.view, room.dirty_files, room.calls, room.base.fates)
+def situations_of(project: OfflineProject) -> Situations:
+    return Situations(project.store, project.view, project.dirty_files, project.calls, project.base.fates)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_late_metadata(carried: MetadataPatch, wished: MetadataPatch, is_hindere
 
 
 async def test_what_a_late_call_would_undo_waits_until_that_is_over(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    project: OfflineProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    situations = situations_of(room)
-    inode = room.view.child(ROOT, b"old").inode
-    room.edits.entries.rename(ROOT, b"old", ROOT, b"new")
-    with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, NEW):
+    situations = situations_of(project)
+    inode = project.view.child(ROOT, b"old").inode
+    project.edits.entries.rename(ROOT, b"old", ROOT, b"new")
+    with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, DOCUMENT, NEW):
         raise Unanswered("no answer")
-    change = room.change(inode)
-    [call] = room.calls.given_up(inode, DOCUMENT)
+    change = project.change(inode)
+    [call] = project.calls.given_up(inode, DOCUMENT)
     assert situations.step(change) == Confirm(call)
-    room.calls.not_done_yet(call)
+    project.calls.not_done_yet(call)
     assert isinstance(situations.step(change), Update)
-    room.edits.entries.rename(ROOT, b"new", ROOT, b"old")
-    change = room.change(inode)
+    project.edits.entries.rename(ROOT, b"new", ROOT, b"old")
+    change = project.change(inode)
     assert change.place == OLD
     waits = situations.step(change)
     assert isinstance(waits, WaitForLate)
@@ -96,16 +96,16 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
 
 
 async def test_older_bytes_of_a_late_call_come_before_newer_ones(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    project: OfflineProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A save that was given up is made again before the next one is sent: an upload is used once."""
-    situations = situations_of(room)
-    inode = room.view.child(ROOT, b"old").inode
+    situations = situations_of(project)
+    inode = project.view.child(ROOT, b"old").inode
     upload = Upload(generation=1, is_used=True)
-    with pytest.raises(Unanswered), room.calls.sending(inode, Kind.FILE, DOCUMENT, upload=upload):
+    with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, DOCUMENT, upload=upload):
         raise Unanswered("no answer")
-    [call] = room.calls.given_up(inode, DOCUMENT)
-    room.calls.not_done_yet(call)
+    [call] = project.calls.given_up(inode, DOCUMENT)
+    project.calls.not_done_yet(call)
     removed = Change(inode, Kind.FILE, GONE, document=DOCUMENT)
     idle = Change(inode, Kind.FILE, document=DOCUMENT)
     saved = Change(inode, Kind.FILE, document=DOCUMENT, staged=StagedRecord(2, 5, None, ()))
@@ -114,24 +114,24 @@ async def test_older_bytes_of_a_late_call_come_before_newer_ones(
     assert situations.step(saved) == Confirm(call)
     monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
     nobody = cast(Any, None)
-    documents = DocumentCalls(nobody, nobody, room.calls, nobody, nobody, nobody, nobody, nobody)
-    unanswered = UnansweredCalls(room.store, room.view, nobody, documents, nobody, nobody, nobody)
+    documents = DocumentCalls(nobody, nobody, project.calls, nobody, nobody, nobody, nobody, nobody)
+    unanswered = UnansweredCalls(project.store, project.view, nobody, documents, nobody, nobody, nobody)
     await unanswered.confirm(saved, call)
-    assert room.calls.given_up(inode, DOCUMENT) == []
+    assert project.calls.given_up(inode, DOCUMENT) == []
 
 
 @pytest.mark.parametrize("is_polled", [True, False])
 async def test_a_late_call_that_no_change_waits_for_is_forgotten(
-    room: Room, monkeypatch: pytest.MonkeyPatch, *, is_polled: bool
+    project: OfflineProject, monkeypatch: pytest.MonkeyPatch, *, is_polled: bool
 ) -> None:
     """Once it can't be carried out any more, and a poll has shown what it did, it is in nobody's way."""
-    inode = room.view.child(ROOT, b"old").inode
+    inode = project.view.child(ROOT, b"old").inode
     for of in (inode, Inode(inode + 1)):
-        with pytest.raises(Unanswered), room.calls.sending(of, Kind.FILE, None, NEW):
+        with pytest.raises(Unanswered), project.calls.sending(of, Kind.FILE, None, NEW):
             raise Unanswered("no answer")
-    room.view.show(Change(Inode(inode + 1), Kind.FILE, NEW))
-    for call in room.calls.open_calls():
-        room.calls.not_done_yet(call)
+    project.view.show(Change(Inode(inode + 1), Kind.FILE, NEW))
+    for call in project.calls.open_calls():
+        project.calls.not_done_yet(call)
     polls: list[float] = []
 
     async def polled_since(since_s: float) -> bool:
@@ -139,12 +139,12 @@ async def test_a_late_call_that_no_change_waits_for_is_forgotten(
         return is_polled
 
     nobody = cast(Any, None)
-    documents = DocumentCalls(nobody, nobody, room.calls, nobody, nobody, nobody, polled_since, nobody)
-    unanswered = UnansweredCalls(room.store, room.view, nobody, documents, nobody, nobody, nobody)
+    documents = DocumentCalls(nobody, nobody, project.calls, nobody, nobody, nobody, polled_since, nobody)
+    unanswered = UnansweredCalls(project.store, project.view, nobody, documents, nobody, nobody, nobody)
     await unanswered.forget_expired()
-    assert (len(room.calls.open_calls()), polls) == (2, [])
+    assert (len(project.calls.open_calls()), polls) == (2, [])
     monkeypatch.setattr(clocks, "unix_s", lambda: call.given_up_at_s + LATE_S + 1)
     await unanswered.forget_expired()
-    left = [call.inode for call in room.calls.open_calls()]
+    left = [call.inode for call in project.calls.open_calls()]
     assert left == [inode + 1] if is_polled else [inode, inode + 1]
     assert len(polls) == 1

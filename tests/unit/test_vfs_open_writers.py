@@ -12,20 +12,20 @@ from procorefs.journal.change import Change, Stage
 from procorefs.journal.journal import Journal
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.vfs.open_writers import QUIET_S, SNAPSHOT_EVERY_S, STAYS_OPEN_S, OpenWriters
-from tests.support.outbox_room import Room, room_in
+from tests.support.offline_project import OfflineProject, offline_project
 from tests.support.tree_documents import file
 
 
 class Writers:
-    """What looks at the files of a room, at times that a test names."""
+    """What looks at the files of a project, at times that a test names."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, project: OfflineProject) -> None:
         self.sent: list[Inode] = []
         self.held: set[Inode] = set()
         self.looker = OpenWriters(
-            room.view,
-            room.dirty_files,
-            room.edits.sessions,
+            project.view,
+            project.dirty_files,
+            project.edits.sessions,
             is_sendable=lambda change: change.inode not in self.held,
             send=self.sent.append,
         )
@@ -40,28 +40,28 @@ class Writers:
 
 async def test_a_file_that_is_closed_is_promised_before_its_release(tmp_path: Path) -> None:
     """The daemon dies between FLUSH and RELEASE of a plain close."""
-    with room_in(tmp_path) as room:
-        inode = room.create("plan.dwg", b"the plan")
-        await room.flush(inode)
-    with room_in(tmp_path) as room:
-        assert room.change(inode).stage is Stage.PENDING
+    with offline_project(tmp_path) as project:
+        inode = project.create("plan.dwg", b"the plan")
+        await project.flush(inode)
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).stage is Stage.PENDING
 
 
 async def test_so_is_the_output_of_a_program_that_a_shell_redirects(tmp_path: Path) -> None:
     """The shell closes its own descriptor before the program has written anything."""
-    with room_in(tmp_path) as room:
-        inode = room.create("out.txt")
-        await room.flush(inode)
-        await room.edits.sessions.write(room.dirty_file(inode), 0, b"half")
-    with room_in(tmp_path) as room:
-        assert room.change(inode).stage is Stage.INCOMPLETE  # and no empty file
-    with room_in(tmp_path / "closed") as room:
-        inode = room.create("out.txt")
-        await room.flush(inode)
-        await room.edits.sessions.write(room.dirty_file(inode), 0, b"whole")
-        await room.flush(inode, is_first=False)
-    with room_in(tmp_path / "closed") as room:
-        assert room.change(inode).stage is Stage.PENDING
+    with offline_project(tmp_path) as project:
+        inode = project.create("out.txt")
+        await project.flush(inode)
+        await project.edits.sessions.write(project.dirty_file(inode), 0, b"half")
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).stage is Stage.INCOMPLETE  # and no empty file
+    with offline_project(tmp_path / "closed") as project:
+        inode = project.create("out.txt")
+        await project.flush(inode)
+        await project.edits.sessions.write(project.dirty_file(inode), 0, b"whole")
+        await project.flush(inode, is_first=False)
+    with offline_project(tmp_path / "closed") as project:
+        assert project.change(inode).stage is Stage.PENDING
 
 
 @pytest.mark.parametrize("is_flushed_again", [False, True])
@@ -71,18 +71,18 @@ async def test_a_handle_that_is_written_to_after_a_flush_promises_nothing_before
     """`{ a; b; c; } > report.csv`: killed while b writes, or between b and c."""
     for is_released in (False, True):
         directory = tmp_path / str(is_released)
-        with room_in(directory) as room:
-            inode = room.create("report.csv", b"a")
-            await room.flush(inode)
-            await room.edits.sessions.write(room.dirty_file(inode), 1, b"b")
+        with offline_project(directory) as project:
+            inode = project.create("report.csv", b"a")
+            await project.flush(inode)
+            await project.edits.sessions.write(project.dirty_file(inode), 1, b"b")
             if is_flushed_again:
-                await room.flush(inode, is_first=False)
+                await project.flush(inode, is_first=False)
             if is_released:
-                room.release(inode)
-        with room_in(directory) as room:
-            change = room.change(inode)
+                project.release(inode)
+        with offline_project(directory) as project:
+            change = project.change(inode)
             assert change.stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
-            assert room.dirty_files.find(inode, change.shown).file.size_bytes == 2
+            assert project.dirty_files.find(inode, change.shown).file.size_bytes == 2
 
 
 async def test_a_handle_that_stays_open_after_a_flush_promises_nothing(
@@ -90,59 +90,59 @@ async def test_a_handle_that_stays_open_after_a_flush_promises_nothing(
 ) -> None:
     for is_released in (False, True):
         directory = tmp_path / str(is_released)
-        with room_in(directory) as room:
-            writers = Writers(room)
-            inode = room.create("report.csv", b"a")
-            await room.flush(inode)
+        with offline_project(directory) as project:
+            writers = Writers(project)
+            inode = project.create("report.csv", b"a")
+            await project.flush(inode)
             writers.look(mock_clock, STAYS_OPEN_S - 1)
-            assert room.change(inode).stage is Stage.PENDING
+            assert project.change(inode).stage is Stage.PENDING
             writers.look(mock_clock, 1)
-            assert room.change(inode).stage is Stage.OPEN
+            assert project.change(inode).stage is Stage.OPEN
             if is_released:
-                room.release(inode)
-        with room_in(directory) as room:
-            assert room.change(inode).stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
+                project.release(inode)
+        with offline_project(directory) as project:
+            assert project.change(inode).stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
 
 
 async def test_a_document_keeps_its_bytes_while_its_writer_is_at_work(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    with room_in(tmp_path) as room:
-        room.list_root(file(7, "plan.dwg"))
-        node = room.view.child(ROOT, b"plan.dwg")
+    with offline_project(tmp_path) as project:
+        project.list_root(file(7, "plan.dwg"))
+        node = project.view.child(ROOT, b"plan.dwg")
         assert node is not None
-        writers = Writers(room)
-        await room.edits.sessions.write(room.reopen(node.inode), 0, b"new")
-        await room.flush(node.inode)
+        writers = Writers(project)
+        await project.edits.sessions.write(project.reopen(node.inode), 0, b"new")
+        await project.flush(node.inode)
         writers.look(mock_clock, STAYS_OPEN_S)
-    with room_in(tmp_path) as room:
-        assert room.change(node.inode).stage is Stage.INCOMPLETE
+    with offline_project(tmp_path) as project:
+        assert project.change(node.inode).stage is Stage.INCOMPLETE
 
 
 async def test_bytes_that_were_closed_before_stay_promised(tmp_path: Path, mock_clock: MockClock) -> None:
     """`cmd >> log.txt`: the shell's close promises nothing new, and so nothing is taken back."""
-    with room_in(tmp_path) as room:
-        writers = Writers(room)
-        inode = room.put("log.txt", b"first line\n")
-        dirty_file = room.reopen(inode)
-        await room.flush(inode)
+    with offline_project(tmp_path) as project:
+        writers = Writers(project)
+        inode = project.put("log.txt", b"first line\n")
+        dirty_file = project.reopen(inode)
+        await project.flush(inode)
         writers.look(mock_clock, STAYS_OPEN_S)
-        await room.edits.sessions.write(dirty_file, 11, b"sec")
-        assert room.change(inode).stage is Stage.PENDING
-    with room_in(tmp_path) as room:
-        assert room.change(inode).stage is Stage.PENDING
-        assert sorted(room.staged.values()) == [b"first line\n", b"first line\nsec"]
+        await project.edits.sessions.write(dirty_file, 11, b"sec")
+        assert project.change(inode).stage is Stage.PENDING
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).stage is Stage.PENDING
+        assert sorted(project.staged.values()) == [b"first line\n", b"first line\nsec"]
 
 
 async def test_a_release_with_other_handles_promises_as_a_close_does(tmp_path: Path) -> None:
-    with room_in(tmp_path) as room:
-        inode = room.create("shared.txt", b"one")
-        room.dirty_files.enter(inode, writes=True)
-        await room.flush(inode)
-        room.release(inode)
-        await room.edits.sessions.write(room.dirty_file(inode), 3, b"two")
-    with room_in(tmp_path) as room:
-        change = room.change(inode)
+    with offline_project(tmp_path) as project:
+        inode = project.create("shared.txt", b"one")
+        project.dirty_files.enter(inode, writes=True)
+        await project.flush(inode)
+        project.release(inode)
+        await project.edits.sessions.write(project.dirty_file(inode), 3, b"two")
+    with offline_project(tmp_path) as project:
+        change = project.change(inode)
         assert change.stage is Stage.PENDING
         assert change.staged is not None
         assert change.staged.size_bytes == 3
@@ -154,33 +154,33 @@ async def test_a_release_with_other_handles_promises_as_a_close_does(tmp_path: P
 async def test_what_is_never_closed_goes_when_it_was_quiet_for_a_minute(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    with room_in(tmp_path) as room:
-        writers = Writers(room)
-        inode = room.create("log.txt", b"first line\n")
+    with offline_project(tmp_path) as project:
+        writers = Writers(project)
+        inode = project.create("log.txt", b"first line\n")
         assert writers.look(mock_clock) == []
         assert writers.look(mock_clock, QUIET_S - 1) == []
-        room.write(inode, 11, b"second\n")
+        project.write(inode, 11, b"second\n")
         assert writers.look(mock_clock, 1) == []
         assert writers.look(mock_clock, QUIET_S - 1) == []
         assert writers.look(mock_clock, 1) == [inode]
-        assert room.change(inode).stage is Stage.PENDING
+        assert project.change(inode).stage is Stage.PENDING
         assert writers.look(mock_clock, QUIET_S) == []
-        assert room.change(inode).stage is Stage.PENDING
-    with room_in(tmp_path) as room:
-        assert room.change(inode).stage is Stage.PENDING
+        assert project.change(inode).stage is Stage.PENDING
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).stage is Stage.PENDING
 
 
 async def test_a_snapshot_goes_every_quarter_of_an_hour_at_most(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    with room_in(tmp_path) as room:
-        writers = Writers(room)
-        inode = room.create("log.txt", b"0")
+    with offline_project(tmp_path) as project:
+        writers = Writers(project)
+        inode = project.create("log.txt", b"0")
         sent_at_s = []
         for number in range(40):
             if writers.look(mock_clock, QUIET_S):
                 sent_at_s.append(mock_clock.current_time())
-            room.write(inode, number + 1, b"x")
+            project.write(inode, number + 1, b"x")
             writers.look(mock_clock)
         waits_s = [later - earlier for earlier, later in itertools.pairwise(sent_at_s)]
         assert len(sent_at_s) == 3
@@ -191,21 +191,21 @@ async def test_after_a_crash_the_snapshot_is_sent_and_the_rest_is_kept(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
     """Also of a shared handle, which promises nothing by its flushes."""
-    with room_in(tmp_path) as room:
-        writers = Writers(room)
-        inode = room.create("log.txt", b"first line\n")
-        await room.flush(inode)
+    with offline_project(tmp_path) as project:
+        writers = Writers(project)
+        inode = project.create("log.txt", b"first line\n")
+        await project.flush(inode)
         writers.look(mock_clock)
         writers.look(mock_clock, STAYS_OPEN_S)
         assert writers.look(mock_clock, QUIET_S) == [inode]
-        await room.edits.sessions.write(room.dirty_file(inode), 11, b"sec")
-        await room.flush(inode, is_first=False)
+        await project.edits.sessions.write(project.dirty_file(inode), 11, b"sec")
+        await project.flush(inode, is_first=False)
         writers.look(mock_clock, STAYS_OPEN_S)
-    with room_in(tmp_path) as room:
-        change = room.change(inode)
+    with offline_project(tmp_path) as project:
+        change = project.change(inode)
         assert change.stage is Stage.PENDING
         assert change.staged is not None
-        assert room.staged[str(change.staged.number)] == b"first line\n"
+        assert project.staged[str(change.staged.number)] == b"first line\n"
         assert change.unclosed is not None
         assert change.unclosed.size_bytes == 14
 
@@ -216,10 +216,10 @@ async def test_a_full_disk_ends_nothing(
     def refuse(_journal: Journal, _change: Change) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with room_in(tmp_path) as room:
-        writers = Writers(room)
-        inode = room.create("log.txt", b"first line\n")
-        await room.flush(inode)
+    with offline_project(tmp_path) as project:
+        writers = Writers(project)
+        inode = project.create("log.txt", b"first line\n")
+        await project.flush(inode)
         writers.look(mock_clock)
         with monkeypatch.context() as full:
             full.setattr(Journal, "put", refuse)
@@ -230,35 +230,35 @@ async def test_a_full_disk_ends_nothing(
 
 async def test_what_may_not_go_by_itself_has_no_snapshot(tmp_path: Path, mock_clock: MockClock) -> None:
     """A temporary name, an empty file, one that was removed, and one that a crash cut off."""
-    with room_in(tmp_path) as room:
-        torn = room.create("torn.txt", b"half")
-    with room_in(tmp_path) as room:
-        writers = Writers(room)
-        await room.edits.sessions.write(room.reopen(torn), 4, b" more")
-        writers.held.add(room.create(".plan.dwg.x4Kp2Q", b"held"))
-        room.create("empty.txt")
-        room.create("gone.txt", b"gone")
-        room.edits.entries.unlink(ROOT, b"gone.txt")
+    with offline_project(tmp_path) as project:
+        torn = project.create("torn.txt", b"half")
+    with offline_project(tmp_path) as project:
+        writers = Writers(project)
+        await project.edits.sessions.write(project.reopen(torn), 4, b" more")
+        writers.held.add(project.create(".plan.dwg.x4Kp2Q", b"held"))
+        project.create("empty.txt")
+        project.create("gone.txt", b"gone")
+        project.edits.entries.unlink(ROOT, b"gone.txt")
         writers.look(mock_clock)
         assert writers.look(mock_clock, QUIET_S) == []
-        assert room.change(torn).stage is Stage.INCOMPLETE
+        assert project.change(torn).stage is Stage.INCOMPLETE
 
 
 async def test_nothing_is_looked_at_while_nothing_is_open_for_writing(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle mount does not wake for it, however long it is idle."""
-    with room_in(tmp_path) as room:
-        writers, times = Writers(room).looker, []
+    with offline_project(tmp_path) as project:
+        writers, times = Writers(project).looker, []
         monkeypatch.setattr(writers, "look", times.append)
         async with trio.open_nursery() as nursery:
             await nursery.start(writers.run)
             await trio.sleep(3600)
             assert times == []
-            inode = room.create("log.txt", b"line\n")
+            inode = project.create("log.txt", b"line\n")
             await trio.sleep(10.5)
             assert len(times) == 10
-            room.close(inode)
+            project.close(inode)
             await trio.sleep(3600)
             assert len(times) <= 11
             nursery.cancel_scope.cancel()
