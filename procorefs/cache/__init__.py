@@ -1,1 +1,1 @@
-"""Bytes of versions: the chunk cache, and the downloads that fill it."""
+"""Caches the bytes of versions on disk, downloads what is missing, and reads ahead."""

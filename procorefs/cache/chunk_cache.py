@@ -1,10 +1,10 @@
-"""The chunk cache: whole chunks of versions on disk, within a size limit, the least recently used go first.
+"""Caches whole chunks of versions on disk within a size limit, and decides which chunks are evicted.
 
     store() -> memory -> queue -> one thread -> file and row -> index
     read_now()/read(): memory -> open file -> file
 
-The index (which chunks there are, how recently used) lives in memory and is read from the database at start. Whatever
-goes wrong with the disk is a miss, never a failing read: the bytes are downloaded then.
+The index (which chunks there are, how recently used) lives in memory and is read from the database at start. An
+error of the disk is a miss, never a failing read: the bytes are downloaded then.
 """
 
 import logging
@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from procorefs.cache.chunk_files import CachedOpen, ChunkFile, DamagedChunk, read_small_now
+from procorefs.cache.chunk_memory import RecentChunks
 from procorefs.cache.chunk_store import (
     CacheInUse,
     ChunkStore,
@@ -36,19 +37,28 @@ from procorefs.cache.chunks import (
     record,
     version_of,
 )
-from procorefs.cache.recent_chunks import RecentChunks
 from procorefs.storage.blocking_work import WorkerThread
 
 log = logging.getLogger(__name__)
 
 Chunk = bytes | bytearray | memoryview
 
-MEMORY_BYTES = 16 * MIB  # of small and new chunks
-OPEN_FILES = 64  # descriptors of big chunks
-_BLOCK_BYTES = 4096  # files take whole blocks of the disk
-_BATCH_BYTES = 16 * MIB  # written in one transaction
+MEMORY_BYTES = 16 * MIB
+"""Of small and new chunks."""
+
+OPEN_FILES = 64
+"""Descriptors of big chunks."""
+
+_BLOCK_BYTES = 4096
+"""Files take whole blocks of the disk."""
+
+_BATCH_BYTES = 16 * MIB
+"""Written in one transaction."""
+
 _BATCH_CHUNKS = 128
-_PAUSE_S = 30.0  # without writing after the disk refused
+_PAUSE_S = 30.0
+"""Without writing after the disk refused."""
+
 _QUIET_S = 600.0
 _READ_THREADS = 8
 
@@ -64,7 +74,7 @@ class CacheStats(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Pending:
-    """A chunk on its way to the disk; `done` tells its sender that the memory is no longer needed for that."""
+    """A chunk to be written; `done` is called when its memory is no longer needed for that."""
 
     key: ChunkKey
     data: Chunk
@@ -76,26 +86,35 @@ class ChunkCache:
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.hits = 0  # counted by the reader, a read at a time
+        self.hits = 0
+        """Counted by the reader, a read at a time."""
         self.misses = 0
         self._directory = directory
         self._store = ChunkStore(directory)
         self._memory = RecentChunks(MEMORY_BYTES)
-        self._index: OrderedDict[ChunkKey, int] = OrderedDict()  # records; least recently used first
-        self._bytes = 0  # what the index's chunks and those being written take on disk
-        self._files: OrderedDict[ChunkKey, ChunkFile] = OrderedDict()  # big ones; least recently used first
-        self._opening: Counter[ChunkKey] = Counter()  # read in threads right now: not to be evicted
+        self._index: OrderedDict[ChunkKey, int] = OrderedDict()
+        """Records; least recently used first."""
+        self._bytes = 0
+        """What the index's chunks and those being written take on disk."""
+        self._files: OrderedDict[ChunkKey, ChunkFile] = OrderedDict()
+        """Big ones; least recently used first."""
+        self._opening: Counter[ChunkKey] = Counter()
+        """Read in threads right now: not to be evicted."""
         self._opener = CachedOpen()
         self._threads = trio.CapacityLimiter(_READ_THREADS)
-        self._loaded = trio.Event()  # the index is what the disk has
-        self._pending: OrderedDict[ChunkKey, _Pending] = (
-            OrderedDict()
-        )  # in order of arrival, written by `run`
-        self._discarded: list[ChunkKey] = []  # to be deleted from disk before anything is written
+        self._loaded = trio.Event()
+        """The index is what the disk has."""
+        self._pending: OrderedDict[ChunkKey, _Pending] = OrderedDict()
+        """In order of arrival, written by `run`."""
+        self._discarded: list[ChunkKey] = []
+        """To be deleted from disk before anything is written."""
         self._work = trio.Event()
-        self._usable = False  # the store is open
-        self._paused_until = -math.inf  # trio time
-        self._quiet_until = -math.inf  # trio time; the same trouble is told once in a while, not per chunk
+        self._usable = False
+        """The store is open."""
+        self._paused_until = -math.inf
+        """Trio time."""
+        self._quiet_until = -math.inf
+        """Trio time; the same failure is told once in a while, not per chunk."""
 
     def stats(self) -> CacheStats:
         """The figures for `status`."""
@@ -103,34 +122,34 @@ class ChunkCache:
 
     @property
     def keeps(self) -> bool:
-        """Whether chunks that are stored now will stay; otherwise only the last few in memory do."""
+        """Whether chunks that are stored now are kept; otherwise only the last few in memory are."""
         return self._usable and trio.current_time() >= self._paused_until
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load the index and write what is stored, until cancelled. Ready at once: reads wait for the index."""
-        clerk = WorkerThread("chunk-cache")
+        thread = WorkerThread("chunk-cache")
         try:
             task_status.started()
-            await self._load(clerk)
+            await self._load(thread)
             if self._usable:
-                await clerk.do(self._store.sweep, self._index)
+                await thread.do(self._store.sweep, self._index)
             while True:
                 await self._work.wait()
                 self._work = trio.Event()
                 while self._usable and (self._pending or self._discarded):
-                    await self._write_some(clerk)
+                    await self._write_some(thread)
                     await trio.lowlevel.checkpoint()
         finally:
             self._usable = False
             self._drop_pending()
             self._close_files()
             with trio.CancelScope(shield=True):
-                await clerk.do(self._store.close)
-            clerk.stop()
+                await thread.do(self._store.close)
+            thread.stop()
 
     def holds(self, key: ChunkKey, length: int) -> bool:
-        """Whether the chunk of `length` bytes is here, as far as is known without looking at the disk."""
-        # in the order of `read_now`: one that says yes here is one that it finds
+        """Whether the chunk of `length` bytes is cached, as far as is known without the disk."""
+        # in the order of `read_now`, which finds what is said to be here
         chunk: Chunk | None = self._memory.get(key)
         if chunk is None and key in self._pending:
             chunk = self._pending[key].data
@@ -190,13 +209,13 @@ class ChunkCache:
         self._work.set()
 
     def check(self) -> None:
-        """Raise AssertionError when the books do not balance; for tests."""
+        """Raise AssertionError when the numbers do not fit the chunks; for tests."""
         assert self._bytes == sum(_cost(length_of(entry)) for entry in self._index.values())
         assert self._bytes <= self.limit_bytes
         assert len(self._files) <= OPEN_FILES
         assert self._files.keys() <= self._index.keys()
 
-    # --- reading
+    # Reading
 
     def _path(self, key: ChunkKey) -> str:
         return f"{self._directory}/{chunk_path(key)}"
@@ -286,11 +305,11 @@ class ChunkCache:
         self._memory.forget(key)
         self._close_file(key)
 
-    # --- writing
+    # Writing
 
-    async def _load(self, clerk: WorkerThread) -> None:
+    async def _load(self, thread: WorkerThread) -> None:
         try:
-            self._index, self._bytes = await clerk.do(self._open_store)
+            self._index, self._bytes = await thread.do(self._open_store)
             self._usable = True
             self._discarded += self._make_room(0)
             if self._discarded:
@@ -303,11 +322,11 @@ class ChunkCache:
             self._drop_pending()
 
     def _open_store(self) -> tuple[OrderedDict[ChunkKey, int], int]:
-        """In the clerk's thread, for there can be many chunks."""
+        """In the thread's thread, for there can be many chunks."""
         index = self._store.open()
         return index, sum(_cost(length_of(entry)) for entry in index.values())
 
-    async def _write_some(self, clerk: WorkerThread) -> None:
+    async def _write_some(self, thread: WorkerThread) -> None:
         batch = self._next_batch()
         cost = sum(_cost(len(item.data)) for item in batch)
         deletes = self._discarded + self._make_room(cost)
@@ -319,14 +338,14 @@ class ChunkCache:
         self._bytes += cost
         stored: set[ChunkKey] = set()
         try:
-            stored, trouble = await clerk.do(
+            stored, failure = await thread.do(
                 self._store.apply, deletes, [NewChunk(item.key, item.data) for item in batch]
             )
-            self._note_trouble(trouble)
+            self._note_failure(failure)
         except OSError as error:
-            self._note_trouble(error)
+            self._note_failure(error)
         except StoreDamaged as error:
-            await self._start_anew(clerk, error)
+            await self._replace_store(thread, error)
             cost = 0
         self._bytes -= cost
         self._finish(batch, stored)
@@ -351,41 +370,41 @@ class ChunkCache:
             if self._pending.pop(item.key, None) is not None:
                 item.done()
 
-    async def _start_anew(self, clerk: WorkerThread, error: StoreDamaged) -> None:
+    async def _replace_store(self, thread: WorkerThread, error: StoreDamaged) -> None:
         self._close_files()
         self._index.clear()
         self._bytes = 0
         try:
-            await clerk.do(self._store.reopen, error)
-            await clerk.do(self._store.sweep, self._index)
-        except (OSError, sqlite3.Error) as trouble:
+            await thread.do(self._store.reopen, error)
+            await thread.do(self._store.sweep, self._index)
+        except (OSError, sqlite3.Error) as failure:
             self._usable = False
-            log.warning("The chunk cache in %s cannot be created again (%s).", self._directory, trouble)
+            log.warning("The chunk cache in %s cannot be created again (%s).", self._directory, failure)
             self._drop_pending()
 
     def _make_room(self, cost: int) -> list[ChunkKey]:
         """Take the least recently used chunks out of the index until `cost` more fits; none that is being read."""
-        victims: list[ChunkKey] = []
+        evicted: list[ChunkKey] = []
         excess = self._bytes + cost - self.limit_bytes
         if excess <= 0:
-            return victims
+            return evicted
         for key, entry in self._index.items():
             if key in self._opening:
                 continue
-            victims.append(key)
+            evicted.append(key)
             excess -= _cost(length_of(entry))
             if excess <= 0:
                 break
-        for key in victims:
+        for key in evicted:
             self._forget(key)
-        return victims
+        return evicted
 
     def _has_room_for(self, data: Chunk) -> bool:
         if self._loaded.is_set() and not self.keeps:
             return False
         return _cost(len(data)) <= self.limit_bytes
 
-    def _note_trouble(self, error: OSError | None) -> None:
+    def _note_failure(self, error: OSError | None) -> None:
         if error is None:
             return
         now = trio.current_time()

@@ -1,4 +1,4 @@
-"""Reading chunk files without ever stopping the loop for the disk.
+"""Reads and writes chunk files, reading on the loop only what the kernel has in memory.
 
 What the kernel has in memory is read at once (openat2 with RESOLVE_CACHED, preadv2 with RWF_NOWAIT: openat2(2),
 preadv2(2)); for everything else the caller goes to a thread.
@@ -11,8 +11,12 @@ import os
 import zlib
 from pathlib import Path
 
-_SYS_OPENAT2 = 437  # the same on all architectures
-_RESOLVE_CACHED = 0x20  # Linux 5.12
+_SYS_OPENAT2 = 437
+"""The same on all architectures."""
+
+_RESOLVE_CACHED = 0x20
+"""Linux 5.12."""
+
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -69,7 +73,7 @@ class ChunkFile:
     def open(cls, path: str, length: int, checksum: int | None) -> "ChunkFile":
         """Open and check a chunk; blocks. Raises DamagedChunk, OSError.
 
-        `checksum` None: this process wrote it, its bytes need no second look.
+        `checksum` None: this process wrote it, its bytes need no check.
         """
         try:
             descriptor = os.open(path, _FLAGS)
@@ -89,7 +93,7 @@ class ChunkFile:
         buffer = bytearray(high - low)
         try:
             count = os.preadv(self._fd, [buffer], low, os.RWF_NOWAIT)
-        except OSError:  # would block, or the filesystem cannot tell: a thread finds out
+        except OSError:  # would block, or the filesystem cannot tell: a thread reads it
             return None
         return buffer if count == high - low else None
 
@@ -112,7 +116,7 @@ class ChunkFile:
         return self._users > 0
 
     def drop(self) -> None:
-        """Close as soon as nobody holds it."""
+        """Close when no thread reads from it."""
         self._dropped = True
         self._close_if_done()
 
@@ -138,7 +142,7 @@ def read_small_now(opener: CachedOpen, path: str, length: int, checksum: int | N
     except OSError:
         return None
     if count != length:
-        return None  # partly in memory, or damaged: a thread finds out
+        return None  # partly in memory, or damaged: a thread reads it
     del buffer[length:]
     if checksum is not None and zlib.crc32(buffer) != checksum:
         raise DamagedChunk(f"{path} has other bytes than were stored")

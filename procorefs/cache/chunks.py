@@ -1,4 +1,4 @@
-"""Chunks: the fixed grid that cuts every version into them, and the integers that name and describe one.
+"""Defines the fixed grid of chunks that every version is cut into, and the integers that name and describe a chunk.
 
 Small chunks come first, then 4 MiB each: the first bytes of a file, which a file manager reads, cost 64 KiB; a small
 file is one chunk, and a big one has few database rows. Chunks on disk are named by their number: another grid needs
@@ -11,9 +11,14 @@ from typing import NewType
 KIB = 1024
 MIB = 1024 * KIB
 
-SNIFF_BYTES = 64 * KIB  # chunk 0
-CHUNK_BYTES = 4 * MIB  # the longest chunk; from 4 MiB on every chunk
-_EARLY = (0, SNIFF_BYTES, 512 * KIB, CHUNK_BYTES)  # where chunks 0, 1, 2 and 3 start
+SNIFF_BYTES = 64 * KIB
+"""Chunk 0."""
+
+CHUNK_BYTES = 4 * MIB
+"""The longest chunk; from 4 MiB on every chunk."""
+
+_EARLY = (0, SNIFF_BYTES, 512 * KIB, CHUNK_BYTES)
+"""Where chunks 0, 1, 2 and 3 start."""
 
 
 def chunk_at(offset: int) -> int:
@@ -47,9 +52,11 @@ def round_up(offset: int, size_bytes: int) -> int:
     return chunk_stop(chunk_at(offset - 1), size_bytes)
 
 
-ChunkKey = NewType("ChunkKey", int)  # names the same bytes for ever: those of a version never change
+ChunkKey = NewType("ChunkKey", int)
+"""Names the same bytes for ever: those of a version never change."""
 
-_NUMBER_BITS = 44  # 2**63 bytes are fewer chunks than this counts
+_NUMBER_BITS = 44
+"""2**63 bytes are fewer chunks than this counts."""
 
 
 def chunk_key(version: int, number: int) -> ChunkKey:

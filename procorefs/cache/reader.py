@@ -1,38 +1,51 @@
-"""Reading versions: from the cache, else from downloads that run here, whoever asked for them.
+"""Reads versions from the cache, else from downloads that all their readers share; decides how far to read ahead.
 
 A read returns exactly the bytes asked for or raises ProcoreError: never another version's bytes, zeros, or less.
 """
 
 import trio
 
-from procorefs.cache.byte_source import ByteSource
 from procorefs.cache.chunk_cache import Chunk, ChunkCache
+from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import MIB, chunk_at, chunk_key, chunk_length, chunk_start, chunk_stop
-from procorefs.cache.download_budget import MemoryBudget
-from procorefs.cache.read_ahead import ReadAhead
-from procorefs.cache.shared_download import Downloads, Transfer
+from procorefs.cache.shared_download import Shared, Transfer
+from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.wire.models import Version
 
-STREAMS = 12  # requests at once, of all versions
-_SPARE_STREAMS = 4  # of these, only for readers that wait
-_BUDGET_BYTES = (
-    48 * MIB
-)  # of chunks that are being downloaded or written; with the cache's memory 64 MiB in all
-_WINDOW_BYTES = 64 * MIB  # how far one reader's downloads run ahead
-_SMALL_WINDOW_BYTES = 4 * MIB  # the same when chunks only stay in memory
-_LARGE_CACHE_BYTES = 512 * MIB  # a smaller one does not hold what runs ahead of a few readers
+STREAMS = 12
+"""Requests at once, of all versions."""
+
+_SPARE_STREAMS = 4
+"""Of these, only for readers that wait: reading ahead never takes them."""
+
+_BUDGET_BYTES = 48 * MIB
+"""Of chunks that are being downloaded or written; with the cache's memory 64 MiB in all."""
+
+_WINDOW_BYTES = 64 * MIB
+"""How far one reader's downloads run ahead."""
+
+_SMALL_WINDOW_BYTES = 4 * MIB
+"""The same when chunks only stay in memory."""
+
+_LARGE_CACHE_BYTES = 512 * MIB
+"""A smaller one does not hold what runs ahead of a few readers."""
+
+
+SLACK_BYTES = MIB
+"""The kernel reads ahead in parallel and slightly out of order: this is still "in one go"."""
 
 
 class ContentReader:
-    """Opens versions for reading and owns their downloads."""
+    """Opens versions for reading and runs their downloads. `source` streams ranges of versions."""
 
-    def __init__(self, cache: ChunkCache, source: ByteSource) -> None:
+    def __init__(self, cache: ChunkCache, source: Downloads) -> None:
         self.cache = cache
         self._nursery: trio.Nursery | None = None
-        self._transfers: dict[tuple[int, int], Transfer] = {}  # by version id and size
+        self._transfers: dict[tuple[int, int], Transfer] = {}
+        """By version id and size."""
         self.budget = MemoryBudget(_BUDGET_BYTES)
-        self._downloads = Downloads(
+        self._shared = Shared(
             source=source,
             cache=cache,
             budget=self.budget,
@@ -56,7 +69,7 @@ class ContentReader:
         key = (version.id, version.size_bytes)
         transfer = self._transfers.get(key)
         if transfer is None:
-            transfer = self._transfers[key] = Transfer(version, self._downloads, self._forget)
+            transfer = self._transfers[key] = Transfer(version, self._shared, self._forget)
         transfer.join(version)
         return Reader(self, transfer, version)
 
@@ -67,7 +80,7 @@ class ContentReader:
 
     @property
     def keeps_ahead(self) -> bool:
-        """Whether what is downloaded before somebody reads it will still be there then."""
+        """Whether what is downloaded ahead will still be there when it is read."""
         return self.cache.keeps and self.cache.limit_bytes >= _LARGE_CACHE_BYTES
 
     def holds(self, version: Version) -> bool:
@@ -92,7 +105,7 @@ class ContentReader:
 
 
 class Reader:
-    """One open file: knows how it is read. Reads may run in parallel and slightly out of order."""
+    """One open file. Reads may run in parallel and slightly out of order."""
 
     __slots__ = ("_ahead", "_cache", "_closed", "_content", "_size", "_transfer", "_version_id")
 
@@ -106,7 +119,7 @@ class Reader:
         self._closed = False
 
     def read_now(self, offset: int, size_bytes: int) -> Chunk | None:
-        """What `read` would return if it need not wait for it and it lies in one chunk, else None."""
+        """What `read` would return if it need not wait and all of it is in one chunk, else None."""
         end = min(offset + size_bytes, self._size)
         if offset >= end:
             return b""
@@ -122,7 +135,7 @@ class Reader:
     async def read(self, offset: int, size_bytes: int) -> Chunk:
         """The bytes at `offset`: as many as asked for, or up to the end. Raises ProcoreError.
 
-        Returns without a checkpoint when the bytes are at hand.
+        Returns without a checkpoint when the bytes are cached.
         """
         end = min(offset + size_bytes, self._size)
         if offset >= end:
@@ -202,3 +215,38 @@ class Reader:
             ahead.covered = self._transfer.prefetch(max(ahead.covered, ahead.frontier), self._goal())
         except Unavailable:
             return  # closing: this read has its bytes
+
+
+class ReadAhead:
+    """How far ahead of one reader to download: as far again as it has read in one go.
+
+    A seek starts it over, so random access downloads little more than asked for.
+    """
+
+    __slots__ = ("covered", "frontier", "run_bytes")
+
+    def __init__(self) -> None:
+        self.frontier = 0
+        """The end of what was read in one go."""
+        self.run_bytes = 0
+        """How much that was."""
+        self.covered = 0
+        """Up to here everything was cached or asked for when we last looked."""
+
+    def note(self, offset: int, end: int) -> None:
+        """Take a read of [offset, end) into account."""
+        frontier = self.frontier
+        if not frontier - SLACK_BYTES <= offset <= frontier + SLACK_BYTES:
+            self.frontier = self.covered = end
+            self.run_bytes = 0
+        elif end > frontier:
+            self.run_bytes += end - frontier  # a gap counts: its read comes late
+            self.frontier = end
+
+    def window(self, limit_bytes: int) -> int:
+        """How many bytes ahead of the frontier are wanted."""
+        return min(self.run_bytes, limit_bytes)
+
+    def is_due(self, limit_bytes: int) -> bool:
+        """Whether less than half of the window is covered, so that one request fills a good part of it."""
+        return self.frontier + self.window(limit_bytes) // 2 >= self.covered

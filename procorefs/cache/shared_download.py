@@ -1,15 +1,15 @@
-"""The downloads of one version, shared by all who read it.
+"""Downloads the ranges of one version that its readers wait for or will read next; all its readers share them.
 
-    readers --demand/prefetch--> streams --pieces--> fillings --whole chunks--> cache
+    readers --demand/prefetch--> streams --pieces--> partial chunks --whole chunks--> cache
     readers <------------------- waiters <----------'
 
-A stream is one task in the content reader's nursery that asks the source for one range. What arrives goes into the
-filling (a chunk that is not whole yet) and at once to the readers that wait for it. Invariants:
+A stream is one task in the content reader's nursery that asks the source for one range. What arrives goes into a
+partial chunk and at once to the readers that wait for it. Invariants:
 
-- the ranges that streams still have to bring do not overlap, and each waiter's missing bytes are in them; whoever
-  shortens or ends a stream wakes the waiters, who look again (`_look_again`);
-- a filling is there only while a stream has bytes to bring for it, and holds its length of the memory budget;
-- all state is changed between awaits of the one loop; after each await it is looked at again.
+- the ranges that streams still have to bring do not overlap, and each waiter's missing bytes are in them; when a stream
+  is shortened or ends, the waiters look again (`_look_again`);
+- a partial chunk exists only while a stream has bytes to bring for it, and holds its length of the memory budget;
+- all state is changed between awaits of the one loop, and read again after each await.
 """
 
 import logging
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from procorefs.cache.byte_source import ByteSource
 from procorefs.cache.chunk_cache import ChunkCache
+from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import (
     KIB,
     MIB,
@@ -30,31 +30,38 @@ from procorefs.cache.chunks import (
     chunk_stop,
     round_up,
 )
-from procorefs.cache.download_budget import MemoryBudget
+from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Malformed, ProcoreError, Silent, Unavailable
 from procorefs.procore.wire.models import Version
 from procorefs.storage.intervals import Intervals
 
 log = logging.getLogger(__name__)
 
-STREAM_BYTES = 32 * MIB  # the longest range asked for in one request (a request may cost a redirect, too)
+STREAM_BYTES = 32 * MIB
+"""The longest range of one request (a request may cost a redirect, too)."""
+
 STREAMS_PER_VERSION = 4
-_NEAR_BYTES = (
-    2 * MIB
-)  # a running stream is waited for when it is so close; else a request of its own is faster
-_HEAD_BYTES = 128 * KIB  # a chunk is fetched from its start when the wanted bytes are so close to it
+_NEAR_BYTES = 2 * MIB
+"""A running stream is waited for when it is so close; else a request of its own is faster."""
+
+_HEAD_BYTES = 128 * KIB
+"""A chunk is fetched from its start when the wanted bytes are so close to it."""
+
 _ALIGN_BYTES = 64 * KIB
-_IDLE_S = 10.0  # downloading ahead ends when nobody has read for so long
+_IDLE_S = 10.0
+"""Downloading ahead ends when nobody has read for so long."""
+
 PATIENCE_S = 28.0
-"""Readers wait so long without a byte, all tries and streams taken together: with the two seconds that an open may have
-waited for a look, a program has its answer within half a minute."""
+"""Readers wait this long without a byte, all tries and streams taken together: with the two seconds that an open may
+have waited for a poll, a program has its answer within half a minute."""
 
 _REPEAT_S = 1.0
-"""A read that comes so soon after one that failed goes on with its patience: the kernel asks once more by itself, for a
-single page, when what it wanted to read ahead has failed."""
+"""A read that comes this soon after one that failed does not wait again: the kernel repeats a failed read-ahead by
+itself, for a single page."""
 
 _BUDGET_LOOK_S = 1.0
-_LINGER_S = 1.0  # after the last close a chunk may still become whole for so long
+_LINGER_S = 1.0
+"""After the last close a chunk may still become whole for so long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +71,8 @@ class Stream:
     position: int
     end: int
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    has_begun: bool = False  # a byte has come
+    has_begun: bool = False
+    """A byte has come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,8 +86,8 @@ class _Waiter:
     error: Exception | None = None
 
 
-class _Filling:
-    """A chunk that is being downloaded. Each byte is written once, so slices of what is there may be given away."""
+class _PartialChunk:
+    """A chunk that is being downloaded. Each byte is written once, so readers get slices of what is there."""
 
     __slots__ = ("buffer", "spans", "start", "stop", "view")
 
@@ -88,7 +96,8 @@ class _Filling:
         self.stop = stop
         self.buffer = bytearray(stop - start)
         self.view = memoryview(self.buffer)
-        self.spans = Intervals()  # offsets in the version
+        self.spans = Intervals()
+        """Offsets in the version."""
 
     def slice(self, low: int, high: int) -> memoryview | None:
         if not self.spans.covers(low, high):
@@ -97,38 +106,42 @@ class _Filling:
 
 
 @dataclass(slots=True, frozen=True)
-class Downloads:
+class Shared:
     """What all transfers share."""
 
-    source: ByteSource
+    source: Downloads
     cache: ChunkCache
     budget: MemoryBudget
-    slots: trio.Semaphore  # streams at once, of all versions
-    spare_slots: int  # this many are left to readers that wait: downloading ahead does not take them
+    slots: trio.Semaphore
+    """Streams at once, of all versions."""
+    spare_slots: int
+    """This many are left to readers that wait: downloading ahead does not take them."""
     nursery: Callable[[], trio.Nursery | None]
 
 
 class Transfer:
     """Downloads of one version."""
 
-    def __init__(self, version: Version, downloads: Downloads, on_idle: Callable[["Transfer"], None]) -> None:
+    def __init__(self, version: Version, shared: Shared, on_idle: Callable[["Transfer"], None]) -> None:
         self.version = version
-        self.last_read_at = 0.0  # trio time; the readers keep it
+        self.last_read_at = 0.0
+        """Trio time; the readers keep it."""
         self._size = version.size_bytes
-        self._downloads = downloads
-        self._cache = downloads.cache
+        self._shared = shared
+        self._cache = shared.cache
         self._on_idle = on_idle
         self._readers = 0
         self._streams: list[Stream] = []
         self._slots = trio.Semaphore(STREAMS_PER_VERSION)
-        self._fillings: dict[int, _Filling] = {}  # by chunk number
+        self._partial: dict[int, _PartialChunk] = {}
+        """By chunk number."""
         self._waiters: list[_Waiter] = []
-        self._silent_since_s = (
-            0.0  # trio time: readers have waited since without a byte; while there are waiters
-        )
-        self._waited_until_s = float("-inf")  # trio time: the last wait that ended
+        self._silent_since_s = 0.0
+        """Trio time: while there are waiters, they have waited since then without a byte."""
+        self._waited_until_s = float("-inf")
+        """Trio time: the last wait that ended."""
 
-    # --- for readers
+    # For readers
 
     def join(self, version: Version) -> None:
         """One more reader; its version may know a fresher address."""
@@ -145,8 +158,8 @@ class Transfer:
 
     def peek(self, number: int, low: int, high: int) -> memoryview | None:
         """Bytes [low, high) of the version, which lie in that chunk, if they have arrived."""
-        filling = self._fillings.get(number)
-        return filling.slice(low, high) if filling is not None else None
+        chunk = self._partial.get(number)
+        return chunk.slice(low, high) if chunk is not None else None
 
     def prefetch(self, low: int, goal: int) -> int:
         """Have what follows `low` downloaded up to the end of goal's chunk; up to where that is so now."""
@@ -171,11 +184,11 @@ class Transfer:
         self._demand(low, high, goal)
         if self._is_cached(chunk_at(low)):
             await trio.lowlevel.checkpoint()
-            return None  # it came into the cache while its reader looked elsewhere
+            return None  # it came into the cache meanwhile
         waiter = _Waiter(low, high)
         self._waiters.append(waiter)
         try:
-            await self._patiently(waiter)
+            await self._wait_for_byte(waiter)
         finally:
             self._waiters.remove(waiter)
             self._waited_until_s = trio.current_time()
@@ -185,7 +198,7 @@ class Transfer:
             raise waiter.error
         return waiter.data
 
-    async def _patiently(self, waiter: _Waiter) -> None:
+    async def _wait_for_byte(self, waiter: _Waiter) -> None:
         """Raises Silent when no byte has come for too long."""
         while not waiter.ready.is_set():
             self._check_patience()
@@ -196,12 +209,12 @@ class Transfer:
     def _check_patience(self) -> None:
         if trio.current_time() < self._silent_since_s + PATIENCE_S:
             return
-        if not self._downloads.source.waits_for_budget(self.version):
+        if not self._shared.source.waits_for_budget(self.version):
             raise Silent(f"Could not read the file: no byte came within {PATIENCE_S:.0f} s")
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody needs it any more."""
+        """Whether it has no readers and no downloads."""
         return self._readers == 0 and not self._streams and not self._waiters
 
     @property
@@ -209,10 +222,10 @@ class Transfer:
         """Whether no download runs."""
         return not self._streams
 
-    # --- which ranges to ask for
+    # Which ranges to ask for
 
     def _demand(self, low: int, high: int, goal: int) -> None:
-        """Start what [low, high) lacks, which somebody waits for, and go on to `goal`."""
+        """Start what [low, high) lacks, which a reader waits for, and continue to `goal`."""
         if self._takes_whole_bodies():
             for start, stop in self._missing(0, self._size):
                 if start < high:
@@ -228,7 +241,7 @@ class Transfer:
 
     def _takes_whole_bodies(self) -> bool:
         """Whether the storage ignores ranges: then one stream brings everything, and none is cut or runs ahead."""
-        return self._downloads.source.ignores_ranges(self.version)
+        return self._shared.source.ignores_ranges(self.version)
 
     def _begin_of(self, low: int) -> int:
         """Where to begin for bytes at `low`: at the chunk's start if that is near."""
@@ -252,8 +265,8 @@ class Transfer:
     def _missing_in_chunk(self, number: int, low: int, high: int) -> list[tuple[int, int]]:
         if self._is_cached(number):
             return []
-        filling = self._fillings.get(number)
-        gaps = filling.spans.gaps(low, high) if filling is not None else [(low, high)]
+        chunk = self._partial.get(number)
+        gaps = chunk.spans.gaps(low, high) if chunk is not None else [(low, high)]
         for stream in self._streams:
             gaps = [part for gap in gaps for part in _without(gap, stream.position, stream.end)]
         return gaps
@@ -267,12 +280,12 @@ class Transfer:
                 stream.end = self._begin_of(low)
                 self._look_again()
 
-    # --- streams
+    # Streams
 
     def _start_ahead(self, start: int, stop: int) -> bool:
         """Start as many streams as the range takes, if there is room for them beside what readers wait for."""
         while start < stop:
-            if self._downloads.slots.value <= self._downloads.spare_slots:
+            if self._shared.slots.value <= self._shared.spare_slots:
                 return False
             if len(self._streams) >= STREAMS_PER_VERSION - 1:
                 return False
@@ -282,7 +295,7 @@ class Transfer:
         return True
 
     def _start(self, start: int, end: int) -> None:
-        nursery = self._downloads.nursery()
+        nursery = self._shared.nursery()
         if nursery is None:
             raise Unavailable("The mount is closing: nothing is downloaded any more")
         stream = Stream(start, end)
@@ -297,16 +310,16 @@ class Transfer:
             error = None
         except ProcoreError as problem:
             error = problem
-        except Exception as problem:  # a bug in the source must not end the mount: its readers get it
+        except Exception as problem:  # a bug in the source must not end the mount: its readers get the error
             log.exception("Downloading version %d failed with an unexpected error", self.version.id)
             error = problem
         finally:
             self._end(stream, error)
 
     async def _download(self, stream: Stream) -> None:
-        async with self._slots, self._downloads.slots:
+        async with self._slots, self._shared.slots:
             await self._pull(stream)
-            head = self._head_of_last_filling(stream)
+            head = self._head_of_last_chunk(stream)
             if head is not None:  # a read in the middle of a chunk: complete it, so that it can be kept
                 stream.position, stream.end = head
                 await self._pull(stream)
@@ -315,7 +328,7 @@ class Transfer:
         asked_end = stream.end
         if stream.position >= asked_end:
             return
-        async with self._downloads.source.stream(self.version, stream.position, asked_end) as pieces:
+        async with self._shared.source.stream(self.version, stream.position, asked_end) as pieces:
             async for piece in pieces:
                 stream.has_begun = True
                 await self._take(stream, piece)
@@ -331,51 +344,49 @@ class Transfer:
         rest = memoryview(piece)
         while rest and stream.position < stream.end:
             number = chunk_at(stream.position)
-            filling = self._fillings.get(number)
-            if filling is None:
-                await self._new_filling(number)
+            chunk = self._partial.get(number)
+            if chunk is None:
+                await self._new_chunk(number)
                 continue  # look again: the stream may be shorter now
             self._silent_since_s = trio.current_time()
             low = stream.position
-            high = min(low + len(rest), stream.end, filling.stop)
-            filling.view[low - filling.start : high - filling.start] = rest[: high - low]
+            high = min(low + len(rest), stream.end, chunk.stop)
+            chunk.view[low - chunk.start : high - chunk.start] = rest[: high - low]
             rest = rest[high - low :]
             stream.position = high
-            filling.spans.add(low, high)
-            self._serve(filling, low, high)
-            if filling.spans.covers(filling.start, filling.stop):
-                self._finish(number, filling)
+            chunk.spans.add(low, high)
+            self._serve(chunk, low, high)
+            if chunk.spans.covers(chunk.start, chunk.stop):
+                self._finish(number, chunk)
 
-    async def _new_filling(self, number: int) -> None:
+    async def _new_chunk(self, number: int) -> None:
         start, stop = chunk_start(number), chunk_stop(number, self._size)
-        await self._downloads.budget.acquire(stop - start)
-        if number in self._fillings:
-            self._downloads.budget.release(stop - start)
+        await self._shared.budget.acquire(stop - start)
+        if number in self._partial:
+            self._shared.budget.release(stop - start)
         else:
-            self._fillings[number] = _Filling(start, stop)
+            self._partial[number] = _PartialChunk(start, stop)
 
-    def _serve(self, filling: _Filling, low: int, high: int) -> None:
+    def _serve(self, chunk: _PartialChunk, low: int, high: int) -> None:
         for waiter in self._waiters:
             if waiter.low < high and low < waiter.high and waiter.data is None:
-                waiter.data = filling.slice(waiter.low, waiter.high)
+                waiter.data = chunk.slice(waiter.low, waiter.high)
                 if waiter.data is not None:
                     waiter.ready.set()
 
-    def _finish(self, number: int, filling: _Filling) -> None:
-        del self._fillings[number]
-        size_bytes = filling.stop - filling.start
+    def _finish(self, number: int, chunk: _PartialChunk) -> None:
+        del self._partial[number]
+        size_bytes = chunk.stop - chunk.start
         key = chunk_key(self.version.id, number)
-        self._cache.store(key, filling.view.toreadonly(), lambda: self._downloads.budget.release(size_bytes))
+        self._cache.store(key, chunk.view.toreadonly(), lambda: self._shared.budget.release(size_bytes))
 
-    def _head_of_last_filling(self, stream: Stream) -> tuple[int, int] | None:
-        """The first gap of a chunk that this stream leaves incomplete at its front, if somebody still reads."""
+    def _head_of_last_chunk(self, stream: Stream) -> tuple[int, int] | None:
+        """The first gap of a chunk that this stream leaves incomplete at its front, if there are readers."""
         if self._readers == 0 or self._is_unwanted(stream):
             return None
-        for number, filling in self._fillings.items():
-            if filling.stop <= stream.position and self._missing_in_chunk(
-                number, filling.start, filling.stop
-            ):
-                return self._missing_in_chunk(number, filling.start, filling.stop)[0]
+        for number, chunk in self._partial.items():
+            if chunk.stop <= stream.position and self._missing_in_chunk(number, chunk.start, chunk.stop):
+                return self._missing_in_chunk(number, chunk.start, chunk.stop)[0]
         return None
 
     def _is_unwanted(self, stream: Stream) -> bool:
@@ -384,7 +395,7 @@ class Transfer:
             return False
         return not any(waiter.low < stream.end and stream.position < waiter.high for waiter in self._waiters)
 
-    # --- endings
+    # Endings
 
     def _end(self, stream: Stream, error: Exception | None) -> None:
         self._streams.remove(stream)
@@ -395,17 +406,17 @@ class Transfer:
                     waiter.ready.set()
             if not isinstance(error, Unavailable):
                 log.debug("Download of version %d ended: %s", self.version.id, error)
-        self._drop_orphans()
+        self._drop_incomplete()
         self._look_again()
         if self.is_idle:
             self._on_idle(self)
 
-    def _drop_orphans(self) -> None:
-        """Forget fillings that no stream will complete."""
-        for number, filling in list(self._fillings.items()):
-            if not any(s.position < filling.stop and filling.start < s.end for s in self._streams):
-                del self._fillings[number]
-                self._downloads.budget.release(filling.stop - filling.start)
+    def _drop_incomplete(self) -> None:
+        """Forget partial chunks that no stream will complete."""
+        for number, chunk in list(self._partial.items()):
+            if not any(s.position < chunk.stop and chunk.start < s.end for s in self._streams):
+                del self._partial[number]
+                self._shared.budget.release(chunk.stop - chunk.start)
 
     def _look_again(self) -> None:
         for waiter in self._waiters:

@@ -1,11 +1,11 @@
-"""Reading ahead over files: who reads one file of a folder after the other soon has the next ones at hand.
+"""Downloads the next files of a folder when a program reads its files one after the other.
 
-    open ─▶ trail of the folder ─▶ third file in a row? ─▶ the next files ─▶ queue ─▶ a few workers ─▶ chunk cache
+    open ─▶ sequence of the folder ─▶ third file in order? ─▶ the next files ─▶ queue ─▶ workers ─▶ chunk cache
 
-A small file costs its reader whole round trips to the storage and hardly any bytes, so a copy tool that reads them one
-by one mostly waits. Copy tools go in one of two orders: as the folder is listed (cp -r, tar), or by name (rsync, a
-shell's `*`). Bytes that nobody reads are wasted, so it begins with the third file read through in a row, and ends with
-the row; but who goes on with the first file of another folder goes on in the same manner.
+A small file costs its reader whole round trips to the storage and hardly any bytes, so a copy tool that reads files one
+by one mostly waits. Copy tools read in one of two orders: as the folder is listed (cp -r, tar), or by name (rsync, a
+shell's `*`). Bytes that are not read are wasted, so downloads begin with the third file that is read to its end in one
+order, and end with that order. A program that continues with the first file of another folder keeps its order.
 """
 
 import enum
@@ -26,21 +26,21 @@ from procorefs.procore.wire.models import Version
 log = logging.getLogger(__name__)
 
 FOLDERS = 64
-"""Trails kept; to forget one costs somebody a few round trips."""
+"""Sequences kept; to forget one costs its reader a few round trips."""
 
 BEGIN_RUN = 2
-"""So many steps from one file to the next in order make a row."""
+"""Downloads begin after this many steps from one file to the next in order."""
 
 MOST_FILES_AHEAD = 16
 LARGEST_BYTES = 4 * MIB
 """Larger files are read ahead well enough while they are read."""
 
 WORKERS = 6
-"""Downloads at a time; they share the content reader's streams with those who wait."""
+"""Downloads at a time; they share the content reader's streams with waiting readers."""
 
 
 class Order(enum.Enum):
-    """How somebody goes through a folder."""
+    """The order in which a program reads a folder."""
 
     LISTED = enum.auto()
     NAMED = enum.auto()
@@ -55,32 +55,32 @@ class Position(NamedTuple):
 
 
 Following = Callable[[Position, Order, int], list[tuple[Position, Version]]]
-"""At most so many files of the folder that come after a position in that order."""
+"""The files of the folder that come after a position in that order, at most so many."""
 
 
 @dataclass(slots=True)
-class _Trail:
-    """How a folder is being gone through."""
+class _Sequence:
+    """The files of one folder that are read one after the other."""
 
     position: Position
     reader: Reader
     orders: frozenset[Order] = frozenset(Order)
-    """Those that every step of the row was in."""
+    """The orders that all steps so far fit."""
     run: int = 0
     ahead: deque[Position] = field(default_factory=deque)
-    """Files sent ahead of the reader that it has not opened yet."""
+    """Files that are downloaded ahead and not opened yet."""
     end: Position | None = None
-    """The last file sent ahead."""
+    """The last file that is downloaded ahead."""
 
 
 class SiblingReadAhead:
-    """Notices rows of files and downloads what comes next; forgets them as easily."""
+    """Recognises sequences and downloads what comes next; `run` must run."""
 
     def __init__(self, content: ContentReader, following: Following) -> None:
         self._content = content
         self._following = following
-        self._latest: _Trail | None = None
-        self._trails: cachetools.LRUCache[int, _Trail] = cachetools.LRUCache(FOLDERS)
+        self._latest: _Sequence | None = None
+        self._sequences: cachetools.LRUCache[int, _Sequence] = cachetools.LRUCache(FOLDERS)
         self._send, self._receive = trio.open_memory_channel[Version](2 * MOST_FILES_AHEAD)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -90,55 +90,55 @@ class SiblingReadAhead:
             task_status.started()
 
     def opened(self, position: Position, reader: Reader) -> None:
-        """A file was opened for reading; costs a look into the tree, and only within a row."""
-        trail = self._trails.get(position.folder)
-        orders = self._orders(trail, trail.position, position) if trail is not None else frozenset()
-        if trail is not None and orders:
-            trail.run += 1
-            trail.orders, trail.position, trail.reader = orders, position, reader
-            while trail.ahead and trail.ahead.popleft() != position:
+        """A file was opened for reading. Asks the tree only within a sequence."""
+        sequence = self._sequences.get(position.folder)
+        orders = self._orders(sequence, sequence.position, position) if sequence is not None else frozenset()
+        if sequence is not None and orders:
+            sequence.run += 1
+            sequence.orders, sequence.position, sequence.reader = orders, position, reader
+            while sequence.ahead and sequence.ahead.popleft() != position:
                 pass
         else:
-            trail = self._trails[position.folder] = self._begin(position, reader)
-        self._latest = trail
-        if trail.run >= BEGIN_RUN and self._content.keeps_ahead:
-            self._send_ahead(trail, min(trail.orders, key=lambda order: order.value))
+            sequence = self._sequences[position.folder] = self._begin(position, reader)
+        self._latest = sequence
+        if sequence.run >= BEGIN_RUN and self._content.keeps_ahead:
+            self._download_ahead(sequence, min(sequence.orders, key=lambda order: order.value))
 
-    def _begin(self, position: Position, reader: Reader) -> _Trail:
-        """A trail of one file; it takes over the row of the latest one if it starts where that would go on."""
+    def _begin(self, position: Position, reader: Reader) -> _Sequence:
+        """A sequence of one file; it continues the latest one if it starts where that would continue."""
         latest = self._latest
         if latest is not None and latest.run >= BEGIN_RUN and latest.position.folder != position.folder:
             orders = self._orders(latest, Position(position.folder, 0, b""), position)
             if orders:
-                return _Trail(position, reader, orders, latest.run)
-        return _Trail(position, reader)
+                return _Sequence(position, reader, orders, latest.run)
+        return _Sequence(position, reader)
 
-    def _orders(self, trail: _Trail, before: Position, position: Position) -> frozenset[Order]:
-        """The orders of a row, whose last file was read through, in which `position` comes right after `before`."""
-        if position == before or not trail.reader.is_read_through:
+    def _orders(self, sequence: _Sequence, before: Position, position: Position) -> frozenset[Order]:
+        """The orders in which `position` comes right after `before`, if the file before was read to its end."""
+        if position == before or not sequence.reader.is_read_through:
             return frozenset()
-        if before == trail.position and trail.ahead and trail.ahead[0] == position:
-            return trail.orders  # just what was sent ahead: no look into the tree
+        if before == sequence.position and sequence.ahead and sequence.ahead[0] == position:
+            return sequence.orders  # downloaded ahead: the tree need not be asked
         return frozenset(
             order
-            for order in trail.orders
+            for order in sequence.orders
             if [following for following, _ in self._following(before, order, 1)] == [position]
         )
 
-    def _send_ahead(self, trail: _Trail, order: Order) -> None:
-        room = min(MOST_FILES_AHEAD, 2**trail.run) - len(trail.ahead)
+    def _download_ahead(self, sequence: _Sequence, order: Order) -> None:
+        room = min(MOST_FILES_AHEAD, 2**sequence.run) - len(sequence.ahead)
         if room <= 0:
             return
-        start = trail.end if trail.ahead and trail.end is not None else trail.position
+        start = sequence.end if sequence.ahead and sequence.end is not None else sequence.position
         for position, version in self._following(start, order, room):
-            trail.ahead.append(position)
-            trail.end = position
+            sequence.ahead.append(position)
+            sequence.end = position
             if version.size_bytes > LARGEST_BYTES or self._content.holds(version):
                 continue
             try:
                 self._send.send_nowait(version)
             except trio.WouldBlock:
-                return  # the workers are behind: those who wait need the storage more
+                return  # the workers are behind: waiting readers need the storage more
 
     async def _work(self) -> None:
         async for version in self._receive:

@@ -8,7 +8,8 @@ from typing import Any
 
 from procorefs.procore.wire.models import Document
 
-MAX_TEXT = 300  # characters of a server's own words that we repeat
+MAX_TEXT = 300
+"""Characters of a server's own words that we repeat."""
 
 
 class ProcoreError(Exception):
@@ -142,7 +143,8 @@ _BY_STATUS: dict[int, type[ProcoreError]] = {
     429: RateLimited,
 }
 
-_OF_LISTS = frozenset({406, 408, 413})  # statuses of a list that is too large
+_OF_LISTS = frozenset({406, 408, 413})
+"""Statuses of a list that is too large."""
 
 _ALWAYS_JSON = frozenset({404, 405, 413})
 """Statuses that gateways answer without a word, for want of a route or of room: only JSON proves that the API did."""

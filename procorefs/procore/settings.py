@@ -7,14 +7,16 @@ import msgspec
 
 from procorefs.procore.wire.models import CompanyId, ProjectId
 
-OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"  # the login page shows the code and the person pastes it
+OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
+"""The login page shows the code and the person pastes it."""
 
 
 class Grant(enum.Enum):
     """How the first token is got."""
 
     CLIENT_CREDENTIALS = "client_credentials"
-    AUTHORIZATION_CODE = "authorization_code"  # by `login`; from then on by refresh tokens
+    AUTHORIZATION_CODE = "authorization_code"
+    """By `login`; from then on by refresh tokens."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +34,17 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     grant: Grant = Grant.CLIENT_CREDENTIALS
     account: str = ""
     redirect_uri: str = OUT_OF_BAND
-    token_dir: Path | None = None  # of the state directory: shared by all processes of this user
-    budget_dir: Path | None = None  # the same for the calls they may make
-    login_shared_at: str = ""  # address of the Redis through which hosts with the same login renew it
+    token_dir: Path | None = None
+    """Of the state directory: shared by all processes of this user."""
+    budget_dir: Path | None = None
+    """The same for the calls they may make."""
+    login_shared_at: str = ""
+    """Address of the Redis through which hosts with the same login renew it."""
     use_keyring: bool = False
-    silence_s: float = 30.0  # no byte for so long: the server is silent
-    patience_s: float = 30.0  # a passing failure is retried for at most so long
+    silence_s: float = 30.0
+    """No byte for so long: the server is silent."""
+    patience_s: float = 30.0
+    """A passing failure is retried for at most so long."""
 
     def __repr__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""An in-memory ByteSource whose every step a test can see, stop and break, and the room around it."""
+"""Downloads from memory whose every step a test can see, stop and break, and the cache around them."""
 
 import random
 from collections.abc import AsyncIterator
@@ -9,6 +9,7 @@ import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.cache.reader import ContentReader
+from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.wire.models import Version, VersionId
 
 MIB = 1024 * 1024
@@ -40,7 +41,7 @@ class Gate:
         self.open = trio.Event()
 
 
-class MemorySource:
+class MemorySource(Downloads):
     """Streams `content_of` in pieces; notes every request and how it ended."""
 
     def __init__(self, piece_bytes: int = 256 * 1024) -> None:
@@ -56,10 +57,10 @@ class MemorySource:
         self.is_held_back = False  # streams wait for the call budget
         self.short_by = 0  # streams end so many bytes early
 
-    def ignores_ranges(self, one: Version) -> bool:  # noqa: ARG002 - the protocol says so
+    def ignores_ranges(self, _version: Version) -> bool:
         return False
 
-    def waits_for_budget(self, one: Version) -> bool:  # noqa: ARG002 - the protocol says so
+    def waits_for_budget(self, _version: Version) -> bool:
         return self.is_held_back
 
     def gate(self, offset: int) -> Gate:
@@ -67,12 +68,12 @@ class MemorySource:
         return self.gates[-1]
 
     @asynccontextmanager
-    async def stream(self, one: Version, start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        assert 0 <= start < end <= one.size_bytes
-        self.requests.append((one.id, start, end))
+    async def stream(self, version: Version, start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        assert 0 <= start < end <= version.size_bytes
+        self.requests.append((version.id, start, end))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        pieces = self._pieces(one, start, end - self.short_by)
+        pieces = self._pieces(version, start, end - self.short_by)
         try:
             yield pieces
         finally:
@@ -107,7 +108,7 @@ class MemorySource:
 async def running(
     directory: Path, source: MemorySource, limit_bytes: int = 512 * MIB
 ) -> AsyncIterator[tuple[ContentReader, ChunkCache]]:
-    """A content reader that runs; its books are checked at the end."""
+    """A content reader that runs; its numbers are checked at the end."""
     cache = ChunkCache(directory, limit_bytes)
     content = ContentReader(cache, source)
     async with trio.open_nursery() as nursery:

@@ -3,8 +3,8 @@
 import trio
 import trio.testing
 
+from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import MIB
-from procorefs.cache.download_budget import MemoryBudget
 
 
 async def test_who_comes_first_is_served_first_and_nobody_exceeds_the_limit() -> None:

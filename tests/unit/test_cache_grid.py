@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procorefs.cache import chunks
-from procorefs.cache.read_ahead import ReadAhead
+from procorefs.cache.reader import ReadAhead
 from procorefs.storage.intervals import Intervals
 
 MIB = 1024 * 1024

@@ -42,8 +42,12 @@ T = TypeVar("T")
 OnSent = Callable[[], None]
 """Told when a call leaves."""
 
-CALL_S = 120.0  # a call that trickles for longer is silent to those who wait for it
-MOST_PAGES = 1000  # beyond that a list is endless
+CALL_S = 120.0
+"""A call that trickles for longer is silent to those who wait for it."""
+
+MOST_PAGES = 1000
+"""Beyond that a list is endless."""
+
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 JSON_HEADERS = HEADERS | {"Content-Type": "application/json"}
 
@@ -56,15 +60,20 @@ class Call(msgspec.Struct, frozen=True):
     query: dict[str, str]
     action: str
     priority: Priority
-    company_id: CompanyId | None = None  # None: the settings'
-    without_company: bool = False  # no company header, whatever is known
+    company_id: CompanyId | None = None
+    """None: the settings'."""
+    without_company: bool = False
+    """No company header, whatever is known."""
     method: str = "GET"
-    body: bytes = b""  # JSON
-    harmless: bool = False  # doing it twice is as good as once, although it is no GET
+    body: bytes = b""
+    """JSON."""
+    harmless: bool = False
+    """Doing it twice is as good as once, although it is no GET."""
     on_sent: OnSent | None = (
         None  # called each time it leaves, after all waiting for the budget; raises: it stays
     )
-    is_list: bool = False  # it asks for one page of a list
+    is_list: bool = False
+    """It asks for one page of a list."""
 
     def page(self, page: int, per_page: int) -> "Call":
         """The same for one page of its list."""

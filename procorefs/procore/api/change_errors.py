@@ -29,8 +29,11 @@ from procorefs.procore.wire import decoding
 from procorefs.procore.wire.models import Document
 
 BUSY = 503
-NOT_WAITED_FOR = 408  # the server gave up on the request, or on its own work
-REFUSING = frozenset({400, 404, 409, 410, 422, 423})  # statuses whose words are worth reading
+NOT_WAITED_FOR = 408
+"""The server gave up on the request, or on its own work."""
+
+REFUSING = frozenset({400, 404, 409, 410, 422, 423})
+"""Statuses whose words are worth reading."""
 
 _TAKEN = re.compile(
     r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b"

@@ -46,11 +46,17 @@ log = logging.getLogger(__name__)
 
 __all__ = ["ApiCalls", "ApiSettings", "Client", "open_client"]
 
-MANY = 2000  # per_page to ask for: no list has more
+MANY = 2000
+"""Per_page to ask for: no list has more."""
+
 MANY_PROJECTS = 300
-SMALLER_PAGES = (500, 100, 50, 25, 10)  # asked for in turn when a list is "too large"; 100 is the common cap
+SMALLER_PAGES = (500, 100, 50, 25, 10)
+"""Asked for in turn when a list is "too large"; 100 is the common cap."""
+
 SMALLEST_PAGE = SMALLER_PAGES[-1]
-STEADY_TRIES = 3  # to read a list of several pages that somebody is changing
+STEADY_TRIES = 3
+"""To read a list of several pages that somebody is changing."""
+
 A_DAY_S = 86_400
 NO_SUCH_ROUTE = 404
 REFUSALS = (Invalid, Forbidden, NotFound)
@@ -69,7 +75,8 @@ class Client(Api):
         super().__init__(settings, http, auth, limiter)
         self.index_route = 0
         """Which of the index's three routes answers, those before it were 404; worth remembering, each costs a call."""
-        self._per_page_cap = MANY  # lowered when the server says that a list is too large
+        self._per_page_cap = MANY
+        """Lowered when the server says that a list is too large."""
 
     async def me(self, *, priority: Priority = Priority.INTERACTIVE) -> Me:
         """The user that the token stands for; without names where only the login service says who it is."""

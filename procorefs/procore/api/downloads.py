@@ -28,13 +28,20 @@ from procorefs.procore.wire.models import Version, VersionId
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 4096  # versions whose fresh address and ETag are kept
-TRIES = 5  # in a row without progress
-PROGRESS_BYTES = 64 * 1024  # as much in one try makes it count as progress
+REMEMBERED = 4096
+"""Versions whose fresh address and ETag are kept."""
+
+TRIES = 5
+"""In a row without progress."""
+
+PROGRESS_BYTES = 64 * 1024
+"""As much in one try makes it count as progress."""
+
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 EXPIRED = frozenset({401, 403, 404, 410})
-BUSY = frozenset({408, 425, 429})  # 5xx are Unavailable anyway
+BUSY = frozenset({408, 425, 429})
+"""5xx are Unavailable anyway."""
 
 
 class _Place:
@@ -45,9 +52,12 @@ class _Place:
             listed_url  # by the listing; when that changes, the listing is newer than our look-up
         )
         self.url = listed_url
-        self.etag: str | None = None  # strong; of the first answer
-        self.sends_whole_bodies = False  # a range was asked for and everything came
-        self.looking_up = trio.Lock()  # readers of one version share a look-up
+        self.etag: str | None = None
+        """Strong; of the first answer."""
+        self.sends_whole_bodies = False
+        """A range was asked for and everything came."""
+        self.looking_up = trio.Lock()
+        """Readers of one version share a look-up."""
 
 
 class _Expired(Exception):
@@ -121,11 +131,13 @@ class _Stream:
         self._place = place
         self._action = "read the file"
         self._silence_s = client.settings.silence_s
-        self._last_byte_s = trio.current_time()  # moved on as well while the consumer takes its time
+        self._last_byte_s = trio.current_time()
+        """Moved on as well while the consumer takes its time."""
         self._failures = 0
         self._renewed = False
         self._looked_up = False
-        self._named_pause_s = 0.0  # by the storage's last Retry-After
+        self._named_pause_s = 0.0
+        """By the storage's last Retry-After."""
 
     async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes [start, end), over as many tries as it takes."""

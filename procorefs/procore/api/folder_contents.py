@@ -12,7 +12,8 @@ import msgspec
 
 from procorefs.procore.wire.models import Document, DocumentId
 
-_MOST_STEPS = 1000  # up to the folder; depth ends at 100, a circle never
+_MOST_STEPS = 1000
+"""Up to the folder; depth ends at 100, a circle never."""
 
 
 class FolderContents(msgspec.Struct, frozen=True):

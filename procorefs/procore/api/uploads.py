@@ -50,11 +50,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EXPIRED = frozenset({401, 403, 404, 410})
-FORGOTTEN = frozenset({404, 410})  # by the API
-BUSY = frozenset({408, 425, 429})  # 5xx are Unavailable anyway
-FURTHER = frozenset({307, 308})  # redirects that keep method and body
+FORGOTTEN = frozenset({404, 410})
+"""By the API."""
+
+BUSY = frozenset({408, 425, 429})
+"""5xx are Unavailable anyway."""
+
+FURTHER = frozenset({307, 308})
+"""Redirects that keep method and body."""
+
 MAX_REDIRECTS = 3
-MIN_SEGMENT_BYTES = 5 * 1024 * 1024  # of every segment but the last
+MIN_SEGMENT_BYTES = 5 * 1024 * 1024
+"""Of every segment but the last."""
+
 MAX_SEGMENT_BYTES = 5 * 1024**3
 
 

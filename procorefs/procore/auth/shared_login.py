@@ -23,10 +23,16 @@ from procorefs.procore.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-HELD_MS = 15_000  # the lock of a holder that is gone ends after so long
+HELD_MS = 15_000
+"""The lock of a holder that is gone ends after so long."""
+
 RENEW_LOCK_S = 4.0
-LOOK_S = 0.1  # at a lock that another host holds
-ANSWER_S = 3.0  # Redis is away when it takes longer
+LOOK_S = 0.1
+"""At a lock that another host holds."""
+
+ANSWER_S = 3.0
+"""Redis is away when it takes longer."""
+
 KEPT_MS = 90 * 86_400_000
 
 # Both only when the lock is still ours. KEYS: the lock. ARGV: our name, how long.

@@ -27,9 +27,14 @@ from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
 
-USUAL_LIFE_S = 5400.0  # of a token whose answer does not say
-EXCHANGE_S = 15.0  # an exchange that cancellation does not tear ends all the same
-RENEW_EARLY_S = 60.0  # before its end a token is no longer used, or a tenth of its life if that is less
+USUAL_LIFE_S = 5400.0
+"""Of a token whose answer does not say."""
+
+EXCHANGE_S = 15.0
+"""An exchange that cancellation does not tear ends all the same."""
+
+RENEW_EARLY_S = 60.0
+"""Before its end a token is no longer used, or a tenth of its life if that is less."""
 
 
 class _TokenAnswer(msgspec.Struct):

@@ -31,7 +31,9 @@ from procorefs.storage.private_files import (
 log = logging.getLogger(__name__)
 
 KEYRING_SERVICE = "procorefs"
-FIRST_LOOK_S = 0.01  # at a lock that another process holds
+FIRST_LOOK_S = 0.01
+"""At a lock that another process holds."""
+
 LONGEST_LOOK_S = 0.25
 
 

@@ -13,10 +13,14 @@ class Token(msgspec.Struct, frozen=True):
     """What the login service gave; its texts are in no repr."""
 
     access_token: str
-    expires_at_s: float  # Unix seconds on our own clock
-    refresh_token: str | None = None  # works once
-    lineage: str = ""  # the login that it goes back to, the same over all renewals
-    renewals: int = 0  # since that login
+    expires_at_s: float
+    """Unix seconds on our own clock."""
+    refresh_token: str | None = None
+    """Works once."""
+    lineage: str = ""
+    """The login that it goes back to, the same over all renewals."""
+    renewals: int = 0
+    """Since that login."""
 
     def __repr__(self) -> str:
         return f"Token(expires_at_s={self.expires_at_s})"

@@ -13,8 +13,11 @@ import trio
 
 from procorefs.procore.http.http_client import Outgoing
 
-READ_BYTES = 1024 * 1024  # at once, in one visit to a thread
-SEND_BYTES = 256 * 1024  # at once: the server must take so much within the time of silence
+READ_BYTES = 1024 * 1024
+"""At once, in one visit to a thread."""
+
+SEND_BYTES = 256 * 1024
+"""At once: the server must take so much within the time of silence."""
 
 Progress = Callable[[int], None]
 """Called with the bytes that went out so far in this try; a further try begins at 0 again."""

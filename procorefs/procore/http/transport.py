@@ -19,9 +19,12 @@ from procorefs.procore.http._httpx import httpx
 from procorefs.procore.http.addresses import is_loopback
 
 RECEIVE_BYTES = 1024 * 1024
-MAX_CONNECTIONS = 128  # the rooms above limit themselves; this only stops a runaway
+MAX_CONNECTIONS = 128
+"""The rooms above limit themselves; this only stops a runaway."""
+
 MAX_IDLE_CONNECTIONS = 32
-IDLE_S = 20.0  # an idle connection is kept so long
+IDLE_S = 20.0
+"""An idle connection is kept so long."""
 
 
 class Transport(httpx.AsyncBaseTransport):

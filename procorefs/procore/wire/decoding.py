@@ -48,7 +48,8 @@ from procorefs.procore.wire.models import (
 
 log = logging.getLogger(__name__)
 
-MAX_INT = 2**63 - 1  # ids and sizes go into SQLite and into off_t
+MAX_INT = 2**63 - 1
+"""Ids and sizes go into SQLite and into off_t."""
 
 W = TypeVar("W", bound=Wire)
 N = TypeVar("N")

@@ -39,10 +39,14 @@ class Version(msgspec.Struct, frozen=True, gc=False):
     """The bytes a file has, or had: they never change under one id."""
 
     id: VersionId
-    number: int  # counts from 1; 0: the answer did not say
-    size_bytes: int  # 0 … 2**63 - 1, checked
-    created_at_s: int  # Unix seconds, UTC; 0: unknown
-    url: str  # http(s), plain http only to loopback; opaque, any host, can expire
+    number: int
+    """Counts from 1; 0: the answer did not say."""
+    size_bytes: int
+    """0 … 2**63 - 1, checked."""
+    created_at_s: int
+    """Unix seconds, UTC; 0: unknown."""
+    url: str
+    """Http(s), plain http only to loopback; opaque, any host, can expire."""
     created_by: Person | None = None
 
 
@@ -50,24 +54,35 @@ class Document(msgspec.Struct, frozen=True):
     """A file or folder as one listing showed it."""
 
     id: DocumentId
-    parent_id: DocumentId | None  # None: the root (or an answer that did not say)
-    name: str  # as Procore has it: may be one that Linux cannot hold; always encodable as UTF-8
+    parent_id: DocumentId | None
+    """None: the root (or an answer that did not say)."""
+    name: str
+    """As Procore has it: may be one that Linux cannot hold; always encodable as UTF-8."""
     kind: Kind
-    created_at_s: int  # Unix seconds, UTC; 0: unknown (v1 folder listings do not say)
-    updated_at_s: int  # Unix seconds, UTC; 0: unknown
-    created_by: Person | None  # None: unknown
-    read_only: bool | None  # None: unknown, keep what was known
+    created_at_s: int
+    """Unix seconds, UTC; 0: unknown (v1 folder listings do not say)."""
+    updated_at_s: int
+    """Unix seconds, UTC; 0: unknown."""
+    created_by: Person | None
+    """None: unknown."""
+    read_only: bool | None
+    """None: unknown, keep what was known."""
     deleted: bool
-    recycle_bin: bool  # this is the bin itself
-    tracked: bool | None  # None: unknown, keep what was known
-    private: bool | None  # None: unknown, keep what was known
+    recycle_bin: bool
+    """This is the bin itself."""
+    tracked: bool | None
+    """None: unknown, keep what was known."""
+    private: bool | None
+    """None: unknown, keep what was known."""
     description: str
     file_type: str
     checked_out_by: Person | None
     checked_out_until_s: int | None
     custom_fields: dict[str, Any]
-    version: Version | None  # newest by number; None for folders and where `defect` says why
-    defect: str = ""  # why a file has no usable version: it is listed, opening it fails
+    version: Version | None
+    """Newest by number; None for folders and where `defect` says why."""
+    defect: str = ""
+    """Why a file has no usable version: it is listed, opening it fails."""
 
 
 class Me(msgspec.Struct, frozen=True):
@@ -94,7 +109,8 @@ class Project(msgspec.Struct, frozen=True):
     display_name: str = ""
     project_number: str = ""
     active: bool = True
-    company_name: str = ""  # empty where the answer did not say
+    company_name: str = ""
+    """Empty where the answer did not say."""
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -109,7 +125,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     per_page: int | None
     next_page: int | None
     refused: int = 0
-    asked_at_s: int | None = None  # Unix seconds of the server's clock, at the latest; None: it told no time
+    asked_at_s: int | None = None
+    """Unix seconds of the server's clock, at the latest; None: it told no time."""
 
 
 class FolderListing(msgspec.Struct, frozen=True):
@@ -132,7 +149,8 @@ class FieldDefinition(msgspec.Struct, frozen=True):
 
     id: FieldId
     label: str
-    data_type: str  # string, decimal, boolean, lov_entry, lov_entries, or one that is not known here
+    data_type: str
+    """String, decimal, boolean, lov_entry, lov_entries, or one that is not known here."""
 
 
 class LovEntry(NamedTuple):

@@ -12,8 +12,12 @@ from procorefs.procore.wire.lenient_json import object_in, untyped
 
 COMPLETE = "complete"
 _UUID = re.compile(r"[0-9A-Za-z-]{1,100}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # a header's name
-_FIELD = re.compile(r'[^"\x00-\x1f\x7f]{1,200}')  # a form field's name
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+"""A header's name."""
+
+_FIELD = re.compile(r'[^"\x00-\x1f\x7f]{1,200}')
+"""A form field's name."""
+
 _HEADERS = frozenset(
     {
         "cache-control",
@@ -28,7 +32,9 @@ _HEADERS = frozenset(
 
 _MISLEADING = ("x-forwarded", "x-http-method", "x-method", "x-original", "x-real-ip", "x-rewrite")
 _STATUSES = ("non_segmented", "ready", "receiving", COMPLETE)
-MAX_VALUE = 64 * 1024  # characters of one form field or header
+MAX_VALUE = 64 * 1024
+"""Characters of one form field or header."""
+
 MAX_ETAG = 200
 
 
@@ -69,10 +75,10 @@ class UploadLook(msgspec.Struct, frozen=True):
     """What Procore says of an upload now."""
 
     uuid: str
-    status: str  # non_segmented, ready, receiving, complete; empty: it did not say
-    etags: list[
-        str | None
-    ]  # of the segments that the storage has, as far as the answer tells; empty: a whole one
+    status: str
+    """Non_segmented, ready, receiving, complete; empty: it did not say."""
+    etags: list[str | None]
+    """Of the segments that the storage has, as far as the answer tells; empty: a whole one."""
 
 
 def whole(body: bytes, size_bytes: int, created_at_s: int, action: str) -> WholeUpload:
