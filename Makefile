@@ -56,7 +56,7 @@ coverage: $(READY) ## which lines of vfs, journal, upload and tree simulated his
 
 bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python -m scripts.bench
 
 install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
 	scripts/debian-packages $(DEBIAN)

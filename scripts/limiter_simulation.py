@@ -198,7 +198,7 @@ def simulate(case: Case, calls: int = CALLS, seed: int = 1) -> Outcome:
     return simulation.outcome
 
 
-CASES = [Case(windows, tells) for windows in ("fixed", "rolling") for tells in ("fewest", "share")]  # type: ignore[arg-type]
+CASES = [Case(windows, tells) for windows in ("fixed", "rolling") for tells in ("fewest", "share")]
 
 
 def table(calls: int = CALLS, seed: int = 1) -> Iterator[str]:

@@ -5,15 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import limiter_real_run
-import limiter_simulation
 import trio
 
-from bench.place import Place
-from bench.results import Figure, at_least, at_most
 from procorefs.limiter import Priority
 from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.gate import Gate
+from scripts import limiter_real_run, limiter_simulation
+from scripts.bench.place import Place
+from scripts.bench.results import Figure, at_least, at_most
 
 ACQUIRES = 2_000
 

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import work
-from bench.embedded import Sandbox
-from bench.mounts import Mount
-from bench.place import Place
-from bench.results import Figure, at_most
+from scripts.bench import work
+from scripts.bench.embedded import Sandbox
+from scripts.bench.mounts import Mount
+from scripts.bench.place import Place
+from scripts.bench.results import Figure, at_most
 
 WALK_SURPLUS = 5
 LOOKS_MOST = 2

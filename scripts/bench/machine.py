@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from bench.results import Fact
+from scripts.bench.results import Fact
 
 
 def machine_facts() -> list[Fact]:

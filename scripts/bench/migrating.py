@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import work
-from bench.mounts import Mount
-from bench.place import MIB, Place
-from bench.results import Figure, at_most
+from scripts.bench import work
+from scripts.bench.mounts import Mount
+from scripts.bench.place import MIB, Place
+from scripts.bench.results import Figure, at_most
 
 FEW_FILES, FEW_FOLDERS = 500, 40
 SURPLUS = 5

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.embedded import BenchFailed, Sandbox, clean_environment, end
+from scripts.bench.embedded import BenchFailed, Sandbox, clean_environment, end
 
 COMMAND_S = 120.0
 END_S = 15.0

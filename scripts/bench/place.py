@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bench.embedded import Sandbox, sandbox
-from bench.mounts import Mount, our_mount, rclone_mount
+from scripts.bench.embedded import Sandbox, sandbox
+from scripts.bench.mounts import Mount, our_mount, rclone_mount
 
 MIB = 1 << 20
 SMALL_FILE_BYTES = 2048

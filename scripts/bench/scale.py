@@ -4,16 +4,16 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from bench import work
-from bench.mounts import Mount
-from bench.place import Place
-from bench.results import Figure, at_most
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Person, UserId, Version, VersionId
 from procorefs.tree.document_detail import encode_detail
 from procorefs.tree.nodes import ROOT, Inode, State
 from procorefs.tree.rows import Row
 from procorefs.tree.sync.completeness import Completeness
 from procorefs.tree.tree_store import TreeStore
+from scripts.bench import work
+from scripts.bench.mounts import Mount
+from scripts.bench.place import Place
+from scripts.bench.results import Figure, at_most
 
 MOUNTS = 5
 FOLDER_FILES = 199

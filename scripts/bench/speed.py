@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import work
-from bench.place import MIB, SMALL_FILE_BYTES, Place
-from bench.results import Figure, at_least, rate, times_rclone
+from scripts.bench import work
+from scripts.bench.place import MIB, SMALL_FILE_BYTES, Place
+from scripts.bench.results import Figure, at_least, rate, times_rclone
 
 WARM = "page cache warm"
 COLD = "pages of the mount dropped"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import work
-from bench.place import MIB, Place
-from bench.results import Figure, rate, times_rclone
+from scripts.bench import work
+from scripts.bench.place import MIB, Place
+from scripts.bench.results import Figure, rate, times_rclone
 
 LARGE_WRITE_BYTES = MIB
 SMALL_WRITE_BYTES = 4096

@@ -49,12 +49,12 @@ class MountAndDirectory:
 
     def both(self, operation: Callable[..., Any], *names: str) -> tuple[Any, Any] | None:
         """What it returned in both; None when both refused, in the same way."""
-        ended = []
+        ended: list[tuple[int, Any]] = []
         for root in (self.project.path, self.plain):
             try:
                 ended.append((0, operation(*(str(root / name) for name in names))))
             except OSError as error:
-                ended.append((SAME.get(error.errno or 0, error.errno), None))
+                ended.append((SAME.get(error.errno or 0, error.errno or 0), None))
         assert ended[0][0] == ended[1][0], f"{describe(ended[0][0])} instead of {describe(ended[1][0])}"
         return (ended[0][1], ended[1][1]) if ended[0][0] == 0 else None
 

@@ -126,8 +126,8 @@ def test_umount_now_leaves_it_to_the_next_mount(
 ) -> None:
     project = mount_project("write_back=0")
     detach(project)
-    project = f"{project.sandbox.company_id}/{project.sandbox.project_id}"
-    answer = project.mounted.home.procorefs("umount", "--now", project if by_project else project.path)
+    spec = f"{project.sandbox.company_id}/{project.sandbox.project_id}"
+    answer = project.mounted.home.procorefs("umount", "--now", spec if by_project else project.path)
     assert answer.returncode == 1
     assert "1 change stays in its journal" in answer.stderr
     assert not is_running(project.mounted.pid)

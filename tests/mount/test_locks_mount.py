@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def flock(path: Path, *words: str) -> int:
 @contextmanager
 def locked(path: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     """`flock PATH …`, once it has the lock."""
-    command = ["flock", *words, path, "sh", "-c", "echo locked; exec sleep 60"]
+    command = ["flock", *words, str(path), "sh", "-c", "echo locked; exec sleep 60"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     try:
@@ -182,8 +183,8 @@ def test_other_users_of_the_mount_check_nothing_out(
     mounted = mount(sandbox, "allow_other")
     with (mounted.path / NAME).open("rb") as mine, (mounted.path / NAME).open("rb") as theirs:
         words = ["flock", "-n", "0"]
-        other = {"user": 12345, "group": 12345, "extra_groups": []}
-        assert subprocess.run(words, stdin=theirs, timeout=ENDS_S, check=False, **other).returncode == 0
+        as_other = partial(subprocess.run, user=12345, group=12345, extra_groups=[])
+        assert as_other(words, stdin=theirs, timeout=ENDS_S, check=False).returncode == 0
         assert patches(sandbox) == 0
         with pytest.raises(BlockingIOError):  # between the programs of this mount it holds
             fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)

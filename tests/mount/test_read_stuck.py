@@ -83,7 +83,12 @@ def test_readers_wait_while_everything_changes(
     assert not (folder / "deleted.bin").exists()
     assert (folder / "version.bin").stat().st_size == MIB
     sandbox.act("delete", path="/f")
-    wait_until(lambda: see(mounted) or not folder.exists(), "the folder to be gone", 5)
+
+    def is_gone() -> bool:
+        see(mounted)
+        return not folder.exists()
+
+    wait_until(is_gone, "the folder to be gone", 5)
     end_mount(mounted, how, programs)
 
 

@@ -207,8 +207,8 @@ def test_what_a_server_of_files_keeps_by_number_is_found(
                 assert errno_name(partial(open_handle, mount, handle)) == "ESTALE"
         assert calls.total <= 2  # the look after the start
     finally:
-        for handle in (*opened, mount):
-            os.close(handle)
+        for descriptor in (*opened, mount):
+            os.close(descriptor)
 
 
 def make(path: Path) -> Path:

@@ -93,7 +93,7 @@ def assert_moves_nothing(project: MountedProject, source: Path) -> None:
 
 def stats_of(root: Path) -> dict[str, tuple[int, ...]]:
     """What must not change by an upload or a remount."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for path in root.rglob("*"):
         stat = path.lstat()
         found[str(path.relative_to(root))] = (

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,8 @@ def test_they_are_kept_without_a_call(project: MountedProject) -> None:
     attributes(plan)
     with project.counted() as calls:
         for path in (plan, project.path / "folder", project.path):
-            assert errno_name(lambda path=path: os.getxattr(path, RATING)) == "ENODATA"
-            assert errno_name(lambda path=path: os.removexattr(path, RATING)) == "ENODATA"
+            assert errno_name(partial(os.getxattr, path, RATING)) == "ENODATA"
+            assert errno_name(partial(os.removexattr, path, RATING)) == "ENODATA"
             rate(path)
             assert_rated(path)
         project.sync()
@@ -72,7 +73,7 @@ def test_no_name_that_is_not_there_costs_a_call(project: MountedProject) -> None
     os.stat(plan)
     with project.counted() as calls:
         for number in range(200):
-            assert errno_name(lambda n=number: os.getxattr(plan, f"user.unknown.{n}")) == "ENODATA"
+            assert errno_name(partial(os.getxattr, plan, f"user.unknown.{number}")) == "ENODATA"
             assert errno_name(lambda: os.getxattr(plan, "security.capability")) == "ENOTSUP"
     assert calls.total == 0, calls.by_route
 
@@ -171,7 +172,7 @@ def test_an_open_file_that_was_removed(project: MountedProject) -> None:
     with plan.open("r+b") as handle:
         plan.unlink()
         for name in (RATING, TAGS):
-            assert errno_name(lambda name=name: os.setxattr(handle.fileno(), name, b"x")) == "ENOENT"
+            assert errno_name(partial(os.setxattr, handle.fileno(), name, b"x")) == "ENOENT"
     with (project.path / "new.txt").open("wb") as handle:
         (project.path / "new.txt").unlink()
         assert errno_name(lambda: os.setxattr(handle.fileno(), TAGS, b"x")) == "ENOENT"

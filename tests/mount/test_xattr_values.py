@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,7 @@ def test_removing(project: MountedProject, plan: Path, in_procore: ProcoreMetada
     assert not document["description"]
     assert document["custom_fields"] == {}
     for name in (TAGS, XDG_TAGS, DESCRIPTION, XDG_COMMENT, COST_CODE):
-        assert errno_name(lambda name=name: os.removexattr(plan, name)) == "ENODATA"
+        assert errno_name(partial(os.removexattr, plan, name)) == "ENODATA"
 
 
 def test_sets_fold_and_what_ends_as_it_was_is_no_call(project: MountedProject, plan: Path) -> None:
@@ -178,9 +179,9 @@ def test_folders(project: MountedProject, in_procore: ProcoreMetadata) -> None:
     assert in_procore.document("folder")["is_tracked"] is True
     assert attributes(folder) == {TAGS: "a", XDG_TAGS: "a", CUSTOM + "Area m²": "7"}
     for name in (DESCRIPTION, XDG_COMMENT):
-        assert errno_name(lambda name=name: os.setxattr(folder, name, b"x")) == "ENOTSUP"
-        assert errno_name(lambda name=name: os.getxattr(folder, name)) == "ENOTSUP"
-        assert errno_name(lambda name=name: os.removexattr(folder, name)) == "ENOTSUP"
+        assert errno_name(partial(os.setxattr, folder, name, b"x")) == "ENOTSUP"
+        assert errno_name(partial(os.getxattr, folder, name)) == "ENOTSUP"
+        assert errno_name(partial(os.removexattr, folder, name)) == "ENOTSUP"
 
 
 def test_what_can_only_be_read(project: MountedProject, plan: Path, in_procore: ProcoreMetadata) -> None:
@@ -198,10 +199,10 @@ def test_what_can_only_be_read(project: MountedProject, plan: Path, in_procore: 
     assert calls.by_route == {"GET /rest/v1.0/files/{id}": 2}
     assert json.loads(getfattr(project.path / "folder", PROCORE + "raw"))["name"] == "folder"
     for name in ("error", "checked_out_by", "checked_out_until"):
-        assert errno_name(lambda name=name: os.getxattr(plan, PROCORE + name)) == "ENODATA"
+        assert errno_name(partial(os.getxattr, plan, PROCORE + name)) == "ENODATA"
     for name in ("id", "state", "error", "raw", "versions", "checked_out_by"):
-        assert errno_name(lambda name=name: os.setxattr(plan, PROCORE + name, b"1")) == "EPERM"
-        assert errno_name(lambda name=name: os.removexattr(plan, PROCORE + name)) == "EPERM"
+        assert errno_name(partial(os.setxattr, plan, PROCORE + name, b"1")) == "EPERM"
+        assert errno_name(partial(os.removexattr, plan, PROCORE + name)) == "EPERM"
     assert attributes(plan) == {}
 
 
@@ -223,7 +224,7 @@ def test_private_and_tracked_are_never_listed_nor_removed(
         assert getfattr(plan, PROCORE + name) == "false"
         setfattr(plan, PROCORE + name, "1")
         assert getfattr(plan, PROCORE + name) == "true"
-        assert errno_name(lambda name=name: os.removexattr(plan, PROCORE + name)) == "EPERM"
+        assert errno_name(partial(os.removexattr, plan, PROCORE + name)) == "EPERM"
     assert attributes(plan) == {}
     sandbox.act("grant", path="/plan.pdf")
     project.sync()
@@ -269,15 +270,15 @@ def test_names_that_mean_nothing(project: MountedProject, plan: Path, name: str)
 
 def test_other_namespaces(plan: Path) -> None:
     for name in ("security.selinux", "trusted.overlay", "system.nfs4_acl", "foo.bar"):
-        assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) in ("ENOTSUP", "EPERM"), name
-        assert errno_name(lambda name=name: os.getxattr(plan, name)) in ("ENOTSUP", "ENODATA"), name
+        assert errno_name(partial(os.setxattr, plan, name, b"x")) in ("ENOTSUP", "EPERM"), name
+        assert errno_name(partial(os.getxattr, plan, name)) in ("ENOTSUP", "ENODATA"), name
 
 
 def test_create_replace_sizes(project: MountedProject, plan: Path) -> None:
     for name, value in ((TAGS, b"a"), (DESCRIPTION, b"x"), (CUSTOM + "Area m²", b"7"), ("user.mine", b"m")):
-        assert errno_name(lambda n=name, v=value: os.setxattr(plan, n, v, os.XATTR_REPLACE)) == "ENODATA"
+        assert errno_name(partial(os.setxattr, plan, name, value, os.XATTR_REPLACE)) == "ENODATA"
         os.setxattr(plan, name, value, os.XATTR_CREATE)
-        assert errno_name(lambda n=name, v=value: os.setxattr(plan, n, v, os.XATTR_CREATE)) == "EEXIST"
+        assert errno_name(partial(os.setxattr, plan, name, value, os.XATTR_CREATE)) == "EEXIST"
         os.setxattr(plan, name, value, os.XATTR_REPLACE)
         assert os.getxattr(plan, name) == value
     folder = project.path / "folder"
@@ -329,7 +330,7 @@ def test_read_only_documents(project: MountedProject, plan: Path, sandbox: Sandb
     project.list_all()
     wait_until(lambda: not os.stat(plan).st_mode & 0o222, "the look")
     for name in (TAGS, DESCRIPTION, "user.mine"):
-        assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EACCES"
+        assert errno_name(partial(os.setxattr, plan, name, b"x")) == "EACCES"
 
 
 def test_somebody_elses_tags_show_when_they_are_asked_for(
@@ -363,7 +364,7 @@ def test_a_mount_that_only_reads(project: MountedProject, plan: Path, sandbox: S
     project.remount("ro")
     assert attributes(plan) == {TAGS: "theirs", XDG_TAGS: "theirs"}
     for name in (TAGS, DESCRIPTION, "user.mine"):
-        assert errno_name(lambda name=name: os.setxattr(plan, name, b"x")) == "EROFS"
+        assert errno_name(partial(os.setxattr, plan, name, b"x")) == "EROFS"
 
 
 def test_without_procore(project: MountedProject, plan: Path, sandbox: SandboxHandle) -> None:

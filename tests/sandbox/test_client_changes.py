@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from procorefs.limiter import Priority
-from procorefs.procore.api.changes import FileChange, FolderChange, ProjectChanges
+from procorefs.procore.api.changes import FieldValue, FileChange, FolderChange, ProjectChanges
 from procorefs.procore.api.client import Client
 from procorefs.procore.api.metadata import ProjectMetadata
 from procorefs.procore.errors import (
@@ -159,7 +159,7 @@ async def test_custom_fields_of_every_type_are_written_and_cleared(set_up: Clien
     fields = {field.data_type: field.id for field in reversed(listed)}  # the last is another tool's
     (first, *_) = await metadata.lov_entries(fields["lov_entries"])
     (choice, *_) = await metadata.lov_entries(fields["lov_entry"])
-    values = {
+    values: dict[int, FieldValue] = {
         fields["string"]: "text",
         fields["decimal"]: 1.5,
         fields["boolean"]: False,

@@ -8,7 +8,7 @@ import pytest
 from procorefs.procore.api.client import Client
 from procorefs.procore.api.metadata import ProjectMetadata
 from procorefs.procore.errors import Forbidden, Invalid, Malformed, NotFound, Unanswered
-from procorefs.procore.wire.models import DocumentId, FieldId, LovEntry, Tag, TagId
+from procorefs.procore.wire.models import DocumentId, EntryId, FieldId, LovEntry, Tag, TagId
 from tests.support.api_client import client_of, put_file
 from tests.support.sandbox import SandboxHandle
 
@@ -137,7 +137,7 @@ async def test_broken_items_do_not_break_a_list(set_up: ClientAndMetadata) -> No
     )
     assert await set_up.metadata.project_tags() == [Tag(TagId(12), "good")]
     assert [field.id for field in await set_up.metadata.custom_field_definitions()] == [5]
-    assert await set_up.metadata.lov_entries(FieldId(301)) == [LovEntry(12, "good")]
+    assert await set_up.metadata.lov_entries(FieldId(301)) == [LovEntry(EntryId(12), "good")]
     set_up.sandbox.forget_violations()
 
 

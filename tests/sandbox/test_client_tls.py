@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from procorefs.procore.api.downloads import Downloads
-from procorefs.procore.api.uploads import Uploads, WholeUpload
+from procorefs.procore.api.uploads import Uploads
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.wire.models import Version, VersionId
+from procorefs.procore.wire.upload_decoding import WholeUpload
 from tests.support.api_client import client_of, fetched, random_bytes, staged
 from tests.support.raw_server import CLOSE, KeepingServer
 from tests.support.sandbox import SandboxHandle

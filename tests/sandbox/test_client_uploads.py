@@ -15,13 +15,7 @@ import trio
 from procorefs.procore.api.changes import FileChange, ProjectChanges
 from procorefs.procore.api.client import Client
 from procorefs.procore.api.downloads import Downloads
-from procorefs.procore.api.uploads import (
-    MIN_SEGMENT_BYTES,
-    SegmentedUpload,
-    SegmentPlan,
-    Uploads,
-    WholeUpload,
-)
+from procorefs.procore.api.uploads import MIN_SEGMENT_BYTES, Uploads
 from procorefs.procore.errors import (
     Forbidden,
     Invalid,
@@ -35,6 +29,7 @@ from procorefs.procore.errors import (
 from procorefs.procore.http import file_body
 from procorefs.procore.http.file_body import OpenFile, SourceChanged
 from procorefs.procore.wire.models import Document
+from procorefs.procore.wire.upload_decoding import SegmentedUpload, SegmentPlan, WholeUpload
 from tests.support.api_client import client_of, fetched, random_bytes, staged
 from tests.support.raw_server import KeepingServer, http, raw_server
 from tests.support.sandbox import SandboxHandle

@@ -1,5 +1,6 @@
 """One budget for real processes: never overshot, fair, and none is held up by one that was killed or stopped."""
 
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from procorefs.limiter import Priority, file_store, open_limiter, policy
+from procorefs.limiter import Priority, open_limiter, policy
 from procorefs.limiter.budget_state import State
 from procorefs.limiter.budget_store import StoreAway
 from procorefs.limiter.file_store import PLACE_BYTES, FileStore
@@ -213,7 +214,7 @@ async def test_a_holder_that_is_stopped_does_not_stop_the_others(
             other.close()
 
         blocker.change_now(hold)
-        file_store.fcntl.flock(blocker._file, file_store.fcntl.LOCK_EX)
+        fcntl.flock(blocker._file, fcntl.LOCK_EX)
         with trio.fail_after(5):
             await limiter.acquire(Priority.INTERACTIVE)
         limiter.observe(200, {})

@@ -16,32 +16,16 @@ from procorefs.procore.api.client import Client
 from procorefs.procore.wire.models import DocumentId, UserId
 from procorefs.storage.events import EventSource
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from procorefs.wiring.locks import open_claims, open_locks
 from tests.support.api_client import client_of, put_file
-from tests.support.local_work import ME
+from tests.support.local_work import ME, Inside
 from tests.support.sandbox import SandboxHandle
 
 A, B = LockOwner(1), LockOwner(2)
 SETTLES_S = 20.0
-
-
-class Quiet:
-    """Nobody is in any file."""
-
-    def is_open(self, _inode: Inode) -> bool:
-        return False
-
-    def has_bytes(self, _inode: Inode) -> bool:
-        return False
-
-    def removing(self, _node: Node) -> None:
-        pass
-
-    def succeeded(self, _inode: Inode, _successor: Inode) -> None:
-        pass
 
 
 class User:
@@ -101,7 +85,7 @@ async def _built(
     times: CheckOutTimes,
 ) -> User:
     documents_changed: EventSource[Collection[DocumentId]] = EventSource()
-    applier = DocumentApplier(store, Quiet(), ME)
+    applier = DocumentApplier(store, Inside(), ME)
     follower = Follower(
         store,
         applier,

@@ -240,7 +240,7 @@ def test_tags(mine: Project) -> None:
 
 
 def test_custom_fields(mine: Project) -> None:
-    query = {**mine.query, "view": "extended"}
+    query: dict[str, str | int] = {**mine.query, "view": "extended"}
     fields = mine.client.get("/rest/v1.0/custom_field_metadata", params=query).json()
     by_type = {field["data_type"]: field["custom_field_definition_id"] for field in reversed(fields)}
     assert len([field for field in fields if field["label"] == "Cost code"]) == 2

@@ -18,7 +18,7 @@ from tests.support.sandbox import CONTROL_TIMEOUT_S, ROOT, SandboxHandle, plain,
 def _documents(handle: SandboxHandle) -> dict[str, int]:
     """Size by name of all files."""
     with handle.session() as client:
-        query = {"per_page": 2000, "filters[document_type]": "file"}
+        query: dict[str, str | int] = {"per_page": 2000, "filters[document_type]": "file"}
         items = client.get(handle.documents_path, params=query).json()["data"]
     return {item["name"]: item["file"]["current_version"]["size"] for item in items}
 

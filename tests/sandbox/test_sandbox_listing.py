@@ -1,5 +1,6 @@
 """The sandbox's documents index: pages, filters, sorts, permissions, the bin, the dialects."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,20 @@ import pytest
 from tests.support.sandbox import SandboxHandle
 
 
-def _all(client: httpx.Client, path: str, per_page: int = 2000, **query: Any) -> list[dict[str, Any]]:
+def _all(
+    client: httpx.Client,
+    path: str,
+    *,
+    per_page: int = 2000,
+    sort: str | None = None,
+    filters: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
     """All items, page by page, as the Link headers say."""
-    answer = client.get(path, params={"per_page": per_page, **query})
+    query: dict[str, str | int] = {"per_page": per_page}
+    query |= {f"filters[{name}]": value for name, value in (filters or {}).items()}
+    if sort is not None:
+        query["sort"] = sort
+    answer = client.get(path, params=query)
     items: list[dict[str, Any]] = []
     while True:
         assert answer.status_code == 200, answer.text
@@ -69,30 +81,30 @@ def test_filters(sandbox: SandboxHandle) -> None:
     path = sandbox.documents_path
     with sandbox.session() as client:
         everything = _all(client, path)
-        files = _all(client, path, **{"filters[document_type]": "file"})
+        files = _all(client, path, filters={"document_type": "file"})
         kept = [item["id"] for item in everything if item["document_type"] == "file"]
         assert [item["id"] for item in files] == kept
-        assert {
-            item["file"]["file_type"] for item in _all(client, path, **{"filters[file_type]": "pdf"})
-        } == {"pdf"}
+        assert {item["file"]["file_type"] for item in _all(client, path, filters={"file_type": "pdf"})} == {
+            "pdf"
+        }
         drawings = _named(everything, "01 Drawings")
-        below = _all(client, path, **{"filters[folder_id]": drawings["id"]})
+        below = _all(client, path, filters={"folder_id": drawings["id"]})
         assert drawings["id"] in {item["id"] for item in below}
         assert all(
             item["parent_id"] in {other["id"] for other in below} for item in below if item != drawings
         )
-        found = _all(client, path, **{"filters[search]": "floor plan"})
+        found = _all(client, path, filters={"search": "floor plan"})
         assert found
         assert all("floor plan" in item["name"].lower() for item in found)
         maker = files[0]["created_by"]["id"]
-        by_maker = _all(client, path, **{"filters[created_by_id]": maker})
+        by_maker = _all(client, path, filters={"created_by_id": maker})
         assert {item["created_by"]["id"] for item in by_maker} == {maker}
 
 
 def test_time_ranges_include_both_ends(sandbox: SandboxHandle) -> None:
     with sandbox.session() as client:
         moment = _all(client, sandbox.documents_path, sort="-updated_at")[5]["updated_at"]
-        found = _all(client, sandbox.documents_path, **{"filters[updated_at]": f"{moment}...{moment}"})
+        found = _all(client, sandbox.documents_path, filters={"updated_at": f"{moment}...{moment}"})
     assert found
     assert {item["updated_at"] for item in found} == {moment}
 
@@ -103,13 +115,14 @@ def test_time_ranges_include_both_ends(sandbox: SandboxHandle) -> None:
 def test_sorts(sandbox: SandboxHandle, sort: str) -> None:
     with sandbox.session() as client:
         items = _all(client, sandbox.documents_path, sort=sort)
-    keys = {
+    by_sort: dict[str, list[tuple[bool | str, ...]]] = {
         "name": [(item["name"],) for item in items],
         "document_type_then_name": [(item["document_type"] == "file", item["name"]) for item in items],
         "document_type_then_updated_at": [
             (item["document_type"] == "file", item["updated_at"]) for item in items
         ],
-    }[sort.lstrip("-")]
+    }
+    keys = by_sort[sort.lstrip("-")]
     assert keys == sorted(keys, reverse=sort.startswith("-"))
 
 
@@ -118,7 +131,7 @@ def test_a_change_shows_in_one_look(sandbox: SandboxHandle) -> None:
     sandbox.act("put", path="/01 Drawings/new.pdf", size_bytes=900)
     with sandbox.session() as client:
         span = f"{_iso(before_s)}...{_iso(before_s + 3600)}"
-        changed = _all(client, sandbox.documents_path, sort="-updated_at", **{"filters[updated_at]": span})
+        changed = _all(client, sandbox.documents_path, sort="-updated_at", filters={"updated_at": span})
     assert [item["name"] for item in changed] == ["new.pdf"]
     assert changed[0]["file"]["current_version"]["created_by"]["name"] == "Robin Keller"
 
@@ -126,9 +139,9 @@ def test_a_change_shows_in_one_look(sandbox: SandboxHandle) -> None:
 def test_deleting_a_folder_bins_all_below(sandbox: SandboxHandle) -> None:
     with sandbox.session() as client:
         drawings = _named(_all(client, sandbox.documents_path), "01 Drawings")
-        count = len(_all(client, sandbox.documents_path, **{"filters[folder_id]": drawings["id"]}))
+        count = len(_all(client, sandbox.documents_path, filters={"folder_id": drawings["id"]}))
         sandbox.act("delete", path="/01 Drawings")
-        binned = _all(client, sandbox.documents_path, **{"filters[is_in_recycle_bin]": "true"})
+        binned = _all(client, sandbox.documents_path, filters={"is_in_recycle_bin": "true"})
         living = _all(client, sandbox.documents_path)
         sandbox.act("restore", id=int(drawings["id"]))
         assert len(_all(client, sandbox.documents_path)) == 202
@@ -144,7 +157,7 @@ def test_dialects_of_the_bin(sandbox: SandboxHandle) -> None:
         drawings = _named(_all(client, sandbox.documents_path), "01 Drawings")
         sandbox.act("delete", path="/01 Drawings")
         sandbox.faults(dialect={"deleted_parent": "old", "descendants": "living", "deleted_get": "404"})
-        binned = _all(client, sandbox.documents_path, **{"filters[is_in_recycle_bin]": "true"})
+        binned = _all(client, sandbox.documents_path, filters={"is_in_recycle_bin": "true"})
         living = _all(client, sandbox.documents_path)
         assert [item["id"] for item in binned] == [drawings["id"]]
         assert binned[0]["parent_id"] == drawings["parent_id"]
@@ -163,14 +176,14 @@ def test_private_documents_are_invisible_to_others(sandbox: SandboxHandle) -> No
     sandbox.act("put", path="/Contracts/fee.pdf", size_bytes=1000)
     sandbox.act("private", path="/Contracts")
     with sandbox.session() as client, sandbox.session(second_user=True) as other:
-        assert not _all(client, sandbox.documents_path, **{"filters[search]": "fee.pdf"})
-        shown = _all(other, sandbox.documents_path, **{"filters[search]": "fee.pdf"})[0]
+        assert not _all(client, sandbox.documents_path, filters={"search": "fee.pdf"})
+        shown = _all(other, sandbox.documents_path, filters={"search": "fee.pdf"})[0]
         assert shown["private"]
         assert shown["private_parent"]["id"] == str(folder["id"])
         hidden = client.get(f"/rest/v1.0/folders/{folder['id']}", params={"project_id": sandbox.project_id})
         assert hidden.status_code == 404
         sandbox.act("grant", path="/Contracts")
-        assert _all(client, sandbox.documents_path, **{"filters[search]": "fee.pdf"})
+        assert _all(client, sandbox.documents_path, filters={"search": "fee.pdf"})
 
 
 def test_what_is_unknown_or_of_a_wrong_type_is_refused(sandbox: SandboxHandle) -> None:
@@ -219,7 +232,7 @@ def test_projects_are_those_of_the_user(sandbox: SandboxHandle) -> None:
         path = f"/rest/v2.0/companies/{sandbox.company_id}/projects/{secret}/documents"
         assert client.get(path).status_code == 200
         assert other.get(path).status_code == 403
-        everything = {**query, "filters[by_status]": "All", "view": "compact"}
+        everything: dict[str, str | int] = {**query, "filters[by_status]": "All", "view": "compact"}
         assert len(client.get("/rest/v1.1/projects", params=everything).json()) == 3
 
 

@@ -32,7 +32,11 @@ def test_root_folder_shows_one_level(sandbox: SandboxHandle) -> None:
         drawings = next(folder for folder in root["folders"] if folder["name"] == "01 Drawings")
         assert drawings["folders"] == []
         assert drawings["has_children_folders"]
-        query = {"project_id": sandbox.project_id, "exclude_files": "true", "exclude_folders": "true"}
+        query: dict[str, str | int] = {
+            "project_id": sandbox.project_id,
+            "exclude_files": "true",
+            "exclude_folders": "true",
+        }
         bare = client.get(f"/rest/v1.0/folders/{drawings['id']}", params=query).json()
         assert "files" not in bare
         sandbox.faults(dialect={"excluded_lists": "empty"})

@@ -30,7 +30,8 @@ class _Watched(sqlite3.Connection):
 
 
 def _connect_watched(*args: Any, **options: Any) -> sqlite3.Connection:
-    return _connect(*args, **{"factory": _Watched, **options})
+    connection: sqlite3.Connection = _connect(*args, **{"factory": _Watched, **options})
+    return connection
 
 
 def pytest_configure() -> None:

@@ -1,7 +1,7 @@
 """Downloads from memory whose every step a test can see, stop and break, and the cache around them."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class MemorySource(Downloads):
             self.ended = trio.Event()
             await pieces.aclose()
 
-    async def _pieces(self, one: Version, position: int, end: int) -> AsyncIterator[bytes]:
+    async def _pieces(self, one: Version, position: int, end: int) -> AsyncGenerator[bytes]:
         while position < end:
             await trio.lowlevel.checkpoint()
             stop = await self._pass_gates(position, min(position + self.piece_bytes, end))

@@ -21,16 +21,17 @@ from procorefs.service.control_socket import serve
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.status import MountStatus, Named
 from procorefs.storage.mountinfo import Mount
+from procorefs.upload.commands import Commands
 from procorefs.upload.items import STUCK, Counts, Item, is_at_or_below
 
 END_S = 10.0
 
 
-class FakeOutbox:
-    """What an outbox says of the items it was given; nothing moves but by the test's hand."""
+class FakeCommands(Commands):
+    """Answers from the items that a test gave it; nothing moves but by the test's hand."""
 
     def __init__(self) -> None:
-        self.items: list[Item] = []
+        self.listed: list[Item] = []
         self.bytes_pending = 0
         self.eta_seconds: float | None = None
         self.warning = ""
@@ -42,7 +43,7 @@ class FakeOutbox:
 
     def counts(self) -> Counts:
         self.on_counts()
-        states = Counter(item.state for item in self.items)
+        states = Counter(item.state for item in self.listed)
         return Counts(
             pending=states["pending"],
             uploading=states["uploading"],
@@ -52,14 +53,14 @@ class FakeOutbox:
             eta_seconds=self.eta_seconds,
             warning=self.warning,
             local=states["local"],
-            local_bytes=sum(item.bytes for item in self.items if item.state == "local"),
+            local_bytes=sum(item.bytes for item in self.listed if item.state == "local"),
         )
 
     def stuck(self) -> list[Item]:
-        return [item for item in self.items if item.state in STUCK]
+        return [item for item in self.listed if item.state in STUCK]
 
     def waiting(self, below: Sequence[str]) -> list[Item]:
-        return [item for item in self.items if is_at_or_below(item.path, below)]
+        return [item for item in self.listed if is_at_or_below(item.path, below)]
 
     def hurry(self, below: Sequence[str]) -> None:
         if below:
@@ -80,13 +81,13 @@ class FakeOutbox:
 
     def move(self, items: list[Item]) -> None:
         """From now on these are waiting."""
-        self.items = items
+        self.listed = items
         self._moved.set()
         self._moved = trio.Event()
 
     def _take(self, below: Sequence[str], states: set[str]) -> list[Item]:
         taken = [item for item in self.waiting(below) if item.state in states]
-        self.items = [item for item in self.items if item not in taken]
+        self.listed = [item for item in self.listed if item not in taken]
         return taken
 
 
@@ -95,7 +96,7 @@ class Served:
 
     def __init__(self, place: Path, socket: Path) -> None:
         self.place = place
-        self.outbox = FakeOutbox()
+        self.outbox = FakeCommands()
         self.stopped = threading.Event()
         #: what it was told last about the time after its mount point
         self.goes_on = True

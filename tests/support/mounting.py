@@ -236,7 +236,7 @@ class Programs:
     def await_end(self, timeout_s: float = 10.0) -> None:
         wait_until(
             lambda: all(program.poll() is not None for program in self.running),
-            "these to end: " + ", ".join(f"{p.args} ({state_of(p.pid)})" for p in self.running),
+            "these to end: " + ", ".join(f"{p.args!r} ({state_of(p.pid)})" for p in self.running),
             timeout_s,
         )
 

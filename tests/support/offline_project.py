@@ -10,8 +10,8 @@ import trio
 from procorefs.config.options import MountOptions
 from procorefs.journal.change import Change
 from procorefs.procore.wire.models import Document, FolderListing
-from procorefs.staging.staging_area import Staging
-from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.staging.staging_area import StagedFile, StagedRecord, Staging
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
 from procorefs.wiring.changes import JOURNAL, STAGING, Base, open_base, open_edits
@@ -56,6 +56,24 @@ class OfflineProject:
         found = self.view.change(inode)
         assert found is not None
         return found
+
+    def child(self, folder: Inode, name: bytes) -> Node:
+        """An entry that must be there."""
+        found = self.view.child(folder, name)
+        assert found is not None, name
+        return found
+
+    def node(self, inode: Inode) -> Node:
+        """The node of an inode that must be there."""
+        found = self.view.by_inode(inode)
+        assert found is not None, inode
+        return found
+
+    def staged_file(self, inode: Inode, record: StagedRecord | None) -> StagedFile:
+        """The staged file of a record that must be there."""
+        found = self.dirty_files.find(inode, record)
+        assert found is not None, inode
+        return found.file
 
     def create(self, name: str, data: bytes = b"", folder: Inode = ROOT) -> Inode:
         """A file that is open and not flushed."""

@@ -22,7 +22,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no"]
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--appendonly", "no"]
         log = self._folder / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(

@@ -75,6 +75,8 @@ class Project:
         self.index_route = 0
         self.before_answer: Callable[[], None] = lambda: None
         """Something that happens between the asking and the answer."""
+        self.left_out: set[int] = set()
+        """Documents that lists without a filter leave out, by mistake."""
         self.items: dict[int, Item] = {}
         self._next = 10
         for number, parent, name in ((ROOT_ID, None, "Documents"), (BIN_ID, ROOT_ID, "Recycle Bin")):
@@ -237,6 +239,8 @@ class Project:
 
     def _is_listed(self, item: Item, in_recycle_bin: bool | None) -> bool:
         habits = self.habits
+        if item.id in self.left_out and not in_recycle_bin:
+            return False
         buried = self.buried(item)
         if buried and habits.below_deleted == "hidden":
             return False

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import trio
@@ -81,7 +81,7 @@ class FakeRequest:
         self.callback()
 
     def as_request(self) -> Request:
-        return cast(Any, self)
+        return cast(Request, self)
 
 
 async def answer(

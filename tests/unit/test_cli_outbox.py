@@ -75,7 +75,7 @@ def test_sync_of_nothing_waits_for_nothing(start: Start, capsys: pytest.CaptureF
 
 def test_sync_returns_when_all_is_in_procore(start: Start) -> None:
     served = start("m")
-    served.outbox.items = [MOVING, LATER]
+    served.outbox.listed = [MOVING, LATER]
     command = Running("sync", str(served.place))
     assert served.outbox.synced.wait(END_S)
     served.act(lambda: served.outbox.move([LATER]))
@@ -88,7 +88,7 @@ def test_sync_says_of_each_what_is_wrong_and_what_to_do(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.items = [FAILED, HELD, CHECKED_OUT, CUT_OFF]
+    served.outbox.listed = [FAILED, HELD, CHECKED_OUT, CUT_OFF]
     assert run(procorefs, ["sync", str(served.place)]) == 1
     m = served.place
     assert capsys.readouterr().err.splitlines() == [
@@ -117,7 +117,7 @@ def test_what_stays_because_of_its_name_is_named_and_no_failure(
     start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     served = start("m")
-    served.outbox.items = [HELD, LOCAL]
+    served.outbox.listed = [HELD, LOCAL]
     assert run(procorefs, [command, str(served.place)]) == 0
     m = served.place
     assert capsys.readouterr().err.splitlines() == [
@@ -129,7 +129,7 @@ def test_what_stays_because_of_its_name_is_named_and_no_failure(
 
 def test_much_that_stays_is_counted(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     served = start("m")
-    served.outbox.items = [Item(f"@eaDir/{number}", "local", bytes=1 << 20) for number in range(30)]
+    served.outbox.listed = [Item(f"@eaDir/{number}", "local", bytes=1 << 20) for number in range(30)]
     assert run(procorefs, ["sync", str(served.place)]) == 0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 21
@@ -138,7 +138,7 @@ def test_much_that_stays_is_counted(start: Start, capsys: pytest.CaptureFixture[
 
 def test_status_counts_and_names_what_stays(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     box = start("m").outbox
-    box.items = [LOCAL]
+    box.listed = [LOCAL]
     status = outbox_status(box)
     assert (status.local.count, status.local.bytes) == (1, 3 << 20)
     assert [item.path for item in status.local.items] == [LOCAL.path]
@@ -151,7 +151,7 @@ def test_status_counts_and_names_what_stays(start: Start, capsys: pytest.Capture
 
 def test_sync_looks_at_nothing_but_its_paths(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     served = start("m")
-    served.outbox.items = [FAILED, MOVING]
+    served.outbox.listed = [FAILED, MOVING]
     (served.place / "c.dwg").touch()
     assert run(procorefs, ["sync", str(served.place / "c.dwg")]) == 0
     assert run(procorefs, ["sync", str(served.place / "a")]) == 1  # removed here, but not in Procore
@@ -165,7 +165,7 @@ def test_sync_at_its_timeout_says_what_is_on_its_way(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.items = [LATER, FAILED, MOVING]
+    served.outbox.listed = [LATER, FAILED, MOVING]
     assert run(procorefs, ["sync", "--timeout", "0.1", str(served.place)]) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
@@ -175,7 +175,7 @@ def test_sync_at_its_timeout_says_what_is_on_its_way(
 
 def test_sync_waits_for_all_mounts_at_once(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     one, two = start("one"), start("two")
-    one.outbox.items = two.outbox.items = [MOVING]
+    one.outbox.listed = two.outbox.listed = [MOVING]
     command = Running("sync")
     assert one.outbox.synced.wait(END_S)
     assert two.outbox.synced.wait(END_S)
@@ -195,8 +195,8 @@ def test_sync_of_paths_in_several_mounts(start: Start) -> None:
 
 def test_sync_when_the_daemon_ends_meanwhile(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     served, other = start("m"), start("other")
-    served.outbox.items = [MOVING]
-    other.outbox.items = [FAILED]
+    served.outbox.listed = [MOVING]
+    other.outbox.listed = [FAILED]
     command = Running("sync")
     assert served.outbox.synced.wait(END_S)
     served.end()
@@ -231,10 +231,10 @@ def test_wrong_paths_are_one_sentence(
 
 def test_retry(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     served = start("m")
-    served.outbox.items = [FAILED, CUT_OFF, MOVING]
+    served.outbox.listed = [FAILED, CUT_OFF, MOVING]
     assert run(procorefs, ["retry", str(served.place / "a"), str(served.place / "d.ifc")]) == 0
     assert capsys.readouterr().out == "2 changes will be sent again.\n"
-    assert served.outbox.items == [MOVING]
+    assert served.outbox.listed == [MOVING]
     assert run(procorefs, ["retry", str(served.place)]) == 1
     assert f"nothing failed at or below {served.place}; " in capsys.readouterr().err
 
@@ -243,14 +243,14 @@ def test_discard_says_what_it_threw_away_and_leaves_the_rest(
     start: Start, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.items = [FAILED, HELD, MOVING, CHECKED_OUT]
+    served.outbox.listed = [FAILED, HELD, MOVING, CHECKED_OUT]
     assert run(procorefs, ["discard", str(served.place / "a")]) == 0
     m = served.place
     assert capsys.readouterr().out.splitlines() == [
         f"Thrown away: {m}/a/b.pdf (Procore forbids it (403).)",
         f"Thrown away: {m}/a/.b.pdf.x4Kp2Q",
     ]
-    assert served.outbox.items == [MOVING, CHECKED_OUT]
+    assert served.outbox.listed == [MOVING, CHECKED_OUT]
     assert run(procorefs, ["discard", str(served.place)]) == 1
     assert "so nothing was thrown away" in capsys.readouterr().err
 
@@ -286,12 +286,12 @@ def test_umount_with_nothing_to_send_is_silent(
 
 def test_umount_waits_while_anything_moves(start: Start, unmounted: list[Path]) -> None:
     served = start("m")
-    served.outbox.items = [MOVING, LATER]
+    served.outbox.listed = [MOVING, LATER]
     steps = iter([[MOVING, LATER], [MOVING], []])
 
     def move() -> None:
         assert not unmounted
-        served.outbox.items = next(steps)
+        served.outbox.listed = next(steps)
 
     served.outbox.on_counts = move
     assert run(procorefs, ["umount", str(served.place)]) == 0
@@ -304,7 +304,7 @@ def test_umount_lists_what_stays(
     start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.items = [FAILED, HELD, CHECKED_OUT]
+    served.outbox.listed = [FAILED, HELD, CHECKED_OUT]
     assert run(procorefs, ["umount", str(served.place)]) == 1
     m = served.place
     assert capsys.readouterr().err.splitlines() == [
@@ -320,7 +320,7 @@ def test_umount_at_its_timeout(
     start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.items = [MOVING] + [Item(f"{number}.pdf", "pending") for number in range(30)] + [FAILED]
+    served.outbox.listed = [MOVING] + [Item(f"{number}.pdf", "pending") for number in range(30)] + [FAILED]
     began = time.monotonic()
     assert run(procorefs, ["umount", "--timeout", "0.4", str(served.place)]) == 1
     assert 0.4 <= time.monotonic() - began < 5
@@ -359,7 +359,7 @@ def test_a_busy_mount_is_reported_first_and_nothing_changes(
     start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.items = [MOVING]
+    served.outbox.listed = [MOVING]
     with subprocess.Popen(["sleep", "60"], cwd=served.place) as holder:
         try:
             assert run(procorefs, ["umount", str(served.place)]) == 1
@@ -400,7 +400,7 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFi
 
 def test_progress_on_a_terminal_is_one_line_that_goes_away(start: Start) -> None:
     served = start("m")
-    served.outbox.items = [MOVING]
+    served.outbox.listed = [MOVING]
     served.outbox.bytes_pending = 1 << 20
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "procorefs.cli", "sync"]
@@ -432,7 +432,7 @@ def _read_until(terminal: int, text: bytes | None) -> bytes:
 
 def test_status_of_an_outbox(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     box = start("m").outbox
-    box.items = [FAILED, HELD, CHECKED_OUT, CUT_OFF, MOVING, LATER] + [FAILED] * 30
+    box.listed = [FAILED, HELD, CHECKED_OUT, CUT_OFF, MOVING, LATER] + [FAILED] * 30
     box.bytes_pending, box.eta_seconds, box.warning = 5 << 20, 600.0, "Procore can't be reached"
     told = outbox_status(box)
     assert (told.pending, told.uploading, told.held, told.failed) == (1, 1, 2, 32)
@@ -451,7 +451,7 @@ def test_no_line_of_status_is_longer_than_its_text(
 ) -> None:
     """Piped, each has one line; on a terminal what does not fit goes on below itself."""
     box = start("m").outbox
-    box.items = [Item("a.pdf", "failed", "it was refused " * 12, 1.7e9)]
+    box.listed = [Item("a.pdf", "failed", "it was refused " * 12, 1.7e9)]
     mounts = [MountStatus("/m", Named(2), Named(1), outbox=outbox_status(box))]
     show(mounts)
     piped = capsys.readouterr().out.splitlines()
@@ -499,11 +499,11 @@ def test_an_empty_path_is_not_where_one_stands(
 ) -> None:
     """Somebody's variable is not set; of all places it is not this mount that is to lose what failed."""
     served = start("m")
-    served.outbox.items = [FAILED]
+    served.outbox.listed = [FAILED]
     monkeypatch.chdir(served.place)
     assert run(procorefs, [command, ""]) == 1
     assert capsys.readouterr().err.startswith("procorefs: the path is empty; write '.'")
-    assert served.outbox.items == [FAILED]
+    assert served.outbox.listed == [FAILED]
     assert not served.stopped.is_set()
 
 

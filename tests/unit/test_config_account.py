@@ -56,7 +56,7 @@ def test_directories_follow_xdg(tmp_path: Path) -> None:
         Path("/s/procorefs"),
         tmp_path / "procorefs",
     )
-    assert found.runtime_dirs == ()  # neither is there yet
+    assert not found.runtime_dirs  # neither is there yet
     private_dir(found.runtime_dir)
     assert found.runtime_dirs == (tmp_path / "procorefs",)
 

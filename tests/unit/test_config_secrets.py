@@ -87,7 +87,7 @@ def test_no_keyring_is_a_file(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> 
     from keyring.backends import null
 
     before = keyring.get_keyring()
-    keyring.set_keyring(null.Keyring())
+    keyring.set_keyring(null.Keyring())  # type: ignore[no-untyped-call]
     try:
         assert store_secret(paths, "work", "hush") is SecretPlace.FILE
         with pytest.raises(ConfigError, match="keyring that this session cannot use"):

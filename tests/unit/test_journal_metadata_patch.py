@@ -34,7 +34,7 @@ def project(tmp_path: Path) -> Iterator[OfflineProject]:
 
 
 def inode_of(project: OfflineProject, name: str) -> Inode:
-    node = project.view.child(ROOT, name.encode())
+    node = project.child(ROOT, name.encode())
     assert node is not None
     return node.inode
 
@@ -240,7 +240,7 @@ def test_what_was_done_is_no_wish_any_more(wishes: MetadataPatch) -> None:
 
 @given(WISHES, WISHES)
 def test_only_what_procore_lacks_is_left(wishes: MetadataPatch, there: MetadataPatch) -> None:
-    fields = {
+    fields: dict[str, object] = {
         f"custom_field_{number}": {"data_type": "string", "value": value}
         for number, value in there.custom_fields.items()
     }

@@ -78,7 +78,7 @@ async def test_a_number_that_only_a_place_names_is_given_to_nobody(tmp_path: Pat
     put_back(tmp_path, "old")
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "contract.pdf"), folder(21, "Public for everybody"))
-        assert project.view.child(ROOT, b"Public for everybody").inode > lost
+        assert project.child(ROOT, b"Public for everybody").inode > lost
 
 
 async def test_folders_that_arrived_are_known_without_the_tree(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_folders_that_arrived_are_known_without_the_tree(tmp_path: Path) -
         new = make_folder(project, "New")
         deep = make_folder(project, "deep", new)
         project.create("file.txt", b"the only copy", deep)
-        inode = project.view.child(deep, b"file.txt").inode
+        inode = project.child(deep, b"file.txt").inode
         project.close(inode)
         arrives(project, new, 20, "New")
         arrives(project, deep, 21, "deep", new)
@@ -97,9 +97,7 @@ async def test_folders_that_arrived_are_known_without_the_tree(tmp_path: Path) -
         project.look(folder(21, "deep", 20))
         assert paths(project) == {"New", "New/deep", "New/deep/file.txt"}
         assert (
-            project.view.child(
-                project.view.child(project.view.child(ROOT, b"New").inode, b"deep").inode, b"file.txt"
-            ).inode
+            project.child(project.child(project.child(ROOT, b"New").inode, b"deep").inode, b"file.txt").inode
             == inode
         )
 
@@ -141,7 +139,7 @@ async def test_notes_that_nothing_needs_are_dropped(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         for number in range(5):
             arrives(project, make_folder(project, f"{number}"), 20 + number, f"{number}")
-        needed = project.view.child(ROOT, b"3").inode
+        needed = project.child(ROOT, b"3").inode
         project.create("file.txt", b"", needed)
         assert len(project.journal.folders()) == 5
     with offline_project(tmp_path) as project:
@@ -180,8 +178,8 @@ async def test_names_are_read_from_a_damaged_journal(tmp_path: Path) -> None:
         project.put("plan.dwg", b"the plan")
         new = make_folder(project, "New")
         project.create("deep.dwg", b"deeper", new)
-        project.close(project.view.child(new, b"deep.dwg").inode)
-        old = project.view.child(ROOT, b"old.dwg").inode
+        project.close(project.child(new, b"deep.dwg").inode)
+        old = project.child(ROOT, b"old.dwg").inode
         assert project.reopen(old).file.write_now(0, b"newer bytes")
         project.close(old)
         await sync(project)

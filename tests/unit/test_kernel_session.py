@@ -29,7 +29,7 @@ def test_the_reason_that_fuse_gives_is_told(
 
     monkeypatch.setattr(session, "Bridge", Nothing)
     monkeypatch.setattr(session, "poll_requests", lambda _bridge: None)
-    monkeypatch.setattr(session.pyfuse3, "init", refuse)
+    monkeypatch.setattr("procorefs.kernel.session.pyfuse3.init", refuse)
     before = os.listdir("/proc/self/fd")
     nobody: Any = Nothing()
     with pytest.raises(MountRefused, match="could not determine username"):

@@ -424,7 +424,7 @@ def test_a_spike_window_that_forgets_all_at_once_is_trusted_only_while_it_is_tol
         budget.call(float(number), told(25, 24 - number, 10 - number, number))
     budget.call(10.5, told(25, 24, 10, 10.5))
     assert budget.state.spike.kind == FIXED
-    arrived_s = []
+    arrived_s: list[float] = []
     for number in range(3000):  # only the hour is told from here on: one call, a pause, as many as may go
         now_s = 100.0 + number * 0.1
         if number % 300 in range(1, 80) or budget.wait_s(INTERACTIVE, now_s) > 0:

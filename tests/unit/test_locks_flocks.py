@@ -56,7 +56,7 @@ class FakeFlock:
         return self._reaches
 
     def as_flock(self) -> Flock:
-        return cast(Any, self)
+        return cast(Flock, self)
 
 
 class FakeLocks:

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -223,7 +222,7 @@ MODES = {fcntl.LOCK_SH: SHARED, fcntl.LOCK_EX: EXCLUSIVE}
 
 
 @pytest.fixture
-def local_file(tmp_path: Path) -> Iterator[Path]:
+def local_file(tmp_path: Path) -> Path:
     path = tmp_path / "local"
     path.touch()
     return path

@@ -6,8 +6,8 @@ from trio.testing import MockClock
 
 from procorefs.procore.api.brief_wait import MOST_S, BriefWait, NoAnswerYet
 from procorefs.procore.errors import Forbidden, Unavailable
-from procorefs.procore.http import connectivity as reaching
 from procorefs.procore.http.connectivity import AWAY_AFTER_S, Connectivity
+from procorefs.storage import clocks
 
 
 class Budget:
@@ -73,7 +73,7 @@ def test_procore_is_away_when_nobody_has_answered_for_a_while(
     brief: BriefWait, reach: Connectivity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 100.0
-    monkeypatch.setattr(reaching.clocks, "boot_s", lambda: now_s)
+    monkeypatch.setattr(clocks, "boot_s", lambda: now_s)
     with reach.tries() as tries:
         tries.failed(Unavailable("nobody there"))
         assert brief.is_open()  # one failure may be made good at once

@@ -76,7 +76,7 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
     project: OfflineProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     situations = situations_of(project)
-    inode = project.view.child(ROOT, b"old").inode
+    inode = project.child(ROOT, b"old").inode
     project.edits.entries.rename(ROOT, b"old", ROOT, b"new")
     with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, DOCUMENT, NEW):
         raise Unanswered("no answer")
@@ -100,7 +100,7 @@ async def test_older_bytes_of_a_late_call_come_before_newer_ones(
 ) -> None:
     """A save that was given up is made again before the next one is sent: an upload is used once."""
     situations = situations_of(project)
-    inode = project.view.child(ROOT, b"old").inode
+    inode = project.child(ROOT, b"old").inode
     upload = Upload(generation=1, is_used=True)
     with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, DOCUMENT, upload=upload):
         raise Unanswered("no answer")
@@ -125,7 +125,7 @@ async def test_a_late_call_that_no_change_waits_for_is_forgotten(
     project: OfflineProject, monkeypatch: pytest.MonkeyPatch, *, is_polled: bool
 ) -> None:
     """Once it can't be carried out any more, and a poll has shown what it did, it is in nobody's way."""
-    inode = project.view.child(ROOT, b"old").inode
+    inode = project.child(ROOT, b"old").inode
     for of in (inode, Inode(inode + 1)):
         with pytest.raises(Unanswered), project.calls.sending(of, Kind.FILE, None, NEW):
             raise Unanswered("no answer")

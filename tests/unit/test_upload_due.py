@@ -5,6 +5,7 @@ import pytest
 from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staging_area import StagedRecord
+from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.upload.outcomes import retry_pause_s
 from procorefs.upload.planning.due import (
@@ -15,7 +16,6 @@ from procorefs.upload.planning.due import (
     DueFacts,
     pause_s,
 )
-from procorefs.vfs.change_fate import Fate
 
 NOW_S = 1_700_000_000.0
 BYTES = StagedRecord(1, 10, None, ())
@@ -23,8 +23,8 @@ BYTES = StagedRecord(1, 10, None, ())
 
 def written(*, age_s: float = 0.0, touched_s: float = 0.0, **more: object) -> Change:
     """A file whose bytes were flushed."""
-    times = {"created_at_s": NOW_S - age_s, "touched_at_s": NOW_S - touched_s}
-    change = Change(Inode(5), Kind.FILE, Location(ROOT, "a.pdf"), staged=BYTES, **times)
+    change = Change(Inode(5), Kind.FILE, Location(ROOT, "a.pdf"), staged=BYTES, created_at_s=NOW_S - age_s)
+    change.touched_at_s = NOW_S - touched_s
     for name, value in more.items():
         setattr(change, name, value)
     return change

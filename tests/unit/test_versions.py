@@ -20,7 +20,7 @@ from procorefs.limiter import Priority
 from procorefs.procore.errors import Forbidden, Unavailable
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Version, VersionId
 from procorefs.staging.quota import Outlook
-from procorefs.staging.staged_file import BaseReader
+from procorefs.staging.staged_record import BaseReader
 from procorefs.staging.staging_area import Staging
 from procorefs.tree.naming.name_rules import holdable
 from procorefs.tree.nodes import ROOT, Inode, Node

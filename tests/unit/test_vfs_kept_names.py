@@ -1,6 +1,6 @@
 """A document keeps its name, whatever the rules say today: they are for new names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ def project(tmp_path: Path) -> Iterator[OfflineProject]:
 
 
 def child(project: OfflineProject, name: bytes, parent: Inode = ROOT) -> Node:
-    node = project.view.child(parent, name)
+    node = project.child(parent, name)
     assert node is not None
     return node
 
@@ -103,12 +103,13 @@ async def test_a_folder_that_is_removed_and_made_again_keeps_its_name(project: O
 async def test_new_names_are_refused(project: OfflineProject) -> None:
     box = child(project, b"box").inode
     project.edits.entries.unlink(ROOT, NAME)
-    for attempt in (
+    attempts: tuple[Callable[[], object], ...] = (
         lambda: project.edits.entries.create(box, NAME, Kept()),
         lambda: project.edits.entries.make_folder(ROOT, NAME, Kept()),
         lambda: project.edits.entries.create(ROOT, b"Level 4: slabs.odt", Kept()),
         lambda: project.edits.entries.rename(ROOT, b"box", ROOT, FOLDER),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(NameRefused):
             attempt()
 

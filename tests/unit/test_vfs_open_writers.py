@@ -82,7 +82,7 @@ async def test_a_handle_that_is_written_to_after_a_flush_promises_nothing_before
         with offline_project(directory) as project:
             change = project.change(inode)
             assert change.stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
-            assert project.dirty_files.find(inode, change.shown).file.size_bytes == 2
+            assert project.staged_file(inode, change.shown).size_bytes == 2
 
 
 async def test_a_handle_that_stays_open_after_a_flush_promises_nothing(
@@ -109,7 +109,7 @@ async def test_a_document_keeps_its_bytes_while_its_writer_is_at_work(
 ) -> None:
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "plan.dwg"))
-        node = project.view.child(ROOT, b"plan.dwg")
+        node = project.child(ROOT, b"plan.dwg")
         assert node is not None
         writers = Writers(project)
         await project.edits.sessions.write(project.reopen(node.inode), 0, b"new")
@@ -249,7 +249,8 @@ async def test_nothing_is_looked_at_while_nothing_is_open_for_writing(
 ) -> None:
     """An idle mount does not wake for it, however long it is idle."""
     with offline_project(tmp_path) as project:
-        writers, times = Writers(project).looker, []
+        writers = Writers(project).looker
+        times: list[object] = []
         monkeypatch.setattr(writers, "look", times.append)
         async with trio.open_nursery() as nursery:
             await nursery.start(writers.run)

@@ -44,7 +44,7 @@ async def test_what_was_closed_survives(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         change = project.change(inode)
         assert change.stage is Stage.PENDING
-        assert project.dirty_files.find(inode, change.staged).file.size_bytes == 8
+        assert project.staged_file(inode, change.staged).size_bytes == 8
         assert list(project.staged.values()) == [b"the plan"]
 
 
@@ -76,7 +76,7 @@ async def test_a_document_that_was_cut_off_goes_to_its_new_name_without_the_byte
 ) -> None:
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "plan.dwg"), file(8, "other.dwg"))
-        node = project.view.child(ROOT, b"plan.dwg")
+        node = project.child(ROOT, b"plan.dwg")
         assert node is not None
         await project.edits.sessions.write(project.reopen(node.inode), 0, b"half")
     with offline_project(tmp_path) as project:
@@ -135,7 +135,7 @@ async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
             assert change.stage is Stage.PENDING
             assert change.staged is not None
             assert project.staged[str(change.staged.number)] == b"first line\n"
-            assert project.dirty_files.find(inode, change.shown).file.size_bytes == 14
+            assert project.staged_file(inode, change.shown).size_bytes == 14
             assert sorted(project.staged.values()) == [b"first line\n", b"first line\nsec"]
             assert project.staging.used_bytes == 11 + 14
 
@@ -367,7 +367,7 @@ async def test_a_tree_that_lost_its_numbers_gives_none_of_the_journals_out(tmp_p
     with offline_project(tmp_path) as project:
         others = {project.put(f"{number}.txt", b"") for number in range(3)}
         assert inode not in others
-        assert project.view.by_inode(inode).shown == b"plan.dwg"
+        assert project.node(inode).shown == b"plan.dwg"
 
 
 # A journal that can't be read
@@ -425,7 +425,7 @@ async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
     """The journal's inodes stay those of their documents when the new tree lists them."""
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"))
-        old = project.view.child(ROOT, b"old.dwg").inode
+        old = project.child(ROOT, b"old.dwg").inode
         project.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"renamed.dwg")
         made = project.put("new.dwg", b"new")
     (tmp_path / "tree.sqlite").write_bytes(b"no tree" * 1000)
@@ -436,7 +436,7 @@ async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
         assert {node.shown: node.inode for node in project.view.children(ROOT)} == {
             b"renamed.dwg": old,
             b"new.dwg": made,
-            b"other.dwg": project.view.child(ROOT, b"other.dwg").inode,
+            b"other.dwg": project.child(ROOT, b"other.dwg").inode,
         }
 
 
@@ -520,7 +520,7 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             dirty_file = project.dirty_files.find(inode, project.change(inode).staged)
             assert dirty_file is not None
             assert bytes(await dirty_file.file.read(0, 10)) == name.encode()
-            assert project.view.child(ROOT, name.encode()).inode == inode
+            assert project.child(ROOT, name.encode()).inode == inode
     with offline_project(tmp_path) as project:
         assert {project.change(inode).stage for inode in inodes.values()} == {Stage.PENDING}
 
@@ -604,7 +604,7 @@ async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"), file(8, "new.dwg"))
         project.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
-        inode = project.view.child(ROOT, b"new.dwg").inode
+        inode = project.child(ROOT, b"new.dwg").inode
         change = project.change(inode)
         fetched = project.staging.create(change.borrowed)
         with pytest.MonkeyPatch.context() as full:
@@ -657,7 +657,7 @@ async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path
 async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"))
-        old = project.view.child(ROOT, b"old.dwg").inode
+        old = project.child(ROOT, b"old.dwg").inode
         project.edits.entries.wish(old, MetadataPatch(description="new"))
         with pytest.raises(Unanswered), project.calls.sending(old, Kind.FILE, DocumentId(7)):
             raise Unanswered("no answer")
@@ -673,7 +673,7 @@ async def test_a_rename_outlives_that_its_document_becomes_another_inode(
     """Killed before its row is written under the other inode, the daemon has the row of before."""
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"))
-        old = project.view.child(ROOT, b"old.dwg").inode
+        old = project.child(ROOT, b"old.dwg").inode
         project.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
         monkeypatch.setattr(project.journal, "put", lambda _change: 1 // 0)
         with pytest.raises(ZeroDivisionError):
@@ -688,7 +688,7 @@ async def test_a_document_is_not_handed_on_while_its_deletion_is_unconfirmed(tmp
     """It may still be deleted, and what was written under its name would go with it."""
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"))
-        old = project.view.child(ROOT, b"old.dwg").inode
+        old = project.child(ROOT, b"old.dwg").inode
         project.edits.entries.unlink(ROOT, b"old.dwg")
         with pytest.raises(Unanswered), project.calls.sending(old, Kind.FILE, DocumentId(7), removes=True):
             raise Unanswered("no answer")
@@ -737,7 +737,7 @@ async def test_an_empty_file_under_a_documents_name_is_not_the_document(
         assert project.change(inode).document == 7
     for _ in range(2):
         with offline_project(tmp_path) as project:
-            assert project.view.by_inode(inode).local_size_bytes == 0
+            assert project.node(inode).local_size_bytes == 0
             assert project.change(inode).unclosed is not None
 
 
@@ -772,7 +772,7 @@ async def test_a_file_that_nobody_has_open_is_brought_to_disk_with_its_row(tmp_p
     """What was missing of it has just been fetched, say: the document that had it may go as soon as it is here."""
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "plan.dwg"))
-        inode = project.view.child(ROOT, b"plan.dwg").inode
+        inode = project.child(ROOT, b"plan.dwg").inode
         project.reopen(inode)
         await project.edits.sessions.write(project.dirty_file(inode), 0, b"ab")
         project.close(inode)

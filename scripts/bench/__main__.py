@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from bench import budget, calls, migrating, scale, speed, writing
-from bench.embedded import BenchFailed
-from bench.machine import machine_facts
-from bench.place import QUICK, Place, Sizes
-from bench.results import Figure, as_json, missed_goals, show
-from bench.work import Incomplete
+from scripts.bench import budget, calls, migrating, scale, speed, writing
+from scripts.bench.embedded import BenchFailed
+from scripts.bench.machine import machine_facts
+from scripts.bench.place import QUICK, Place, Sizes
+from scripts.bench.results import Figure, as_json, missed_goals, show
+from scripts.bench.work import Incomplete
 
 BENCHMARKS: dict[str, Callable[[Place], Iterator[Figure]]] = {
     "calls": calls.calls,
