@@ -1,9 +1,9 @@
-"""Tracks which ranges of a staged file still lie in its base version alone: in memory, and in a log beside the file.
+"""Tracks which ranges of a staged file exist only in its base version: in memory, and in a log beside the file.
 
-    journal's row: what was missing then  ─ less what the log has since ─▶  what is missing now
+    ranges missing in the journal's row  ─ minus the ranges in the log ─▶  ranges missing now
 
-Only a file over a base version has a log, and only until nothing is missing. An entry is written after its bytes, so
-after a crash the log is right; after a power cut it may not be, and such a file is shown as incomplete anyway.
+Only a file with a base version has a log, until no range is missing. An entry is written after its bytes, so the log is
+correct after a crash. It may be wrong after a power cut, and such a file is shown as incomplete in any case.
 """
 
 import logging
@@ -28,7 +28,7 @@ Range = tuple[int, int]
 
 
 class Extents:
-    """Byte ranges that are cut away piece by piece, in the time that a search among them takes."""
+    """Byte ranges that become fewer; a change costs one binary search."""
 
     __slots__ = ("_highs", "_lows", "total")
 
@@ -36,29 +36,30 @@ class Extents:
         pairs = list(ranges)
         self._lows = [low for low, _ in pairs]
         self._highs = [high for _, high in pairs]
-        self.total = sum(self._highs) - sum(self._lows)  # bytes in all ranges
+        self.total = sum(self._highs) - sum(self._lows)
+        """Bytes in all ranges."""
 
     def __iter__(self) -> Iterator[Range]:
         return zip(self._lows, self._highs, strict=True)
 
     def within(self, low: int, high: int) -> list[Range]:
-        """The parts of [low, high) that are in here, in order."""
+        """The parts of [low, high) that are in the set, in order."""
         first, last = self._touched(low, high)
         return [(max(low, self._lows[index]), min(high, self._highs[index])) for index in range(first, last)]
 
     def next(self, low: int, high: int) -> Range | None:
-        """The first part of [low, high) that is in here."""
+        """The first part of [low, high) that is in the set."""
         first, last = self._touched(low, high)
         if first >= last:
             return None
         return max(low, self._lows[first]), min(high, self._highs[first])
 
     def overlap(self, low: int, high: int) -> int:
-        """How many bytes of [low, high) are in here."""
+        """How many bytes of [low, high) are in the set."""
         return sum(stop - start for start, stop in self.within(low, high))
 
     def cut(self, low: int, high: int) -> None:
-        """Take [low, high) out."""
+        """Remove [low, high) from the set."""
         first, last = self._touched(low, high)
         if first >= last or low >= high:
             return
@@ -69,59 +70,61 @@ class Extents:
         self._highs[first:last] = [part[1] for part in rest]
 
     def _touched(self, low: int, high: int) -> Range:
-        """The indexes of the ranges that share a byte with [low, high); the first not below the second: none."""
+        """First index, and index after the last, of the ranges that overlap [low, high); first >= last: none."""
         return bisect_right(self._highs, low), bisect_left(self._lows, high)
 
 
 class ExtentLog:
-    """Notes ranges, and brings the notes to their file, while the staged file is held."""
+    """The log of ranges that are no longer missing; open while the staged file is held."""
 
-    __slots__ = ("_at", "_end", "_fd", "_waiting", "path")
+    __slots__ = ("_end", "_fd", "_offset", "_unwritten", "path")
 
     def __init__(self, path: str, size_bytes: int = 0) -> None:
-        """`size_bytes`: of the entries that are there already."""
+        """`size_bytes`: the size of the existing entries."""
         self.path = path
         self._fd = -1
-        self._at = size_bytes  # where the waiting entries belong
-        self._waiting = bytearray()
-        self._end = -1  # of the last range: one that adjoins it makes it longer
+        self._offset = size_bytes
+        """Where the unwritten entries go in the file."""
+        self._unwritten = bytearray()
+        self._end = -1
+        """The end of the last range; an adjoining range extends it."""
 
     @property
-    def waits(self) -> bool:
-        """Whether there are notes that are not in the file."""
-        return bool(self._waiting)
+    def has_unwritten(self) -> bool:
+        """Whether there are entries that are not in the file yet."""
+        return bool(self._unwritten)
 
     def add(self, low: int, high: int) -> None:
-        """Note that [low, high) is there."""
+        """Add an entry for [low, high)."""
         if low != self._end:
-            self._waiting += _ENTRY.pack(low, high)
+            self._unwritten += _ENTRY.pack(low, high)
         else:
-            if not self._waiting:
-                self._at -= _ENTRY.size
-                self._waiting += os.pread(self._fd, _ENTRY.size, self._at)
-            _HIGH.pack_into(self._waiting, len(self._waiting) - _HIGH.size, high)
+            if not self._unwritten:
+                self._offset -= _ENTRY.size
+                self._unwritten += os.pread(self._fd, _ENTRY.size, self._offset)
+            _HIGH.pack_into(self._unwritten, len(self._unwritten) - _HIGH.size, high)
         self._end = high
 
-    def bring(self) -> None:
-        """Write what waits; what the disk does not take waits on: a full one most likely refuses the bytes as well."""
+    def write(self) -> None:
+        """Write the unwritten entries; keep them after an error: a full disk most likely refuses the bytes too."""
         try:
             if self._fd < 0:
-                self._fd = os.open(self.path, _FLAGS | (0 if self._at else os.O_TRUNC), 0o600)
-            if os.pwrite(self._fd, self._waiting, self._at) == len(self._waiting):
-                self._at += len(self._waiting)
-                self._waiting.clear()
+                self._fd = os.open(self.path, _FLAGS | (0 if self._offset else os.O_TRUNC), 0o600)
+            if os.pwrite(self._fd, self._unwritten, self._offset) == len(self._unwritten):
+                self._offset += len(self._unwritten)
+                self._unwritten.clear()
         except OSError as error:
             log.debug("%s could not be written: %s", self.path, error)
 
     def close(self) -> None:
-        """Nobody holds the file."""
+        """Close the log: the staged file has no holder."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd, self._end = -1, -1
 
 
 def read(path: str) -> list[Range]:
-    """What was noted, none when there is no such list. Raises OSError."""
+    """The entries of a log; none if there is no log. Raises OSError."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -129,9 +132,9 @@ def read(path: str) -> list[Range]:
     return list(_ENTRY.iter_unpack(data[: len(data) // _ENTRY.size * _ENTRY.size]))
 
 
-def still_missing(missing: tuple[Range, ...], noted: list[Range], size_bytes: int) -> tuple[Range, ...]:
-    """What is left of the ranges in a file of so many bytes."""
+def still_missing(missing: tuple[Range, ...], logged: list[Range], size_bytes: int) -> tuple[Range, ...]:
+    """The ranges in a file of `size_bytes` that are missing and not in the log."""
     left = Extents(missing)
-    for low, high in noted:
+    for low, high in logged:
         left.cut(low, high)
     return tuple(left.within(0, size_bytes))

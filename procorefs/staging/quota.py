@@ -1,8 +1,8 @@
-"""The quota of staged bytes: how many there may be, and which writes wait until uploads have freed some.
+"""Limits the staged bytes: decides which writes wait until uploads have freed some, and which fail.
 
-    take() ─▶ enough spare? ─▶ else a look at the limit and the disk ─▶ else wait_for(): a line, served by freed()
+    take() ─▶ within the reserve? ─▶ else check limit and disk ─▶ else wait_for(): a queue, which freed() grants
 
-Waiting makes sense only while the outbox can still free something and gets on; otherwise the writer is told at once.
+A write waits only while the outbox makes progress and can free something; otherwise it fails immediately.
 """
 
 import enum
@@ -17,84 +17,89 @@ import trio
 from procorefs.cache.chunks import MIB
 
 PATIENCE_S = 60.0
-"""So long a writer waits without any progress of the outbox."""
+"""How long a writer waits without any progress of the outbox."""
 
 RESERVE_BYTES = 64 * MIB
-"""What stays free on the disk, for the journal and the tree that lie beside; of a small disk a twentieth."""
+"""What stays free on the disk, for the journal and the tree on the same disk; a twentieth of a small disk."""
 
-_SPARE_BYTES = 16 * MIB  # taken between two looks at the disk
-_LOOK_S = 1.0  # others may free the disk, and `can_free` may change, without a word
+_UNCHECKED_BYTES = 16 * MIB
+"""How much is granted between two checks of the disk."""
+_RECHECK_S = 1.0
+"""How often a waiting write checks the disk and the outlook, which change without an event."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StagingFull(Exception):
-    """No room for more staged bytes; the text says what is full."""
+    """There is no space for more staged bytes; the text says what is full."""
 
 
 class Outlook(enum.Enum):
-    """Whether staged bytes will be freed without the writer's help."""
+    """Whether uploads will free staged bytes."""
 
     NONE = "none"
     SOON = "soon"
     PACED = "paced"
-    """Uploads go on, at the pace of the call budget: a standstill means nothing."""
+    """The call budget limits uploads: a pause does not mean that they have stopped."""
 
 
 class Quota:
-    """The books of staged bytes. Waiting is first come, first served, and cancellable."""
+    """Accounts for staged bytes. Waiting is first come, first served, and cancellable."""
 
     def __init__(
         self, limit_bytes: int, disk: Callable[[], os.statvfs_result], outlook: Callable[[], Outlook]
     ) -> None:
-        """`outlook`: whether uploads will free some of it."""
+        """`outlook`: whether uploads will free some bytes."""
         self.limit_bytes = limit_bytes
-        self.used_bytes = 0  # may be over the limit: see `take_to_complete` and `put_back`
+        self.used_bytes = 0
+        """May exceed the limit: see `take_to_complete` and `put_back`."""
         self._disk = disk
         self._outlook = outlook
-        self._spare = 0  # may be taken without a look; 0 while somebody waits
-        self._line: deque[_Place] = deque()
-        self._moves = 0  # counts what the outbox got done
+        self._unchecked = 0
+        """Bytes that may be taken without a check of the disk; 0 while writes wait."""
+        self._queue: deque[_Waiter] = deque()
+        self._steps = 0
+        """Counts the outbox's steps of progress."""
 
     def take(self, size_bytes: int) -> bool:
-        """Take room without waiting; False: there is none, or others wait for it already."""
-        if size_bytes <= self._spare:
-            self._spare -= size_bytes
+        """Take bytes without waiting; False: there is no space, or others wait for it already."""
+        if size_bytes <= self._unchecked:
+            self._unchecked -= size_bytes
             self.used_bytes += size_bytes
             return True
-        if self._line or not self._fits(size_bytes):
+        if self._queue or not self._fits(size_bytes):
             return False
         self.used_bytes += size_bytes
-        left = min(self.limit_bytes - self.used_bytes, self._disk_room() - size_bytes, _SPARE_BYTES)
-        self._spare = max(left, 0)
+        left = min(self.limit_bytes - self.used_bytes, self._disk_free() - size_bytes, _UNCHECKED_BYTES)
+        self._unchecked = max(left, 0)
         return True
 
     def left_bytes(self) -> int:
-        """How much more there is room for now."""
-        return max(min(self.limit_bytes - self.used_bytes, self._disk_room()), 0)
+        """How many bytes can be taken now."""
+        return max(min(self.limit_bytes - self.used_bytes, self._disk_free()), 0)
 
     async def wait_for(self, cost: Callable[[], int]) -> int:
-        """Take the room that something costs by then, as soon as there is so much; how much it was.
+        """Wait until the current `cost` fits, and take it; returns how much was taken.
 
-        Raises StagingFull when there will be none.
+        Raises StagingFull when uploads will not free enough.
         """
-        place = _Place(cost)
-        self._line.append(place)
-        self._spare = 0
+        waiter = _Waiter(cost)
+        self._queue.append(waiter)
+        self._unchecked = 0
         try:
-            await self._stand(place)
+            await self._wait(waiter)
         except BaseException:
-            if place.granted.is_set():
-                self.freed(place.size_bytes)
+            if waiter.granted.is_set():
+                self.freed(waiter.size_bytes)
             else:
-                self._line.remove(place)
-                self._serve()
+                self._queue.remove(waiter)
+                self._grant()
             raise
-        return place.size_bytes
+        return waiter.size_bytes
 
     async def take_for(self, cost: Callable[[], int], ready: Callable[[], Awaitable[None]]) -> int:
-        """Take as much as something costs and return right after `ready` did; how much was taken, maybe too much.
+        """Take the cost of an operation and return right after `ready` has returned.
 
-        What it costs may change at each wait. Raises StagingFull.
+        The cost may change during each wait, so the result may be more than is needed. Raises StagingFull.
         """
         taken = 0
 
@@ -113,64 +118,64 @@ class Quota:
             raise
 
     def take_to_complete(self, size_bytes: int) -> None:
-        """Take room for base bytes that an upload needs: over the limit if need be, for only uploads free any.
+        """Take bytes of a base version that an upload needs, even beyond the limit: only uploads free any.
 
-        Raises StagingFull when the disk has none.
+        Raises StagingFull when the disk is full.
         """
-        if size_bytes > self._disk_room():
+        if size_bytes > self._disk_free():
             raise StagingFull(self._reason(size_bytes))
         self.put_back(size_bytes)
 
     def put_back(self, size_bytes: int) -> None:
-        """Enter bytes that are on the disk already."""
+        """Add bytes that are on the disk already."""
         self.used_bytes += size_bytes
-        self._spare = max(min(self._spare, self.limit_bytes - self.used_bytes), 0)
+        self._unchecked = max(min(self._unchecked, self.limit_bytes - self.used_bytes), 0)
 
     def freed(self, size_bytes: int) -> None:
-        """So many staged bytes are gone."""
+        """Return bytes that are no longer staged."""
         self.used_bytes -= size_bytes
         self.progress()
-        self._serve()
+        self._grant()
 
     def progress(self) -> None:
-        """The outbox got on, so who waits has reason to."""
-        self._moves += 1
+        """Note that the outbox made progress: waiting writes continue to wait."""
+        self._steps += 1
 
-    async def _stand(self, place: "_Place") -> None:
-        moves, patient_until = self._moves, trio.current_time() + PATIENCE_S
-        self._serve()
-        while not place.granted.is_set():
-            now, size_bytes, outlook = trio.current_time(), place.cost(), self._outlook()
-            if moves != self._moves or outlook is Outlook.PACED:
-                moves, patient_until = self._moves, now + PATIENCE_S
-            if now >= patient_until or size_bytes > self.limit_bytes or outlook is Outlook.NONE:
+    async def _wait(self, waiter: "_Waiter") -> None:
+        steps, give_up_at = self._steps, trio.current_time() + PATIENCE_S
+        self._grant()
+        while not waiter.granted.is_set():
+            now, size_bytes, outlook = trio.current_time(), waiter.cost(), self._outlook()
+            if steps != self._steps or outlook is Outlook.PACED:
+                steps, give_up_at = self._steps, now + PATIENCE_S
+            if now >= give_up_at or size_bytes > self.limit_bytes or outlook is Outlook.NONE:
                 raise StagingFull(self._reason(size_bytes))
-            with trio.move_on_after(_LOOK_S):
-                await place.granted.wait()
-            self._serve()
+            with trio.move_on_after(_RECHECK_S):
+                await waiter.granted.wait()
+            self._grant()
 
-    def _serve(self) -> None:
-        while self._line:
-            place = self._line[0]
-            place.size_bytes = place.cost()
-            if not self._fits(place.size_bytes):
+    def _grant(self) -> None:
+        while self._queue:
+            waiter = self._queue[0]
+            waiter.size_bytes = waiter.cost()
+            if not self._fits(waiter.size_bytes):
                 return
-            self._line.popleft()
-            self.used_bytes += place.size_bytes
-            place.granted.set()
+            self._queue.popleft()
+            self.used_bytes += waiter.size_bytes
+            waiter.granted.set()
 
     def _fits(self, size_bytes: int) -> bool:
-        return self.used_bytes + size_bytes <= self.limit_bytes and size_bytes <= self._disk_room()
+        return self.used_bytes + size_bytes <= self.limit_bytes and size_bytes <= self._disk_free()
 
-    def _disk_room(self) -> int:
-        """Bytes that the disk has beyond the reserve."""
+    def _disk_free(self) -> int:
+        """Free bytes on the disk beyond the reserve."""
         disk = self._disk()
         reserve = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
         return disk.f_bavail * disk.f_frsize - reserve
 
     def _reason(self, size_bytes: int) -> str:
-        if size_bytes > self._disk_room():
-            return f"The disk of the state directory has no room for {size_bytes} bytes beyond its reserve"
+        if size_bytes > self._disk_free():
+            return f"The disk of the state directory has no space for {size_bytes} bytes beyond its reserve"
         if size_bytes > self.limit_bytes:
             return f"{size_bytes} bytes are more than staging_size allows ({self.limit_bytes})"
         return (
@@ -178,14 +183,15 @@ class Quota:
         )
 
 
-class _Place:
-    """Somebody in line; what it costs may change with what others do meanwhile."""
+class _Waiter:
+    """A waiting write; its cost may change while it waits."""
 
     __slots__ = ("cost", "granted", "size_bytes")
 
     def __init__(self, cost: Callable[[], int]) -> None:
         self.cost = cost
-        self.size_bytes = 0  # what was granted
+        self.size_bytes = 0
+        """What was granted."""
         self.granted = trio.Event()
 
 

@@ -1,10 +1,10 @@
 """Creates empty staged files in advance, so that creating a file in the mount does not wait for the disk.
 
-    take() ─▶ the number of a file that is there ◀─ spares ◀─ a thread, while there are few
+    take() ─▶ the number of an existing file ◀─ spares ◀─ a thread, while there are few
 
-Making an inode costs a filesystem as much as all else that is done for a small new file, at times ten times as much:
-ext4 passes over each that was deleted in the last minutes. No journal row names a spare file, so those that a killed
-daemon leaves behind are swept at the next start, as everything that is not named.
+Creating an inode takes as long as all other work for a small new file, and sometimes ten times as long: ext4 skips each
+inode that was deleted in the last minutes. No journal row names a spare file, so the next start deletes the spare files
+that a killed daemon has left.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 SPARE_FILES = 256
-"""How many are made ahead."""
+"""How many are created in advance."""
 
 _FEW = SPARE_FILES // 2
 _PLENTY = 64 * SPARE_FILES
@@ -30,23 +30,24 @@ def make_file(path: str) -> int:
 
 
 class SpareFiles:
-    """Spare files of one directory: taken on one loop, filled up by a thread that lives while there are few."""
+    """Spare files of one directory: the loop takes them, a thread creates more while there are few."""
 
     def __init__(self, directory: str, reserve: Callable[[int], int]) -> None:
-        """`reserve(count)` gives the first of so many numbers that nobody else gets."""
+        """`reserve(count)` reserves that many numbers and returns the first."""
         self._directory = directory
         self._reserve = reserve
         self._spares: deque[int] = deque()
-        self._moved = threading.Condition()
+        self._changed = threading.Condition()
         self._is_filling = False
-        self._is_over = False  # closed, or the disk has none to give
+        self._is_over = False
+        """Closed, or the disk has no more inodes."""
 
     def take(self) -> int | None:
-        """The number of a spare file, the caller's from now on; None: there is none, and he makes one himself."""
+        """The number of a spare file, which the caller now owns; None: there is none, use `make_file`."""
         return self._spares.popleft() if self._spares else None
 
     def replenish(self) -> None:
-        """Have more made when there are few."""
+        """Start a thread that creates more when there are few."""
         if len(self._spares) > _FEW or self._is_filling or self._is_over:
             return
         self._is_filling = True
@@ -57,17 +58,17 @@ class SpareFiles:
         )
 
     def close(self) -> None:
-        """Nothing is made any more; blocks until the spare files are gone."""
+        """Create no more, and delete the spare files; blocks."""
         self._is_over = True
-        with self._moved:
-            self._moved.wait_for(lambda: not self._is_filling)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_filling)
         while self._spares:
-            with contextlib.suppress(OSError):  # it is swept at the next start
+            with contextlib.suppress(OSError):  # the next start deletes it
                 Path(self._path(self._spares.popleft())).unlink()
 
     def _fill(self, first: int, count: int) -> None:
         made = 0
-        with contextlib.suppress(OSError):  # who finds no spare file meets the same error, and reports it
+        with contextlib.suppress(OSError):  # a create without a spare file gets the same error and reports it
             if self._has_plenty_of_inodes():
                 for number in range(first, first + count):
                     if self._is_over:
@@ -75,13 +76,13 @@ class SpareFiles:
                     os.close(make_file(self._path(number)))
                     self._spares.append(number)
                     made += 1
-        with self._moved:
-            self._is_over = self._is_over or not made  # else each new file would try it again
+        with self._changed:
+            self._is_over = self._is_over or not made  # else each new file would try again
             self._is_filling = False
-            self._moved.notify_all()
+            self._changed.notify_all()
 
     def _has_plenty_of_inodes(self) -> bool:
-        """Whether the filesystem does not miss those of spare files; one that makes them as needed tells no number."""
+        """Whether the filesystem has inodes to spare; one that creates them on demand reports 0 in all."""
         found = os.statvfs(self._directory)
         return found.f_files == 0 or found.f_favail >= _PLENTY
 

@@ -20,18 +20,20 @@ from procorefs.staging.missing_ranges import Range
 from procorefs.storage.blocking_work import loop_waits
 
 SLICE_BYTES = 64 * MIB
-"""What a thread does before it looks whether its caller was cancelled."""
+"""How much a thread does before it checks whether its caller was cancelled."""
 
 _PIECE_BYTES = MIB
 _MOST_RANGES = 1024
-_SLOW_WRITE_S = 0.1  # a throttled writer waits up to 0.2 s; a busy machine alone seldom makes it so long
+_SLOW_WRITE_S = 0.1
+"""A slower write means a slow disk: the kernel throttles a writer for up to 0.2 s; load alone seldom takes 0.1 s."""
 _SLOW_FOR_S = 2.0
-_DISTRUST, _LONGEST_DISTRUST_S = (
-    20.0,
-    600.0,
-)  # a disk that stood still once does so again: times the write's own
-_FICLONE = 0x40049409  # ioctl_ficlone(2)
-_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, fallocate(2)
+_SLOW_FACTOR = 20.0
+"""A disk that stalled once stalls again: it counts as slow for this many times the duration of the write."""
+_LONGEST_SLOW_S = 600.0
+_FICLONE = 0x40049409
+"""ioctl_ficlone(2)"""
+_KEEP_SIZE = 1
+"""FALLOC_FL_KEEP_SIZE of fallocate(2)."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate64.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM)
@@ -42,13 +44,13 @@ def read_now(descriptor: int, offset: int, size_bytes: int) -> bytearray | None:
     buffer = bytearray(size_bytes)
     try:
         count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
-    except OSError:  # would block, or the filesystem cannot tell: a thread finds out
+    except OSError:  # it would block, or the filesystem cannot tell: read in a thread
         return None
     return buffer if count == size_bytes else None
 
 
 def read(descriptor: int, offset: int, size_bytes: int) -> bytearray:
-    """The bytes, fewer only where the file ends. Raises OSError."""
+    """The bytes, fewer only at the end of the file. Raises OSError."""
     buffer = bytearray(size_bytes)
     view = memoryview(buffer)
     done = 0
@@ -63,7 +65,7 @@ def read(descriptor: int, offset: int, size_bytes: int) -> bytearray:
 
 
 def clone(source: int, target: int) -> bool:
-    """Let `target` share all bytes of `source`; False: this filesystem cannot. Raises OSError."""
+    """Make `target` share all bytes of `source`; False: this filesystem cannot. Raises OSError."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as error:
@@ -73,27 +75,25 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
-def set_aside(descriptor: int, offset: int, size_bytes: int) -> None:
-    """Have the disk keep blocks beyond the file's end, for what is written soon.
-
-    A disk that can't, or is full, does not matter: the write itself is told.
-    """
+def preallocate(descriptor: int, offset: int, size_bytes: int) -> None:
+    """Allocate blocks beyond the file's end for the next writes; an error is ignored, the write itself reports it."""
     _LIBC.fallocate64(descriptor, _KEEP_SIZE, offset, size_bytes)
 
 
 class Disk:
-    """Writes, and notices when the disk cannot keep up: the kernel then makes each writer wait."""
+    """Writes, and detects a slow disk, for which the kernel makes each writer wait."""
 
     def __init__(self) -> None:
-        self._slow_until_s = 0.0  # on time.perf_counter
+        self._slow_until_s = 0.0
+        """By time.perf_counter."""
 
     @property
     def is_slow(self) -> bool:
-        """Whether writing belongs into a thread, or the loop would wait for the disk again and again."""
+        """Whether to write in a thread, because writes on the loop would block it again and again."""
         return perf_counter() < self._slow_until_s
 
     def write(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
-        """Write all of it; how many bytes were, and what kept the rest from being so."""
+        """Write all of `data`; returns how many bytes are written, and the error that prevented the rest."""
         begun_s = perf_counter()
         done, error = 0, None
         try:
@@ -105,11 +105,11 @@ class Disk:
         ended_s = perf_counter()
         took_s = ended_s - begun_s
         if took_s > _SLOW_WRITE_S:
-            self._slow_until_s = ended_s + max(_SLOW_FOR_S, min(_DISTRUST * took_s, _LONGEST_DISTRUST_S))
+            self._slow_until_s = ended_s + max(_SLOW_FOR_S, min(_SLOW_FACTOR * took_s, _LONGEST_SLOW_S))
         return done, error
 
     def write_on_loop(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
-        """The same by the loop itself, which is not taken for hanging meanwhile."""
+        """`write` on the loop; tells the guard that the loop waits for the disk and does not hang."""
         loop_waits.begins(perf_counter())
         try:
             return self.write(descriptor, offset, data)
@@ -118,7 +118,7 @@ class Disk:
 
 
 def batches(ranges: Iterable[Range]) -> Iterator[list[Range]]:
-    """The same bytes in the same order, in lists of a slice's bytes or few enough ranges."""
+    """Split ranges into lists of at most `_MOST_RANGES` ranges and about `SLICE_BYTES` bytes, in order."""
     batch: list[Range] = []
     size_bytes = 0
     for low, high in ranges:
@@ -133,13 +133,13 @@ def batches(ranges: Iterable[Range]) -> Iterator[list[Range]]:
 
 
 def copy(source: int, target: int, ranges: Iterable[Range]) -> None:
-    """Copy ranges but for the holes in them. Raises OSError; EOFError where the source ends too early."""
+    """Copy ranges without the holes in them. Raises OSError, and EOFError if the source ends too early."""
     for low, high in ranges:
         _copy_range(source, target, low, high)
 
 
 def copy_all(source: int, target: int, size_bytes: int) -> None:
-    """Let an empty file have the first bytes of another one, shared if may be, and be as long. Raises OSError."""
+    """Copy the first bytes of a file to an empty one, by reflink if possible. Raises OSError."""
     if not clone(source, target):
         copy(source, target, [(0, size_bytes)])
     os.ftruncate(target, size_bytes)
@@ -150,7 +150,7 @@ def _copy_range(source: int, target: int, low: int, high: int) -> None:
         try:
             start = os.lseek(source, low, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+            if error.errno == errno.ENXIO:  # only a hole up to the end
                 return
             raise
         if start >= high:
@@ -177,14 +177,14 @@ def _copy_some(source: int, target: int, offset: int, size_bytes: int) -> int:
 
 
 class Hash:
-    """A SHA-256 that goes on where it stopped."""
+    """A SHA-256 that is computed in several steps."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._buffer = memoryview(bytearray(_PIECE_BYTES))
 
     def feed(self, descriptor: int, low: int, high: int) -> None:
-        """Add the bytes [low, high) of a file. Raises OSError; EOFError where it ends too early."""
+        """Add the bytes [low, high) of a file. Raises OSError, and EOFError if it ends too early."""
         while low < high:
             count = os.preadv(descriptor, [self._buffer[: high - low]], low)
             if count == 0:
@@ -197,42 +197,42 @@ class Hash:
 
 
 def sync_filesystem(descriptor: int) -> None:
-    """syncfs(2): everything written to the descriptor's filesystem is on disk. Raises OSError."""
+    """syncfs(2): bring everything written to the descriptor's filesystem to disk. Raises OSError."""
     if _LIBC.syncfs(descriptor) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 class Remover:
-    """Unlinks files that nobody needs, in a thread of its own while there are any: a disk may take long over each.
+    """Unlinks files in a separate thread, because each may take the disk a long time.
 
-    What it did not get to is swept at the next start.
+    Files that remain at the end are deleted at the next start.
     """
 
     def __init__(self) -> None:
         self._paths: deque[str] = deque()
-        self._moved = threading.Condition()
-        self._works = False
+        self._changed = threading.Condition()
+        self._is_running = False
 
     def remove(self, path: str) -> None:
-        """Unlink it soon."""
-        with self._moved:
+        """Unlink the file soon."""
+        with self._changed:
             self._paths.append(path)
-            if not self._works:
-                self._works = True
+            if not self._is_running:
+                self._is_running = True
                 trio.lowlevel.start_thread_soon(self._run, lambda _: None, "staging-remover")
 
     def finish(self) -> None:
-        """Wait until all are unlinked; blocks."""
-        with self._moved:
-            self._moved.wait_for(lambda: not self._works)
+        """Wait until all files are unlinked; blocks."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_running)
 
     def _run(self) -> None:
         while True:
-            with self._moved:
+            with self._changed:
                 if not self._paths:
-                    self._works = False
-                    self._moved.notify_all()
+                    self._is_running = False
+                    self._changed.notify_all()
                     return
                 path = self._paths.popleft()
             with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""One staged file: bytes that Procore does not have yet, written over a base version whose other bytes are fetched.
+"""One staged file: reads and writes bytes that Procore does not have yet, and fetches the rest from a base version.
 
     write_now() / write() ─▶ pwrite            read_now() / read() ─▶ pread
                     └─ cuts ─▶ missing ranges ─▶ read from the base; complete() fills them
 
-Everything that decides what a byte is (the file on disk, `size_bytes`, the missing ranges) changes on the loop without
-an await in between, or in a thread during a standstill, in which no write, truncation or fetched byte comes in.
+The content is defined by the file on disk, `size_bytes` and the missing ranges. These change together: on the loop
+without an await in between, or in a thread inside `exclusive`, where no other write, truncation or fetch happens.
 """
 
 import os
@@ -35,33 +35,32 @@ Args = TypeVarTuple("Args")
 
 _FETCH_BYTES = MIB
 FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-"""Of every staged file that is opened, and was made before."""
+"""To open a staged file that exists."""
 
 _LARGE_BYTES = 4 * MIB
-_AHEAD_BYTES = 8 * MIB  # the disk keeps blocks for what comes next: else a third of a write's time goes there
-_LONG_CUT_BYTES = 16 * MIB  # to cut off more takes the disk too long for the loop
+_AHEAD_BYTES = 8 * MIB
+"""Blocks to preallocate for the next writes: without this, allocation takes a third of a write's time."""
+_LONG_CUT_BYTES = 16 * MIB
+"""A longer cut runs in a thread: it would block the loop for too long."""
 
 
 class StagedFile:
-    """A working file. It has a descriptor while somebody holds it; whoever does several things holds it meanwhile.
-
-    A write is seen by every read that begins after it returned.
-    """
+    """A working file, with a descriptor while it has holders. A read that begins after a write sees the write."""
 
     __slots__ = (
+        "_allocated",
         "_base",
         "_context",
         "_deleted",
         "_disk",
+        "_exclusive",
         "_fd",
         "_holders",
         "_is_changing",
+        "_log",
         "_missing",
-        "_noted",
         "_quota",
         "_reader",
-        "_set_aside",
-        "_standstill",
         "_write_fd",
         "changed",
         "has_tail",
@@ -75,51 +74,57 @@ class StagedFile:
 
     def __init__(self, context: StagedFileContext, number: int) -> None:
         self.number = number
-        self.size_bytes = 0  # the file on disk is exactly as long but during a standstill
+        self.size_bytes = 0
+        """The length of the file on disk, except inside `exclusive`."""
         self.changed = 0
-        """Counts writes and truncations: whoever remembers it knows whether there were any since."""
+        """Counts writes and truncations; compare two values to detect a change."""
         self.is_frozen = False
-        """An upload reads it: no write begins any more; see `still`."""
+        """An upload reads the file: no further write begins; see `still`."""
         self.has_tail = False
-        """Behind its end lies what a crash left and had no room elsewhere: it is neither written nor sent as it is."""
+        """A crash left bytes beyond the end that no copy holds yet: do not write to or send the file."""
         self.is_on_disk = False
-        """Nothing was written to it since `Staging.sync` last began with it: a power cut takes nothing of it."""
+        """Nothing was written since the last `Staging.sync` of the file began: a power cut loses none of it."""
         self.known_digest: tuple[int, bytes] | None = None
-        """`changed` and the SHA-256 then (whole_file.py)."""
+        """`changed`, and the SHA-256 at that time (whole_file.py)."""
         self.promises = Promises()
         self._context = context
         self._quota = context.quota
         self._disk = context.disk
         self._base: Version | None = None
-        self._missing: Extents | None = None  # None: all bytes are here, and the common path is short
-        self._noted: ExtentLog | None = None  # where it is noted that less is missing
-        self._reader: BaseReader | None = None  # of the base; kept while somebody holds the file
+        self._missing: Extents | None = None
+        self._log: ExtentLog | None = None
+        """Records on disk which ranges are no longer missing."""
+        self._reader: BaseReader | None = None
+        """Reads the base; open while the file has holders."""
         self._holders = 0
-        self._fd = -1  # open while there are holders
-        self._write_fd = -1  # the same, but -1 during a standstill
-        self._standstill: trio.Event | None = None  # set at its end
-        self._is_changing = False  # in a standstill that changes bytes which were there
-        self._set_aside = 0  # up to here the disk keeps blocks for it, beyond its end
+        self._fd = -1
+        self._write_fd = -1
+        """The same descriptor, but -1 inside `exclusive`."""
+        self._exclusive: trio.Event | None = None
+        """Set at the end of `exclusive`."""
+        self._is_changing = False
+        self._allocated = 0
+        """The disk has blocks for the file up to this offset."""
         self._deleted = False
 
-    def lay_over(
-        self, base: Version | None, size_bytes: int, missing: tuple[Range, ...], *, noted_bytes: int = 0
+    def set_base(
+        self, base: Version | None, size_bytes: int, missing: tuple[Range, ...], *, log_bytes: int = 0
     ) -> None:
-        """Begin with the base's bytes in the missing ranges; for who makes the file, before anybody writes.
+        """Set the base and the ranges that are still only there; call it before the first write.
 
-        `noted_bytes`: the size of the list of what was missing once, when that is to be gone on with.
+        `log_bytes`: the size of an existing log of ranges that is continued.
         """
         self.size_bytes = size_bytes
         if missing:
             self._base = base
             self._missing = Extents(missing)
-            self._noted = ExtentLog(self.path + SUFFIX, noted_bytes)
+            self._log = ExtentLog(self.path + SUFFIX, log_bytes)
 
-    # --- what it is
+    # --- state
 
     @property
     def base(self) -> Version | None:
-        """The version that missing bytes come from; None: none are missing (any more)."""
+        """The version that missing bytes come from; None: no bytes are missing."""
         return self._base
 
     @property
@@ -129,35 +134,35 @@ class StagedFile:
 
     @property
     def stored_bytes(self) -> int:
-        """What it takes of the room: its size less what is missing; holes count, for they are uploaded as well."""
+        """What counts against the quota: the size without missing bytes; holes count, because they are uploaded too."""
         return self.size_bytes if self._missing is None else self.size_bytes - self._missing.total
 
     @property
     def is_changing(self) -> bool:
-        """Whether a thread is just writing or cutting it: on disk a part of that may be done; see `still`."""
+        """Whether a thread is writing or cutting the file: the disk may hold a part of the change; see `still`."""
         return self._is_changing
 
     @property
     def path(self) -> str:
-        """Where it lies while it is not deleted."""
+        """The path of the file until it is deleted."""
         return f"{self._context.directory}/{self.number}"
 
     @property
     def is_deleted(self) -> bool:
-        """Whether it is gone, or will be when its last holder lets go."""
+        """Whether the file is deleted, or will be when its last holder releases it."""
         return self._deleted
 
     @property
     def fd(self) -> int:
-        """The descriptor, for preads by who holds the file."""
-        assert self._holders, "a file that nobody holds has no descriptor"
+        """The descriptor; the caller must hold the file."""
+        assert self._holders, "a file without a holder has no descriptor"
         return self._fd
 
     def record(self, shrunk_to: int | None = None) -> StagedRecord:
-        """What `adopt` needs to make this of the file again, whatever is written to it later.
+        """What `Staging.adopt` needs to restore the file's present state, whatever is written later.
 
-        With `shrunk_to` as it will be after that truncation. A smaller size must be journaled before the file is cut,
-        or a crash in between finds less than was promised.
+        With `shrunk_to`: the state after that truncation. Journal a smaller size before the cut, or a crash in between
+        leaves fewer bytes than the journal promises.
         """
         size_bytes = self.size_bytes if shrunk_to is None else min(shrunk_to, self.size_bytes)
         missing = tuple(self._missing.within(0, size_bytes)) if self._missing is not None else ()
@@ -166,18 +171,18 @@ class StagedFile:
     # --- holding and deleting
 
     def hold(self) -> None:
-        """Keep it open, and on disk whoever deletes it, until `release`. Raises StagedIncomplete, OSError."""
+        """Keep the file open, and on disk even if it is deleted, until `release`. Raises StagedIncomplete, OSError."""
         if not self._holders:
             if self._deleted:
                 raise StagedIncomplete(self.number, "is deleted")
             try:
                 self._fd = self._write_fd = os.open(self.path, FLAGS)
             except FileNotFoundError:
-                raise StagedIncomplete(self.number, "is not on the disk any more") from None
+                raise StagedIncomplete(self.number, "is no longer on the disk") from None
         self._holders += 1
 
     def hold_by(self, descriptor: int) -> None:
-        """The first `hold`, by a descriptor that is open already and belongs to the file from now on."""
+        """The first `hold`, with an open descriptor that the file takes over."""
         self._fd = self._write_fd = descriptor
         self._holders = 1
 
@@ -189,9 +194,9 @@ class StagedFile:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._give_blocks_back()
-        if self._noted is not None:
-            self._noted.close()
+        self._free_unused_blocks()
+        if self._log is not None:
+            self._log.close()
         os.close(self._fd)
         self._fd = self._write_fd = -1
         if self._deleted:
@@ -199,7 +204,7 @@ class StagedFile:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold it meanwhile."""
+        """Hold the file for the block of a `with`."""
         self.hold()
         try:
             yield
@@ -207,7 +212,7 @@ class StagedFile:
             self.release()
 
     def delete(self) -> None:
-        """Remove it from disk as soon as nobody holds it."""
+        """Remove the file from disk once it has no holder."""
         if self._deleted:
             return
         self._deleted = True
@@ -215,15 +220,15 @@ class StagedFile:
             self._remove()
 
     def _remove(self) -> None:
-        if self._noted is not None:
-            self._context.remover.remove(self._noted.path)
+        if self._log is not None:
+            self._context.remover.remove(self._log.path)
         self._context.remover.remove(self.path)
         self._quota.freed(self.stored_bytes)
 
     # --- reading
 
     def read_now(self, offset: int, size_bytes: int) -> bytes | bytearray | None:
-        """What `read` would return if it need not wait for it, else None."""
+        """What `read` returns, or None if it would have to wait."""
         end = min(offset + size_bytes, self.size_bytes)
         if offset >= end:
             return b""
@@ -232,7 +237,7 @@ class StagedFile:
         return staged_bytes.read_now(self._fd, offset, end - offset)
 
     def head(self, size_bytes: int) -> bytes | None:
-        """The first bytes, read on the spot; None: some are missing, or the disk refuses them."""
+        """The first bytes, read without waiting; None: some are missing, or the disk returns an error."""
         end = min(size_bytes, self.size_bytes)
         if self._missing is not None and self._missing.next(0, end) is not None:
             return None
@@ -243,23 +248,20 @@ class StagedFile:
             return None
 
     async def read(self, offset: int, size_bytes: int) -> Chunk:
-        """The bytes at `offset`: as many as asked for, or up to the end.
-
-        Raises ProcoreError, StagedIncomplete, OSError.
-        """
+        """The bytes at `offset`, fewer only at the end of the file. Raises ProcoreError, StagedIncomplete, OSError."""
         data = self.read_now(offset, size_bytes)
         if data is not None:
             return data
         stop = offset + size_bytes
         parts: list[Chunk] = []
         with self.held():
-            while offset < min(stop, self.size_bytes):  # which a truncation may change at each wait
+            while offset < min(stop, self.size_bytes):  # a truncation may change it during each await
                 parts.append(await self._part(offset, min(stop, self.size_bytes)))
                 offset += len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _part(self, low: int, high: int) -> Chunk:
-        """The first bytes of [low, high), as many as lie in one place; none: look again, it was cut off meanwhile."""
+        """The first bytes of [low, high) that have one source; empty: a truncation removed them, so read again."""
         missing = self._missing.next(low, high) if self._missing is not None else None
         if missing is not None and missing[0] == low:
             return await self._from_base(*missing)
@@ -272,7 +274,7 @@ class StagedFile:
         changed = self.changed
         data = await self.in_thread(staged_bytes.read, self._fd, low, high - low)
         if len(data) < high - low:
-            await self._moving()  # it is just being cut off
+            await self.still()  # a truncation may be under way
             if self.changed == changed:
                 raise StagedIncomplete(self.number, f"ends at {low + len(data)} and not at {self.size_bytes}")
         return data
@@ -290,57 +292,57 @@ class StagedFile:
     # --- writing
 
     def write_now(self, offset: int, data: Chunk) -> bool:
-        """Write on the spot; False: it must wait, and nothing was done. Raises StagingFull, OSError."""
+        """Write without waiting; False: nothing was written, use `write`. Raises StagingFull, OSError."""
         descriptor = self._write_fd
         if descriptor < 0 or self._disk.is_slow or self.is_frozen:
             return False
         cost = self._cost(offset, offset + len(data))
         if cost and not self._quota.take(cost):
             return False
-        if cost and offset >= _LARGE_BYTES and offset + len(data) > self._set_aside:
-            self._grow_ahead(offset + len(data))
+        if cost and offset >= _LARGE_BYTES and offset + len(data) > self._allocated:
+            self._preallocate(offset + len(data))
         done, error = self._disk.write_on_loop(descriptor, offset, data)
         self._written(offset, done, cost)
-        if self._noted is not None and self._noted.waits and not self._disk.is_slow:
-            self._noted.bring()  # else the next write's thread does it: the loop has waited long enough
+        if self._log is not None and self._log.has_unwritten and not self._disk.is_slow:
+            self._log.write()  # on a slow disk the next write does it in a thread
         if error is not None:
             refuse(error)
         return True
 
-    def _grow_ahead(self, end: int) -> None:
-        """Before a large file grows to `end`: have the disk keep blocks for what comes next, until it is let go."""
-        if self._missing is None and end - self.size_bytes < _AHEAD_BYTES:  # no hole: that is to stay one
-            staged_bytes.set_aside(self._fd, self.size_bytes, end + _AHEAD_BYTES - self.size_bytes)
-        self._set_aside = end + _AHEAD_BYTES
+    def _preallocate(self, end: int) -> None:
+        """Preallocate blocks beyond `end`, to which a large file grows; the last `release` frees unused ones."""
+        if self._missing is None and end - self.size_bytes < _AHEAD_BYTES:  # a hole stays a hole
+            staged_bytes.preallocate(self._fd, self.size_bytes, end + _AHEAD_BYTES - self.size_bytes)
+        self._allocated = end + _AHEAD_BYTES
 
-    def _give_blocks_back(self) -> None:
-        if self._set_aside > self.size_bytes:
-            with suppress(OSError):  # they go with the file
+    def _free_unused_blocks(self) -> None:
+        if self._allocated > self.size_bytes:
+            with suppress(OSError):  # deleting the file frees them
                 os.ftruncate(self._fd, self.size_bytes)
-        self._set_aside = 0
+        self._allocated = 0
 
     async def write(self, offset: int, data: Chunk, before: Callable[[], None] = lambda: None) -> None:
-        """Write all of `data`; waits for room, and calls `before` just before it changes a byte.
+        """Write all of `data`; wait for quota, and call `before` just before a byte changes.
 
         Raises StagedFrozen, StagingFull, StagedIncomplete, OSError, and what `before` raises.
         """
         with self.held():
-            taken = await self.take_space(lambda: self._cost(offset, offset + len(data)))
+            taken = await self.take_quota(lambda: self._cost(offset, offset + len(data)))
             self._begin_change(taken, before)
             done = 0
-            with self.standing_still(changes=True):
+            with self.exclusive(changes=True):
                 try:
                     done, error = await self._write(offset, data)
                 finally:
                     self._written(offset, done, taken)
-            await self._bring_notes()
+            await self._write_log()
         if error is not None:
             refuse(error)
 
     async def truncate(self, size_bytes: int, before: Callable[[], None] = lambda: None) -> None:
-        """Grow with zeros, or shrink; growing waits for room. Raises as `write`."""
+        """Grow with zeros, or shrink; growth waits for quota. Raises the same errors as `write`."""
         with self.held():
-            taken = await self.take_space(lambda: max(size_bytes - self.size_bytes, 0))
+            taken = await self.take_quota(lambda: max(size_bytes - self.size_bytes, 0))
             self._begin_change(taken, before)
             stored = self.stored_bytes
             try:
@@ -349,30 +351,30 @@ class StagedFile:
                 refuse(error)
             finally:
                 self.give_back(taken - (self.stored_bytes - stored))
-            await self._bring_notes()
+            await self._write_log()
 
-    async def _bring_notes(self) -> None:
-        """Have it written down what is not missing any more, and not by the loop while the disk is slow."""
-        if self._noted is None or not self._noted.waits:
+    async def _write_log(self) -> None:
+        """Record which ranges are no longer missing; in a thread while the disk is slow."""
+        if self._log is None or not self._log.has_unwritten:
             return
-        await self._moving()
+        await self.still()
         if self._disk.is_slow:
-            with self.standing_still():
-                await self.in_thread(self._noted.bring)
+            with self.exclusive():
+                await self.in_thread(self._log.write)
         else:
-            self._noted.bring()
+            self._log.write()
 
     def _cost(self, low: int, high: int) -> int:
-        """The room that writing [low, high) takes."""
+        """The quota that writing [low, high) needs."""
         cost = high - self.size_bytes if high > self.size_bytes and high > low else 0
         return cost if self._missing is None else cost + self._missing.overlap(low, high)
 
-    async def take_space(self, cost: Callable[[], int]) -> int:
-        """Take the space that something costs by now and return during no standstill: then it costs no more."""
-        return await self._quota.take_for(cost, self._moving)
+    async def take_quota(self, cost: Callable[[], int]) -> int:
+        """Take the quota that an operation needs now, outside `exclusive`: until the next await it needs no more."""
+        return await self._quota.take_for(cost, self.still)
 
     def _begin_change(self, taken: int, before: Callable[[], None]) -> None:
-        """After a wait, in which an upload may have begun, and up to the change without another one."""
+        """Check again after a wait, in which an upload may have begun; no await may follow before the change."""
         try:
             if self.is_frozen:
                 raise StagedFrozen
@@ -381,23 +383,19 @@ class StagedFile:
             self.give_back(taken)
             raise
 
-    async def still(self) -> None:
-        """Return when no write is under way; of a frozen file none begins after that."""
-        await self._moving()
-
     def give_back(self, surplus: int) -> None:
-        """Return space that was taken and is not used."""
+        """Return quota that was taken and is not used."""
         if surplus:
             self._quota.freed(surplus)
 
     async def _write(self, offset: int, data: Chunk) -> tuple[int, OSError | None]:
-        """During a standstill: as the disk's `write`, and without an await while that keeps up."""
+        """Inside `exclusive`: `Disk.write`, in a thread if the disk is slow, else without an await."""
         if self._disk.is_slow:
             return await self.in_thread(self._disk.write, self._fd, offset, data)
         return self._disk.write_on_loop(self._fd, offset, data)
 
     def _written(self, offset: int, size_bytes: int, taken: int) -> None:
-        """Enter what a write got done, which with a full disk is a part, and settle what was taken for it."""
+        """Account for what a write has done, which is a part of it when the disk is full, and settle its quota."""
         before = self.stored_bytes
         if size_bytes:
             end = offset + size_bytes
@@ -406,12 +404,12 @@ class StagedFile:
             if end > self.size_bytes:
                 self.size_bytes = end
             if self._missing is not None:
-                self._have(self._missing, offset, end)
+                self._mark_present(self._missing, offset, end)
         self.give_back(taken - (self.stored_bytes - before))
 
     async def _resize(self, size_bytes: int) -> None:
         if self.size_bytes - size_bytes > _LONG_CUT_BYTES:
-            with self.standing_still(changes=True):
+            with self.exclusive(changes=True):
                 await self.in_thread(os.ftruncate, self._fd, size_bytes)
                 self._resized(size_bytes)
         else:
@@ -422,34 +420,34 @@ class StagedFile:
         self.changed += 1
         self.is_on_disk = False
         if size_bytes < self.size_bytes:
-            self._set_aside = 0  # the cut has given them back
+            self._allocated = 0  # the cut has freed the blocks
             if self._missing is not None:
-                self._have(self._missing, size_bytes, self.size_bytes)
+                self._mark_present(self._missing, size_bytes, self.size_bytes)
         self.size_bytes = size_bytes
 
-    def _have(self, missing: Extents, low: int, high: int) -> None:
-        """Nothing of [low, high) is missing any more."""
+    def _mark_present(self, missing: Extents, low: int, high: int) -> None:
+        """Mark [low, high) as no longer missing."""
         before = missing.total
         missing.cut(low, high)
-        if missing.total != before and self._noted is not None:
-            self._noted.add(low, high)
+        if missing.total != before and self._log is not None:
+            self._log.add(low, high)
         if not missing.total:
             self._missing = self._base = None
 
     # --- completing
 
     async def complete(self) -> None:
-        """Fetch all that is missing; then the base no longer matters. Raises ProcoreError, StagingFull, OSError."""
+        """Fetch all missing bytes; after that the base is not needed. Raises ProcoreError, StagingFull, OSError."""
         with self.held():
             while self._missing is not None:
                 low, high = next(iter(self._missing))
                 data = await self._from_base(low, min(high, low + _FETCH_BYTES))
-                await self._moving()
-                with self.standing_still():
+                await self.still()
+                with self.exclusive():
                     await self._fill(low, memoryview(data))
 
     async def _fill(self, offset: int, data: memoryview) -> None:
-        """During a standstill: write what came from the base, but only where it is still missing: all else is newer."""
+        """Inside `exclusive`: write bytes of the base, only where they are still missing: other bytes are newer."""
         missing = self._missing
         if missing is None:
             return
@@ -461,39 +459,39 @@ class StagedFile:
                 done, error = await self._write(low, data[low - offset : high - offset])
             finally:
                 self.give_back(high - low - done)
-            self._have(missing, low, low + done)
+            self._mark_present(missing, low, low + done)
             if error is not None:
                 refuse(error)
 
     def cut_tail(self) -> None:
-        """What lay behind its end is kept elsewhere. Raises OSError."""
+        """Cut off the bytes beyond the end; a copy holds them. Raises OSError."""
         with self.held():
             os.ftruncate(self._fd, self.size_bytes)
         self.has_tail = self.is_on_disk = False
 
-    # --- standstill and threads
+    # --- exclusive sections and threads
 
-    async def _moving(self) -> None:
-        """Return when there is no standstill; there is none until the next await."""
-        while self._standstill is not None:
-            await self._standstill.wait()
+    async def still(self) -> None:
+        """Wait for the end of `exclusive`; none is active until the next await. On a frozen file no write follows."""
+        while self._exclusive is not None:
+            await self._exclusive.wait()
 
     @contextmanager
-    def standing_still(self, *, changes: bool = False) -> Iterator[None]:
-        """No byte is written and no size changes but by its owner; begin it without an await after `_moving`."""
-        ended = self._standstill = trio.Event()
+    def exclusive(self, *, changes: bool = False) -> Iterator[None]:
+        """Only the caller writes or resizes inside the block; enter it without an await after `still`."""
+        ended = self._exclusive = trio.Event()
         self._is_changing = changes
         self._write_fd = -1
         try:
             yield
         finally:
-            self._standstill = None
+            self._exclusive = None
             self._is_changing = False
             self._write_fd = self._fd
             ended.set()
 
     async def in_thread(self, work: Callable[[*Args], T], *args: *Args) -> T:
-        """Do blocking work; not cancelled half-way. Raises StagingFull, StagedIncomplete, OSError."""
+        """Run blocking work to its end, also when cancelled. Raises StagingFull, StagedIncomplete, OSError."""
         try:
             return await trio.to_thread.run_sync(work, *args, limiter=self._context.threads)
         except EOFError as error:

@@ -1,10 +1,10 @@
-"""What is known of a staged file beside its bytes: its record in the journal, and which rows on disk promise it.
+"""The journal's record of a staged file, and which journal rows on disk promise its bytes.
 
-    row: closed ─▶ sync ─▶ (on disk) ─▶ row: written over ─▶ sync ─▶ bytes may change
+    row: closed ─▶ sync ─▶ (on disk) ─▶ row: overwritten ─▶ sync ─▶ bytes may change
 
 Rows reach the disk in order, up to a second late; bytes may reach it at any time. A row on disk that promises bytes
-must be replaced there before these bytes change: after a power cut nothing would show that half of them are others. A
-row that no sync has brought to disk is doubted after a power cut anyway.
+must be replaced on disk before these bytes change: otherwise nothing would show after a power cut that half of them are
+newer. A row that no sync has brought to disk is not trusted after a power cut in any case.
 """
 
 from collections.abc import Callable
@@ -22,16 +22,18 @@ from procorefs.staging.staged_bytes import Disk, Remover
 
 
 class StagedRecord(msgspec.Struct, frozen=True, gc=False):
-    """What the journal keeps of a staged file, to find it again after a crash."""
+    """What the journal stores of a staged file, to find it again after a crash."""
 
     number: int
     size_bytes: int
-    base: Version | None  # None: nothing is missing
-    missing: tuple[Range, ...]  # whose bytes are still only in `base`
+    base: Version | None
+    """None: no bytes are missing."""
+    missing: tuple[Range, ...]
+    """Ranges whose bytes exist only in `base`."""
 
 
 class StagedIncomplete(Exception):
-    """The file on disk is not what was staged; the text says what is wrong."""
+    """The file on disk differs from what was staged; the text says how."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(f"Staged file {number} {what}")
@@ -53,9 +55,10 @@ class BaseReader(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class StagedFileContext:
-    """What all staged files of an area share."""
+    """What all files of a staging area share."""
 
-    directory: str  # absolute
+    directory: str
+    """Absolute."""
     quota: Quota
     open_version: Callable[[Version], BaseReader]
     disk: Disk
@@ -64,29 +67,30 @@ class StagedFileContext:
 
 
 class Promises:
-    """Counts rows that promise the file, and remembers which of them no power cut can bring back."""
+    """Counts the journal rows that promise the file's bytes, and which of them are withdrawn on disk."""
 
     __slots__ = ("_made", "_since", "_withdrawn")
 
     def __init__(self) -> None:
         self._made = self._withdrawn = 0
-        self._since = 0  # the sequence of the first that is not withdrawn
+        self._since = 0
+        """The sequence of the first row that is not withdrawn."""
 
     def make(self, sequence: int) -> None:
-        """A row with that sequence says that the file is closed; 0: an earlier run wrote it."""
+        """Count a row with that sequence, which says that the file is closed; 0: an earlier run wrote it."""
         if self._made == self._withdrawn:
             self._since = sequence
         self._made += 1
 
     @property
     def made(self) -> int:
-        """How many there were, for `withdraw`."""
+        """The number of rows so far, for `withdraw`."""
         return self._made
 
     def withdraw(self, made: int) -> None:
-        """A later row than the first `made` ones is on disk, and says that the file is being written."""
+        """Withdraw the first `made` rows: a later row on disk says that the file is being written."""
         self._withdrawn = max(self._withdrawn, made)
 
     def is_on_disk(self, synced: int) -> bool:
-        """Whether a power cut may bring a row that promises the file; `synced`: up to there rows are on disk."""
+        """Whether a row that promises the file may be on disk; `synced`: the last sequence on disk."""
         return self._made > self._withdrawn and self._since <= synced

@@ -1,9 +1,9 @@
-"""Staged files: the only copy of what was written and is not in Procore yet, one file each in a directory of their own.
+"""The directory of staged files: creates, restores, syncs and deletes the only copies of bytes not yet in Procore.
 
     create() ─▶ StagedFile ─▶ record() ─▶ the journal ─▶ (crash) ─▶ adopt() ─▶ StagedFile ─▶ delete()
 
-Each has a number that is never given twice; the journal's rows name their files by it, and what no row names is swept
-at the start. What a write returned for is in the kernel's hands and survives the daemon; `sync` brings it to disk.
+Each file has a number that is never used twice. Journal rows name files by number; the start deletes files that no row
+names. Bytes of a finished write are in the kernel's page cache and survive the daemon; `sync` brings them to disk.
 """
 
 import os
@@ -40,11 +40,12 @@ __all__ = [
 ]
 
 _THREADS = 8
-_SYNCED_ALONE = 16  # more files are on disk sooner when their whole filesystem is synced
+_SYNCED_ALONE = 16
+"""For more files, one sync of the whole filesystem is faster."""
 
 
 class Staging:
-    """The staging area, used on one trio loop. One process has it at a time: the state directory sees to that."""
+    """The staging area, used on one trio loop. The lock on the state directory keeps other processes out."""
 
     def __init__(
         self,
@@ -53,14 +54,15 @@ class Staging:
         open_version: Callable[[Version], BaseReader],
         outlook: Callable[[], Outlook],
     ) -> None:
-        """Make or open the directory; blocks. `outlook`: see Quota. Raises OSError."""
+        """Create or open the directory; blocks. `outlook`: see Quota. Raises OSError."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         path = str(directory.absolute())
         self._sequence = Path(f"{path}.sequence")
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._discarded: list[StagedFile] = []
-        self._deleting = 0  # of those, so many were taken to be deleted
+        self._deleting = 0
+        """Files that `take_discarded` has returned and that are not deleted yet."""
         self.quota = Quota(
             limit_bytes,
             lambda: os.fstatvfs(self._fd),
@@ -71,31 +73,33 @@ class Staging:
         self._context = StagedFileContext(path, self.quota, open_version, Disk(), self._remover, threads)
         self._first = self._next = 1 + max(self._numbers(), default=0)
         self._spare_files = SpareFiles(path, self._reserve)
-        self._given = 0  # files
-        self._named = 0  # of those given first, so many have their names on disk
+        self._created = 0
+        """How many files this run has created."""
+        self._named = 0
+        """How many of the created files, from the first on, have their directory entries on disk."""
 
     @property
     def limit_bytes(self) -> int:
-        """How many staged bytes there may be."""
+        """The limit of staged bytes."""
         return self.quota.limit_bytes
 
     @property
     def used_bytes(self) -> int:
-        """What the files' sizes add up to, less what is still missing."""
+        """The sum of the files' sizes without missing bytes."""
         return self.quota.used_bytes
 
     def create(self, base: Version | None = None, *, held: bool = False) -> StagedFile:
-        """A new file, empty or with the bytes of `base`, which are not fetched; nobody holds it but, if so, the caller.
+        """A new file, empty or with the bytes of `base`, which are not fetched. `held`: the caller holds it.
 
         Raises StagingFull, OSError.
         """
         file, descriptor = self._new_file()
         self._spare_files.replenish()
-        self._given += 1
+        self._created += 1
         try:
             if base is not None and base.size_bytes:
                 os.ftruncate(descriptor, base.size_bytes)
-                file.lay_over(base, base.size_bytes, ((0, base.size_bytes),))
+                file.set_base(base, base.size_bytes, ((0, base.size_bytes),))
         except OSError as error:
             os.close(descriptor)
             file.delete()
@@ -107,7 +111,7 @@ class Staging:
         return file
 
     def _new_file(self) -> tuple[StagedFile, int]:
-        """An empty file, opened."""
+        """An empty file and its descriptor."""
         number = self._spare_files.take()
         try:
             if number is not None:
@@ -123,35 +127,34 @@ class Staging:
         return self._next - count
 
     def pass_over(self, number: int) -> None:
-        """Give neither this number nor a smaller one to any new file: the journal has rows with them."""
+        """Give new files higher numbers only: the journal has rows with this one."""
         self._next = max(self._next, number + 1)
 
     def adopt(self, record: StagedRecord, *, is_open: bool = False, keeps_tail: bool = False) -> StagedFile:
-        """The file of a record after a restart, in the record's size: what was written behind its end later is cut off,
-        unless the file `keeps_tail`.
+        """The file of a record after a restart, cut to the record's size unless `keeps_tail`.
 
-        With `is_open` it is as whoever was writing it had left it. Raises StagedIncomplete when there is less than the
-        record of a closed file says; OSError.
+        `is_open`: it was being written, so it keeps the size that it has. Raises OSError, and StagedIncomplete if a
+        closed file is shorter than its record.
         """
         file = StagedFile(self._context, record.number)
         file.promises.make(0)
         try:
             found = os.lstat(file.path)
         except FileNotFoundError:
-            raise StagedIncomplete(record.number, "is not there") from None
+            raise StagedIncomplete(record.number, "does not exist") from None
         if not stat.S_ISREG(found.st_mode) or (found.st_size < record.size_bytes and not is_open):
             raise StagedIncomplete(record.number, f"has {found.st_size} bytes and not {record.size_bytes}")
         if record.missing and record.base is None:
-            raise StagedIncomplete(record.number, "misses bytes, and nobody knows of which version")
+            raise StagedIncomplete(record.number, "lacks bytes of an unknown version")
         if is_open:
-            noted = missing_ranges.read(file.path + missing_ranges.SUFFIX)
-            missing = missing_ranges.still_missing(record.missing, noted, found.st_size)
-            file.lay_over(
-                record.base, found.st_size, missing, noted_bytes=len(noted) * missing_ranges.ENTRY_BYTES
+            logged = missing_ranges.read(file.path + missing_ranges.SUFFIX)
+            missing = missing_ranges.still_missing(record.missing, logged, found.st_size)
+            file.set_base(
+                record.base, found.st_size, missing, log_bytes=len(logged) * missing_ranges.ENTRY_BYTES
             )
         else:
             Path(file.path + missing_ranges.SUFFIX).unlink(missing_ok=True)
-            file.lay_over(record.base, record.size_bytes, record.missing)
+            file.set_base(record.base, record.size_bytes, record.missing)
         if found.st_size > file.size_bytes:
             file.has_tail = True
             if not keeps_tail:
@@ -160,9 +163,9 @@ class Staging:
         return file
 
     def salvage(self, record: StagedRecord) -> StagedRecord | None:
-        """After a crash: a closed file with what was written behind its end as well, as a file to be adopted; blocks.
+        """After a crash: copy a closed file that has bytes beyond its recorded end, with these bytes; blocks.
 
-        None: nothing was. Raises StagingFull, OSError.
+        Returns the copy's record; None: it has no such bytes. Raises StagingFull, OSError.
         """
         source = StagedFile(self._context, record.number)
         try:
@@ -178,11 +181,11 @@ class Staging:
         except OSError as error:
             copy.delete()
             refuse(error)
-        copy.lay_over(record.base, size_bytes, record.missing)
+        copy.set_base(record.base, size_bytes, record.missing)
         return copy.record()
 
     async def freeze_copy(self, file: StagedFile) -> StagedFile:
-        """A copy to write to while an upload reads the file; see whole_file.py."""
+        """A copy for writes while an upload reads the file; see whole_file.py."""
         return await whole_file.freeze_copy(file, self.create)
 
     async def save_tail(self, file: StagedFile) -> StagedRecord | None:
@@ -195,11 +198,11 @@ class Staging:
         return sorted(number for number, size_bytes in sizes.items() if size_bytes and number < self._first)
 
     def size_bytes(self, number: int) -> int:
-        """Of a file of an earlier run."""
+        """The size of a file of an earlier run."""
         return os.stat(str(number), dir_fd=self._fd).st_size
 
     def note_sequence(self, sequence: int) -> None:
-        """The journal on disk has entries up to this one; may run in a thread. Raises OSError."""
+        """Record the last entry that the journal has on disk; may run in a thread. Raises OSError."""
         descriptor = os.open(self._sequence, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.pwrite(descriptor, b"%020d" % sequence, 0)
@@ -208,14 +211,14 @@ class Staging:
 
     @property
     def noted_sequence(self) -> int:
-        """What was noted last: a journal that has fewer entries is an older one that was put back."""
+        """The recorded entry: a journal that ends before it is an older one that was restored."""
         try:
             return int(self._sequence.read_bytes() or b"0")
         except (FileNotFoundError, ValueError):
             return 0
 
     def sweep(self, keep: Container[int]) -> None:
-        """At the start: delete the files that are not to be kept, but none made since. Raises OSError."""
+        """Delete the files of earlier runs that are not in `keep`. Raises OSError."""
         for number in self._numbers():
             if number < self._first and number not in keep:
                 path = f"{self._context.directory}/{number}"
@@ -223,29 +226,29 @@ class Staging:
                 self._remover.remove(path)
 
     async def sync(self, files: Collection[StagedFile]) -> None:
-        """Return when all that was written to the files is on disk. Raises StagingFull, OSError."""
-        given = self._given
+        """Bring everything written to the files to disk. Raises StagingFull, OSError."""
+        created = self._created
         for file in files:
-            file.is_on_disk = True  # who writes from here on says otherwise
+            file.is_on_disk = True  # a write from here on resets it
         try:
             if len(files) > _SYNCED_ALONE:
                 await self._in_thread(staged_bytes.sync_filesystem, self._fd)
             else:
                 await self._sync_alone(files)
-                if given > self._named:
+                if created > self._named:
                     await self._in_thread(os.fsync, self._fd)
         except BaseException:
             for file in files:
                 file.is_on_disk = False
             raise
-        self._named = max(self._named, given)
+        self._named = max(self._named, created)
 
     def discard(self, file: StagedFile) -> None:
-        """Note a file that may be deleted once the journal that does without it is on disk."""
+        """Delete the file once the journal that no longer names it is on disk."""
         self._discarded.append(file)
 
     def take_discarded(self) -> list[StagedFile]:
-        """The files that `delete_discarded` or `put_back_discarded` is called with next."""
+        """The discarded files; the caller passes them to `delete_discarded` or `put_back_discarded`."""
         discarded, self._discarded = self._discarded, []
         self._deleting = len(discarded)
         return discarded
@@ -256,18 +259,18 @@ class Staging:
         self._deleting = 0
 
     def put_back_discarded(self, files: list[StagedFile]) -> None:
-        """The journal could not be brought to disk: they are needed still."""
+        """Keep the files: the journal could not be brought to disk."""
         self._discarded += files
         self._deleting = 0
 
     def close(self) -> None:
-        """No more files are opened here; blocks until those deleted, and the spare ones, are gone."""
+        """Delete the spare files, and wait until all deletions are done; blocks."""
         self._spare_files.close()
         self._remover.finish()
         os.close(self._fd)
 
     async def _sync_alone(self, files: Collection[StagedFile]) -> None:
-        """Raises the first of the files' errors."""
+        """Sync each file; raises the first error."""
         errors: list[Exception] = []
 
         async def sync_one(file: StagedFile) -> None:
@@ -276,7 +279,7 @@ class Staging:
                     return
                 with file.held():
                     await self._in_thread(os.fdatasync, file.fd)
-            except Exception as error:  # any: it is raised below
+            except Exception as error:  # raised below
                 errors.append(error)
 
         async with trio.open_nursery() as nursery:
@@ -292,6 +295,6 @@ class Staging:
             refuse(error)
 
     def _numbers(self) -> list[int]:
-        """Of all files here."""
+        """The numbers of all files in the directory."""
         with os.scandir(self._context.directory) as entries:
             return [int(entry.name) for entry in entries if entry.name.isdecimal()]

@@ -1,4 +1,4 @@
-"""Copies and hashes whole staged files, in threads, while no byte of them changes."""
+"""Copies and hashes whole staged files in threads, while their bytes do not change."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,23 +11,23 @@ from procorefs.staging.staged_record import StagedIncomplete, StagedRecord
 
 
 async def freeze_copy(file: StagedFile, create: Callable[[], StagedFile]) -> StagedFile:
-    """A new working file with the same bytes; missing ones stay missing. Waits for space.
+    """A new working file with the same bytes; missing bytes stay missing. Waits for quota.
 
     Raises StagingFull, StagedIncomplete, OSError.
     """
     with file.held():
-        taken = await file.take_space(lambda: file.stored_bytes)
-        # no await up to the standstill: what was taken is what the copy will hold
+        taken = await file.take_quota(lambda: file.stored_bytes)
+        # No await before `exclusive`: the quota that was taken is what the copy needs.
         try:
             copy = create()
         except BaseException:
             file.give_back(taken)
             raise
         try:
-            with copy.held(), file.standing_still():
+            with copy.held(), file.exclusive():
                 record = file.record()
                 await _copy_to(file, copy, record.missing)
-                copy.lay_over(record.base, file.size_bytes, record.missing)
+                copy.set_base(record.base, file.size_bytes, record.missing)
         except BaseException:
             file.give_back(taken)
             copy.delete()
@@ -36,9 +36,9 @@ async def freeze_copy(file: StagedFile, create: Callable[[], StagedFile]) -> Sta
 
 
 async def save_tail(file: StagedFile, create: Callable[[], StagedFile]) -> StagedRecord | None:
-    """Copy a file with the bytes beyond its recorded end to a new one, as it is to be adopted; None: there are none.
+    """Copy a file together with the bytes beyond its recorded end; None: it has no such bytes.
 
-    Raises StagingFull, OSError.
+    Returns the copy's record, for `Staging.adopt`. Raises StagingFull, OSError.
     """
     with file.held():
         size_bytes = os.fstat(file.fd).st_size
@@ -52,13 +52,13 @@ async def save_tail(file: StagedFile, create: Callable[[], StagedFile]) -> Stage
             copy.delete()
             raise
         record = file.record()
-        copy.lay_over(record.base, size_bytes, record.missing)
+        copy.set_base(record.base, size_bytes, record.missing)
         return copy.record()
 
 
 async def _copy_to(file: StagedFile, copy: StagedFile, missing: tuple[Range, ...]) -> None:
     found = os.fstat(file.fd).st_size
-    if found != file.size_bytes:  # what is lost must not become a hole in the copy
+    if found != file.size_bytes:  # lost bytes must not become a hole in the copy
         raise StagedIncomplete(file.number, f"has {found} bytes and not {file.size_bytes}")
     if await file.in_thread(staged_bytes.clone, file.fd, copy.fd):
         return
@@ -68,7 +68,7 @@ async def _copy_to(file: StagedFile, copy: StagedFile, missing: tuple[Range, ...
 
 
 async def digest(file: StagedFile) -> bytes:
-    """The SHA-256 of the whole file, completed first. Raises as `StagedFile.complete`, StagedIncomplete."""
+    """Complete the file and return its SHA-256. Raises StagedIncomplete, and as `StagedFile.complete`."""
     if file.known_digest is None or file.known_digest[0] != file.changed:
         [(_, found)] = await _hash(file, None)
         file.known_digest = (file.changed, found)
@@ -76,12 +76,12 @@ async def digest(file: StagedFile) -> bytes:
 
 
 async def segment_digests(file: StagedFile, segment_bytes: int) -> list[tuple[int, str]]:
-    """Size and SHA-256 (hex) of each segment, the last one may be shorter. Raises as `digest`."""
+    """Size and SHA-256 (hex) of each segment; the last one may be shorter. Raises as `digest`."""
     return [(size_bytes, found.hex()) for size_bytes, found in await _hash(file, segment_bytes)]
 
 
 async def _hash(file: StagedFile, segment_bytes: int | None) -> list[tuple[int, bytes]]:
-    """The digests of the segments; None: of all as one. Starts again when the file is written meanwhile."""
+    """The digests of the segments; None: one digest of the file. Starts again if the file is written meanwhile."""
     with file.held():
         while True:
             await file.complete()
@@ -103,7 +103,7 @@ async def _hash_of(file: StagedFile, low: int, high: int) -> bytes:
 
 
 def _between(missing: tuple[Range, ...], size_bytes: int) -> Iterator[Range]:
-    """What is not missing of so many bytes."""
+    """The ranges of a file of that size that are not missing."""
     low = 0
     for start, stop in missing:
         if low < start:

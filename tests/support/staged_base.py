@@ -85,8 +85,8 @@ def left_in(staging: Staging) -> list[int]:
 def spares_of(staging: Staging) -> list[int]:
     """The numbers of the files made ahead, once as many are there as wanted."""
     stock = staging._spare_files
-    with stock._moved:
-        stock._moved.wait_for(lambda: not stock._is_filling)
+    with stock._changed:
+        stock._changed.wait_for(lambda: not stock._is_filling)
     return list(stock._spares)
 
 

@@ -266,7 +266,7 @@ async def test_who_has_room_and_is_cancelled_before_writing_gives_it_back(tmp_pa
         async with trio.open_nursery() as nursery:
             nursery.start_soon(new.write, 0, b"n" * 600)
             await trio.testing.wait_all_tasks_blocked()
-            with new.standing_still():  # as while a copy is made
+            with new.exclusive():  # as while a copy is made
                 old.delete()
                 assert staging.used_bytes == 600
                 await trio.testing.wait_all_tasks_blocked()
