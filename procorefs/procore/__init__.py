@@ -1,1 +1,1 @@
-"""The REST client of Procore: authorisation, models, pages, downloads, errors."""
+"""The REST client of Procore: login, requests, decoding, calls, errors."""

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with Procore; the one place that maps HTTP answers and network failures to it."""
+"""Defines the errors of Procore, and maps HTTP answers and network failures to them."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from typing import Any
 from procorefs.procore.wire.models import Document
 
 MAX_TEXT = 300
-"""Characters of a server's own words that we repeat."""
+"""Characters of a server's message that are repeated."""
 
 
 class ProcoreError(Exception):
-    """Something Procore or the way to it refused; its text is one sentence for a person.
+    """A request failed at Procore or on the way to it; the text is one sentence for people.
 
-    `status` is the HTTP status (None: there was no answer), `passing` says that the same request may work later.
+    `status` is the HTTP status (None: there was no answer). `passing`: the same request may work later.
     """
 
     passing = False
@@ -23,9 +23,8 @@ class ProcoreError(Exception):
     def __init__(self, message: str, *, status: int | None = None, answer: object = None) -> None:
         super().__init__(message)
         self.status = status
-        self.answer = (
-            answer  # the decoded error body, for those who need more than the sentence (409: the file)
-        )
+        self.answer = answer
+        """The decoded error body."""
 
 
 class LoginRefused(ProcoreError):
@@ -45,7 +44,7 @@ class NotFound(ProcoreError):
 
 
 class Conflict(ProcoreError):
-    """409 or 423: e.g. somebody else has checked the file out."""
+    """409 or 423, e.g. another user has checked the file out."""
 
 
 class Gone(ProcoreError):
@@ -61,7 +60,7 @@ class TooLarge(ProcoreError):
 
 
 class RateLimited(ProcoreError):
-    """429 again and again, although the calls waited as they were told."""
+    """429 again and again, although the calls waited as the server said."""
 
     passing = True
 
@@ -93,8 +92,8 @@ class Unanswered(Unavailable):
 
 
 LATE_S = 180.0
-"""A call without an answer may still be carried out so long after it was given up. Gateways and application servers end
-requests after one or two minutes, mostly."""
+"""A call without an answer may still be carried out this long after it was given up: gateways and application servers
+mostly end requests after one or two minutes."""
 
 
 class NameTaken(Invalid):
@@ -110,9 +109,11 @@ class UploadExpired(ProcoreError):
 
 
 class CheckedOut(Conflict):
-    """409: somebody else holds the file; `holder` is their name (empty: not said), `file` the file as it is now.
+    """409: another user has checked the file out.
 
-    Whatever was to be done, its text says who holds the file: that is all that can be done about it.
+    `holder` is their name (empty: not said), `file` the file as it is now.
+
+    The text says who has it, whatever was to be done: people can do nothing else about it.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ _OF_LISTS = frozenset({406, 408, 413})
 """Statuses of a list that is too large."""
 
 _ALWAYS_JSON = frozenset({404, 405, 413})
-"""Statuses that gateways answer without a word, for want of a route or of room: only JSON proves that the API did."""
+"""Statuses that gateways answer without a body: only JSON proves that the API did."""
 
 _SAYS: dict[type[ProcoreError], str] = {
     Invalid: "Procore does not accept the request",
@@ -175,7 +176,7 @@ def error_of_answer(action: str, status: int, body: bytes) -> ProcoreError:
     """
     answer = decoded(body)
     kind = _BY_STATUS.get(status) or (Unavailable if status >= 500 else Malformed)
-    return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
+    return kind(sentence(kind, action, status, server_message(answer)), status=status, answer=answer)
 
 
 def error_of_api(action: str, status: int, body: bytes, *, is_list: bool = False) -> ProcoreError:
@@ -184,29 +185,29 @@ def error_of_api(action: str, status: int, body: bytes, *, is_list: bool = False
     `is_list`: one page of a list was asked for.
     """
     if is_list and status in _OF_LISTS:
-        return TooLarge(sentence(TooLarge, action, status, server_words(decoded(body))), status=status)
+        return TooLarge(sentence(TooLarge, action, status, server_message(decoded(body))), status=status)
     error = error_of_answer(action, status, body)
     is_silent = not body.strip() and status not in _ALWAYS_JSON
     is_refusal = status >= 400 and not isinstance(
         error, NotAuthorized | Conflict
-    )  # which are tried again anyway
+    )  # those are tried again anyway
     if error.passing or not is_refusal or is_silent or is_json(body):
         return error
     return NotFromApi(sentence(NotFromApi, action, status, ""), status=status)
 
 
 def is_unavailable_here(error: ProcoreError) -> bool:
-    """Whether a part of Procore that not every project or user has is not there, whoever says so."""
+    """Whether the project or the user has not that part of Procore."""
     return isinstance(error, Forbidden | NotFound) or error.status in (403, 404)
 
 
 def sentence(kind: type[ProcoreError], action: str, status: int, words: str) -> str:
-    """What went wrong, in our words and the server's."""
+    """What failed, with the server's message."""
     return f"Could not {action}: {_SAYS[kind]} (HTTP {status}{': ' + words if words else ''})"
 
 
 def error_of_network(action: str, error: Exception, host: str) -> Unavailable:
-    """The error for a request that got no whole answer; its cause is named, not shown."""
+    """The error for a request without a whole answer; its cause is named, not shown."""
     name = type(error).__name__
     if name in ("ReadTimeout", "WriteTimeout", "TooSlowError"):
         return Silent(f"Could not {action}: {host} sent nothing for too long")
@@ -219,22 +220,22 @@ def error_of_login(action: str, status: int, body: bytes) -> ProcoreError:
     """The error for an answer of the login service that is not a success."""
     answer = decoded(body)
     if status in (400, 401, 403, 422):
-        words = server_words(answer) or "no reason given"
+        words = server_message(answer) or "no reason given"
         return LoginRefused(
             f"Could not {action}: the login was refused (HTTP {status}: {words})", status=status
         )
     return error_of_answer(action, status, body)
 
 
-def server_words(answer: object) -> str:
+def server_message(answer: object) -> str:
     """What an error body says, on one line without control characters, at most `MAX_TEXT` characters."""
-    text = "; ".join(part for part in complaints(answer) if part)
+    text = "; ".join(part for part in error_messages(answer) if part)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
-def complaints(answer: object) -> Iterator[str]:
-    """What an error body of any shape complains of, one by one; a field's name goes before its message."""
+def error_messages(answer: object) -> Iterator[str]:
+    """The messages of an error body of any shape; a field's name goes before its message."""
     if not isinstance(answer, dict):
         return
     if "errors" in answer:

@@ -1,4 +1,4 @@
-"""Where Procore is and as whom we speak to it."""
+"""The settings of a client: which Procore, company and project, and which login."""
 
 import enum
 from pathlib import Path
@@ -8,22 +8,19 @@ import msgspec
 from procorefs.procore.wire.models import CompanyId, ProjectId
 
 OUT_OF_BAND = "urn:ietf:wg:oauth:2.0:oob"
-"""The login page shows the code and the person pastes it."""
+"""The login page shows the code, and the person pastes it."""
 
 
 class Grant(enum.Enum):
-    """How the first token is got."""
+    """How the first token is obtained."""
 
     CLIENT_CREDENTIALS = "client_credentials"
     AUTHORIZATION_CODE = "authorization_code"
-    """By `login`; from then on by refresh tokens."""
+    """By `login`; later tokens by refresh tokens."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One account at one Procore. The secret is in no repr; `token_dir` None keeps tokens in memory alone.
-
-    `account` tells apart several people who log in through one client id (the profile's name).
-    """
+    """One account at one Procore. The secret is in no repr."""
 
     api_url: str = "https://api.procore.com"
     login_url: str = "https://login.procore.com"
@@ -33,18 +30,19 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     project_id: ProjectId | None = None
     grant: Grant = Grant.CLIENT_CREDENTIALS
     account: str = ""
+    """The profile's name: several people may log in through one client id."""
     redirect_uri: str = OUT_OF_BAND
     token_dir: Path | None = None
-    """Of the state directory: shared by all processes of this user."""
+    """In the state directory, shared by all processes of this user; None: tokens stay in memory."""
     budget_dir: Path | None = None
-    """The same for the calls they may make."""
+    """The same for the call budget."""
     login_shared_at: str = ""
-    """Address of the Redis through which hosts with the same login renew it."""
+    """The address of the Redis through which hosts with the same login renew it."""
     use_keyring: bool = False
     silence_s: float = 30.0
-    """No byte for so long: the server is silent."""
-    patience_s: float = 30.0
-    """A passing failure is retried for at most so long."""
+    """After this time without a byte the server counts as silent."""
+    retry_for_s: float = 30.0
+    """A passing failure is tried again for this long at most."""
 
     def __repr__(self) -> str:
         return (

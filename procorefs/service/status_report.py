@@ -61,11 +61,11 @@ class Reporter:
 
     def _warning(self) -> StatusWarning | None:
         """Known from the first call that failed; and of changes, between their tries as well."""
-        reach = self.client.reach
-        reason = reach.warning or (self.outbox.counts().warning if self.outbox is not None else "")
+        connectivity = self.client.connectivity
+        reason = connectivity.warning or (self.outbox.counts().warning if self.outbox is not None else "")
         if not reason:
             return None
-        return StatusWarning(reason, "" if reach.since_s is None else _iso(reach.since_s))
+        return StatusWarning(reason, "" if connectivity.since_s is None else _iso(connectivity.since_s))
 
 
 def outbox_status(outbox: Commands | None) -> status.OutboxStatus:

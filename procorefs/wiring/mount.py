@@ -100,8 +100,8 @@ class Assembly:
 
     def build(self, stack: ExitStack) -> Parts:
         """Raises Failure, OSError, sqlite3.Error."""
-        limiter, reach = self._client.limiter, self._client.reach
-        brief = BriefWait(lambda: limiter.would_wait(Priority.INTERACTIVE), reach)
+        limiter = self._client.limiter
+        brief = BriefWait(lambda: limiter.would_wait(Priority.INTERACTIVE), self._client.connectivity)
         reading = self._reading(stack)
         locking, writing = self._changing(stack, reading)
         xattrs = open_attributes(

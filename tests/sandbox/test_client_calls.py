@@ -182,7 +182,7 @@ async def test_passing_failures_are_got_over(sandbox: SandboxHandle, rule: dict[
 
 async def test_a_failure_that_does_not_pass_is_given_up(sandbox: SandboxHandle) -> None:
     sandbox.faults(rules=[{"kind": "error", "status": 500, "route": ME}])
-    async with client_of(sandbox, patience_s=1.0) as client:
+    async with client_of(sandbox, retry_for_s=1.0) as client:
         with trio.fail_after(10), pytest.raises(Unavailable, match="HTTP 500"):
             await client.me()
         assert client.stats.by_route["GET me"] > 1
@@ -243,7 +243,7 @@ async def test_no_network_is_one_clear_sentence(sandbox: SandboxHandle) -> None:
     lost: dict[str, Any] = {
         "api_url": "http://127.0.0.1:1",
         "login_url": "http://127.0.0.1:1",
-        "patience_s": 0.5,
+        "retry_for_s": 0.5,
     }
     async with client_of(sandbox, **lost) as client:
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1 cannot be reached \(Connection refused\)"):
@@ -268,7 +268,7 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_loopback(
         async with client_of(sandbox) as client:
             await client.me()
         assert proxy.requests == []
-        elsewhere = {"login_url": "https://login.example", "patience_s": 0.1}
+        elsewhere = {"login_url": "https://login.example", "retry_for_s": 0.1}
         async with client_of(sandbox, None, **elsewhere) as client:
             with pytest.raises(Unavailable, match=r"login\.example"):
                 await client.me()

@@ -393,7 +393,7 @@ async def test_an_expired_token_is_renewed_once(set_up: ClientAndChanges) -> Non
 
 
 async def test_a_limit_that_stays_is_not_unanswered(sandbox: SandboxHandle) -> None:
-    async with client_of(sandbox, patience_s=1.0) as client:
+    async with client_of(sandbox, retry_for_s=1.0) as client:
         set_up = ClientAndChanges(sandbox, client)
         sandbox.faults(rules=[{"kind": "error", "status": 429, "route": "POST *"}])
         with pytest.raises(RateLimited):
@@ -410,7 +410,7 @@ async def test_a_limit_that_stays_is_not_unanswered(sandbox: SandboxHandle) -> N
 async def test_no_connection_means_that_nothing_was_sent(sandbox: SandboxHandle) -> None:
     async with client_of(sandbox) as client:
         await client.me()
-        lost = {"api_url": "http://127.0.0.1:1", "patience_s": 2.0}
+        lost = {"api_url": "http://127.0.0.1:1", "retry_for_s": 2.0}
     async with client_of(sandbox, CountingLimiter(), **lost) as client:
         with trio.fail_after(10), pytest.raises(Unreachable, match="cannot be reached") as failure:
             await ProjectChanges(client).create_folder(None, "New")

@@ -345,7 +345,7 @@ async def test_a_place_that_takes_no_token_costs_a_warning_alone(
 
 async def test_a_login_service_that_is_down(sandbox: SandboxHandle) -> None:
     sandbox.faults(rules=[{"kind": "error", "status": 502, "route": TOKEN}])
-    async with client_of(sandbox, patience_s=1.0) as client:
+    async with client_of(sandbox, retry_for_s=1.0) as client:
         with pytest.raises(Unavailable, match="Could not get an access token"):
             await client.me()
 

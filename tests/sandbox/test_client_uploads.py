@@ -27,7 +27,7 @@ from procorefs.procore.errors import (
     UploadRefused,
 )
 from procorefs.procore.http import file_body
-from procorefs.procore.http.file_body import OpenFile, SourceChanged
+from procorefs.procore.http.file_body import SourceChanged, SourceFile
 from procorefs.procore.wire.models import Document
 from procorefs.procore.wire.upload_decoding import SegmentedUpload, SegmentPlan, WholeUpload
 from tests.support.api_client import client_of, fetched, random_bytes, staged
@@ -81,7 +81,7 @@ class ClientAndUploads:
         assert document.version is not None
         return await fetched(Downloads(self.client), document.version)
 
-    async def send_segments(self, begun: SegmentedUpload, source: OpenFile) -> list[str]:
+    async def send_segments(self, begun: SegmentedUpload, source: SourceFile) -> list[str]:
         return [
             await self.uploads.send_segment(begun, index, source, start, self.sent.append)
             for index, start in enumerate(STARTS)
@@ -297,7 +297,7 @@ async def test_a_storage_that_does_not_know_the_upload(set_up: ClientAndUploads,
 
 
 async def test_a_storage_that_stays_broken_is_given_up(set_up: ClientAndUploads) -> None:
-    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, patience_s=1.0)
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, retry_for_s=1.0)
     set_up.sandbox.faults(rules=[{"kind": "error", "status": 500, "route": POST}])
     with trio.fail_after(10), pytest.raises(Unavailable, match="HTTP 500"):
         await set_up.send()
@@ -336,9 +336,9 @@ async def test_an_upload_can_be_left_at_once(set_up: ClientAndUploads) -> None:
 
 
 @contextmanager
-def said_to_have(content: bytes, size: int) -> Iterator[OpenFile]:
+def said_to_have(content: bytes, size: int) -> Iterator[SourceFile]:
     with staged(content) as source:
-        yield OpenFile(source.fd, size)
+        yield SourceFile(source.fd, size)
 
 
 @pytest.mark.parametrize("difference", [-1, 1, -SIZE])
@@ -465,7 +465,7 @@ async def test_a_storage_may_send_on_to_another(set_up: ClientAndUploads) -> Non
 async def test_a_storage_says_why_in_its_own_way(
     set_up: ClientAndUploads, status: str, body: str, kind: type[ProcoreError]
 ) -> None:
-    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, patience_s=0.1)
+    set_up.client.settings = msgspec.structs.replace(set_up.client.settings, retry_for_s=0.1)
     answer = http(status, {"Content-Length": str(len(body))}, body.encode())
     code = body.split("<Code>")[1].split("<")[0]
     async with raw_server(lambda _head: answer) as server:
@@ -505,5 +505,5 @@ async def test_a_new_version_by_segments(set_up: ClientAndUploads) -> None:
 
 def test_a_temporary_file_is_a_source() -> None:
     with tempfile.TemporaryFile() as file:
-        source: file_body.Source = OpenFile(file.fileno(), 0)
+        source: SourceFile = SourceFile(file.fileno(), 0)
         assert source.size_bytes == 0

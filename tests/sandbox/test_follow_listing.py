@@ -64,7 +64,7 @@ async def test_a_failing_listing_goes_on_where_it_was(
     sandbox.faults(settings={"per_page_cap": 10})
     sandbox.reset_calls()
     sandbox.faults(rules=[{"kind": "error", "status": 502, "route": INDEX, "skip": 9, "count": 4}])
-    async with following(sandbox, tmp_path / "tree", patience_s=0.0) as followed:
+    async with following(sandbox, tmp_path / "tree", retry_for_s=0.0) as followed:
         with pytest.raises(ProcoreError):
             await followed.tree()
         with trio.fail_after(SOON_S):

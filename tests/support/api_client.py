@@ -13,7 +13,7 @@ from procorefs.limiter import Limiter, LocalLimiter, Priority
 from procorefs.procore.api.client import Client, open_client
 from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.api.uploads import Uploads
-from procorefs.procore.http.file_body import OpenFile
+from procorefs.procore.http.file_body import SourceFile
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, Document, DocumentId, ProjectId, Version
 from tests.support.sandbox import SandboxHandle
@@ -83,12 +83,12 @@ async def fetched(downloads: Downloads, version: Version, start: int = 0, end: i
 
 
 @contextmanager
-def staged(content: bytes) -> Iterator[OpenFile]:
+def staged(content: bytes) -> Iterator[SourceFile]:
     """A file to be uploaded."""
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.flush()
-        yield OpenFile(file.fileno(), len(content))
+        yield SourceFile(file.fileno(), len(content))
 
 
 async def uploaded(client: Client, content: bytes) -> str:

@@ -54,7 +54,7 @@ class Login:
 
     def __init__(self) -> None:
         self.renewals = 0
-        self.reach = Connectivity()
+        self.connectivity = Connectivity()
 
     async def token(self) -> str:
         return f"token {self.renewals}"
@@ -80,8 +80,8 @@ class Open:
         self.statuses.append(status)
 
 
-def api_of(network: Network, patience_s: float = 30.0) -> Api:
-    settings = ApiSettings(api_url="https://api.x", client_id="c", client_secret="s", patience_s=patience_s)
+def api_of(network: Network, retry_for_s: float = 30.0) -> Api:
+    settings = ApiSettings(api_url="https://api.x", client_id="c", client_secret="s", retry_for_s=retry_for_s)
     return Api(settings, cast(Http, network), cast(Auth, Login()), cast(Limiter, Open()))
 
 
@@ -101,7 +101,7 @@ async def test_what_was_never_sent_is_sent_again() -> None:
 async def test_what_was_never_sent_is_given_up_as_such() -> None:
     network = Network(*[Unreachable("no route")] * 9)
     with pytest.raises(Unreachable):
-        await api_of(network, patience_s=0.1).change(CHANGE, decoding.folder)
+        await api_of(network, retry_for_s=0.1).change(CHANGE, decoding.folder)
     assert 1 <= len(network.sent) < 9
 
 

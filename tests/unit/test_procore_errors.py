@@ -92,7 +92,7 @@ def test_only_a_list_is_too_large(status: int, body: bytes) -> None:
     ],
 )
 def test_all_error_bodies_are_understood(body: object, words: str) -> None:
-    assert errors.server_words(body) == words
+    assert errors.server_message(body) == words
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000])

@@ -6,24 +6,31 @@ from collections.abc import Iterator
 
 import pytest
 
-from procorefs.procore.http.file_body import READ_BYTES, SEND_BYTES, FilePart, OpenFile, SourceChanged, check
+from procorefs.procore.http.file_body import (
+    READ_BYTES,
+    SEND_BYTES,
+    FilePart,
+    SourceChanged,
+    SourceFile,
+    check,
+)
 
 SIZE = 2 * READ_BYTES + 12_345
 BYTES = os.urandom(SIZE)
 
 
 @pytest.fixture
-def source() -> Iterator[OpenFile]:
+def source() -> Iterator[SourceFile]:
     with tempfile.TemporaryFile() as file:
         file.write(BYTES)
         file.flush()
-        yield OpenFile(file.fileno(), SIZE)
+        yield SourceFile(file.fileno(), SIZE)
 
 
 @pytest.mark.parametrize(
     ("offset", "size"), [(0, SIZE), (0, 0), (SIZE, 0), (7, READ_BYTES), (READ_BYTES, READ_BYTES + 12_345)]
 )
-async def test_a_part_between_head_and_tail(source: OpenFile, offset: int, size: int) -> None:
+async def test_a_part_between_head_and_tail(source: SourceFile, offset: int, size: int) -> None:
     told: list[int] = []
     part = FilePart(source, offset, size, told.append, head=b"<", tail=b">")
     for _ in range(2):  # every try begins anew
@@ -43,7 +50,7 @@ async def _all_sizes(part: FilePart, sizes: list[int]) -> None:
         sizes.append(len(piece))  # noqa: PERF401 - what came before an error counts
 
 
-async def test_a_file_that_ends_early_or_goes_on(source: OpenFile) -> None:
+async def test_a_file_that_ends_early_or_goes_on(source: SourceFile) -> None:
     await check(source)
     for size in (SIZE - 1, SIZE + 1):
         os.truncate(source.fd, size)
@@ -56,6 +63,6 @@ async def test_a_file_that_ends_early_or_goes_on(source: OpenFile) -> None:
     assert issubclass(SourceChanged, ValueError)
 
 
-async def test_only_the_last_segment_looks_for_the_end(source: OpenFile) -> None:
+async def test_only_the_last_segment_looks_for_the_end(source: SourceFile) -> None:
     part = FilePart(source, 0, READ_BYTES, lambda _sent: None)
     assert b"".join([bytes(piece) async for piece in part]) == BYTES[:READ_BYTES]

@@ -14,9 +14,9 @@ from procorefs.procore.errors import (
 from procorefs.procore.http.retry_policy import TRIES, RetryPolicy
 
 
-def pauses(error: ProcoreError, patience_s: float = 30.0, try_takes_s: float = 0.0) -> list[float]:
+def pauses(error: ProcoreError, retry_for_s: float = 30.0, try_takes_s: float = 0.0) -> list[float]:
     """The pauses until giving up."""
-    patience = RetryPolicy(patience_s, 0.0, lambda: 0.5)
+    patience = RetryPolicy(retry_for_s, 0.0, lambda: 0.5)
     now_s = 0.0
     found = []
     while (pause_s := patience.pause_s(error, now_s := now_s + try_takes_s)) is not None:
@@ -42,4 +42,4 @@ def test_after_429_the_limiter_waits_not_we() -> None:
 
 
 def test_patience_ends_by_time_too() -> None:
-    assert len(pauses(Unavailable("x"), patience_s=10.0, try_takes_s=4.0)) == 2
+    assert len(pauses(Unavailable("x"), retry_for_s=10.0, try_takes_s=4.0)) == 2

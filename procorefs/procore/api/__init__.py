@@ -1,1 +1,1 @@
-"""The calls of the API, each one method."""
+"""Makes the calls of Procore's API, one method a call."""

@@ -1,8 +1,8 @@
-"""How long a request waits for Procore that holds a directory, or looks a name up.
+"""Bounds how long a request of the kernel that holds a directory's lock waits for Procore.
 
-Whoever looks a name up, or changes a directory, holds the kernel's lock of that directory, and everybody who looks into
-it waits, beyond the reach of signals. So all such requests wait here: two seconds at most, and not at all while no
-answer is to be expected. What they wait for goes on without them (`tree.shared.SharedWork`) and serves the next one.
+A lookup and a change of a directory hold the kernel's lock of that directory, and all other programs that use it wait,
+without being interruptible. So such requests wait here: two seconds at most, and not at all while no answer is to be
+expected. The work itself goes on without them (`tree/sync/shared_task.py`) and serves the next request.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,14 +24,14 @@ class NoAnswerYet(Exception):
 class BriefWait:
     """The only wait for Procore under a directory's lock."""
 
-    def __init__(self, would_wait: Callable[[], bool], reach: Connectivity) -> None:
+    def __init__(self, would_wait: Callable[[], bool], connectivity: Connectivity) -> None:
         """`would_wait`: whether the budget has no call at the moment."""
         self._would_wait = would_wait
-        self._reach = reach
+        self._connectivity = connectivity
 
     def is_open(self) -> bool:
         """Whether an answer is to be expected: the budget has a call now, and Procore answers."""
-        return not self._reach.is_away and not self._would_wait()
+        return not self._connectivity.is_away and not self._would_wait()
 
     async def of(self, work: Callable[[], Awaitable[T]]) -> T:
         """What the work returns or raises; it may be cancelled at any await. Raises NoAnswerYet.

@@ -1,4 +1,4 @@
-"""One call of the API: through the limiter, with the token, counted, and repeated where that is safe.
+"""Makes one call of the API: takes it from the call budget, sends it with the token, and repeats it where that is safe.
 
 Reads are repeated after passing failures. Changes are repeated only when they certainly were not done: there was
 no connection, the token had expired, the limit was used up (429), or the platform was busy and said until when.
@@ -40,20 +40,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OnSent = Callable[[], None]
-"""Told when a call leaves."""
+"""Called when a call is sent."""
 
 CALL_S = 120.0
-"""A call that trickles for longer is silent to those who wait for it."""
+"""A call whose answer takes longer counts as silent, even while bytes come."""
 
 MOST_PAGES = 1000
-"""Beyond that a list is endless."""
+"""A list with more pages counts as endless."""
 
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 JSON_HEADERS = HEADERS | {"Content-Type": "application/json"}
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call: how it is counted, where it goes, and what it is for ("Could not …")."""
+    """One call; `route` is what it is counted under, `action` completes "Could not …"."""
 
     route: str
     path: str
@@ -61,17 +61,16 @@ class Call(msgspec.Struct, frozen=True):
     action: str
     priority: Priority
     company_id: CompanyId | None = None
-    """None: the settings'."""
+    """None: the company of the settings."""
     without_company: bool = False
-    """No company header, whatever is known."""
+    """No company header."""
     method: str = "GET"
     body: bytes = b""
     """JSON."""
     harmless: bool = False
-    """Doing it twice is as good as once, although it is no GET."""
-    on_sent: OnSent | None = (
-        None  # called each time it leaves, after all waiting for the budget; raises: it stays
-    )
+    """It may be repeated although it is no GET."""
+    on_sent: OnSent | None = None
+    """Called each time it is sent, after all waiting for the budget; if it raises, the call is not sent."""
     is_list: bool = False
     """It asks for one page of a list."""
 
@@ -88,7 +87,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class ApiCalls(msgspec.Struct):
-    """What was sent to the API; `throttled` counts the answers 429."""
+    """Counts the calls that were sent; `throttled` counts the answers 429."""
 
     total: int = 0
     by_route: dict[str, int] = {}
@@ -109,13 +108,13 @@ class _Outcome(msgspec.Struct):
 
 
 class Api:
-    """One account's way to one Procore."""
+    """The calls of one account."""
 
     def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
         self.settings = settings
         self.http = http
         self.auth = auth
-        self.reach = auth.reach
+        self.connectivity = auth.connectivity
         self.limiter = limiter
         self.stats = ApiCalls()
         self._base = settings.api_url.rstrip("/")
@@ -148,19 +147,19 @@ class Api:
 
         A change raises Unanswered when it may or may not have been done; every other error says that it was not.
         """
-        with self.reach.tries() as tries:
-            return await self._patiently(call, tries)
+        with self.connectivity.tries() as tries:
+            return await self._with_retries(call, tries)
 
-    async def _patiently(self, call: Call, tries: Tries) -> Answer:
-        patience = RetryPolicy(self.settings.patience_s, trio.current_time(), random.random)
+    async def _with_retries(self, call: Call, tries: Tries) -> Answer:
+        retries = RetryPolicy(self.settings.retry_for_s, trio.current_time(), random.random)
         await self.auth.token()  # a login that fails takes no call
         renewed = False
         while True:
             waited_from_s = trio.current_time()
             await self.limiter.acquire(call.priority)
-            patience.extend(trio.current_time() - waited_from_s)
+            retries.extend(trio.current_time() - waited_from_s)
             token = await self._token_for_call()
-            self._leaves(call)
+            self._announce(call)
             try:
                 return await self._send(call, self._headers_of(call, token))
             except NotAuthorized:
@@ -170,14 +169,14 @@ class Api:
                 await self.auth.renew(token)
             except ProcoreError as error:
                 tries.failed(error)
-                pause_s = patience.pause_s(error, trio.current_time())
+                pause_s = retries.pause_s(error, trio.current_time())
                 if pause_s is None:
                     raise
                 log.info("%s: trying again in %.1f s (%s %s)", error, pause_s, call.method, call.path)
                 await trio.sleep(pause_s)
 
-    def _leaves(self, call: Call) -> None:
-        """Tell whoever wants to know, who may raise: then it is not sent. A call was taken before."""
+    def _announce(self, call: Call) -> None:
+        """Tell the caller that it is sent now; if that raises, it is not sent. A call was taken before."""
         if call.on_sent is None:
             return
         try:
@@ -187,7 +186,7 @@ class Api:
             raise
 
     def server_s(self, at_s: float) -> float:
-        """A time of `clocks.unix_s`, by Procore's clock, which may be set otherwise than ours."""
+        """A time of `clocks.unix_s` by Procore's clock, which may differ from this machine's."""
         return at_s + self.limiter.server_unix_s() - clocks.unix_s()
 
     def project_query(self) -> dict[str, str]:
@@ -204,13 +203,13 @@ class Api:
         return bearer(token) if call.without_company else self.own_headers(token, call.company_id)
 
     def own_headers(self, token: str, company_id: CompanyId | None = None) -> dict[str, str]:
-        """What goes to the API's own origin alone: who asks, and for which company."""
+        """The headers for the API's own origin alone: token and company."""
         company_id = company_id or self.settings.company_id
         company = {"Procore-Company-Id": str(company_id)} if company_id is not None else {}
         return bearer(token) | company
 
     async def _token_for_call(self) -> str:
-        """The token of this moment: the wait for the call may have outlived another. A call was taken before."""
+        """The current token: one from before the wait may have expired. A call was taken before."""
         try:
             return await self.auth.token()
         except BaseException:
@@ -238,7 +237,7 @@ class Api:
         return Answer(outcome.headers, outcome.body, trio.current_time() - sent_s)
 
     async def _exchange(self, call: Call, own_headers: Mapping[str, str]) -> _Outcome:
-        """Request and answer; the limiter learns of it whatever happens."""
+        """Request and answer; the limiter is told the outcome in any case."""
         self.stats.count(f"{call.method} {call.route}")
         status, answered, body = 0, Headers(), b""
         failure: ProcoreError | None = None

@@ -1,4 +1,4 @@
-"""What the end of a changing call means: done, refused and why, not done, or nobody knows. Pure.
+"""Decides what the answer to a changing call means: done, refused and why, not done, or not known. Pure.
 
 A change is repeated only when it certainly was not done. A status line is an answer even when the body after it
 is lost; without one, or with a success that cannot be understood, the change may or may not have been done.
@@ -19,21 +19,21 @@ from procorefs.procore.errors import (
     Unanswered,
     Unreachable,
     UploadRefused,
-    complaints,
     decoded,
+    error_messages,
     error_of_api,
     sentence,
-    server_words,
+    server_message,
 )
 from procorefs.procore.wire import decoding
 from procorefs.procore.wire.models import Document
 
 BUSY = 503
 NOT_WAITED_FOR = 408
-"""The server gave up on the request, or on its own work."""
+"""The server gave up the request, or its own work."""
 
 REFUSING = frozenset({400, 404, 409, 410, 422, 423})
-"""Statuses whose words are worth reading."""
+"""Statuses whose messages say more than the status."""
 
 _TAKEN = re.compile(
     r"\balready (been )?taken\b|\balready (exists?|in use|been used)\b|\bname is (taken|used)\b|\bmust be unique\b"
@@ -63,11 +63,11 @@ def change_error(
         return unanswered(failure or Malformed(f"Could not {action}: no answer came"))
     error = error_of_api(action, status, body)
     if status == BUSY and names_retry_after:
-        words = server_words(error.answer)
+        words = server_message(error.answer)
         return Busy(sentence(Busy, action, status, words), status=status, answer=error.answer)
     if status >= 500 or status < 400 or status == NOT_WAITED_FOR:
         return unanswered(error)
-    if isinstance(error, Malformed):  # a status that we do not know, but a refusal
+    if isinstance(error, Malformed):  # an unknown status, but a refusal
         return Invalid(str(error), status=status, answer=error.answer)
     return _refined(error, action, status, body) if status in REFUSING and not error.passing else error
 
@@ -80,18 +80,18 @@ def unanswered(error: ProcoreError) -> Unanswered:
 
 
 def _refined(error: ProcoreError, action: str, status: int, body: bytes) -> ProcoreError:
-    """The same refusal, by what exactly it complains of."""
+    """The same refusal, by what its messages are about."""
     answer = decoded(body)
-    said = list(complaints(answer))
+    messages = list(error_messages(answer))
     kind: type[ProcoreError] | None = None
-    if status != 404 and any(_is_taken_name(words) for words in said):
+    if status != 404 and any(_is_taken_name(words) for words in messages):
         kind = NameTaken
-    elif any(_ABOUT_UPLOAD.search(words) for words in said):
+    elif any(_ABOUT_UPLOAD.search(words) for words in messages):
         kind = UploadRefused
     if kind is not None:
-        return kind(sentence(kind, action, status, server_words(answer)), status=status, answer=answer)
+        return kind(sentence(kind, action, status, server_message(answer)), status=status, answer=answer)
     if isinstance(error, Conflict):
-        return _conflict(error, status, answer, said)
+        return _conflict(error, status, answer, messages)
     return error
 
 
@@ -100,15 +100,15 @@ def _is_taken_name(words: str) -> bool:
     return bool(_TAKEN.search(words) and not _ABOUT_UPLOAD.search(words) and not _OTHER_FIELD.search(words))
 
 
-def _conflict(error: ProcoreError, status: int, answer: object, said: list[str]) -> ProcoreError:
-    """Checked out by somebody else, unless the answer speaks of something else."""
+def _conflict(error: ProcoreError, status: int, answer: object, messages: list[str]) -> ProcoreError:
+    """Checked out by another user, unless the answer is about something else."""
     file = _file_in(answer)
     held = file is not None and file.checked_out_by is not None
-    told = [*said, *_error_type(answer)]
-    if told and not held and not any(_CHECK_OUT.search(words) for words in told):
+    known = [*messages, *_error_type(answer)]
+    if known and not held and not any(_CHECK_OUT.search(words) for words in known):
         return error
     holder = file.checked_out_by.name if file is not None and file.checked_out_by is not None else ""
-    holder = holder or next((match[1] for words in said if (match := _HOLDER.search(words))), "")
+    holder = holder or next((match[1] for words in messages if (match := _HOLDER.search(words))), "")
     return CheckedOut(status=status, answer=answer, holder=holder, file=file)
 
 

@@ -1,7 +1,7 @@
-"""The calls that change a project: make, change and delete files and folders, check files out.
+"""Makes the calls that create, change and delete files and folders, and check files out.
 
-One call each, never blindly repeated: `Unanswered` says that a change may or may not have been done, every other
-error that it was not done. What a document is afterwards comes back.
+One call each, which is repeated only where that is safe (calls.py): `Unanswered` says that a change may or may not have
+been done, every other error that it was not done. Each returns the document as it is afterwards.
 """
 
 import math
@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from procorefs.limiter import Priority
 from procorefs.procore.api.calls import Api, Call, OnSent
-from procorefs.procore.errors import Invalid, Malformed, complaints
+from procorefs.procore.errors import Invalid, Malformed, error_messages
 from procorefs.procore.wire import decoding
 from procorefs.procore.wire.models import Document, DocumentId
 
@@ -154,7 +154,7 @@ class ProjectChanges:
         priority: Priority = Priority.WRITING,
         on_sent: OnSent | None = None,
     ) -> Document:
-        """Check a file out to us until then (Unix seconds); None checks it in. Raises CheckedOut."""
+        """Check a file out until then (Unix seconds); None checks it in. Raises CheckedOut."""
         action = f"check the file {'in' if until_s is None else 'out'}"
         call = self._call("files", f"{FILES}/{file_id}", action, priority, on_sent)
         change = FileChange(checked_out_until_s=until_s)
@@ -245,9 +245,9 @@ def _checked(value: FieldValue) -> FieldValue:
 
 
 def _may_be_about(error: Invalid, cleared: set[str], sent: Json) -> bool:
-    """May Procore have refused the emptiness of a field: it names one, or none of those that were sent."""
-    said = " ".join(complaints(error.answer)).lower()
-    named = {name for name in sent if re.search(rf"\b{name}\b", said)}
+    """Whether Procore may have refused the emptiness of a field: it names one, or no field that was sent."""
+    messages = " ".join(error_messages(error.answer)).lower()
+    named = {name for name in sent if re.search(rf"\b{name}\b", messages)}
     return bool(cleared) and (not named or bool(named & cleared))
 
 

@@ -1,4 +1,4 @@
-"""The calls that read: who, where, and what is in the project; each returns checked models."""
+"""Makes the calls that read users, companies, projects and documents; each returns checked models."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 __all__ = ["ApiCalls", "ApiSettings", "Client", "open_client"]
 
 MANY = 2000
-"""Per_page to ask for: no list has more."""
+"""`per_page` to ask for: no list allows more."""
 
 MANY_PROJECTS = 300
 SMALLER_PAGES = (500, 100, 50, 25, 10)
@@ -55,12 +55,12 @@ SMALLER_PAGES = (500, 100, 50, 25, 10)
 
 SMALLEST_PAGE = SMALLER_PAGES[-1]
 STEADY_TRIES = 3
-"""To read a list of several pages that somebody is changing."""
+"""Tries to read a list of several pages that changes meanwhile."""
 
 A_DAY_S = 86_400
 NO_SUCH_ROUTE = 404
 REFUSALS = (Invalid, Forbidden, NotFound)
-"""What a call gets without a company header, in a company that is not the caller's, or without the right to ask."""
+"""The answers to a call without a company header, in another company, or without permission."""
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Client(Api):
     def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
         super().__init__(settings, http, auth, limiter)
         self.index_route = 0
-        """Which of the index's three routes answers, those before it were 404; worth remembering, each costs a call."""
+        """Which of the index's three routes answers. It is remembered: each one before it costs a call with a 404."""
         self._per_page_cap = MANY
         """Lowered when the server says that a list is too large."""
 
@@ -101,9 +101,9 @@ class Client(Api):
         )
 
     async def _in_a_company_or_none(self, call: Call, ask: Callable[[Call], Awaitable[T]]) -> T:
-        """For calls that need no company's header from a person, and one from a service account.
+        """For calls that need a company header from a service account, and none from a person.
 
-        The company that is known may not be the caller's any more: where it is refused, ask without.
+        The user may have left the company of the settings: where it is refused, ask without.
         """
         try:
             return await ask(call)
@@ -166,7 +166,7 @@ class Client(Api):
     async def folder(
         self, folder_id: DocumentId | None, *, priority: Priority, on_sent: OnSent | None = None
     ) -> FolderListing:
-        """A folder (None: the root) and what lies directly in it."""
+        """A folder (None: the root) and its children."""
         action = "list the root folder" if folder_id is None else "list the folder"
         path = "/rest/v1.0/folders" + ("" if folder_id is None else f"/{folder_id}")
         query = self.project_query() | {"show_latest_file_version_only": "true"}
@@ -185,7 +185,7 @@ class Client(Api):
         return decoding.file(answer.body, action)
 
     async def file_version(self, version_id: VersionId, *, priority: Priority) -> Version:
-        """A version, with an address that is fresh."""
+        """A version with a fresh address."""
         action = "look up the version"
         path = f"/rest/v1.0/file_versions/{version_id}"
         answer = await self.ask(Call("file_versions", path, self.project_query(), action, priority))
@@ -199,7 +199,7 @@ class Client(Api):
         return decoding.versions(answer.body, action)
 
     async def document_json(self, document_id: DocumentId, *, is_folder: bool, priority: Priority) -> Any:  # noqa: ANN401
-        """What Procore says of a document, unchecked; of a folder without what lies in it."""
+        """A document's JSON, unchecked; a folder's without its children."""
         if is_folder:
             path, action = f"/rest/v1.0/folders/{document_id}", "look up the folder"
             query = self.project_query() | {"exclude_folders": "true", "exclude_files": "true"}
@@ -222,7 +222,7 @@ class Client(Api):
             found = sort_out(listed, folder_id, {document.id for document in binned})
         return found.living
 
-    # --- the index ---
+    # The index
 
     async def index(self, filters: dict[str, str], *, priority: Priority) -> list[Document]:
         """All pages of the index with these filters; what cannot be understood is left out."""
@@ -230,7 +230,7 @@ class Client(Api):
         return list({document.id: document for page in pages for document in page.items}.values())
 
     async def _complete_index(self, filters: dict[str, str], priority: Priority) -> list[Document]:
-        """The same with nothing left out: when the list changes between two pages, one may hide what has moved up.
+        """The same with nothing left out: a list that changes between two pages may hide documents that moved up.
 
         Raises Malformed when an item cannot be understood, Unavailable when the list keeps changing.
         """

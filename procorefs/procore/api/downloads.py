@@ -1,4 +1,4 @@
-"""The bytes of versions: streams that deliver exactly what was asked for, or say why not.
+"""Streams ranges of versions from the storage: exactly the bytes asked for, or an error.
 
 A body that breaks off is continued where it stopped; an address that has expired is looked up again once. Bytes
 of two objects are never mixed: size and ETag must stay the same from the first answer on. Storage is not under
@@ -44,13 +44,12 @@ BUSY = frozenset({408, 425, 429})
 """5xx are Unavailable anyway."""
 
 
-class _Place:
+class _Source:
     """Where the bytes of one version are, as far as is known."""
 
     def __init__(self, listed_url: str) -> None:
-        self.listed_url = (
-            listed_url  # by the listing; when that changes, the listing is newer than our look-up
-        )
+        self.listed_url = listed_url
+        """By the listing; when it changes, the listing is newer than the look-up."""
         self.url = listed_url
         self.etag: str | None = None
         """Strong; of the first answer."""
@@ -79,11 +78,11 @@ class _TokenRejected(Exception):
 
 
 class Downloads:
-    """The source of bytes for the content room."""
+    """The ranges of all versions of the project."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._places: OrderedDict[VersionId, _Place] = OrderedDict()
+        self._sources: OrderedDict[VersionId, _Source] = OrderedDict()
 
     @asynccontextmanager
     async def stream(self, version: Version, start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -94,45 +93,45 @@ class Downloads:
         """
         if not 0 <= start <= end <= version.size_bytes:
             raise ValueError(f"[{start}, {end}) is not inside {version.size_bytes} bytes")
-        stream = _Stream(self._client, version, self._place(version))
+        stream = _Stream(self._client, version, self._source_of(version))
         async with aclosing(stream.pieces(start, end)) as pieces:
             yield pieces
 
     def ignores_ranges(self, version: Version) -> bool:
         """Whether the storage was seen to send all of the version when a range was asked for."""
-        place = self._places.get(version.id)
-        return place is not None and place.sends_whole_bodies
+        source = self._sources.get(version.id)
+        return source is not None and source.sends_whole_bodies
 
     def waits_for_budget(self, version: Version) -> bool:
         """Whether a fresh address is being looked up, and the call has to wait for the budget."""
-        place = self._places.get(version.id)
-        if place is None or not place.looking_up.locked():
+        source = self._sources.get(version.id)
+        if source is None or not source.looking_up.locked():
             return False
         return self._client.limiter.would_wait(Priority.INTERACTIVE)
 
-    def _place(self, version: Version) -> _Place:
-        place = self._places.get(version.id)
-        if place is None:
-            place = self._places[version.id] = _Place(version.url)
-            if len(self._places) > REMEMBERED:
-                self._places.popitem(last=False)
-        elif place.listed_url != version.url:
-            place.listed_url = place.url = version.url
-        self._places.move_to_end(version.id)
-        return place
+    def _source_of(self, version: Version) -> _Source:
+        source = self._sources.get(version.id)
+        if source is None:
+            source = self._sources[version.id] = _Source(version.url)
+            if len(self._sources) > REMEMBERED:
+                self._sources.popitem(last=False)
+        elif source.listed_url != version.url:
+            source.listed_url = source.url = version.url
+        self._sources.move_to_end(version.id)
+        return source
 
 
 class _Stream:
     """One download: its tries, and what they have in common."""
 
-    def __init__(self, client: Client, version: Version, place: _Place) -> None:
+    def __init__(self, client: Client, version: Version, source: _Source) -> None:
         self._client = client
         self._version = version
-        self._place = place
+        self._source = source
         self._action = "read the file"
         self._silence_s = client.settings.silence_s
         self._last_byte_s = trio.current_time()
-        """Moved on as well while the consumer takes its time."""
+        """Moved on as well while the consumer is busy."""
         self._failures = 0
         self._renewed = False
         self._looked_up = False
@@ -159,10 +158,10 @@ class _Stream:
 
     async def _one_try(self, position: int, end: int) -> AsyncGenerator[bytes, None]:
         """What one answer brings from `position` on, perhaps less than was asked for."""
-        client, url = self._client, self._place.url
+        client, url = self._client, self._source.url
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Range": range_header(position, end)}
-        if self._place.etag is not None:
-            headers["If-Range"] = self._place.etag
+        if self._source.etag is not None:
+            headers["If-Range"] = self._source.etag
         token = await client.auth.token() if client.http.takes_token(url) else ""
         own_headers = client.own_headers(token) if token else {}
         silence_s = max(1.0, self._silence_s - (trio.current_time() - self._last_byte_s))
@@ -173,7 +172,7 @@ class _Stream:
                 raise await self._refusal(response, url, token)
             body = self._checked(response, url, position)
             if response.status_code == 200:
-                self._place.sends_whole_bodies = (position, end) != (0, self._version.size_bytes)
+                self._source.sends_whole_bodies = (position, end) != (0, self._version.size_bytes)
             async with aclosing(_between(response, body, position, end, self._action)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -184,9 +183,9 @@ class _Stream:
         body = body_of(response.status_code, response.headers, position, size_bytes, self._action)
         etag = strong_etag(response.headers)
         if etag is not None:
-            if self._place.etag is None:
-                self._place.etag = etag
-            elif etag != self._place.etag:
+            if self._source.etag is None:
+                self._source.etag = etag
+            elif etag != self._source.etag:
                 changed = Malformed(f"Could not {self._action}: its bytes have changed in the storage")
                 raise _Expired(url, changed)
         return body
@@ -218,16 +217,16 @@ class _Stream:
         if self._looked_up:
             raise expired.error
         self._looked_up = True
-        place = self._place
-        async with place.looking_up:
-            if place.url != expired.url:
-                return  # somebody else did while we waited
+        source = self._source
+        async with source.looking_up:
+            if source.url != expired.url:
+                return  # another stream did meanwhile
             log.info("the address of version %d has expired: looking it up again", self._version.id)
             fresh = await self._client.file_version(self._version.id, priority=Priority.INTERACTIVE)
             if fresh.id != self._version.id or fresh.size_bytes != self._version.size_bytes:
                 raise Malformed(f"Could not {self._action}: Procore now says it has {fresh.size_bytes} bytes")
-            place.url = fresh.url
-        self._last_byte_s = trio.current_time()  # waiting for Procore's leave is not the storage's silence
+            source.url = fresh.url
+        self._last_byte_s = trio.current_time()  # waiting for the call budget is not the storage's silence
 
     async def _wait_after(self, error: Unavailable, progress_bytes: int) -> None:
         """Pause before the next try, or raise the error when there were enough."""
@@ -237,7 +236,7 @@ class _Stream:
         silent_s = trio.current_time() + pause_s - self._last_byte_s
         if isinstance(error, Silent) or self._failures >= TRIES or silent_s > self._silence_s:
             raise error
-        log.info("%s: going on with version %d in %.1f s", error, self._version.id, pause_s)
+        log.info("%s: continuing with version %d in %.1f s", error, self._version.id, pause_s)
         await trio.sleep(pause_s)
 
 

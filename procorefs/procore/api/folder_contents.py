@@ -1,8 +1,8 @@
-"""What really lies below a folder, out of a list that may hold more than that. Pure.
+"""Finds the documents below a folder in a list that may hold others as well. Pure.
 
-The list is the index filtered by the folder. It may hold the folder itself, deleted documents, and what lies below
-deleted ones as if nothing had happened (procore-api.md, Open questions). Whoever deletes the folder next must not
-miss anything: what cannot be placed counts as living.
+The list is the index filtered by the folder. It may hold the folder itself, deleted documents, and documents
+below deleted ones (docs/procore-api.md, Open questions). A deletion of the folder must not miss anything: a document
+whose place is not known counts as living.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ import msgspec
 from procorefs.procore.wire.models import Document, DocumentId
 
 _MOST_STEPS = 1000
-"""Up to the folder; depth ends at 100, a circle never."""
+"""Up to the folder: Procore allows a depth of 100, and a circle would never end."""
 
 
 class FolderContents(msgspec.Struct, frozen=True):
-    """The living, and the parents among theirs that the list did not show."""
+    """The documents that are not deleted, and those of their parents that the list does not have."""
 
     living: list[Document]
     unknown_parents: set[DocumentId]
@@ -32,11 +32,11 @@ def sort_out(
     for document in known.values():
         if document.id == folder_id:
             continue
-        gone, stranger = _fate(document, known, folder_id, binned)
+        gone, unknown_parent = _fate(document, known, folder_id, binned)
         if not gone:
             living.append(document)
-            if stranger is not None:
-                unknown.add(stranger)
+            if unknown_parent is not None:
+                unknown.add(unknown_parent)
     return FolderContents(living, unknown)
 
 
@@ -46,7 +46,7 @@ def _fate(
     folder_id: DocumentId,
     binned: AbstractSet[DocumentId],
 ) -> tuple[bool, DocumentId | None]:
-    """(Is it or something above it deleted?, the first ancestor that nobody knows)."""
+    """(Is it or something above it deleted?, the first ancestor that is not known)."""
     at: Document | None = document
     for _ in range(_MOST_STEPS):
         if at is None:

@@ -1,8 +1,8 @@
-"""Bytes on their way to Procore: begun by the API, sent to the storage, and named by `upload_uuid` in a change.
+"""Makes the calls of an upload: begin it at the API, send its bytes to the storage, complete it.
 
-Beginning costs one call and may be repeated, since an upload that nobody uses is deleted. The storage is not
-under the call limit and never sees a token. What an upload needs to go on after a restart is in structs that
-JSON can hold.
+A change then names the upload by its `upload_uuid`. To begin one costs one call and may be repeated, since Procore
+deletes an upload that is not used. The storage is not under the call limit and never sees a token. What an upload needs
+to continue after a restart is in structs that JSON can hold.
 """
 
 import logging
@@ -31,7 +31,7 @@ from procorefs.procore.errors import (
     sentence,
 )
 from procorefs.procore.http.bodies import short_body
-from procorefs.procore.http.file_body import FilePart, Progress, Source, check
+from procorefs.procore.http.file_body import FilePart, Progress, SourceFile, check
 from procorefs.procore.http.http_client import Headers
 from procorefs.procore.http.retry_policy import RetryPolicy
 from procorefs.procore.wire import upload_decoding
@@ -67,7 +67,7 @@ MAX_SEGMENT_BYTES = 5 * 1024**3
 
 
 def no_progress(_sent_bytes: int) -> None:
-    """For those who do not look."""
+    """Ignores the progress."""
 
 
 class Uploads:
@@ -114,7 +114,9 @@ class Uploads:
         except NotFound as error:
             raise _as(Unavailable, error) from error
 
-    async def send_whole(self, upload: WholeUpload, source: Source, progress: Progress = no_progress) -> None:
+    async def send_whole(
+        self, upload: WholeUpload, source: SourceFile, progress: Progress = no_progress
+    ) -> None:
         """Send a file in one piece. Raises UploadExpired, Unavailable, Silent; SourceChanged (a ValueError)."""
         if source.size_bytes != upload.size_bytes:
             raise ValueError(f"the upload was begun for {upload.size_bytes} bytes, not {source.size_bytes}")
@@ -135,7 +137,7 @@ class Uploads:
         self,
         upload: SegmentedUpload,
         index: int,
-        source: Source,
+        source: SourceFile,
         offset: int,
         progress: Progress = no_progress,
     ) -> str:
@@ -155,7 +157,7 @@ class Uploads:
     async def complete(
         self, upload: SegmentedUpload, etags: Sequence[str], *, priority: Priority = Priority.WRITING
     ) -> None:
-        """Let the segments be put together. One call; two when it was refused or the answer was lost: it may be done.
+        """Have the segments put together. One call; two when it was refused or its answer was lost.
 
         Raises UploadExpired, UploadRefused (a segment is missing or wrong: begin again); Unavailable when it has not
         been done yet.
@@ -190,16 +192,16 @@ class Uploads:
         _, project_id = self._client.company_and_project()
         return Call("uploads", f"/rest/v1.1/projects/{project_id}/uploads{path}", {}, action, priority)
 
-    # --- the storage ---
+    # The storage
 
     async def _store(
         self, method: str, url: str, headers: Mapping[str, str], body: FilePart, action: str
     ) -> Headers:
-        """Send bytes to the storage, again after failures that pass soon: it only takes the same ones anew."""
+        """Send bytes to the storage, and repeat it after passing failures: the same bytes replace themselves."""
         sent = Headers({"Accept": "*/*"})
-        sent.update(headers)  # which may be written in other cases
+        sent.update(headers)  # whose names may differ in case
         sent["Content-Length"] = str(body.length)
-        return await self._patiently(lambda: self._sent(method, url, sent, body, action))
+        return await self._with_retries(lambda: self._sent(method, url, sent, body, action))
 
     async def _sent(
         self, method: str, url: str, headers: Mapping[str, str], body: FilePart, action: str
@@ -223,15 +225,15 @@ class Uploads:
                 url = urljoin(url, location)
         raise Malformed(f"Could not {action}: the storage redirects more than {MAX_REDIRECTS} times")
 
-    async def _patiently(self, send: Callable[[], Awaitable[T]]) -> T:
-        patience = RetryPolicy(self._client.settings.patience_s, trio.current_time(), random.random)
-        with self._client.reach.tries() as tries:
+    async def _with_retries(self, send: Callable[[], Awaitable[T]]) -> T:
+        retries = RetryPolicy(self._client.settings.retry_for_s, trio.current_time(), random.random)
+        with self._client.connectivity.tries() as tries:
             while True:
                 try:
                     return await send()
                 except ProcoreError as error:
                     tries.failed(error)
-                    pause_s = patience.pause_s(error, trio.current_time())
+                    pause_s = retries.pause_s(error, trio.current_time())
                     if pause_s is None:
                         raise
                     log.info("%s: trying again in %.1f s", error, pause_s)

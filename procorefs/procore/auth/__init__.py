@@ -1,1 +1,1 @@
-"""Tokens: got, renewed and kept."""
+"""Gets, renews and stores access tokens."""

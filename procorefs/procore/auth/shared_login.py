@@ -1,10 +1,10 @@
-"""One login for several hosts: its refresh token works once, so a renewal is made by one of them at a time.
+"""Shares one login between hosts through Redis: its refresh token works once, so one host at a time renews it.
 
 Hosts share a login when the stored login of one was copied to the other: both go back to the same authorization. The
-lock and the newest token of it lie in the Redis that the hosts share. Who has the lock first takes over what another
-host got, and puts there what it got itself before it lets go. The token is sealed with the client secret, which all
-these hosts have and Redis does not. A host that dies lets go of the lock by itself; what it got and could not put
-into Redis it still has on its own disk and brings there with its next renewal.
+lock and the newest token are in the Redis that the hosts share. A host that gets the lock first takes the token that
+another host stored, and stores its own before it releases the lock. The token is sealed with the client secret, which
+all these hosts have and Redis does not. The lock of a host that dies expires; a token that it could not store is on its
+own disk, and goes to Redis with its next renewal.
 """
 
 import base64

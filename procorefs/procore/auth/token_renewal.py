@@ -1,8 +1,8 @@
-"""Tokens: got by client credentials or an authorization code, renewed by one at a time, never shown.
+"""Gets and renews access tokens, by client credentials or an authorization code; one task or process at a time.
 
 A refresh token works once, and the old one is dead even if the answer was lost: so a renewal holds the lock of the
-store, looks first whether somebody else has renewed, is not torn by cancellation, and the new token is on disk
-before anybody uses it (procore-api.md, OAuth 2.0).
+store, first checks for a token that another process has stored, cannot be cancelled half-way, and the new token is on
+disk before it is used (docs/procore-api.md, OAuth 2.0).
 """
 
 import logging
@@ -28,13 +28,13 @@ from procorefs.storage import clocks
 log = logging.getLogger(__name__)
 
 USUAL_LIFE_S = 5400.0
-"""Of a token whose answer does not say."""
+"""The life of a token whose answer does not say it."""
 
 EXCHANGE_S = 15.0
-"""An exchange that cancellation does not tear ends all the same."""
+"""An exchange is not cancelled half-way, but ends after this time."""
 
 RENEW_EARLY_S = 60.0
-"""Before its end a token is no longer used, or a tenth of its life if that is less."""
+"""A token is not used this long before its end, or a tenth of its life if that is less."""
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -48,14 +48,14 @@ class _TokenInfo(msgspec.Struct):
 
 
 class Auth:
-    """Who we are: `token` before a call, `renew` after a 401."""
+    """The account's token: `token` before a call, `renew` after a 401."""
 
     def __init__(self, settings: ApiSettings, http: Http, store: TokenStore) -> None:
         self._settings = settings
         self._http = http
         self._store = store
         self._token: Token | None = None
-        self.reach = Connectivity()
+        self.connectivity = Connectivity()
         """Of all calls of the account, its logins among them."""
 
     async def token(self) -> str:
@@ -122,7 +122,7 @@ class Auth:
         return token.access_token
 
     async def _stored_by_others(self, rejected: str | None) -> Token | None:
-        """A token that somebody else renewed while we waited for the lock."""
+        """A token that another process renewed while this one waited for the lock."""
         for known in (self._token, await trio.to_thread.run_sync(self._store.load)):
             if known and known.access_token != rejected and clocks.wall_s() < known.expires_at_s:
                 return known
@@ -131,7 +131,7 @@ class Auth:
     async def _fetched(self) -> Token:
         """A token from the service, kept before it is returned. The lock is held."""
         if self._settings.grant is Grant.CLIENT_CREDENTIALS:
-            return await self._keep(await self._patiently(self._ask, {"grant_type": "client_credentials"}))
+            return await self._keep(await self._with_retries(self._ask, {"grant_type": "client_credentials"}))
         old = await trio.to_thread.run_sync(self._store.load) or self._token
         if old is None or old.refresh_token is None:
             raise LoginRefused("There is no stored login for this account: run procorefs login")
@@ -141,26 +141,26 @@ class Auth:
             "refresh_token": old.refresh_token,
             "redirect_uri": self._settings.redirect_uri,
         }
-        return await self._patiently(partial(self._exchanged, old=old), form)
+        return await self._with_retries(partial(self._exchanged, old=old), form)
 
-    async def _patiently(
+    async def _with_retries(
         self, ask: Callable[[dict[str, str], str], Awaitable[Token]], form: dict[str, str]
     ) -> Token:
         """Ask again after a passing failure: a refresh token that was not spent still works then."""
-        patience = RetryPolicy(self._settings.patience_s, trio.current_time(), random.random)
-        with self.reach.tries() as tries:
+        retries = RetryPolicy(self._settings.retry_for_s, trio.current_time(), random.random)
+        with self.connectivity.tries() as tries:
             while True:
                 try:
                     return await ask(form, "get an access token")
                 except ProcoreError as error:
                     tries.failed(error)
-                    pause_s = patience.pause_s(error, trio.current_time())
+                    pause_s = retries.pause_s(error, trio.current_time())
                     if pause_s is None:
                         raise _with_advice(error, self._settings.grant) from None
                     await trio.sleep(max(pause_s, 0.5))
 
     async def _exchanged(self, form: dict[str, str], action: str, old: Token | None = None) -> Token:
-        """A token for something that works once, stored: whoever waits for it may go, but it is not torn."""
+        """A token for something that works once, stored; a cancelled caller does not end the exchange half-way."""
         with trio.move_on_after(EXCHANGE_S, shield=True):
             token = await self._ask(form, action)
             if token.refresh_token is None:
@@ -200,7 +200,7 @@ class Auth:
         return url
 
     async def _keep(self, token: Token) -> Token:
-        """The token, stored. One that cannot be stored is better used once than thrown away."""
+        """Store a token and return it. One that cannot be stored is used all the same."""
         try:
             await trio.to_thread.run_sync(self._store.save, token)
         except OSError as error:
@@ -224,7 +224,7 @@ class Auth:
 
 
 def new_state() -> str:
-    """A value that ties an authorization answer to its question."""
+    """A value that ties an authorization answer to its request."""
     return secrets.token_urlsafe(24)
 
 

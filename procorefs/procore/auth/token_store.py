@@ -1,7 +1,7 @@
-"""Access tokens on disk: a warm start needs no login call, and all processes of a user share one login.
+"""Keeps tokens on disk or in the keyring, so that a start needs no login call and all processes share one login.
 
-One file a login, mode 0600, replaced atomically; beside it a lock file, held by whoever renews the token. When
-asked for and available, the keyring keeps the token instead of the file; the lock stays a file.
+One file a login, mode 0600, replaced atomically; beside it a lock file, held during a renewal. When asked for and
+available, the keyring keeps the token instead of the file; the lock stays a file.
 """
 
 import fcntl
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 KEYRING_SERVICE = "procorefs"
 FIRST_LOOK_S = 0.01
-"""At a lock that another process holds."""
+"""The first pause at a lock that another process holds; pauses double to the longest."""
 
 LONGEST_LOOK_S = 0.25
 
 
 def open_store(settings: ApiSettings) -> TokenStore:
-    """The place for the token of these settings."""
+    """The store for the token of these settings."""
     if settings.token_dir is None:
         return MemoryStore()
     store = FileStore(settings.token_dir, login_key(settings))
@@ -124,7 +124,7 @@ class FileStore:
                 yield
             finally:
                 if lock is not None:
-                    os.close(lock)  # the kernel lets go of the lock, also when we are killed
+                    os.close(lock)  # the kernel releases the lock, also when the process is killed
 
     def _open_lock(self) -> int | None:
         """The lock file; None where none can be made: then no token can be stored, so nothing is shared."""

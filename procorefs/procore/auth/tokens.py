@@ -1,4 +1,4 @@
-"""A token, what names its login, and what a place that keeps it must do."""
+"""Defines a token, the names of its login, and the interface of the stores that keep it."""
 
 import hashlib
 from contextlib import AbstractAsyncContextManager
@@ -10,11 +10,11 @@ from procorefs.procore.settings import ApiSettings
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What the login service gave; its texts are in no repr."""
+    """A token of the login service; the secrets are in no repr."""
 
     access_token: str
     expires_at_s: float
-    """Unix seconds on our own clock."""
+    """Unix seconds by this machine's clock."""
     refresh_token: str | None = None
     """Works once."""
     lineage: str = ""

@@ -1,1 +1,1 @@
-"""HTTP to Procore and its storage: addresses, transport, bodies, retries."""
+"""Sends HTTP requests to Procore and its storage: addresses, connections, bodies, retries."""

@@ -1,4 +1,4 @@
-"""httpx without its command line, which would import click, rich and pygments: half of its import time.
+"""Imports httpx without its command line, which would import click, rich and pygments: half of its import time.
 
 httpx itself copes without that module (it is an extra); it is hidden only while httpx is imported.
 """

@@ -1,4 +1,7 @@
-"""Which addresses may be fetched: https anywhere, plain http on this machine alone (procore-api.md, Hosts)."""
+"""Decides which addresses may be fetched: https anywhere, plain http on this machine alone.
+
+docs/procore-api.md (Hosts) says which ones Procore names.
+"""
 
 import functools
 import ipaddress
@@ -6,7 +9,7 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
-    """Does this host name mean the machine itself: `localhost`, ::1 and all of 127.0.0.0/8?"""
+    """Whether a host name means this machine: `localhost`, ::1 and all of 127.0.0.0/8."""
     if host == "localhost":
         return True
     try:
@@ -18,7 +21,7 @@ def is_loopback(host: str) -> bool:
 class AddressRule:
     """Which of the addresses that the server names may be fetched, redirects included.
 
-    A Procore elsewhere never sends anybody to this machine or into its network: with `api_host` outside of it, plain
+    A Procore elsewhere must not send requests to this machine or into its network: with `api_host` outside of it, plain
     http, `localhost`, and the literal addresses of private, link-local and loopback ranges are refused. The API's own
     host is always allowed: a company's proxy may have a private address.
     """
@@ -50,7 +53,7 @@ def _is_inside(host: str) -> bool:
 
 
 def acceptable_url(url: str) -> bool:
-    """May it be fetched: https anywhere, http from loopback hosts alone."""
+    """Whether it may be fetched: https from any host, http from loopback hosts alone."""
     if not url.isprintable():
         return False
     end = url.find("/", 8)

@@ -1,4 +1,4 @@
-"""Bodies of answers: read as they come, and decompressed piece by piece with a bound on what they hold in memory."""
+"""Reads bodies of answers, and decompresses them piece by piece with a bound on the memory that they take."""
 
 import zlib
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""What an answer to a range request really holds. Pure: status and headers in, the bytes it brings out."""
+"""Checks which bytes an answer to a range request brings, from its status and headers. Pure."""
 
 import re
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Whether Procore can be reached: told by the calls that are being tried again, while they still are.
+"""Knows whether Procore can be reached, from the calls that are being tried again.
 
-What gives up raises its error, and whoever asked says so himself; until then only these rows of tries know of it.
+A call that gives up raises its error. Until then only its tries show that Procore does not answer.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ AWAY_AFTER_S = 2.0
 class Tries:
     """One call, from its first try to its last."""
 
-    __slots__ = ("_reach", "why")
+    __slots__ = ("_connectivity", "why")
 
-    def __init__(self, reach: "Connectivity") -> None:
-        self._reach = reach
+    def __init__(self, connectivity: "Connectivity") -> None:
+        self._connectivity = connectivity
         self.why = ""
         """Why the last try failed; empty: none has."""
 
     def failed(self, error: ProcoreError) -> None:
-        """Note how a try ended; only an answer that nobody, or nobody able, gave makes a warning."""
+        """Note how a try ended; only a missing answer and 5xx make a warning."""
         if isinstance(error, Unavailable):
             self.why = str(error)
-            self._reach.failed()
+            self._connectivity.failed()
 
 
 class Connectivity:
-    """One account's way to Procore, its login service and its storage."""
+    """Of one account, over Procore, its login service and its storage."""
 
     def __init__(self) -> None:
         self._rows: list[Tries] = []
@@ -41,17 +41,17 @@ class Connectivity:
 
     @property
     def warning(self) -> str:
-        """Why the oldest of the calls under way does not get through; empty: all do, or there are none."""
+        """Why the oldest call under way gets no answer; empty: all do, or there are none."""
         return next((row.why for row in self._rows if row.why), "")
 
     @property
     def is_away(self) -> bool:
-        """Whether nobody has answered for a while: a single failure may be made good at once."""
+        """Whether there was no answer for a while: a single failure may pass at once."""
         return self._failed_at_s is not None and clocks.boot_s() - self._failed_at_s >= AWAY_AFTER_S
 
     @contextmanager
     def tries(self) -> Iterator[Tries]:
-        """For as long as a call is tried. A refusal is an answer, too."""
+        """Enter around all tries of one call. A refusal is an answer, too."""
         row = Tries(self)
         self._rows.append(row)
         try:

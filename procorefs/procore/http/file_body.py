@@ -1,12 +1,11 @@
-"""Bytes of a file on their way out: read in threads, piece by piece, and never other than what was announced.
+"""Streams a part of a file as the body of a request, and ends the request when the file has not the announced size.
 
-A source that turns out shorter or longer than it said ends the request before its last byte is sent, so that no
-storage takes it for whole.
+A file that turns out shorter or longer ends the request before its last byte is sent, so that no storage takes it for
+whole. It is read in threads.
 """
 
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
 
 import msgspec
 import trio
@@ -20,33 +19,23 @@ SEND_BYTES = 256 * 1024
 """At once: the server must take so much within the time of silence."""
 
 Progress = Callable[[int], None]
-"""Called with the bytes that went out so far in this try; a further try begins at 0 again."""
+"""Called with the bytes sent so far in this try; the next try begins at 0."""
 
 
-class Source(Protocol):
+class SourceFile(msgspec.Struct, frozen=True):
     """A file that does not change while it is sent."""
 
-    @property
-    def fd(self) -> int:
-        """Open for reading; its position is not used."""
-
-    @property
-    def size_bytes(self) -> int:
-        """What it must have."""
-
-
-class OpenFile(msgspec.Struct, frozen=True):
-    """The plain source."""
-
     fd: int
+    """Open for reading; its position is not used."""
     size_bytes: int
+    """What it must have."""
 
 
 class SourceChanged(ValueError):
     """The file has not the bytes that were announced."""
 
 
-async def check(source: Source) -> None:
+async def check(source: SourceFile) -> None:
     """Raises SourceChanged when the file is not as long as it says: before anything was sent."""
     size = (await trio.to_thread.run_sync(os.fstat, source.fd)).st_size
     if size != source.size_bytes:
@@ -58,7 +47,7 @@ class FilePart(Outgoing):
 
     def __init__(
         self,
-        source: Source,
+        source: SourceFile,
         offset: int,
         size_bytes: int,
         progress: Progress,
@@ -83,10 +72,10 @@ class FilePart(Outgoing):
 
 
 class _Pieces:
-    """One run over the bytes: head, what was read, tail; asked for the next when the last has gone out."""
+    """One pass over the bytes: head, what was read, tail; the next piece is asked for when the last was sent."""
 
     def __init__(
-        self, source: Source, offset: int, size_bytes: int, progress: Progress, head: bytes, tail: bytes
+        self, source: SourceFile, offset: int, size_bytes: int, progress: Progress, head: bytes, tail: bytes
     ) -> None:
         self._source = source
         self._begin = self._at = offset
@@ -119,7 +108,7 @@ class _Pieces:
         raise StopAsyncIteration
 
     async def _read_on(self) -> None:
-        """The next piece of the file; with the last one, look whether the file ends there too."""
+        """The next piece of the file; after the last one, check that the file ends there."""
         count = min(READ_BYTES, self._end - self._at)
         read = await trio.to_thread.run_sync(_exactly, self._source.fd, count, self._at)
         if self._at + count == self._source.size_bytes:

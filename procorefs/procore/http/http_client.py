@@ -1,6 +1,6 @@
-"""Requests: checked addresses, redirects by hand, the token to one origin only.
+"""Sends requests: checks addresses, follows redirects itself, and sends the token to one origin only.
 
-Nothing above this module touches httpx. Failures of the network leave it as `ProcoreError`s.
+No other module sends with httpx. Failures of the network become `ProcoreError`s here.
 """
 
 import logging
@@ -22,24 +22,26 @@ Headers = httpx.Headers
 
 
 class Outgoing(httpx.AsyncByteStream):
-    """A body that is made while it is sent. `__aiter__` returns no generator: one that is left early, because the
-    server answered before it had everything, would be the garbage collector's to close."""
+    """A body that is made while it is sent.
+
+    `__aiter__` must not return a generator: when the server answers early, only the garbage collector would close it.
+    """
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that says who asks."""
+    """The header with a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port: who would get a token sent there."""
+    """Scheme, host and port."""
     parts = urlsplit(url)
     default = 443 if parts.scheme == "https" else 80
     return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or default
 
 
 class Http:
-    """Requests by the rules of this house."""
+    """Requests with the rules of this module."""
 
     def __init__(self, client: httpx.AsyncClient, token_origin: tuple[str, str, int]) -> None:
         self._client = client
@@ -47,7 +49,7 @@ class Http:
         self._addresses = AddressRule(token_origin[1])
 
     def takes_token(self, url: str) -> bool:
-        """Is it at the API's own origin, the only one that may see a bearer token?"""
+        """Whether it is at the API's own origin, the only one that may see a token."""
         return origin_of(url) == self._token_origin
 
     @asynccontextmanager
@@ -62,8 +64,8 @@ class Http:
     ) -> AsyncIterator[Response]:
         """GET with redirects followed; the body is read inside. Raises Unavailable, Silent, Malformed.
 
-        `own_headers` (the token) go to the API's origin alone: they are dropped at the first step away from
-        it and never come back.
+        `own_headers` (the token) go to the API's origin alone: a redirect to another
+        origin drops them for good.
         """
         for _ in range(MAX_REDIRECTS + 1):
             if not self._addresses.accepts(url):
@@ -75,7 +77,7 @@ class Http:
                 if response.status_code not in REDIRECTS or not location:
                     yield response
                     return
-                await short_body(response)  # a connection that was read to the end is used again
+                await short_body(response)  # a connection that was read to its end is reused
                 url = urljoin(url, location)
         raise Malformed(f"Could not {action}: the server redirects more than {MAX_REDIRECTS} times")
 
@@ -141,12 +143,14 @@ class Http:
             finally:
                 await response.aclose()
         except FAILURES as error:
-            raise error_of_network(action, error, urlsplit(url).hostname or "the server") from _tame(error)
+            raise error_of_network(action, error, urlsplit(url).hostname or "the server") from _shown_cause(
+                error
+            )
 
 
 @asynccontextmanager
 async def open_http(api_url: str) -> AsyncIterator[Http]:
-    """Connections for as long as the context lasts; TLS always verified, proxies of the environment obeyed."""
+    """Connections until the context ends; TLS is always verified, proxies come from the environment."""
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they would log signed addresses
     async with httpx.AsyncClient(
@@ -156,6 +160,6 @@ async def open_http(api_url: str) -> AsyncIterator[Http]:
         yield Http(client, origin_of(api_url))
 
 
-def _tame(error: Exception) -> Exception | None:
-    """The cause to keep in a traceback: httpx's own words may hold addresses with signatures."""
+def _shown_cause(error: Exception) -> Exception | None:
+    """The cause to keep in a traceback: httpx's message may hold a signed address."""
     return None if isinstance(error, httpx.InvalidURL) else error

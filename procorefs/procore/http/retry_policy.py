@@ -1,4 +1,4 @@
-"""When a failed request is worth another try, and how long to wait before it. Pure; times are passed in."""
+"""Decides whether a failed request is tried again, and how long to wait before that. Pure; times are passed in."""
 
 from collections.abc import Callable
 
@@ -7,18 +7,19 @@ from procorefs.procore.errors import ProcoreError, RateLimited, Silent, Unanswer
 TRIES = 5
 FIRST_PAUSE_S = 0.3
 LONGEST_PAUSE_S = 8.0
+"""Pauses double from the first to the longest: five tries take some five seconds, within a request's half minute."""
 
 
 class RetryPolicy:
-    """The tries of one request that may be repeated: at most `TRIES`, and none after `patience_s`.
+    """The tries of one request that may be repeated: at most `TRIES`, and none after `retry_for_s`.
 
-    Waiting at the limiter does not count: it ends when the server said it would. A silent server has used up the
-    time already, so silence is not tried again; nor is a change that may have been done. `jitter` gives a number
-    in [0, 1).
+    Waiting for the limiter does not count: it ends when the server said so. A silent server has used up the time
+    already, so silence is not tried again; nor is a change that may have been done. `jitter` returns a number in
+    [0, 1).
     """
 
-    def __init__(self, patience_s: float, now_s: float, jitter: Callable[[], float]) -> None:
-        self._ends_s = now_s + patience_s
+    def __init__(self, retry_for_s: float, now_s: float, jitter: Callable[[], float]) -> None:
+        self._ends_s = now_s + retry_for_s
         self._jitter = jitter
         self._failures = 0
 
@@ -33,5 +34,5 @@ class RetryPolicy:
         return pause_s if now_s + pause_s < self._ends_s else None
 
     def extend(self, seconds: float) -> None:
-        """Time that was spent waiting for leave to send."""
+        """Do not count time that was spent waiting for the limiter."""
         self._ends_s += seconds

@@ -1,8 +1,10 @@
-"""The way httpx reaches the network: httpcore's pool, reading up to 1 MiB at once.
+"""Connects httpx to the network through httpcore's pools, and reads up to 1 MiB at once.
 
-httpcore asks its stream for 64 KiB at a time, which halves the throughput of one download. Its public
-`network_backend` lets a wrapped stream read more. The pool for https, and with it the costly loading of the
-certificate authorities, is made when the first https address is asked for.
+httpcore reads 64 KiB at a time, and neither httpx nor httpcore has a setting for that; httpcore's public
+`network_backend` lets a wrapped stream read more. Measured with one download over loopback on a busy machine of two
+cores: 490 MB/s and 0.47 s of CPU a gigabyte with 1 MiB, 330 MB/s and 0.93 s with 64 KiB. httpx's own transport takes no
+network backend, so the pools are built here. That for https, and with it the slow loading of the certificate
+authorities, is built at the first https address.
 """
 
 import importlib
@@ -19,16 +21,18 @@ from procorefs.procore.http._httpx import httpx
 from procorefs.procore.http.addresses import is_loopback
 
 RECEIVE_BYTES = 1024 * 1024
+"""Read at once."""
+
 MAX_CONNECTIONS = 128
-"""The rooms above limit themselves; this only stops a runaway."""
+"""Far more than downloads, uploads and calls use together."""
 
 MAX_IDLE_CONNECTIONS = 32
 IDLE_S = 20.0
-"""An idle connection is kept so long."""
+"""An idle connection is kept this long."""
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Requests over pools of our own, one for each scheme and way."""
+    """Requests over one pool for each scheme and proxy."""
 
     def __init__(self) -> None:
         self._pools: dict[tuple[bytes, str | None], httpcore.AsyncConnectionPool] = {}
@@ -59,10 +63,10 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _pool(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
         """The pool for an address. Raises Invalid when the environment names a proxy that cannot be used."""
-        way = (url.raw_scheme, proxy_for(url.scheme, url.host))
-        pool = self._pools.get(way)
+        key = (url.raw_scheme, proxy_for(url.scheme, url.host))
+        pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[way] = _new_pool(*way)
+            pool = self._pools[key] = _new_pool(*key)
         return pool
 
 
@@ -109,7 +113,7 @@ def _proxy(address: str) -> httpcore.Proxy:
 
 
 class _Body(httpx.AsyncByteStream):
-    """The pieces of an answer as they come."""
+    """The pieces of an answer."""
 
     def __init__(self, stream: Any) -> None:  # noqa: ANN401 - httpcore types it loosely
         self._stream = stream
@@ -123,7 +127,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """trio's network, its streams wrapped."""
+    """trio's network with wrapped streams."""
 
     def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
         self._inner = inner
@@ -143,7 +147,7 @@ class _Network(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that reads as much as there is."""
+    """A connection that reads up to RECEIVE_BYTES at once."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner

@@ -1,1 +1,1 @@
-"""JSON as Procore sends it, checked and turned into models."""
+"""Decodes and checks the JSON of Procore's answers."""

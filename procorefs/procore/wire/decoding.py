@@ -1,7 +1,7 @@
-"""JSON as Procore sends it, turned into the normal form of `models.py`.
+"""Turns the JSON of Procore's answers into the models of `models.py`, and checks every field.
 
 A well-formed body is decoded at once into typed structs. When that fails, the body is decoded without types
-and each item is salvaged field by field (a field of the wrong type counts as absent), so one bad item never
+and each item is read field by field (a field of the wrong type counts as absent), so one bad item never
 spoils a page. Every wire field may be absent or null: what is needed is checked while normalising.
 """
 
@@ -21,7 +21,7 @@ from procorefs.procore.wire.lenient_json import (
     list_in,
     list_or_empty,
     object_in,
-    salvaged,
+    understood,
     untyped,
 )
 from procorefs.procore.wire.models import (
@@ -190,7 +190,7 @@ def folder_listing(body: bytes, action: str) -> FolderListing:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         answer = object_in(untyped(body, action), action)
         folders, files = list_or_empty(answer.pop("folders", None)), list_or_empty(answer.pop("files", None))
-        wire = salvaged(answer, WireFolder)
+        wire = understood(answer, WireFolder)
     below = _normal_items(folders, WireEntry, normaliser.folder)
     leaves = _normal_items(files, WireFile, normaliser.file)
     folder = _only(wire, normaliser.folder, action)
@@ -221,7 +221,7 @@ def file_version(body: bytes, action: str) -> Version:
 
 
 def me(body: bytes, action: str) -> Me:
-    """Whose token it is. Raises Malformed."""
+    """The user of the token. Raises Malformed."""
     wire = _one(body, WireMe, action)
     return _only(wire, lambda w: Me(UserId(_id(w.id)), text(w.login), text(w.name)), action)
 
@@ -286,7 +286,7 @@ def _project(wire: WireProject) -> Project:
 
 
 class _Normaliser:
-    """Wire structs to models, sharing the persons of one answer: a page names the same few over and over."""
+    """Wire structs to models; the persons of one answer are shared, as a page repeats the same few."""
 
     def __init__(self) -> None:
         self._persons: dict[tuple[int | str | None, str | None, str | None], Person | None] = {}
@@ -432,7 +432,7 @@ def _one(body: bytes, kind: type[W], action: str) -> W:
             return wire
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         pass
-    return salvaged(object_in(untyped(body, action), action), kind)
+    return understood(object_in(untyped(body, action), action), kind)
 
 
 def _only(wire: W, normal: Callable[[W], N], action: str) -> N:

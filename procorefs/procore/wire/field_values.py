@@ -1,4 +1,4 @@
-"""Values of custom fields: from the form in which Procore shows them to the one in which it takes them."""
+"""Converts values of custom fields from the form that Procore shows to the form that it takes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def value_of(shown: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def writable_form(shown: object) -> FieldValue | UnsetType:
-    """What would have to be written to get what is shown; None: nothing is, UNSET: that can't be said."""
+    """What must be written to get what is shown; None: nothing is shown, UNSET: it cannot be written."""
     value = value_of(shown)
     if value is None or value in ("", []):
         return None

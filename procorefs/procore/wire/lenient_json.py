@@ -1,4 +1,4 @@
-"""The slow way to read JSON: what can be understood of a body with something wrong in it.
+"""Reads what can be understood of a JSON body with errors in it; slow, so only after fast decoding failed.
 
 Fields of the wrong type count as absent; texts that are no Unicode are made encodable.
 """
@@ -47,24 +47,24 @@ def object_in(answer: object, action: str) -> dict[str, Any]:
     return answer
 
 
-def salvaged(item: dict[str, Any], kind: type[W]) -> W:
+def understood(item: dict[str, Any], kind: type[W]) -> W:
     """A wire struct of what can be understood of an item; other fields count as absent."""
     fields = {}
     for field in msgspec.structs.fields(kind):
         if field.encode_name in item:
-            fields[field.name] = _salvaged_value(item[field.encode_name], field.type)
+            fields[field.name] = _understood_value(item[field.encode_name], field.type)
     return kind(**fields)
 
 
-def _salvaged_value(value: object, kind: object) -> object:
+def _understood_value(value: object, kind: object) -> object:
     options = get_args(kind)
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode()  # lone surrogates
     for option in options:
         if isinstance(option, type) and issubclass(option, Wire):
-            return salvaged(value, option) if isinstance(value, dict) else None
+            return understood(value, option) if isinstance(value, dict) else None
         if isinstance(value, list) and (inner := get_args(option)) and issubclass(inner[0], Wire):
-            return [salvaged(entry, inner[0]) for entry in value if isinstance(entry, dict)]
+            return [understood(entry, inner[0]) for entry in value if isinstance(entry, dict)]
     try:
         return msgspec.convert(value, cast("type[object]", kind))
     except msgspec.MsgspecError:
@@ -78,7 +78,7 @@ def item_of(value: object, kind: type[W]) -> W:
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=kind)
     except (msgspec.MsgspecError, UnicodeError):
-        return salvaged(value, kind)  # ten times slower: only for what is really broken
+        return understood(value, kind)  # ten times slower: only for what is really broken
 
 
 def list_or_empty(value: object) -> list[Any]:

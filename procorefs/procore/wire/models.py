@@ -1,4 +1,4 @@
-"""What Procore's answers say, in one normal form whatever call they came from.
+"""Defines the models of Procore's answers: one form, whatever call they came from.
 
 Wire formats (v2, v1 index, folders, files) end in `decoding.py`; everybody else sees only these values.
 """
@@ -28,7 +28,7 @@ class Kind(enum.Enum):
 
 
 class Person(msgspec.Struct, frozen=True, gc=False):
-    """Somebody who made or holds something; texts are empty where the answer named none."""
+    """A user who created or checked out something; texts are empty where the answer has none."""
 
     id: UserId
     name: str = ""
@@ -138,7 +138,7 @@ class FolderListing(msgspec.Struct, frozen=True):
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """A word that documents of a project bear."""
+    """A tag of a project."""
 
     id: TagId
     name: str

@@ -1,4 +1,4 @@
-"""What the headers of a list say about its pages. Nothing here trusts them to be there, or to be right."""
+"""Finds the next page of a list from its headers, which may be missing or wrong."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the API says of uploads, checked: where bytes go and with what. Everything here is JSON-encodable."""
+"""Decodes and checks the API's answers about uploads: where bytes go, and with which headers. All of it fits JSON."""
 
 import re
 from collections.abc import Sequence

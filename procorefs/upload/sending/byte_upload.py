@@ -17,6 +17,7 @@ import trio
 from procorefs.journal.change import Change, Upload
 from procorefs.procore.api.uploads import MAX_SEGMENT_BYTES, Uploads
 from procorefs.procore.errors import UploadExpired, UploadRefused
+from procorefs.procore.http.file_body import SourceFile
 from procorefs.procore.wire.models import VersionId
 from procorefs.procore.wire.upload_decoding import SegmentedUpload, SegmentPlan
 from procorefs.staging.staging_area import StagedFile
@@ -228,7 +229,9 @@ class Uploader:
             if upload.whole is None:
                 upload.whole = await self._uploads.begin_whole(name, content_type, file.size_bytes)
                 self._note(change)
-            await self._uploads.send_whole(upload.whole, file, self._progress(file.number))
+            await self._uploads.send_whole(
+                upload.whole, SourceFile(file.fd, file.size_bytes), self._progress(file.number)
+            )
             return
         if upload.segmented is None:
             plans = await _plans(file, all_at_once=change.is_on_slow_line)
@@ -250,6 +253,7 @@ class Uploader:
         """Those that have not arrived yet, a few at a time; the first failure ends them and is raised as itself."""
         missing = [index for index in range(len(segmented.segments)) if index not in upload.etags]
         offsets = _offsets(segmented)
+        source = SourceFile(file.fd, file.size_bytes)
         failures: list[Exception] = []
 
         async def send_some(nursery: trio.Nursery) -> None:
@@ -257,7 +261,7 @@ class Uploader:
                 index = missing.pop(0)
                 try:
                     upload.etags[index] = await self._uploads.send_segment(
-                        segmented, index, file, offsets[index]
+                        segmented, index, source, offsets[index]
                     )
                     self.sent_bytes[file.number] += segmented.segments[index].size_bytes
                     self._note(change)
