@@ -88,6 +88,11 @@ class Sending:
         """It was not done, and won't be."""
         self.is_over = self.is_refused = True
 
+    def not_sent(self) -> None:
+        """It was not sent. Nothing is known of an earlier one that it was to repeat."""
+        if not self.is_unclear:
+            self.refused()
+
 
 class InFlightCalls:
     """All open calls: at most one that is under way an inode. Synchronous."""

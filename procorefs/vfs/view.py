@@ -111,10 +111,6 @@ class View:
         inodes = before.keys() | self._changes.keys()
         return {inode for inode in inodes if before.get(inode) is not self._changes.get(inode)}
 
-    def is_content_source(self, document: DocumentId) -> bool:
-        """Whether there are changes that had the document's bytes, or need them still."""
-        return document in self._pending_copies
-
     def pending_copy_of(self, document: DocumentId) -> Inode | None:
         """Somebody who still needs bytes of the document's versions."""
         needing = (

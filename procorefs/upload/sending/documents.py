@@ -1,7 +1,7 @@
 """Reads single documents of Procore, and has each changing call journaled before it is sent and numbered when it is."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -65,8 +65,8 @@ class DocumentCalls:
         self.polled_since = polled_since
         self.reach_disk = reach_disk
 
-    @contextmanager
-    def changing(
+    @asynccontextmanager
+    async def changing(
         self,
         change: Change,
         document: DocumentId | None,
@@ -76,10 +76,10 @@ class DocumentCalls:
         upload: Upload | None = None,
         metadata: MetadataPatch | None = None,
         repeats: Call | None = None,
-    ) -> Iterator[tuple[Request, Sending]]:
+    ) -> AsyncIterator[tuple[Request, Sending]]:
         """A call that changes a document (None: makes one), until its answer is applied.
 
-        See InFlightCalls.sending. Raises sqlite3.Error before anything is sent.
+        See InFlightCalls.sending. Raises sqlite3.Error, OSError, StagingFull before anything is sent.
         """
         with (
             self.own.call(document) as request,
@@ -94,7 +94,19 @@ class DocumentCalls:
                 repeats=repeats,
             ) as sending,
         ):
+            await self.bring_to_disk(sending)
             yield request, sending
+
+    async def bring_to_disk(self, sending: Sending) -> None:
+        """Have a call on disk before it is sent, and all that was journaled before it.
+
+        After a power cut, Procore was told nothing that the journal does not know. Raises OSError, StagingFull.
+        """
+        try:
+            await self.reach_disk()
+        except BaseException:
+            sending.not_sent()
+            raise
 
     # Reading
 

@@ -111,7 +111,7 @@ class FileCalls:
             custom_fields=given(metadata.custom_fields),
         )
         folder_id = self._documents.folder_id(target.folder)
-        with self._documents.changing(change, None, target, upload=upload, metadata=metadata) as (
+        async with self._documents.changing(change, None, target, upload=upload, metadata=metadata) as (
             request,
             sending,
         ):
@@ -185,7 +185,9 @@ class FileCalls:
             private=metadata.private,
             custom_fields=given(metadata.custom_fields),
         )
-        with self._documents.changing(change, document_id, target, upload=upload, metadata=metadata) as (
+        async with self._documents.changing(
+            change, document_id, target, upload=upload, metadata=metadata
+        ) as (
             request,
             sending,
         ):

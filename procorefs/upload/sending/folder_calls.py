@@ -31,7 +31,7 @@ class FolderCalls:
             tracked=metadata.tracked, private=metadata.private, custom_fields=given(metadata.custom_fields)
         )
         folder_id = self._documents.folder_id(target.folder)
-        with self._documents.changing(change, None, target, metadata=metadata) as (request, sending):
+        async with self._documents.changing(change, None, target, metadata=metadata) as (request, sending):
             try:
                 document = await self._documents.changes.create_folder(
                     folder_id, target.name, fields, on_sent=request.sent
@@ -67,7 +67,10 @@ class FolderCalls:
             private=metadata.private,
             custom_fields=given(metadata.custom_fields),
         )
-        with self._documents.changing(change, document_id, target, metadata=metadata) as (request, sending):
+        async with self._documents.changing(change, document_id, target, metadata=metadata) as (
+            request,
+            sending,
+        ):
             try:
                 document = await self._documents.changes.update_folder(
                     document_id, fields, on_sent=request.sent

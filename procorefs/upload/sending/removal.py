@@ -5,7 +5,6 @@ was not removed here too, or has a newer version, keeps the folder, which shows 
 """
 
 import logging
-from collections.abc import Iterable
 
 import trio
 
@@ -59,7 +58,6 @@ class DocumentRemover:
     async def remove(self, change: Change) -> None:
         """Delete the change's document, if Procore still has what was seen here."""
         assert change.document is not None
-        await self._keep_fetched([change.document])
         if change.is_folder:
             if not await self._may_remove_folder(change):
                 return
@@ -70,11 +68,6 @@ class DocumentRemover:
             raise Blocked(step.by, step.why)
         if isinstance(step, Delete):
             await self._delete(change)
-
-    async def _keep_fetched(self, documents: Iterable[DocumentId]) -> None:
-        """Before documents go: a power cut may not take what was fetched from them a moment ago."""
-        if any(map(self._view.is_content_source, documents)):
-            await self._documents.reach_disk()
 
     async def _may_remove_file(self, change: Change) -> bool:
         """Whether Procore's newest version is the one that was removed here; one look tells it of many files.
@@ -143,7 +136,7 @@ class DocumentRemover:
         assert document_id is not None
         version = self._version(document_id)
         known = self._store.known(document_id)
-        with self._documents.changing(change, document_id, removes=True) as (request, sending):
+        async with self._documents.changing(change, document_id, removes=True) as (request, sending):
 
             def leaves() -> None:
                 """What was decided may be wrong by the time the call has its turn."""
@@ -200,7 +193,6 @@ class DocumentRemover:
                 return False
             self._results.doubt(change.inode)
             raise Refused(_sentence(unseen), take_back=True) from NotEmpty()
-        await self._keep_fetched(document.id for document in below)
         return self._is_wanted(change, document_id)
 
     async def _is_removed(self, document: Document) -> bool:

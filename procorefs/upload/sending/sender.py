@@ -12,7 +12,6 @@ was sent, and what differs still is sent next.
 import msgspec
 
 from procorefs.journal.change import Change, Location, MetadataPatch
-from procorefs.journal.in_flight_calls import Sending
 from procorefs.procore.api.changes import FileChange, FolderChange
 from procorefs.procore.errors import Forbidden, Invalid, NotFound
 from procorefs.upload.outcomes import Blocked, NotYet, Refused, refused_metadata
@@ -126,6 +125,7 @@ class ChangeSender:
         metadata = MetadataPatch(tags=wanted)
         calls = self._documents.calls
         with calls.sending(change.inode, change.kind, document_id, wishes=metadata) as sending:
+            await self._documents.bring_to_disk(sending)
             try:
                 await self._documents.tags.make(document_id, wanted)
             except (Forbidden, Invalid, NotFound) as error:
@@ -141,8 +141,7 @@ class ChangeSender:
         before = Location(known.node.parent, known.name)
         parent_id, name = self._documents.moved(known, place)
         changes = self._documents.changes
-        with self._documents.changing(change, document_id, place) as (request, sending):
-            await self._bring_to_disk(sending)
+        async with self._documents.changing(change, document_id, place) as (request, sending):
             try:
                 if change.is_folder:
                     document = await changes.update_folder(
@@ -161,11 +160,3 @@ class ChangeSender:
             sending.answered()
             change.aside_from = change.aside_from or before
             self._results.arrived(change, document, place.folder, metadata=MetadataPatch())
-
-    async def _bring_to_disk(self, sending: Sending) -> None:
-        """Have the call on disk before it is sent: after a power cut, nothing else would take the name back."""
-        try:
-            await self._documents.reach_disk()
-        except BaseException:
-            sending.refused()
-            raise

@@ -98,7 +98,7 @@ class UnansweredCalls:
         if folder_id is UNSET:
             self._was_not_done(change, call)
             return
-        with self._documents.changing(change, None, call.place, upload=upload, repeats=call) as (
+        async with self._documents.changing(change, None, call.place, upload=upload, repeats=call) as (
             request,
             sending,
         ):
@@ -221,7 +221,10 @@ class UnansweredCalls:
     async def _use_again(self, change: Change, call: Call, upload: Upload) -> None:
         document_id = call.document
         assert document_id is not None
-        with self._documents.changing(change, document_id, upload=upload, repeats=call) as (request, sending):
+        async with self._documents.changing(change, document_id, upload=upload, repeats=call) as (
+            request,
+            sending,
+        ):
             version = None
             try:
                 document = await self._documents.changes.update_file(
