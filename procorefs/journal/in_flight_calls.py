@@ -320,6 +320,13 @@ class InFlightCalls:
             if not self.left_s(call):
                 self.forget(call)
 
+    def folder_made(self, place: Location, document: DocumentId) -> None:
+        """A call has made a folder: as long as it has the name, no other can, and it is nobody else's."""
+        for call in self._open():
+            is_same = call.is_creating and call.kind is Kind.FOLDER and call.place == place
+            if is_same and call.number not in self._sending:
+                self.was_made(call, document)
+
     def was_made(self, call: Call, document: DocumentId) -> None:
         """What a late call was to make has been made by another: as long as that has the name, it can't be done."""
         call.document = document

@@ -47,9 +47,7 @@ class FolderCalls:
                 raise self._refusals.of_metadata(change, error, metadata, is_alone=False) from error
             self._documents.own.order.is_about(request, document.id)
             sending.answered()
-            calls = self._documents.calls
-            for late in calls.late(change.inode, None):
-                calls.was_made(late, document.id)
+            self._documents.calls.folder_made(target, document.id)
             self._results.arrived(
                 change, document, target.folder, metadata=metadata, target=target, is_new=True
             )

@@ -161,6 +161,7 @@ class UnansweredCalls:
             self._results.may_show(call.place.folder)
             if is_ours and self._results.is_current(change):
                 self._documents.own.order.is_about(request, document.id)
+                self._documents.calls.folder_made(call.place, document.id)
                 self._results.arrived(
                     change,
                     document,
@@ -180,6 +181,9 @@ class UnansweredCalls:
             self._was_not_done_yet(change, call)
             return
         self._documents.calls.forget(call)
+        assert call.place is not None
+        assert node.document_id is not None
+        self._documents.calls.folder_made(call.place, node.document_id)
         self._edits.takeover.take_found(change, node)
         self._results.left(node)
 
