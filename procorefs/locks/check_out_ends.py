@@ -74,10 +74,14 @@ class AskedEnds:
         """The call was not done, and will not be."""
         self._drop(document, lambda end_s, _late_s: end_s == until_s)
 
-    def checked_in(self, document: DocumentId) -> None:
-        """Nothing is left but what a call without an answer may still do."""
+    def checked_in(self, document: DocumentId, shown_s: int | None) -> None:
+        """Nothing is left but what a call without an answer may still do.
+
+        `shown_s`: the end that the tree has. It may be ours still: the answer to a check-in does not speak for a
+        document while another call of ours changes it.
+        """
         now_s = trio.current_time()
-        self._drop(document, lambda _end_s, late_s: late_s <= now_s)
+        self._drop(document, lambda end_s, late_s: late_s <= now_s and end_s != shown_s)
 
     def _drop(self, document: DocumentId, is_done: Callable[[int, float], bool]) -> None:
         """Forget what is done or over."""

@@ -344,7 +344,8 @@ class CheckOuts:
 
     def _let_go(self, claim: Claim) -> None:
         assert claim.document is not None
-        self._ends.checked_in(claim.document)
+        shown = self._documents.holder_of(claim.document)
+        self._ends.checked_in(claim.document, shown.until_s if shown is not None else None)
         late_s = self._ends.late_s(claim.document)
         if late_s:
             self._doubt(claim.document, late_s)
