@@ -19,6 +19,7 @@ IO_BYTES = 1 << 17
 
 _NS = 1_000_000_000
 _WRITE_BITS = 0o222
+_OTHERS_BITS = 0o077
 _MODE_BITS = 0o7777
 
 
@@ -31,6 +32,8 @@ class Ownership:
     umask: int
     masks_kept: bool = False
     """Whether the umask holds for modes that were set here as well: the option was given."""
+    hides_private: bool = False
+    """Whether documents that are private in Procore are for the owner alone: other users reach the mount."""
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
@@ -64,6 +67,8 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
         _show_kept(entry, node, node.kept)
         if ownership.masks_kept:
             entry.st_mode &= ~ownership.umask
+    if node.private and ownership.hides_private:
+        entry.st_mode &= ~_OTHERS_BITS
     return entry
 
 

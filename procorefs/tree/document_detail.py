@@ -67,3 +67,10 @@ def encode_detail(document: Document, known: bytes | None) -> bytes:
             custom_fields=document.custom_fields,
         )
     )
+
+
+def is_private(document: Document, known: bytes | None) -> bool:
+    """Whether Procore shows it to some users only; what this kind of answer does not say stays as it was."""
+    if document.private is not None:
+        return document.private
+    return bool(decode_detail(known or b"{}").private)

@@ -12,7 +12,7 @@ import msgspec
 
 from procorefs.procore.wire.models import Document, DocumentId, Kind
 from procorefs.storage import clocks
-from procorefs.tree.document_detail import encode_detail, same_bytes
+from procorefs.tree.document_detail import encode_detail, is_private, same_bytes
 from procorefs.tree.naming import full_width
 from procorefs.tree.naming.name_rules import marked, shown_name
 from procorefs.tree.nodes import (
@@ -190,6 +190,7 @@ class DocumentWriter:
             and same_bytes(node.version, document.version)
             and node.defect == document.defect
             and node.read_only == document.read_only
+            and document.private in (None, node.private)
             and known.detail == encode_detail(document, known.detail)
         )
         if same:
@@ -314,6 +315,7 @@ class DocumentWriter:
             kind=document.kind,
             state=state,
             read_only=bool(document.read_only),
+            private=is_private(document, detail),
             created_at_s=document.created_at_s,
             updated_at_s=document.updated_at_s,
             version=document.version,

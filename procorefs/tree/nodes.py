@@ -75,6 +75,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     version: Version | None
     defect: str
     """Files: why there is no usable version; empty when there is one."""
+    private: bool = False
+    """Procore shows it to the users only who were given access."""
     kept: Kept | None = None
     local_size_bytes: int | None = None
     """Files with local bytes that are no version of Procore, or an older one than `version`."""

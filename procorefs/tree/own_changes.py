@@ -12,7 +12,7 @@ import msgspec
 
 from procorefs.procore.wire.models import Document, DocumentId, Kind, UserId, Version
 from procorefs.storage import clocks
-from procorefs.tree.document_detail import encode_detail, is_echo
+from procorefs.tree.document_detail import encode_detail, is_echo, is_private
 from procorefs.tree.naming.name_rules import shown_name
 from procorefs.tree.nodes import (
     ROOT,
@@ -215,6 +215,7 @@ class OwnChanges:
             read_only=bool(document.read_only)
             if document.read_only is not None
             else bool(node and node.read_only),
+            private=is_private(document, known.detail if known else None),
             created_at_s=document.created_at_s or (node.created_at_s if node else 0),
             updated_at_s=document.updated_at_s or (node.updated_at_s if node else 0),
             version=document.version,

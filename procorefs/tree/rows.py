@@ -8,7 +8,12 @@ import msgspec
 from procorefs.procore.wire.models import DocumentId, Kind, Version
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDER_VERSION = 2
+"""Had no PRIVATE in `access`, which was called `read_only`."""
+
+READ_ONLY, PRIVATE = 1, 2
+"""Bits of `access`."""
 FIRST_INODE = 1024
 """Lower numbers are the root, reserved ones, and the offsets of '.' and '..' in a listing."""
 
@@ -22,7 +27,7 @@ CREATE TABLE node (
     kind        INTEGER NOT NULL,  -- 1 folder, 2 file
     state       INTEGER NOT NULL,  -- nodes.State
     listed      INTEGER NOT NULL,  -- folder: all children are rows
-    read_only   INTEGER NOT NULL,
+    access      INTEGER NOT NULL,  -- READ_ONLY and PRIVATE
     created_at  INTEGER NOT NULL,  -- Unix seconds, as all times here
     updated_at  INTEGER NOT NULL,
     version_id  INTEGER,           -- NULL: folder, or no usable version (see defect)
@@ -47,7 +52,7 @@ UPDATE sqlite_sequence SET seq = {FIRST_INODE - 1} WHERE name = 'node';
 """
 
 COLUMNS = (
-    "inode, parent, shown, document_id, kind, state, listed, read_only, created_at, updated_at, "
+    "inode, parent, shown, document_id, kind, state, listed, access, created_at, updated_at, "
     "version_id, version_number, size, version_created_at, url, defect, kept"
 )
 _KEPT = msgspec.msgpack.Decoder(Kept)
@@ -70,6 +75,7 @@ class Row:
     kind: Kind
     state: State
     read_only: bool
+    private: bool
     created_at_s: int
     updated_at_s: int
     version: Version | None
@@ -86,7 +92,7 @@ class Row:
             self.document_id,
             _KIND_CODES[self.kind],
             self.state.value,
-            self.read_only,
+            READ_ONLY * self.read_only | PRIVATE * self.private,
             self.created_at_s,
             self.updated_at_s,
             version.id if version else None,
@@ -111,7 +117,7 @@ class Known(NamedTuple):
 
 
 WRITTEN = (
-    "parent, shown, name, document_id, kind, state, read_only, created_at, updated_at, version_id, version_number, "
+    "parent, shown, name, document_id, kind, state, access, created_at, updated_at, version_id, version_number, "
     "size, version_created_at, url, defect, detail, pass"
 )
 ORPHANED = (
@@ -121,6 +127,16 @@ ORPHANED = (
 )
 INSERT = f"INSERT INTO node (inode, {WRITTEN}, listed) VALUES ({', '.join('?' * 18)}, 0)"
 UPDATE = f"UPDATE node SET ({WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
+
+
+TAKE_OVER = f"""
+BEGIN IMMEDIATE;
+ALTER TABLE node RENAME COLUMN read_only TO access;
+UPDATE node SET access = access | {PRIVATE} WHERE json_extract(CAST(detail AS TEXT), '$.private') = 1;
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+"""Makes a file of OLDER_VERSION one of this version."""
 
 
 def node_of(row: tuple[Any, ...]) -> Node:
@@ -137,7 +153,8 @@ def node_of(row: tuple[Any, ...]) -> Node:
         kind=_KINDS[row[4]],
         state=_STATES[row[5]],
         listed=bool(row[6]),
-        read_only=bool(row[7]),
+        read_only=bool(row[7] & READ_ONLY),
+        private=bool(row[7] & PRIVATE),
         created_at_s=row[8],
         updated_at_s=row[9],
         version=version,

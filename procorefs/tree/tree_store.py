@@ -23,9 +23,11 @@ from procorefs.tree.rows import (
     COLUMNS,
     FIRST_INODE,
     INSERT,
+    OLDER_VERSION,
     ORPHANED,
     SCHEMA,
     SCHEMA_VERSION,
+    TAKE_OVER,
     UPDATE,
     WRITTEN,
     Known,
@@ -105,6 +107,9 @@ class TreeStore:
         run = self._db.execute
         run("PRAGMA cache_size = -16384")
         version = run("PRAGMA user_version").fetchone()[0]
+        if version == OLDER_VERSION:
+            self._db.executescript(TAKE_OVER)
+            version = SCHEMA_VERSION
         if version not in (0, SCHEMA_VERSION):
             raise TreeDamaged(f"it has the format {version}, this version reads {SCHEMA_VERSION}")
         if version == 0:
@@ -331,7 +336,9 @@ class TreeStore:
 
     def expect(self, document_id: DocumentId, inode: Inode | None = None) -> Inode:
         """A row for a document that no listing has brought yet: the parent of another, or one that has an inode."""
-        row = Row(None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, 0, 0, None, "", b"{}", 0)
+        row = Row(
+            None, b"", "", document_id, Kind.FOLDER, State.EXPECTED, False, False, 0, 0, None, "", b"{}", 0
+        )
         return self.insert(row, inode)
 
     def adopt(self, folder: Inode, successor: Inode) -> None:

@@ -73,4 +73,5 @@ def _ownership(options: MountOptions) -> Ownership:
         gid=os.getgid() if options.gid is None else options.gid,
         umask=DEFAULT_UMASK if options.umask is None else options.umask,
         masks_kept=options.umask is not None,
+        hides_private=options.allow_other,
     )

@@ -454,6 +454,29 @@ def public() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_private_documents_are_for_the_mounts_user_alone(
+    sandbox: SandboxHandle, public: Path, mount: Mount
+) -> None:
+    sandbox.reset(0)
+    sandbox.act("create_folder", path="/private")
+    for path in ("/private/deep.pdf", "/hidden.pdf", "/open.pdf"):
+        put(sandbox, path, b"content")
+    for path in ("/private", "/hidden.pdf"):
+        sandbox.act("private", path=path, on=True)
+        sandbox.act("grant", path=path, on=True)
+    mounted = mount(sandbox, "allow_other", at=public)
+    assert (public / "private").stat().st_mode & 0o777 == 0o700
+    assert (public / "hidden.pdf").stat().st_mode & 0o777 == 0o600
+    assert (public / "private" / "deep.pdf").read_bytes() == b"content"
+    assert as_other_user(public, "cat open.pdf") == 0
+    assert as_other_user(public, "cat hidden.pdf") != 0
+    assert as_other_user(public, "ls private") != 0
+    (public / "hidden.pdf").chmod(0o644)  # what is set here opens nothing
+    assert as_other_user(public, "cat hidden.pdf") != 0
+    mounted.unmount()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_who_may_not_read_a_document_may_not_read_its_versions(
     sandbox: SandboxHandle, public: Path, mount: Mount
 ) -> None:

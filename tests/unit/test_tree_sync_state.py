@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from procorefs.tree.nodes import ROOT
+from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.sync_state import (
     COUNTINGS,
     KnownTotal,
@@ -98,3 +98,15 @@ def test_a_record_that_cannot_be_read_is_a_damaged_tree(
         assert store.sync.read() == SyncState()
     assert "is damaged" in caplog.text
     assert len(list(tmp_path.glob("tree.damaged-*"))) == 1
+
+
+def test_private_documents_of_an_earlier_version_are_known_as_such(earlier: Path) -> None:
+    with closing(sqlite3.connect(earlier)) as db:
+        [(inode,)] = db.execute("SELECT inode FROM node WHERE kind = 2 LIMIT 1").fetchall()
+        db.execute("UPDATE node SET detail = ? WHERE inode = ?", (b'{"private":true}', inode))
+        db.commit()
+    with closing(TreeStore(earlier)) as store:
+        node = store.by_inode(Inode(inode))
+        assert node is not None
+        assert node.private
+        assert sum(child.private for child in store.children(ROOT)) <= 1
