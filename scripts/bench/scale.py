@@ -134,6 +134,7 @@ def _insert(
         kind=document.kind,
         state=State.LIVE,
         read_only=False,
+        private=False,
         created_at_s=now_s,
         updated_at_s=now_s,
         version=version,
