@@ -308,11 +308,13 @@ class CheckOuts:
     async def _check_in(self, claim: Claim) -> float:
         """End this mount's check-out, if it still is one. Returns 0 when that is done, else when to try again."""
         assert claim.document is not None
+        shown: Holder | None = None
         try:
             if claim.until_s > self._wall_s() and await self._still_ours(claim) and self._sends:
                 claim.in_doubt = True  # until it is answered
                 await self._documents.check_out(claim.document, None)
                 self._polls.note(claim.inode)
+                shown = self._documents.holder_of(claim.document)
         except HeldByAnother as refused:
             log.info("Document %d is not checked in by this mount: %s.", claim.document, refused)
         except ProcoreError as failure:
@@ -322,7 +324,7 @@ class CheckOuts:
             if failure.passing:
                 claim.failures += 1
                 return self._times.retry_s(claim.failures)
-        self._let_go(claim)
+        self._let_go(claim, shown)
         return 0.0
 
     async def _still_ours(self, claim: Claim) -> bool:
@@ -342,9 +344,9 @@ class CheckOuts:
             self._ends.holds(document, holder.until_s)
         return is_ours
 
-    def _let_go(self, claim: Claim) -> None:
+    def _let_go(self, claim: Claim, shown: Holder | None = None) -> None:
+        """`shown`: the holder that the tree has after an answered check-in."""
         assert claim.document is not None
-        shown = self._documents.holder_of(claim.document)
         self._ends.checked_in(claim.document, shown.until_s if shown is not None else None)
         late_s = self._ends.late_s(claim.document)
         if late_s:
