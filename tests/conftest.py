@@ -5,6 +5,8 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+from tests.support.illegal_steps import raise_illegal_steps
+
 pytest_plugins = [
     "tests.support.connections",
     "tests.support.sandbox",
@@ -27,6 +29,7 @@ def _start_programs_with_default_signals() -> None:
 
 
 _start_programs_with_default_signals()
+raise_illegal_steps()
 
 # How fast a machine is at the moment is no property of an example.
 settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])

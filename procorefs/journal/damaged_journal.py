@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Stage
+from procorefs.journal.change import FOLLOW, Change, Incomplete, Placed, Written
+from procorefs.journal.older_rows import decode
 from procorefs.tree.nodes import Inode
 
 _BEGINS = b'{"inode":'
 _LONGEST_BYTES = 16 << 10
-_decode = msgspec.json.Decoder(Change).decode
 _find_end = json.JSONDecoder().raw_decode
 
 
@@ -52,7 +52,7 @@ def salvage(files: Iterable[Path], staged: Container[int]) -> Salvaged:
         if records[0].number in given:
             continue  # it was another inode's before
         given.add(records[0].number)
-        place = change.place if isinstance(change.place, Location) else FOLLOW
+        place = Placed(change.location) if change.location is not None else FOLLOW
         if place is FOLLOW and change.document is None:
             continue
         salvaged.files.append(
@@ -61,18 +61,16 @@ def salvage(files: Iterable[Path], staged: Container[int]) -> Salvaged:
                 change.kind,
                 place,
                 document=change.document,
-                staged=records[0],
+                content=Written(records[0]),
                 kept=change.kept,
-                wishes=MetadataPatch(),
-                stage=Stage.INCOMPLETE,
-                error="the journal was damaged: these may not be the newest bytes",
+                progress=Incomplete("the journal was damaged: these may not be the newest bytes"),
                 created_at_s=change.created_at_s,
                 touched_at_s=change.touched_at_s,
                 sequence=change.sequence,
             )
         )
     salvaged.folders = {
-        inode: change.place.name for inode, change in folders.items() if isinstance(change.place, Location)
+        inode: change.location.name for inode, change in folders.items() if change.location is not None
     }
     return salvaged
 
@@ -87,7 +85,7 @@ def _rows(content: bytes) -> Iterator[Change]:
         text = content[at : at + _LONGEST_BYTES].decode("utf-8", "replace")
         try:
             _, end = _find_end(text)
-            yield _decode(text[:end].encode())
+            yield decode(text[:end].encode())
         except (ValueError, msgspec.MsgspecError):
             pass  # a row of another kind, or a half one
         at = content.find(_BEGINS, at + 1)

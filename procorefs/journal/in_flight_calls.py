@@ -38,7 +38,7 @@ class Call(msgspec.Struct, omit_defaults=True, eq=False):
     removes: bool = False
     upload: Upload | None = None
     """The bytes that it makes a version of."""
-    wishes: MetadataPatch = msgspec.field(default_factory=MetadataPatch)
+    patch: MetadataPatch = msgspec.field(default_factory=MetadataPatch, name="wishes")
     """The metadata that it carries."""
     last_inode: Inode = Inode(0)
     """Given out when it was sent: what it makes, and a listing brings first, has a higher one."""
@@ -124,7 +124,7 @@ class InFlightCalls:
         *,
         removes: bool = False,
         upload: Upload | None = None,
-        wishes: MetadataPatch | None = None,
+        patch: MetadataPatch | None = None,
         repeats: Call | None = None,
     ) -> Iterator[Sending]:
         """While it is under way and its answer is applied. Raises sqlite3.Error before anything is sent.
@@ -143,7 +143,7 @@ class InFlightCalls:
             place,
             removes,
             upload,
-            wishes or MetadataPatch(),
+            patch or MetadataPatch(),
             self._last_inode() if repeats is None else repeats.last_inode,
             began_at_s=clocks.unix_s(),
         )
@@ -176,7 +176,7 @@ class InFlightCalls:
 
     def suppose(self, change: Change) -> None:
         """A change says that its upload may have been used, and no call does: a power cut took the call along."""
-        place = change.place if isinstance(change.place, Location) and change.document is None else None
+        place = change.location if change.location is not None and change.document is None else None
         if change.upload is None or (change.document is None and place is None):
             return
         now_s = clocks.unix_s()

@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from procorefs.journal.change import Change
+from procorefs.journal.change import Change, Failed
+from procorefs.journal.older_rows import decode
 from procorefs.journal.row_log import SUFFIXES, RowLog, clear
 from procorefs.journal.xattr_store import XattrStore
 from procorefs.procore.wire.models import DocumentId
@@ -30,8 +31,13 @@ from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
-_OLDER_FORMATS = (1, 2, 3)  # which had no row log, no calls, and no numbers of entries
+FORMAT = 5
+_OLDER_FORMATS = (
+    1,
+    2,
+    3,
+    4,
+)  # older_rows.py reads their rows; before 4: no row log, calls or numbers of entries
 CHECKPOINT_BYTES = 16 << 20
 """A longer log is written back, by `sync`."""
 
@@ -54,7 +60,6 @@ COMMIT;
 """
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Change).decode
 
 
 class JournalDamaged(Exception):
@@ -103,7 +108,7 @@ class Journal:
             )
         self.is_new = found == 0
         """It was made just now: staged files that are there nevertheless are somebody's bytes."""
-        self._is_numbered = found in (0, FORMAT)
+        self._is_numbered = found in (0, 4, FORMAT)
         if found == 0:
             self._db.executescript(_SCHEMA)
         else:
@@ -183,7 +188,7 @@ class Journal:
         rows = dict(self._db.execute("SELECT inode, body FROM change")) | self._appended.rows
         for inode, body in sorted(rows.items()):
             try:
-                found.append(_past(_decode(body)))
+                found.append(_past(decode(body)))
                 self.sequence = max(self.sequence, found[-1].sequence)
             except msgspec.MsgspecError as error:
                 self.unreadable += 1
@@ -311,7 +316,8 @@ def _past(change: Change) -> Change:
     """The same without times in the future: the wall clock was ahead when they were taken."""
     change.created_at_s = clocks.past_s(change.created_at_s)
     change.touched_at_s = clocks.past_s(change.touched_at_s)
-    change.failed_at_s = clocks.past_s(change.failed_at_s)
+    if isinstance(change.progress, Failed):
+        change.progress = Failed(change.progress.reason, clocks.past_s(change.progress.at_s))
     return change
 
 

@@ -11,30 +11,30 @@ from procorefs.procore.wire.field_values import same_value, writable_form
 from procorefs.tree.document_detail import Detail
 
 
-def lacking(wishes: MetadataPatch, detail: Detail, tags: Collection[str] | None = None) -> MetadataPatch:
-    """What of the wishes is not so in Procore; `tags`: those that the document bears, as far as that is known."""
+def lacking(patch: MetadataPatch, detail: Detail, tags: Collection[str] | None = None) -> MetadataPatch:
+    """What of the patch is not so in Procore; `tags`: those that the document bears, as far as that is known."""
     plain = {
-        name: UNSET if getattr(wishes, name) == getattr(detail, name) else getattr(wishes, name)
+        name: UNSET if getattr(patch, name) == getattr(detail, name) else getattr(patch, name)
         for name in ("description", "tracked", "private")
     }
     fields: dict[int, FieldValue] = {
         field_id: value
-        for field_id, value in wishes.custom_fields.items()
+        for field_id, value in patch.custom_fields.items()
         if not same_value(value, writable_form(detail.custom_fields.get(f"custom_field_{field_id}")))
     }
-    has_tags = tags is not None and wishes.tags is not UNSET and set(wishes.tags) == set(tags)
-    return MetadataPatch(**plain, custom_fields=fields, tags=UNSET if has_tags else wishes.tags)
+    has_tags = tags is not None and patch.tags is not UNSET and set(patch.tags) == set(tags)
+    return MetadataPatch(**plain, custom_fields=fields, tags=UNSET if has_tags else patch.tags)
 
 
-def without(wishes: MetadataPatch, done: MetadataPatch) -> MetadataPatch:
-    """The wishes less what was done, but for what was wished otherwise meanwhile."""
+def without(patch: MetadataPatch, done: MetadataPatch) -> MetadataPatch:
+    """The patch less what was done, but for what was wished otherwise meanwhile."""
     plain = {
-        name: UNSET if getattr(wishes, name) == getattr(done, name) else getattr(wishes, name)
+        name: UNSET if getattr(patch, name) == getattr(done, name) else getattr(patch, name)
         for name in ("description", "tracked", "private", "tags")
     }
     fields: dict[int, FieldValue] = {
         field_id: value
-        for field_id, value in wishes.custom_fields.items()
+        for field_id, value in patch.custom_fields.items()
         if field_id not in done.custom_fields or done.custom_fields[field_id] != value
     }
     return MetadataPatch(**plain, custom_fields=fields)
@@ -59,13 +59,13 @@ def set_in(detail: Detail) -> MetadataPatch:
     return MetadataPatch(description=detail.description or UNSET, custom_fields=fields)
 
 
-def attribute_names(wishes: MetadataPatch) -> list[str]:
+def attribute_names(patch: MetadataPatch) -> list[str]:
     """What they are called as extended attributes; custom fields without their labels."""
     plain = ("description", "tracked", "private", "tags")
-    named = [f"user.procore.{name}" for name in plain if getattr(wishes, name) is not UNSET]
-    return named + (["user.procore.custom.*"] if wishes.custom_fields else [])
+    named = [f"user.procore.{name}" for name in plain if getattr(patch, name) is not UNSET]
+    return named + (["user.procore.custom.*"] if patch.custom_fields else [])
 
 
-def fields_only(wishes: MetadataPatch) -> MetadataPatch:
+def fields_only(patch: MetadataPatch) -> MetadataPatch:
     """What a PATCH of the document carries."""
-    return msgspec.structs.replace(wishes, tags=UNSET)
+    return msgspec.structs.replace(patch, tags=UNSET)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import trio
 
-from procorefs.journal.change import Change, Stage
+from procorefs.journal.change import Change, Pending
+from procorefs.journal.states import ChangeState
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 from procorefs.upload.attempts import Attempts
@@ -169,7 +170,7 @@ class Commands:
         wanted = self._view.change(inode)
         if wanted is None:
             return
-        if wanted.stage is not Stage.FAILED:  # only a `retry` tries that again
+        if wanted.state is not ChangeState.FAILED:  # only a `retry` tries that again
             self.hurry_one(inode)
         while self._states.moves(wanted.inode):  # the document may become another inode
             await self._attempts.news_of(wanted.inode)
@@ -204,10 +205,10 @@ class Commands:
             self._edits.changes.settle(change)
             return
         self._edits.sessions.promise(change.inode)  # as `settled` does with what is being written
-        change.stage = Stage.PENDING
+        change.step(Pending())
         change.touch()
-        if change.upload is not None and not change.upload.is_used:
-            change.upload = None
+        if change.used_upload is None:
+            change.drop_upload()
         self._edits.changes.save_if_current(change)
         self.hurry_one(change.inode)
 

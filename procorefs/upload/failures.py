@@ -84,7 +84,7 @@ class Failures:
                 self._blocking.block(inode, error.by, str(error))
             case Reaction.WAIT_A_WHILE:
                 assert isinstance(error, NotYet)
-                change.error = str(error)
+                change.give_reason(str(error))
                 self._attempts.delay(inode, error.wait_s)
                 self._edits.changes.touched(inode)
             case Reaction.WAIT_FOR_CHECK_IN:
@@ -108,8 +108,7 @@ class Failures:
         """The next try begins after `wait_s` seconds; None: after a pause that grows with each failure."""
         if wait_s is None:
             wait_s = retry_pause_s(change.attempts + 1, random.random())
-        change.attempts += 1
-        change.error = str(error)
+        change.failed_passing(str(error))
         self._attempts.delay(change.inode, wait_s)
         self._attempts.failed(change.inode, error)
         level = logging.WARNING if change.attempts == WARNED_ATTEMPTS else logging.INFO

@@ -1,7 +1,8 @@
 """Decides how each change stands for people and programs, and why: its item state, its reason and its path."""
 
-from procorefs.journal.change import GONE, Change, Location, Stage
+from procorefs.journal.change import Change, Location
 from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.states import ChangeState
 from procorefs.procore.errors import CheckedOut
 from procorefs.storage import clocks
 from procorefs.tree.naming.name_fate import Fate
@@ -50,15 +51,15 @@ class ItemStates:
             return self._local_state(change)
         if change.inode in self._queue.sending:
             return "uploading"
-        if change.stage is Stage.FAILED:
+        if change.state is ChangeState.FAILED:
             return "failed"
-        if change.stage is Stage.INCOMPLETE:
+        if change.state is ChangeState.INCOMPLETE:
             return "incomplete"
         if self.failed_blocker(change.inode) is not None:
             return "failed"
         if change.attempts and isinstance(self._attempts.error_of(change.inode), CheckedOut):
             return "checked_out"
-        if change.place is not GONE and fate is Fate.HELD:
+        if not change.is_removed and fate is Fate.HELD:
             return "held"
         if change.is_idle and not self._calls.unconfirmed(change.inode, change.document):
             return None
@@ -75,7 +76,11 @@ class ItemStates:
         while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
             at, steps = waiting.by, steps + 1
         change = self._view.change(at) if at != inode else None
-        return change if change is not None and change.stage in (Stage.FAILED, Stage.INCOMPLETE) else None
+        return (
+            change
+            if change is not None and change.state in (ChangeState.FAILED, ChangeState.INCOMPLETE)
+            else None
+        )
 
     def of_file(self, inode: Inode) -> tuple[str, str]:
         """The state of a file for people, and why; `clean` when nothing waits."""
@@ -88,27 +93,29 @@ class ItemStates:
             return "clean", ""
         if state in ("local", "junk"):
             return "local", self._fates.why_local(change)
-        if change.stage is Stage.OPEN:
+        if change.state is ChangeState.OPEN:
             return "dirty", ""
         return "pending" if state == "read_only" else state, self.reason(change)
 
     def reason(self, change: Change) -> str:
         """Why a change waits or failed, as Item.reason."""
         waiting = self._queue.blocked.get(change.inode)
-        if change.stage is Stage.INCOMPLETE:
-            return change.error or "its writer was cut off before it closed the file"
-        before = self.failed_blocker(change.inode) if change.stage is not Stage.FAILED else None
+        if change.state is ChangeState.INCOMPLETE:
+            return change.reason or "its writer was cut off before it closed the file"
+        before = self.failed_blocker(change.inode) if change.state is not ChangeState.FAILED else None
         if before is not None:
-            what = "was refused" if before.stage is Stage.FAILED else "is incomplete"
+            what = "was refused" if before.state is ChangeState.FAILED else "is incomplete"
             return f"it waits for {self.path(before)}, which {what}"
         is_held = (
-            change.stage is Stage.PENDING and not change.error and self._fates.fate_of(change) is Fate.HELD
+            change.state is ChangeState.PENDING
+            and not change.reason
+            and self._fates.fate_of(change) is Fate.HELD
         )
-        if is_held and isinstance(change.place, Location):
-            return self._why_held(change.place)
-        if not self._sends and change.stage is not Stage.FAILED:
+        if is_held and change.location is not None:
+            return self._why_held(change.location)
+        if not self._sends and change.state is not ChangeState.FAILED:
             return "the mount is read-only"
-        return change.error or change.refused or (waiting.why if waiting is not None else "")
+        return change.reason or change.patch_refusal or (waiting.why if waiting is not None else "")
 
     def _why_held(self, place: Location) -> str:
         refusal = self._fates.place_refusal(place)
@@ -119,10 +126,9 @@ class ItemStates:
         state = self.state(change)
         if change is None or state in (None, "junk"):
             return None
-        since_s = change.failed_at_s if change.stage is Stage.FAILED else change.touched_at_s
         reason = self._fates.why_local(change) if state == "local" else self.reason(change)
         size_bytes = _size_of(change) if state in STAYING else 0
-        return Item(self.path(change), state, reason, clocks.shown_s(since_s), size_bytes)  # type: ignore[arg-type]  # states are ItemState
+        return Item(self.path(change), state, reason, clocks.shown_s(change.since_s), size_bytes)  # type: ignore[arg-type]  # states are ItemState
 
     def path(self, change: Change) -> str:
         """Where a change shows; of a removed document, where it was."""
@@ -130,7 +136,7 @@ class ItemStates:
             for call in self._calls.of(change.inode, None):
                 if call.place is not None:
                     return self._view.path_of_entry(call.place.folder, call.place.shown)
-        if change.place is GONE:
+        if change.is_removed:
             return self._view.path_in_procore(change.inode)
         return self._view.path(change.inode)
 
@@ -151,7 +157,7 @@ class ItemStates:
     def moves(self, inode: Inode) -> bool:
         """Whether a change reaches Procore by itself."""
         change = self._view.change(inode)
-        if change is None or change.stage is Stage.OPEN:
+        if change is None or change.state is ChangeState.OPEN:
             return False
         waiting = self._queue.blocked.get(inode)
         if waiting is not None and waiting.by != inode and self._view.change(waiting.by) is not None:
@@ -166,5 +172,5 @@ def staged_bytes(change: Change | None) -> int:
 
 def _size_of(change: Change) -> int:
     """The size of a change's bytes, wherever they are."""
-    borrowed = change.borrowed
-    return borrowed.size_bytes if borrowed is not None else staged_bytes(change)
+    version = change.pending_copy
+    return version.size_bytes if version is not None else staged_bytes(change)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import trio
 
-from procorefs.journal.change import Change, Stage
+from procorefs.journal.change import Change
 from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.states import ChangeState
 from procorefs.staging.quota import PATIENCE_S, Outlook
 from procorefs.staging.staging_area import StagingFull
 from procorefs.storage.failures import first_cause
@@ -135,7 +136,7 @@ class Workers:
         elif running.number is not None and change.staged and change.staged.number != running.number:
             is_late = change.upload is not None and change.upload.is_used
             if not is_late and change.gives_way:
-                change.dropped_uploads += 1
+                change.upload_dropped()
                 running.scope.cancel()
 
 
@@ -254,7 +255,7 @@ class Scheduler:
             if self._edits.sessions.is_unflushed(inode) and not self._flush_late(inode):
                 continue
             change = self._states.count(inode)
-            if change is not None and change.stage is Stage.OPEN:
+            if change is not None and change.state is ChangeState.OPEN:
                 self._queue.put(inode, None)
                 continue
             is_sending = inode in self._queue.sending
@@ -280,7 +281,7 @@ class Scheduler:
         except (OSError, StagingFull, sqlite3.Error) as error:
             change = self._view.change(inode)
             if change is not None:
-                change.error = f"it cannot be journaled: {error}"
+                change.give_reason(f"it cannot be journaled: {error}")
             self._states.count(inode)
         if not self._edits.sessions.is_unflushed(inode):
             return True

@@ -34,10 +34,10 @@ class ChangeFate:
 
     def fate_of(self, change: Change) -> Fate:
         """What becomes of a change: by its place, and of a file by what it held when it was last closed."""
-        if not isinstance(change.place, Location):
+        if change.location is None:
             return Fate.SENT
         is_junk = change.is_junk and change.document is None
-        return self.fate(change.place, is_folder=change.is_folder, is_junk=is_junk)
+        return self.fate(change.location, is_folder=change.is_folder, is_junk=is_junk)
 
     def fate(self, place: Location, *, is_folder: bool, is_junk: bool = False) -> Fate:
         """Of an entry, by its own name and those of the folders that it lies in. `is_junk`: see Change.is_junk."""
@@ -53,16 +53,16 @@ class ChangeFate:
 
         Never what has a document, or bytes that are not here.
         """
-        if change.is_folder or change.document is not None or change.borrowed is not None:
+        if change.is_folder or change.document is not None or change.pending_copy is not None:
             return False
-        if not isinstance(change.place, Location) or not self.may_be_junk(change.place.name):
+        if change.location is None or not self.may_be_junk(change.location.name):
             return False
         record = change.staged or change.unclosed
         if record is None or not record.size_bytes:
             return True
         head = self._dirty_files.head(change.inode, record, junk_names.HEAD_BYTES)
         return head is not None and junk_names.is_junk(
-            self._view.names.plain(change.place.name), head, record.size_bytes
+            self._view.names.plain(change.location.name), head, record.size_bytes
         )
 
     def is_own_content(self, change: Change) -> bool:
@@ -71,8 +71,8 @@ class ChangeFate:
 
     def why_local(self, change: Change) -> str:
         """Why something never goes to Procore."""
-        if isinstance(change.place, Location):
-            for _, shown in self._view.place(change.place.folder) or ():
+        if change.location is not None:
+            for _, shown in self._view.place(change.location.folder) or ():
                 name = shown.decode("utf-8", "replace")  # those of junk are the same everywhere
                 if self._own_fate(name, is_folder=True) is Fate.LOCAL:
                     return f"it lies in {name!r}, and nothing in a folder of that name is uploaded"
@@ -139,6 +139,6 @@ class ChangeFate:
 
     def sending_refusal(self, change: Change) -> Refusal | None:
         """Why Procore would not take something new as it is called now; None: it would."""
-        if change.document is not None or not isinstance(change.place, Location):
+        if change.document is not None or change.location is None:
             return None
-        return self.place_refusal(change.place)
+        return self.place_refusal(change.location)

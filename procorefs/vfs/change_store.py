@@ -11,10 +11,11 @@ from typing import Protocol
 
 import msgspec
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, Locations, Stage
+from procorefs.journal.change import FOLLOW, Change, Location, Place, Placed, Removed
 from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
 from procorefs.journal.journal import Journal
+from procorefs.journal.states import ChangeState
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, Kept, Node, with_times
@@ -132,10 +133,10 @@ class ChangeStore:
         self._next += 1
         return Inode(self._next - 1)
 
-    def set_place(self, change: Change, place: Location | Locations) -> None:
+    def set_place(self, change: Change, place: Location | Place) -> None:
         """Show a change at another place; the caller journals it."""
         self._view.hide(change)
-        change.place = place
+        change.place = change.placed_at(place) if isinstance(place, Location) else place
         self._view.show(change)
 
     # Journaling
@@ -144,8 +145,8 @@ class ChangeStore:
         """Journal and show a new change."""
         self.update(change)  # first: what a full disk refuses is not shown
         self._view.show(change)
-        if isinstance(change.place, Location):
-            self._view.entries_changed(change.place.folder)
+        if change.location is not None:
+            self._view.entries_changed(change.location.folder)
 
     def update(self, change: Change) -> None:
         """Journal a change and tell the scheduler."""
@@ -157,7 +158,7 @@ class ChangeStore:
         for folder in change.folders:
             self._save_folder(folder)
         self._journal.put(change)
-        staged = change.staged if change.stage is not Stage.OPEN else None
+        staged = change.staged if change.state is not ChangeState.OPEN else None
         self._durability.journaled(
             self._dirty_files.file(change.inode, staged) if staged is not None else None
         )
@@ -272,15 +273,16 @@ class ChangeStore:
             self.update(self.change_of(known.node))
             return known.node.inode
         now_s = clocks.unix_s()
-        change = Change(self.reserve_inode(), call.kind, GONE, created_at_s=now_s, touched_at_s=now_s)
+        change = Change(self.reserve_inode(), call.kind, Removed(), created_at_s=now_s, touched_at_s=now_s)
         self._view.show(change)
         self.update(change)
         return change.inode
 
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place: the document shows where Procore has it, or had it before it stepped aside."""
-        self.set_place(change, change.aside_from or FOLLOW)
-        change.aside_from = change.seen = None
+        back = change.aside_from
+        self.set_place(change, Placed(back) if back is not None else FOLLOW)
+        change.seen = None
         self.update(change)
 
     def move_to_inode(self, inode: Inode, successor: Inode) -> None:
@@ -338,4 +340,4 @@ class ChangeStore:
 
 def is_unknown(change: Change) -> bool:
     """Whether it stands for nothing but what an unconfirmed call may have made."""
-    return change.place is GONE and change.document is None
+    return change.is_removed and change.document is None

@@ -8,7 +8,16 @@ and the document's id, tags, history and permissions stay.
 import logging
 import sqlite3
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Stage
+from procorefs.journal.change import (
+    FOLLOW,
+    UNCHANGED,
+    Change,
+    Location,
+    MetadataPatch,
+    Pending,
+    PendingCopy,
+    Removed,
+)
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
 from procorefs.journal.metadata_patch import over, set_in
@@ -79,22 +88,23 @@ class DocumentTakeover:
             return
         document, lent = departed.document, self._store.by_inode(departed.inode)
         seen = departed.seen or (lent.version if lent is not None else None)
-        if departed.place is GONE:
+        if departed.is_removed:
             if self._view.pending_copy_of(document) is not None:
                 return  # its bytes are on their way to another name; it goes after that
             self._changes.drop_local(departed)
         else:
             self._take_content_from(departed, document, lent.version if lent is not None else None)
-            change.wishes = over(change.wishes, departed.wishes)
-            departed.document, departed.upload, departed.seen = None, None, None
+            change.patch = over(change.patch, departed.patch)
+            departed.document = departed.seen = None
+            departed.drop_upload()
             self._changes.update(departed)
         self._inherit_document(change, document, seen)
 
     def departed(self, change: Change) -> Change | None:
         """The change of the document that Procore has at the place, and that is to leave it."""
-        if not isinstance(change.place, Location):
+        if change.location is None:
             return None
-        departed = self.leaving(change.place, change.kind)
+        departed = self.leaving(change.location, change.kind)
         return departed if departed is not change else None
 
     def leaving(self, place: Location, kind: Kind) -> Change | None:
@@ -105,9 +115,9 @@ class DocumentTakeover:
         if node is None or node.kind is not kind:
             return None
         departed = self._view.change(node.inode)
-        if departed is None or departed.place is FOLLOW or self._calls.moves(node.inode, departed.document):
+        if departed is None or departed.is_following or self._calls.moves(node.inode, departed.document):
             return None
-        return departed if departed.place is GONE or kind is Kind.FILE else None
+        return departed if departed.is_removed or kind is Kind.FILE else None
 
     def take_over(self, change: Change, source: Node, target: Node) -> None:
         """The source becomes what the target was in Procore; the target goes, but for those inside."""
@@ -120,7 +130,7 @@ class DocumentTakeover:
         self.give_up_document(change, source)
         self._journal.attributed.drop_all(target.inode)
         if theirs is not None:
-            change.wishes = over(change.wishes, theirs.wishes)
+            change.patch = over(change.patch, theirs.patch)
             self._changes.drop_local(theirs)
         else:
             self._changes.release_bytes(target.inode, ())
@@ -130,41 +140,43 @@ class DocumentTakeover:
         """The source's own document, if it has one, is to go, once its bytes were fetched from it."""
         if change.document is None:
             return
-        lender = Change(
+        going = Change(
             self._changes.reserve_inode(),
             change.kind,
-            GONE,
+            Removed(lost_upload=change.used_upload),
             document=change.document,
             seen=_seen(change, source),
-            upload=change.used_upload,
             created_at_s=clocks.unix_s(),
             touched_at_s=clocks.unix_s(),
         )
         self._take_content_from(change, change.document, source.version)
         known = self._store.known(change.document)
         if known is not None:
-            change.wishes = over(change.wishes, set_in(decode_detail(known.detail)))
-        self._claim(change.document, lender.inode)
-        self._hand_over_calls(change.document, lender.inode)
-        change.document, change.upload, change.seen = None, None, None
-        self._view.show(lender)
-        self._changes.update(lender)
+            change.patch = over(change.patch, set_in(decode_detail(known.detail)))
+        self._claim(change.document, going.inode)
+        self._hand_over_calls(change.document, going.inode)
+        change.document = change.seen = None
+        change.drop_upload()
+        self._view.show(going)
+        self._changes.update(going)
 
     def _take_content_from(self, change: Change, document: DocumentId, version: Version | None) -> None:
         """The change leaves its document: what is not here of its bytes must still be fetched from there."""
-        if change.lender is None or not change.needs_version:  # else it is fetched from the one before
+        if (
+            change.content_source is None or not change.needs_version
+        ):  # else it is fetched from the one before
             self._set_content_source(change, document)
-        if not change.has_bytes:
-            change.borrowed = version
+        if not change.has_bytes and version is not None:
+            change.content = PendingCopy(version)
 
     def _set_content_source(self, change: Change, document: DocumentId | None) -> None:
         self._view.hide(change)
-        change.lender = document
+        change.content_source = document
         self._view.show(change)
 
     def drop_content_source(self, change: Change) -> None:
         """Bytes have arrived: unless some are missing still, whoever lent them may go."""
-        if change.lender is not None and not change.needs_version:
+        if change.content_source is not None and not change.needs_version:
             self._set_content_source(change, None)
 
     def _inherit_document(self, change: Change, document: DocumentId, seen: Version | None) -> None:
@@ -173,7 +185,7 @@ class DocumentTakeover:
         change.document, change.seen = document, seen
         self._changes.keep_unconfirmed(change.inode)
         if change.upload is not None and change.upload.is_used:
-            change.upload = None  # the storage's bytes may be used once, for any document
+            change.drop_upload()  # the storage's bytes may be used once, for any document
 
     def _hand_over_calls(self, document: DocumentId, inode: Inode) -> None:
         """Who takes over a document finds out what became of the calls about it."""
@@ -183,12 +195,11 @@ class DocumentTakeover:
 
     def _become_gone(self, change: Change) -> None:
         """The document is to go; what was written to it here is not wanted any more."""
-        self._changes.set_place(change, GONE)
+        self._changes.set_place(change, Removed(change.aside_from, change.used_upload))
         records = change.records
-        change.staged = change.unclosed = change.borrowed = None
-        change.upload = change.used_upload
-        change.wishes = MetadataPatch()
-        change.stage = Stage.PENDING
+        change.content, change.unclosed = UNCHANGED, None
+        change.patch = MetadataPatch()
+        change.step(Pending())
         change.touch()
         self._changes.update(change)
         self._changes.release_bytes(change.inode, records)
@@ -208,8 +219,8 @@ class DocumentTakeover:
         It is another inode: the kernel makes nothing any more in a removed folder that somebody is still in.
         """
         old, folder = departed.inode, ROOT
-        if isinstance(change.place, Location):
-            folder = change.place.folder
+        if change.location is not None:
+            folder = change.location.folder
         self._view.hide(departed)
         self._journal.drop(old)
         self._journal.attributed.drop_all(old)
@@ -257,7 +268,7 @@ class DocumentTakeover:
         change = Change(
             self._changes.reserve_inode(),
             document.kind,
-            GONE,
+            Removed(),
             document=document.id,
             seen=document.version,
             created_at_s=now_s,
@@ -271,21 +282,19 @@ class DocumentTakeover:
 
     def follow_if_there(self, change: Change) -> None:
         """A change whose place is where Procore has the document needs none of its own."""
-        if change.document is None or not isinstance(change.place, Location):
+        if change.document is None or change.location is None:
             return
         if self._calls.moves(change.inode, change.document):
             return  # it is about to leave it, or may be
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
-        if change.place.has(known):
-            change.aside_from = None
+        if change.location.has(known):
             self._changes.set_place(change, FOLLOW)
 
     def reached(self, change: Change, place: Location | None) -> None:
         """The document was put to that place: if it is still wanted there, that is done, whatever Procore calls it."""
-        if place is not None and change.place == place:
-            change.aside_from = None
+        if place is not None and change.location == place:
             self._changes.set_place(change, FOLLOW)
         else:
             self.follow_if_there(change)

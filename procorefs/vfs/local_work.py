@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage, lost_folder
+from procorefs.journal.change import Change, Location, Open, Placed, lost_folder
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import Version
 from procorefs.tree.naming.name_rules import marked
@@ -56,7 +56,7 @@ class LocalWork:
     def covered(self, inode: Inode, seen: Version) -> None:
         """What is written here comes on top of the newer version; a removal does not take it along."""
         change = self._view.change(inode)
-        if change is not None and change.seen is None and change.place is not GONE:
+        if change is not None and change.seen is None and not change.is_removed:
             change.seen = seen
             self._changes.save_if_current(change)
 
@@ -128,28 +128,30 @@ class LocalWork:
         """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
         change = self._changes.change_of(node)
         self._view.hide(change)
-        if change.place is FOLLOW:
-            change.place = self._free_place(place, node.inode)
+        if change.is_following:
+            change.place = Placed(self._free_place(place, node.inode))
         if change.document is not None:
             self._calls.forget_document(change.document)
-        change.document, change.upload, change.seen = None, None, None
+        change.document = change.seen = None
+        change.drop_upload()
         self._keep_unclosed(change)
         if not change.has_bytes and not change.is_folder:
-            change.stage = Stage.OPEN
+            change.step(Open(change.reason))
         self._view.show(change)
         self._changes.update(change)
 
     def lose_document(self, change: Change) -> None:
         """Procore does not have the document any more; what is wanted of it becomes a new one where it shows."""
-        place = change.place
-        if not isinstance(place, Location):
+        place = change.location
+        if place is None:
             at = self._view.parent(change.inode)
             name = self._changes.node(change.inode).shown.decode("utf-8", "replace") or "recovered"
             place = self._free_place(Location(at[0] if at is not None else ROOT, name), change.inode)
         if change.document is not None:
             self._calls.forget_document(change.document)
         self._view.hide(change)
-        change.place, change.document, change.upload, change.seen = place, None, None, None
+        change.drop_upload()
+        change.place, change.document, change.seen = change.placed_at(place), None, None
         self._view.show(change)
         self._keep_unclosed(change)
         self._changes.update(change)
@@ -187,4 +189,4 @@ def _is_precious(change: Change) -> bool:
     if change.is_junk and change.document is None:
         return False
     wants_more = change.has_bytes or change.shown is not None or change.document is None
-    return wants_more and (change.is_placed or change.place is FOLLOW)
+    return wants_more and (change.is_placed or change.is_following)

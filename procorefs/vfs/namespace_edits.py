@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from procorefs.journal.change import Change, Location, MetadataPatch, Stage
+from procorefs.journal.change import Change, Location, MetadataPatch, Open, Pending, Placed
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.metadata_patch import lacking
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import Detail, decode_detail
@@ -74,8 +75,8 @@ class NamespaceEdits:
             dirty_file.promised_bytes = 0  # its row says that it is open
             change = self._new(inode, Kind.FILE, Location(folder, name.decode()), kept)
             change.is_junk = self._fates.may_be_junk(name.decode())
-            change.stage = Stage.OPEN
-            change.staged = dirty_file.file.record()
+            change.progress = Open()
+            change.want_bytes(dirty_file.file.record())
             if self._takeover.departed(change) is None:
                 self._changes.add(change)
             else:
@@ -119,9 +120,9 @@ class NamespaceEdits:
         if node.read_only:
             raise NotPermitted("Procore has this folder read-only", path=self._view.path(folder))
         change = self._view.change(folder)
-        if change is not None and change.document is None and change.stage is Stage.FAILED:
+        if change is not None and change.document is None and change.state is ChangeState.FAILED:
             raise NotPermitted(
-                f"Procore refused this folder itself: {change.error}", path=self._view.path(folder)
+                f"Procore refused this folder itself: {change.reason}", path=self._view.path(folder)
             )
 
     def _check_entry(self, folder: Inode, name: bytes) -> None:
@@ -153,7 +154,7 @@ class NamespaceEdits:
         now_ns = clocks.file_ns()
         kept = msgspec.structs.replace(kept, mtime_ns=now_ns, ctime_ns=now_ns)
         now_s = clocks.unix_s()
-        return Change(inode, kind, place, kept=kept, created_at_s=now_s, touched_at_s=now_s)
+        return Change(inode, kind, Placed(place), kept=kept, created_at_s=now_s, touched_at_s=now_s)
 
     def unlink(self, folder: Inode, name: bytes) -> Inode:
         node = self._entry(folder, name)
@@ -349,7 +350,7 @@ class NamespaceEdits:
         """A file without a document becomes a version of the one whose name it gets; two documents swap their names."""
         self._check_new_place(node, folder, name, None if self._has_document(node) else other)
 
-    def wish(self, inode: Inode, wishes: MetadataPatch, *, tags: Collection[str] | None = None) -> bool:
+    def wish(self, inode: Inode, patch: MetadataPatch, *, tags: Collection[str] | None = None) -> bool:
         """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.
 
         Raises ChangeRefused. Returns whether anything is wanted now that was not.
@@ -361,12 +362,12 @@ class NamespaceEdits:
         if not self._calls.has(inode, document):  # else Procore is about to have something else
             known = self._store.known(document) if document is not None else None
             detail = decode_detail(known.detail) if known is not None else Detail()
-            wishes = lacking(wishes, detail, tags)
-        if wishes == (change.wishes if change is not None else MetadataPatch()):
+            patch = lacking(patch, detail, tags)
+        if patch == (change.patch if change is not None else MetadataPatch()):
             return False
         with self._changes.transaction():
             change = self._changes.change_of(node)
-            change.wishes = wishes
+            change.patch = patch
             change.touch()
             self._changes.settle_or_update(change)
         return True
@@ -388,9 +389,9 @@ class NamespaceEdits:
 
 def _set_incomplete_aside(change: Change) -> None:
     """A document's new name goes by itself; it says nothing about bytes that were cut off, which stay incomplete."""
-    if change.stage is Stage.INCOMPLETE and change.document is not None:
-        change.unclosed, change.staged = change.shown, None
-        change.stage = Stage.PENDING
+    if change.state is ChangeState.INCOMPLETE and change.document is not None:
+        change.leave_unclosed()
+        change.step(Pending(change.reason))
 
 
 def _check_own(folder: Inode, name: bytes) -> None:

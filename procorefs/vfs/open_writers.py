@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import trio
 
-from procorefs.journal.change import Change, Stage
+from procorefs.journal.change import Change
+from procorefs.journal.states import ChangeState
 from procorefs.tree.nodes import Inode
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
 from procorefs.vfs.view import View
@@ -108,6 +109,6 @@ class OpenWriters:
         change = self._view.change(dirty_file.inode)
         if change is None or not dirty_file.file.size_bytes or not self._is_sendable(change):
             return False
-        if change.stage is Stage.INCOMPLETE:
+        if change.state is ChangeState.INCOMPLETE:
             return False  # it waits for `retry` or `discard`
-        return dirty_file.is_changed or (change.staged is not None and change.stage is not Stage.FAILED)
+        return dirty_file.is_changed or (change.staged is not None and change.state is not ChangeState.FAILED)

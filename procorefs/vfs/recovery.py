@@ -21,11 +21,21 @@ import secrets
 import time
 from collections.abc import Collection, Iterator
 
-from procorefs.journal.change import FOLLOW, Change, Location, Stage, lost_folder
+from procorefs.journal.change import (
+    Change,
+    Failed,
+    Incomplete,
+    Location,
+    Pending,
+    Placed,
+    Written,
+    lost_folder,
+)
 from procorefs.journal.damaged_journal import salvage
 from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import Kind
 from procorefs.staging.staging_area import StagedIncomplete, StagedRecord, StagingFull
 from procorefs.storage import clocks, processes
@@ -126,16 +136,23 @@ class Recovery:
         now_s = clocks.unix_s()
         with self._store.transaction():
             folder = self._store.reserve(1 + len(numbers))
-        made = lost_folder(folder, f"files {time.strftime('%Y-%m-%d %H.%M.%S')}")
-        made.error = "the journal with the names of these files is lost"
+        why = "the journal with the names of these files is lost"
+        made = lost_folder(folder, f"files {time.strftime('%Y-%m-%d %H.%M.%S')}", why)
         changes = [made]
         for position, number in enumerate(numbers, 1):
             record = StagedRecord(number, self._staging.size_bytes(number), None, ())
             self._dirty_files.park_file(self._staging.adopt(record))
-            change = Change(Inode(folder + position), Kind.FILE, Location(folder, f"{number}"), staged=record)
-            change.stage, change.error = Stage.INCOMPLETE, made.error
-            change.created_at_s = change.touched_at_s = now_s
-            changes.append(change)
+            changes.append(
+                Change(
+                    Inode(folder + position),
+                    Kind.FILE,
+                    Placed(Location(folder, f"{number}")),
+                    content=Written(record),
+                    progress=Incomplete(why),
+                    created_at_s=now_s,
+                    touched_at_s=now_s,
+                )
+            )
         with self._journal.transaction():
             for change in changes:
                 self._journal.put(change)
@@ -230,7 +247,7 @@ class Recovery:
 
     def _lost_folders(self) -> set[Inode]:
         """Folders that rows name, and to which neither the journal nor the tree knows a way."""
-        named = {change.place.folder for change in self._view.changes() if isinstance(change.place, Location)}
+        named = {change.location.folder for change in self._view.changes() if change.location is not None}
         return {folder for folder in named if self._is_lost(folder)}
 
     def _is_lost(self, folder: Inode) -> bool:
@@ -239,10 +256,10 @@ class Recovery:
             if at == ROOT:
                 return False
             change = self._view.change(at)
-            if change is not None and change.place is not FOLLOW:
-                if not isinstance(change.place, Location):
+            if change is not None and not change.is_following:
+                if change.location is None:
                     return False  # it was removed here, and takes along what is in it
-                at = change.place.folder
+                at = change.location.folder
                 continue
             node = self._store.by_inode(at)
             if node is None:
@@ -277,13 +294,13 @@ class Recovery:
         if (
             change.staged is None
             or change.unclosed is not None
-            or change.stage in (Stage.OPEN, Stage.INCOMPLETE)
+            or change.state in (ChangeState.OPEN, ChangeState.INCOMPLETE)
         ):
             return
         try:
             tail = self._staging.salvage(change.staged)
         except (StagingFull, OSError) as error:
-            name = change.place.name if isinstance(change.place, Location) else self._store.path(change.inode)
+            name = change.location.name if change.location is not None else self._store.path(change.inode)
             log.error(
                 "%s is not sent before there is room to keep apart what a program was adding to it: %s",
                 name,
@@ -296,14 +313,15 @@ class Recovery:
             self._journal.put(change)
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
-        if change.stage is Stage.OPEN and change.document is not None and change.unclosed is None:
+        if change.state is ChangeState.OPEN and change.document is not None and change.unclosed is None:
             # Its new name, for one, must not wait for somebody to look at the bytes: others may want the old one.
-            change.unclosed, change.staged, change.upload = change.staged, None, None
-            change.stage = Stage.PENDING
+            change.leave_unclosed()
+            change.step(Pending(change.reason))
         try:
-            if change.staged is not None and change.stage in (Stage.OPEN, Stage.INCOMPLETE):
-                change.staged = self._take_up_open(change.staged)
-                self._be_incomplete(change, doubted=doubted)
+            if change.staged is not None and change.state in (ChangeState.OPEN, ChangeState.INCOMPLETE):
+                change.want_bytes(self._take_up_open(change.staged))
+                self._tell_of_incomplete(change, doubted=doubted)
+                self._be_incomplete(change)
             elif change.staged is not None:
                 self._mend_closed(change, change.staged, doubted=doubted)
         except (StagedIncomplete, OSError) as error:
@@ -318,7 +336,8 @@ class Recovery:
         else:
             self._dirty_files.adopt(staged)
         if doubted and change.sequence > int(self._journal.fact("synced") or 0):
-            self._be_incomplete(change, doubted=True)
+            self._tell_of_incomplete(change, doubted=True)
+            self._be_incomplete(change)
 
     def _take_up_open(self, record: StagedRecord) -> StagedRecord:
         """Park a file that was being written: what is there of it is all there is."""
@@ -337,21 +356,24 @@ class Recovery:
             self._dirty_files.drop_parked(change.unclosed)
             change.unclosed = None
         if change.unclosed is not None and (change.is_idle or change.is_bare):
+            self._tell_of_incomplete(change, doubted=doubted)
             change.be_incomplete()
-            change.stage = Stage.OPEN  # until it is told of
-            self._be_incomplete(change, doubted=doubted)
+            self._be_incomplete(change)
         else:
             self._journal.put(change)
 
-    def _be_incomplete(self, change: Change, *, doubted: bool) -> None:
+    def _tell_of_incomplete(self, change: Change, *, doubted: bool) -> None:
         if doubted:
-            change.error = "the machine went down before it was on disk"
-        elif change.stage is not Stage.INCOMPLETE:
+            change.give_reason("the machine went down before it was on disk")
+        elif change.state is not ChangeState.INCOMPLETE:
             log.warning(
                 "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
                 change.inode,
             )
-        change.stage, change.upload = Stage.INCOMPLETE, None
+
+    def _be_incomplete(self, change: Change) -> None:
+        change.drop_upload()
+        change.step(Incomplete(change.reason))
         self._journal.put(change)
 
     def _lose(self, change: Change, error: Exception) -> None:
@@ -361,7 +383,7 @@ class Recovery:
             change.staged.number if change.staged else 0,
             error,
         )
-        change.stage, change.error = Stage.FAILED, f"its staged bytes are not there: {error}"
+        change.step(Failed(f"its staged bytes are not there: {error}", clocks.unix_s()))
         self._journal.put(change)
 
     def _drop(self, change: Change) -> None:
@@ -375,7 +397,7 @@ class Recovery:
         for change in self._view.changes():
             is_nowhere = is_unknown(change) and not self._calls.makes(change.inode)
             # It was only open, and was removed in Procore meanwhile.
-            was_only_open = change.stage is Stage.OPEN and change.is_bare
+            was_only_open = change.state is ChangeState.OPEN and change.is_bare
             if is_nowhere or was_only_open:
                 yield change
 

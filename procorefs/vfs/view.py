@@ -2,7 +2,7 @@
 
     store (Procore's) + changes (ours) ─▶ nodes, entries, listings, paths
 
-A change with a place of its own hides its document's entry and shows its own; one that is GONE hides it. An entry of
+A change with a place of its own hides its document's entry and shows its own; a removed one hides it. An entry of
 ours shadows one of Procore's with the same name: the two become one when ours is sent. All calls are synchronous: what
 one of them reads is one moment.
 """
@@ -15,7 +15,7 @@ from typing import Protocol
 import cachetools
 import msgspec
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location
+from procorefs.journal.change import Change
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import DocumentId, Version
 from procorefs.tree.naming.full_width import EntryNames
@@ -73,31 +73,31 @@ class View:
         return self._moves, self.store.moves
 
     def show(self, change: Change) -> None:
-        """Show a change that is not laid; neither its place nor its lender may be changed while it is."""
+        """Show a change that is not laid; neither its place nor its content source may be changed while it is."""
         self._changes[change.inode] = change
-        if change.lender is not None:
-            self._pending_copies.setdefault(change.lender, set()).add(change.inode)
+        if change.content_source is not None:
+            self._pending_copies.setdefault(change.content_source, set()).add(change.inode)
         self._moves += change.is_folder
-        if isinstance(change.place, Location):
-            laid = self._entries.setdefault(change.place.folder, _FolderEntries())
-            laid.names[change.place.shown] = change.inode
+        if change.location is not None:
+            laid = self._entries.setdefault(change.location.folder, _FolderEntries())
+            laid.names[change.location.shown] = change.inode
             insort(laid.order, change.inode)
 
     def hide(self, change: Change) -> None:
         """Take a change away again."""
         self._moves += change.is_folder
         del self._changes[change.inode]
-        if change.lender is not None:
-            self._pending_copies[change.lender].discard(change.inode)
-            if not self._pending_copies[change.lender]:
-                del self._pending_copies[change.lender]
-        if isinstance(change.place, Location):
-            laid = self._entries[change.place.folder]
-            if laid.names.get(change.place.shown) == change.inode:
-                del laid.names[change.place.shown]
+        if change.content_source is not None:
+            self._pending_copies[change.content_source].discard(change.inode)
+            if not self._pending_copies[change.content_source]:
+                del self._pending_copies[change.content_source]
+        if change.location is not None:
+            laid = self._entries[change.location.folder]
+            if laid.names.get(change.location.shown) == change.inode:
+                del laid.names[change.location.shown]
             del laid.order[bisect_right(laid.order, change.inode) - 1]
             if not laid.order:
-                del self._entries[change.place.folder]
+                del self._entries[change.location.folder]
 
     def replace_all(self, changes: list[Change]) -> set[Inode]:
         """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out.
@@ -163,16 +163,20 @@ class View:
     def _with_change(self, node: Node | None, change: Change) -> Node | None:
         if node is None or change.document is None or node.document_id != change.document:
             node = _local_node(change)
-        if isinstance(change.place, Location):
+        if change.location is not None:
             node = msgspec.structs.replace(
-                node, parent=change.place.folder, shown=change.place.shown, state=State.LIVE, kept=change.kept
+                node,
+                parent=change.location.folder,
+                shown=change.location.shown,
+                state=State.LIVE,
+                kept=change.kept,
             )
-        elif change.place is GONE:
+        elif change.is_removed:
             node = msgspec.structs.replace(node, parent=None, kept=change.kept)
         else:
             node = msgspec.structs.replace(node, kept=change.kept)
-        if change.borrowed is not None:
-            node = msgspec.structs.replace(node, version=change.borrowed, defect="")
+        if change.pending_copy is not None:
+            node = msgspec.structs.replace(node, version=change.pending_copy, defect="")
         return node
 
     def _with_local(self, node: Node) -> Node:
@@ -222,7 +226,7 @@ class View:
         """A node of the store as it shows in its folder; None: a change has it elsewhere, or will, once it is known."""
         change = self._changes.get(node.inode)
         if change is not None:
-            if change.place is not FOLLOW:
+            if not change.is_following:
                 return None
             shown_node = self._with_change(node, change)
             return None if shown_node is None else self._with_local(shown_node)
@@ -282,8 +286,8 @@ class View:
     def parent(self, inode: Inode) -> tuple[Inode, bytes] | None:
         """Folder and entry of a node that shows; None when it is nowhere, or the root."""
         change = self._changes.get(inode)
-        if change is not None and change.place is not FOLLOW:
-            return (change.place.folder, change.place.shown) if isinstance(change.place, Location) else None
+        if change is not None and not change.is_following:
+            return (change.location.folder, change.location.shown) if change.location is not None else None
         node = self.store.by_inode(inode)
         if node is None or not node.in_tree or node.parent is None:
             return None
@@ -306,7 +310,7 @@ class View:
     def _hides_entry(self, step: tuple[Inode, bytes], inode: Inode) -> bool:
         """Whether what follows Procore lies in a folder that shows nothing of Procore's any more."""
         change = self._changes.get(inode)
-        return (change is None or change.place is FOLLOW) and not self.lists_store(step[0])
+        return (change is None or change.is_following) and not self.lists_store(step[0])
 
     def reachable(self, inode: Inode) -> bool:
         return self.place(inode) is not None

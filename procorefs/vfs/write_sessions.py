@@ -4,9 +4,10 @@ import msgspec
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
-from procorefs.journal.change import GONE, Change, Stage
+from procorefs.journal.change import Change, Open, Pending
 from procorefs.journal.durability import Durability
 from procorefs.journal.journal import Journal
+from procorefs.journal.states import ChangeState
 from procorefs.staging.staging_area import StagedFile, StagedRecord
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, kept_of
@@ -78,7 +79,7 @@ class WriteSessions:
         if dirty_file is None:
             return
         dirty_file.flushed_at_s = None
-        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, dirty_file):
+        if change is not None and change.state is ChangeState.PENDING and _is_of(change.staged, dirty_file):
             dirty_file.promised_bytes = dirty_file.file.size_bytes
 
     async def handle_flushed(self, inode: Inode, *, is_first: bool, is_final: bool) -> None:
@@ -96,7 +97,7 @@ class WriteSessions:
             self._durability.journaled(dirty_file.file)
             return
         change = self._view.change(inode)
-        has_news = dirty_file.is_changed or (change is not None and change.stage is Stage.OPEN)
+        has_news = dirty_file.is_changed or (change is not None and change.state is ChangeState.OPEN)
         self.flushed(inode)
         if has_news:
             dirty_file.flushed_at_s = trio.current_time()
@@ -112,7 +113,7 @@ class WriteSessions:
             return
         dirty_file.goes_on, dirty_file.flushed_at_s = False, None
         change = self._view.change(inode)
-        if change is not None and change.stage is Stage.PENDING and _is_of(change.staged, dirty_file):
+        if change is not None and change.state is ChangeState.PENDING and _is_of(change.staged, dirty_file):
             dirty_file.promised_bytes = change.staged.size_bytes if change.staged is not None else 0
 
     def stays_open(self, inode: Inode) -> None:
@@ -120,7 +121,7 @@ class WriteSessions:
         dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
         if dirty_file is None or change is None or dirty_file.flushed_at_s is None:
             return
-        is_promised = change.stage is Stage.PENDING and _is_of(change.staged, dirty_file)
+        is_promised = change.state is ChangeState.PENDING and _is_of(change.staged, dirty_file)
         if is_promised and not dirty_file.is_frozen and change.used_upload is None:
             self.withdraw(dirty_file)
         dirty_file.flushed_at_s = None
@@ -137,7 +138,7 @@ class WriteSessions:
         if dirty_file.file.is_changing:
             return
         change = self._view.change(inode)
-        is_first = change is not None and change.stage is Stage.OPEN
+        is_first = change is not None and change.state is ChangeState.OPEN
         if dirty_file.is_changed or (is_first and dirty_file.clean is None):
             self.take_bytes(change or self._changes.change_of(node), dirty_file)
         elif change is not None and change.unclosed is not None and dirty_file.clean is not None:
@@ -152,22 +153,24 @@ class WriteSessions:
                 change.kept, mtime_ns=dirty_file.mtime_ns, ctime_ns=dirty_file.mtime_ns, sha256=b""
             )
             dirty_file.mtime_ns = None
-        change.staged, change.unclosed, change.borrowed = dirty_file.file.record(), None, None
+        staged = dirty_file.file.record()
+        change.want_bytes(staged)
+        change.unclosed = None
         change.is_junk = self._fates.is_junk(change)
         if change.upload is not None and change.upload.generation == dirty_file.file.number:
-            change.upload = None  # it was cut off, and the file has other bytes by now
-        change.stage = Stage.PENDING
+            change.drop_upload()  # it was cut off, and the file has other bytes by now
+        change.step(Pending())
         change.sequence = self._journal.next_sequence()
         dirty_file.file.promises.make(change.sequence)
         change.touch()
         self._changes.update(change)
         dirty_file.flushed, dirty_file.clean = dirty_file.file.changed, None
-        dirty_file.promised_bytes = change.staged.size_bytes
-        if before is not None and before.number != change.staged.number:
+        dirty_file.promised_bytes = staged.size_bytes
+        if before is not None and before.number != staged.number:
             self._dirty_files.drop_parked(before)
 
     def take_fetched(self, change: Change, file: StagedFile) -> None:
-        """Want bytes that were borrowed, and are on this disk now. Raises what the disk refuses."""
+        """Want the bytes of a pending copy that are on this disk now. Raises what the disk refuses."""
         self._dirty_files.park_file(file)
         try:
             self._want(change, file)
@@ -181,14 +184,14 @@ class WriteSessions:
 
     def _want(self, change: Change, file: StagedFile) -> None:
         """As long as the row is refused, whoever has the missing bytes must stay."""
-        before = change.staged, change.borrowed, change.sequence
-        change.staged, change.borrowed = file.record(), None
+        before = change.content, change.sequence
+        change.want_bytes(file.record())
         change.sequence = self._journal.next_sequence()
         file.promises.make(change.sequence)
         try:
             self._changes.update(change)
         except BaseException:
-            change.staged, change.borrowed, change.sequence = before
+            change.content, change.sequence = before
             raise
 
     async def save_tail(self, inode: Inode) -> None:
@@ -259,7 +262,7 @@ class WriteSessions:
             self._check_withdrawn(dirty_file)
             change = self._view.change(dirty_file.inode)
             if change is not None and _is_of(change.staged, dirty_file):
-                change.staged = dirty_file.file.record(size_bytes)
+                change.want_bytes(dirty_file.file.record(size_bytes))
             self.withdraw(dirty_file)
 
     def will_overwrite(self, dirty_file: DirtyFile) -> None:
@@ -286,8 +289,8 @@ class WriteSessions:
             dirty_file.goes_on = dirty_file.unreleased > 0 and dirty_file.file.size_bytes > 0
             dirty_file.flushed_at_s = None
         if change is not None and _is_of(change.staged, dirty_file):
-            if change.stage is not Stage.INCOMPLETE:
-                change.stage = Stage.OPEN
+            if change.state is not ChangeState.INCOMPLETE:
+                change.step(Open(change.reason))
             self._changes.update(change)
             dirty_file.flushed = -1
         elif change is None or not _is_of(change.unclosed, dirty_file):
@@ -311,7 +314,7 @@ class WriteSessions:
             if self.is_unflushed(inode):
                 self._changes.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
                 return
-            was_only_open = change.stage is Stage.OPEN and change.document is None
+            was_only_open = change.state is ChangeState.OPEN and change.document is None
             if (
                 was_only_open
                 and dirty_file is not None
@@ -353,7 +356,7 @@ class WriteSessions:
         """Nobody is inside any more."""
         change = self._view.change(inode)
         self._view.forget_detached(inode)
-        node_is_gone = change is None or change.place is GONE
+        node_is_gone = change is None or change.is_removed
         if node_is_gone and not self._view.reachable(inode):
             self._dirty_files.drop(inode)
         else:

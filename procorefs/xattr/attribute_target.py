@@ -115,7 +115,7 @@ class Targets:
             node=node,
             document=document,
             detail=decode_detail(known.detail) if known is not None else Detail(),
-            patch=change.wishes if change is not None else MetadataPatch(),
+            patch=change.patch if change is not None else MetadataPatch(),
         )
 
     def changeable(self, inode: Inode) -> AttributeTarget:

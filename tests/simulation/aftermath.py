@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from procorefs.journal.change import Stage
+from procorefs.journal.states import ChangeState
 from procorefs.vfs.view import View
 from tests.simulation.model import Entry, File, Folder, Model
 
@@ -137,7 +137,7 @@ def doubted_in(view: View) -> list[str]:
     return [
         view.path(change.inode)
         for change in view.changes()
-        if change.unclosed is not None or change.stage is Stage.INCOMPLETE
+        if change.unclosed is not None or change.state is ChangeState.INCOMPLETE
     ]
 
 

@@ -24,6 +24,7 @@ from tests.simulation.player import Player, Wrong
 from tests.simulation.procore import Procore
 from tests.simulation.steps import History, Step
 from tests.simulation.together import Together
+from tests.support.illegal_steps import raise_illegal_steps
 
 MEMORY = Path("/dev/shm")
 
@@ -232,6 +233,7 @@ class World:
 
 def play(history: History, told: Callable[[str], object] = lambda _: None) -> str:
     """What is wrong; empty: nothing."""
+    raise_illegal_steps()
     MEMORY.mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="procorefs-simulation-", dir=MEMORY))
     tempfile.tempdir = str(directory)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
+from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Removed
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
 from procorefs.journal.journal import Journal
 from procorefs.procore.errors import Forbidden, ProcoreError, Unanswered, Unreachable
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.upload.planning.plan import hindrance
+from tests.support.changes import make_change
 
 ONE, OTHER = Inode(10), Inode(11)
 DOCUMENT = DocumentId(7)
@@ -120,9 +121,9 @@ def call(document: DocumentId | None = DOCUMENT, place: Location | None = None, 
     return Call(1, ONE, Kind.FOLDER, document, place=place, **values)  # type: ignore[arg-type]  # fields of a Call
 
 
-def change(place: object, document: DocumentId | None = DOCUMENT, **wishes: object) -> Change:
-    wanted = MetadataPatch(**wishes)  # type: ignore[arg-type]  # fields of Wishes
-    return Change(ONE, Kind.FOLDER, place, document, wishes=wanted)  # type: ignore[arg-type]  # any of the places
+def change(place: object, document: DocumentId | None = DOCUMENT, **patch: object) -> Change:
+    wanted = MetadataPatch(**patch)  # type: ignore[arg-type]  # fields of MetadataPatch
+    return make_change(ONE, Kind.FOLDER, place, document, patch=wanted)  # type: ignore[arg-type]  # any of the places
 
 
 @pytest.mark.parametrize(
@@ -131,19 +132,19 @@ def change(place: object, document: DocumentId | None = DOCUMENT, **wishes: obje
         (call(place=THERE), change(HERE), True),
         (call(place=THERE), change(THERE), False),
         (call(place=THERE), change(FOLLOW), False),
-        (call(place=THERE), change(GONE), False),
-        (call(wishes=MetadataPatch(description="a")), change(FOLLOW, description="b"), True),
-        (call(wishes=MetadataPatch(description="a")), change(FOLLOW, description="a"), False),
-        (call(wishes=MetadataPatch(description="a")), change(HERE), False),
-        (call(wishes=MetadataPatch(custom_fields={1: "a"})), change(FOLLOW, custom_fields={1: "b"}), True),
-        (call(wishes=MetadataPatch(custom_fields={1: "a"})), change(FOLLOW, custom_fields={2: "b"}), False),
+        (call(place=THERE), change(Removed()), False),
+        (call(patch=MetadataPatch(description="a")), change(FOLLOW, description="b"), True),
+        (call(patch=MetadataPatch(description="a")), change(FOLLOW, description="a"), False),
+        (call(patch=MetadataPatch(description="a")), change(HERE), False),
+        (call(patch=MetadataPatch(custom_fields={1: "a"})), change(FOLLOW, custom_fields={1: "b"}), True),
+        (call(patch=MetadataPatch(custom_fields={1: "a"})), change(FOLLOW, custom_fields={2: "b"}), False),
         # Making a folder: as long as ours has the name, a second one is refused.
         (call(None, HERE, makes=True), change(HERE, None), False),
         (call(None, HERE, makes=True), change(THERE, None), True),
-        (call(None, HERE, makes=True), change(GONE, None), True),
+        (call(None, HERE, makes=True), change(Removed(), None), True),
         (call(DOCUMENT, HERE, makes=True), change(FOLLOW), False),
         (call(DOCUMENT, HERE, makes=True), change(THERE), True),
-        (call(DOCUMENT, HERE, makes=True), change(GONE), True),
+        (call(DOCUMENT, HERE, makes=True), change(Removed()), True),
     ],
 )
 def test_what_a_late_call_would_undo_waits(late: Call, wanted: Change, *, waits: bool) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from procorefs.journal.change import GONE, Location, MetadataPatch
+from procorefs.journal.change import Location, MetadataPatch
 from procorefs.journal.metadata_patch import lacking, over, without
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.document_detail import Detail
@@ -51,7 +51,7 @@ def test_what_procore_has_is_no_wish(project: OfflineProject) -> None:
     assert project.view.change(plan) is None
     assert project.edits.entries.wish(plan, MetadataPatch(description="otherwise"))
     assert not project.edits.entries.wish(plan, MetadataPatch(description="otherwise"))
-    assert project.change(plan).wishes == MetadataPatch(description="otherwise")
+    assert project.change(plan).patch == MetadataPatch(description="otherwise")
     assert project.edits.entries.wish(plan, MetadataPatch(description="as it is"))
     assert project.view.change(plan) is None
 
@@ -59,7 +59,7 @@ def test_what_procore_has_is_no_wish(project: OfflineProject) -> None:
 def test_tags_that_nobody_knows_are_wished_for(project: OfflineProject) -> None:
     plan = inode_of(project, "plan.txt")
     assert project.edits.entries.wish(plan, MetadataPatch(tags=[]))
-    assert project.change(plan).wishes.tags == []
+    assert project.change(plan).patch.tags == []
 
 
 def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
         plan = inode_of(project, "plan.txt")
         project.edits.entries.wish(plan, wishes)
     with offline_project(tmp_path) as project:
-        found = project.change(plan).wishes
+        found = project.change(plan).patch
         assert found == MetadataPatch(
             description="", private=True, custom_fields={7: [1, 2], 9: "x"}, tags=["a\nb"]
         )
@@ -83,7 +83,7 @@ def test_while_a_call_is_under_way_its_contrary_is_a_wish(project: OfflineProjec
     project.edits.entries.wish(plan, MetadataPatch(description="sent"))
     with project.calls.sending(plan, Kind.FILE, DocumentId(10)):
         assert project.edits.entries.wish(plan, MetadataPatch(description="as it is"))
-    assert project.change(plan).wishes.description == "as it is"
+    assert project.change(plan).patch.description == "as it is"
 
 
 def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(project: OfflineProject) -> None:
@@ -92,7 +92,7 @@ def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(project: Offlin
     project.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
     with project.calls.sending(plan, Kind.FILE, DocumentId(10), Location(ROOT, "new.txt")):
         project.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
-        assert project.change(plan).place == Location(ROOT, "plan.txt")
+        assert project.change(plan).location == Location(ROOT, "plan.txt")
     project.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"new.txt")
     project.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     assert project.view.change(plan) is None
@@ -108,8 +108,8 @@ def test_what_may_not_be_changed(project: OfflineProject) -> None:
     project.edits.entries.unlink(ROOT, b"plan.txt")
     with pytest.raises(NoSuchEntry):
         project.edits.entries.wish(plan, MetadataPatch(tags=["a"]))
-    assert project.change(plan).place is GONE
-    assert not project.change(plan).wishes
+    assert project.change(plan).is_removed
+    assert not project.change(plan).patch
 
 
 # Identity
@@ -123,7 +123,7 @@ def test_wishes_stay_with_the_document_that_a_file_takes_over(project: OfflinePr
     project.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     change = project.change(new)
     assert change.document == 10
-    assert change.wishes == MetadataPatch(description="waits", tags=["b"])
+    assert change.patch == MetadataPatch(description="waits", tags=["b"])
 
 
 def test_wishes_stay_with_the_name_of_a_backup(project: OfflineProject) -> None:
@@ -133,7 +133,7 @@ def test_wishes_stay_with_the_name_of_a_backup(project: OfflineProject) -> None:
     project.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"plan.bak")
     new = project.put("plan.txt", b"newer")
     assert project.change(new).document == 10
-    assert project.change(new).wishes.description == "waits"
+    assert project.change(new).patch.description == "waits"
 
 
 def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_reader(
@@ -147,7 +147,7 @@ def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_rea
     project.look(file(10, "plan.txt", version=version(500)), file(11, "old.txt", version=version(501)))
     newer, moved = inode_of(project, "plan.txt"), inode_of(project, "new.txt")
     assert newer not in (plan, old)
-    assert project.change(newer).wishes.description == "waits"
+    assert project.change(newer).patch.description == "waits"
     assert project.view.child(ROOT, b"old.txt") is None
     assert project.change(moved).document == 11
     for reader, of in ((plan, version(10)), (old, version(11))):

@@ -5,7 +5,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from procorefs.journal.change import Location, Stage
+from procorefs.journal.change import Location
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from tests.support.offline_project import JOURNAL, TREE, OfflineProject, offline_project
@@ -111,9 +112,9 @@ async def test_a_folder_that_nothing_explains_is_shown(tmp_path: Path) -> None:
         project.journal.drop(lost)
     for _ in range(2):
         with offline_project(tmp_path) as project:
-            assert project.change(lost).stage is Stage.FAILED
+            assert project.change(lost).state is ChangeState.FAILED
             assert project.view.path(inode) == f"Recovered folder {lost}/file.txt"
-            assert "is unknown" in project.change(lost).error
+            assert "is unknown" in project.change(lost).reason
     with offline_project(tmp_path) as project:
         project.edits.entries.rename(lost, b"file.txt", ROOT, b"file.txt")
         assert project.view.path(inode) == "file.txt"
@@ -193,7 +194,7 @@ async def test_names_are_read_from_a_damaged_journal(tmp_path: Path) -> None:
                 "Recovered folder New/deep.dwg",
             }
             files = [change for change in project.view.changes() if not change.is_folder]
-            assert {change.stage for change in files} == {Stage.INCOMPLETE}
+            assert {change.state for change in files} == {ChangeState.INCOMPLETE}
             assert project.change(old).document == DocumentId(7)
             assert {b"the plan", b"deeper", b"newer bytes"} <= set(project.staged.values())
 
@@ -209,8 +210,8 @@ async def test_an_emptied_journal_leaves_the_bytes_under_their_numbers(tmp_path:
             assert folder.shown.startswith(b"Recovered folder files ")
             [shown] = project.view.children(folder.inode)
             assert shown.local_size_bytes == len(b"the plan")
-            assert project.change(shown.inode).stage is Stage.INCOMPLETE
-            assert project.change(folder.inode).stage is Stage.FAILED
+            assert project.change(shown.inode).state is ChangeState.INCOMPLETE
+            assert project.change(folder.inode).state is ChangeState.FAILED
 
 
 async def test_an_older_journal_deletes_no_newer_files(tmp_path: Path) -> None:

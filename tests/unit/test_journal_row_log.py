@@ -18,17 +18,16 @@ from procorefs.journal.journal import Journal, JournalDamaged, open_journal
 from procorefs.journal.row_log import SUFFIXES
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.nodes import ROOT, Inode
+from tests.support.changes import make_change
 
 
 def row(inode: int, name: str) -> Change:
-    return Change(Inode(inode), Kind.FILE, Location(ROOT, name))
+    return make_change(Inode(inode), Kind.FILE, Location(ROOT, name))
 
 
 def names(journal: Journal) -> dict[int, str]:
     """What the journal has, by inode."""
-    return {
-        change.inode: change.place.name for change in journal.load() if isinstance(change.place, Location)
-    }
+    return {change.inode: change.location.name for change in journal.load() if change.location is not None}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import trio
 
-from procorefs.journal.change import GONE, Change, Location
+from procorefs.journal.change import Location, Removed
 from procorefs.procore.errors import LATE_S, Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind, UserId
 from procorefs.storage import clocks
@@ -21,6 +21,7 @@ from procorefs.upload.planning.due import DueFacts, pause_s
 from procorefs.upload.sending import removal
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.removal import DocumentRemover
+from tests.support.changes import make_change
 from tests.support.offline_project import offline_project
 from tests.support.tree_documents import file
 
@@ -96,7 +97,7 @@ def test_sleepers_wake_by_the_boot_clock() -> None:
 
 @pytest.mark.parametrize("step_s", [-HOUR_S, 0.0, HOUR_S])
 def test_a_change_waits_its_time_and_no_step_of_the_clock(machine: Machine, step_s: float) -> None:
-    change = Change(Inode(5), Kind.FOLDER, Location(ROOT, "a"), created_at_s=clocks.unix_s())
+    change = make_change(Inode(5), Kind.FOLDER, Location(ROOT, "a"), created_at_s=clocks.unix_s())
     change.touch()
     machine.wall_s += step_s
     not_before_s = clocks.unix_s() + 7
@@ -149,7 +150,7 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
     own = OwnChanges(nobody, nobody, RequestOrder(), UserId(9))
     documents = DocumentCalls(nobody, own, nobody, nobody, nobody, nobody, polled_since, nobody)
     remover = DocumentRemover(nobody, nobody, documents, nobody, nobody, nobody)
-    change = Change(Inode(5), Kind.FILE, GONE, document=DocumentId(7), seen=file(7, "a").version)
+    change = make_change(Inode(5), Kind.FILE, Removed(), document=DocumentId(7), seen=file(7, "a").version)
     machine.passes(60)
     change.touch()
     removed_at_s = machine.boot_s

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch, Upload
+from procorefs.journal.change import FOLLOW, Location, MetadataPatch, Removed, Upload
 from procorefs.journal.in_flight_calls import Call
 from procorefs.procore.errors import LATE_S, Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
@@ -17,6 +17,7 @@ from procorefs.upload.planning.plan import Confirm, Delete, InPlace, Update, Wai
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.unanswered import UnansweredCalls
+from tests.support.changes import make_change
 from tests.support.offline_project import OfflineProject, offline_project
 from tests.support.tree_documents import file
 
@@ -36,21 +37,21 @@ def situations_of(project: OfflineProject) -> Situations:
 
 
 @pytest.mark.parametrize(
-    ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OLD, True), (OTHER, True), (GONE, False)]
+    ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OLD, True), (OTHER, True), (Removed(), False)]
 )
 def test_a_late_rename(place: Location, is_hindered: bool) -> None:
     call = Call(1, Inode(5), Kind.FILE, DOCUMENT, place=NEW, is_late=True)
-    assert hindrance(call, Change(Inode(5), Kind.FILE, place, document=DOCUMENT)) is is_hindered
+    assert hindrance(call, make_change(Inode(5), Kind.FILE, place, document=DOCUMENT)) is is_hindered
 
 
 @pytest.mark.parametrize(
-    ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OTHER, True), (GONE, True)]
+    ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OTHER, True), (Removed(), True)]
 )
 def test_a_late_creation_of_a_folder_that_was_made_by_another_call(
     place: Location, is_hindered: bool
 ) -> None:
     call = Call(1, Inode(5), Kind.FOLDER, DOCUMENT, makes=True, place=NEW, is_late=True)
-    assert hindrance(call, Change(Inode(5), Kind.FOLDER, place, document=DOCUMENT)) is is_hindered
+    assert hindrance(call, make_change(Inode(5), Kind.FOLDER, place, document=DOCUMENT)) is is_hindered
 
 
 @pytest.mark.parametrize(
@@ -68,8 +69,8 @@ def test_a_late_creation_of_a_folder_that_was_made_by_another_call(
     ],
 )
 def test_late_metadata(carried: MetadataPatch, wished: MetadataPatch, is_hindered: bool) -> None:
-    call = Call(1, Inode(5), Kind.FILE, DOCUMENT, wishes=carried, is_late=True)
-    assert hindrance(call, Change(Inode(5), Kind.FILE, document=DOCUMENT, wishes=wished)) is is_hindered
+    call = Call(1, Inode(5), Kind.FILE, DOCUMENT, patch=carried, is_late=True)
+    assert hindrance(call, make_change(Inode(5), Kind.FILE, document=DOCUMENT, patch=wished)) is is_hindered
 
 
 async def test_what_a_late_call_would_undo_waits_until_that_is_over(
@@ -87,7 +88,7 @@ async def test_what_a_late_call_would_undo_waits_until_that_is_over(
     assert isinstance(situations.step(change), Update)
     project.edits.entries.rename(ROOT, b"new", ROOT, b"old")
     change = project.change(inode)
-    assert change.place == OLD
+    assert change.location == OLD
     waits = situations.step(change)
     assert isinstance(waits, WaitForLate)
     assert 0 < waits.left_s <= LATE_S
@@ -106,9 +107,9 @@ async def test_older_bytes_of_a_late_call_come_before_newer_ones(
         raise Unanswered("no answer")
     [call] = project.calls.given_up(inode, DOCUMENT)
     project.calls.not_done_yet(call)
-    removed = Change(inode, Kind.FILE, GONE, document=DOCUMENT)
-    idle = Change(inode, Kind.FILE, document=DOCUMENT)
-    saved = Change(inode, Kind.FILE, document=DOCUMENT, staged=StagedRecord(2, 5, None, ()))
+    removed = make_change(inode, Kind.FILE, Removed(), document=DOCUMENT)
+    idle = make_change(inode, Kind.FILE, document=DOCUMENT)
+    saved = make_change(inode, Kind.FILE, document=DOCUMENT, staged=StagedRecord(2, 5, None, ()))
     assert isinstance(situations.step(removed), Delete)
     assert situations.step(idle) == InPlace()
     assert situations.step(saved) == Confirm(call)
@@ -129,7 +130,7 @@ async def test_a_late_call_that_no_change_waits_for_is_forgotten(
     for of in (inode, Inode(inode + 1)):
         with pytest.raises(Unanswered), project.calls.sending(of, Kind.FILE, None, NEW):
             raise Unanswered("no answer")
-    project.view.show(Change(Inode(inode + 1), Kind.FILE, NEW))
+    project.view.show(make_change(Inode(inode + 1), Kind.FILE, NEW))
     for call in project.calls.open_calls():
         project.calls.not_done_yet(call)
     polls: list[float] = []

@@ -2,7 +2,8 @@
 
 import pytest
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, Stage
+from procorefs.journal.change import FOLLOW, Change, Location, Removed
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.tree.naming.name_fate import Fate
@@ -16,6 +17,7 @@ from procorefs.upload.planning.due import (
     DueFacts,
     pause_s,
 )
+from tests.support.changes import make_change
 
 NOW_S = 1_700_000_000.0
 BYTES = StagedRecord(1, 10, None, ())
@@ -23,11 +25,9 @@ BYTES = StagedRecord(1, 10, None, ())
 
 def written(*, age_s: float = 0.0, touched_s: float = 0.0, **more: object) -> Change:
     """A file whose bytes were flushed."""
-    change = Change(Inode(5), Kind.FILE, Location(ROOT, "a.pdf"), staged=BYTES, created_at_s=NOW_S - age_s)
-    change.touched_at_s = NOW_S - touched_s
-    for name, value in more.items():
-        setattr(change, name, value)
-    return change
+    fields: dict[str, object] = {"place": Location(ROOT, "a.pdf"), "staged": BYTES, **more}
+    fields |= {"created_at_s": NOW_S - age_s, "touched_at_s": NOW_S - touched_s}
+    return make_change(Inode(5), Kind.FILE, **fields)  # type: ignore[arg-type]  # fields of make_change
 
 
 def facts(**more: object) -> DueFacts:
@@ -64,9 +64,9 @@ def test_what_has_arrived_and_is_open_still_waits_for_its_writer() -> None:
         assert pause_s(arrived, facts(is_hurried=hurried)) is not None
 
 
-@pytest.mark.parametrize("stage", [Stage.OPEN, Stage.FAILED, Stage.INCOMPLETE])
-def test_what_is_not_pending_waits_for_somebody(stage: Stage) -> None:
-    assert pause_s(written(touched_s=99, stage=stage), facts(is_hurried=True)) is None
+@pytest.mark.parametrize("state", [ChangeState.OPEN, ChangeState.FAILED, ChangeState.INCOMPLETE])
+def test_what_is_not_pending_waits_for_somebody(state: ChangeState) -> None:
+    assert pause_s(written(touched_s=99, state=state), facts(is_hurried=True)) is None
 
 
 def test_temporary_names_are_held_for_an_hour_and_junk_for_ever() -> None:
@@ -77,7 +77,7 @@ def test_temporary_names_are_held_for_an_hour_and_junk_for_ever() -> None:
     assert pause_s(written(touched_s=HELD_S + 1), facts(fate=Fate.LOCAL, is_hurried=True)) is None
 
 
-@pytest.mark.parametrize("place", [GONE, Location(ROOT, "elsewhere.pdf")])
+@pytest.mark.parametrize("place", [Removed(), Location(ROOT, "elsewhere.pdf")])
 def test_a_document_leaves_its_name_slowly(place: Location) -> None:
     leaving = written(place=place, staged=None, document=DocumentId(7), age_s=500)
     assert pause_s(leaving, facts(write_back_s=0.0)) == DEPARTURE_S

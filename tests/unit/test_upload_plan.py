@@ -3,7 +3,7 @@
 import pytest
 from msgspec import UNSET
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, Locations, MetadataPatch
+from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Removed
 from procorefs.journal.in_flight_calls import Call
 from procorefs.procore.wire.models import DocumentId, Kind, Version, VersionId
 from procorefs.staging.staging_area import StagedRecord
@@ -33,6 +33,7 @@ from procorefs.upload.planning.plan import (
     WaitForLate,
     next_step,
 )
+from tests.support.changes import Where, make_change
 
 OURS, THEIRS, ABOVE = Inode(10), Inode(11), Inode(12)
 DOCUMENT, OTHER = DocumentId(7), DocumentId(8)
@@ -52,16 +53,12 @@ def known_as(kind: Kind = Kind.FILE, name: str = "old") -> Known:
 FILE, FOLDER = known_as(), known_as(Kind.FOLDER)
 
 
-def file(
-    place: Location | Locations = FOLLOW, document: DocumentId | None = DOCUMENT, **fields: object
-) -> Change:
-    return Change(OURS, Kind.FILE, place, document, **fields)  # type: ignore[arg-type]  # fields of a Change
+def file(place: Where = FOLLOW, document: DocumentId | None = DOCUMENT, **fields: object) -> Change:
+    return make_change(OURS, Kind.FILE, place, document, **fields)  # type: ignore[arg-type]  # fields of a Change
 
 
-def folder(
-    place: Location | Locations = FOLLOW, document: DocumentId | None = DOCUMENT, **fields: object
-) -> Change:
-    return Change(OURS, Kind.FOLDER, place, document, **fields)  # type: ignore[arg-type]  # the same
+def folder(place: Where = FOLLOW, document: DocumentId | None = DOCUMENT, **fields: object) -> Change:
+    return make_change(OURS, Kind.FOLDER, place, document, **fields)  # type: ignore[arg-type]  # the same
 
 
 def call(document: DocumentId | None = DOCUMENT, place: Location | None = None, **fields: object) -> Call:
@@ -77,26 +74,26 @@ def call(document: DocumentId | None = DOCUMENT, place: Location | None = None, 
         (file(NEW, None), Situation(), Refuse("its bytes are not on this disk any more: write it again")),
         # changed
         (file(staged=BYTES), Situation(known=FILE), Update(FILE, None, True)),
-        (file(borrowed=LENT), Situation(known=FILE), Update(FILE, None, True)),
+        (file(pending_copy=LENT), Situation(known=FILE), Update(FILE, None, True)),
         (file(NEW), Situation(known=FILE), Update(FILE, NEW, False)),
         (file(NEW, staged=BYTES), Situation(known=FILE), Update(FILE, NEW, True)),
         (folder(ELSEWHERE), Situation(known=FOLDER), Update(FOLDER, ELSEWHERE, False)),
-        (file(wishes=NAMED), Situation(known=FILE, detail=Detail()), Update(FILE, None, False)),
+        (file(patch=NAMED), Situation(known=FILE, detail=Detail()), Update(FILE, None, False)),
         # already so
         (file(OLD), Situation(known=FILE), InPlace()),
         (file(), Situation(known=FILE), InPlace()),
-        (file(wishes=NAMED), Situation(known=FILE, detail=Detail(description="b")), InPlace()),
+        (file(patch=NAMED), Situation(known=FILE, detail=Detail(description="b")), InPlace()),
         # tags go in calls of their own: last, or first when the document may be hidden afterwards
-        (file(wishes=TAGS), Situation(known=FILE, detail=Detail()), SetTags(is_last=True)),
-        (file(NEW, wishes=TAGS), Situation(known=FILE, detail=Detail()), Update(FILE, NEW, False)),
-        (folder(wishes=PRIVATE), Situation(known=FOLDER, detail=Detail()), SetTags(is_last=False)),
+        (file(patch=TAGS), Situation(known=FILE, detail=Detail()), SetTags(is_last=True)),
+        (file(NEW, patch=TAGS), Situation(known=FILE, detail=Detail()), Update(FILE, NEW, False)),
+        (folder(patch=PRIVATE), Situation(known=FOLDER, detail=Detail()), SetTags(is_last=False)),
         # gone from Procore meanwhile
         (file(staged=BYTES), Situation(), Recreate()),
         (folder(NEW), Situation(), Recreate()),
         # removed
-        (file(GONE), Situation(known=FILE), Delete(FILE)),
-        (file(GONE), Situation(), Dismiss()),
-        (file(GONE, None), Situation(), Dismiss()),
+        (file(Removed()), Situation(known=FILE), Delete(FILE)),
+        (file(Removed()), Situation(), Dismiss()),
+        (file(Removed(), None), Situation(), Dismiss()),
     ],
 )
 def test_what_is_sent(change: Change, now: Situation, step: Step) -> None:
@@ -120,10 +117,10 @@ def other(kind: Kind = Kind.FILE, **fields: object) -> Occupant:
         (file(NEW, None, staged=BYTES), Situation(occupant=other(Kind.FOLDER, maker=ABOVE)), ABOVE),
         (file(NEW), Situation(known=FILE, occupant=other(maker=ABOVE)), ABOVE),
         (folder(ELSEWHERE), Situation(known=FOLDER, is_inside_itself=True, leaving=ABOVE), ABOVE),
-        (file(GONE), Situation(known=FILE, call_in_the_way=THEIRS), THEIRS),
-        (folder(GONE), Situation(known=FOLDER, call_inside=THEIRS), THEIRS),
-        (file(GONE), Situation(known=FILE, removed_above=ABOVE), ABOVE),
-        (file(GONE), Situation(known=FILE, borrower=THEIRS), THEIRS),
+        (file(Removed()), Situation(known=FILE, call_in_the_way=THEIRS), THEIRS),
+        (folder(Removed()), Situation(known=FOLDER, call_inside=THEIRS), THEIRS),
+        (file(Removed()), Situation(known=FILE, removed_above=ABOVE), ABOVE),
+        (file(Removed()), Situation(known=FILE, pending_copy=THEIRS), THEIRS),
     ],
 )
 def test_what_a_change_waits_for(change: Change, now: Situation, by: Inode) -> None:
@@ -163,8 +160,8 @@ LATE = call(place=NEW, is_late=True)
         (file(OLD), UnansweredCall(LATE, 100.0), WaitForLate(100.0)),
         (file(OLD), UnansweredCall(LATE, 0.0), Confirm(LATE)),
         (file(NEW), UnansweredCall(LATE, 100.0), Update(FILE, NEW, False)),
-        (file(GONE), UnansweredCall(LATE, 100.0), Delete(FILE)),
-        (file(GONE), UnansweredCall(call(removes=True), 100.0), Delete(FILE)),
+        (file(Removed()), UnansweredCall(LATE, 100.0), Delete(FILE)),
+        (file(Removed()), UnansweredCall(call(removes=True), 100.0), Delete(FILE)),
     ],
 )
 def test_a_call_without_an_answer_comes_first(change: Change, unanswered: UnansweredCall, step: Step) -> None:
@@ -182,7 +179,7 @@ def test_its_folder_goes_after_the_calls_about_it() -> None:
     """What became of them is known before the document goes along with its folder."""
     asked = UnansweredCall(call(removes=True), 100.0)
     now = Situation(known=FILE, removed_above=ABOVE, unanswered=(asked,))
-    assert next_step(file(GONE), now) == Delete(FILE)
+    assert next_step(file(Removed()), now) == Delete(FILE)
 
 
 def test_a_document_steps_aside() -> None:
@@ -198,11 +195,11 @@ def test_a_document_steps_aside() -> None:
 
 def test_bytes_are_fetched_and_nothing_more() -> None:
     busy = Situation(call_in_the_way=THEIRS)
-    assert next_step(file(NEW, None, borrowed=LENT), busy, Goal.FETCH) == Fetch()
+    assert next_step(file(NEW, None, pending_copy=LENT), busy, Goal.FETCH) == Fetch()
     assert next_step(file(NEW, None, staged=BYTES), busy, Goal.FETCH) == Nothing()
 
 
 def test_metadata_of_something_new_goes_along() -> None:
-    new = file(NEW, None, staged=BYTES, wishes=TAGS)
-    assert new.wishes.tags is not UNSET
+    new = file(NEW, None, staged=BYTES, patch=TAGS)
+    assert new.patch.tags is not UNSET
     assert next_step(new, Situation()) == Create(NEW)

@@ -25,6 +25,7 @@ from procorefs.upload.sending.byte_upload import (
     Uploader,
     segment_size,
 )
+from tests.support.changes import make_change
 
 GIB = 1 << 30
 
@@ -88,7 +89,7 @@ async def test_an_upload_that_took_longer_than_an_hour_sends_all_segments_at_onc
     file = staging.create()
     with file.held():
         await file.write(0, bytes(2 << 20))
-    change = Change(Inode(5), Kind.FILE, staged=file.record())
+    change = make_change(Inode(5), Kind.FILE, staged=file.record())
     with pytest.raises(UploadExpired):
         await uploader.store(change, file, "slow.bin")
     assert change.upload is None
@@ -113,7 +114,7 @@ async def test_a_segment_that_could_not_be_noted_fails_as_what_the_disk_says(
     file = staging.create()
     with file.held():
         await file.write(0, bytes(2 << 20))
-    change = Change(Inode(5), Kind.FILE, staged=file.record())
+    change = make_change(Inode(5), Kind.FILE, staged=file.record())
     with pytest.raises(OSError, match="No space") as failed:
         await Uploader(storage, note).store(change, file, "plan.bin")
     assert reaction_to(failed.value, 0) is Reaction.TRY_AGAIN

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import trio
 
-from procorefs.journal.change import Change, Location
+from procorefs.journal.change import Location
 from procorefs.procore.wire.models import Kind
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.upload.attempts import Attempts
@@ -17,6 +17,7 @@ from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import WaitCheck
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.sending.byte_upload import Uploader
+from tests.support.changes import make_change
 from tests.support.offline_project import OfflineProject, offline_project
 
 FORGOTTEN, DUE, SENT, FRESH, WRITTEN, BEHIND, STRANDED = map(Inode, range(10, 17))
@@ -44,7 +45,7 @@ def check_of(project: OfflineProject, *pending: Inode) -> tuple[WaitCheck, Queue
         sends=True,
     )
     for inode in pending:
-        project.view.show(Change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
+        project.view.show(make_change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))
         assert states.count(inode) is not None
     project.dirty_files.enter(WRITTEN, writes=True)
     return WaitCheck(

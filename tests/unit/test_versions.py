@@ -12,7 +12,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procorefs.journal.change import GONE, Change, Location
+from procorefs.journal.change import Location, Removed
 from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
@@ -41,6 +41,7 @@ from procorefs.versions.version_lists import MOST_TRIES, VersionLists
 from procorefs.versions.version_tree import OWN, Entry, NotThere, VersionTree, version_entries
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
+from tests.support.changes import make_change
 from tests.support.tree_documents import ListedTree, file, folder
 
 MOST_NODES = 1 << 60
@@ -330,7 +331,7 @@ async def test_a_version_that_is_listed_twice_shows_once(project: VersionedProje
 
 
 async def test_what_is_not_in_procore_yet_has_no_versions(project: VersionedProject) -> None:
-    new = Change(Inode(5000), Kind.FILE, Location(ROOT, "new.pdf"), created_at_s=1.0)
+    new = make_change(Inode(5000), Kind.FILE, Location(ROOT, "new.pdf"), created_at_s=1.0)
     project.view.show(new)
     async with running(project):
         entry = await project.at("versions", "new.pdf")
@@ -343,7 +344,9 @@ async def test_what_is_not_in_procore_yet_has_no_versions(project: VersionedProj
 async def test_a_file_that_took_over_a_document_has_its_versions(project: VersionedProject) -> None:
     """What is written here under another document's name will be its next version."""
     plan = project.put(10, "a.pdf", made(1), made(2))
-    project.view.show(Change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10)))
+    project.view.show(
+        make_change(plan.inode, Kind.FILE, Location(ROOT, "renamed.pdf"), document=DocumentId(10))
+    )
     async with running(project):
         assert await project.at("versions", "a.pdf") is None
         entry = await project.at("versions", "renamed.pdf")
@@ -408,7 +411,7 @@ async def test_what_was_removed_is_not_there(project: VersionedProject) -> None:
         version = await project.at("versions", "a.pdf", "v001 2026-01-02T03-04-05 a.pdf")
         assert folder is not None
         assert version is not None
-        project.view.show(Change(plan.inode, Kind.FILE, GONE, document=DocumentId(10)))
+        project.view.show(make_change(plan.inode, Kind.FILE, Removed(), document=DocumentId(10)))
         for gone in (folder, version):
             with pytest.raises(NotThere):
                 project.below.find(gone.inode)

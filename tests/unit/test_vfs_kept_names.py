@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.journal.change import FOLLOW, GONE
+from procorefs.journal.change import FOLLOW
 from procorefs.procore.wire.models import FolderListing, Kind
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.vfs.refusals import NameRefused
@@ -49,7 +49,7 @@ async def test_a_document_that_replaces_it_becomes_a_version_of_it(project: Offl
     inode = child(project, b"plan.odt").inode
     project.edits.entries.rename(ROOT, b"plan.odt", ROOT, NAME)
     assert (project.change(inode).document, project.change(inode).place) == (5, FOLLOW)
-    assert project.change(inode).borrowed is not None
+    assert project.change(inode).pending_copy is not None
 
 
 async def test_an_exchange_makes_a_version_of_it(project: OfflineProject) -> None:
@@ -57,7 +57,7 @@ async def test_an_exchange_makes_a_version_of_it(project: OfflineProject) -> Non
     project.edits.entries.exchange(ROOT, b"new.odt", ROOT, NAME)
     assert (project.change(new).document, project.change(new).place) == (5, FOLLOW)
     assert project.change(old).document is None
-    assert project.change(old).borrowed is not None
+    assert project.change(old).pending_copy is not None
     assert child(project, b"new.odt").inode == old
     with pytest.raises(NameRefused):
         project.edits.entries.exchange(ROOT, b"plan.odt", ROOT, NAME)
@@ -79,7 +79,7 @@ async def test_a_document_gets_the_name_of_one_that_has_just_left(project: Offli
     project.edits.entries.rename(ROOT, NAME, ROOT, b"backup.odt")
     project.edits.entries.rename(ROOT, b"plan.odt", ROOT, NAME)
     assert (project.change(inode).document, project.change(inode).place) == (5, FOLLOW)
-    lent = [change for change in project.view.changes() if change.place is GONE]
+    lent = [change for change in project.view.changes() if change.is_removed]
     assert [change.document for change in lent] == [6]
 
 

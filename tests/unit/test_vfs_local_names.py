@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.journal.change import Stage
+from procorefs.journal.states import ChangeState
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.vfs.refusals import NameRefused, NotPermitted
@@ -102,7 +102,7 @@ async def test_a_file_that_was_cut_off_is_known_by_what_there_is_of_it(tmp_path:
     with offline_project(tmp_path) as project:
         real, junk = project.create("~$budget.xlsx", REAL), project.create("._x", APPLE)
     with offline_project(tmp_path) as project:
-        assert project.change(real).stage is Stage.INCOMPLETE
+        assert project.change(real).state is ChangeState.INCOMPLETE
         assert project.view.change(junk) is None
 
 

@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from procorefs.journal.change import Change, Stage
+from procorefs.journal.change import Change
 from procorefs.journal.journal import Journal
+from procorefs.journal.states import ChangeState
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.vfs.open_writers import QUIET_S, SNAPSHOT_EVERY_S, STAYS_OPEN_S, OpenWriters
 from tests.support.offline_project import OfflineProject, offline_project
@@ -44,7 +45,7 @@ async def test_a_file_that_is_closed_is_promised_before_its_release(tmp_path: Pa
         inode = project.create("plan.dwg", b"the plan")
         await project.flush(inode)
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
 
 
 async def test_so_is_the_output_of_a_program_that_a_shell_redirects(tmp_path: Path) -> None:
@@ -54,14 +55,14 @@ async def test_so_is_the_output_of_a_program_that_a_shell_redirects(tmp_path: Pa
         await project.flush(inode)
         await project.edits.sessions.write(project.dirty_file(inode), 0, b"half")
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.INCOMPLETE  # and no empty file
+        assert project.change(inode).state is ChangeState.INCOMPLETE  # and no empty file
     with offline_project(tmp_path / "closed") as project:
         inode = project.create("out.txt")
         await project.flush(inode)
         await project.edits.sessions.write(project.dirty_file(inode), 0, b"whole")
         await project.flush(inode, is_first=False)
     with offline_project(tmp_path / "closed") as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
 
 
 @pytest.mark.parametrize("is_flushed_again", [False, True])
@@ -81,7 +82,7 @@ async def test_a_handle_that_is_written_to_after_a_flush_promises_nothing_before
                 project.release(inode)
         with offline_project(directory) as project:
             change = project.change(inode)
-            assert change.stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
+            assert change.state is (ChangeState.PENDING if is_released else ChangeState.INCOMPLETE)
             assert project.staged_file(inode, change.shown).size_bytes == 2
 
 
@@ -95,13 +96,15 @@ async def test_a_handle_that_stays_open_after_a_flush_promises_nothing(
             inode = project.create("report.csv", b"a")
             await project.flush(inode)
             writers.look(mock_clock, STAYS_OPEN_S - 1)
-            assert project.change(inode).stage is Stage.PENDING
+            assert project.change(inode).state is ChangeState.PENDING
             writers.look(mock_clock, 1)
-            assert project.change(inode).stage is Stage.OPEN
+            assert project.change(inode).state is ChangeState.OPEN
             if is_released:
                 project.release(inode)
         with offline_project(directory) as project:
-            assert project.change(inode).stage is (Stage.PENDING if is_released else Stage.INCOMPLETE)
+            assert project.change(inode).state is (
+                ChangeState.PENDING if is_released else ChangeState.INCOMPLETE
+            )
 
 
 async def test_a_document_keeps_its_bytes_while_its_writer_is_at_work(
@@ -116,7 +119,7 @@ async def test_a_document_keeps_its_bytes_while_its_writer_is_at_work(
         await project.flush(node.inode)
         writers.look(mock_clock, STAYS_OPEN_S)
     with offline_project(tmp_path) as project:
-        assert project.change(node.inode).stage is Stage.INCOMPLETE
+        assert project.change(node.inode).state is ChangeState.INCOMPLETE
 
 
 async def test_bytes_that_were_closed_before_stay_promised(tmp_path: Path, mock_clock: MockClock) -> None:
@@ -128,9 +131,9 @@ async def test_bytes_that_were_closed_before_stay_promised(tmp_path: Path, mock_
         await project.flush(inode)
         writers.look(mock_clock, STAYS_OPEN_S)
         await project.edits.sessions.write(dirty_file, 11, b"sec")
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
         assert sorted(project.staged.values()) == [b"first line\n", b"first line\nsec"]
 
 
@@ -143,7 +146,7 @@ async def test_a_release_with_other_handles_promises_as_a_close_does(tmp_path: P
         await project.edits.sessions.write(project.dirty_file(inode), 3, b"two")
     with offline_project(tmp_path) as project:
         change = project.change(inode)
-        assert change.stage is Stage.PENDING
+        assert change.state is ChangeState.PENDING
         assert change.staged is not None
         assert change.staged.size_bytes == 3
 
@@ -163,11 +166,11 @@ async def test_what_is_never_closed_goes_when_it_was_quiet_for_a_minute(
         assert writers.look(mock_clock, 1) == []
         assert writers.look(mock_clock, QUIET_S - 1) == []
         assert writers.look(mock_clock, 1) == [inode]
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
         assert writers.look(mock_clock, QUIET_S) == []
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
 
 
 async def test_a_snapshot_goes_every_quarter_of_an_hour_at_most(
@@ -203,7 +206,7 @@ async def test_after_a_crash_the_snapshot_is_sent_and_the_rest_is_kept(
         writers.look(mock_clock, STAYS_OPEN_S)
     with offline_project(tmp_path) as project:
         change = project.change(inode)
-        assert change.stage is Stage.PENDING
+        assert change.state is ChangeState.PENDING
         assert change.staged is not None
         assert project.staged[str(change.staged.number)] == b"first line\n"
         assert change.unclosed is not None
@@ -241,7 +244,7 @@ async def test_what_may_not_go_by_itself_has_no_snapshot(tmp_path: Path, mock_cl
         project.edits.entries.unlink(ROOT, b"gone.txt")
         writers.look(mock_clock)
         assert writers.look(mock_clock, QUIET_S) == []
-        assert project.change(torn).stage is Stage.INCOMPLETE
+        assert project.change(torn).state is ChangeState.INCOMPLETE
 
 
 async def test_nothing_is_looked_at_while_nothing_is_open_for_writing(

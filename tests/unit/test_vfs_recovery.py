@@ -13,9 +13,10 @@ import pytest
 import trio
 import trio.testing
 
-from procorefs.journal.change import Location, MetadataPatch, Stage
+from procorefs.journal.change import Location, MetadataPatch
 from procorefs.journal.journal import Journal
 from procorefs.journal.row_log import RowLog
+from procorefs.journal.states import ChangeState
 from procorefs.procore.errors import Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staged_bytes import Disk
@@ -43,7 +44,7 @@ async def test_what_was_closed_survives(tmp_path: Path) -> None:
         inode = project.put("plan.dwg", b"the plan")
     with offline_project(tmp_path) as project:
         change = project.change(inode)
-        assert change.stage is Stage.PENDING
+        assert change.state is ChangeState.PENDING
         assert project.staged_file(inode, change.staged).size_bytes == 8
         assert list(project.staged.values()) == [b"the plan"]
 
@@ -52,7 +53,7 @@ async def test_what_was_never_closed_is_incomplete(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         inode = project.create("plan.dwg", b"half a pl")
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.INCOMPLETE
+        assert project.change(inode).state is ChangeState.INCOMPLETE
         assert list(project.staged.values()) == [b"half a pl"]
 
 
@@ -64,10 +65,10 @@ async def test_a_new_name_does_not_complete_what_was_cut_off(tmp_path: Path, is_
         if is_written:
             project.reopen(inode)
         project.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"other.dwg")
-        assert project.change(inode).stage is Stage.INCOMPLETE
-        assert project.change(inode).place == Location(ROOT, "other.dwg")
+        assert project.change(inode).state is ChangeState.INCOMPLETE
+        assert project.change(inode).location == Location(ROOT, "other.dwg")
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.INCOMPLETE
+        assert project.change(inode).state is ChangeState.INCOMPLETE
 
 
 @pytest.mark.parametrize("swaps", [False, True])
@@ -80,17 +81,17 @@ async def test_a_document_that_was_cut_off_goes_to_its_new_name_without_the_byte
         assert node is not None
         await project.edits.sessions.write(project.reopen(node.inode), 0, b"half")
     with offline_project(tmp_path) as project:
-        assert project.change(node.inode).stage is Stage.INCOMPLETE
+        assert project.change(node.inode).state is ChangeState.INCOMPLETE
         if swaps:
             project.edits.entries.exchange(ROOT, b"plan.dwg", ROOT, b"other.dwg")
         else:
             project.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"new.dwg")
         change = project.change(node.inode)
-        assert (change.stage, change.staged) == (Stage.PENDING, None)
+        assert (change.state, change.staged) == (ChangeState.PENDING, None)
         assert change.unclosed is not None
-        project.edits.takeover.reached(change, change.place if isinstance(change.place, Location) else None)
+        project.edits.takeover.reached(change, change.location if change.location is not None else None)
         project.edits.changes.settle(change)
-        assert project.change(node.inode).stage is Stage.INCOMPLETE
+        assert project.change(node.inode).state is ChangeState.INCOMPLETE
 
 
 async def test_a_close_does_not_promise_a_block_that_is_half_written(
@@ -115,12 +116,12 @@ async def test_a_close_does_not_promise_a_block_that_is_half_written(
             nursery.start_soon(project.edits.sessions.write, dirty_file, 4, b"other")
             await trio.to_thread.run_sync(begun.wait, 10)
             project.edits.sessions.flushed(inode)
-            assert project.change(inode).stage is Stage.OPEN
+            assert project.change(inode).state is ChangeState.OPEN
             nursery.start_soon(project.edits.sessions.flush, inode)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert project.change(inode).stage is Stage.OPEN
+            assert project.change(inode).state is ChangeState.OPEN
             may_end.set()
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
         assert list(project.staged.values()) == [b"one other"]
 
 
@@ -132,7 +133,7 @@ async def test_what_was_closed_and_is_being_added_to(tmp_path: Path) -> None:
     for _ in range(2):
         with offline_project(tmp_path) as project:
             change = project.change(inode)
-            assert change.stage is Stage.PENDING
+            assert change.state is ChangeState.PENDING
             assert change.staged is not None
             assert project.staged[str(change.staged.number)] == b"first line\n"
             assert project.staged_file(inode, change.shown).size_bytes == 14
@@ -153,7 +154,7 @@ async def test_what_was_added_is_not_cut_off_when_there_is_no_room_for_it(
         with monkeypatch.context() as full, room_in_full(tmp_path, full) as project:
             assert project.staged[number] == b"closed, and added"
             change = project.change(inode)
-            assert (change.stage, change.unclosed) == (Stage.PENDING, None)
+            assert (change.state, change.unclosed) == (ChangeState.PENDING, None)
             assert change.staged is not None
             found = project.dirty_files.with_tail(change.staged)
             assert found is not None
@@ -212,7 +213,7 @@ async def test_what_was_closed_and_is_being_written_over(tmp_path: Path) -> None
         inode = project.put("plan.dwg", b"one state")
         await project.edits.sessions.write(project.reopen(inode), 4, b"other")
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.INCOMPLETE
+        assert project.change(inode).state is ChangeState.INCOMPLETE
         assert list(project.staged.values()) == [b"one other"]
 
 
@@ -226,7 +227,7 @@ async def test_what_was_closed_and_is_being_written_anew(tmp_path: Path) -> None
         await project.edits.sessions.write(dirty_file, 0, b"the new st")
     for _ in range(2):
         with offline_project(tmp_path) as project:
-            assert project.change(inode).stage is Stage.INCOMPLETE
+            assert project.change(inode).state is ChangeState.INCOMPLETE
             assert list(project.staged.values()) == [b"the new st"]
 
 
@@ -234,11 +235,11 @@ async def test_what_was_written_over_and_closed_goes(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         inode = project.put("plan.dwg", b"one state")
         await project.edits.sessions.write(project.reopen(inode), 4, b"other")
-        assert project.change(inode).stage is Stage.OPEN
+        assert project.change(inode).state is ChangeState.OPEN
         project.close(inode)
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
         assert list(project.staged.values()) == [b"one other"]
 
 
@@ -253,14 +254,14 @@ async def test_what_a_crash_left_is_renamed_while_somebody_writes_to_it(tmp_path
             project.edits.entries.rename(ROOT, b"half.dwg", ROOT, b"whole.dwg")
             await project.edits.sessions.truncate(dirty_file, 4)
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.INCOMPLETE
+        assert project.change(inode).state is ChangeState.INCOMPLETE
         assert list(project.staged.values()) == [b"HALF"]
         project.edits.entries.rename(ROOT, b"whole.dwg", ROOT, b"half.dwg")
-        assert project.change(inode).stage is Stage.INCOMPLETE
+        assert project.change(inode).state is ChangeState.INCOMPLETE
         async with project.syncing():
             await project.edits.sessions.write(project.reopen(inode), 4, b" way")
         project.close(inode)
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
 
 
 # Bytes that are being uploaded
@@ -323,18 +324,18 @@ async def test_after_a_power_cut_what_was_not_synced_is_doubted(tmp_path: Path, 
         lost = project.put("lost.dwg", b"not synced")
     boots.boot("second")
     with offline_project(tmp_path) as project:
-        assert project.change(safe).stage is Stage.PENDING
-        assert project.change(lost).stage is Stage.INCOMPLETE
-        assert "went down" in project.change(lost).error
+        assert project.change(safe).state is ChangeState.PENDING
+        assert project.change(lost).state is ChangeState.INCOMPLETE
+        assert "went down" in project.change(lost).reason
     with offline_project(tmp_path) as project:
-        assert project.change(lost).stage is Stage.INCOMPLETE  # once doubted, always
+        assert project.change(lost).state is ChangeState.INCOMPLETE  # once doubted, always
 
 
 async def test_a_daemon_that_only_died_doubts_nothing(tmp_path: Path, boots: Boots) -> None:
     with offline_project(tmp_path) as project:
         inode = project.put("plan.dwg", b"not synced")
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
 
 
 async def test_killed_in_the_recovery_from_a_power_cut(
@@ -354,7 +355,7 @@ async def test_killed_in_the_recovery_from_a_power_cut(
     monkeypatch.undo()
     monkeypatch.setattr(processes, "BOOT_ID", boots.path)
     with offline_project(tmp_path) as project:
-        assert [project.change(inode).stage for inode in inodes] == [Stage.INCOMPLETE] * 2
+        assert [project.change(inode).state for inode in inodes] == [ChangeState.INCOMPLETE] * 2
 
 
 async def test_a_tree_that_lost_its_numbers_gives_none_of_the_journals_out(tmp_path: Path) -> None:
@@ -381,7 +382,7 @@ async def test_a_row_that_cannot_be_read_keeps_its_bytes(tmp_path: Path) -> None
     for turn in range(2):
         with offline_project(tmp_path) as project:
             assert project.view.change(spoilt) is None
-            assert project.change(whole).stage is Stage.PENDING
+            assert project.change(whole).state is ChangeState.PENDING
             assert project.put(f"new {turn}.dwg", b"new") != spoilt
         assert b"spoilt" in kept_bytes(tmp_path)
 
@@ -449,10 +450,10 @@ async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
         inode = project.put("plan.dwg", b"the plan")
         durability = project.durability
         await durability.flush()
-        synced: list[tuple[Stage, bytes]] = []
+        synced: list[tuple[ChangeState, bytes]] = []
 
         async def reached() -> None:
-            synced.append((project.change(inode).stage, project.staged["1"]))
+            synced.append((project.change(inode).state, project.staged["1"]))
             await durability.flush()
 
         monkeypatch.setattr(durability, "reached", reached)
@@ -463,7 +464,7 @@ async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
             await project.edits.sessions.truncate(dirty_file, 3)
         else:
             await project.edits.sessions.write(dirty_file, 0, b"THE")
-        assert synced == [(Stage.OPEN, b"the plan")]
+        assert synced == [(ChangeState.OPEN, b"the plan")]
         assert project.staged[number] == (b"the" if is_cut else b"THE plan")
         await project.edits.sessions.write(dirty_file, 0, b"His")
         project.edits.sessions.flushed(inode)
@@ -522,7 +523,7 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             assert bytes(await dirty_file.file.read(0, 10)) == name.encode()
             assert project.child(ROOT, name.encode()).inode == inode
     with offline_project(tmp_path) as project:
-        assert {project.change(inode).stage for inode in inodes.values()} == {Stage.PENDING}
+        assert {project.change(inode).state for inode in inodes.values()} == {ChangeState.PENDING}
 
 
 def descriptors() -> int:
@@ -595,7 +596,7 @@ async def test_bytes_that_could_not_be_noted_when_they_were_closed_are_noted_lat
         assert not project.edits.sessions.is_unflushed(inode)
         assert not project.dirty_files.has(inode)
     with offline_project(tmp_path) as project:
-        assert project.change(inode).stage is Stage.PENDING
+        assert project.change(inode).state is ChangeState.PENDING
         assert bytes(await project.dirty_file(inode).file.read(0, 10)) == b"the plan"
 
 
@@ -606,7 +607,7 @@ async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(
         project.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"new.dwg")
         inode = project.child(ROOT, b"new.dwg").inode
         change = project.change(inode)
-        fetched = project.staging.create(change.borrowed)
+        fetched = project.staging.create(change.pending_copy)
         with pytest.MonkeyPatch.context() as full:
             full.setattr(RowLog, "append", refuse_row)
             with pytest.raises(OSError, match="No space"):
@@ -615,14 +616,14 @@ async def test_fetched_bytes_whose_row_the_disk_refused_are_still_to_be_fetched(
         assert project.view.pending_copy_of(DocumentId(7)) == inode
         assert fetched not in project.dirty_files.parked
         project.edits.sessions.take_fetched(change, fetched)
-        assert change.borrowed is None
+        assert change.pending_copy is None
 
 
 async def test_after_a_moment_that_the_disk_refused_all_that_differs_is_looked_at(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         inodes = [project.put(name, b"bytes") for name in ("one.dwg", "two.dwg")]
         before = project.change(inodes[0])
-        before.error = "only in memory"
+        before.give_reason("only in memory")
         project.base.queue.take_fresh(100)
         with full_disk(project), pytest.raises(sqlite3.OperationalError):
             project.edits.entries.unlink(ROOT, b"two.dwg")
@@ -638,8 +639,8 @@ async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path
     with offline_project(tmp_path) as project:
         inode = project.put("plan.dwg", b"the plan")
         change = project.change(inode)
-        place = change.place
-        assert isinstance(place, Location)
+        place = change.location
+        assert place is not None
         with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
         project.edits.entries.unlink(ROOT, b"plan.dwg")
@@ -679,7 +680,7 @@ async def test_a_rename_outlives_that_its_document_becomes_another_inode(
         with pytest.raises(ZeroDivisionError):
             project.edits.changes.move_to_inode(old, Inode(old + 1))
     with offline_project(tmp_path) as project:
-        assert [(change.document, change.place) for change in project.view.changes()] == [
+        assert [(change.document, change.location) for change in project.view.changes()] == [
             (DocumentId(7), Location(ROOT, "new.dwg"))
         ]
 
@@ -701,8 +702,8 @@ async def test_killed_between_the_trees_row_and_the_journals(tmp_path: Path) -> 
     """What our call has made is the change's, also when the file got another name meanwhile."""
     with offline_project(tmp_path) as project:
         inode = project.put("plan.dwg", b"the plan")
-        place = project.change(inode).place
-        assert isinstance(place, Location)
+        place = project.change(inode).location
+        assert place is not None
         with pytest.raises(KeyboardInterrupt):
             _die_with_the_answer(project, inode, place)
     with offline_project(tmp_path) as project:
@@ -794,8 +795,8 @@ async def test_what_a_repeated_call_may_have_made_stays_hidden(tmp_path: Path) -
     """A look has shown it between the call and its repeat."""
     with offline_project(tmp_path) as project:
         inode = project.put("plan.dwg", b"the plan")
-        place = project.change(inode).place
-        assert isinstance(place, Location)
+        place = project.change(inode).location
+        assert place is not None
         with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, None, place):
             raise Unanswered("no answer")
         project.list_root(file(7, "plan.dwg"))

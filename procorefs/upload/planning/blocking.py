@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import trio
 
-from procorefs.journal.change import Change, Stage
+from procorefs.journal.change import Change
 from procorefs.journal.in_flight_calls import InFlightCalls
+from procorefs.journal.states import ChangeState
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import Inode
 from procorefs.upload.attempts import Attempts
@@ -78,13 +79,13 @@ class Blocking:
         if is_departure(blocker) and not self._attempts.is_hurried(blocker):
             self._attempts.skip_wait(blocker)
             self._queue.look_at(blocker.inode)
-        elif self._keeps_lender(blocker) and self._fates.fate_of(blocker) is not Fate.SENT:
+        elif self._keeps_content_source(blocker) and self._fates.fate_of(blocker) is not Fate.SENT:
             self._fetch(blocker.inode)  # one that is sent fetches them by itself soon
 
     def _break(self, inode: Inode, circle: Sequence[Inode]) -> None:
         for member in circle:
             change = self._view.change(member)
-            if change is not None and self._keeps_lender(change):
+            if change is not None and self._keeps_content_source(change):
                 self._fetch(member)
                 return
         change = self._view.change(inode)
@@ -103,11 +104,11 @@ class Blocking:
         self._queue.fetching.add(inode)
         self._queue.look_at(inode)
 
-    def _keeps_lender(self, change: Change) -> bool:
+    def _keeps_content_source(self, change: Change) -> bool:
         """Whether the document that has its bytes must stay until they are here, and they can be fetched now."""
         return (
             change.needs_version
-            and change.stage is Stage.PENDING
+            and change.state is ChangeState.PENDING
             and change.unclosed is None
             and not self._dirty_files.is_written(change.inode)
         )

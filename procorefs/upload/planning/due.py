@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import trio
 
-from procorefs.journal.change import GONE, Change, Location, Stage
+from procorefs.journal.change import Change
+from procorefs.journal.states import ChangeState
 from procorefs.storage import clocks
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import Inode
@@ -70,14 +71,14 @@ def pause_s(change: Change, facts: DueFacts) -> float | None:
     """How long a change has to wait; 0: it may go, None: until something about it changes."""
     if facts.is_needed:
         return max(facts.not_before_s - facts.now_s, 0.0)
-    if change.stage is not Stage.PENDING or facts.fate is Fate.LOCAL:
+    if change.state is not ChangeState.PENDING or facts.fate is Fate.LOCAL:
         return None
     if change.is_idle and facts.is_written:
         return None  # it has arrived, and its last writer's close lets it go
-    if change.place is not GONE and change.has_bytes and facts.is_written and not facts.is_hurried:
+    if not change.is_removed and change.has_bytes and facts.is_written and not facts.is_hurried:
         return None
     retry_s = max(facts.not_before_s - facts.now_s, 0.0)
-    if facts.fate is Fate.HELD and change.place is not GONE:
+    if facts.fate is Fate.HELD and not change.is_removed:
         return max(_left(change, HELD_S, facts), retry_s) if facts.is_sendable else None
     if facts.is_hurried:
         return retry_s
@@ -89,13 +90,13 @@ def pause_s(change: Change, facts: DueFacts) -> float | None:
 
 def is_departure(change: Change) -> bool:
     """Whether a document is to leave its name."""
-    return change.document is not None and (change.place is GONE or isinstance(change.place, Location))
+    return change.document is not None and not change.is_following
 
 
 def _wait_s(change: Change, facts: DueFacts) -> float:
-    if is_departure(change) or change.borrowed is not None:
+    if is_departure(change) or change.pending_copy is not None:
         return max(DEPARTURE_S, facts.write_back_s)
-    if change.is_folder and not change.wishes:
+    if change.is_folder and not change.patch:
         return min(FOLDER_S, facts.write_back_s)
     return facts.write_back_s
 
@@ -143,8 +144,8 @@ class DueTimes:
 
     def _facts(self, change: Change) -> DueFacts:
         fate, is_sendable = self._fates.fate_of(change), True
-        if fate is Fate.HELD and isinstance(change.place, Location):
-            is_sendable = self._fates.place_refusal(change.place) is None
+        if fate is Fate.HELD and change.location is not None:
+            is_sendable = self._fates.place_refusal(change.location) is None
         is_open = self._dirty_files.is_open(change.inode)
         return DueFacts(
             now_s=clocks.unix_s(),
@@ -178,7 +179,7 @@ class DueTimes:
         now_s = clocks.unix_s()
         for change in self._view.changes():
             age_s = now_s - change.touched_at_s
-            is_waiting = change.has_bytes and change.stage is Stage.PENDING and age_s < BUSY_FOR_S
+            is_waiting = change.has_bytes and change.state is ChangeState.PENDING and age_s < BUSY_FOR_S
             if is_waiting and (age_s < self._write_back_s or self._fates.fate_of(change) is Fate.HELD):
                 folder = self._folder_of(change.inode)
                 if folder is not None:

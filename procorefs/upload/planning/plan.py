@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec import UNSET
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location, MetadataPatch
+from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.journal.in_flight_calls import Call
 from procorefs.journal.metadata_patch import lacking
 from procorefs.procore.wire.models import DocumentId, Kind
@@ -83,7 +83,7 @@ class Situation:
     """An inode with an open call about something in the folder that is removed."""
     removed_above: Inode | None = None
     """The nearest folder above that is removed as well."""
-    borrower: Inode | None = None
+    pending_copy: Inode | None = None
     """An inode that needs bytes of the document that is removed."""
     aside: Location | None = None
     """Where the document can step aside to."""
@@ -219,7 +219,7 @@ def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
         return _step_aside(change, now)
     step = _open_call(change, now)
     if step is None:
-        step = _removal(now) if change.place is GONE else _wanted(change, now)
+        step = _removal(now) if change.is_removed else _wanted(change, now)
     if now.name_refusal and not isinstance(step, Wait):
         return Refuse(f"{now.name_refusal}: rename it")
     return step
@@ -227,14 +227,14 @@ def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
 
 def target_of(change: Change, known: Known | None) -> Location | None:
     """Where the document must be moved or made; None: it is where it is wanted."""
-    if not isinstance(change.place, Location):
+    if change.location is None:
         return None
-    return None if known is not None and change.place.has(known) else change.place
+    return None if known is not None and change.location.has(known) else change.location
 
 
 def lacking_metadata(change: Change, now: Situation) -> MetadataPatch:
     """The metadata that is wanted and that Procore does not have."""
-    return lacking(change.wishes, now.detail) if now.detail is not None else change.wishes
+    return lacking(change.patch, now.detail) if now.detail is not None else change.patch
 
 
 def takeover_wait(occupant: Occupant) -> Wait | None:
@@ -255,13 +255,13 @@ def kind_refusal(kind: Kind) -> str:
 def hindrance(call: Call, change: Change) -> bool:
     """Whether a late call, should it still be carried out, would undo what is wanted."""
     if call.makes:  # it can't be, as long as a folder of ours has the name
-        has_name = change.place is FOLLOW or change.place == call.place
+        has_name = change.is_following or change.location == call.place
         return call.document == change.document and not has_name
-    if change.place is GONE:
+    if change.is_removed:
         return False
-    if isinstance(change.place, Location) and call.place is not None and change.place != call.place:
+    if change.location is not None and call.place is not None and change.location != call.place:
         return True
-    wanted, carried = change.wishes, call.wishes
+    wanted, carried = change.patch, call.patch
     for name in ("description", "tracked", "private"):
         one, other = getattr(wanted, name), getattr(carried, name)
         if one is not UNSET and other is not UNSET and one != other:
@@ -276,9 +276,9 @@ def _open_call(change: Change, now: Situation) -> Step | None:
     """The call that must be confirmed before anything else is sent about the document."""
     for one in now.unanswered:
         call = one.call
-        if not call.is_late and call.removes and change.place is GONE:
+        if not call.is_late and call.removes and change.is_removed:
             continue  # it is made again
-        is_older = call.upload is not None and change.has_bytes and change.place is not GONE
+        is_older = call.upload is not None and change.has_bytes and not change.is_removed
         if not call.is_late or not one.left_s or is_older:  # older bytes may not come after the newer ones
             is_placing = call.is_creating and change.document is None
             if is_placing and one.blocker is not None:
@@ -300,8 +300,8 @@ def _removal(now: Situation) -> Step:
     is_confirmed = all(one.call.is_late for one in now.unanswered)
     if now.removed_above is not None and is_confirmed:
         return Wait(now.removed_above, "it goes with its folder")
-    if now.borrower is not None:
-        return Wait(now.borrower, "its bytes are on their way to another name")
+    if now.pending_copy is not None:
+        return Wait(now.pending_copy, "its bytes are on their way to another name")
     return Delete(now.known)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from procorefs.journal.change import FOLLOW, GONE, Change, Location
+from procorefs.journal.change import Change, Location
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
 from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.document_detail import decode_detail
@@ -51,7 +51,7 @@ class Situations:
         target = target_of(change, known)
         common = Situation(
             known=known,
-            detail=decode_detail(known.detail) if known is not None and change.wishes else None,
+            detail=decode_detail(known.detail) if known is not None and change.patch else None,
             unanswered=unanswered,
             name_refusal=str(refusal) if refusal is not None else "",
             call_in_the_way=self._calls.in_the_way(
@@ -59,7 +59,7 @@ class Situations:
             ),
             aside=_aside(self._store, known) if goal is Goal.STEP_ASIDE and known is not None else None,
         )
-        if change.place is GONE:
+        if change.is_removed:
             return self._of_removal(change, common)
         return common if target is None else self._of_target(change, target, common)
 
@@ -83,7 +83,7 @@ class Situations:
             common,
             call_inside=self._call_inside(known.node.inode) if change.is_folder else None,
             removed_above=self._removed_above(known),
-            borrower=self._view.pending_copy_of(change.document),
+            pending_copy=self._view.pending_copy_of(change.document),
         )
 
     def _call_inside(self, folder: Inode) -> Inode | None:
@@ -109,7 +109,7 @@ class Situations:
             if at is None:
                 return None
             change = self._view.change(at)
-            if change is not None and change.place is GONE and change.document is not None:
+            if change is not None and change.is_removed and change.document is not None:
                 return at
             node = self._store.by_inode(at)
             at = node.parent if node is not None else None
@@ -140,7 +140,7 @@ class Situations:
             node.inode,
             node.document_id,
             node.kind,
-            leaves=theirs is not None and theirs.place is not FOLLOW,
+            leaves=theirs is not None and not theirs.is_following,
             has_work=(theirs is not None and not theirs.is_idle)
             or self._dirty_files.is_written(node.inode)
             or self._calls.has(node.inode, node.document_id),

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import msgspec
 
-from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch
+from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.journal.metadata_patch import fields_only
 from procorefs.limiter import Priority
 from procorefs.procore.errors import Forbidden, NameTaken, NotFound, ProcoreError
@@ -112,7 +112,7 @@ class NameConflicts:
             maker = calls.maker_of(known.node) if known is not None else calls.maker_at(target, kind)
             if maker is not None and maker != change.inode:
                 raise Blocked(maker, "a call about its name is in progress")
-        elif theirs is not change and theirs.place is not FOLLOW:
+        elif theirs is not change and not theirs.is_following:
             raise Blocked(theirs.inode, "another document still has the name in Procore")
 
     def _shows_elsewhere(self, known: Known, target: Location) -> bool:
@@ -148,7 +148,7 @@ class AfterRefusal:
         """The metadata that the next call carries; `is_alone`: it carries nothing else."""
         if is_alone:
             self._apart.discard(change.inode)
-        return MetadataPatch() if change.inode in self._apart else fields_only(change.wishes)
+        return MetadataPatch() if change.inode in self._apart else fields_only(change.patch)
 
     def of_metadata(
         self, change: Change, error: ProcoreError, metadata: MetadataPatch, *, is_alone: bool
@@ -223,7 +223,7 @@ class AfterRefusal:
 
     def take(self, change: Change, target: Location, conflict: NameConflict, error: ProcoreError) -> None:
         """Have the change take over the document that has its name. Raises Blocked, Refused, Superseded."""
-        if not self._results.is_current(change) or change.place != target:
+        if not self._results.is_current(change) or change.location != target:
             raise Superseded  # it is not wanted there any more: the other document keeps the name
         self.conflicts.check_joinable(change, target, conflict, error)
         known = self._store.known(conflict.document.id)

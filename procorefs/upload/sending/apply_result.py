@@ -9,9 +9,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from procorefs.journal.change import GONE, UNSEEN, Change, Location, MetadataPatch, Stage, Upload
+from procorefs.journal.change import (
+    UNCHANGED,
+    UNSEEN,
+    Change,
+    Failed,
+    Location,
+    MetadataPatch,
+    Upload,
+)
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.metadata_patch import lacking, without
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import Document, DocumentId, Version
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import decode_detail, same_bytes
@@ -96,20 +105,20 @@ class ResultApplier:
             self._calls.forget_uploaded(sent.upload.uuid)
         if sent is not None and sent.version is not None:
             self._bytes_arrived(change, sent.upload, sent.version)
-        if change.place is GONE and (sent is not None or change.seen is None):
+        if change.is_removed and (sent is not None or change.seen is None):
             # removed here while it was sent
             change.seen = sent.version if sent is not None else document.version
         elif sent is not None:
             change.seen = None
         self._cover(change, document, sent.version if sent is not None else _version_of(known))
-        change.attempts, change.error = 0, ""
-        change.wishes = without(change.wishes, metadata)
+        change.call_succeeded()
+        change.patch = without(change.patch, metadata)
         self._edits.takeover.reached(change, target)
         self.settle(change)
         self._moved(change.inode, before)
         self.left(known.node if known is not None else None)
         self.freed(known)
-        if change.place is GONE:
+        if change.is_removed:
             self._edits.takeover.pass_on(change)
 
     def _cover(self, change: Change, document: Document, before: Version | None) -> None:
@@ -119,7 +128,7 @@ class ResultApplier:
         """
         is_newer = before is not None and not same_bytes(before, document.version)
         has_bytes = change.has_bytes or change.shown is not None or self._dirty_files.has(change.inode)
-        if is_newer and has_bytes and change.seen is None and change.place is not GONE:
+        if is_newer and has_bytes and change.seen is None and not change.is_removed:
             change.seen = before
 
     def _moved(self, inode: Inode, before: tuple[Inode, bytes] | None) -> None:
@@ -190,15 +199,16 @@ class ResultApplier:
 
     def _bytes_arrived(self, change: Change, upload: Upload, version: Version) -> None:
         """Procore has the bytes of the upload. A staged file that was written to since has others by now."""
-        change.dropped_uploads = 0
+        change.upload_arrived()
         if change.upload is not None and change.upload.uuid == upload.uuid:
-            change.upload = None
+            change.drop_upload()
             self._generation_arrived(change, upload.generation, version)
         self._edits.takeover.drop_content_source(change)
 
     def nothing_new(self, change: Change, generation: int, version: Version) -> None:
         """The bytes of a generation are those that Procore's version has already: only their times are kept."""
-        change.upload, change.dropped_uploads = None, 0
+        change.drop_upload()
+        change.upload_arrived()
         self._generation_arrived(change, generation, version)
         self._edits.takeover.drop_content_source(change)
         self.settle(change)
@@ -207,15 +217,15 @@ class ResultApplier:
         staged = change.staged
         self._dirty_files.uploaded(change.inode, generation, version.id)
         if staged is not None and staged.number == generation:
-            change.staged = None
+            change.content = UNCHANGED
             self._dirty_files.drop_parked(staged)
 
     def settle(self, change: Change) -> None:
         """Let a change go when nothing is left of it, else write down what is."""
         if not self.is_current(change):
             return
-        if change.is_idle and change.refused:
-            self.fail(change, change.refused)
+        if change.is_idle and change.patch_refusal:
+            self.fail(change, change.patch_refusal)
         elif change.is_idle and not self._dirty_files.is_written(change.inode):
             self._edits.changes.settle(change)
         else:
@@ -278,7 +288,7 @@ class ResultApplier:
     def vanished(self, change: Change) -> None:
         """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
         has_bytes = change.has_bytes or change.shown is not None
-        if change.place is GONE or not (has_bytes or (change.is_folder and change.is_placed)):
+        if change.is_removed or not (has_bytes or (change.is_folder and change.is_placed)):
             self.dismiss(change)
             return
         log.info("%s was removed in Procore and is created again.", self._view.path(change.inode))
@@ -325,7 +335,7 @@ class ResultApplier:
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
         before = self._view.parent(change.inode)
-        change.aside_from = None
+        change.forget_aside()
         if change.is_placed:
             self._edits.changes.follow_again(change)
         self.settle(change)
@@ -334,10 +344,10 @@ class ResultApplier:
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
         shown = self._view.parent(change.inode)
-        if change.place is GONE:
+        if change.is_removed:
             self._edits.takeover.leave_inside(change)
         self._edits.changes.follow_again(change)
-        if change.has_bytes or change.wishes or change.is_placed:
+        if change.has_bytes or change.patch or change.is_placed:
             log.warning("%s: %s", self._view.path(change.inode), why)
         else:
             self.fail(change, why)
@@ -355,33 +365,36 @@ class ResultApplier:
 
     def tags_arrived(self, change: Change, tags: list[str]) -> None:
         """The document bears these tags."""
-        change.wishes = without(change.wishes, MetadataPatch(tags=tags))
+        change.patch = without(change.patch, MetadataPatch(tags=tags))
         self.settle(change)
 
     def give_up_metadata(self, change: Change, metadata: MetadataPatch, why: str) -> None:
         """Metadata was refused: the document shows what Procore has, and the failure says why."""
-        change.wishes, change.refused = without(change.wishes, metadata), why
+        change.patch, change.patch_refusal = without(change.patch, metadata), why
         self.settle(change)
 
     def drop_satisfied(self, change: Change, known: Known) -> None:
         """Metadata that Procore has already is not wanted any more."""
-        change.wishes = lacking(change.wishes, decode_detail(known.detail))
+        change.patch = lacking(change.patch, decode_detail(known.detail))
 
     def fail(self, change: Change, why: str) -> None:
         """Refused for good: it stays as it is until `retry` or `discard`. Raises what the disk refuses."""
-        before, change.error = change.stage, why
-        if change.stage is not Stage.OPEN:  # else what is being written goes once more, when it is closed
-            change.stage, change.failed_at_s = Stage.FAILED, clocks.unix_s()
+        change.give_reason(why)
+        before = change.progress
+        if (
+            change.state is not ChangeState.OPEN
+        ):  # else what is being written goes once more, when it is closed
+            change.step(Failed(why, clocks.unix_s()))
         try:
             self._edits.changes.save_if_current(change, touched=True)
         except BaseException:
-            change.stage = before  # it is tried again
+            change.progress = before  # it is tried again
             raise
 
     def begin_upload_again(self, change: Change, upload: Upload) -> None:
         """The upload can't be used: its bytes are sent again."""
         if change.upload is upload:
-            change.upload = None
+            change.drop_upload()
         self._edits.changes.save_if_current(change, touched=True)
 
 

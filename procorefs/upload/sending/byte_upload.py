@@ -65,17 +65,17 @@ class ContentToSend:
 
     # Bytes that are not here
 
-    async def fetch_borrowed(self, change: Change) -> None:
+    async def fetch_pending_copy(self, change: Change) -> None:
         """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
-        borrowed = change.borrowed
-        if borrowed is None:
+        version = change.pending_copy
+        if version is None:
             return
-        file = self._dirty_files.staging.create(borrowed)
+        file = self._dirty_files.staging.create(version)
         try:
             await file.complete()
             # The document that has them may go as soon as the row says that they are here.
             await self._dirty_files.staging.sync([file])
-            if not self._results.is_current(change) or change.borrowed is not borrowed:
+            if not self._results.is_current(change) or change.pending_copy is not version:
                 raise Superseded
             self._edits.sessions.take_fetched(change, file)
         except BaseException:
@@ -84,8 +84,8 @@ class ContentToSend:
 
     async def fetch_missing(self, change: Change) -> None:
         """Bring here what is missing of a change's bytes. Raises Superseded, ProcoreError, the staging's errors."""
-        if change.borrowed is not None:
-            await self.fetch_borrowed(change)
+        if change.pending_copy is not None:
+            await self.fetch_pending_copy(change)
             return
         file = await self.freeze(change)
         if file is None:
@@ -132,7 +132,7 @@ class ContentToSend:
 
     async def ready(self, change: Change) -> StagedFile | None:
         """The frozen generation with all its bytes here; `thaw` follows. None: there are no bytes to send."""
-        await self.fetch_borrowed(change)
+        await self.fetch_pending_copy(change)
         await self._edits.sessions.save_tail(change.inode)
         file = await self.freeze(change)
         if file is None:
@@ -195,7 +195,8 @@ class Uploader:
         """
         upload = change.upload
         if upload is None or upload.generation != file.number or not _is_fresh(upload):
-            upload = change.upload = Upload(generation=file.number, sha256=await digest(file))
+            upload = Upload(generation=file.number, sha256=await digest(file))
+            change.begin_upload(upload)
         if upload.is_stored:
             return upload
         try:
@@ -203,8 +204,9 @@ class Uploader:
             with file.held():
                 await self._send(change, upload, file, name)
         except (UploadExpired, UploadRefused) as error:
-            change.is_on_slow_line |= isinstance(error, UploadExpired) and bool(upload.etags)
-            change.upload = None
+            if isinstance(error, UploadExpired) and upload.etags:
+                change.upload_expired()
+            change.drop_upload()
             self._note(change)
             raise
         finally:

@@ -90,7 +90,7 @@ class DocumentCalls:
                 place,
                 removes=removes,
                 upload=upload,
-                wishes=metadata,
+                patch=metadata,
                 repeats=repeats,
             ) as sending,
         ):

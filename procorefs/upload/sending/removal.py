@@ -8,7 +8,7 @@ import logging
 
 import trio
 
-from procorefs.journal.change import GONE, Change
+from procorefs.journal.change import Change
 from procorefs.limiter import Priority
 from procorefs.procore.errors import CheckedOut, Conflict, Forbidden, Invalid, NotFound
 from procorefs.procore.wire.models import Document, DocumentId, Version
@@ -129,7 +129,7 @@ class DocumentRemover:
 
     def _is_wanted(self, change: Change, document_id: DocumentId) -> bool:
         """Whether it is still to go: something new may have its name by now."""
-        return self._results.is_current(change) and change.place is GONE and change.document == document_id
+        return self._results.is_current(change) and change.is_removed and change.document == document_id
 
     async def _delete(self, change: Change) -> None:
         document_id, decided_s = change.document, trio.current_time()
@@ -163,7 +163,7 @@ class DocumentRemover:
             self._documents.calls.forget_document(document_id)
             self._documents.own.removed(document_id)
             self._results.freed(known)
-            if change.place is GONE:
+            if change.is_removed:
                 self._results.dismiss(change)
             else:
                 self._results.vanished(change)  # it is wanted again
@@ -206,11 +206,11 @@ class DocumentRemover:
             return False
         if change.is_placed:
             raise Blocked(change.inode, "something is still to be moved out of it")
-        if change.place is not GONE:
+        if not change.is_removed:
             return False
-        borrower = self._view.pending_copy_of(document.id)
-        if borrower is not None:
-            raise Blocked(borrower, "its bytes are on their way to another name")
+        pending_copy = self._view.pending_copy_of(document.id)
+        if pending_copy is not None:
+            raise Blocked(pending_copy, "its bytes are on their way to another name")
         return document.version is None or await self._is_ours(change, document.version)
 
 

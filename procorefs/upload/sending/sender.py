@@ -119,12 +119,12 @@ class ChangeSender:
 
     async def _set_tags(self, change: Change) -> None:
         """Make the document's tags those that are wanted: a call for each that differs."""
-        wanted, document_id = change.wishes.tags, change.document
+        wanted, document_id = change.patch.tags, change.document
         if isinstance(wanted, msgspec.UnsetType) or document_id is None:
             return
         metadata = MetadataPatch(tags=wanted)
         calls = self._documents.calls
-        with calls.sending(change.inode, change.kind, document_id, wishes=metadata) as sending:
+        with calls.sending(change.inode, change.kind, document_id, patch=metadata) as sending:
             await self._documents.bring_to_disk(sending)
             try:
                 await self._documents.tags.make(document_id, wanted)
@@ -158,5 +158,5 @@ class ChangeSender:
                     return
                 raise
             sending.answered()
-            change.aside_from = change.aside_from or before
+            change.step_aside(before)
             self._results.arrived(change, document, place.folder, metadata=MetadataPatch())

@@ -16,7 +16,7 @@ import msgspec
 import trio
 from msgspec import UNSET
 
-from procorefs.journal.change import GONE, Change, Location, MetadataPatch, Upload
+from procorefs.journal.change import Change, Location, MetadataPatch, Upload
 from procorefs.journal.in_flight_calls import Call
 from procorefs.journal.metadata_patch import lacking
 from procorefs.procore.api.changes import FileChange
@@ -82,7 +82,7 @@ class UnansweredCalls:
             self._edits.changes.keep_unconfirmed(change.inode)
             if call.inode == change.inode:
                 self._documents.calls.forget(call)  # no inode has the document
-        elif call.upload is not None and change.place is not GONE:
+        elif call.upload is not None and not change.is_removed:
             if call.is_late and not self._documents.calls.left_s(call):
                 self._documents.calls.forget(call)
             else:
@@ -136,7 +136,7 @@ class UnansweredCalls:
         if folder_id is UNSET:
             self._was_not_done(change, call)
             return
-        if change.place is GONE:
+        if change.is_removed:
             await self._look_for_unwanted(change, call)
             return
         with self._documents.own.call(None) as request:
@@ -275,8 +275,8 @@ class UnansweredCalls:
             shown = call.place.shown if call.place is not None and is_placed else None
             self._results.refreshed(change, document, shown)
             is_done = is_placed and self._has_metadata(call)
-            if call.wishes.tags is not UNSET and change.place is not GONE:
-                is_done = await self._bears_tags(document_id, call.wishes.tags) and is_done
+            if call.patch.tags is not UNSET and not change.is_removed:
+                is_done = await self._bears_tags(document_id, call.patch.tags) and is_done
                 if not self._results.is_current(change) or change.document != document_id:
                     return
             if call.upload is not None:
@@ -314,7 +314,7 @@ class UnansweredCalls:
 
     def _has_metadata(self, call: Call) -> bool:
         known = self._store.known(call.document) if call.document is not None else None
-        metadata = msgspec.structs.replace(call.wishes, tags=UNSET)
+        metadata = msgspec.structs.replace(call.patch, tags=UNSET)
         return known is not None and not lacking(metadata, decode_detail(known.detail))
 
     async def forget_expired(self) -> None:

@@ -1,0 +1,93 @@
+"""The states that a change can be in, as the journal, the scheduler, attributes, `status` and commands name them.
+
+A change records one of four states (`RECORDED`), and steps from one to another as `STEPS` says. What people see
+(upload/item_states.py) is the recorded state, or one that follows from the name, the connection and the calls under
+way: `HELD`, `UPLOADING` and the like are never written down.
+
+                 ┌───────────── written again ──────────────┐
+                 ▼                                          │
+    created ─▶ OPEN ── flushed ─▶ PENDING ── refused ─▶ FAILED ── retry, or changed again ─▶ PENDING
+                 │                   │                      │
+                 └──── the daemon or the machine died ◀─────┘
+                                     ▼
+                                INCOMPLETE ── retry, closed again or renamed ─▶ PENDING
+"""
+
+import enum
+import logging
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+
+class ChangeState(enum.StrEnum):
+    """Where a change stands; its value is the word in JSON, in the journal and in `user.procore.state`."""
+
+    OPEN = "open"
+    """A program writes it, and it was never flushed: after a crash it is INCOMPLETE."""
+    PENDING = "pending"
+    """It waits for its time, its folder, other changes or the network, and is sent by itself."""
+    FAILED = "failed"
+    """Procore refused it for good: it waits for `retry` or `discard`."""
+    INCOMPLETE = "incomplete"
+    """The daemon died while it was written: it is kept and shown, and never sent by itself."""
+
+    UPLOADING = "uploading"
+    """A call for it is under way."""
+    HELD = "held"
+    """Its name is a temporary one: it is sent when it is renamed, or after an hour untouched."""
+    LOCAL = "local"
+    """It is in a folder, or has a name, that is never uploaded, and no program keeps it for itself."""
+    JUNK = "junk"
+    """A file that a program keeps for itself, such as .DS_Store: it is only counted."""
+    CHECKED_OUT = "checked_out"
+    """Another user has the document checked out: it is sent when that ends."""
+    READ_ONLY = "read_only"
+    """The mount sends nothing: the next mount that does sends it."""
+
+    DIRTY = "dirty"
+    """Of a file: a program is writing it."""
+    CLEAN = "clean"
+    """Of a file: nothing of it waits."""
+
+
+RECORDED = frozenset(
+    {ChangeState.OPEN, ChangeState.PENDING, ChangeState.FAILED, ChangeState.INCOMPLETE},
+)
+"""The states that the journal records; all others are derived."""
+
+STEPS: Mapping[ChangeState, frozenset[ChangeState]] = {
+    # Flushed or closed; cut off by a crash; its staged bytes are lost.
+    ChangeState.OPEN: frozenset({ChangeState.PENDING, ChangeState.INCOMPLETE, ChangeState.FAILED}),
+    # Written again; refused for good; a power cut took bytes of it, or a crash left only bytes that were never flushed.
+    ChangeState.PENDING: frozenset({ChangeState.OPEN, ChangeState.FAILED, ChangeState.INCOMPLETE}),
+    # Written again; retried or changed again; its bytes are doubted after a power cut.
+    ChangeState.FAILED: frozenset({ChangeState.OPEN, ChangeState.PENDING, ChangeState.INCOMPLETE}),
+    # Retried, or closed by a new writer; its staged bytes are lost. It stays incomplete while it is written again.
+    ChangeState.INCOMPLETE: frozenset({ChangeState.PENDING, ChangeState.FAILED}),
+}
+"""The legal steps of a recorded state."""
+
+MOVING = frozenset({ChangeState.PENDING, ChangeState.UPLOADING})
+"""States that reach Procore by themselves."""
+
+WAITING_FOR_PEOPLE = frozenset({ChangeState.FAILED, ChangeState.INCOMPLETE})
+"""States that end with `retry` or `discard`."""
+
+WAITING_FOR_OTHERS = frozenset({ChangeState.HELD, ChangeState.CHECKED_OUT, ChangeState.READ_ONLY})
+"""States that end when a name, another user or the mount changes; `status` counts them as held."""
+
+STAYING = frozenset({ChangeState.HELD, ChangeState.LOCAL})
+"""States of what stays here because of its name: no failure, but listed with what is not in Procore."""
+
+STUCK = WAITING_FOR_PEOPLE | WAITING_FOR_OTHERS | {ChangeState.LOCAL}
+"""States that waiting does not end."""
+
+
+def check_step(before: ChangeState, after: ChangeState, inode: int) -> None:
+    """Report a step that `STEPS` does not have.
+
+    The step is made nevertheless: refusing it would lose what a program wrote. The tests fail on the message.
+    """
+    if after is not before and after not in STEPS.get(before, frozenset()):
+        log.error("Inode %d went from %s to %s, which is no legal step.", inode, before, after)
