@@ -1,7 +1,7 @@
-"""Runs the parts of one mount in one nursery and takes them down from the outside in.
+"""Starts, runs and stops one mount: decides when the daemon ends, and what it does after an unmount from nursery.
 
-signals, stop ──────────▶ the session ends ─▶ follower, content, notifier are cancelled ─▶ stores close
-unmounting from outside ─▶ the session ends ─▶ what waits is sent without a mount point ─▶ the same
+signal or stop request ─▶ the session ends ─▶ all parts are cancelled ─▶ stores close
+unmount from nursery ───▶ the session ends ─▶ unsent changes are sent without a mount point ─▶ the same
 """
 
 import logging
@@ -27,9 +27,9 @@ from procorefs.procore.errors import ProcoreError
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import UserId
 from procorefs.service import control_socket
-from procorefs.service.login_user import who_am_i
+from procorefs.service.login_user import find_login_user
 from procorefs.service.request_handler import RequestHandler
-from procorefs.service.state_lock import StateLock, owned, take_over
+from procorefs.service.state_lock import StateLock, end_detached_owner, locked_state
 from procorefs.service.status import MountStatus
 from procorefs.service.status_report import Reporter
 from procorefs.storage import clocks, processes
@@ -38,7 +38,7 @@ from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.items import Counts
-from procorefs.wiring.mount import Assembly, Outer, Parts
+from procorefs.wiring.mount import Assembly, DaemonHooks, Parts
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +46,21 @@ _TREE = "tree.sqlite"
 _CHUNKS = "chunks"
 
 LAST_CALLS_S = 3.0
-"""How long calls under way may take to end; what is cut off is looked into at the next mount."""
+"""How long calls under way may take to end; the next mount confirms the calls that are cut off."""
 
 LAST_SYNC_S = 2.0
-"""How long bringing the last changes to disk may take at the end."""
+"""How long the last sync of changes to disk may take."""
 
 
 class MountFailed(Failure):
-    """The mount could not begin."""
+    """The mount could not start."""
 
 
 def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Callable[[], None]) -> None:
-    """Serve the mount until it is unmounted or told to stop; `ready` is called once it answers.
+    """Serve the mount until it is unmounted or told to stop; blocks. Calls `ready` once the mount answers.
 
-    A mount point that others took away is not the end while changes wait: `detached` is called when the daemon
-    answers at its other socket. Blocks. Raises Failure, a sentence for a person, when the mount can't begin.
+    If another program unmounts it while changes wait, the daemon continues to send them, and calls `detached` when it
+    answers at its other socket. Raises Failure, with a sentence for people, if the mount cannot start.
     """
     processes.raise_limit()
     processes.forbid_core_dumps()
@@ -81,18 +81,19 @@ def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
 
 
 class _Daemon:
-    """One mount from its first call to its last."""
+    """Runs one mount."""
 
     def __init__(self, mount: ResolvedMount, ready: Callable[[], None], detached: Callable[[], None]) -> None:
         self._mount = mount
         self._ready = ready
         self._register_detached = detached
         self._is_detached = False
-        self._goes_on_unmounted = True
+        self._continues_unmounted = True
         self._notifier = Notifier()
         self._refusals = RefusedCalls()
         self._stop = trio.Event()
-        self._operations: Operations | None = None  # while there is a session that can be told anything
+        self._operations: Operations | None = None
+        """None while there is no session to notify."""
 
     async def run(self) -> None:
         mount = self._mount
@@ -100,18 +101,18 @@ class _Daemon:
             key = budget_key(mount.api.api_url, mount.api.client_id)
             async with (
                 open_limiter(mount.api.budget_dir, key, mount.options.limiter) as limiter,
-                open_client(_shared(mount), limiter=limiter) as client,
+                open_client(_api_settings(mount), limiter=limiter) as client,
             ):
-                me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
+                me = await find_login_user(client, mount.api, private_dir(mount.paths.state_dir))
                 state_dir = private_dir(mount.state_dir(me.id))
-                await trio.to_thread.run_sync(take_over, state_dir, abandon_on_cancel=True)
-                ownership = stack.enter_context(owned(state_dir, mount.mountpoint))
+                await trio.to_thread.run_sync(end_detached_owner, state_dir, abandon_on_cancel=True)
+                state_lock = stack.enter_context(locked_state(state_dir, mount.mountpoint))
                 store = TreeStore.open(state_dir / _TREE)
                 stack.callback(store.close)
                 cache = ChunkCache(
                     private_dir(mount.cache_dir(me.id)) / _CHUNKS, mount.options.cache_size_bytes
                 )
-                await self._serve(client, store, cache, state_dir, me.id, ownership)
+                await self._serve(client, store, cache, state_dir, me.id, state_lock)
 
     async def _serve(
         self,
@@ -120,35 +121,35 @@ class _Daemon:
         cache: ChunkCache,
         state_dir: Path,
         me: UserId,
-        ownership: StateLock,
+        state_lock: StateLock,
     ) -> None:
         with ExitStack() as stack:
-            outer = Outer(self._invalidate, self._notifier, self._refusals, self._status)
-            parts = Assembly(self._mount, client, store, cache, state_dir, me, outer).build(stack)
+            hooks = DaemonHooks(self._invalidate, self._notifier, self._refusals, self._status)
+            parts = Assembly(self._mount, client, store, cache, state_dir, me, hooks).build(stack)
             if not parts.follower.complete:
-                await parts.titles.learn()
+                await parts.display_names.learn()
                 await parts.follower.list_root()
             async with trio.open_nursery() as signals:
                 await signals.start(self._stop_on_signal)
-                await self._run(parts, ownership)
+                await self._run(parts, state_lock)
                 signals.cancel_scope.cancel()
 
-    async def _run(self, parts: Parts, ownership: StateLock) -> None:
-        async with trio.open_nursery() as rooms:
-            await self._start(rooms, parts)
+    async def _run(self, parts: Parts, state_lock: StateLock) -> None:
+        async with trio.open_nursery() as running:
+            await self._start(running, parts)
             if await self._mounted(parts):
-                await self._detached(parts, ownership)
+                await self._detached(parts, state_lock)
             with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
                 await parts.writing.workers.finish()
-            rooms.cancel_scope.cancel()
+            running.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
             await parts.writing.durability.flush()
 
     async def _mounted(self, parts: Parts) -> bool:
-        """The mount from its first request to its last; True: its mount point was taken away from outside.
+        """Answer requests until the session ends. Returns True if another program unmounted the mount point.
 
-        A connection that was aborted leaves the mount point behind, and programs that were cut off: the next mount goes
-        on with what they had written, as after a crash.
+        After an aborted connection the mount point is still mounted and programs were cut off: the next mount treats
+        what they wrote as after a crash.
         """
         with Session(
             parts.kernel.operations, parts.kernel.flocks, self._mount.mountpoint, self._mount.fuse_words
@@ -160,15 +161,15 @@ class _Daemon:
                 self._operations = None
             return not self._stop.is_set() and not session.is_mounted
 
-    async def _detached(self, parts: Parts, ownership: StateLock) -> None:
-        """Go on sending without a mount point, until nothing is left that goes by itself, or a mount takes over."""
+    async def _detached(self, parts: Parts, state_lock: StateLock) -> None:
+        """Send without a mount point until nothing is left that is sent automatically, or a new mount takes over."""
         await parts.kernel.operations.release_all()
         parts.locking.check_outs.drop_all()
         outbox = parts.writing.commands
         with trio.CancelScope() as scope:
-            async with trio.open_nursery() as outside:
-                outside.start_soon(self._end_when_told, scope)
-                if self._goes_on_unmounted and not self._mount.options.ro and outbox.moves():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._cancel_on_stop, scope)
+                if self._continues_unmounted and not self._mount.options.ro and outbox.moves():
                     self._is_detached = True
                     log.info(
                         "%s was unmounted with %d changes to send: they are sent without a mount point; a new mount "
@@ -177,18 +178,20 @@ class _Daemon:
                         outbox.counts().moving,
                     )
                     socket = self._mount.detached_socket(os.getpid())
-                    await outside.start(partial(control_socket.serve, socket, self._answers(parts.reporter)))
-                    outbox.hurry(("",))  # nothing can be added to it any more
-                    ownership.detached(socket)
+                    await nursery.start(
+                        partial(control_socket.serve, socket, self._request_handler(parts.reporter))
+                    )
+                    outbox.hurry(("",))  # no program can add changes
+                    state_lock.detached(socket)
                     self._register_detached()
                     await outbox.drained()
-                outside.cancel_scope.cancel()
-        self._say_what_is_left(
-            outbox.counts(), is_expected=self._stop.is_set() or not self._goes_on_unmounted
+                nursery.cancel_scope.cancel()
+        self._log_what_is_left(
+            outbox.counts(), is_expected=self._stop.is_set() or not self._continues_unmounted
         )
         self._stop.set()
 
-    def _say_what_is_left(self, left: Counts, *, is_expected: bool) -> None:
+    def _log_what_is_left(self, left: Counts, *, is_expected: bool) -> None:
         if not (left.moving or left.held or left.failed):
             return
         log.log(
@@ -201,46 +204,46 @@ class _Daemon:
             left.moving,
         )
 
-    async def _start(self, rooms: trio.Nursery, parts: Parts) -> None:
-        """Everything that runs as long as the mount does; a part is ready before the next one starts."""
-        await rooms.start(self._notifier.run)
+    async def _start(self, running: trio.Nursery, parts: Parts) -> None:
+        """Start all parts; each is ready before the next one starts."""
+        await running.start(self._notifier.run)
         for part in parts.running:
-            await rooms.start(part)
-        rooms.start_soon(parts.titles.complete, parts.follower.listed)
+            await running.start(part)
+        running.start_soon(parts.display_names.complete, parts.follower.listed)
         if self._mount.options.ro:
             parts.writing.scheduler.count_all()
         else:
-            await rooms.start(parts.writing.scheduler.run)
+            await running.start(parts.writing.scheduler.run)
 
     async def _answer(self, session: Session, reporter: Reporter) -> None:
-        """The outermost part: while it runs there are requests; whatever ends it ends the mount."""
-        async with trio.open_nursery() as outside:
-            await outside.start(
-                partial(control_socket.serve, self._mount.control_socket, self._answers(reporter))
+        """Serve the kernel and the control socket until the session ends or the daemon is told to stop."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                partial(control_socket.serve, self._mount.control_socket, self._request_handler(reporter))
             )
-            outside.start_soon(self._end_when_told, outside.cancel_scope)
-            await outside.start(session.run)
+            nursery.start_soon(self._cancel_on_stop, nursery.cancel_scope)
+            await nursery.start(session.run)
             await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
             session.answered()
             log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
             self._ready()
             await session.ended()
-            outside.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
 
-    def _answers(self, reporter: Reporter) -> RequestHandler:
+    def _request_handler(self, reporter: Reporter) -> RequestHandler:
         return RequestHandler(
             status=partial(self._status_now, reporter),
             stop=self._stop.set,
-            unmounting=self._set_goes_on,
+            unmounting=self._set_continues,
             outbox=reporter.outbox,
         )
 
-    def _set_goes_on(self, goes_on: bool) -> None:
-        self._goes_on_unmounted = goes_on
+    def _set_continues(self, continues: bool) -> None:
+        self._continues_unmounted = continues
 
     async def _status_now(self, reporter: Reporter) -> MountStatus:
-        await reporter.look()
+        await reporter.update()
         return self._status(reporter)
 
     def _status(self, reporter: Reporter) -> MountStatus:
@@ -248,9 +251,9 @@ class _Daemon:
             return reporter.status("closing")
         return reporter.status("detached" if self._is_detached else "mounted")
 
-    async def _end_when_told(self, outside: trio.CancelScope) -> None:
+    async def _cancel_on_stop(self, nursery: trio.CancelScope) -> None:
         await self._stop.wait()
-        outside.cancel()
+        nursery.cancel()
 
     async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -260,7 +263,7 @@ class _Daemon:
                 self._stop.set()
 
     def _invalidate(self, changes: Sequence[Invalidation]) -> None:
-        """Pass on what the kernel must invalidate. Returns at once: the notifier's threads do what may block."""
+        """Send invalidations to the kernel. Returns immediately: the notifier's threads make calls that may block."""
         if self._operations is None:
             return
         for change in changes:
@@ -277,7 +280,7 @@ class _Daemon:
                     self._notifier.attributes(inode)
 
 
-def _shared(mount: ResolvedMount) -> ApiSettings:
-    """Who shares the call budget through Redis renews a person's login through it, too."""
-    place = mount.options.limiter
-    return mount.api if place == LOCAL else msgspec.structs.replace(mount.api, login_shared_at=place)
+def _api_settings(mount: ResolvedMount) -> ApiSettings:
+    """The API settings; daemons that share the call budget through Redis share the renewal of a person's login too."""
+    address = mount.options.limiter
+    return mount.api if address == LOCAL else msgspec.structs.replace(mount.api, login_shared_at=address)

@@ -20,34 +20,34 @@ from procorefs.xattr.attributes import Attributes
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of versions."""
+    """Reads the bytes of versions."""
 
     reader: ContentReader
     read_ahead: SiblingReadAhead
-    """Downloads the next files of a folder that is read through."""
+    """Downloads the next files of a folder that a program reads file by file."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalChanges:
-    """What programs change: from the write to the upload."""
+    """The changes of programs, from the write to the upload."""
 
     dirty_files: DirtyFiles
-    """The bytes that exist only here, and which files are open."""
+    """The bytes that exist only on this machine, and which files are open."""
     edits: LocalEdits
     durability: Durability
     """Brings bytes and journal to disk."""
     uploads: Commands
-    """How far the changes are on their way to Procore."""
+    """The states of the changes, and what people ask for."""
 
-    def let_go(self, inode: Inode) -> None:
-        """Drop what only the programs needed that had a file open, once none has."""
+    def drop_if_closed(self, inode: Inode) -> None:
+        """Once no program has the file open, drop what only open files need."""
         if not self.dirty_files.is_open(inode):
             self.edits.sessions.left(inode)
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectLocks:
-    """What keeps other users from changing a document."""
+    """The locks and check-outs of the project."""
 
     flocks: Locks
     lock_files: LockFiles
@@ -59,7 +59,7 @@ class Project:
     """The parts of one project."""
 
     view: View
-    """The tree with the local changes laid over it."""
+    """The tree with the local changes applied."""
     follower: Follower
     """Keeps the tree up to date with Procore."""
     content: Content
@@ -67,7 +67,7 @@ class Project:
     locks: ProjectLocks
     xattrs: Attributes
     versions: VersionTree
-    """What `.procore/versions` shows."""
+    """The entries below `.procore`."""
     brief_wait: BriefWait
     """The bounded wait for Procore under a directory's kernel lock."""
 

@@ -127,7 +127,7 @@ class EntryChanges:
             with suppress(OSError, sqlite3.Error, ChangeRefused):
                 project.changes.edits.entries.unlink(folder, node.shown)
                 self._entry_changed(project, folder, node.shown)
-            project.changes.let_go(node.inode)
+            project.changes.drop_if_closed(node.inode)
             raise
 
     # Remove and rename

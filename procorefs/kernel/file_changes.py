@@ -290,7 +290,7 @@ class FileChanges:
                     try:
                         edits.sessions.released(inode)
                     finally:
-                        changes.let_go(inode)
+                        changes.drop_if_closed(inode)
         if not has_handle:
             await self._upload_wait.if_through(inode)
 

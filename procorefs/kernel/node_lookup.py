@@ -79,7 +79,7 @@ class StaleOpens:
         if inode is not None:
             changes = self._projects.of(inode).changes
             changes.dirty_files.leave(inode, writes=False)
-            changes.let_go(inode)
+            changes.drop_if_closed(inode)
 
     def _forget_old(self) -> None:
         """Drop those that never came."""

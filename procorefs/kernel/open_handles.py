@@ -184,7 +184,7 @@ class OpenFiles:
                 if file.writes and not changes.dirty_files.is_written(file.inode):
                     changes.edits.sessions.released(file.inode)
             finally:
-                changes.let_go(file.inode)
+                changes.drop_if_closed(file.inode)
 
 
 class OpenFolders:

@@ -144,7 +144,7 @@ class ErrorAnswers:
 
     def space_was_there(self) -> None:
         """Something was written and found space."""
-        if self._no_space.goes_on:
+        if self._no_space.is_active:
             self._no_space.went_well()
 
     def _name(self, inode: Inode) -> str:

@@ -1,11 +1,11 @@
-"""The control socket: commands send requests to the daemon over a Unix socket, one line of JSON each way.
+"""The control socket: defines the requests of commands to the daemon, and sends and serves them as lines of JSON.
 
     {"version": 1, "request": {"ask": "status"}}
     {"version": 1, "result": …}   or   {"version": 1, "error": "one sentence"}
 
-The socket is 0600 in a 0700 directory: whoever can connect is the user of the mount. The client blocks, since
-commands have nothing else to do; the server lives in the daemon's nursery. An answer may take hours (sync): whoever
-does not want to wait any longer hangs up, and that ends the work on it.
+The socket is 0600 in a 0700 directory, so only the user of the mount can connect. The client blocks, because commands
+have nothing else to do; the server runs in the daemon's nursery. An answer may take hours (sync): when the client
+disconnects, the daemon ends the work on it.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ MAX_STAYING = 20
 _SUN_PATH_BYTES = 107
 """Sun_path of unix(7) has 108 bytes, the last one NUL."""
 _IDLE_S = 10.0
-"""A client that says nothing for so long is let go."""
+"""The server disconnects a client that sends nothing for this time."""
 
 T = TypeVar("T")
 
@@ -48,61 +48,61 @@ class StatusRequest(msgspec.Struct, tag="status", tag_field="ask", frozen=True):
 
 
 class StopRequest(msgspec.Struct, tag="stop", tag_field="ask", frozen=True):
-    """Answered with null as soon as the daemon has begun to stop."""
+    """Answered with null when the daemon has begun to stop."""
 
 
 class UnmountingRequest(msgspec.Struct, tag="unmounting", tag_field="ask", frozen=True):
-    """Answered with null: the mount point is about to be taken away, or is not after all."""
+    """Answered with null: a command is about to unmount, or has failed to."""
 
-    goes_on: bool
-    """What waits is sent without the mount point; else the daemon ends with it."""
+    continues: bool
+    """True: the daemon sends waiting changes after the unmount; False: it ends."""
 
 
 class SyncRequest(msgspec.Struct, tag="sync", tag_field="ask", frozen=True):
-    """Answered with Left once nothing at or below the paths can move any more: at best with nothing.
+    """Answered with Left when nothing at or below the paths is sent automatically any more.
 
-    Here and below, paths are counted from the root of the mount; the empty one is the root, and so everything.
+    Here and below, paths start at the root of the mount; the empty path is the root.
     """
 
     paths: tuple[str, ...]
 
 
 class WaitingRequest(msgspec.Struct, tag="waiting", tag_field="ask", frozen=True):
-    """Answered at once with Left: what at or below the paths is not in Procore yet."""
+    """Answered immediately with Left: the changes at or below the paths that are not in Procore yet."""
 
     paths: tuple[str, ...]
 
 
 class DrainRequest(msgspec.Struct, tag="drain", tag_field="ask", frozen=True):
-    """Answered at once with Counts of the whole mount: what waits its time at or below the paths goes now.
+    """Answered immediately with Counts of the whole mount: changes at or below the paths skip their delay.
 
-    Who drains asks again and again. Without paths it hurries nothing.
+    A command that drains repeats the request. Without paths no change skips its delay.
     """
 
     paths: tuple[str, ...] = ("",)
 
 
 class RetryRequest(msgspec.Struct, tag="retry", tag_field="ask", frozen=True):
-    """Answered with Remaining: what is sent again."""
+    """Answered with Remaining: the changes that are sent again."""
 
     paths: tuple[str, ...]
 
 
 class DiscardRequest(msgspec.Struct, tag="discard", tag_field="ask", frozen=True):
-    """Answered with Remaining: what was thrown away."""
+    """Answered with Remaining: the changes that were discarded."""
 
     paths: tuple[str, ...]
 
 
 class Remaining(msgspec.Struct, frozen=True):
-    """Items of the outbox: the first MAX_ITEMS, and how many there are."""
+    """Items of the outbox: the first MAX_ITEMS, and the number of all."""
 
     items: list[Item]
     total: int
 
 
 class Staying(msgspec.Struct, frozen=True):
-    """Files that stay here because of their names: the first MAX_STAYING, how many there are, and their bytes."""
+    """Files that stay here because of their names: the first MAX_STAYING, and the number and bytes of all."""
 
     items: list[Item] = []
     total: int = 0
@@ -110,7 +110,7 @@ class Staying(msgspec.Struct, frozen=True):
 
 
 class Left(Remaining, frozen=True):
-    """What is to be in Procore and is not, and beside it what stays here."""
+    """Changes that are not in Procore, and files that stay here."""
 
     staying: Staying = Staying()
 
@@ -126,7 +126,7 @@ Request = (
     | DiscardRequest
 )
 Handler = Callable[[Request], Awaitable[object]]
-"""Gives what msgspec can encode; a Failure becomes the reply's error."""
+"""Returns a value that msgspec can encode; a Failure becomes the reply's error."""
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -145,10 +145,10 @@ class _Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ControlError(Failure):
-    """The daemon could not be asked, or it refused."""
+    """The daemon did not answer, or it refused the request."""
 
 
-class NobodyThere(ControlError):
+class NotListening(ControlError):
     """No daemon listens at this socket."""
 
 
@@ -157,9 +157,9 @@ class NoAnswer(ControlError):
 
 
 def ask(path: Path, request: Request, expect: type[T], *, timeout_s: float = 5.0) -> T:
-    """Send one request and wait for its answer; `math.inf` seconds if need be.
+    """Send one request and wait for its answer; `timeout_s` may be `math.inf`.
 
-    Raises NobodyThere, NoAnswer, or ControlError with the daemon's own words.
+    Raises NotListening, NoAnswer, or ControlError with the daemon's message.
     """
     question = msgspec.json.encode(_Question(VERSION, request)) + b"\n"
     try:
@@ -169,27 +169,27 @@ def ask(path: Path, request: Request, expect: type[T], *, timeout_s: float = 5.0
             f"the daemon at {path} does not answer within {timeout_s:g} seconds; see its log"
         ) from error
     except OSError as error:
-        raise NobodyThere(f"no daemon listens at {path} ({error.strerror})") from error
+        raise NotListening(f"no daemon listens at {path} ({error.strerror})") from error
     return _result(line, expect)
 
 
 async def serve(path: Path, handler: Handler, *, task_status: "TaskStatus[None] | None" = None) -> None:
-    """Answer requests at `path` until cancelled; the socket goes away at the end. Raises ControlError."""
-    import trio  # here, since the commands that only ask never need it
+    """Answer requests at `path` until cancelled, then delete the socket. Raises ControlError."""
+    import trio  # here: commands that only send requests do not need it
 
-    async def converse(client: trio.SocketStream) -> None:
-        await _converse(client, handler)
+    async def serve_client(client: trio.SocketStream) -> None:
+        await _serve_client(client, handler)
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(_listen(path)))
     try:
         if task_status is not None:
             task_status.started()
-        await trio.serve_listeners(converse, [listener])
+        await trio.serve_listeners(serve_client, [listener])
     finally:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - must happen when cancelled too, and a tmpfs does not block
 
 
-async def _converse(client: "trio.SocketStream", handler: Handler) -> None:
+async def _serve_client(client: "trio.SocketStream", handler: Handler) -> None:
     import trio
 
     async with client:
@@ -208,7 +208,7 @@ async def _converse(client: "trio.SocketStream", handler: Handler) -> None:
 
 
 async def _reply(line: bytes, client: "trio.SocketStream", handler: Handler) -> _Reply | None:
-    """None: whoever asked has gone."""
+    """The reply; None: the client has disconnected."""
     try:
         version = msgspec.json.decode(line, type=_Version).version
         if version != VERSION:
@@ -218,16 +218,18 @@ async def _reply(line: bytes, client: "trio.SocketStream", handler: Handler) -> 
         request = msgspec.json.decode(line, type=_Question).request
     except msgspec.DecodeError as error:
         return _Reply(VERSION, error=f"the request was not understood: {error}")
-    return await _while_there(client, lambda: _answer(request, handler))
+    return await _while_connected(client, lambda: _answer(request, handler))
 
 
-async def _while_there(client: "trio.SocketStream", answer: Callable[[], Awaitable[_Reply]]) -> _Reply | None:
+async def _while_connected(
+    client: "trio.SocketStream", answer: Callable[[], Awaitable[_Reply]]
+) -> _Reply | None:
     import trio
 
     reply = None
 
     async def watch() -> None:
-        # it has said what it had to say: what comes now is its end
+        # The request is complete: the only other event is the disconnect.
         with contextlib.suppress(trio.BrokenResourceError):
             while await client.receive_some():
                 pass
@@ -245,9 +247,7 @@ async def _answer(request: Request, handler: Handler) -> _Reply:
         return _Reply(VERSION, result=msgspec.Raw(msgspec.json.encode(await handler(request))))
     except Failure as error:
         return _Reply(VERSION, error=str(error))
-    except (
-        Exception
-    ):  # whatever it is: a command must not end the mount, it hears of it, and the log has the rest
+    except Exception:  # a request must not end the mount
         log.exception("a control request failed")
         return _Reply(VERSION, error="the daemon failed on this request; see its log")
 
@@ -283,7 +283,7 @@ def _exchange(path: Path, question: bytes, deadline: float) -> bytes:
 
 
 def _left(deadline: float) -> float | None:
-    """For settimeout, where None is for ever."""
+    """The remaining seconds for settimeout; None: no limit."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -304,7 +304,7 @@ def _result(line: bytes, expect: type[T]) -> T:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """An address for `path` that fits sun_path: a long one goes through a descriptor of its directory."""
+    """An address for `path` that fits sun_path: a long path becomes one through a descriptor of its directory."""
     if len(os.fsencode(path)) <= _SUN_PATH_BYTES:
         yield str(path)
         return

@@ -1,4 +1,4 @@
-"""Asks Procore for the names of project and company, once in the life of a tree, and keeps them with the tree."""
+"""Asks Procore once for the names of the project and its company, and stores them with the tree."""
 
 import logging
 
@@ -12,11 +12,11 @@ from procorefs.tree.tree_store import TreeStore
 log = logging.getLogger(__name__)
 
 COMPANY_DELAY_S = 60.0
-"""The list of projects need not name the company; then that is asked for when nobody waits for anything else."""
+"""The list of projects need not name the company; then a later call asks for it, when no program waits."""
 
 
 class DisplayNames:
-    """What `status` calls project and company. A name that can't be had stays empty: it is no reason not to mount."""
+    """The names of project and company for `status`. A name that Procore does not give stays empty."""
 
     def __init__(self, client: Client, store: TreeStore) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class DisplayNames:
             self._remember("company_name", project.company_name)
 
     async def complete(self, listed: trio.Event) -> None:
-        """Ask for the company's name if nothing has told it, after the project is listed."""
+        """After the project is listed, ask for the company's name if it is unknown."""
         await listed.wait()
         if self.company:
             return

@@ -1,4 +1,4 @@
-"""Finds the Procore user of a login, to whom the state belongs, and keeps the answer: a warm mount needs no call."""
+"""Finds the Procore user of a login, which owns the state, and stores the answer: later mounts need no call."""
 
 import contextlib
 from pathlib import Path
@@ -14,8 +14,8 @@ from procorefs.procore.wire.models import Me
 _FILE = "identities.json"
 
 
-async def who_am_i(client: Client, settings: ApiSettings, state_dir: Path) -> Me:
-    """The user of this login; asked of Procore once, then read from the state directory. Raises ProcoreError."""
+async def find_login_user(client: Client, settings: ApiSettings, state_dir: Path) -> Me:
+    """The user of this login: from Procore the first time, then from the state directory. Raises ProcoreError."""
     file = state_dir / _FILE
     known: dict[str, Me] = {}
     with contextlib.suppress(OSError, msgspec.DecodeError):

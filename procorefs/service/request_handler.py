@@ -1,4 +1,4 @@
-"""Handles the requests of the control socket: each becomes one call to the part that owns the answer."""
+"""Handles the requests of the control socket: calls the part that has the answer."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from procorefs.upload.items import STAYING, STUCK, Counts, Item
 
 @dataclass(frozen=True, slots=True)
 class RequestHandler:
-    """The handler of one mount's control socket."""
+    """Handles the requests to one mount."""
 
     status: Callable[[], Awaitable[MountStatus]]
     stop: Callable[[], None]
     unmounting: Callable[[bool], None]
-    """Told whether the daemon goes on when its mount point is taken away."""
+    """Sets whether the daemon continues to send after the unmount."""
     outbox: Commands | None
-    """None: a mount that has nothing to send."""
+    """None: the mount sends nothing."""
 
     async def __call__(
         self, request: control_socket.Request
@@ -29,8 +29,8 @@ class RequestHandler:
             case control_socket.StopRequest():
                 self.stop()
                 return None
-            case control_socket.UnmountingRequest(goes_on):
-                self.unmounting(goes_on)
+            case control_socket.UnmountingRequest(continues):
+                self.unmounting(continues)
                 return None
             case control_socket.DrainRequest(paths):
                 return self._drain(paths)
@@ -62,6 +62,6 @@ def _left(items: Sequence[Item]) -> control_socket.Left:
 
 
 def _remaining(items: Sequence[Item]) -> control_socket.Remaining:
-    # what a person has to do something about comes first, and so is not cut off
+    # Items that need a person come first, so that the limit does not cut them off.
     ordered = sorted(items, key=lambda item: item.state not in STUCK)
     return control_socket.Remaining(ordered[: control_socket.MAX_ITEMS], len(items))

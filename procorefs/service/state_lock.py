@@ -1,7 +1,7 @@
-"""Locks the state of a project: one daemon at a time owns it, by a file lock that ends with the process.
+"""Locks the state of a project for one daemon, with a file lock that ends with the process.
 
-A daemon whose mount point was taken away goes on sending (daemon.py) and owns the state as long as it does. Whoever
-mounts the project asks it to end, and goes on with its journal.
+A daemon that sends without a mount point (daemon.py) keeps the lock. A new mount of the project asks it to end, and
+continues with its journal.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from procorefs.storage.private_files import open_lock_file
 
 _LOCK = "owner"
 _BYTES = 16 << 10
-"""More than two paths have."""
+"""Enough for two paths."""
 
 _END_S = 15.0
-"""A daemon that is told to stop ends within ten seconds."""
+"""A daemon ends within ten seconds of a stop request."""
 
 _ASK_S = 0.2
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """What the owner's file says of the daemon that holds the lock."""
+    """The content of the lock file: which daemon holds the lock."""
 
     mountpoint: str
     pid: int = 0
     detached_socket: str = ""
-    """Where it is asked to end; empty while it is mounted."""
+    """The socket for a stop request; empty while the daemon is mounted."""
 
 
 class AlreadyMounted(Failure):
@@ -50,19 +50,19 @@ class StateLock:
         self._write("")
 
     def detached(self, socket: Path) -> None:
-        """The mount point is gone: whoever mounts the project may have this daemon end, by asking there."""
+        """Record that the mount point is gone, and where a new mount asks this daemon to end."""
         self._write(str(socket))
 
     def _write(self, detached_socket: str) -> None:
         text = msgspec.json.encode(Owner(str(self._mountpoint), os.getpid(), detached_socket))
-        # always as long: a reader finds the one text or the other, and never the end of both
+        # The length is fixed, so a reader sees the old or the new text and never a mix.
         os.pwrite(self._descriptor, text.ljust(_BYTES), 0)
         os.ftruncate(self._descriptor, _BYTES)
 
 
 @contextmanager
-def owned(state_dir: Path, mountpoint: Path) -> Iterator[StateLock]:
-    """Own the state directory as long as the context lasts. Raises AlreadyMounted, which names the other mount."""
+def locked_state(state_dir: Path, mountpoint: Path) -> Iterator[StateLock]:
+    """Hold the lock for the block of a `with`. Raises AlreadyMounted, which names the other mount."""
     descriptor = _open(state_dir)
     try:
         if not _lock(descriptor):
@@ -73,8 +73,8 @@ def owned(state_dir: Path, mountpoint: Path) -> Iterator[StateLock]:
         os.close(descriptor)
 
 
-def take_over(state_dir: Path) -> None:
-    """Have a daemon end that owns the state and is not mounted any more. Blocks until it has, for 15 s at most."""
+def end_detached_owner(state_dir: Path) -> None:
+    """If a daemon without a mount point holds the lock, end it. Blocks until it has ended, for at most 15 s."""
     descriptor = _open(state_dir)
     try:
         deadline = time.monotonic() + _END_S
@@ -106,7 +106,7 @@ def _owner(descriptor: int) -> Owner:
     try:
         return msgspec.json.decode(text, type=Owner)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Owner(text.decode("utf-8", "replace"))  # as earlier versions wrote it: the mount point alone
+        return Owner(text.decode("utf-8", "replace"))  # earlier versions wrote only the mount point
 
 
 def _refusal(other: Owner) -> str:
@@ -115,5 +115,5 @@ def _refusal(other: Owner) -> str:
             f"The daemon that sends what was left at {other.mountpoint} (process {other.pid}) does not end: "
             f"run `procorefs umount --now {other.mountpoint}`."
         )
-    place = other.mountpoint or "another place"
-    return f"The project is mounted at {place} already: use it there, or unmount it first."
+    where = other.mountpoint or "another directory"
+    return f"The project is mounted at {where} already: use it there, or unmount it first."

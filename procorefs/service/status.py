@@ -1,27 +1,27 @@
-"""The structs of `status --json`: their fields are the documented keys."""
+"""Defines the structure of `status --json`: the fields of these structs are the documented keys."""
 
 import msgspec
 
 
 class Named(msgspec.Struct, frozen=True):
-    """A project or company; the name is empty until Procore has told it."""
+    """A project or company; the name is empty while it is unknown."""
 
     id: int
     name: str = ""
 
 
 class TreeStatus(msgspec.Struct, frozen=True):
-    """What is known of the project's documents."""
+    """How far the tree follows Procore."""
 
     documents: int = 0
     state: str = "listing"
-    """`listing` until the first listing is whole, then `complete`; `behind` when the last look at Procore failed."""
+    """`listing` until the first full listing is done, then `complete`; `behind` when the last poll failed."""
     age_seconds: float | None = None
-    """Since the last look at Procore; None: there was none yet."""
+    """Time since the last poll; None: there was none yet."""
 
 
 class OutboxItem(msgspec.Struct, frozen=True):
-    """A change that does not reach Procore by itself."""
+    """A change that is not sent automatically."""
 
     path: str
     reason: str
@@ -30,37 +30,37 @@ class OutboxItem(msgspec.Struct, frozen=True):
 
 
 class LocalFiles(msgspec.Struct, frozen=True):
-    """Files that never go to Procore, because of their names or those of their folders."""
+    """Files that are never sent, because of their names or the names of their folders."""
 
     count: int = 0
-    """Of what no program keeps for itself."""
+    """Without `junk`."""
     bytes: int = 0
     items: list[OutboxItem] = []
-    """The oldest 1,000 of these."""
+    """The oldest 1,000 of these files."""
     junk: int = 0
-    """Files that programs keep for themselves beside documents, as .DS_Store: they are gone with the mount."""
+    """Private files of programs beside documents, such as .DS_Store; they end with the mount."""
 
 
 class OutboxStatus(msgspec.Struct, frozen=True):
-    """Changes that have yet to reach Procore."""
+    """Changes that are not in Procore yet."""
 
     pending: int = 0
     uploading: int = 0
     held: int = 0
-    """Under a temporary name, or checked out by somebody else."""
+    """Files with a temporary name, and documents that another user has checked out."""
     failed: int = 0
-    """Refused by Procore, or cut off before they were whole."""
+    """Changes that Procore refused, and files that a crash left incomplete."""
     bytes_pending: int = 0
     eta_seconds: float | None = None
-    """None: nothing is under way, or nobody can tell."""
+    """None: nothing is under way, or the time is unknown."""
     failures: list[OutboxItem] = []
-    """The oldest 1,000 of those that failed."""
+    """The oldest 1,000 that failed."""
     held_items: list[OutboxItem] = []
-    """The oldest 1,000 of those that are held."""
+    """The oldest 1,000 that are held."""
     warning: str = ""
-    """Why Procore can't be reached just now; empty: it can."""
+    """Why Procore cannot be reached; empty: it can."""
     local: LocalFiles = LocalFiles()
-    """What stays on this machine for good."""
+    """Files that stay on this machine."""
 
 
 class CacheStatus(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class CacheStatus(msgspec.Struct, frozen=True):
 
 
 class WindowStatus(msgspec.Struct, frozen=True):
-    """One rate-limit window as the last headers told it; `reset` is Unix seconds; None: not told yet."""
+    """One rate-limit window according to the last headers; `reset` is Unix seconds; None: unknown."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -86,17 +86,17 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     hourly: WindowStatus = WindowStatus()
     spike: WindowStatus = WindowStatus()
     waiting: int = 0
-    """Calls that wait for the budget now, in all processes that share it."""
+    """Calls that wait for the budget, in all processes that share it."""
     paused_until: float | None = None
-    """Unix seconds; None: calls may go."""
+    """Unix seconds; None: not paused."""
     waiting_by_class: dict[str, int] = {}
-    """The same by class: interactive, writing, refresh."""
+    """`waiting` by class: interactive, writing, refresh."""
     next_at: float | None = None
-    """Unix seconds when the first of them may go; None: nobody waits, or only an answer to another call can tell."""
+    """Unix seconds when the first may start; None: no call waits, or only the answer to another call can tell."""
     shared_by: str = ""
     """`user`: all mounts and commands of this user; `redis`: all that use the same Redis; `user (redis is away)`."""
     share: float = 1.0
-    """The part of the budget that is used: less than 1 while those it is shared with can't be asked."""
+    """The part of the budget that this mount may use: less than 1 while the shared store is unreachable."""
 
 
 class ApiCalls(msgspec.Struct, frozen=True):
@@ -109,16 +109,16 @@ class ApiCalls(msgspec.Struct, frozen=True):
 
 
 class StatusWarning(msgspec.Struct, frozen=True):
-    """Calls do not get through just now, and are tried again."""
+    """Calls fail and are tried again."""
 
     reason: str
-    """A sentence, without the full stop."""
+    """A sentence without its full stop."""
     since: str = ""
-    """ISO 8601, UTC: when the first of them failed; empty: nobody knows."""
+    """ISO 8601, UTC: when the first call failed; empty: unknown."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Something that was refused to a program, with the reason."""
+    """A request of a program that was refused, with the reason."""
 
     path: str
     reason: str
@@ -134,8 +134,7 @@ class MountStatus(msgspec.Struct, frozen=True):
     project: Named
     company: Named
     state: str = "mounted"
-    """`mounted`, `detached` (the mount point was taken away, and what waits is still being sent), or `closing`
-    from the moment it was asked to stop."""
+    """`mounted`; `detached`: unmounted from outside, and still sending; `closing`: told to stop."""
     pid: int = 0
     log: str = ""
     tree: TreeStatus = TreeStatus()
@@ -146,9 +145,9 @@ class MountStatus(msgspec.Struct, frozen=True):
     refusals: list[Refusal] = []
     """The last 20, newest first."""
     warning: StatusWarning | None = None
-    """None: whatever is asked of Procore gets an answer."""
+    """None: calls get answers."""
 
 
 def as_file(status: MountStatus) -> bytes:
-    """What `status --json` prints, as the content of a file."""
+    """The output of `status --json`, as the content of a file."""
     return msgspec.json.encode(status) + b"\n"

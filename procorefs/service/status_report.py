@@ -1,4 +1,4 @@
-"""Collects the status of a mount: asks each part for its own numbers."""
+"""Collects the status of a mount from its parts."""
 
 import os
 from collections.abc import Iterable
@@ -27,26 +27,26 @@ class Reporter:
 
     mount: ResolvedMount
     client: Client
-    titles: DisplayNames
+    display_names: DisplayNames
     follower: Follower
     cache: ChunkCache
     refusals: RefusedCalls
     outbox: Commands | None = None
-    """None: a mount that has nothing to send."""
+    """None: the mount sends nothing."""
 
-    async def look(self) -> None:
-        """See to it that `status` tells of this moment, where that takes waiting: a second or two, no longer."""
+    async def update(self) -> None:
+        """Update the values that take time to get, before `status`; waits for two seconds at most."""
         await self.client.limiter.look()
 
     def status(self, state: str) -> status.MountStatus:
-        """All numbers as they are known; costs no call."""
+        """The status from known values; makes no call."""
         poll_state = self.follower.poll_state()
         cache = self.cache.stats()
         calls = self.client.stats
         return status.MountStatus(
             mountpoint=str(self.mount.mountpoint),
-            project=status.Named(self.mount.project_id, self.titles.project),
-            company=status.Named(self.mount.company_id, self.titles.company),
+            project=status.Named(self.mount.project_id, self.display_names.project),
+            company=status.Named(self.mount.company_id, self.display_names.company),
             state=state,
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),
@@ -60,7 +60,7 @@ class Reporter:
         )
 
     def _warning(self) -> StatusWarning | None:
-        """Known from the first call that failed; and of changes, between their tries as well."""
+        """The warning about failing calls; for changes also between their tries."""
         connectivity = self.client.connectivity
         reason = connectivity.warning or (self.outbox.counts().warning if self.outbox is not None else "")
         if not reason:
@@ -69,7 +69,7 @@ class Reporter:
 
 
 def outbox_status(outbox: Commands | None) -> status.OutboxStatus:
-    """Its numbers, and the oldest of what does not reach Procore by itself."""
+    """The numbers of the outbox, and the oldest items that are not sent automatically."""
     if outbox is None:
         return status.OutboxStatus()
     counts, stuck = outbox.counts(), outbox.stuck()

@@ -1,1 +1,1 @@
-"""What several packages need: clocks, SQLite and private files, events, failures, processes."""
+"""Helpers of several packages: clocks, SQLite and private files, events, failures, processes."""

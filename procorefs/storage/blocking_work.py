@@ -1,8 +1,8 @@
-"""Blocking work: one thread that does it in order, and a mark for the time in which the loop itself waits for a disk.
+"""Runs blocking work in one thread, in order, and marks the time in which the loop itself waits for a disk.
 
-Small writes to staged files are made on the loop: handing each to a thread costs 15 times as much as the write itself
-(31 µs beside 2 µs on ext4), and neither ext4 nor tmpfs take a buffered write with RWF_NOWAIT. A disk that stands still
-in such a write must not end the mount (kernel/bridge/connection.py).
+Small writes to staged files run on the loop: a thread costs 15 times as much as the write itself (31 µs instead of 2 µs
+on ext4), and neither ext4 nor tmpfs supports a buffered write with RWF_NOWAIT. A disk that stalls in such a write must
+not end the mount (kernel/bridge/connection.py).
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ Args = TypeVarTuple("Args")
 
 
 class WorkerThread:
-    """Runs functions one after the other in its own thread, always the same (SQLite connections need that)."""
+    """Runs functions one at a time, always in the same thread, which SQLite connections need."""
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def do(self, work: Callable[[*Args], T], *args: *Args) -> T:
-        """The result of `work(*args)`. Not cancelled half-way: what was begun is waited for."""
+        """The result of `work(*args)`; runs it to its end, also when cancelled."""
         token = trio.lowlevel.current_trio_token()
         done = trio.Event()
 
@@ -37,16 +37,16 @@ class WorkerThread:
         return future.result()
 
     def stop(self) -> None:
-        """Let the thread end when it has done what it was given."""
+        """End the thread after the work that it has."""
         self._pool.shutdown(wait=False)
 
 
 LONGEST_S = 600.0
-"""A disk that takes longer is gone: the mount is ended then, for its programs could not even be killed."""
+"""After this time the guard ends the mount: programs that wait for the disk cannot be killed."""
 
 
 class DiskWait:
-    """Marks one write after the other, made on one thread."""
+    """Marks the writes of one thread, one at a time."""
 
     __slots__ = ("_since_s",)
 
@@ -54,17 +54,17 @@ class DiskWait:
         self._since_s = 0.0
 
     def begins(self, now_s: float) -> None:
-        """At this time of `perf_counter`."""
+        """A write begins at this time of `perf_counter`."""
         self._since_s = now_s
 
     def ends(self) -> None:
         self._since_s = 0.0
 
-    def goes_on(self) -> bool:
-        """Whether one is under way. Asked on another thread."""
+    def is_active(self) -> bool:
+        """Whether a write is under way; may be called from another thread."""
         since_s = self._since_s
         return since_s > 0 and perf_counter() - since_s < LONGEST_S
 
 
 loop_waits = DiskWait()
-"""Of the daemon's loop."""
+"""The writes of the daemon's loop."""

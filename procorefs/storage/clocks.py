@@ -1,4 +1,4 @@
-"""The clocks, each for one purpose; no other module reads a clock.
+"""Reads the clocks, each for one purpose; no other module reads a clock.
 
 | clock    | moves                                        | for                                                    |
 |----------|----------------------------------------------|--------------------------------------------------------|
@@ -7,11 +7,11 @@
 | `wall_s` | also backwards: people and NTP set it        | what people and other programs see                     |
 | `file_ns`| as `wall_s`                                  | mtime, ctime and atime of files, set by us or by touch |
 
-A step of the wall clock therefore changes no interval within a run. After a restart a kept time may lie in the future:
-`past_s` moves it to the present, so that nothing waits longer than it would from now on. Procore's own clock is another
-one: its answers tell it (`Limiter.server_unix_s`).
+So a step of the wall clock changes no interval within a run. After a restart a stored time may be in the future:
+`past_s` moves it to the present, so that nothing waits longer than from now on. Procore's clock is separate
+(`Limiter.server_unix_s`, from the `Date` header of its answers).
 
-A simulation replaces `time` in this module.
+The simulation replaces `time` in this module.
 """
 
 import time
@@ -19,7 +19,7 @@ import time
 import trio
 
 _TRIO_OFFSET_S = 1e6
-"""Trio's times are never small: 0 is long ago, also in a daemon that starts with the machine."""
+"""Makes trio's times large: 0 means long ago, also in a daemon that starts with the machine."""
 
 
 def boot_s() -> float:
@@ -28,26 +28,27 @@ def boot_s() -> float:
 
 
 def wall_s() -> float:
-    """Unix time as the machine has it now."""
+    """Unix time by the wall clock."""
     return time.time()
 
 
 def file_ns() -> int:
-    """The time that a file gets now. The bridge takes the same clock for UTIME_NOW: the kernel's own one is coarser."""
+    """The present time for a file. The bridge uses the same clock for UTIME_NOW: the kernel's file clock is coarser."""
     return time.time_ns()
 
 
-_ahead_s = wall_s() - boot_s()  # of `boot_s`, since the run began
+_ahead_s = wall_s() - boot_s()
+"""Wall time minus `boot_s` at the start of the run."""
 
 
 def begin_run() -> None:
-    """Take the wall time of this moment for the beginning of the run."""
+    """Start the run at the present wall time."""
     global _ahead_s
     _ahead_s = wall_s() - boot_s()
 
 
 def unix_s() -> float:
-    """Unix time of this run: intervals between two of them are right, whatever the wall clock did meanwhile."""
+    """Unix time of this run; a step of the wall clock does not change differences between two of these times."""
     return boot_s() + _ahead_s
 
 
@@ -57,23 +58,23 @@ def age_s(at_s: float) -> float:
 
 
 def past_s(at_s: float) -> float:
-    """A time of `unix_s` that an earlier run kept, as this run takes it: not in the future."""
+    """A time of `unix_s` that an earlier run stored, moved to the present if it is in the future."""
     return min(at_s, unix_s())
 
 
 def shown_s(at_s: float) -> float:
-    """A time of `unix_s` for people: by the wall clock as it is set now."""
+    """A time of `unix_s` for people, by the present wall clock."""
     return at_s + (wall_s() - unix_s())
 
 
 class BootClock(trio.abc.Clock):
-    """Trio's clock in the daemon. Trio's own one stands while the machine is suspended.
+    """Trio's clock in the daemon; unlike trio's own clock it counts while the machine is suspended.
 
-    A sleeper may wake late by what was left of its wait when the machine was suspended, never early.
+    After a suspend a sleeping task may wake up to the rest of its wait too late, and never too early.
     """
 
     def start_clock(self) -> None:
-        """It runs always."""
+        """The clock always runs."""
 
     def current_time(self) -> float:
         return boot_s() + _TRIO_OFFSET_S

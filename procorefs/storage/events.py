@@ -1,4 +1,4 @@
-"""An event that other objects subscribe to. It is built before those that emit it and those that subscribe."""
+"""An event that objects emit and others subscribe to; it is built before both."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class EventSource(Generic[T]):
-    """Calls each subscriber with each value, in the order in which they subscribed. Subscribers must not raise."""
+    """Calls each subscriber with each value, in the order of subscription. Subscribers must not raise."""
 
     def __init__(self) -> None:
         self._subscribers: tuple[Callable[[T], None], ...] = ()

@@ -1,4 +1,4 @@
-"""Failures for people: the exceptions of commands, the cause in a group, log lines of long trouble."""
+"""Exceptions whose text is a sentence for people, the first cause of a group, and log lines for repeated errors."""
 
 import logging
 from collections.abc import Callable
@@ -6,30 +6,30 @@ from collections.abc import Callable
 import trio
 
 QUIET_S = 10.0
-"""Trouble is over when a call succeeds this long after the last refused one: a full disk still takes a small write."""
+"""An episode ends when a call succeeds this long after the last refused one: a full disk still takes a small write."""
 
 
 class Failure(Exception):
-    """One sentence: what happened, to what, what to do. Commands print it and end with `exit_status`."""
+    """The text is one sentence: what happened, to what, what to do. Commands print it and exit with `exit_status`."""
 
     exit_status = 1
 
 
 class ConfigError(Failure):
-    """A setting, from the file, the environment or the command line, that cannot be used."""
+    """A setting in the file, the environment or the command line cannot be used."""
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """The error itself; of a group, which a nursery makes of every error, the first one in it."""
+    """The error, or the first error in a group: a nursery wraps each error in a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 class Episode:
-    """One kind of trouble that refuses many calls: the log says when it begins and when it ends, not each time.
+    """One cause that makes many calls fail: logs the first failure and the end, not each failure.
 
-    `sentence` says that it is over.
+    `sentence` is the log line for the end.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Episode:
         self._count = 0
 
     @property
-    def goes_on(self) -> bool:
+    def is_active(self) -> bool:
         return self._count > 0
 
     def refused(self, level: int, message: str, *args: object) -> None:
-        """Once more; only the first time is told."""
+        """Count a refused call; log the first."""
         self._last_s = self._now_s()
         if not self._count:
             self._began_s = self._last_s
@@ -54,7 +54,7 @@ class Episode:
         self._count += 1
 
     def went_well(self) -> None:
-        """Something that may be refused was not."""
+        """A call of that kind succeeded."""
         now_s = self._now_s()
         if not self._count or now_s - self._last_s < QUIET_S:
             return

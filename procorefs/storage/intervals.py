@@ -1,4 +1,4 @@
-"""A set of byte ranges: a sorted list of disjoint half-open intervals."""
+"""A set of byte ranges: records which bytes are present, as a sorted list of disjoint half-open intervals."""
 
 
 class Intervals:
@@ -7,10 +7,11 @@ class Intervals:
     __slots__ = ("_spans",)
 
     def __init__(self) -> None:
-        self._spans: list[tuple[int, int]] = []  # sorted; between two neighbours at least one byte is missing
+        self._spans: list[tuple[int, int]] = []
+        """Sorted; at least one byte is missing between two neighbours."""
 
     def add(self, low: int, high: int) -> None:
-        """Note that [low, high) is there."""
+        """Add [low, high)."""
         if low >= high:
             return
         spans = self._spans
@@ -24,11 +25,11 @@ class Intervals:
         spans[first:last] = [(low, high)]
 
     def covers(self, low: int, high: int) -> bool:
-        """Whether all of [low, high) is there."""
+        """Whether the set contains all of [low, high)."""
         return any(start <= low and high <= stop for start, stop in self._spans)
 
     def gaps(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The parts of [low, high) that are not there, in order."""
+        """The parts of [low, high) that are not in the set, in order."""
         missing = []
         for start, stop in self._spans:
             if stop <= low:

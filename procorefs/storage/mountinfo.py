@@ -1,4 +1,4 @@
-"""The mounts that the kernel lists in /proc/self/mountinfo, parsed without touching any of them."""
+"""Lists the mounts in /proc/self/mountinfo, without a system call into any of them."""
 
 import os
 import re
@@ -25,12 +25,12 @@ class Mount(msgspec.Struct, frozen=True):
 
     @property
     def is_ours(self) -> bool:
-        """Whether ProcoreFS made it."""
+        """Whether it is a ProcoreFS mount."""
         return self.fstype == f"fuse.{SUBTYPE}"
 
     @property
     def is_fuse(self) -> bool:
-        """Whether a program serves it."""
+        """Whether it is a FUSE mount."""
         return self.fstype == "fuse" or self.fstype.startswith("fuse.")
 
 

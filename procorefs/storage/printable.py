@@ -1,4 +1,4 @@
-"""Escapes control, bidirectional and line-breaking characters in texts of others, for terminals and logs."""
+"""Escapes control, bidirectional and line-breaking characters in untrusted text, for terminals and logs."""
 
 import re
 
@@ -7,9 +7,9 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 def printable(text: str) -> str:
-    """The text on one line: what could move a cursor, colour, reorder or break lines stands as `\\uXXXX`.
+    """The text on one line: characters that move the cursor, colour, reorder or break lines become `\\uXXXX`.
 
-    In a JSON text such an escape means the same as the character.
+    In JSON such an escape means the same as the character.
     """
     return _UNPRINTABLE.sub(_escaped, text) if not text.isascii() or not text.isprintable() else text
 
@@ -21,7 +21,7 @@ def _escaped(match: re.Match[str]) -> str:
     if character in _SHORT:
         return _SHORT[character]
     code = ord(character)
-    if code > 0xFFFF:  # as two surrogates, which is how JSON writes it
+    if code > 0xFFFF:  # two surrogates, as in JSON
         code -= 0x10000
         return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
     return f"\\u{code:04x}"

@@ -1,7 +1,7 @@
-"""Files and folders that only their owner may read: made, checked before use, and replaced in one step.
+"""Creates, checks and replaces files and folders that only their owner may access.
 
-Another user's folder, or one that others may write in, would let them choose what we read, delete and connect to. So a
-folder is used only after `lstat` has shown a directory of this user that nobody else may write in.
+In a folder that another user owns or may write to, that user could choose what we read, delete and connect to. So a
+folder is used only after `lstat` shows a directory that this user owns and no other user may write to.
 """
 
 import os
@@ -13,7 +13,7 @@ _OUR_NAME = "procorefs"
 
 
 class NotPrivate(OSError):
-    """A file or folder that other users could have written; `strerror` says why, as the end of a sentence."""
+    """A file or folder that other users may have written; `strerror` says why, as the end of a sentence."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(0, why, str(path))
@@ -23,10 +23,10 @@ class NotPrivate(OSError):
 
 
 def make_private_folder(path: Path) -> None:
-    """Make `path` a directory for its owner alone; missing ones above it are made as `mkdir -p` makes them.
+    """Create the directory `path` for its owner only, with missing parents as `mkdir -p` creates them.
 
-    A folder is made 0700 when this call creates it or when it lies in a folder named `procorefs`; every other one is
-    only checked. Raises NotPrivate and other OSErrors.
+    A folder gets mode 0700 if this call creates it or if it is in a folder named `procorefs`; any other folder is only
+    checked. Raises NotPrivate and other OSErrors.
     """
     missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     for folder in reversed(missing):
@@ -41,7 +41,7 @@ def make_private_folder(path: Path) -> None:
 
 
 def is_private_folder(path: Path) -> bool:
-    """Whether `path` is a directory of this user that nobody else may write in."""
+    """Whether this user owns the directory `path` and no other user may write to it."""
     try:
         _check_folder(path, path.lstat())
     except OSError:
@@ -59,7 +59,7 @@ def _check_folder(path: Path, found: os.stat_result) -> None:
 
 
 def check_private_file(path: Path, found: os.stat_result) -> None:
-    """Raises NotPrivate unless the file belongs to this user, or root, and nobody else may read or write it."""
+    """Raise NotPrivate unless this user or root owns the file and no other user may read or write it."""
     if found.st_uid not in (os.geteuid(), 0):
         raise NotPrivate(path, f"it belongs to user id {found.st_uid}")
     if found.st_mode & 0o077:
@@ -68,14 +68,14 @@ def check_private_file(path: Path, found: os.stat_result) -> None:
 
 
 def read_private_file(path: Path) -> bytes:
-    """The content of a file that only its owner may read. Raises NotPrivate and other OSErrors."""
+    """The content of a private file. Raises NotPrivate and other OSErrors."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
         check_private_file(path, os.fstat(file.fileno()))
         return file.read()
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
-    """Put `content` in place of `path`, with mode 0600; a crash leaves the old or the new content. Raises OSError."""
+    """Replace the content of `path`, with mode 0600; a crash leaves the old or the new content. Raises OSError."""
     make_private_folder(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
     try:
@@ -95,12 +95,12 @@ def replace_private_file(path: Path, content: bytes) -> None:
 
 
 def open_lock_file(path: Path) -> int:
-    """A descriptor for flock(2), made if missing; never through a symbolic link. Raises OSError."""
+    """A descriptor for flock(2); creates the file if needed, and follows no symbolic link. Raises OSError."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def remove_socket(path: Path) -> None:
-    """Delete a socket of this user that a process left; anything else of that name stays. Raises OSError."""
+    """Delete a socket that a process of this user left; a file of another kind stays. Raises OSError."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Processes of this machine: how one is told from a later one with its id, and the limits of the daemon's own."""
+"""Identifies processes beyond their ids, and sets the resource limits of the daemon."""
 
 import os
 import resource
@@ -10,7 +10,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Names this boot of the machine; empty where the kernel does not tell."""
+    """The id of this boot of the machine; empty if the kernel has none."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:
@@ -18,43 +18,43 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> str:
-    """When a process began, in clock ticks since the boot; empty when it does not run any more."""
+    """When a process started, in clock ticks since the boot; empty if it has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return ""
-    # comm, the second field, may hold spaces and brackets; state and start time are counted from its end (proc(5))
+    # comm, the second field, may contain spaces and brackets: count the later fields from its end (proc(5)).
     fields = stat.rpartition(b")")[2].split()
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
 
 
 def process_name() -> str:
-    """This process among all hosts: host name, id, and when it began."""
+    """Identifies this process among all hosts: host name, process id and start time."""
     return f"{socket.gethostname()}/{os.getpid()}/{start_ticks(os.getpid())}"
 
 
 _USUAL: list[tuple[int, int]] = []
-"""Soft and hard limit before the soft one was raised; empty: it was not."""
+"""The soft and hard limit before `raise_limit`; empty: the limit was not raised."""
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of this process to the hard one, which needs no right."""
+    """Raise the soft limit of open files to the hard limit, which needs no privilege."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return
-    with suppress(ValueError, OSError):  # a kernel whose nr_open was lowered; the daemon runs all the same
+    with suppress(ValueError, OSError):  # fs.nr_open was lowered; the daemon runs with the soft limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         _USUAL[:] = [(soft, hard)]
 
 
 def forbid_core_dumps() -> None:
-    """A crash must not leave tokens and document contents in a file, or send them to a service that collects those."""
+    """Forbid core dumps: they would contain tokens and document contents."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def give_usual_limit(pid: int) -> None:
-    """Give a program that this process started the limit that it would have had: some loop over all descriptors."""
+    """Give a child process the original limit of open files: some programs loop over all descriptors."""
     with suppress(OSError):  # it has ended
         for usual in _USUAL:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)

@@ -1,4 +1,4 @@
-"""Keeps the last refused requests of programs with their reasons, for `status`: a program shows only an errno."""
+"""Keeps the last refused requests of programs and their reasons for `status`, because programs show only an errno."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ KEPT = 20
 
 @dataclass(frozen=True, slots=True)
 class RefusedCall:
-    """One refusal."""
+    """One refused request."""
 
     path: str
     reason: str
@@ -25,7 +25,7 @@ class RefusedCall:
 
 
 class RefusedCalls:
-    """The last twenty, newest first; the same reason for the same path again only moves to the front."""
+    """The last twenty, newest first; a repeated reason for the same path only moves to the front."""
 
     def __init__(self) -> None:
         self._kept: deque[RefusedCall] = deque(maxlen=KEPT)

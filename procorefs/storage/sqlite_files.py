@@ -1,4 +1,4 @@
-"""SQLite files: opened in WAL mode, checked for damage, moved aside, and written back."""
+"""Opens SQLite files in WAL mode, recognises and moves aside damaged ones, and checkpoints them."""
 
 import sqlite3
 import time
@@ -10,9 +10,9 @@ _SIDES = ("", "-wal", "-shm")
 
 
 def open_database(path: Path, *, checkpoint_pages: int = 1000) -> sqlite3.Connection:
-    """A connection in autocommit mode: kill -9 loses nothing, a power cut what was not synced.
+    """A connection in autocommit mode: kill -9 loses nothing, a power cut loses what was not synced.
 
-    `checkpoint_pages`: a commit that makes the log longer writes it back. Raises sqlite3.Error.
+    `checkpoint_pages`: a commit that makes the log longer also checkpoints it. Raises sqlite3.Error.
     """
     db = sqlite3.connect(path, isolation_level=None)
     try:
@@ -26,13 +26,13 @@ def open_database(path: Path, *, checkpoint_pages: int = 1000) -> sqlite3.Connec
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that the file itself is bad: a full disk or a locked file is another matter."""
+    """Whether an error of SQLite means a damaged file, and not a full disk or a locked file."""
     code = getattr(error, "sqlite_errorcode", None) or 0
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def format_of(path: Path) -> int | None:
-    """Its `user_version`; None where it can't be read."""
+    """The `user_version` of a file; None if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             return int(db.execute("PRAGMA user_version").fetchone()[0])
@@ -41,7 +41,7 @@ def format_of(path: Path) -> int | None:
 
 
 def checkpoint(path: Path) -> None:
-    """Write the log back, which waits for the disk; with a connection of its own, to be run in a thread."""
+    """Checkpoint the log on a separate connection; waits for the disk, so run it in a thread."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 

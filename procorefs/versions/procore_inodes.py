@@ -1,6 +1,6 @@
-"""Inode numbers below `.procore`: each number says by itself what it stands for, so no table is needed.
+"""Defines the inode numbers below `.procore`: each number encodes what it is for, so no table is needed.
 
-below 2**62      the tree's inodes, and the lock files that are shown among documents
+below 2**62      the tree's inodes, and lock files beside documents
 2**62 + inode    the folder below `.procore/versions` for that node; with 0 and 2, which no node has, `.procore` and
                  `status`
 2**62 + 2**61 …  not inodes but handles of open files and folders
@@ -15,7 +15,7 @@ from procorefs.tree.nodes import ROOT, Inode
 ProcoreInode = NewType("ProcoreInode", int)
 
 FIRST_PROCORE_INODE = 1 << 62
-"""Every inode and handle from here on lies below `.procore`, and none before."""
+"""Every inode and handle from here on is below `.procore`, and no smaller one is."""
 
 FIRST_HANDLE = FIRST_PROCORE_INODE + (1 << 61)
 _FIRST_VERSION = 1 << 63

@@ -1,8 +1,8 @@
-"""Lists the versions of a file when a program asks for them, and caches the list until the file gets another one.
+"""Lists the versions of a file when a program asks for them, and caches the list until the file gets a new version.
 
     file ─▶ its document ─▶ cached, and the newest is still the same? ─ no ─▶ one call, shared by all requests
 
-A file whose newest version is its first has no others: that costs no call.
+A file whose newest version is its first has no other version, and needs no call.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class _Listed:
     versions: tuple[Version, ...]
 
     def holds_for(self, newest: Version | None) -> bool:
-        """Whether it is complete as far as the tree knows; the list may be newer than the tree."""
+        """Whether the list has the newest version of the tree; the list may be newer than the tree."""
         return same_bytes(newest, self.newest) or any(same_bytes(newest, last) for last in self.versions[-1:])
 
 
@@ -74,7 +74,7 @@ class VersionLists:
         raise Unavailable("Could not list the versions: there are new ones all the time")
 
     def known(self, file: Inode) -> tuple[Version, ...] | None:
-        """The same when it costs no call, else None."""
+        """All versions if that needs no call, else None."""
         document = self._document(file)
         return self._cached(document) if document is not None else ()
 
@@ -96,7 +96,7 @@ class VersionLists:
         return node.document_id if node is not None else None
 
     def _newest(self, document: DocumentId) -> Version | None:
-        """As the tree has it, whatever local changes say."""
+        """The newest version in the tree, without local changes."""
         known = self._view.store.known(document)
         return known.node.version if known is not None else None
 

@@ -5,9 +5,9 @@
                       A/         a folder
                         x.pdf/   a file: a folder with one entry a version, `v003 2026-01-02T03-04-05 x.pdf`
 
-Below `versions` the tree shows as programs see it: listing a folder there costs no call that listing the folder itself
-would not cost. A file's versions cost one call. A plain `ls` sorts a file's versions by age, their names end in the
-file's extension and hold no character that another system refuses.
+Below `versions` the folders are those that programs see: listing one costs the same calls as listing the folder itself.
+A file's versions cost one call. A plain `ls` sorts a file's versions by age. Their names end in the file's extension
+and contain no character that another system refuses.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ from procorefs.versions.version_lists import VersionLists
 from procorefs.vfs.view import Following, View, find_child
 
 REMEMBERED_VERSIONS = 16_384
-"""Versions that were looked up or listed; one that was forgotten is found again by its path."""
+"""How many versions that were looked up or listed are cached; a dropped one is found again by its path."""
 
 
 class NotThere(Exception):
@@ -43,13 +43,13 @@ class NotThere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something below `.procore`, or itself."""
+    """`.procore`, or a file or folder below it."""
 
     inode: ProcoreInode
     shown: bytes
     """The name that programs see."""
     node: Node | None = None
-    """The node that the folder is for, or whose version the file is; None: `.procore` or `status`."""
+    """The node of this folder, or of the file that this is a version of; None: `.procore` or `status`."""
     version: Version | None = None
 
     @property
@@ -71,7 +71,7 @@ class VersionTree:
         self._remembered: cachetools.LRUCache[VersionId, Entry] = cachetools.LRUCache(REMEMBERED_VERSIONS)
 
     def find(self, inode: ProcoreInode) -> Entry:
-        """What has that number. Raises NotThere."""
+        """The entry with that inode. Raises NotThere."""
         if inode == PROCORE:
             return OWN
         if inode == STATUS:
@@ -90,7 +90,7 @@ class VersionTree:
         return node
 
     def above(self, entry: Entry) -> int:
-        """The inode of the folder that an entry lies in."""
+        """The inode of an entry's folder."""
         if entry.inode == PROCORE:
             return ROOT
         if entry.node is None or entry.node.inode == ROOT:
@@ -117,14 +117,14 @@ class VersionTree:
         return self._folder(found) if found is not None else None
 
     def is_listed(self, folder: ProcoreInode) -> bool:
-        """Whether a name that is not known is not there, unless Procore has news. Raises NotThere."""
+        """Whether all names of a folder are known, as of the last poll. Raises NotThere."""
         if folder == PROCORE:
             return True
         node = self._node(node_of(folder))
         return node.is_folder and self._follower.is_listed(node.inode)
 
     async def _version(self, file: Node, shown: bytes) -> Entry | None:
-        """From the known versions; only for an unknown name a due poll is made, and the list requested."""
+        """The version of that name: from the known versions, else after a due poll from a new list."""
         entries = self._entries(file, self._lists.known(file.inode) or ())
         if shown not in entries:
             entries = await self._newest_entries(file.inode)
@@ -132,7 +132,7 @@ class VersionTree:
         return self._remember(entry) if entry is not None else None
 
     async def listing(self, folder: ProcoreInode) -> list[Entry] | None:
-        """All that is needed to list a folder: its entries, or None where `children` has them from now on.
+        """Make a folder ready to be listed; returns its entries, or None if `children` returns them from now on.
 
         Raises NotThere, ProcoreError.
         """
@@ -146,7 +146,7 @@ class VersionTree:
         return None
 
     async def _poll_if_due(self, inode: Inode) -> None:
-        """Wait for a poll that is due. Raises NotThere when it moved or removed the node."""
+        """Wait for a due poll. Raises NotThere if the poll moved or removed the node."""
         before = self._view.place(inode)
         await self._follower.poll_if_due()
         if before is None or self._view.place(inode) != before:
@@ -158,7 +158,7 @@ class VersionTree:
         return self._entries(self._node(file), versions)
 
     def children(self, folder: ProcoreInode, *, after: int, limit: int) -> Iterator[tuple[Entry, int]]:
-        """Entries of a folder below `versions`, each with the number to go on after, in the order of these numbers."""
+        """Entries of a folder below `versions` in the order of their offsets, each with its offset."""
         for node in self._view.children(node_of(folder), after=after, limit=limit):
             yield self._folder(node), node.inode
 
@@ -173,7 +173,7 @@ class VersionTree:
         }
 
     def _remember(self, entry: Entry) -> Entry:
-        """So that the version is found by its number, by which the kernel asks for it."""
+        """Cache a version by its inode, by which the kernel asks for it."""
         self._remembered[version_of(entry.inode)] = entry
         return entry
 
@@ -188,7 +188,7 @@ class VersionTree:
 def version_entries(versions: Iterable[Version], shown: bytes) -> dict[bytes, Version]:
     """The names of all versions of a file with that name, in the order given.
 
-    A version's id is added where two would have the same name, or one a name that Linux can't hold.
+    A name includes the version's id if two versions would have the same name, or if Linux cannot hold the name.
     """
     entries: dict[bytes, Version] = {}
     name = shown.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Builds the outbox's rooms in the order in which they know each other."""
+"""Builds the parts that take changes and upload them, each after the parts that it needs."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -58,12 +58,12 @@ JOURNAL = "journal.sqlite"
 STAGING = "staging"
 
 GATHER_S = 0.05
-"""What programs change is looked at together after this time: far less than it waits for its way to Procore."""
+"""The scheduler processes the changes of this period together; it is far shorter than the delay before an upload."""
 
 
 @dataclass(slots=True)
 class Base:
-    """What must be there before Procore is asked for anything: the tree as programs see it, and what waits."""
+    """The parts that must exist before the first call: the tree as programs see it, and the changes that wait."""
 
     store: TreeStore
     journal: Journal
@@ -78,7 +78,7 @@ class Base:
     applier: DocumentApplier
     fates: ChangeFate
     is_tree_behind: bool = False
-    """Whether the tree may lack what our own calls did (recovery.py): nothing is sent before a look."""
+    """Whether the tree may lack results of our own calls (recovery.py): nothing is sent before a poll."""
 
     def close(self) -> None:
         self.staging.close()
@@ -87,7 +87,7 @@ class Base:
 
 @dataclass(slots=True)
 class Writing:
-    """What a mount needs to take changes."""
+    """The parts that a mount needs to take changes."""
 
     edits: LocalEdits
     durability: Durability
@@ -106,7 +106,7 @@ def open_base(
     options: MountOptions,
     is_budget_closed: Callable[[], bool],
 ) -> Base:
-    """Open journal and staging, and take up what waits. Raises JournalDamaged, OSError, sqlite3.Error."""
+    """Open journal and staging, and recover unsent changes. Raises JournalDamaged, OSError, sqlite3.Error."""
     queue = Queue(gather_s=min(GATHER_S, options.write_back_s))
     space = FreeableSpace(queue, is_budget_closed)
     journal = open_journal(state_dir / JOURNAL)
@@ -138,7 +138,7 @@ def open_base(
 
 
 def open_edits(base: Base, holder_of: Callable[[Inode], str | None]) -> LocalEdits:
-    """What programs' changes go through. `holder_of`: the name of another user who has a document checked out."""
+    """The parts that make programs' changes. `holder_of`: the name of another user with a document checked out."""
     store, own, view, dirty_files, journal = (
         base.store,
         base.applier.own,
@@ -171,7 +171,7 @@ def open_writing(
     invalidate: Callable[[Sequence[Invalidation]], None],
     refused: Callable[[str, str], None],
 ) -> Writing:
-    """The rooms that change things, on top of the base."""
+    """The parts that upload changes, on top of the base."""
     store, own, view, dirty_files = base.store, base.applier.own, base.view, base.dirty_files
     queue, calls, durability = base.queue, base.calls, base.durability
     edits = open_edits(base, holder_of)
@@ -213,7 +213,7 @@ def _open_sender(
     uploader: Uploader,
     results: ResultApplier,
 ) -> tuple[ChangeSender, UnansweredCalls]:
-    """What makes the calls about one change, and what finds out about those that got no answer."""
+    """The part that makes the calls of a change, and the part that confirms unanswered calls."""
     store, view = base.store, base.view
     content = ContentToSend(store, view, base.dirty_files, edits, results)
     conflicts = NameConflicts(store, view, documents)

@@ -1,4 +1,4 @@
-"""Builds the kernel's side of one mount: the handlers of its requests over its projects."""
+"""Builds the handlers of the kernel's requests for one mount."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -24,16 +24,16 @@ DEFAULT_UMASK = 0o022
 
 @dataclass(frozen=True, slots=True)
 class StatusFile:
-    """Where the content of `.procore/status` comes from."""
+    """The source of `.procore/status`."""
 
     content: Callable[[], bytes]
     update: Callable[[], Awaitable[None]]
-    """Asks what takes time, before the file is opened."""
+    """Updates the values that take time to get; called before the file is opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSide:
-    """What the session and the daemon use."""
+    """The parts that the session and the daemon use."""
 
     operations: Operations
     flocks: Flocks

@@ -1,4 +1,4 @@
-"""Builds the locks of one mount: first who has which document checked out, then what checks documents out."""
+"""Builds the locks of one mount: the record of check-outs, then the parts that check documents out."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ JOURNAL = "locks.sqlite"
 
 @dataclass(frozen=True, slots=True)
 class Locking:
-    """The parts; `check_outs.run` runs as long as there are requests, and ends before the client does."""
+    """The parts; `check_outs.run` runs while there are requests, and ends before the client is closed."""
 
     check_outs: CheckOuts
     polls: HolderPolls
@@ -42,7 +42,7 @@ def open_claims(
     node_of: Callable[[Inode], Node | None],
     invalidate: Callable[[Sequence[Invalidation]], None],
 ) -> Claims:
-    """Who has which document checked out."""
+    """The record of which user has which document checked out."""
     documents = TreeDocuments(store, applier, client, ProjectChanges(client), invalidate, node_of=node_of)
     wall_s = client.limiter.server_unix_s
     return Claims(me, documents, AskedEnds(journal, wall_s), wall_s=wall_s)
@@ -57,7 +57,7 @@ def open_locks(
     is_unsent: Callable[[Inode], bool],
     times: CheckOutTimes = CheckOutTimes(),  # noqa: B008 - frozen
 ) -> Locking:
-    """What checks documents out. Not `sends`: only other users' check-outs count."""
+    """The parts that check documents out. Without `sends` they only respect other users' check-outs."""
     polls = HolderPolls(claims, times)
     check_outs = CheckOuts(claims, polls, sends=sends, is_unsent=is_unsent, times=times)
     changed.subscribe(check_outs.changed)

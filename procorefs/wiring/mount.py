@@ -1,6 +1,6 @@
-"""Builds the parts of one mount, in the order in which they know each other; daemon.py runs them.
+"""Builds all parts of one mount, each after the parts that it needs; daemon.py runs them.
 
-reading (content, tree, follower) ─▶ locks ─▶ writing (edits, outbox) ─▶ attributes ─▶ the kernel's side
+reading (content, tree, follower) ─▶ locks ─▶ writing (edits, outbox) ─▶ attributes ─▶ kernel handlers
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -42,15 +42,15 @@ from procorefs.wiring.xattrs import MetadataCaches, open_attributes, open_metada
 from procorefs.xattr.attributes import Attributes
 
 _UNSENT = ("pending", "uploading")
-"""States of a file whose bytes are sent by themselves: a check-in waits for them."""
+"""States of a file whose bytes are sent automatically: a check-in waits until they are sent."""
 
 Running = Callable[..., Awaitable[None]]
-"""The `run` of a part: it ends by being cancelled."""
+"""The `run` of a part; it runs until it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outer:
-    """What the daemon has before there are any parts."""
+class DaemonHooks:
+    """What the daemon provides to the parts."""
 
     invalidate: Callable[[Sequence[Invalidation]], None]
     notifier: Notifier
@@ -60,22 +60,22 @@ class Outer:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the daemon runs and asks."""
+    """The parts that the daemon uses."""
 
     follower: Follower
-    titles: DisplayNames
+    display_names: DisplayNames
     writing: Writing
     locking: Locking
     project: Project
     kernel: KernelSide
     reporter: Reporter
     running: tuple[Running, ...]
-    """Of all parts, but for the outbox, which a read-only mount does not run."""
+    """The `run` of every part except the scheduler, which a read-only mount does not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What there is without writing anything."""
+    """The parts that a mount needs to read."""
 
     content: ContentReader
     siblings: SiblingReadAhead
@@ -83,12 +83,12 @@ class _Reading:
     metadata: MetadataCaches
     follower: Follower
     documents_changed: EventSource[Collection[DocumentId]]
-    """Emits the documents that an answer shows to be new, changed or removed."""
+    """Emits documents that an answer shows as new, changed or removed."""
 
 
 @dataclass(slots=True)
 class Assembly:
-    """One mount's parts; `build` is called once, and what must be closed is on the stack from then on."""
+    """Builds the parts of one mount; call `build` once. The exit stack closes them."""
 
     _mount: ResolvedMount
     _client: Client
@@ -96,7 +96,7 @@ class Assembly:
     _cache: ChunkCache
     _state_dir: Path
     _me: UserId
-    _outer: Outer
+    _hooks: DaemonHooks
 
     def build(self, stack: ExitStack) -> Parts:
         """Raises Failure, OSError, sqlite3.Error."""
@@ -114,43 +114,43 @@ class Assembly:
             written=lambda _inode: reading.base.durability.journaled(None),
             brief=brief,
         )
-        titles = DisplayNames(self._client, self._store)
+        display_names = DisplayNames(self._client, self._store)
         reporter = Reporter(
             self._mount,
             self._client,
-            titles,
+            display_names,
             reading.follower,
             self._cache,
-            self._outer.refusals,
+            self._hooks.refusals,
             writing.commands,
         )
-        histories = VersionLists(reading.base.view, self._client)
-        project = self._project(reading, writing, locking, xattrs, histories, brief)
+        version_lists = VersionLists(reading.base.view, self._client)
+        project = self._project(reading, writing, locking, xattrs, version_lists, brief)
         kernel = open_kernel_side(
             Projects(project),
             self._mount.options,
-            self._outer.notifier,
-            self._outer.refusals,
-            StatusFile(lambda: as_file(self._outer.status(reporter)), reporter.look),
+            self._hooks.notifier,
+            self._hooks.refusals,
+            StatusFile(lambda: as_file(self._hooks.status(reporter)), reporter.update),
         )
         running = (
             reading.content.run,
             reading.siblings.run,
             reading.follower.run,
             reading.metadata.run,
-            histories.run,
+            version_lists.run,
             writing.durability.run,
             partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
             writing.open_writers.run,
             locking.check_outs.run,
             kernel.flocks.run,
         )
-        return Parts(reading.follower, titles, writing, locking, project, kernel, reporter, running)
+        return Parts(reading.follower, display_names, writing, locking, project, kernel, reporter, running)
 
     def _reading(self, stack: ExitStack) -> _Reading:
         options = self._mount.options
         content = ContentReader(self._cache, Downloads(self._client))
-        siblings = SiblingReadAhead(content, partial(_following, self._store))
+        siblings = SiblingReadAhead(content, partial(_next_files, self._store))
         limiter = self._client.limiter
         base = open_base(
             self._state_dir,
@@ -169,14 +169,14 @@ class Assembly:
             base.applier,
             self._client,
             self._client.limiter,
-            self._outer.invalidate,
+            self._hooks.invalidate,
             freshness_s=options.freshness_s,
             changed=documents_changed.emit,
         )
         return _Reading(content, siblings, base, metadata, follower, documents_changed)
 
     def _changing(self, stack: ExitStack, reading: _Reading) -> tuple[Locking, Writing]:
-        """Uploads ask who else has a document checked out; a check-in waits until bytes are sent."""
+        """Build locks and uploads: uploads need the check-outs of other users, a check-in waits for unsent bytes."""
         base, options = reading.base, self._mount.options
         lock_journal = CheckOutJournal.open(self._state_dir / LOCKS)
         stack.callback(lock_journal.close)
@@ -187,7 +187,7 @@ class Assembly:
             self._client,
             self._me,
             node_of=partial(_node_of, base.view),
-            invalidate=self._outer.invalidate,
+            invalidate=self._hooks.invalidate,
         )
         writing = open_writing(
             base,
@@ -198,8 +198,8 @@ class Assembly:
             tags=reading.metadata.tags,
             holder_of=claims.holder_name,
             follower=reading.follower,
-            invalidate=self._outer.invalidate,
-            refused=self._outer.refusals.add,
+            invalidate=self._hooks.invalidate,
+            refused=self._hooks.refusals.add,
         )
         locking = open_locks(
             claims,
@@ -216,7 +216,7 @@ class Assembly:
         writing: Writing,
         locking: Locking,
         xattrs: Attributes,
-        histories: VersionLists,
+        version_lists: VersionLists,
         brief: BriefWait,
     ) -> Project:
         view, office = reading.base.view, locking.office if self._mount.options.office_locks else None
@@ -227,20 +227,20 @@ class Assembly:
             LocalChanges(reading.base.dirty_files, writing.edits, writing.durability, writing.commands),
             ProjectLocks(locking.locks, LockFiles(view, locking.polls, office, brief)),
             xattrs,
-            VersionTree(view, reading.follower, histories),
+            VersionTree(view, reading.follower, version_lists),
             brief,
         )
 
 
 def _node_of(view: View, inode: Inode) -> Node | None:
-    """The node of what can be checked out; locks on files below `.procore` stay on this machine."""
+    """The node of an inode that can be checked out; locks on files below `.procore` stay on this machine."""
     return view.by_inode(inode) if inode < FIRST_PROCORE_INODE else None
 
 
-def _following(
+def _next_files(
     store: TreeStore, position: Position, order: Order, limit: int
 ) -> list[tuple[Position, Version]]:
-    """What the content room may read ahead: the tree knows which files come next."""
+    """The files that come next in a folder, for read-ahead."""
     folder = Inode(position.folder)
     if order is Order.NAMED:
         nodes = store.files_after_name(folder, position.name, limit)

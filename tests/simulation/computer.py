@@ -17,12 +17,12 @@ from procorefs.procore.auth.token_store import open_store
 from procorefs.procore.http._httpx import httpx
 from procorefs.procore.http.http_client import Http, origin_of
 from procorefs.procore.settings import ApiSettings
-from procorefs.service.login_user import who_am_i
+from procorefs.service.login_user import find_login_user
 from procorefs.storage import clocks, processes
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.planning import due
-from procorefs.wiring.mount import Assembly, Outer, Parts
+from procorefs.wiring.mount import Assembly, DaemonHooks, Parts
 from tests.simulation.disk import Disk
 from tests.simulation.kernel import Kernel, Notifier
 
@@ -158,21 +158,21 @@ class Life:
                 open_limiter(mount.api.budget_dir, key, mount.options.limiter) as limiter,
                 _client(mount.api, self._line, limiter) as client,
             ):
-                me = await who_am_i(client, mount.api, private_dir(mount.paths.state_dir))
+                me = await find_login_user(client, mount.api, private_dir(mount.paths.state_dir))
                 state_dir = private_dir(mount.state_dir(me.id))
                 store = TreeStore.open(state_dir / "tree.sqlite")
                 stack.callback(store.close)
                 cache = ChunkCache(private_dir(mount.cache_dir(me.id)) / "chunks", CACHE_BYTES)
                 with ExitStack() as inner:
-                    outer = Outer(
+                    hooks = DaemonHooks(
                         self._notifier.invalidate,
                         cast(KernelNotifier, self._notifier),
                         RefusedCalls(),
                         lambda reporter: reporter.status("mounted"),
                     )
-                    parts = Assembly(mount, client, store, cache, state_dir, me.id, outer).build(inner)
+                    parts = Assembly(mount, client, store, cache, state_dir, me.id, hooks).build(inner)
                     if not parts.follower.complete:
-                        await parts.titles.learn()
+                        await parts.display_names.learn()
                         await parts.follower.list_root()
                     await self._serve(parts, task_status)
 
@@ -180,7 +180,7 @@ class Life:
         async with trio.open_nursery() as rooms:
             for part in parts.running:
                 await rooms.start(part)
-            rooms.start_soon(parts.titles.complete, parts.follower.listed)
+            rooms.start_soon(parts.display_names.complete, parts.follower.listed)
             await rooms.start(parts.writing.scheduler.run)
             self._parts = parts
             self._kernel = self._notifier.kernel = Kernel(parts.kernel.operations, parts.kernel.flocks)

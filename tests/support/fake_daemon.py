@@ -99,7 +99,7 @@ class Served:
         self.outbox = FakeCommands()
         self.stopped = threading.Event()
         #: what it was told last about the time after its mount point
-        self.goes_on = True
+        self.continues = True
         self._socket = socket
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._serve,))
@@ -131,8 +131,8 @@ class Served:
         async def answered() -> MountStatus:
             return status
 
-        def unmounting(goes_on: bool) -> None:
-            self.goes_on = goes_on
+        def unmounting(continues: bool) -> None:
+            self.continues = continues
 
         answers = RequestHandler(answered, self.stopped.set, unmounting, self.outbox)
         with self._scope:

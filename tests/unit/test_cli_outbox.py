@@ -281,7 +281,7 @@ def test_umount_with_nothing_to_send_is_silent(
     assert capsys.readouterr() == ("", "")
     assert unmounted == [served.place]
     assert served.stopped.is_set()
-    assert not served.goes_on
+    assert not served.continues
 
 
 def test_umount_waits_while_anything_moves(start: Start, unmounted: list[Path]) -> None:
@@ -336,23 +336,23 @@ def test_umount_gives_up_when_procore_is_away_for_long() -> None:
     now_s = 0.0
     patience = DrainDeadline(lambda: now_s)
     away = Counts(pending=3, bytes_pending=9, warning="the network is down")
-    assert patience.goes_on(away)
+    assert patience.continues(away)
     now_s = 50.0
-    assert patience.goes_on(away)
-    assert patience.goes_on(Counts(pending=3, bytes_pending=8, warning="the network is down"))
+    assert patience.continues(away)
+    assert patience.continues(Counts(pending=3, bytes_pending=8, warning="the network is down"))
     now_s = 100.0
-    assert patience.goes_on(Counts(pending=3, bytes_pending=8, warning="the network is down"))
+    assert patience.continues(Counts(pending=3, bytes_pending=8, warning="the network is down"))
     now_s = 200.0
-    assert not patience.goes_on(Counts(pending=3, bytes_pending=8, warning="the network is down"))
+    assert not patience.continues(Counts(pending=3, bytes_pending=8, warning="the network is down"))
 
 
 def test_umount_waits_for_a_closed_budget_however_long_it_takes() -> None:
     now_s = 0.0
     patience = DrainDeadline(lambda: now_s)
     closed = Counts(pending=3, bytes_pending=9, eta_seconds=4000)
-    assert patience.goes_on(closed)
+    assert patience.continues(closed)
     now_s = 3000.0
-    assert patience.goes_on(closed)
+    assert patience.continues(closed)
 
 
 def test_a_busy_mount_is_reported_first_and_nothing_changes(
@@ -378,7 +378,7 @@ def test_umount_that_finds_it_busy_at_the_end(
     assert run(procorefs, ["umount", str(served.place)]) == 1
     assert "is busy" in capsys.readouterr().err
     assert not served.stopped.is_set()
-    assert served.goes_on
+    assert served.continues
 
 
 # progress and status

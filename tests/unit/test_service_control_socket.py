@@ -15,7 +15,7 @@ from procorefs.config import Failure
 from procorefs.service.control_socket import (
     ControlError,
     NoAnswer,
-    NobodyThere,
+    NotListening,
     Remaining,
     Request,
     StatusRequest,
@@ -58,7 +58,7 @@ async def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> Non
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    with pytest.raises(NobodyThere):
+    with pytest.raises(NotListening):
         await asked(path, StatusRequest())
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: serve(path, answer, task_status=task_status))
@@ -157,7 +157,7 @@ async def test_an_answer_may_take_its_time(tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with pytest.raises(NobodyThere):
+    with pytest.raises(NotListening):
         ask(tmp_path / "none.sock", StatusRequest(), MountStatus)
 
 
@@ -180,7 +180,7 @@ def test_a_daemon_that_hangs_up_or_talks_nonsense(tmp_path: Path) -> None:
                 peer.recv(100)
                 peer.sendall(words)
 
-        for words, error in ((b"", NobodyThere), (b"what?\n", ControlError)):
+        for words, error in ((b"", NotListening), (b"what?\n", ControlError)):
             thread = threading.Thread(target=speak, args=(words,))
             thread.start()
             with pytest.raises(error):

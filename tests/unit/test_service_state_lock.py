@@ -8,17 +8,17 @@ import pytest
 import trio
 
 from procorefs.service.control_socket import Request, StopRequest, serve
-from procorefs.service.state_lock import AlreadyMounted, owned, take_over
+from procorefs.service.state_lock import AlreadyMounted, end_detached_owner, locked_state
 
 
 def test_a_second_owner_is_told_of_the_first(tmp_path: Path) -> None:
-    take_over(tmp_path)
-    with owned(tmp_path, Path("/mnt/tower")):
-        take_over(tmp_path)  # it is mounted: nobody asks it to end
+    end_detached_owner(tmp_path)
+    with locked_state(tmp_path, Path("/mnt/tower")):
+        end_detached_owner(tmp_path)  # it is mounted: nobody asks it to end
         refused = pytest.raises(AlreadyMounted, match="is mounted at /mnt/tower already")
-        with refused, owned(tmp_path, Path("/mnt/other")):
+        with refused, locked_state(tmp_path, Path("/mnt/other")):
             pass
-    with owned(tmp_path, Path("/mnt/other")):
+    with locked_state(tmp_path, Path("/mnt/other")):
         pass
 
 
@@ -27,8 +27,8 @@ def test_an_owner_of_an_earlier_version_is_named(tmp_path: Path) -> None:
         file.write(b"/mnt/tower")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        take_over(tmp_path)
-        with pytest.raises(AlreadyMounted, match="/mnt/tower"), owned(tmp_path, Path("/mnt/other")):
+        end_detached_owner(tmp_path)
+        with pytest.raises(AlreadyMounted, match="/mnt/tower"), locked_state(tmp_path, Path("/mnt/other")):
             pass
 
 
@@ -41,7 +41,7 @@ async def test_an_owner_without_mount_point_is_asked_to_end(tmp_path: Path) -> N
         may_end.set()
 
     async def own(*, task_status: trio.TaskStatus[None]) -> None:
-        with owned(tmp_path, Path("/mnt/tower")) as ownership:
+        with locked_state(tmp_path, Path("/mnt/tower")) as ownership:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(_serve, socket, handle))
                 ownership.detached(socket)
@@ -53,11 +53,11 @@ async def test_an_owner_without_mount_point_is_asked_to_end(tmp_path: Path) -> N
         await nursery.start(own)
         with (
             pytest.raises(AlreadyMounted, match="umount --now /mnt/tower"),
-            owned(tmp_path, Path("/mnt/other")),
+            locked_state(tmp_path, Path("/mnt/other")),
         ):
             pass
-        await trio.to_thread.run_sync(take_over, tmp_path)
-        with owned(tmp_path, Path("/mnt/other")):
+        await trio.to_thread.run_sync(end_detached_owner, tmp_path)
+        with locked_state(tmp_path, Path("/mnt/other")):
             pass
 
 

@@ -17,10 +17,10 @@ def test_a_full_disk_is_told_of_once_and_then_counted(caplog: pytest.LogCaptureF
             trouble.refused(logging.ERROR, "write of %d: no space", number)
             now_s += 1.0
             trouble.went_well()  # a small one, in between
-        assert trouble.goes_on
+        assert trouble.is_active
         now_s += QUIET_S
         trouble.went_well()
-        assert not trouble.goes_on
+        assert not trouble.is_active
         trouble.refused(logging.ERROR, "write of %s: no space", "another")
     assert [record.getMessage() for record in caplog.records] == [
         "write of 0: no space",

@@ -11,7 +11,7 @@ from procorefs.cli.mounts.locate import locate, named, split_path
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.support.terminal import say_json
 from procorefs.config import Failure, Paths, find_paths
-from procorefs.service.control_socket import ControlError, NobodyThere, StatusRequest, ask
+from procorefs.service.control_socket import ControlError, NotListening, StatusRequest, ask
 from procorefs.service.status import MountStatus, Named
 from procorefs.storage.mountinfo import mount_at, read_mounts
 
@@ -83,7 +83,7 @@ def _status_or_silence(entry: Entry) -> MountStatus:
             project=Named(entry.project_id),
             company=Named(entry.company_id),
             # its socket is the last thing a daemon opens and the first it closes
-            state="starting or closing" if isinstance(error, NobodyThere) else "not answering",
+            state="starting or closing" if isinstance(error, NotListening) else "not answering",
             pid=entry.pid,
             log=entry.log,
         )

@@ -22,7 +22,7 @@ from procorefs.service.control_socket import (
     DrainRequest,
     Left,
     NoAnswer,
-    NobodyThere,
+    NotListening,
     SyncRequest,
     WaitingRequest,
     ask,
@@ -76,7 +76,7 @@ class _Wait:
         answer = self._wait()
         if isinstance(answer, NoAnswer):
             return ask(self._socket, WaitingRequest(self._below), Left)
-        if isinstance(answer, NobodyThere):
+        if isinstance(answer, NotListening):
             raise NotSynced(
                 f"the daemon of {self.daemon.mountpoint} has ended or is starting; what is not in Procore is sent "
                 "while the project is mounted"
@@ -96,7 +96,7 @@ class _Wait:
     def _counts(self) -> Counts:
         try:
             return ask(self._socket, DrainRequest(()), Counts)
-        except NobodyThere:
+        except NotListening:
             return Counts()  # the other question hears of it, too
 
     def _ask(self, deadline: float) -> None:

@@ -145,30 +145,30 @@ def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline:
         raise Busy(f"{place} is busy: {within} is mounted below it; unmount that first")
     _refuse_busy(place, entry)
     left = _waiting(entry, deadline) if now else _drain(entry, deadline)
-    _tell_daemon(entry, goes_on=False)
+    _tell_daemon(entry, continues=False)
     try:
         _check(unmount(place, lazy=False), place, entry)
     except Failure:
-        _tell_daemon(entry, goes_on=True)
+        _tell_daemon(entry, continues=True)
         raise
     return left
 
 
-def _tell_daemon(entry: Entry, *, goes_on: bool) -> None:
+def _tell_daemon(entry: Entry, *, continues: bool) -> None:
     """Tell the daemon whether to send what is left after the unmount."""
     with contextlib.suppress(ControlError):
-        ask(Path(entry.socket), UnmountingRequest(goes_on), type(None), timeout_s=_LEAST_ANSWER_S)
+        ask(Path(entry.socket), UnmountingRequest(continues), type(None), timeout_s=_LEAST_ANSWER_S)
 
 
 def _drain(entry: Entry, deadline: float) -> Left:
     """Wait while anything reaches Procore; returns what is left. A daemon that does not answer has nothing to say."""
     socket = Path(entry.socket)
-    patience = DrainDeadline()
+    deadline_check = DrainDeadline()
     answer_s = _answer_s(deadline)
     try:
         with Progress(f"Sending {entry.mountpoint} before it is unmounted") as progress:
             counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
-            while counts.moving and time.monotonic() < deadline and patience.goes_on(counts):
+            while counts.moving and time.monotonic() < deadline and deadline_check.continues(counts):
                 progress.show(counts)
                 time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0.0)))
                 counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
@@ -197,7 +197,7 @@ class DrainDeadline:
         self._last: tuple[int, int] | None = None
         self._moved_s = 0.0
 
-    def goes_on(self, counts: Counts) -> bool:
+    def continues(self, counts: Counts) -> bool:
         """Whether waiting makes sense."""
         now = (counts.moving, counts.bytes_pending)
         if now != self._last or not counts.warning:

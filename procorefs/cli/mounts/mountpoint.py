@@ -12,7 +12,7 @@ from procorefs.cli.mounts.processes import wait_for_end
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.mounts.unmounting import fusermount, unmount
 from procorefs.config import Failure, MountOptions, Paths
-from procorefs.service.control_socket import ControlError, NobodyThere, StatusRequest, ask
+from procorefs.service.control_socket import ControlError, NotListening, StatusRequest, ask
 from procorefs.service.status import MountStatus
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 
@@ -94,7 +94,7 @@ def _wait_for_closing(entry: Entry, mountpoint: Path, deadline: float) -> None:
 def _is_closing(entry: Entry) -> bool:
     try:
         return ask(Path(entry.socket), StatusRequest(), MountStatus, timeout_s=_PROBE_S).state == "closing"
-    except NobodyThere:
+    except NotListening:
         # its socket is the last thing a daemon opens and the first it closes
         return True
     except ControlError:

@@ -115,7 +115,7 @@ class Guard:
 
         def beat() -> None:
             while not ended.wait(self._timeout_s / _BEATS_A_TIMEOUT):
-                if loop_waits.goes_on():
+                if loop_waits.is_active():
                     self._beat()
 
         thread = threading.Thread(target=beat, name="guard-disk", daemon=True)
