@@ -372,11 +372,11 @@ class Operations(pyfuse3.Operations):
 
     @by_inode
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return await self._reads.listxattr(Inode(inode), ctx.pid)
+        return await self._reads.listxattr(Inode(inode), ctx)
 
     @by_inode
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        return await self._reads.getxattr(Inode(inode), name, ctx.pid)
+        return await self._reads.getxattr(Inode(inode), name, ctx)
 
     @by_inode
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:

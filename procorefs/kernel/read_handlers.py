@@ -143,18 +143,19 @@ class ReadHandlers:
 
     # Extended attributes
 
-    async def listxattr(self, inode: Inode, tid: int) -> list[bytes]:
-        await self._nodes.poll_if_due(inode, tid)
+    async def listxattr(self, inode: Inode, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        await self._nodes.poll_if_due(inode, ctx.pid)
         self._nodes.node(inode)
-        return await self._projects.of(inode).xattrs.names(inode, Caller(tid))
+        return await self._projects.of(inode).xattrs.names(inode, Caller(ctx.pid))
 
-    async def getxattr(self, inode: Inode, name: bytes, tid: int) -> bytes:
+    async def getxattr(self, inode: Inode, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """Only Procore's own attributes make a due poll: programs try many names."""
         xattrs = self._projects.of(inode).xattrs
         if xattrs.needs_procore(name):
-            await self._nodes.poll_if_due(inode, tid)
+            await self._nodes.poll_if_due(inode, ctx.pid)
         self._nodes.node(inode)
-        return await xattrs.get(inode, name, Caller(tid))
+        caller = Caller(ctx.pid, is_mounter=ctx.uid in (0, os.getuid()))
+        return await xattrs.get(inode, name, caller)
 
     # The filesystem
 

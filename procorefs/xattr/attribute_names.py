@@ -9,6 +9,8 @@ TAGS = PROCORE + "tags"
 DESCRIPTION = PROCORE + "description"
 CUSTOM = PROCORE + "custom."
 PRIVATE = PROCORE + "private"
+MOUNTER_ONLY = frozenset(PROCORE + short for short in ("raw", "url", "versions"))
+"""Attributes that other users of the mount cannot read: each costs a call, or opens the document to whoever has it."""
 TRACKED = PROCORE + "tracked"
 
 XDG_TAGS = "user.xdg.tags"

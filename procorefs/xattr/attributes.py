@@ -16,6 +16,7 @@ from procorefs.vfs.refusals import NotPermitted
 from procorefs.xattr import value_texts
 from procorefs.xattr.attribute_names import (
     DESCRIPTION,
+    MOUNTER_ONLY,
     TAGS,
     AttributeExists,
     BadValue,
@@ -41,6 +42,8 @@ class Caller:
     """XATTR_CREATE: only if it is not there."""
     replaces: bool = False
     """XATTR_REPLACE: only if it is."""
+    is_mounter: bool = True
+    """Whether it runs as the user who mounted, or as root."""
 
     def check(self, is_there: bool) -> None:
         """Raises AttributeExists, NoAttribute."""
@@ -85,6 +88,8 @@ class Attributes:
             if value is None:
                 raise NoAttribute
             return value
+        if text in MOUNTER_ONLY and not caller.is_mounter:
+            raise NotPermitted(f"{text} is for the user who mounted")
         self._aliases.looked(caller.thread, inode, text)
         handler = self._handlers.handler_of(text)
         value = await handler.value(target)

@@ -469,6 +469,10 @@ def test_private_documents_are_for_the_mounts_user_alone(
     assert (public / "hidden.pdf").stat().st_mode & 0o777 == 0o600
     assert (public / "private" / "deep.pdf").read_bytes() == b"content"
     assert as_other_user(public, "cat open.pdf") == 0
+    assert as_other_user(public, "getfattr -n user.procore.id open.pdf") == 0
+    for short in ("url", "raw", "versions"):
+        assert os.getxattr(public / "open.pdf", f"user.procore.{short}")
+        assert as_other_user(public, f"getfattr -n user.procore.{short} open.pdf") != 0
     assert as_other_user(public, "cat hidden.pdf") != 0
     assert as_other_user(public, "ls private") != 0
     (public / "hidden.pdf").chmod(0o644)  # what is set here opens nothing
