@@ -80,6 +80,12 @@ WAITING_FOR_OTHERS = frozenset({ChangeState.HELD, ChangeState.CHECKED_OUT, Chang
 STAYING = frozenset({ChangeState.HELD, ChangeState.LOCAL})
 """States of what stays here because of its name: no failure, but listed with what is not in Procore."""
 
+TO_RETRY = WAITING_FOR_PEOPLE | {ChangeState.CHECKED_OUT}
+"""States that `retry` is about."""
+
+TO_DISCARD = WAITING_FOR_PEOPLE | {ChangeState.HELD}
+"""States that `discard` is about: what is sent by itself is never thrown away."""
+
 STUCK = WAITING_FOR_PEOPLE | WAITING_FOR_OTHERS | {ChangeState.LOCAL}
 """States that waiting does not end."""
 

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from procorefs.journal.states import STAYING, STUCK
 from procorefs.service import control_socket
 from procorefs.service.status import MountStatus
 from procorefs.upload.commands import Commands
-from procorefs.upload.items import STAYING, STUCK, Counts, Item
+from procorefs.upload.items import Counts, Item
 
 
 @dataclass(frozen=True, slots=True)

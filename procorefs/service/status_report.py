@@ -8,6 +8,7 @@ from itertools import islice
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount
+from procorefs.journal.states import WAITING_FOR_OTHERS, WAITING_FOR_PEOPLE, ChangeState
 from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.procore.api.client import Client
 from procorefs.service import status
@@ -80,13 +81,13 @@ def outbox_status(outbox: Commands | None) -> status.OutboxStatus:
         failed=counts.failed,
         bytes_pending=counts.bytes_pending,
         eta_seconds=counts.eta_seconds,
-        failures=_items(item for item in stuck if item.state in ("failed", "incomplete")),
-        held_items=_items(item for item in stuck if item.state in ("held", "checked_out", "read_only")),
+        failures=_items(item for item in stuck if item.state in WAITING_FOR_PEOPLE),
+        held_items=_items(item for item in stuck if item.state in WAITING_FOR_OTHERS),
         warning=counts.warning,
         local=status.LocalFiles(
             counts.local,
             counts.local_bytes,
-            _items(item for item in stuck if item.state == "local"),
+            _items(item for item in stuck if item.state is ChangeState.LOCAL),
             counts.junk,
         ),
     )

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import trio
 
 from procorefs.journal.change import Change, Pending
-from procorefs.journal.states import ChangeState
+from procorefs.journal.states import MOVING, STUCK, TO_DISCARD, TO_RETRY, ChangeState
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 from procorefs.upload.attempts import Attempts
 from procorefs.upload.counters import Counters
 from procorefs.upload.item_states import ItemStates
-from procorefs.upload.items import STUCK, Counts, Item, is_at_or_below
+from procorefs.upload.items import Counts, Item, is_at_or_below
 from procorefs.upload.outcomes import Refused
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.sending.apply_result import ResultApplier
@@ -97,7 +97,7 @@ class Commands:
     def moves(self) -> bool:
         """Whether anything gets on by itself."""
         self._states.count_new()
-        return any(self._states.moves(inode) for inode in self._counters.inodes(("pending", "uploading")))
+        return any(self._states.moves(inode) for inode in self._counters.inodes(MOVING))
 
     # At once
 
@@ -108,7 +108,7 @@ class Commands:
         """
         self._states.count_new()
         is_all = any(not folder for folder in below)
-        for inode in self._counters.inodes(("pending", "checked_out")):
+        for inode in self._counters.inodes((ChangeState.PENDING, ChangeState.CHECKED_OUT)):
             change = self._view.change(inode)
             if change is None or self._attempts.was_hurried(inode):
                 continue
@@ -134,7 +134,7 @@ class Commands:
             if is_at_or_below(item.path, below):
                 wanted.append(change)
                 # also what is just being sent: newer bytes, of a program that goes on writing, come after it
-                if item.state in ("pending", "checked_out", "uploading"):
+                if item.state in (ChangeState.PENDING, ChangeState.CHECKED_OUT, ChangeState.UPLOADING):
                     self.hurry_one(change.inode)
             if number % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
@@ -175,7 +175,7 @@ class Commands:
         while self._states.moves(wanted.inode):  # the document may become another inode
             await self._attempts.news_of(wanted.inode)
         change = self._view.change(wanted.inode)
-        if change is not None and self._states.state(change) in ("failed", "checked_out", "incomplete"):
+        if change is not None and self._states.state(change) in TO_RETRY:
             raise self._attempts.error_of(inode) or Refused(self._states.reason(change))
 
     async def drained(self) -> None:
@@ -192,7 +192,7 @@ class Commands:
         """
         found = []
         for change, item in list(self.items()):
-            if item.state in ("failed", "incomplete", "checked_out") and is_at_or_below(item.path, below):
+            if item.state in TO_RETRY and is_at_or_below(item.path, below):
                 found.append(item)
                 before = self._states.failed_blocker(change.inode)
                 self._retry(change)
@@ -225,7 +225,7 @@ class Commands:
                 continue
             going = [change, *self._placed_in(change)]
             is_free = not any(self._dirty_files.is_open(one.inode) for one in going)
-            if is_free and item.state in ("failed", "incomplete", "held"):
+            if is_free and item.state in TO_DISCARD:
                 found += [items[one.inode] for one in going if one.inode in items]
                 for one in reversed(going):
                     self._results.dismiss(one)

@@ -3,26 +3,23 @@
 from collections import Counter
 from collections.abc import Collection
 
+from procorefs.journal.states import MOVING, WAITING_FOR_OTHERS, WAITING_FOR_PEOPLE, ChangeState
 from procorefs.tree.nodes import Inode
 from procorefs.upload.items import Counts
 from procorefs.upload.sending.byte_upload import Uploader
 
-_MOVING = ("pending", "uploading")
-_HELD = ("held", "checked_out", "read_only")
-_FAILED = ("failed", "incomplete")
-
 
 class Counters:
-    """Counts by state of items.py."""
+    """Counts by ChangeState."""
 
     def __init__(self, uploader: Uploader) -> None:
         self._uploader = uploader
-        self._states: dict[Inode, tuple[str, int]] = {}
-        self._counted: Counter[str] = Counter()
+        self._states: dict[Inode, tuple[ChangeState, int]] = {}
+        self._counted: Counter[ChangeState] = Counter()
         self._bytes = 0
         self._local_bytes = 0
 
-    def count(self, inode: Inode, state: str | None, size_bytes: int) -> None:
+    def count(self, inode: Inode, state: ChangeState | None, size_bytes: int) -> None:
         """Note the state of a change; None: it does not count, or there is none."""
         before = self._states.pop(inode, None)
         if before is not None:
@@ -31,11 +28,11 @@ class Counters:
             self._states[inode] = (state, size_bytes)
             self._add(state, size_bytes, sign=1)
 
-    def _add(self, state: str, size_bytes: int, *, sign: int) -> None:
+    def _add(self, state: ChangeState, size_bytes: int, *, sign: int) -> None:
         self._counted[state] += sign
-        if state in _MOVING:
+        if state in MOVING:
             self._bytes += sign * size_bytes
-        elif state == "local":
+        elif state == ChangeState.LOCAL:
             self._local_bytes += sign * size_bytes
 
     def sent_bytes(self, number: int | None) -> int:
@@ -46,7 +43,7 @@ class Counters:
         """Whether it is counted."""
         return inode in self._states
 
-    def inodes(self, states: Collection[str]) -> list[Inode]:
+    def inodes(self, states: Collection[ChangeState]) -> list[Inode]:
         """The changes in these states."""
         if not any(self._counted[state] for state in states):
             return []
@@ -54,20 +51,20 @@ class Counters:
 
     @property
     def moving(self) -> int:
-        return sum(self._counted[state] for state in _MOVING)
+        return sum(self._counted[state] for state in MOVING)
 
     def counts(self, warning: str, pace_s: float | None) -> Counts:
         """All of them; `warning`: why nothing gets through at present; `pace_s`: seconds that a change takes now."""
         moving = self.moving
         return Counts(
-            pending=self._counted["pending"],
-            uploading=self._counted["uploading"],
-            held=sum(self._counted[state] for state in _HELD),
-            failed=sum(self._counted[state] for state in _FAILED),
+            pending=self._counted[ChangeState.PENDING],
+            uploading=self._counted[ChangeState.UPLOADING],
+            held=sum(self._counted[state] for state in WAITING_FOR_OTHERS),
+            failed=sum(self._counted[state] for state in WAITING_FOR_PEOPLE),
             bytes_pending=max(self._bytes - sum(self._uploader.sent_bytes.values()), 0),
             eta_seconds=moving * pace_s if moving and pace_s is not None and not warning else None,
             warning=warning if moving else "",
-            local=self._counted["local"],
+            local=self._counted[ChangeState.LOCAL],
             local_bytes=self._local_bytes,
-            junk=self._counted["junk"],
+            junk=self._counted[ChangeState.JUNK],
         )

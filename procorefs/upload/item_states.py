@@ -2,7 +2,7 @@
 
 from procorefs.journal.change import Change, Location
 from procorefs.journal.in_flight_calls import InFlightCalls
-from procorefs.journal.states import ChangeState
+from procorefs.journal.states import MOVING, STAYING, WAITING_FOR_PEOPLE, ChangeState
 from procorefs.procore.errors import CheckedOut
 from procorefs.storage import clocks
 from procorefs.tree.naming.name_fate import Fate
@@ -10,7 +10,7 @@ from procorefs.tree.nodes import Inode
 from procorefs.tree.tree_store import DEEPEST
 from procorefs.upload.attempts import Attempts
 from procorefs.upload.counters import Counters
-from procorefs.upload.items import STAYING, TEMPORARY, Item
+from procorefs.upload.items import TEMPORARY, Item
 from procorefs.upload.planning.queue import Queue
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import is_unknown
@@ -42,33 +42,33 @@ class ItemStates:
         self._counters = counters
         self._sends = sends
 
-    def state(self, change: Change | None) -> str | None:
-        """The state of items.py, or `junk`; None: it does not count."""
+    def state(self, change: Change | None) -> ChangeState | None:
+        """The state that people see; None: it does not count."""
         if change is None:
             return None
         fate = self._fates.fate_of(change)
         if fate is Fate.LOCAL:
             return self._local_state(change)
         if change.inode in self._queue.sending:
-            return "uploading"
+            return ChangeState.UPLOADING
         if change.state is ChangeState.FAILED:
-            return "failed"
+            return ChangeState.FAILED
         if change.state is ChangeState.INCOMPLETE:
-            return "incomplete"
+            return ChangeState.INCOMPLETE
         if self.failed_blocker(change.inode) is not None:
-            return "failed"
+            return ChangeState.FAILED
         if change.attempts and isinstance(self._attempts.error_of(change.inode), CheckedOut):
-            return "checked_out"
+            return ChangeState.CHECKED_OUT
         if not change.is_removed and fate is Fate.HELD:
-            return "held"
+            return ChangeState.HELD
         if change.is_idle and not self._calls.unconfirmed(change.inode, change.document):
             return None
-        return "pending" if self._sends else "read_only"
+        return ChangeState.PENDING if self._sends else ChangeState.READ_ONLY
 
-    def _local_state(self, change: Change) -> str | None:
+    def _local_state(self, change: Change) -> ChangeState | None:
         if change.is_folder:
             return None
-        return "local" if self._fates.is_own_content(change) else "junk"
+        return ChangeState.LOCAL if self._fates.is_own_content(change) else ChangeState.JUNK
 
     def failed_blocker(self, inode: Inode) -> Change | None:
         """The change that it waits for in the end, if that one failed or is incomplete."""
@@ -76,26 +76,22 @@ class ItemStates:
         while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
             at, steps = waiting.by, steps + 1
         change = self._view.change(at) if at != inode else None
-        return (
-            change
-            if change is not None and change.state in (ChangeState.FAILED, ChangeState.INCOMPLETE)
-            else None
-        )
+        return change if change is not None and change.state in WAITING_FOR_PEOPLE else None
 
-    def of_file(self, inode: Inode) -> tuple[str, str]:
+    def of_file(self, inode: Inode) -> tuple[ChangeState, str]:
         """The state of a file for people, and why; `clean` when nothing waits."""
         change = self._view.change(inode)
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is not None and dirty_file.is_changed:
-            return "dirty", ""
+            return ChangeState.DIRTY, ""
         state = self.state(change)
         if change is None or state is None:
-            return "clean", ""
-        if state in ("local", "junk"):
-            return "local", self._fates.why_local(change)
+            return ChangeState.CLEAN, ""
+        if state in (ChangeState.LOCAL, ChangeState.JUNK):
+            return ChangeState.LOCAL, self._fates.why_local(change)
         if change.state is ChangeState.OPEN:
-            return "dirty", ""
-        return "pending" if state == "read_only" else state, self.reason(change)
+            return ChangeState.DIRTY, ""
+        return ChangeState.PENDING if state == ChangeState.READ_ONLY else state, self.reason(change)
 
     def reason(self, change: Change) -> str:
         """Why a change waits or failed, as Item.reason."""
@@ -124,11 +120,11 @@ class ItemStates:
     def item(self, change: Change | None) -> Item | None:
         """The change as an item; None: it does not count, or is junk."""
         state = self.state(change)
-        if change is None or state in (None, "junk"):
+        if change is None or state in (None, ChangeState.JUNK):
             return None
-        reason = self._fates.why_local(change) if state == "local" else self.reason(change)
+        reason = self._fates.why_local(change) if state == ChangeState.LOCAL else self.reason(change)
         size_bytes = _size_of(change) if state in STAYING else 0
-        return Item(self.path(change), state, reason, clocks.shown_s(change.since_s), size_bytes)  # type: ignore[arg-type]  # states are ItemState
+        return Item(self.path(change), state, reason, clocks.shown_s(change.since_s), size_bytes)
 
     def path(self, change: Change) -> str:
         """Where a change shows; of a removed document, where it was."""
@@ -162,7 +158,7 @@ class ItemStates:
         waiting = self._queue.blocked.get(inode)
         if waiting is not None and waiting.by != inode and self._view.change(waiting.by) is not None:
             return waiting.by in self._queue.fetching or self.moves(waiting.by)
-        return self.state(change) in ("pending", "uploading")
+        return self.state(change) in MOVING
 
 
 def staged_bytes(change: Change | None) -> int:

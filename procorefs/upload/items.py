@@ -1,44 +1,24 @@
-"""The states of what is not in Procore yet, as commands, status and attributes show them.
+"""What is not in Procore yet, with its state and why, as commands, status and attributes show them.
 
 Paths are those that programs see, from the root of the mount, with `/` between the components; the empty path is the
 root, and so everything. The structs go over the control socket as they are.
 """
 
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
 
-ItemState = Literal[
-    "pending", "uploading", "held", "local", "checked_out", "read_only", "failed", "incomplete"
-]
-"""Where a change stands:
-
-- `pending`: it waits for its time, its turn, its folder or the network, and goes by itself
-- `uploading`: a call for it is under way
-- `held`: its name is a temporary one; it goes when it is renamed, or after an hour untouched
-- `local`: it is in a folder, or has a name, that is never uploaded, and it is no file that programs keep for themselves
-- `checked_out`: another user has the document checked out; it goes when that ends
-- `read_only`: the mount sends nothing; it goes with the next one that does
-- `failed`: Procore refused it for good; it waits for `retry` or `discard`
-- `incomplete`: its writer was cut off before the first flush; it waits for `retry` or `discard`
-"""
-
-STUCK: frozenset[ItemState] = frozenset({"held", "local", "checked_out", "read_only", "failed", "incomplete"})
-"""States that waiting does not change."""
-
-STAYING: frozenset[ItemState] = frozenset({"held", "local"})
-"""What stays here because of its name: no failure, but listed with what is not in Procore."""
+from procorefs.journal.states import ChangeState
 
 TEMPORARY = "it has a temporary name: programs write under such names, and an interrupted copy leaves one"
 
-_WHY: dict[ItemState, str] = {
-    "held": TEMPORARY,
-    "local": "nothing in a folder of that name is uploaded",
-    "checked_out": "another user has it checked out",
-    "read_only": "the mount is read-only",
-    "incomplete": "the program that wrote it was interrupted",
-    "failed": "it was refused",
+_WHY: dict[ChangeState, str] = {
+    ChangeState.HELD: TEMPORARY,
+    ChangeState.LOCAL: "nothing in a folder of that name is uploaded",
+    ChangeState.CHECKED_OUT: "another user has it checked out",
+    ChangeState.READ_ONLY: "the mount is read-only",
+    ChangeState.INCOMPLETE: "the program that wrote it was interrupted",
+    ChangeState.FAILED: "it was refused",
 }
 
 
@@ -46,7 +26,7 @@ class Item(msgspec.Struct, frozen=True):
     """One file or folder of which something is not in Procore yet."""
 
     path: str
-    state: ItemState
+    state: ChangeState
     reason: str = ""
     """Why, as the end of a sentence without a full stop; empty while nothing is wrong."""
     since: float = 0.0

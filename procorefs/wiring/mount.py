@@ -13,6 +13,7 @@ from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.cache.reader import ContentReader
 from procorefs.cache.sibling_read_ahead import Order, Position, SiblingReadAhead
 from procorefs.config import ResolvedMount
+from procorefs.journal.states import MOVING
 from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.limiter import Priority
 from procorefs.locks.check_out_journal import CheckOutJournal
@@ -40,9 +41,6 @@ from procorefs.wiring.locks import JOURNAL as LOCKS
 from procorefs.wiring.locks import Locking, open_claims, open_locks
 from procorefs.wiring.xattrs import MetadataCaches, open_attributes, open_metadata_caches
 from procorefs.xattr.attributes import Attributes
-
-_UNSENT = ("pending", "uploading")
-"""States of a file whose bytes are sent automatically: a check-in waits until they are sent."""
 
 Running = Callable[..., Awaitable[None]]
 """The `run` of a part; it runs until it is cancelled."""
@@ -206,7 +204,7 @@ class Assembly:
             base.queue.changed,
             reading.documents_changed,
             sends=not options.ro,
-            is_unsent=lambda inode: writing.states.of_file(inode)[0] in _UNSENT,
+            is_unsent=lambda inode: writing.states.of_file(inode)[0] in MOVING,
         )
         return locking, writing
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
+from procorefs.journal.states import ChangeState
 from procorefs.journal.xattr_store import XattrStore
 from procorefs.limiter import Priority
 from procorefs.procore.api.brief_wait import BriefWait
@@ -52,7 +53,7 @@ def open_attributes(
     client: Client,
     rows: XattrStore,
     *,
-    state_of: Callable[[Inode], tuple[str, str]],
+    state_of: Callable[[Inode], tuple[ChangeState, str]],
     written: Callable[[Inode], None],
     brief: BriefWait,
 ) -> Attributes:

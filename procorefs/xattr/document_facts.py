@@ -11,6 +11,7 @@ import cachetools
 import msgspec
 import trio
 
+from procorefs.journal.states import ChangeState
 from procorefs.limiter import Priority
 from procorefs.procore.api.client import Client
 from procorefs.procore.wire.models import DocumentId, Person, Version
@@ -29,7 +30,7 @@ class DocumentFacts:
     def __init__(
         self,
         client: Client,
-        state_of: Callable[[Inode], tuple[str, str]],
+        state_of: Callable[[Inode], tuple[ChangeState, str]],
         *,
         unix_time_s: Callable[[], float],
     ) -> None:
@@ -54,7 +55,9 @@ class DocumentFacts:
         node, detail, document = target.node, target.detail, target.document
         if short in ("state", "error"):
             state, error = self._state_of(node.inode)
-            return error if short == "error" else "held" if state == "checked_out" else state
+            return (
+                error if short == "error" else ChangeState.HELD if state is ChangeState.CHECKED_OUT else state
+            )
         if document is None:
             return ""
         holds = (detail.checked_out_until_s or 0) > self._unix_time_s()

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from procorefs.upload.items import STUCK, is_at_or_below
+from procorefs.journal.states import STUCK
+from procorefs.upload.items import is_at_or_below
 from tests.simulation.model import File, Folder
 from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong
 from tests.simulation.words import differences

@@ -15,6 +15,7 @@ from procorefs.cli.commands import status, umount
 from procorefs.cli.mounts import locate
 from procorefs.cli.mounts.registry import registered
 from procorefs.config import MountOptions, ResolvedMount, find_paths
+from procorefs.journal.states import STUCK, ChangeState
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.service.control_socket import serve
@@ -22,7 +23,7 @@ from procorefs.service.request_handler import RequestHandler
 from procorefs.service.status import MountStatus, Named
 from procorefs.storage.mountinfo import Mount
 from procorefs.upload.commands import Commands
-from procorefs.upload.items import STUCK, Counts, Item, is_at_or_below
+from procorefs.upload.items import Counts, Item, is_at_or_below
 
 END_S = 10.0
 
@@ -45,14 +46,14 @@ class FakeCommands(Commands):
         self.on_counts()
         states = Counter(item.state for item in self.listed)
         return Counts(
-            pending=states["pending"],
-            uploading=states["uploading"],
-            held=states["held"] + states["checked_out"],
-            failed=states["failed"] + states["incomplete"],
+            pending=states[ChangeState.PENDING],
+            uploading=states[ChangeState.UPLOADING],
+            held=states[ChangeState.HELD] + states[ChangeState.CHECKED_OUT],
+            failed=states[ChangeState.FAILED] + states[ChangeState.INCOMPLETE],
             bytes_pending=self.bytes_pending,
             eta_seconds=self.eta_seconds,
             warning=self.warning,
-            local=states["local"],
+            local=states[ChangeState.LOCAL],
             local_bytes=sum(item.bytes for item in self.listed if item.state == "local"),
         )
 

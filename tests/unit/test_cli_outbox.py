@@ -19,20 +19,25 @@ from procorefs.cli.commands.umount import DrainDeadline
 from procorefs.cli.main import procorefs, run
 from procorefs.cli.support.progress import Progress
 from procorefs.cli.support.status_view import show
+from procorefs.journal.states import ChangeState
 from procorefs.service.status import MountStatus, Named
 from procorefs.service.status_report import outbox_status
 from procorefs.upload.items import Counts, Item, is_at_or_below
 from tests.support.fake_daemon import END_S, Start, starting
 
-FAILED = Item("a/b.pdf", "failed", "Procore forbids it (403).", 1.7e9)
-HELD = Item("a/.b.pdf.x4Kp2Q", "held")
+FAILED = Item("a/b.pdf", ChangeState.FAILED, "Procore forbids it (403).", 1.7e9)
+HELD = Item("a/.b.pdf.x4Kp2Q", ChangeState.HELD)
 LOCAL = Item(
-    "__MACOSX/plan.dwg", "local", "it lies in '__MACOSX', and nothing there goes to Procore", 1.7e9, 3 << 20
+    "__MACOSX/plan.dwg",
+    ChangeState.LOCAL,
+    "it lies in '__MACOSX', and nothing there goes to Procore",
+    1.7e9,
+    3 << 20,
 )
-CHECKED_OUT = Item("c.dwg", "checked_out", "Jane Doe has it checked out")
-CUT_OFF = Item("d.ifc", "incomplete")
-MOVING = Item("e.pdf", "uploading")
-LATER = Item("f.pdf", "pending")
+CHECKED_OUT = Item("c.dwg", ChangeState.CHECKED_OUT, "Jane Doe has it checked out")
+CUT_OFF = Item("d.ifc", ChangeState.INCOMPLETE)
+MOVING = Item("e.pdf", ChangeState.UPLOADING)
+LATER = Item("f.pdf", ChangeState.PENDING)
 
 
 @pytest.fixture
@@ -129,7 +134,9 @@ def test_what_stays_because_of_its_name_is_named_and_no_failure(
 
 def test_much_that_stays_is_counted(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
     served = start("m")
-    served.outbox.listed = [Item(f"@eaDir/{number}", "local", bytes=1 << 20) for number in range(30)]
+    served.outbox.listed = [
+        Item(f"@eaDir/{number}", ChangeState.LOCAL, bytes=1 << 20) for number in range(30)
+    ]
     assert run(procorefs, ["sync", str(served.place)]) == 0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 21
@@ -320,7 +327,9 @@ def test_umount_at_its_timeout(
     start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     served = start("m")
-    served.outbox.listed = [MOVING] + [Item(f"{number}.pdf", "pending") for number in range(30)] + [FAILED]
+    served.outbox.listed = (
+        [MOVING] + [Item(f"{number}.pdf", ChangeState.PENDING) for number in range(30)] + [FAILED]
+    )
     began = time.monotonic()
     assert run(procorefs, ["umount", "--timeout", "0.4", str(served.place)]) == 1
     assert 0.4 <= time.monotonic() - began < 5
@@ -451,7 +460,7 @@ def test_no_line_of_status_is_longer_than_its_text(
 ) -> None:
     """Piped, each has one line; on a terminal what does not fit goes on below itself."""
     box = start("m").outbox
-    box.listed = [Item("a.pdf", "failed", "it was refused " * 12, 1.7e9)]
+    box.listed = [Item("a.pdf", ChangeState.FAILED, "it was refused " * 12, 1.7e9)]
     mounts = [MountStatus("/m", Named(2), Named(1), outbox=outbox_status(box))]
     show(mounts)
     piped = capsys.readouterr().out.splitlines()

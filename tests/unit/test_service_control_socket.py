@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from procorefs.config import Failure
+from procorefs.journal.states import ChangeState
 from procorefs.service.control_socket import (
     ControlError,
     NoAnswer,
@@ -135,7 +136,7 @@ async def test_an_answer_may_take_its_time(tmp_path: Path) -> None:
 
     async def later(request: Request) -> object:
         await go.wait()
-        return Remaining([Item("a", "failed", "no")], 1)
+        return Remaining([Item("a", ChangeState.FAILED, "no")], 1)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: serve(path, later, task_status=task_status))
@@ -153,7 +154,7 @@ async def test_an_answer_may_take_its_time(tmp_path: Path) -> None:
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert not answer
         go.set()
-    assert answer == [Remaining([Item("a", "failed", "no")], 1)]
+    assert answer == [Remaining([Item("a", ChangeState.FAILED, "no")], 1)]
 
 
 def test_nobody_there(tmp_path: Path) -> None:

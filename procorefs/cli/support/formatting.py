@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from procorefs.config.units import show_duration, show_size
+from procorefs.journal.states import STUCK, ChangeState
 from procorefs.service.control_socket import Staying
 from procorefs.storage.printable import printable
-from procorefs.upload.items import STUCK, Counts, Item
+from procorefs.upload.items import Counts, Item
 
 _MOVING_LISTED = 20
 
@@ -45,7 +46,9 @@ def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
     """Files that stay on this machine because of their names: no failure, but nobody else has them."""
     for item in left.items:
         remedy = (
-            "move it elsewhere" if item.state == "local" else "rename it, or leave it unchanged for an hour"
+            "move it elsewhere"
+            if item.state is ChangeState.LOCAL
+            else "rename it, or leave it unchanged for an hour"
         )
         yield (
             f"{full_path(item, mountpoint)} ({show_size(item.bytes)}) stays on this machine: {clause(item.why)}; "
@@ -81,11 +84,11 @@ def _stuck(item: Item, mountpoint: Path) -> str:
     path = shlex.quote(full_path(item, mountpoint))
     retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
     match item.state:
-        case "checked_out":
+        case ChangeState.CHECKED_OUT:
             remedy = "it is sent when the check-out ends"
-        case "read_only":
+        case ChangeState.READ_ONLY:
             remedy = "it is sent when the project is mounted without `ro`"
-        case "incomplete":
+        case ChangeState.INCOMPLETE:
             remedy = f"write it again, send it as it is with {retry}, or throw it away with {discard}"
         case _:
             remedy = f"fix that and run {retry}, or throw the change away with {discard}"

@@ -11,7 +11,7 @@ import trio
 
 from procorefs.journal.change import Change
 from procorefs.journal.in_flight_calls import InFlightCalls
-from procorefs.journal.states import ChangeState
+from procorefs.journal.states import MOVING, ChangeState
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import Inode
 from procorefs.upload.attempts import Attempts
@@ -152,7 +152,7 @@ class WaitCheck:
     async def check(self, suspects: Collection[Inode]) -> set[Inode]:
         """Returns all that was found; what was found the last time, too, is logged and looked at again."""
         found = set()
-        for number, inode in enumerate(self._counters.inodes(("pending", "uploading"))):
+        for number, inode in enumerate(self._counters.inodes(MOVING)):
             if number % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
             if not self._is_forgotten(inode):
