@@ -49,7 +49,7 @@ _HEAD_BYTES = 128 * KIB
 
 _ALIGN_BYTES = 64 * KIB
 _IDLE_S = 10.0
-"""Downloading ahead ends when nobody has read for so long."""
+"""Downloading ahead ends after this time without a read."""
 
 PATIENCE_S = 28.0
 """Readers wait this long without a byte, all tries and streams taken together: with the two seconds that an open may
@@ -61,7 +61,7 @@ itself, for a single page."""
 
 _BUDGET_LOOK_S = 1.0
 _LINGER_S = 1.0
-"""After the last close a chunk may still become whole for so long."""
+"""After the last close a chunk may still become whole for this time."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Records which files this mount has or wants checked out, and decides whether a check-out is ours or somebody else's.
+"""Records which files this mount has or wants checked out, and decides which check-outs are its own.
 
 Ours is a check-out whose end this mount remembers having asked for (check_out_ends.py). A check-out of the same user
 with another end was made by another host.
@@ -25,7 +25,7 @@ class CheckOutTimes:
     renewed_before_s: int = 5 * 60
     """Left for renewals that fail: at least five tries."""
     poll_every_s: float = 15.0
-    """240 of 3,600 calls an hour for each file that somebody waits for."""
+    """240 of 3,600 calls an hour for each file that a program waits for."""
     fresh_s: float = 2.0
     """One answer serves all requests of this time: `flock -n` in a loop must not cost a call each time."""
     end_margin_s: float = 0.5

@@ -68,7 +68,7 @@ class LockFiles:
         return next((node for node in found if node.shown == name), None)
 
     async def will_create(self, folder: Inode, name: bytes) -> None:
-        """A program is about to create a file of that name: learn whether somebody else has the document open."""
+        """A program is about to create a file of that name: learn whether another user has the document."""
         if self._office is not None and is_lock_file(name):
             document = self._document(folder, name)
             if document is not None:

@@ -24,7 +24,7 @@ from procorefs.procore.errors import Unavailable
 log = logging.getLogger(__name__)
 
 HELD_MS = 15_000
-"""The lock of a holder that is gone ends after so long."""
+"""The lock of a holder that is gone ends after this time."""
 
 RENEW_LOCK_S = 4.0
 LOOK_S = 0.1

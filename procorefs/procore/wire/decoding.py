@@ -307,7 +307,7 @@ class _Normaliser:
         return self._entry(wire, Kind.FILE, wire, wire.file_versions or [])
 
     def version(self, wire: WireVersion) -> Version:
-        """The version. Raises Unusable with the reason why nobody could read it."""
+        """The version. Raises Unusable with the reason why it cannot be read."""
         size = wire.size
         if size is None:
             raise Unusable("its size is missing or not a number")

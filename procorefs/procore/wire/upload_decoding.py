@@ -28,7 +28,7 @@ _HEADERS = frozenset(
         "content-type",
     }
 )
-"""Headers that a storage may ask for with a segment, beside its own `x-…` ones; none that says who asks or of whom."""
+"""Headers that a storage may ask for with a segment, beside its own `x-…` ones; none that carries a login."""
 
 _MISLEADING = ("x-forwarded", "x-http-method", "x-method", "x-original", "x-real-ip", "x-rewrite")
 _STATUSES = ("non_segmented", "ready", "receiving", COMPLETE)
