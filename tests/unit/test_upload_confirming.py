@@ -13,11 +13,14 @@ from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
 from procorefs.tree.nodes import ROOT, Inode
+from procorefs.tree.own_changes import OwnChanges
+from procorefs.tree.request_order import RequestOrder
 from procorefs.upload.planning.plan import Confirm, Delete, InPlace, Update, WaitForLate, hindrance
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.unanswered import UnansweredCalls
 from tests.support.changes import make_change
+from tests.support.local_work import ME
 from tests.support.offline_project import OfflineProject, offline_project
 from tests.support.tree_documents import file
 
@@ -149,3 +152,46 @@ async def test_a_late_call_that_no_change_waits_for_is_forgotten(
     left = [call.inode for call in project.calls.open_calls()]
     assert left == [inode + 1] if is_polled else [inode, inode + 1]
     assert len(polls) == 1
+
+
+async def test_a_call_is_sent_only_when_it_is_on_disk(project: OfflineProject) -> None:
+    """A power cut leaves no journal that is older than what Procore was told."""
+    inode = project.child(ROOT, b"old").inode
+    change = make_change(inode, Kind.FILE, NEW, document=DOCUMENT)
+    nobody = cast(Any, None)
+    journaled: list[int] = []
+
+    async def reach_disk() -> None:
+        journaled.append(len(project.journal.calls()))
+
+    own = OwnChanges(nobody, nobody, RequestOrder(), ME)
+    documents = DocumentCalls(nobody, own, project.calls, nobody, nobody, nobody, nobody, reach_disk)
+    async with documents.changing(change, DOCUMENT, NEW) as (_, sending):
+        assert journaled == [1]
+        sending.answered()
+    assert project.calls.open_calls() == []
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+async def test_a_call_that_the_disk_refuses_is_not_sent(project: OfflineProject, *, repeats: bool) -> None:
+    """Of one that repeats another, it is not known what became of that."""
+    inode = project.child(ROOT, b"old").inode
+    change = make_change(inode, Kind.FILE, document=DOCUMENT)
+    upload = Upload(generation=1, is_used=True)
+    before: Call | None = None
+    if repeats:
+        with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FILE, DOCUMENT, upload=upload):
+            raise Unanswered("no answer")
+        [before] = project.calls.given_up(inode, DOCUMENT)
+    nobody = cast(Any, None)
+
+    async def refuse() -> None:
+        raise OSError("the disk is full")
+
+    own = OwnChanges(nobody, nobody, RequestOrder(), ME)
+    documents = DocumentCalls(nobody, own, project.calls, nobody, nobody, nobody, nobody, refuse)
+    with pytest.raises(OSError, match="full"):
+        async with documents.changing(change, DOCUMENT, upload=upload, repeats=before):
+            raise AssertionError("it was sent")
+    left = [call.upload for call in project.calls.unconfirmed(inode, DOCUMENT)]
+    assert left == ([upload] if repeats else [])
