@@ -27,7 +27,7 @@ def lacking(patch: MetadataPatch, detail: Detail, tags: Collection[str] | None =
 
 
 def without(patch: MetadataPatch, done: MetadataPatch) -> MetadataPatch:
-    """The patch less what was done, but for what was wished otherwise meanwhile."""
+    """The patch less what was done, but for what was set otherwise meanwhile."""
     plain = {
         name: UNSET if getattr(patch, name) == getattr(done, name) else getattr(patch, name)
         for name in ("description", "tracked", "private", "tags")

@@ -1,1 +1,1 @@
-"""What programs see: the tree with local changes laid over it, and every change that a program makes."""
+"""What programs see: the tree with local changes applied to it, and every change that a program makes."""

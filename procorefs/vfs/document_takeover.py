@@ -86,14 +86,14 @@ class DocumentTakeover:
         departed = self.departed(change)
         if departed is None or departed.document is None:
             return
-        document, lent = departed.document, self._store.by_inode(departed.inode)
-        seen = departed.seen or (lent.version if lent is not None else None)
+        document, node = departed.document, self._store.by_inode(departed.inode)
+        seen = departed.seen or (node.version if node is not None else None)
         if departed.is_removed:
             if self._view.pending_copy_of(document) is not None:
                 return  # its bytes are on their way to another name; it goes after that
             self._changes.drop_local(departed)
         else:
-            self._take_content_from(departed, document, lent.version if lent is not None else None)
+            self._take_content_from(departed, document, node.version if node is not None else None)
             change.patch = over(change.patch, departed.patch)
             departed.document = departed.seen = None
             departed.drop_upload()
@@ -175,7 +175,7 @@ class DocumentTakeover:
         self._view.show(change)
 
     def drop_content_source(self, change: Change) -> None:
-        """Bytes have arrived: unless some are missing still, whoever lent them may go."""
+        """Bytes have arrived: unless some are missing still, their source may be deleted."""
         if change.content_source is not None and not change.needs_version:
             self._set_content_source(change, None)
 

@@ -350,8 +350,10 @@ class NamespaceEdits:
         """A file without a document becomes a version of the one whose name it gets; two documents swap their names."""
         self._check_new_place(node, folder, name, None if self._has_document(node) else other)
 
-    def wish(self, inode: Inode, patch: MetadataPatch, *, tags: Collection[str] | None = None) -> bool:
-        """Want just this metadata; what Procore has already is no wish. `tags`: those it has, as far as known.
+    def set_metadata(
+        self, inode: Inode, patch: MetadataPatch, *, tags: Collection[str] | None = None
+    ) -> bool:
+        """Want just this metadata; what Procore has already is not wanted. `tags`: those it has, as far as known.
 
         Raises ChangeRefused. Returns whether anything is wanted now that was not.
         """

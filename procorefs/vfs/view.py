@@ -1,4 +1,4 @@
-"""The tree as programs see it: what Procore has, with the local changes laid over it.
+"""The tree as programs see it: what Procore has, with the local changes applied to it.
 
     store (Procore's) + changes (ours) ─▶ nodes, entries, listings, paths
 
@@ -38,7 +38,7 @@ class _FolderEntries:
 
 
 class View:
-    """Reads through the changes into the store; `lay` and `lift` are for the change store alone."""
+    """Reads through the changes into the store; `show` and `hide` are for the change store alone."""
 
     def __init__(
         self, store: TreeStore, dirty_files: DirtyFiles, calls: InFlightCalls, *, encodes_names: bool = False
@@ -73,15 +73,15 @@ class View:
         return self._moves, self.store.moves
 
     def show(self, change: Change) -> None:
-        """Show a change that is not laid; neither its place nor its content source may be changed while it is."""
+        """Show a change that is hidden; neither its place nor its content source may be changed while it is."""
         self._changes[change.inode] = change
         if change.content_source is not None:
             self._pending_copies.setdefault(change.content_source, set()).add(change.inode)
         self._moves += change.is_folder
         if change.location is not None:
-            laid = self._entries.setdefault(change.location.folder, _FolderEntries())
-            laid.names[change.location.shown] = change.inode
-            insort(laid.order, change.inode)
+            own = self._entries.setdefault(change.location.folder, _FolderEntries())
+            own.names[change.location.shown] = change.inode
+            insort(own.order, change.inode)
 
     def hide(self, change: Change) -> None:
         """Take a change away again."""
@@ -92,11 +92,11 @@ class View:
             if not self._pending_copies[change.content_source]:
                 del self._pending_copies[change.content_source]
         if change.location is not None:
-            laid = self._entries[change.location.folder]
-            if laid.names.get(change.location.shown) == change.inode:
-                del laid.names[change.location.shown]
-            del laid.order[bisect_right(laid.order, change.inode) - 1]
-            if not laid.order:
+            own = self._entries[change.location.folder]
+            if own.names.get(change.location.shown) == change.inode:
+                del own.names[change.location.shown]
+            del own.order[bisect_right(own.order, change.inode) - 1]
+            if not own.order:
                 del self._entries[change.location.folder]
 
     def replace_all(self, changes: list[Change]) -> set[Inode]:
@@ -120,8 +120,8 @@ class View:
 
     def shown_in(self, folder: Inode) -> list[Inode]:
         """The inodes that changes put into a folder."""
-        laid = self._entries.get(folder)
-        return list(laid.order) if laid is not None else []
+        own = self._entries.get(folder)
+        return list(own.order) if own is not None else []
 
     def detach(self, inode: Inode) -> None:
         """Keep the attributes of what was removed here and never was in Procore, for those inside."""
@@ -202,8 +202,8 @@ class View:
         return msgspec.structs.replace(node, local_size_bytes=dirty_file.file.size_bytes, kept=kept)
 
     def child(self, folder: Inode, shown: bytes) -> Node | None:
-        laid = self._entries.get(folder)
-        if laid is not None and (inode := laid.names.get(shown)) is not None:
+        own = self._entries.get(folder)
+        if own is not None and (inode := own.names.get(shown)) is not None:
             return self.by_inode(inode)
         if not self.lists_store(folder):
             return None
@@ -239,20 +239,20 @@ class View:
 
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
         """Entries in the order of their inodes; at most `limit`, and fewer only at the end."""
-        laid = self._entries.get(folder)
+        own = self._entries.get(folder)
         if not self._changes:
             return [self._with_local(node) for node in self.store.children(folder, after=after, limit=limit)]
         found: list[Node] = []
-        for node in self._merged(folder, laid, after, limit):
+        for node in self._merged(folder, own, after, limit):
             found.append(node)
             if len(found) == limit:
                 break
         return found
 
-    def _merged(self, folder: Inode, laid: _FolderEntries | None, after: int, limit: int) -> Iterator[Node]:
-        ours = laid.order[bisect_right(laid.order, after) :] if laid is not None else []
+    def _merged(self, folder: Inode, own: _FolderEntries | None, after: int, limit: int) -> Iterator[Node]:
+        ours = own.order[bisect_right(own.order, after) :] if own is not None else []
         position = 0
-        for node in self._stored(folder, laid, after, limit):
+        for node in self._stored(folder, own, after, limit):
             while position < len(ours) and ours[position] < node.inode:
                 yield from self._own(ours[position])
                 position += 1
@@ -265,12 +265,12 @@ class View:
         if node is not None:
             yield node
 
-    def _stored(self, folder: Inode, laid: _FolderEntries | None, after: int, limit: int) -> Iterator[Node]:
+    def _stored(self, folder: Inode, own: _FolderEntries | None, after: int, limit: int) -> Iterator[Node]:
         if not self.lists_store(folder):
             return
         while batch := self.store.children(folder, after=after, limit=limit):
             for node in batch:
-                shadowed = laid is not None and node.shown in laid.names
+                shadowed = own is not None and node.shown in own.names
                 if not shadowed and (visible := self._visible(node)) is not None:
                     yield visible
             if limit < 0 or len(batch) < limit:

@@ -133,7 +133,9 @@ class Targets:
             name: value for name in patch.__struct_fields__ if (value := getattr(patch, name)) is not UNSET
         }
         values["custom_fields"] = {**before.custom_fields, **patch.custom_fields}
-        self._edits.wish(inode, msgspec.structs.replace(before, **values), tags=self.known_tags(target))
+        self._edits.set_metadata(
+            inode, msgspec.structs.replace(before, **values), tags=self.known_tags(target)
+        )
 
     def known_tags(self, target: AttributeTarget) -> list[str] | None:
         """The tags that Procore has, if they need not be asked for."""

@@ -42,34 +42,34 @@ def inode_of(project: OfflineProject, name: str) -> Inode:
 # Differences
 
 
-def test_what_procore_has_is_no_wish(project: OfflineProject) -> None:
+def test_what_procore_has_is_not_wanted(project: OfflineProject) -> None:
     plan = inode_of(project, "plan.txt")
     same = MetadataPatch(
         description="as it is", tracked=False, custom_fields={7: 12.5, 8: None}, tags=["b", "a"]
     )
-    assert not project.edits.entries.wish(plan, same, tags=["a", "b"])
+    assert not project.edits.entries.set_metadata(plan, same, tags=["a", "b"])
     assert project.view.change(plan) is None
-    assert project.edits.entries.wish(plan, MetadataPatch(description="otherwise"))
-    assert not project.edits.entries.wish(plan, MetadataPatch(description="otherwise"))
+    assert project.edits.entries.set_metadata(plan, MetadataPatch(description="otherwise"))
+    assert not project.edits.entries.set_metadata(plan, MetadataPatch(description="otherwise"))
     assert project.change(plan).patch == MetadataPatch(description="otherwise")
-    assert project.edits.entries.wish(plan, MetadataPatch(description="as it is"))
+    assert project.edits.entries.set_metadata(plan, MetadataPatch(description="as it is"))
     assert project.view.change(plan) is None
 
 
 def test_tags_that_nobody_knows_are_wished_for(project: OfflineProject) -> None:
     plan = inode_of(project, "plan.txt")
-    assert project.edits.entries.wish(plan, MetadataPatch(tags=[]))
+    assert project.edits.entries.set_metadata(plan, MetadataPatch(tags=[]))
     assert project.change(plan).patch.tags == []
 
 
 def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
-    wishes = MetadataPatch(
+    patch = MetadataPatch(
         description="", private=True, custom_fields={7: [1, 2], 8: None, 9: "x"}, tags=["a\nb"]
     )
     with offline_project(tmp_path) as project:
         project.list_root(file(10, "plan.txt", description="as it is", custom_fields=SHOWN))
         plan = inode_of(project, "plan.txt")
-        project.edits.entries.wish(plan, wishes)
+        project.edits.entries.set_metadata(plan, patch)
     with offline_project(tmp_path) as project:
         found = project.change(plan).patch
         assert found == MetadataPatch(
@@ -77,12 +77,12 @@ def test_a_wish_survives_a_crash(tmp_path: Path) -> None:
         )
 
 
-def test_while_a_call_is_under_way_its_contrary_is_a_wish(project: OfflineProject) -> None:
+def test_while_a_call_is_under_way_its_contrary_is_wanted(project: OfflineProject) -> None:
     """Procore is about to have something else than the tree says."""
     plan = inode_of(project, "plan.txt")
-    project.edits.entries.wish(plan, MetadataPatch(description="sent"))
+    project.edits.entries.set_metadata(plan, MetadataPatch(description="sent"))
     with project.calls.sending(plan, Kind.FILE, DocumentId(10)):
-        assert project.edits.entries.wish(plan, MetadataPatch(description="as it is"))
+        assert project.edits.entries.set_metadata(plan, MetadataPatch(description="as it is"))
     assert project.change(plan).patch.description == "as it is"
 
 
@@ -100,14 +100,14 @@ def test_a_file_that_is_renamed_back_while_it_is_moved_goes_back(project: Offlin
 
 def test_what_may_not_be_changed(project: OfflineProject) -> None:
     with pytest.raises(NotPermitted):
-        project.edits.entries.wish(inode_of(project, "locked.txt"), MetadataPatch(tags=["a"]))
+        project.edits.entries.set_metadata(inode_of(project, "locked.txt"), MetadataPatch(tags=["a"]))
     with pytest.raises(NotPermitted):
-        project.edits.entries.wish(ROOT, MetadataPatch(tags=["a"]))
+        project.edits.entries.set_metadata(ROOT, MetadataPatch(tags=["a"]))
     plan = inode_of(project, "plan.txt")
     project.dirty_files.enter(plan, writes=False)
     project.edits.entries.unlink(ROOT, b"plan.txt")
     with pytest.raises(NoSuchEntry):
-        project.edits.entries.wish(plan, MetadataPatch(tags=["a"]))
+        project.edits.entries.set_metadata(plan, MetadataPatch(tags=["a"]))
     assert project.change(plan).is_removed
     assert not project.change(plan).patch
 
@@ -115,21 +115,21 @@ def test_what_may_not_be_changed(project: OfflineProject) -> None:
 # Identity
 
 
-def test_wishes_stay_with_the_document_that_a_file_takes_over(project: OfflineProject) -> None:
+def test_metadata_stays_with_the_document_that_a_file_takes_over(project: OfflineProject) -> None:
     plan = inode_of(project, "plan.txt")
-    project.edits.entries.wish(plan, MetadataPatch(description="waits", tags=["a"]))
+    project.edits.entries.set_metadata(plan, MetadataPatch(description="waits", tags=["a"]))
     new = project.put("new.txt", b"newer")
-    project.edits.entries.wish(new, MetadataPatch(tags=["b"]))
+    project.edits.entries.set_metadata(new, MetadataPatch(tags=["b"]))
     project.edits.entries.rename(ROOT, b"new.txt", ROOT, b"plan.txt")
     change = project.change(new)
     assert change.document == 10
     assert change.patch == MetadataPatch(description="waits", tags=["b"])
 
 
-def test_wishes_stay_with_the_name_of_a_backup(project: OfflineProject) -> None:
+def test_metadata_stays_with_the_name_of_a_backup(project: OfflineProject) -> None:
     """Office renames the document away before it gives its name to the new bytes."""
     plan = inode_of(project, "plan.txt")
-    project.edits.entries.wish(plan, MetadataPatch(description="waits"))
+    project.edits.entries.set_metadata(plan, MetadataPatch(description="waits"))
     project.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"plan.bak")
     new = project.put("plan.txt", b"newer")
     assert project.change(new).document == 10
@@ -140,7 +140,7 @@ def test_what_waits_goes_with_the_document_when_somebody_replaces_it_under_a_rea
     project: OfflineProject,
 ) -> None:
     plan, old = inode_of(project, "plan.txt"), inode_of(project, "old.txt")
-    project.edits.entries.wish(plan, MetadataPatch(description="waits"))
+    project.edits.entries.set_metadata(plan, MetadataPatch(description="waits"))
     project.edits.entries.rename(ROOT, b"old.txt", ROOT, b"new.txt")
     for inode in (plan, old):
         project.dirty_files.enter(inode, writes=False)
@@ -225,7 +225,7 @@ WISHES = st.builds(
 
 
 @given(WISHES, WISHES)
-def test_wishes_over_others(newer: MetadataPatch, older: MetadataPatch) -> None:
+def test_newer_metadata_over_older(newer: MetadataPatch, older: MetadataPatch) -> None:
     both = over(newer, older)
     assert not without(newer, both)
     assert over(both, older) == both
@@ -233,13 +233,13 @@ def test_wishes_over_others(newer: MetadataPatch, older: MetadataPatch) -> None:
 
 
 @given(WISHES)
-def test_what_was_done_is_no_wish_any_more(wishes: MetadataPatch) -> None:
-    assert not without(wishes, wishes)
-    assert without(wishes, MetadataPatch()) == wishes
+def test_what_was_done_is_not_wanted_any_more(patch: MetadataPatch) -> None:
+    assert not without(patch, patch)
+    assert without(patch, MetadataPatch()) == patch
 
 
 @given(WISHES, WISHES)
-def test_only_what_procore_lacks_is_left(wishes: MetadataPatch, there: MetadataPatch) -> None:
+def test_only_what_procore_lacks_is_left(patch: MetadataPatch, there: MetadataPatch) -> None:
     fields: dict[str, object] = {
         f"custom_field_{number}": {"data_type": "string", "value": value}
         for number, value in there.custom_fields.items()
@@ -250,8 +250,8 @@ def test_only_what_procore_lacks_is_left(wishes: MetadataPatch, there: MetadataP
         private=None if there.private is UNSET else there.private,
         custom_fields=fields,
     )
-    left = lacking(wishes, detail, None if there.tags is UNSET else there.tags)
-    assert over(left, wishes) == wishes
+    left = lacking(patch, detail, None if there.tags is UNSET else there.tags)
+    assert over(left, patch) == patch
     assert lacking(left, detail) == left
     assert not lacking(there, detail, None if there.tags is UNSET else there.tags)
 
@@ -259,5 +259,5 @@ def test_only_what_procore_lacks_is_left(wishes: MetadataPatch, there: MetadataP
 def test_a_folder_keeps_its_mode_when_metadata_arrives(project: OfflineProject) -> None:
     at = inode_of(project, "folder")
     project.edits.changes.keep(at, Kept(mode=0o700))
-    project.edits.entries.wish(at, MetadataPatch(tracked=True))
+    project.edits.entries.set_metadata(at, MetadataPatch(tracked=True))
     assert project.change(at).kept.mode == 0o700

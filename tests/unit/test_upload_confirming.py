@@ -58,7 +58,7 @@ def test_a_late_creation_of_a_folder_that_was_made_by_another_call(
 
 
 @pytest.mark.parametrize(
-    ("carried", "wished", "is_hindered"),
+    ("carried", "wanted", "is_hindered"),
     [
         (MetadataPatch(description="a"), MetadataPatch(description="b"), True),
         (MetadataPatch(description="a"), MetadataPatch(description="a"), False),
@@ -71,9 +71,9 @@ def test_a_late_creation_of_a_folder_that_was_made_by_another_call(
         (MetadataPatch(custom_fields={1: "a"}), MetadataPatch(custom_fields={2: "b"}), False),
     ],
 )
-def test_late_metadata(carried: MetadataPatch, wished: MetadataPatch, is_hindered: bool) -> None:
+def test_late_metadata(carried: MetadataPatch, wanted: MetadataPatch, is_hindered: bool) -> None:
     call = Call(1, Inode(5), Kind.FILE, DOCUMENT, patch=carried, is_late=True)
-    assert hindrance(call, make_change(Inode(5), Kind.FILE, document=DOCUMENT, patch=wished)) is is_hindered
+    assert hindrance(call, make_change(Inode(5), Kind.FILE, document=DOCUMENT, patch=wanted)) is is_hindered
 
 
 async def test_what_a_late_call_would_undo_waits_until_that_is_over(

@@ -659,7 +659,7 @@ async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) ->
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"))
         old = project.child(ROOT, b"old.dwg").inode
-        project.edits.entries.wish(old, MetadataPatch(description="new"))
+        project.edits.entries.set_metadata(old, MetadataPatch(description="new"))
         with pytest.raises(Unanswered), project.calls.sending(old, Kind.FILE, DocumentId(7)):
             raise Unanswered("no answer")
         saved = project.put("saved.tmp.dwg", b"saved")
