@@ -91,7 +91,7 @@ class ChunkCache:
         self.misses = 0
         self._directory = directory
         self._store = ChunkStore(directory)
-        self._memory = RecentChunks(MEMORY_BYTES)
+        self.memory = RecentChunks(MEMORY_BYTES)
         self._index: OrderedDict[ChunkKey, int] = OrderedDict()
         """Records; least recently used first."""
         self._bytes = 0
@@ -150,7 +150,7 @@ class ChunkCache:
     def holds(self, key: ChunkKey, length: int) -> bool:
         """Whether the chunk of `length` bytes is cached, as far as is known without the disk."""
         # in the order of `read_now`, which finds what is said to be here
-        chunk: Chunk | None = self._memory.get(key)
+        chunk: Chunk | None = self.memory.get(key)
         if chunk is None and key in self._pending:
             chunk = self._pending[key].data
         if chunk is not None:
@@ -163,7 +163,7 @@ class ChunkCache:
         if file is not None:
             self._index.move_to_end(key)
             return file.read_now(low, high)
-        chunk = self._memory.get(key)
+        chunk = self.memory.get(key)
         if chunk is None:
             pending = self._pending.get(key)
             if pending is None:
@@ -196,7 +196,7 @@ class ChunkCache:
 
     def store(self, key: ChunkKey, data: Chunk, done: Callable[[], None]) -> None:
         """Keep a whole chunk, whose buffer must not change any more; `done` is called once, now or when written."""
-        self._memory.put(key, data)
+        self.memory.put(key, data)
         entry = self._index.get(key)
         if (
             (entry is not None and length_of(entry) == len(data))
@@ -233,7 +233,7 @@ class ChunkCache:
             return None
         self._index[key] = record(length)
         self._index.move_to_end(key)
-        self._memory.put(key, chunk)
+        self.memory.put(key, chunk)
         return memoryview(chunk)[low:high]
 
     async def _read_in_thread(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
@@ -255,7 +255,7 @@ class ChunkCache:
         if not whole:
             return data
         if self._is_indexed(key, length):
-            self._memory.put(key, data)
+            self.memory.put(key, data)
             self._close_file(key)
         return memoryview(data)[low:high]
 
@@ -302,7 +302,7 @@ class ChunkCache:
 
     def _forget(self, key: ChunkKey) -> None:
         self._bytes -= _cost(length_of(self._index.pop(key)))
-        self._memory.forget(key)
+        self.memory.forget(key)
         self._close_file(key)
 
     # Writing

@@ -32,7 +32,8 @@ class Durability:
         self._rounds = 0  # begun
         self._last_round = 0  # ended
         self._failure: Exception | None = None  # of the last one
-        self._failed = 0  # in a row
+        self.failed_syncs = 0
+        """In a row."""
         self.synced = 0
         """Rows up to this sequence may be on disk, and nothing doubts them after a power cut."""
 
@@ -73,15 +74,15 @@ class Durability:
         try:
             await self.flush()
         except (OSError, StagingFull, sqlite3.Error) as error:
-            if not self._failed:
+            if not self.failed_syncs:
                 log.error("Written data cannot be brought to disk: %s", error)
-            self._failed += 1
+            self.failed_syncs += 1
             self._failure = error
             self._wake.set()  # and again
         else:
-            if self._failed:
-                log.info("Written data is on disk again after %d failed tries.", self._failed)
-            self._failed = 0
+            if self.failed_syncs:
+                log.info("Written data is on disk again after %d failed tries.", self.failed_syncs)
+            self.failed_syncs = 0
         self._last_round = number
         done, self._round_done = self._round_done, trio.Event()
         done.set()

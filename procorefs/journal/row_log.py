@@ -25,8 +25,8 @@ from procorefs.tree.nodes import Inode
 SUFFIXES = ("-rows0", "-rows1")
 """Of the two files, beside the database."""
 
-_CHECKED = struct.Struct("<QQ")  # number of the entry, and inode
-_HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
+CHECKED = struct.Struct("<QQ")  # number of the entry, and inode
+HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
 
 
 class RowLog:
@@ -64,8 +64,8 @@ class RowLog:
 
     def append(self, inode: Inode, body: bytes) -> None:
         """Note a row; it survives the daemon when this returns. One that was refused has left nothing behind."""
-        checked = _CHECKED.pack(self.position + 1, inode) + body
-        record = _HEADER.pack(len(checked), crc32(checked)) + checked
+        checked = CHECKED.pack(self.position + 1, inode) + body
+        record = HEADER.pack(len(checked), crc32(checked)) + checked
         file = self._files[self._active]
         written, error = 0, None
         loop_waits.begins(perf_counter())
@@ -132,12 +132,12 @@ def _whole(file: int) -> bytes:
 def _records(content: bytes) -> Iterator[tuple[int, Inode, bytes]]:
     """Number, inode and body of each, up to the first that is not whole: a power cut leaves zeros and halves."""
     at = 0
-    while at + _HEADER.size + _CHECKED.size <= len(content):
-        length, checksum = _HEADER.unpack_from(content, at)
-        at += _HEADER.size
+    while at + HEADER.size + CHECKED.size <= len(content):
+        length, checksum = HEADER.unpack_from(content, at)
+        at += HEADER.size
         checked = content[at : at + length]
-        if length < _CHECKED.size or len(checked) < length or crc32(checked) != checksum:
+        if length < CHECKED.size or len(checked) < length or crc32(checked) != checksum:
             return
-        number, inode = _CHECKED.unpack_from(checked)
-        yield number, Inode(inode), checked[_CHECKED.size :]
+        number, inode = CHECKED.unpack_from(checked)
+        yield number, Inode(inode), checked[CHECKED.size :]
         at += length

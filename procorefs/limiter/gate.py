@@ -70,7 +70,8 @@ class Gate:
         self._callers: list[_Caller] = []
         self._server_clock = ServerClock()
         self._sent_s: deque[float] = deque()  # when the calls under way were taken, oldest first
-        self._reports: list[_Told] = []  # not yet in the store
+        self.reports: list[_Told] = []
+        """Not yet in the store."""
         self._unreported = trio.Event()
 
     async def acquire(self, priority: Priority) -> None:
@@ -104,7 +105,7 @@ class Gate:
         now_s = trio.current_time()
         sent_s = self._sent_s.popleft() if self._sent_s else now_s
         server_unix_s = self._server_clock.unix_s(headers.get("date"), sent_s, now_s, self._unix_time_s())
-        self._reports.append(_Told(read_report(status, headers, server_unix_s), now_s))
+        self.reports.append(_Told(read_report(status, headers, server_unix_s), now_s))
         if not self._report_now():
             self._unreported.set()
         self._wake_first()
@@ -130,7 +131,7 @@ class Gate:
         """See to it that `snapshot` tells of this moment, and who is away; waits a second or two, no longer."""
         if not self._store.is_current():
             with suppress(StoreAway):
-                await self._bring_reports()
+                await self.bring_reports()
 
     def snapshot(self) -> LimiterStatus:
         """What is known now; times as Unix seconds."""
@@ -162,11 +163,11 @@ class Gate:
             await self._unreported.wait()
             self._unreported = trio.Event()
             try:
-                await self._bring_reports()
+                await self.bring_reports()
             except StoreAway:
                 await trio.sleep(RETRY_S)
             self._wake_first()
-            if self._reports:
+            if self.reports:
                 self._unreported.set()
 
     def _look(self) -> tuple[State, float]:
@@ -189,7 +190,8 @@ class Gate:
         except StoreAway:
             return RETRY_S
 
-    async def _bring_reports(self) -> None:
+    async def bring_reports(self) -> None:
+        """Return when the store has all that was observed."""
         with self._taking_reports() as reports:
             await self._store.change(partial(_report_all, self.owner, reports, self._jitter))
 
@@ -204,12 +206,12 @@ class Gate:
     @contextmanager
     def _taking_reports(self) -> Iterator[list["_Told"]]:
         """The reports so far, for one step; they are back in their place when it was not carried out."""
-        reports = self._reports
-        self._reports = []
+        reports = self.reports
+        self.reports = []
         try:
             yield reports
         except BaseException:
-            self._reports = reports + self._reports
+            self.reports = reports + self.reports
             raise
 
     def _leave(self) -> None:

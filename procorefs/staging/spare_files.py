@@ -57,11 +57,16 @@ class SpareFiles:
             lambda: self._fill(first, count), lambda _: None, "staging-spare-files"
         )
 
+    def wait_filled(self) -> list[int]:
+        """Block until no thread makes files; the numbers of the spare files."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_filling)
+        return list(self._spares)
+
     def close(self) -> None:
         """Create no more, and delete the spare files; blocks."""
         self._is_over = True
-        with self._changed:
-            self._changed.wait_for(lambda: not self._is_filling)
+        self.wait_filled()
         while self._spares:
             with contextlib.suppress(OSError):  # the next start deletes it
                 Path(self._path(self._spares.popleft())).unlink()

@@ -24,7 +24,7 @@ SLICE_BYTES = 64 * MIB
 
 _PIECE_BYTES = MIB
 _MOST_RANGES = 1024
-_SLOW_WRITE_S = 0.1
+SLOW_WRITE_S = 0.1
 """A slower write means a slow disk: the kernel throttles a writer for up to 0.2 s; load alone seldom takes 0.1 s."""
 _SLOW_FOR_S = 2.0
 _SLOW_FACTOR = 20.0
@@ -92,6 +92,10 @@ class Disk:
         """Whether to write in a thread, because writes on the loop would block it again and again."""
         return perf_counter() < self._slow_until_s
 
+    def is_slow_for(self, duration_s: float) -> None:
+        """Count the disk as slow for so long from now on."""
+        self._slow_until_s = perf_counter() + duration_s
+
     def write(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:
         """Write all of `data`; returns how many bytes are written, and the error that prevented the rest."""
         begun_s = perf_counter()
@@ -102,10 +106,9 @@ class Disk:
                 done += os.pwrite(descriptor, memoryview(data)[done:], offset + done)
         except OSError as problem:
             error = problem
-        ended_s = perf_counter()
-        took_s = ended_s - begun_s
-        if took_s > _SLOW_WRITE_S:
-            self._slow_until_s = ended_s + max(_SLOW_FOR_S, min(_SLOW_FACTOR * took_s, _LONGEST_SLOW_S))
+        took_s = perf_counter() - begun_s
+        if took_s > SLOW_WRITE_S:
+            self.is_slow_for(max(_SLOW_FOR_S, min(_SLOW_FACTOR * took_s, _LONGEST_SLOW_S)))
         return done, error
 
     def write_on_loop(self, descriptor: int, offset: int, data: Chunk) -> tuple[int, OSError | None]:

@@ -68,11 +68,14 @@ class Staging:
             lambda: os.fstatvfs(self._fd),
             lambda: Outlook.SOON if self._discarded or self._deleting else outlook(),
         )
-        self._remover = Remover()
-        threads = trio.CapacityLimiter(_THREADS)
-        self._context = StagedFileContext(path, self.quota, open_version, Disk(), self._remover, threads)
-        self._first = self._next = 1 + max(self._numbers(), default=0)
-        self._spare_files = SpareFiles(path, self._reserve)
+        self.remover = Remover()
+        self.disk = Disk()
+        self.threads = trio.CapacityLimiter(_THREADS)
+        self._context = StagedFileContext(
+            path, self.quota, open_version, self.disk, self.remover, self.threads
+        )
+        self._first = self._next = 1 + max(self.numbers(), default=0)
+        self.spare_files = SpareFiles(path, self._reserve)
         self._created = 0
         """How many files this run has created."""
         self._named = 0
@@ -94,7 +97,7 @@ class Staging:
         Raises StagingFull, OSError.
         """
         file, descriptor = self._new_file()
-        self._spare_files.replenish()
+        self.spare_files.replenish()
         self._created += 1
         try:
             if base is not None and base.size_bytes:
@@ -112,7 +115,7 @@ class Staging:
 
     def _new_file(self) -> tuple[StagedFile, int]:
         """An empty file and its descriptor."""
-        number = self._spare_files.take()
+        number = self.spare_files.take()
         try:
             if number is not None:
                 file = StagedFile(self._context, number)
@@ -194,7 +197,7 @@ class Staging:
 
     def with_bytes(self) -> list[int]:
         """Numbers of the files of an earlier run that are not empty."""
-        sizes = {number: os.stat(str(number), dir_fd=self._fd).st_size for number in self._numbers()}
+        sizes = {number: os.stat(str(number), dir_fd=self._fd).st_size for number in self.numbers()}
         return sorted(number for number, size_bytes in sizes.items() if size_bytes and number < self._first)
 
     def size_bytes(self, number: int) -> int:
@@ -219,11 +222,11 @@ class Staging:
 
     def sweep(self, keep: Container[int]) -> None:
         """Delete the files of earlier runs that are not in `keep`. Raises OSError."""
-        for number in self._numbers():
+        for number in self.numbers():
             if number < self._first and number not in keep:
                 path = f"{self._context.directory}/{number}"
-                self._remover.remove(path + missing_ranges.SUFFIX)
-                self._remover.remove(path)
+                self.remover.remove(path + missing_ranges.SUFFIX)
+                self.remover.remove(path)
 
     async def sync(self, files: Collection[StagedFile]) -> None:
         """Bring everything written to the files to disk. Raises StagingFull, OSError."""
@@ -265,8 +268,8 @@ class Staging:
 
     def close(self) -> None:
         """Delete the spare files, and wait until all deletions are done; blocks."""
-        self._spare_files.close()
-        self._remover.finish()
+        self.spare_files.close()
+        self.remover.finish()
         os.close(self._fd)
 
     async def _sync_alone(self, files: Collection[StagedFile]) -> None:
@@ -294,7 +297,7 @@ class Staging:
         except OSError as error:
             refuse(error)
 
-    def _numbers(self) -> list[int]:
+    def numbers(self) -> list[int]:
         """The numbers of all files in the directory."""
         with os.scandir(self._context.directory) as entries:
             return [int(entry.name) for entry in entries if entry.name.isdecimal()]

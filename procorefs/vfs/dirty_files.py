@@ -120,6 +120,10 @@ class DirtyFiles:
 
     # Dirty files
 
+    def __iter__(self) -> Iterator[DirtyFile]:
+        """All that are known, as they are now."""
+        return iter(list(self._dirty_files.values()))
+
     def get(self, inode: Inode) -> DirtyFile | None:
         return self._dirty_files.get(inode)
 

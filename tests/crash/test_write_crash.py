@@ -292,7 +292,7 @@ def crash(project: MountedProject) -> None:
     project.mounted.kill()
     wait_until(lambda: not is_mounted(project.path), "the mount to go")
     project.sandbox.release()
-    project.mounted = project._mount(at=project.path)
+    project.mount_after_end()
     project.mounted.expect_warning(LEFT_BY_CRASHES)
 
 
@@ -394,7 +394,7 @@ def test_the_tree_knows_the_answer_and_the_journal_does_not(
             file.unlink()
         for file in earlier.glob(pattern):
             shutil.copy(file, journal.parent)
-    project.mounted = project._mount(at=project.path)
+    project.mount_after_end()
     project.sync()
     project.assert_saved("plan.dwg", before, b"the plan")
     assert len(project.files()) == 1
@@ -419,7 +419,7 @@ def test_a_damaged_database(mount_project: Callable[..., MountedProject], which:
     for side in ("-wal", "-shm"):
         database.with_name(which + side).unlink(missing_ok=True)
     database.write_bytes(b"no database" * 1000)
-    project.mounted = project._mount(at=project.path)
+    project.mount_after_end()
     project.mounted.expect_warning("damaged|journal of what was written is lost|wait until it is")
     if which == "tree.sqlite":
         project.sync()

@@ -94,7 +94,7 @@ def test_a_mount_elsewhere_takes_over(mount_project: Callable[..., MountedProjec
     project = mount_project("write_back=0")
     detach(project)
     before = project.mounted
-    project.mounted = project._mount("write_back=0", at=tmp_path / "elsewhere")
+    project.mount_after_end("write_back=0", at=tmp_path / "elsewhere")
     before.await_end()
     let_go_on(project)
     project.sync()

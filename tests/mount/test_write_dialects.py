@@ -404,7 +404,7 @@ def test_killed_while_answers_were_awaited(
     sandbox.wait_for_silent_calls(2)
     project.mounted.kill()
     sandbox.release()
-    project.mounted = project._mount(at=project.path)
+    project.mount_after_end()
     assert set(os.listdir(project.path)) >= {
         f"{DECOMPOSED} {SPACED}",
         f"{DECOMPOSED} {SPACED}.txt",

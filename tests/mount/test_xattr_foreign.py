@@ -108,7 +108,7 @@ def test_they_survive_kill_9(project: MountedProject, in_procore: ProcoreMetadat
     setfattr(new, TAGS, "b\na")
     setfattr(new, DESCRIPTION, "waits")
     project.mounted.kill()
-    project.mounted = project._mount(at=project.path)
+    project.mount_after_end()
     assert_rated(project.path / "plan.pdf")
     assert os.getxattr(new, RATING) == b"7"
     project.sync()
@@ -127,7 +127,7 @@ def test_they_survive_a_lost_tree(project: MountedProject) -> None:
     project.mounted.unmount()
     for tree in project.mounted.home.state.rglob("tree.sqlite*"):
         tree.unlink()
-    project.mounted = project._mount(at=project.path)
+    project.mount_after_end()
     project.mounted.expect_warning("The tree is not the one that the journal knows")
     for path in ("plan.pdf", "folder", "7.txt"):
         assert_rated(project.path / path)

@@ -215,9 +215,9 @@ async def test_another_process_that_renews_is_waited_for(sandbox: SandboxHandle,
             assert waited.cancelled_caught
             assert logins(sandbox) == 0
             # What the other process got is used, and nothing is asked for again.
-            async with client_of(sandbox) as elsewhere:
+            async with client_of(sandbox, token_dir=tmp_path / "elsewhere") as elsewhere:
                 await elsewhere.me()
-                token = elsewhere.auth._token
+                token = open_store(elsewhere.settings).load()
             assert token is not None
             open_store(client.settings).save(token)
             before = logins(sandbox)

@@ -214,13 +214,14 @@ async def test_a_holder_that_is_stopped_does_not_stop_the_others(
             other.close()
 
         blocker.change_now(hold)
-        fcntl.flock(blocker._file, fcntl.LOCK_EX)
-        with trio.fail_after(5):
-            await limiter.acquire(Priority.INTERACTIVE)
-        limiter.observe(200, {})
-        assert limiter.snapshot().shared_by == "process (user is away)"
-        assert "continuing with" in caplog.text
         blocker.close()
+        with (tmp_path / "key.budget").open("rb+") as locked:
+            fcntl.flock(locked, fcntl.LOCK_EX)
+            with trio.fail_after(5):
+                await limiter.acquire(Priority.INTERACTIVE)
+            limiter.observe(200, {})
+            assert limiter.snapshot().shared_by == "process (user is away)"
+            assert "continuing with" in caplog.text
         with trio.fail_after(5):
             while limiter.snapshot().shared_by != "user":  # noqa: ASYNC110 - nothing tells
                 await trio.sleep(0.05)

@@ -62,8 +62,8 @@ async def tell(gate: Gate, limit: int, remaining: int, reset_in_s: float) -> Non
 
 async def reported(gate: Gate) -> None:
     """Return when the gate's task has brought all that was observed to Redis."""
-    await until(lambda: not gate._reports)
-    await gate._bring_reports()  # goes after the task's own
+    await until(lambda: not gate.reports)
+    await gate.bring_reports()  # goes after the task's own
 
 
 async def host(stack: AsyncExitStack, redis: RedisServer, folder: Path, number: int) -> Gate:

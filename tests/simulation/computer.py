@@ -114,7 +114,7 @@ class Life:
     @property
     def says_unsynced(self) -> bool:
         """Whether the log says that what was written can't be brought to disk."""
-        return self._parts is None or self._parts.writing.durability._failed > 0
+        return self._parts is None or self._parts.writing.durability.failed_syncs > 0
 
     @property
     def kernel(self) -> Kernel:

@@ -7,12 +7,14 @@ finds it in the test that left it, on every version, and says where it was opene
 import sqlite3
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 _open: dict[int, "_Watched"] = {}
+_full: set[str] = set()
 _connect = sqlite3.connect
 
 
@@ -21,12 +23,32 @@ class _Watched(sqlite3.Connection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.opened_at = "".join(traceback.format_stack(limit=8)[:-2])
+        self.path = str(args[0])
         super().__init__(*args, **options)
         _open[id(self)] = self
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if statement == "COMMIT" and self.path in _full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(statement, *values)
 
     def close(self) -> None:
         super().close()
         _open.pop(id(self), None)
+
+
+def connection_to(path: Path) -> sqlite3.Connection:
+    """The one connection that is open to a database, for what a test does to its disk."""
+    (found,) = (watched for watched in _open.values() if watched.path == str(path))
+    return found
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """No transaction of the database can be committed meanwhile."""
+    _full.add(str(path))
+    yield
+    _full.remove(str(path))
 
 
 def _connect_watched(*args: Any, **options: Any) -> sqlite3.Connection:

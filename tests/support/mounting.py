@@ -62,7 +62,7 @@ class Mounted:
         self.home = home
         self.path = path
         self.env = env
-        self._expected: list[str] = []
+        self.expected: list[str] = []
         self._log_read = 0
         self.pid: int = self.status()["pid"]
 
@@ -79,11 +79,11 @@ class Mounted:
 
     def expect_warning(self, pattern: str) -> None:
         """Announce a warning or error that the daemon may log."""
-        self._expected.append(pattern)
+        self.expected.append(pattern)
 
     def expect_warnings_of(self, other: "Mounted") -> None:
         """Those that another mount of the same home announced."""
-        self._expected += other._expected
+        self.expected += other.expected
 
     @property
     def log(self) -> str:
@@ -123,7 +123,7 @@ class Mounted:
             line
             for line in self.log.splitlines()
             if re.search(r" (WARNING|ERROR|CRITICAL) |^Traceback", line)
-            and not any(re.search(pattern, line) for pattern in self._expected)
+            and not any(re.search(pattern, line) for pattern in self.expected)
         ]
         assert not unannounced, "\n".join(unannounced)
 

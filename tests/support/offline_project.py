@@ -44,7 +44,7 @@ class OfflineProject:
     @property
     def staged(self) -> dict[str, bytes]:
         """The files of the staging area, as they lie on disk, but for those made ahead and those that just go."""
-        self.staging._remover.finish()
+        self.staging.remover.finish()
         spares = {str(number) for number in spares_of(self.staging)}
         return {
             path.name: path.read_bytes()
@@ -144,9 +144,8 @@ class OfflineProject:
 
 def _let_go(dirty_files: DirtyFiles) -> None:
     """Nobody is inside any more, as when a daemon has died: the kernel closes what was open."""
-    for inode in list(dirty_files._dirty_files):
-        dirty_file = dirty_files.get(inode)
-        if dirty_file is not None and dirty_file.is_held:
+    for dirty_file in dirty_files:
+        if dirty_file.is_held:
             dirty_file.file.release()
             dirty_file.is_held = False
 

@@ -78,16 +78,13 @@ def staging_in(
 
 def left_in(staging: Staging) -> list[int]:
     """The numbers of the files that are there, but for spare ones, once what was deleted is gone."""
-    staging._remover.finish()
-    return sorted(set(staging._numbers()) - set(spares_of(staging)))
+    staging.remover.finish()
+    return sorted(set(staging.numbers()) - set(spares_of(staging)))
 
 
 def spares_of(staging: Staging) -> list[int]:
     """The numbers of the files made ahead, once as many are there as wanted."""
-    stock = staging._spare_files
-    with stock._changed:
-        stock._changed.wait_for(lambda: not stock._is_filling)
-    return list(stock._spares)
+    return staging.spare_files.wait_filled()
 
 
 async def bytes_of(file: StagedFile) -> bytes:

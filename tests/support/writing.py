@@ -49,6 +49,11 @@ class Counted:
         return sum(count for route, count in self.by_route.items() if route.startswith("GET "))
 
     @property
+    def polls(self) -> int:
+        """Those of the list of all documents, which come due by time: more of them the longer the rest takes."""
+        return sum(count for route, count in self.by_route.items() if route.endswith("/documents"))
+
+    @property
     def writes(self) -> int:
         return self.total - self.reads
 
@@ -100,6 +105,10 @@ class MountedProject:
         before = self.mounted
         self.mounted = self._mount(*options, at=before.path)
         self.mounted.expect_warnings_of(before)
+
+    def mount_after_end(self, *options: str, at: Path | None = None) -> None:
+        """Mount after the daemon was killed or has ended, where it was or elsewhere."""
+        self.mounted = self._mount(*options, at=at or self.path)
 
     @property
     def path(self) -> Path:

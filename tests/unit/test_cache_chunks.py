@@ -43,8 +43,8 @@ async def stored(cache: ChunkCache, key: ChunkKey, data: bytes) -> None:
 
 def forget_memory(cache: ChunkCache) -> None:
     """Push what is in memory out of it, so that reads must go to the disk."""
-    cache._memory.put(chunk_key(-1, 0), bytes(MEMORY_BYTES))
-    cache._memory.forget(chunk_key(-1, 0))
+    cache.memory.put(chunk_key(-1, 0), bytes(MEMORY_BYTES))
+    cache.memory.forget(chunk_key(-1, 0))
 
 
 async def read(cache: ChunkCache, key: ChunkKey, length: int) -> bytes | None:

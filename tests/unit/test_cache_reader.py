@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from procorefs.cache import shared_download
 from procorefs.cache.chunk_cache import MEMORY_BYTES
 from procorefs.cache.chunks import chunk_key
 from procorefs.cache.reader import ContentReader, Reader
@@ -27,8 +28,8 @@ async def read_all(reader: Reader, size: int, step: int = 128 * KIB) -> bytes:
 
 
 def forget_memory(content: ContentReader) -> None:
-    content.cache._memory.put(chunk_key(-1, 0), bytes(MEMORY_BYTES))
-    content.cache._memory.forget(chunk_key(-1, 0))
+    content.cache.memory.put(chunk_key(-1, 0), bytes(MEMORY_BYTES))
+    content.cache.memory.forget(chunk_key(-1, 0))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 65537, 524289, 4 * MIB + 1, 21 * MIB + 5])
@@ -176,7 +177,9 @@ async def test_after_the_last_close_only_the_chunk_at_hand_is_finished(tmp_path:
         assert source.delivered_bytes - before <= 4 * 4 * MIB  # streams that ran, a chunk each
 
 
-async def test_a_silent_end_of_reading_stops_the_download_ahead(tmp_path: Path) -> None:
+async def test_a_silent_end_of_reading_stops_the_download_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody reads on for a while, though the file stays open."""
     source, one = MemorySource(piece_bytes=64 * KIB), version(1, 300 * MIB)
     async with running(tmp_path, source) as (content, _):
@@ -186,7 +189,7 @@ async def test_a_silent_end_of_reading_stops_the_download_ahead(tmp_path: Path) 
         gate = source.gate(11 * MIB)
         await reader.read(8 * MIB, MIB)
         await gate.reached.wait()
-        reader._transfer.last_read_at -= 11  # ten seconds and more pass
+        monkeypatch.setattr(shared_download, "_IDLE_S", 0.0)  # it has passed
         gate.open.set()
         await settled(content)
         assert source.delivered_bytes <= 20 * MIB

@@ -288,8 +288,8 @@ def test_a_journal_of_the_format_before_is_taken_up(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 1")
     with journal_at(path) as journal:
         assert names(journal) == {2: "a"}
-    record = row_log._CHECKED.pack(7, 3) + msgspec.json.encode(row(3, "b"))
-    header = row_log._HEADER.pack(len(record), crc32(record))
+    record = row_log.CHECKED.pack(7, 3) + msgspec.json.encode(row(3, "b"))
+    header = row_log.HEADER.pack(len(record), crc32(record))
     with closing(sqlite3.connect(path)) as db:  # one that numbered moments, not entries
         db.executescript(
             "PRAGMA user_version = 3; DELETE FROM fact; INSERT INTO fact VALUES ('generation', 7)"

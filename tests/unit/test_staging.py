@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import math
 import os
 import random
 import resource
@@ -409,6 +410,7 @@ def test_a_disk_that_stood_still_is_distrusted_for_longer(monkeypatch: pytest.Mo
         now_s += 6.0
         return len(data)
 
+    monkeypatch.setattr(staged_bytes, "SLOW_WRITE_S", 0.1)
     monkeypatch.setattr(staged_bytes, "perf_counter", lambda: now_s)
     monkeypatch.setattr(os, "pwrite", write)
     disk.write(0, 0, b"a")
@@ -421,7 +423,7 @@ def test_a_disk_that_stood_still_is_distrusted_for_longer(monkeypatch: pytest.Mo
 async def test_a_slow_disk_stops_the_loop_once_and_then_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staged_bytes, "_SLOW_WRITE_S", 0.01)
+    monkeypatch.setattr(staged_bytes, "SLOW_WRITE_S", 0.01)
     monkeypatch.setattr(staged_bytes, "_SLOW_FOR_S", 60.0)
     base = base_of(40)
     with staging_in(tmp_path) as staging, slow_disk(monkeypatch, 0.02) as threads:
@@ -445,8 +447,8 @@ async def test_a_slow_disk_stops_the_loop_once_and_then_a_thread(
 async def test_who_is_cancelled_before_a_slow_disk_took_the_bytes_has_written_nothing(tmp_path: Path) -> None:
     with staging_in(tmp_path) as staging:
         file = staging.create(base_of(1000))
-        file._disk._slow_until_s = float("inf")
-        threads = staging._context.threads
+        staging.disk.is_slow_for(math.inf)
+        threads = staging.threads
         for _ in range(int(threads.total_tokens)):
             threads.acquire_on_behalf_of_nowait(object())  # all threads are busy
         async with trio.open_nursery() as nursery:
@@ -457,7 +459,7 @@ async def test_who_is_cancelled_before_a_slow_disk_took_the_bytes_has_written_no
             nursery.cancel_scope.cancel()
         assert (file.size_bytes, file.changed, staging.used_bytes) == (1000, 0, 0)
         assert file.record().missing == ((0, 1000),)
-        file._disk._slow_until_s = 0.0
+        staging.disk.is_slow_for(0)
         with file.held():
             assert file.write_now(0, b"y")
 
@@ -536,7 +538,7 @@ async def test_many_at_work_on_one_file_each_find_their_own_bytes(
                 if rng.random() < 0.3:
                     assert bytes(await file.read(start, part)) == mine
                 if rng.random() < 0.1:
-                    file._disk._slow_until_s = time.perf_counter() + 0.002
+                    staging.disk.is_slow_for(0.002)
                 await trio.lowlevel.checkpoint()
             assert bytes(await file.read(start, part)) == mine
 
@@ -868,7 +870,7 @@ async def test_what_was_written_over_a_version_is_found_after_a_crash(
     """However small the pieces are, and whatever was cut meanwhile; the record is as old as the first write."""
     base = base_of(100_000)
     if is_slow:
-        monkeypatch.setattr(staged_bytes, "_SLOW_WRITE_S", -1.0)
+        monkeypatch.setattr(staged_bytes, "SLOW_WRITE_S", -1.0)
     with staging_in(tmp_path) as staging:
         file = staging.create(base, held=True)
         record = file.record()

@@ -20,6 +20,11 @@ def disk_with(free_bytes: int, size_bytes: int = 2**40) -> Callable[[], os.statv
     return lambda: os.statvfs_result((4096, 1, size_bytes, free_bytes, free_bytes, 1, 1, 1, 0, 255))
 
 
+def show_disk(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    """From now on every disk has so much free."""
+    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: disk_with(free_bytes)())
+
+
 def quota_of(limit_bytes: int, outlook: Outlook = Outlook.SOON) -> Quota:
     return Quota(limit_bytes, disk_with(2**39), lambda: outlook)
 
@@ -183,15 +188,16 @@ def test_who_is_cancelled_just_when_served_gives_it_back() -> None:
 
 
 def test_room_on_the_disk_that_others_free_is_noticed() -> None:
-    quota = quota_of(100 * MIB)
-    quota._disk = disk_with(0)
+    free_bytes = 0
+    quota = Quota(100 * MIB, lambda: disk_with(free_bytes)(), lambda: Outlook.SOON)
 
     async def work() -> None:
         async with trio.open_nursery() as nursery:
 
             async def clean_up() -> None:
+                nonlocal free_bytes
                 await trio.sleep(5)
-                quota._disk = disk_with(2**39)
+                free_bytes = 2**39
 
             nursery.start_soon(clean_up)
             await quota.wait_for(lambda: MIB)
@@ -274,7 +280,10 @@ async def test_who_has_room_and_is_cancelled_before_writing_gives_it_back(tmp_pa
         assert (staging.used_bytes, new.size_bytes) == (0, 0)
 
 
-async def test_completing_goes_over_the_limit_for_only_uploads_free_any(tmp_path: Path) -> None:
+async def test_completing_goes_over_the_limit_for_only_uploads_free_any(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with staging_in(tmp_path, limit_bytes=1000) as staging:
         file = staging.create(base_of(5000))
         await file.write(5000, b"x" * 1000)
@@ -282,7 +291,7 @@ async def test_completing_goes_over_the_limit_for_only_uploads_free_any(tmp_path
         assert staging.used_bytes == 6000
         with pytest.raises(StagingFull):
             await staging.create().write(0, b"x")
-        staging.quota._disk = disk_with(0)
+        show_disk(monkeypatch, 0)
         with pytest.raises(StagingFull, match="The disk"):
             await staging.create(base_of(10)).complete()
 
@@ -334,9 +343,15 @@ async def test_a_nearly_full_disk_is_refused_before_it_is_full(small_disk: Path)
 
 
 @pytest.mark.parametrize("now", [True, False])
-async def test_a_full_disk_is_said_to_be_and_the_books_stay_right(small_disk: Path, now: bool) -> None:
+async def test_a_full_disk_is_said_to_be_and_the_books_stay_right(
+    small_disk: Path,
+    now: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with staging_in(small_disk / "staging") as staging:
-        staging.quota._disk = disk_with(2**39)  # as if somebody filled it since the last look
+        monkeypatch.setattr(
+            os, "fstatvfs", lambda _descriptor: disk_with(2**39)()
+        )  # as if somebody filled it since the last look
         file = staging.create()
         await file.write(0, b"a" * 1000)
         file.hold()
@@ -368,10 +383,12 @@ def test_where_inodes_are_few_none_is_kept_for_later(small_disk: Path) -> None:
         assert spares_of(staging) == []
 
 
-async def test_a_failed_fetch_onto_a_full_disk_goes_on_later(small_disk: Path) -> None:
+async def test_a_failed_fetch_onto_a_full_disk_goes_on_later(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bases = Bases()
     with staging_in(small_disk / "staging", bases) as staging:
-        staging.quota._disk = disk_with(2**39)
+        show_disk(monkeypatch, 2**39)
         filler, file = staging.create(), staging.create(base_of(MIB))
         await filler.write(0, b"x" * (3 * MIB // 2))
         with pytest.raises(StagingFull):

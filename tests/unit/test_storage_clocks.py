@@ -157,5 +157,5 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
     machine.wall_s += step_s
     machine.passes(2)
     with pytest.raises(Refused):
-        trio.run(remover._may_remove_file, change)
+        trio.run(remover.may_remove_file, change)
     assert asked_since == [removed_at_s]

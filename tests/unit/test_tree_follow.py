@@ -115,6 +115,13 @@ async def test_listing_anew_waits_longer_each_time_it_is_futile(
 @asynccontextmanager
 async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
     store = TreeStore(path)
+    async with follower_on(store, project) as follower:
+        yield follower
+    store.close()
+
+
+@asynccontextmanager
+async def follower_on(store: TreeStore, project: Project) -> AsyncIterator[Follower]:
     follower = Follower(
         store,
         DocumentApplier(store, Inside(), ME),
@@ -131,7 +138,6 @@ async def follower_of(project: Project, path: Path) -> AsyncIterator[Follower]:
         await nursery.start(follower.run)
         yield follower
         nursery.cancel_scope.cancel()
-    store.close()
 
 
 TOTALS = {
@@ -179,7 +185,8 @@ async def test_a_restored_folder_is_asked_for_when_it_is_opened(
     project.now_s += 100
     project.delete(top)
     project.now_s += 100
-    async with follower_of(project, tmp_path / "tree") as follower:
+    store = TreeStore(tmp_path / "tree")
+    async with follower_on(store, project) as follower:
         await follower.listed.wait()
         assert follower.poll_state().documents == 0
         project.restore(top)
@@ -189,10 +196,11 @@ async def test_a_restored_folder_is_asked_for_when_it_is_opened(
         folder = ROOT
         while folder is not None:
             await follower.children_known(folder)
-            children = follower._store.children(folder)
+            children = store.children(folder)
             names += [node.shown for node in children]
             folder = next((node.inode for node in children if node.is_folder), None)  # type: ignore[assignment]
         assert names == [b"top", b"below", b"a.pdf"]
+    store.close()
 
 
 async def test_nothing_is_asked_while_nobody_uses_the_mount(

@@ -12,6 +12,7 @@ from procorefs.storage.sqlite_files import is_damage
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.rows import FIRST_INODE
 from procorefs.tree.tree_store import TreeDamaged, TreeStore
+from tests.support.connections import connection_to
 from tests.support.tree_documents import ListedTree, file, folder
 
 
@@ -87,13 +88,13 @@ def test_an_entry_in_no_folder_is_damage(tmp_path: Path) -> None:
 def test_a_full_disk_is_not_damage(tmp_path: Path) -> None:
     path = tmp_path / "tree.sqlite"
     tree = filled(path, 10)
-    (pages,) = tree.store._db.execute("PRAGMA page_count").fetchone()
-    tree.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = connection_to(path).execute("PRAGMA page_count").fetchone()
+    connection_to(path).execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError) as full:
         tree.apply(*(file(5000 + number, "x" * 200 + str(number), 10) for number in range(5000)))
     assert not is_damage(full.value)
     assert tree.store.counts.live() == 11  # all or nothing
-    tree.store._db.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    connection_to(path).execute(f"PRAGMA max_page_count = {pages + 10_000}")
     tree.apply(file(5000, "x", 10))
     tree.store.close()
     store = TreeStore.open(path)

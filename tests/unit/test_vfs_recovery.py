@@ -1,13 +1,13 @@
 """What a crash leaves behind, and what the next start makes of it: no staged byte goes, and no doubtful one is sent."""
 
 import errno
+import math
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -25,6 +25,7 @@ from procorefs.storage import processes
 from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.dirty_files import DirtyFiles
+from tests.support.connections import full_disk
 from tests.support.offline_project import JOURNAL, STAGING, OfflineProject, offline_project
 from tests.support.tree_documents import file, folder
 
@@ -110,7 +111,7 @@ async def test_a_close_does_not_promise_a_block_that_is_half_written(
         inode = project.put("plan.dwg", b"one state")
         dirty_file = project.reopen(inode)
         project.dirty_files.enter(inode, writes=True)
-        dirty_file.file._disk._slow_until_s = float("inf")
+        project.staging.disk.is_slow_for(math.inf)
         monkeypatch.setattr(Disk, "write", write_slowly)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(project.edits.sessions.write, dirty_file, 4, b"other")
@@ -475,28 +476,6 @@ async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
 # A disk that refuses
 
 
-class FullDisk:
-    """A connection whose transactions can't be committed."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        if statement == "COMMIT":
-            raise sqlite3.OperationalError("database or disk is full")
-        return self._db.execute(statement, *values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._db, name)
-
-
-@contextmanager
-def full_disk(project: OfflineProject) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as full:
-        full.setattr(project.journal, "_db", FullDisk(project.journal._db))
-        yield
-
-
 @pytest.mark.parametrize("is_read", [False, True])
 async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Path, is_read: bool) -> None:
     """It has not happened: the bytes that it would have made superfluous are still wanted."""
@@ -506,7 +485,7 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             for inode in inodes.values():
                 project.dirty_file(inode)
                 project.dirty_files.enter(inode, writes=False)
-        with full_disk(project):
+        with full_disk(tmp_path / JOURNAL):
             with pytest.raises(sqlite3.OperationalError):
                 project.edits.entries.unlink(ROOT, b"one.dwg")
             with pytest.raises(sqlite3.OperationalError):
@@ -538,9 +517,8 @@ async def test_a_file_that_the_disk_refused_to_make_leaves_nothing(tmp_path: Pat
             project.list_root(file(7, "new.dwg"))
             project.edits.entries.unlink(ROOT, b"new.dwg")
         before = descriptors()
-        with pytest.MonkeyPatch.context() as full:
+        with pytest.MonkeyPatch.context() as full, full_disk(tmp_path / JOURNAL):
             full.setattr(RowLog, "append", refuse_row)
-            full.setattr(project.journal, "_db", FullDisk(project.journal._db))
             for _ in range(5):
                 with pytest.raises((OSError, sqlite3.OperationalError)):
                     project.edits.entries.create(ROOT, b"new.dwg", Kept())
@@ -625,7 +603,7 @@ async def test_after_a_moment_that_the_disk_refused_all_that_differs_is_looked_a
         before = project.change(inodes[0])
         before.give_reason("only in memory")
         project.base.queue.take_fresh(100)
-        with full_disk(project), pytest.raises(sqlite3.OperationalError):
+        with full_disk(tmp_path / JOURNAL), pytest.raises(sqlite3.OperationalError):
             project.edits.entries.unlink(ROOT, b"two.dwg")
         assert project.change(inodes[0]) is not before
         assert project.base.queue.fresh >= set(inodes)

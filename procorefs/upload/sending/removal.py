@@ -61,7 +61,7 @@ class DocumentRemover:
         if change.is_folder:
             if not await self._may_remove_folder(change):
                 return
-        elif not await self._may_remove_file(change):
+        elif not await self.may_remove_file(change):
             return
         step = self._situations.step(change)  # its folder may be going by now, or something new have begun
         if isinstance(step, Wait):
@@ -69,7 +69,7 @@ class DocumentRemover:
         if isinstance(step, Delete):
             await self._delete(change)
 
-    async def _may_remove_file(self, change: Change) -> bool:
+    async def may_remove_file(self, change: Change) -> bool:
         """Whether Procore's newest version is the one that was removed here; one look tells it of many files.
 
         No look that was on its way together with a call of ours about the document speaks for it.
