@@ -1,4 +1,4 @@
-"""`procorefs`: the group of commands; each is imported when it is called."""
+"""`procorefs`: the group of commands; imports a command's module only when it is called."""
 
 import errno
 import sys
@@ -24,7 +24,7 @@ COMMANDS = {
     "sandbox": ("procorefs.cli.commands.sandbox", "Run an embedded Procore for trials and tests."),
     "demo": ("procorefs.cli.commands.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }
-"""Name → module, and the line of help (here, so that help imports no command)"""
+"""Name → module and line of help (here, so that `--help` imports no command)."""
 
 
 class LazyGroup(click.Group):
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status; every way out but success has said one sentence."""
+    """Run a command and return its exit status; every failure prints one sentence."""
     try:
         status = command.main(
             None if arguments is None else list(arguments), prog_name=command.name, standalone_mode=False
@@ -102,13 +102,13 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_help(error: click.UsageError) -> str:
-    """The library's words as one sentence that says where the right ones stand."""
+    """The library's message as one sentence that refers to `--help`."""
     words = error.format_message().rstrip(".").replace(". Did", "; did")
     command = error.ctx.command_path if error.ctx is not None else "procorefs"
     return words if words.endswith("?") else f"{words}; see `{command} --help`"
 
 
 def _reader_went_away() -> int:
-    # stdout is flushed again when the interpreter ends: let that not fail once more
+    # The interpreter flushes stdout again at its end; that must not fail again.
     sys.stdout = None
     return 1

@@ -1,6 +1,6 @@
 """`mount.fuse.procorefs`: the helper that mount(8) calls, as `SPEC MOUNTPOINT [-sfnv] [-N NS] [-o OPT] [-t TYPE]`.
 
-mount(8) gives neither HOME nor XDG variables nor PATH: the settings are those of the account it runs as.
+mount(8) passes neither HOME nor XDG variables nor PATH, so the settings are those of the account that it runs as.
 """
 
 import getopt
@@ -28,7 +28,7 @@ _THE_CALL = "the call is mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT] [
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What mount(8) wants."""
+    """The arguments of mount(8)."""
 
     spec: str
     mountpoint: str
@@ -38,12 +38,12 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: exits with 0 when the mount answers, else 32 (mount(8): mount failure) after one sentence."""
+    """The entry point: exits with 0 when the mount answers, else with one sentence and 32 (mount failure)."""
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def run(arguments: list[str]) -> int:
-    """Mount as told and return the exit status."""
+    """Mount according to the arguments and return the exit status."""
     os.environ.setdefault("PATH", _PATH)
     if set(arguments) & {"-h", "--help"}:
         print(USAGE, end="")
@@ -52,9 +52,9 @@ def run(arguments: list[str]) -> int:
         call = parse_call(arguments)
         if not call.fake:
             from procorefs.cli.commands.mount import mount_project
-            from procorefs.cli.mounts.locate import named
+            from procorefs.cli.mounts.locate import given_path
 
-            mount_project(call.spec, named(call.mountpoint), call.words, foreground=False)
+            mount_project(call.spec, given_path(call.mountpoint), call.words, foreground=False)
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
 
 
 def parse_call(arguments: list[str]) -> Call:
-    """Take the arguments apart, options anywhere among them. Raises ConfigError."""
+    """Parse the arguments; options may be at any position. Raises ConfigError."""
     try:
         options, places = getopt.gnu_getopt(arguments, "sfnvN:o:t:")
     except getopt.GetoptError as error:

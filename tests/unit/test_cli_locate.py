@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from procorefs.cli.mounts.locate import NowhereToBegin, split_path
+from procorefs.cli.mounts.locate import NoCurrentDirectory, split_path
 from procorefs.storage.mountinfo import Mount
 
 
@@ -65,5 +65,5 @@ def test_from_where_one_stands(tmp_path: Path, mounts: list[Mount], monkeypatch:
     gone.mkdir()
     monkeypatch.chdir(gone)
     os.rmdir(gone)
-    with pytest.raises(NowhereToBegin, match="is gone"):
+    with pytest.raises(NoCurrentDirectory, match="is gone"):
         split_path("a", mounts)

@@ -14,7 +14,7 @@ import pytest
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
-from procorefs.cli.mounts.locate import NowhereToBegin, locate
+from procorefs.cli.mounts.locate import NoCurrentDirectory, locate
 from procorefs.cli.mounts.processes import birth, holders, signal_process, wait_for_end
 from procorefs.cli.mounts.registry import AlreadyStarted, registered
 from procorefs.config import MountOptions, Paths, ResolvedMount, find_paths, private_dir
@@ -69,7 +69,7 @@ def test_a_relative_path_from_a_directory_that_is_gone(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(NowhereToBegin, match="the current directory is gone, and 'x' with it"):
+    with pytest.raises(NoCurrentDirectory, match="the current directory is gone, and 'x' with it"):
         locate(Path("x"), [])
     assert locate(tmp_path / "x", []) == tmp_path / "x"
 

@@ -1,4 +1,4 @@
-"""`procorefs check`: which local names Procore would refuse, and what copying the rest costs; sends nothing."""
+"""`procorefs check`: lists local names that Procore would refuse, and what copying the rest costs; sends nothing."""
 
 import os
 from collections import Counter
@@ -14,7 +14,7 @@ from procorefs.config.units import show_size
 from procorefs.storage.printable import printable
 
 HOURLY_CALLS = 3600
-"""What Procore grants a client by default, until it has said otherwise."""
+"""The limit that is assumed until Procore's headers name one."""
 
 TYPES_SHOWN = 8
 
@@ -70,7 +70,7 @@ def _known_limit() -> int | None:
     try:
         client = find_client(os.environ, read_config(paths.config_file))
     except Failure:
-        return None  # a mount would complain of the settings; looking through names needs none
+        return None  # a mount would report wrong settings; checking names needs none
     if client is None:
         return None
     from procorefs.limiter.opening import budget_key, known_hourly_limit  # trio takes its time to import

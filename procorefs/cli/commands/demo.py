@@ -1,6 +1,6 @@
-"""`procorefs demo`: an embedded Procore, a mount of it, and a tour; removes everything at its end.
+"""`procorefs demo`: runs an embedded Procore, a mount of it, and a tour; removes everything at its end.
 
-All of it lives in one temporary directory, XDG directories included, so that it meets nothing of the user's own.
+All files, with the XDG directories, are in one temporary directory, so it does not touch the user's own files.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from procorefs.config import Failure, MountOptions, find_paths
 from procorefs.storage.mountinfo import read_mounts
 
 _LEAST_DOCUMENTS = 7
-"""The folders at the top of an invented project; the tour goes into them."""
+"""The top folders of a generated project, which the tour uses."""
 _START_S = 60.0
 _END_S = 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,7 +57,7 @@ def demo(documents: int, leave: bool) -> None:
         announced = stack.enter_context(_sandbox(folder, documents))
         environment = _environment(folder, announced)
         stack.enter_context(_unmounting(folder, environment))
-        stack.callback(_disregard_signals)
+        stack.callback(_ignore_signals)
         guide = Guide(folder, environment, announced["control_url"])
         tour(guide, documents)
         if leave:
@@ -70,15 +70,15 @@ def demo(documents: int, leave: bool) -> None:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """A kill or a closed terminal cleans up like Ctrl-C; only the first of them counts."""
+    """Make SIGTERM and SIGHUP clean up like Ctrl-C; later signals are ignored."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        _disregard_signals()
+        _ignore_signals()
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in _ENDING}
     for number, handler in before.items():
-        # whoever started us with nohup or in the background wants it ignored
+        # A start with nohup or in the background ignores the signal on purpose.
         if handler is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
@@ -88,7 +88,7 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _disregard_signals() -> None:
+def _ignore_signals() -> None:
     """Ignore further signals during the cleanup: a second Ctrl-C would leave the mount behind."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
@@ -100,7 +100,7 @@ def _own_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # deleting files below a mount would delete them in the project
+        # Deleting files below a mount would delete them in the project.
         if any(folder in mount.mountpoint.parents for mount in read_mounts()):
             say(
                 f"Something is still mounted below {folder}, so the folder is kept: unmount that (fusermount3 -u), "
@@ -113,10 +113,10 @@ def _own_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _sandbox(folder: Path, documents: int) -> Iterator[dict[str, Any]]:
-    """The embedded Procore in a child; yields what it announces."""
+    """Run the embedded Procore in a child process; yields the JSON that it prints when it is ready."""
     command = [sys.executable, "-m", "procorefs.cli", "sandbox", "--seed", str(documents)]
     with (folder / "sandbox.log").open("wb") as log:
-        # a session of its own: Ctrl-C must reach us alone, for the mount goes first
+        # In a separate session, so that Ctrl-C reaches only this process: the unmount comes first.
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
     assert child.stdout is not None
     try:
@@ -161,7 +161,7 @@ def _environment(folder: Path, announced: dict[str, Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _unmounting(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """At the end unmount everything below `folder`, even if it is in use."""
+    """Unmount everything below `folder` at the end, even if it is in use."""
     try:
         yield
     finally:

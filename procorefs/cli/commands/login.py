@@ -1,7 +1,7 @@
 """`procorefs login`: asks for credentials, tries them, and stores them as a profile.
 
-Nothing is stored before Procore has said who the credentials belong to. Secrets are typed without echo, or come
-from a file or the environment: the arguments of a process are there for everybody to see.
+It stores nothing before Procore has accepted the credentials. A secret is typed without echo, or comes from a file or
+the environment, because every user can see the arguments of a process.
 """
 
 import os
@@ -109,7 +109,7 @@ def login(
 
 
 def make_profile(asked: Asked, old: Profile) -> Profile:
-    """The profile that was asked for: options, else the environment, else what it was. Raises ConfigError."""
+    """The profile from the options, else the environment, else the old profile. Raises ConfigError."""
     by_person = asked.browser or asked.paste
     if asked.project and not (asked.company or old.company):
         raise ConfigError("a project belongs to a company; give --company as well as --project")
@@ -159,7 +159,7 @@ def _secret(asked: Asked, paths: Paths, name: str, made: Profile, old: Profile |
 
 
 def _ask(what: str, *, hidden: bool = False) -> str:
-    """Ask at the terminal; where there is none, a line of standard input."""
+    """Ask at the terminal; without one, read a line of standard input."""
     if sys.stdin.isatty():
         return str(click.prompt(what, hide_input=hidden, err=True)).strip()
     line = sys.stdin.readline().strip()
@@ -171,7 +171,7 @@ def _ask(what: str, *, hidden: bool = False) -> str:
 
 
 def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project: bool) -> str:
-    """Log in and ask Procore who that is. Raises ProcoreError, LoginNotFinished, UnknownProject."""
+    """Log in and return the user's name. Raises ProcoreError, LoginNotFinished, UnknownProject."""
     import trio
 
     by_person = made.grant is Grant.AUTHORIZATION_CODE
@@ -195,7 +195,7 @@ def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project:
 
 
 async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "Me | None":
-    """The user; None when Procore lets the user in and does not say who it is."""
+    """The user; None: Procore accepts the login but does not give the user."""
     from procorefs.cli.support.login_redirect import LoginNotFinished
     from procorefs.procore.api.client import REFUSALS, open_client
     from procorefs.procore.errors import LoginRefused
@@ -217,7 +217,7 @@ async def _log_in(api: ApiSettings, company: str | None, project: str | None) ->
 
 
 async def _check(client: "Client", company: str, project: str | None) -> None:
-    """Only what the account sees can be mounted with it. Raises UnknownProject."""
+    """Check that the account can reach the company and project. Raises UnknownProject."""
     try:
         await check_reachable(client, company, project)
     except UnknownProject as error:
@@ -232,7 +232,7 @@ async def _code(client: "Client", redirect_uri: str) -> str:
     url = client.auth.authorization_url(state)
     if redirect_uri == OUT_OF_BAND:
         say(f"Open this address, log in, and paste the code that it shows:\n{url}", to_stderr=True)
-        # nothing else runs in this loop that blocking could delay
+        # Nothing else runs in this loop, so it may block.
         return _ask("Code")
     return await receive_code(redirect_uri, state, lambda: _show(url))
 

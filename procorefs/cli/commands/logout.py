@@ -25,7 +25,7 @@ def logout(profile: str | None, forget: bool) -> None:
     import trio
 
     try:
-        # what is here goes first: it goes even when Procore cannot be reached
+        # Delete local tokens first, so that they are deleted even if Procore is unreachable.
         trio.run(_log_out, account.api)
     finally:
         if forget and account.profile is not None:
@@ -33,7 +33,7 @@ def logout(profile: str | None, forget: bool) -> None:
             write_config(paths.config_file, _without(config, account.profile))
     whose = f"profile '{account.profile}'" if account.profile else "the account of the environment"
     stays = account.profile and not forget and account.api.grant is Grant.CLIENT_CREDENTIALS
-    # a service account needs nobody to log in again
+    # A service account logs in again without a person.
     say(f"Logged out {whose}" + ("; its secret stays here (--forget deletes it)." if stays else "."))
 
 

@@ -1,4 +1,4 @@
-"""`procorefs mount`: checks, starts the daemon, and returns when the mount answers."""
+"""`procorefs mount`: makes all checks, starts the daemon, and returns when the mount answers."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from procorefs.cli.mounts import daemonize
-from procorefs.cli.mounts.locate import named
+from procorefs.cli.mounts.locate import given_path
 from procorefs.cli.mounts.mountpoint import check_fuse, ready_mountpoint, wait_for_closing_owner
 from procorefs.cli.mounts.registry import registered
 from procorefs.cli.support.project_ids import find_ids, wanted
@@ -37,7 +37,7 @@ class NotMounted(Failure):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A mount that this machine allows; only names may still have to be looked up."""
+    """A mount that this machine allows; names of company and project may still need a call."""
 
     account: Account
     company: str
@@ -50,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def log_file(self) -> Path:
-        """The daemon's log: the same for every mount at this place."""
+        """The daemon's log, the same for every mount at this mount point."""
         name = self.mountpoint.name or "root"
         return self.paths.logs_dir / f"{name[:64]}-{mount_key(self.mountpoint)[:8]}.log"
 
@@ -72,14 +72,16 @@ def mount(words: tuple[str, ...], foreground: bool, places: tuple[str, ...]) -> 
     """
     if len(places) > 2:
         raise click.UsageError(f"'{places[2]}' is one argument too many; write [SPEC] MOUNTPOINT")
-    mount_project(places[0] if len(places) == 2 else None, named(places[-1]), words, foreground=foreground)
+    mount_project(
+        places[0] if len(places) == 2 else None, given_path(places[-1]), words, foreground=foreground
+    )
 
 
 def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, foreground: bool) -> None:
     """Mount and return when the mount answers, or with `foreground` when it has ended. Raises Failure."""
     plan = make_plan(spec_text, path, words)
     for variable in _SECRETS:
-        os.environ.pop(variable, None)  # programs that the daemon starts need none of them
+        os.environ.pop(variable, None)  # programs that the daemon starts do not need them
     if foreground:
         daemonize.log_to_stderr()
         with contextlib.suppress(KeyboardInterrupt):
@@ -89,7 +91,7 @@ def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, fo
 
 
 def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
-    """All checks that need no call to Procore. Raises Failure."""
+    """Make all checks that need no call to Procore. Raises Failure."""
     options = _with_redis_password(parse_options(words), os.environ.get("PROCOREFS_REDIS_PASSWORD"))
     paths = find_paths(os.environ)
     config = read_config(paths.config_file)
@@ -130,7 +132,7 @@ def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None
         log_file=log_file,
     )
     with registered(resolved) as registration:
-        # imported in the daemon's process alone: it is most of the start's time
+        # Only the daemon's process imports it: the import takes most of the start's time.
         from procorefs.daemon import run_daemon
 
         try:
@@ -140,10 +142,10 @@ def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None
 
 
 def _with_project(error: BaseException, source: str) -> str:
-    """The error as a sentence; if Procore does not know or show the project, with what to do."""
+    """The error as a sentence; if the project is unknown or not accessible, with what to do."""
     from procorefs.procore.errors import Forbidden, NotFound
 
-    # the daemon's nurseries wrap what went wrong in groups
+    # The daemon's nurseries wrap errors in groups.
     cause = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]

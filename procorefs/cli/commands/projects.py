@@ -1,4 +1,4 @@
-"""`procorefs projects`: the companies and projects of an account, with their ids for SPEC."""
+"""`procorefs projects`: lists the companies and projects of an account, with their ids for SPEC."""
 
 import os
 
@@ -12,14 +12,14 @@ from procorefs.procore.wire.models import Company, Project
 
 
 class CompanyProjects(msgspec.Struct, frozen=True):
-    """A company and what can be mounted of it."""
+    """A company and its projects that can be mounted."""
 
     id: int
     name: str
     active: bool
     projects: list[Project]
     refused: str | None = None
-    """Why its projects are not known."""
+    """Why its projects are unknown."""
 
 
 @click.command(short_help="List the companies and projects that you can mount.")
@@ -47,7 +47,7 @@ async def _list(api: ApiSettings) -> list[CompanyProjects]:
         try:
             listed, refused = await client.projects(company.id), None
         except (Forbidden, NotFound) as error:
-            # one company that does not let this user in must not hide the others
+            # A company that refuses this user must not hide the others.
             listed, refused = [], str(error)
         return CompanyProjects(company.id, company.name, company.active, listed, refused)
 
@@ -73,7 +73,7 @@ def _show(found: list[CompanyProjects], account: Account) -> None:
                 f"{project.name}{note}",
                 project.project_number,
             )
-            # names from Procore may hold what rich would take for markup
+            # Names from Procore may contain markup of rich.
             table.add_row(*(Text(cell) for cell in cells))
     if table.row_count:
         out.print(table)

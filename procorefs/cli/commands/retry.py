@@ -1,4 +1,4 @@
-"""`procorefs retry` and `procorefs discard`: send failed changes again, or throw them away."""
+"""`procorefs retry` and `procorefs discard`: send failed changes again, or discard them."""
 
 import os
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from procorefs.service.control_socket import DiscardRequest, Remaining, RetryReq
 from procorefs.storage.printable import printable
 
 _TIMEOUT_S = 60.0
-"""The journal and staged files of many items are changed before the answer."""
+"""The daemon changes the journal and staged files of many items before it answers."""
 
 
 class NothingThere(Failure):
-    """No change below the paths is one that this can be done to."""
+    """No change below the paths can be retried or discarded."""
 
 
 @click.command(short_help="Send failed changes again.")

@@ -1,4 +1,4 @@
-"""`procorefs sandbox`: the embedded Procore in the foreground."""
+"""`procorefs sandbox`: runs the embedded Procore in the foreground."""
 
 import signal
 import sqlite3

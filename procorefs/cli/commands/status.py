@@ -1,4 +1,4 @@
-"""`procorefs status`: asks the daemons what they are doing, and shows it."""
+"""`procorefs status`: asks the daemons for their status and shows it."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from procorefs.cli.mounts import registry
-from procorefs.cli.mounts.locate import locate, named, split_path
+from procorefs.cli.mounts.locate import given_path, locate, split_path
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.support.terminal import say_json
 from procorefs.config import Failure, Paths, find_paths
@@ -19,7 +19,7 @@ _WATCH_S = 2.0
 
 
 class NoMount(Failure):
-    """There is no mount of ours to ask."""
+    """There is no ProcoreFS mount to ask."""
 
 
 @click.command(short_help="Show what the mounts are doing.")
@@ -44,12 +44,12 @@ def status(as_json: bool, watch: bool, mountpoint: str | None) -> None:
 
 
 def status_of(path: Path, paths: Paths) -> MountStatus:
-    """Ask the daemon of the mount that is there, or that the path lies in. Raises NoMount, ControlError."""
+    """Ask the daemon of the mount that the path is in. Raises NoMount, ControlError."""
     mounts = read_mounts()
     place, _ = split_path(str(path), mounts)
     mount = mount_at(place, mounts)
     if mount is None or not mount.is_ours:
-        place = locate(path, mounts)  # where a daemon may just be starting or closing
+        place = locate(path, mounts)  # a daemon may be starting or closing there
     entry = registry.find(place, paths) or registry.find_detached(place, paths)
     if entry is not None:
         return ask(Path(entry.socket), StatusRequest(), MountStatus)
@@ -62,7 +62,7 @@ def status_of(path: Path, paths: Paths) -> MountStatus:
 
 def _show(paths: Paths, mountpoint: str | None, as_json: bool) -> None:
     if mountpoint is not None:
-        found = [status_of(named(mountpoint), paths)]
+        found = [status_of(given_path(mountpoint), paths)]
         answer: object = found[0]
     else:
         answer = found = [_status_or_silence(entry) for entry in registry.running(paths)]
@@ -82,7 +82,7 @@ def _status_or_silence(entry: Entry) -> MountStatus:
             mountpoint=entry.mountpoint,
             project=Named(entry.project_id),
             company=Named(entry.company_id),
-            # its socket is the last thing a daemon opens and the first it closes
+            # A daemon opens its socket last and closes it first.
             state="starting or closing" if isinstance(error, NotListening) else "not answering",
             pid=entry.pid,
             log=entry.log,

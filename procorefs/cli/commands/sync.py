@@ -1,4 +1,4 @@
-"""`procorefs sync`: wait until all changes are in Procore, or list what is not and why."""
+"""`procorefs sync`: waits until all changes are in Procore, and lists changes that are not and why."""
 
 import math
 import os
@@ -30,12 +30,12 @@ from procorefs.service.control_socket import (
 from procorefs.storage.printable import printable
 from procorefs.upload.items import Counts
 
-_LOOK_S = 0.5
+_UPDATE_S = 0.5
 """Between two updates of the progress line."""
 
 
 class NotSynced(Failure):
-    """The daemon ended before it was done."""
+    """The daemon ended before all changes were sent."""
 
 
 @click.command(short_help="Wait until all changes are in Procore.")
@@ -56,13 +56,13 @@ def sync(timeout_s: float | None, paths: tuple[str, ...]) -> int:
     """
     deadline = time.monotonic() + (math.inf if timeout_s is None else timeout_s)
     wanted = _wanted(paths, find_paths(os.environ))
-    # all at once: a slow mount must not delay the others
+    # All mounts at the same time: a slow mount must not delay the others.
     waits = [_Wait(daemon, below, deadline) for daemon, below in wanted.items()]
-    return max([_told(wait) for wait in waits], default=0)
+    return max([_wait_and_report(wait) for wait in waits], default=0)
 
 
 class _Wait:
-    """Waits for one mount, on a thread that may be left behind in its system call."""
+    """Waits for one mount in a daemon thread, which may still be in its system call at exit."""
 
     def __init__(self, daemon: Entry, below: tuple[str, ...], deadline: float) -> None:
         self.daemon = daemon
@@ -72,7 +72,7 @@ class _Wait:
         threading.Thread(target=self._ask, args=(deadline,), daemon=True).start()
 
     def result(self) -> Left:
-        """What is left when all is quiet, or at the deadline. Raises NotSynced, ControlError."""
+        """The changes that are left when nothing more is sent, or at the deadline. Raises NotSynced, ControlError."""
         answer = self._wait()
         if isinstance(answer, NoAnswer):
             return ask(self._socket, WaitingRequest(self._below), Left)
@@ -89,7 +89,7 @@ class _Wait:
         with Progress(f"Sending {self.daemon.mountpoint}") as progress:
             while True:
                 try:
-                    return self._answer.get(timeout=_LOOK_S)
+                    return self._answer.get(timeout=_UPDATE_S)
                 except queue.Empty:
                     progress.show(self._counts())
 
@@ -97,7 +97,7 @@ class _Wait:
         try:
             return ask(self._socket, DrainRequest(()), Counts)
         except NotListening:
-            return Counts()  # the other question hears of it, too
+            return Counts()  # `_ask` gets the same error
 
     def _ask(self, deadline: float) -> None:
         try:
@@ -115,30 +115,30 @@ def _wanted(texts: tuple[str, ...], paths: Paths) -> dict[Entry, tuple[str, ...]
                 "nothing is mounted, so sync cannot tell what is in Procore; `procorefs mount` sends what is not"
             )
         return dict.fromkeys(daemons, ("",))
-    places = [find_location(text, paths) for text in texts]
-    for text, place in zip(texts, places, strict=True):
-        # removed files have to reach Procore as well: only where nothing waits a wrong path is one
-        if not place.exists:
-            waiting = ask(Path(place.daemon.socket), WaitingRequest((place.below,)), Left)
+    locations = [find_location(text, paths) for text in texts]
+    for text, location in zip(texts, locations, strict=True):
+        # The removal of a file may still have to be sent: a missing path is wrong only if nothing waits there.
+        if not location.exists:
+            waiting = ask(Path(location.daemon.socket), WaitingRequest((location.below,)), Left)
             if not waiting.total and not waiting.staying.total:
                 raise NotInAMount(
                     f"{printable(text)} does not exist, and no change below it waits for Procore"
                 )
-    return by_mount(places)
+    return by_mount(locations)
 
 
-def _told(wait: _Wait) -> int:
-    """Wait, say what is left, and return the exit status."""
+def _wait_and_report(wait: _Wait) -> int:
+    """Wait, report what is left, and return the exit status."""
     try:
         remaining = wait.result()
     except Failure as error:
         complain(str(error))
         return 1
-    _tell(wait.daemon, remaining)
+    _report(wait.daemon, remaining)
     return int(remaining.total > 0)
 
 
-def _tell(daemon: Entry, remaining: Left) -> None:
+def _report(daemon: Entry, remaining: Left) -> None:
     for sentence in sentences(remaining.items, Path(daemon.mountpoint)):
         complain(sentence)
     more = remaining.total - len(remaining.items)

@@ -1,7 +1,7 @@
-"""`procorefs umount`: sends what waits, unmounts, and ends the daemon; reports a busy mount and changes nothing.
+"""`procorefs umount`: sends waiting changes, unmounts, and ends the daemon; reports a busy mount and changes nothing.
 
-The outbox is emptied first, while anything moves, or until the timeout. What is left stays in the journal, and the next
-mount sends it. A daemon that still sends after its mount point was removed by other means is ended in the same way.
+It waits while the outbox makes progress, or until the timeout. Changes that are left stay in the journal, and the next
+mount sends them. A daemon that still sends after an unmount by other means is ended in the same way.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import click
 
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
-from procorefs.cli.mounts.locate import locate, named, split_path
+from procorefs.cli.mounts.locate import given_path, locate, split_path
 from procorefs.cli.mounts.processes import holders, signal_process, wait_for_end
 from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.mounts.unmounting import unmount
@@ -42,27 +42,27 @@ from procorefs.upload.items import Counts
 _END_S = 10.0
 """A daemon ends within 10 s."""
 _LEAST_END_S = 6.0
-"""The least that it gets, however short the timeout: it ends its running calls and closes its stores."""
+"""The minimum for any timeout: the daemon ends its running calls and closes its stores."""
 _ASK_AGAIN_S = 0.5
-"""How often it is asked to end."""
-_LOOK_S = 0.25
-"""How often it is asked how far it is."""
-_PATIENCE_S = 60.0
+"""How often the daemon is asked to end."""
+_UPDATE_S = 0.25
+"""How often the daemon is asked for its progress."""
+_STALL_S = 60.0
 """How long to wait without progress while Procore cannot be reached."""
 _ANSWER_S, _LEAST_ANSWER_S = 5.0, 1.0
 _NAMED_HOLDERS = 3
 
 
 class Busy(Failure):
-    """Something uses the mount; nothing was changed."""
+    """A process uses the mount; nothing was changed."""
 
 
 class NotUnmounted(Failure):
-    """It could not be unmounted, or its daemon still runs."""
+    """The mount could not be unmounted, or its daemon still runs."""
 
 
 class NotAllSent(Failure):
-    """It was unmounted, but not everything is in Procore."""
+    """The mount was unmounted, but some changes are not in Procore."""
 
 
 @click.command(short_help="Unmount a project and end its daemon.")
@@ -86,13 +86,13 @@ def umount(timeout_s: float | None, now: bool, place: str) -> None:
     PROJECT as given to `mount` or as COMPANY/PROJECT in ids.
     """
     within_s = math.inf if timeout_s is None else timeout_s
-    unmount_project(named(place), find_paths(os.environ), 0.0 if now else within_s, now=now)
+    unmount_project(given_path(place), find_paths(os.environ), 0.0 if now else within_s, now=now)
 
 
 def unmount_project(path: Path, paths: Paths, timeout_s: float, *, now: bool = False) -> None:
-    """Take the mount at `path` away, or end the daemon that was there. Raises Busy, NotUnmounted, NotAllSent.
+    """Unmount `path`, or end the daemon that was mounted there. Raises Busy, NotUnmounted, NotAllSent.
 
-    `now`: nothing is sent before.
+    `now`: do not send changes first.
     """
     deadline = time.monotonic() + timeout_s
     mounts = read_mounts()
@@ -103,18 +103,18 @@ def unmount_project(path: Path, paths: Paths, timeout_s: float, *, now: bool = F
     if mount is None and entry is None:
         entry = registry.find_detached(mountpoint, paths) or _detached_of(str(path), paths)
     if mount is not None:
-        left = _take_away(mount, entry, mounts, deadline, now=now)
+        left = _drain_and_unmount(mount, entry, mounts, deadline, now=now)
     elif entry is not None:
         left = _waiting(entry, deadline) if now else _drain(entry, deadline)
     else:
         raise NotUnmounted(f"nothing is mounted on {mountpoint}; `procorefs status` lists the mounts")
     if entry is not None:
         _end(entry, paths, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
-        _tell(entry, left)
+        _report(entry, left)
 
 
 def _detached_of(project: str, paths: Paths) -> Entry | None:
-    """A daemon that has no mount point any more and sends what waits of that project."""
+    """The daemon of that project that sends without a mount point, or None."""
     for entry in registry.running(paths):
         if entry.detached and project in (entry.source, f"{entry.company_id}/{entry.project_id}"):
             return entry
@@ -131,13 +131,15 @@ def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
         )
 
 
-def _take_away(mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float, *, now: bool) -> Left:
-    """Returns what was not sent."""
+def _drain_and_unmount(
+    mount: Mount, entry: Entry | None, mounts: list[Mount], deadline: float, *, now: bool
+) -> Left:
+    """Drain the outbox and unmount; returns the changes that were not sent."""
     place = mount.mountpoint
     if not mount.is_ours:
         raise NotUnmounted(f"{place} is a mount of {mount.fstype} and not of ProcoreFS; use umount")
     if entry is None:
-        # no daemon of this user: nobody inside could finish anything, so nobody is waited for
+        # No daemon of this user runs: programs in the mount cannot continue, so do not wait for them.
         _check(unmount(place, lazy=_is_dead(place)), place, None)
         return Left([], 0)
     within = next((other.mountpoint for other in mounts if place in other.mountpoint.parents), None)
@@ -161,7 +163,7 @@ def _tell_daemon(entry: Entry, *, continues: bool) -> None:
 
 
 def _drain(entry: Entry, deadline: float) -> Left:
-    """Wait while anything reaches Procore; returns what is left. A daemon that does not answer has nothing to say."""
+    """Wait while changes reach Procore; returns what is left, or nothing if the daemon does not answer."""
     socket = Path(entry.socket)
     deadline_check = DrainDeadline()
     answer_s = _answer_s(deadline)
@@ -170,7 +172,7 @@ def _drain(entry: Entry, deadline: float) -> Left:
             counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
             while counts.moving and time.monotonic() < deadline and deadline_check.continues(counts):
                 progress.show(counts)
-                time.sleep(min(_LOOK_S, max(deadline - time.monotonic(), 0.0)))
+                time.sleep(min(_UPDATE_S, max(deadline - time.monotonic(), 0.0)))
                 counts = ask(socket, DrainRequest(), Counts, timeout_s=answer_s)
     except ControlError:
         return Left([], 0)
@@ -178,7 +180,7 @@ def _drain(entry: Entry, deadline: float) -> Left:
 
 
 def _waiting(entry: Entry, deadline: float) -> Left:
-    """What it has yet to send, at once; a daemon that does not answer has nothing to say."""
+    """The changes that are not sent, without waiting; nothing if the daemon does not answer."""
     try:
         return ask(Path(entry.socket), WaitingRequest(("",)), Left, timeout_s=_answer_s(deadline))
     except ControlError:
@@ -190,7 +192,7 @@ def _answer_s(deadline: float) -> float:
 
 
 class DrainDeadline:
-    """Ends when Procore can't be reached and nothing has moved for a while; a budget that opens later is waited for."""
+    """Ends the drain when Procore is unreachable and nothing has moved for a while, but waits for the call budget."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
@@ -198,15 +200,15 @@ class DrainDeadline:
         self._moved_s = 0.0
 
     def continues(self, counts: Counts) -> bool:
-        """Whether waiting makes sense."""
+        """Whether to wait longer."""
         now = (counts.moving, counts.bytes_pending)
         if now != self._last or not counts.warning:
             self._last, self._moved_s = now, self._clock_s()
-        return self._clock_s() - self._moved_s < _PATIENCE_S
+        return self._clock_s() - self._moved_s < _STALL_S
 
 
-def _tell(entry: Entry, left: Left) -> None:
-    """Say what stays here or in the journal. Raises NotAllSent."""
+def _report(entry: Entry, left: Left) -> None:
+    """Report files that stay here and changes that stay in the journal. Raises NotAllSent."""
     for line in staying(left.staying, Path(entry.mountpoint)):
         complain(line)
     if not left.total:
@@ -253,7 +255,7 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
 
 
 def _end(entry: Entry, paths: Paths, timeout_s: float) -> None:
-    """Have the daemon end, and wait for it: without its mount it would go on as long as there is something to send."""
+    """End the daemon and wait for its end: without a mount it would continue while it has changes to send."""
     deadline = time.monotonic() + timeout_s
     asked: Entry | None = entry
     while True:
@@ -265,7 +267,7 @@ def _end(entry: Entry, paths: Paths, timeout_s: float) -> None:
             return
         if left_s <= 0:
             break
-        asked = registry.find_again(entry, paths)  # just unmounted, it changes its socket
+        asked = registry.find_again(entry, paths)  # after an unmount its socket changes
     signal_process(entry.pid, entry.born, signal.SIGTERM)
     raise NotUnmounted(
         f"{entry.mountpoint} is unmounted, but its daemon (process {entry.pid}) did not end within "

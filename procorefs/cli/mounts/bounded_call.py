@@ -1,8 +1,7 @@
-"""A system call that may hang, run in a child process with a deadline.
+"""Runs a system call that may hang in a child process, with a deadline.
 
-A call into a mount whose daemon is stuck waits in the kernel, past signals. So nothing here waits for such a
-child: only for the pipe on which it tells the result. It keeps no other file open, for whoever reads our output
-would wait for it.
+A call into a mount whose daemon hangs waits in the kernel and ignores signals. So this code never waits for the child,
+only for the pipe with its result. The child keeps no other file open: a reader of our output would wait for it.
 """
 
 import errno
@@ -11,8 +10,8 @@ import select
 import signal
 from collections.abc import Callable
 
-_DYING_S = 1.0
-"""A child in a system call that takes no signal is left behind after this."""
+_KILL_S = 1.0
+"""A child that does not react to SIGKILL is left behind after this time."""
 
 
 def errno_of(call: Callable[[], object], timeout_s: float) -> int:
@@ -21,30 +20,30 @@ def errno_of(call: Callable[[], object], timeout_s: float) -> int:
     try:
         child = os.fork()
         if child == 0:
-            _tell(call, writer)
+            _report(call, writer)
         os.close(writer)
         if not select.select([reader], [], [], timeout_s)[0]:
             _kill(child)
             return errno.ETIMEDOUT
-        told = os.read(reader, 16)
+        result = os.read(reader, 16)
         os.waitpid(child, 0)
-        return int(told) if told else errno.EIO
+        return int(result) if result else errno.EIO
     finally:
         os.close(reader)
 
 
 def _kill(child: int) -> None:
-    """End it, and give it the moment that takes: a mount is busy as long as somebody is dying in it."""
+    """Kill the child and wait briefly for its end: a mount is busy until the process has ended."""
     os.kill(child, signal.SIGKILL)
     ending = os.pidfd_open(child)
     try:
-        if select.select([ending], [], [], _DYING_S)[0]:
+        if select.select([ending], [], [], _KILL_S)[0]:
             os.waitpid(child, 0)
     finally:
         os.close(ending)
 
 
-def _tell(call: Callable[[], object], writer: int) -> None:
+def _report(call: Callable[[], object], writer: int) -> None:
     number = errno.EIO
     try:
         _keep_only(writer)

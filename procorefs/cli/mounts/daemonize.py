@@ -1,9 +1,9 @@
-"""Turns a command into a daemon: fork without exec, and a pipe that tells the parent the result.
+"""Turns a command into a daemon: forks without exec, and reports the result to the parent through a pipe.
 
     parent ── fork ── setsid ── fork ── daemon
       └────────── pipe: "pid 123", then "ready" or "error SENTENCE" ──┘
 
-Nothing asynchronous and no thread runs before the forks. Imports made before are paid once.
+No event loop and no thread runs before the forks. The daemon reuses modules that are imported before.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ _LOG_BYTES = 5 << 20
 _LOG_FILES = 3
 
 Run = Callable[[Callable[[], None]], None]
-"""Runs until the daemon ends; calls its argument once it serves."""
+"""Runs until the daemon ends; calls its argument when the daemon is ready."""
 
 
 class NotStarted(Failure):
-    """The daemon ended before it was ready; the text is its own reason."""
+    """The daemon ended before it was ready; the text is its reason."""
 
 
 def start(run: Run, log_file: Path) -> None:
@@ -47,56 +47,56 @@ def start(run: Run, log_file: Path) -> None:
         _serve(run, log_file, writer)
     os.close(writer)
     os.waitpid(child, 0)
-    with os.fdopen(reader, "rb") as news:
-        _await(news.readline, log_file)
+    with os.fdopen(reader, "rb") as report:
+        _await(report.readline, log_file)
 
 
 def log_to_stderr() -> None:
-    """For a mount in the foreground."""
+    """Log to stderr, for a mount in the foreground."""
     _log_to(logging.StreamHandler())
 
 
 def _await(readline: Callable[[], bytes], log_file: Path) -> None:
     pid = int(readline().removeprefix(b"pid ") or 0)
     try:
-        news = readline().decode(errors="replace").strip()
+        report = readline().decode(errors="replace").strip()
     except KeyboardInterrupt:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         raise
-    if news != "ready":
+    if report != "ready":
         raise NotStarted(
-            news.removeprefix("error ") or f"the daemon ended before it was ready; {log_file} may say why"
+            report.removeprefix("error ") or f"the daemon ended before it was ready; {log_file} may say why"
         )
 
 
 def _serve(run: Run, log_file: Path, writer: int) -> NoReturn:
-    """The rest of the daemon's life."""
+    """Run the daemon and exit."""
     status = 1
     try:
         os.write(writer, b"pid %d\n" % os.getpid())
-        _leave_the_terminal(log_file, writer)
-        run(lambda: _tell(writer, "ready"))
+        _detach_from_terminal(log_file, writer)
+        run(lambda: _report(writer, "ready"))
         status = 0
     except BaseException as error:
         sentence = sentence_of(error) or unexpected(error, log_file)
         log.error("ended: %s", sentence)
-        _tell(writer, f"error {' '.join(sentence.split())}")
+        _report(writer, f"error {' '.join(sentence.split())}")
     finally:
         logging.shutdown()
         os._exit(status)
 
 
-def _leave_the_terminal(log_file: Path, writer: int) -> None:
+def _detach_from_terminal(log_file: Path, writer: int) -> None:
     os.chdir("/")
     os.umask(0o077)
-    nothing = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     text = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    # what C libraries and helpers say goes to the log
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    # The log gets the output of C libraries and helpers.
     os.dup2(text, 2)
-    # pipes of whoever called us: a reader of theirs must not wait for the daemon's end
+    # Close the caller's pipes: their readers must not wait for the daemon's end.
     os.closerange(3, writer)
     os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
     _log_to(
@@ -111,7 +111,7 @@ def _leave_the_terminal(log_file: Path, writer: int) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """A line a message, whatever names are in it: a name with a line break must not look like another message."""
+    """Formats each message as one line: a name with a line break must not look like another message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return printable(super().formatMessage(record))
@@ -122,18 +122,18 @@ class _OneLine(logging.Formatter):
 
 def _log_to(handler: logging.Handler) -> None:
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # what a full disk does not take is lost: a traceback into the same file would not help
+    # On a full disk log lines are lost: a traceback into the same file would not help.
     logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    # their lines show whole addresses, and those of files carry a signature that opens them
+    # Their lines contain complete URLs, and URLs of files contain a signature that gives access.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _tell(writer: int, news: str) -> None:
-    # the command may be gone, or has heard already: the mount does not depend on it
+def _report(writer: int, report: str) -> None:
+    # The command may have ended or have the result already; the mount does not depend on it.
     with contextlib.suppress(OSError):
-        os.write(writer, f"{news}\n".encode())
+        os.write(writer, f"{report}\n".encode())
         os.close(writer)

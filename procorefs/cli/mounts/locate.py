@@ -1,6 +1,6 @@
 """Finds the mount that a path is in, from the kernel's list, without a system call into any mount.
 
-ProcoreFS has no symbolic links, so what comes below a mount point needs no following.
+ProcoreFS has no symbolic links, so a path below a mount point needs no resolution.
 """
 
 import errno
@@ -17,15 +17,15 @@ from procorefs.config import Failure, Paths
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
 
 _MOST_LINKS = 40
-_LOOK_S = 5.0
+_CHECK_S = 5.0
 
 
 class NotInAMount(Failure):
-    """A path that no running mount of ours answers for."""
+    """The path is in no running ProcoreFS mount of this user."""
 
 
-class NowhereToBegin(Failure):
-    """A relative path, given while the current directory no longer exists."""
+class NoCurrentDirectory(Failure):
+    """The path is relative, and the current directory no longer exists."""
 
 
 class MountLocation(msgspec.Struct, frozen=True):
@@ -33,29 +33,29 @@ class MountLocation(msgspec.Struct, frozen=True):
 
     daemon: Entry
     below: str
-    """From the mount's root; empty: the root."""
+    """The path relative to the mount's root; empty: the root."""
 
     @property
     def path(self) -> Path:
-        """Where it is for everybody."""
+        """The absolute path."""
         return Path(self.daemon.mountpoint) / self.below
 
     @property
     def exists(self) -> bool:
-        """Whether programs see something there; whoever does not answer in time is believed."""
-        return errno_of(lambda: os.lstat(self.path), _LOOK_S) not in (errno.ENOENT, errno.ENOTDIR)
+        """Whether the path exists; True if the mount does not answer in time."""
+        return errno_of(lambda: os.lstat(self.path), _CHECK_S) not in (errno.ENOENT, errno.ENOTDIR)
 
 
-def named(text: str) -> Path:
-    """The path as it was written. Raises NotInAMount for an empty one, as of an unset variable."""
+def given_path(text: str) -> Path:
+    """The path of an argument. Raises NotInAMount for an empty one, which may be an unset variable."""
     if not text:
         raise NotInAMount("the path is empty; write '.' for the current directory")
     return Path(text)
 
 
 def find_location(text: str, paths: Paths) -> MountLocation:
-    """The mount and the path in it that is meant. Raises NotInAMount, NowhereToBegin."""
-    named(text)
+    """The mount that a path is in, and the path in it. Raises NotInAMount, NoCurrentDirectory."""
+    given_path(text)
     mounts = read_mounts()
     mountpoint, below = split_path(text, mounts)
     mount = mount_at(mountpoint, mounts)
@@ -75,10 +75,10 @@ def find_location(text: str, paths: Paths) -> MountLocation:
 
 
 def locate(path: Path, mounts: list[Mount]) -> Path:
-    """The absolute path without links, found without a look into any mount that may hang at its end.
+    """The absolute path without symbolic links, without a system call into a dead mount at its end.
 
-    The last component is compared with mountinfo before it is examined: what hangs is reading a link that turns
-    out to be the root of a dead mount. Raises NowhereToBegin.
+    The last component is compared with mountinfo first: a check for a symbolic link would hang if it is the root of a
+    dead mount. Raises NoCurrentDirectory.
     """
     for _ in range(_MOST_LINKS):
         absolute = _absolute(path)
@@ -89,16 +89,16 @@ def locate(path: Path, mounts: list[Mount]) -> Path:
     return path
 
 
-def by_mount(places: list[MountLocation]) -> dict[Entry, tuple[str, ...]]:
+def by_mount(locations: list[MountLocation]) -> dict[Entry, tuple[str, ...]]:
     """The paths of each mount, in the order given."""
     found: dict[Entry, tuple[str, ...]] = {}
-    for place in places:
-        found[place.daemon] = (*found.get(place.daemon, ()), place.below)
+    for location in locations:
+        found[location.daemon] = (*found.get(location.daemon, ()), location.below)
     return found
 
 
 def split_path(text: str, mounts: list[Mount]) -> tuple[Path, str]:
-    """The topmost mount on the way that has no other one further on, and the rest; links are followed up to there."""
+    """The innermost mount of a path, and the path below it; follows symbolic links up to that mount."""
     here, rest = Path("/"), deque(_absolute(Path(text)).parts[1:])
     links = 0
     while rest:
@@ -130,5 +130,7 @@ def _absolute(path: Path) -> Path:
     try:
         return Path(os.path.normpath(path.absolute()))
     except FileNotFoundError as error:
-        # deleted, or below a mount that was taken away
-        raise NowhereToBegin(f"the current directory is gone, and '{path}' with it; cd to another") from error
+        # deleted, or below a mount that was unmounted
+        raise NoCurrentDirectory(
+            f"the current directory is gone, and '{path}' with it; cd to another"
+        ) from error

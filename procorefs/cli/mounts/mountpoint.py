@@ -1,4 +1,4 @@
-"""Checks the mount point: waits for a daemon that is closing, and unmounts a dead one."""
+"""Makes the mount point ready for a mount: checks it, waits for a daemon that is closing, and unmounts a dead mount."""
 
 import errno
 import os
@@ -26,23 +26,23 @@ FUSE_CONF = Path("/etc/fuse.conf")
 
 
 class MountRefused(Failure):
-    """The mount point, or this machine, does not allow it."""
+    """The mount point or this machine does not allow the mount."""
 
 
 def ready_mountpoint(path: Path, paths: Paths) -> Path:
-    """The absolute mount point, free to be mounted on. Raises MountRefused."""
+    """Make the mount point ready and return its absolute path. Raises MountRefused."""
     mountpoint = locate(path, read_mounts())
     deadline = time.monotonic() + _CLOSING_S
     while (entry := registry.find(mountpoint, paths)) is not None:
         _wait_for_closing(entry, mountpoint, deadline)
     while (mount := mount_at(mountpoint, read_mounts())) is not None and mount.is_fuse:
-        _clean_up_dead(mount)
+        _remove_dead(mount)
     _check_directory(mountpoint)
     return mountpoint
 
 
 def wait_for_closing_owner(api_url: str, company_id: int, project_id: int, paths: Paths) -> None:
-    """Wait for a daemon of the same project that is just closing: its state can be taken over then."""
+    """Wait for the end of a closing daemon of the same project, which holds the lock on the state."""
     wanted = (api_url, company_id, project_id)
     deadline = time.monotonic() + _CLOSING_S
     while time.monotonic() < deadline:
@@ -78,7 +78,7 @@ def check_fuse(options: MountOptions) -> None:
 
 
 def _wait_for_closing(entry: Entry, mountpoint: Path, deadline: float) -> None:
-    """Wait a moment for this daemon to end. Raises MountRefused when it is not closing."""
+    """Wait briefly for the daemon to end. Raises MountRefused if it is not closing."""
     if not _is_closing(entry) and mount_at(mountpoint, read_mounts()) is not None:
         raise MountRefused(
             f"{mountpoint} is already mounted ({entry.source}, process {entry.pid}); "
@@ -95,33 +95,35 @@ def _is_closing(entry: Entry) -> bool:
     try:
         return ask(Path(entry.socket), StatusRequest(), MountStatus, timeout_s=_PROBE_S).state == "closing"
     except NotListening:
-        # its socket is the last thing a daemon opens and the first it closes
+        # A daemon opens its socket last and closes it first.
         return True
     except ControlError:
         return False
 
 
-def _clean_up_dead(mount: Mount) -> None:
-    """Take a dead mount of ours away. Raises MountRefused for one that lives or is not ours."""
-    obstacle = _take_away_dead(mount)
-    # the dead daemon's guard cleans up as well, and may have done it at any moment
+def _remove_dead(mount: Mount) -> None:
+    """Unmount a dead ProcoreFS mount. Raises MountRefused for a working mount and for a mount of another kind."""
+    obstacle = _unmount_dead(mount)
+    # The guard of the dead daemon unmounts it too, at any moment.
     if obstacle and mount_at(mount.mountpoint, read_mounts()) is not None:
         raise MountRefused(obstacle)
 
 
-def _take_away_dead(mount: Mount) -> str:
-    """Why it cannot be done, or ''."""
-    place = mount.mountpoint
-    result = errno_of(lambda: os.statvfs(place), _PROBE_S)  # the kernel may answer stat from its memory
+def _unmount_dead(mount: Mount) -> str:
+    """Unmount a dead mount; returns the reason if that is impossible, else ''."""
+    path = mount.mountpoint
+    result = errno_of(lambda: os.statvfs(path), _PROBE_S)  # the kernel may answer stat from its cache
     if result == errno.ETIMEDOUT:
-        return f"{place} is a mount that does not answer ({mount.source}); run: umount -l '{place}'"
+        return f"{path} is a mount that does not answer ({mount.source}); run: umount -l '{path}'"
     if result not in _DEAD:
-        return f"{place} is already mounted ({mount.source}, {mount.fstype}); choose another directory"
+        return f"{path} is already mounted ({mount.source}, {mount.fstype}); choose another directory"
     if not mount.is_ours:
-        return f"{place} is a dead mount of {mount.fstype}; run: umount -l '{place}'"
-    result = unmount(place, lazy=True)
+        return f"{path} is a dead mount of {mount.fstype}; run: umount -l '{path}'"
+    result = unmount(path, lazy=True)
     if result:
-        return f"{place} is a dead mount and cannot be unmounted ({os.strerror(result)}); run: umount -l '{place}'"
+        return (
+            f"{path} is a dead mount and cannot be unmounted ({os.strerror(result)}); run: umount -l '{path}'"
+        )
     return ""
 
 

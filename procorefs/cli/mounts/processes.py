@@ -1,4 +1,4 @@
-"""Processes in /proc: whether one still runs, and which use files below a directory."""
+"""Finds in /proc whether a process still runs, and which processes use files below a directory."""
 
 import contextlib
 import os
@@ -20,17 +20,17 @@ class Holder(msgspec.Struct, frozen=True):
     pid: int
     name: str
     what: str
-    """What it holds, for people."""
+    """How it uses the mount, for people."""
 
 
 def birth(pid: int) -> str | None:
-    """What tells this process from a later one of its id, over reboots too; None when it has ended."""
+    """Distinguishes a process from a later one with the same id, also across reboots; None: it has ended."""
     ticks = processes.start_ticks(pid)
     return f"{processes.boot_id()}:{ticks}" if ticks else None
 
 
 def wait_for_end(pid: int, born: str, timeout_s: float) -> bool:
-    """Wait until that process has ended; False when it has not in time."""
+    """Wait until that process has ended; False: it has not ended in time."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
@@ -44,7 +44,7 @@ def wait_for_end(pid: int, born: str, timeout_s: float) -> bool:
 
 
 def signal_process(pid: int, born: str, number: signal.Signals) -> None:
-    """Send a signal to that very process, through a descriptor that no later process of its id can get."""
+    """Send a signal to that process, and never to a later one with the same id."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
@@ -58,10 +58,10 @@ def signal_process(pid: int, born: str, number: signal.Signals) -> None:
 
 
 def holders(directory: Path, without: frozenset[int] = frozenset(), *, mapped: bool = False) -> list[Holder]:
-    """Processes that have something below `directory` open or stand in it; with `mapped`, in their memory too.
+    """Processes that have a file below `directory` open or as current directory; with `mapped`, also mapped.
 
-    Other users' processes show this to root alone, so an empty list proves nothing. A list of mappings can keep its
-    reader waiting while that process waits in the kernel: ask for it only when something is known to be there.
+    Only root sees this for other users' processes, so an empty list proves nothing. Reading mappings can block while
+    the process waits in the kernel: use `mapped` only if the mount is known to be busy.
     """
     found = []
     for process in PROC.iterdir():
@@ -95,7 +95,7 @@ def _mapped_by(process: Path) -> list[str]:
 
 
 def _target(link: Path) -> str:
-    # only the name is read: nothing looks at what it names
+    # This reads only the name and does not access its target.
     try:
         return os.readlink(link)  # noqa: PTH115 - sockets and pipes are no paths
     except OSError:

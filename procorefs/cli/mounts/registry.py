@@ -1,7 +1,7 @@
-"""Which daemons of this user run, one small file each in the runtime directory.
+"""Registers the running daemons of this user, one small file each in the runtime directory, and finds them.
 
-An entry is written by the daemon's own process before it mounts and removed when it ends. One that a killed
-daemon left is recognised by its process id and start time, and removed by whoever finds it.
+A daemon writes its entry before it mounts and removes it when it ends. The entry of a killed daemon is recognised by
+process id and start time; the next command that reads it removes it.
 """
 
 import contextlib
@@ -25,25 +25,25 @@ class Entry(msgspec.Struct, frozen=True):
     mountpoint: str
     pid: int
     born: str
-    """Processes.birth of that pid."""
+    """`processes.birth` of that pid."""
     source: str
     api_url: str
     company_id: int
     project_id: int
     log: str
     detached: bool = False
-    """Its mount point was taken away, and it goes on sending."""
+    """The mount point was unmounted from outside, and the daemon continues to send."""
     socket: str = ""
-    """Where it answers: beside its entry and never read from it, so that an entry names no other file."""
+    """The control socket, derived from the path of the entry, so that an entry cannot name another file."""
 
     @property
     def is_alive(self) -> bool:
-        """Does that very process still run?"""
+        """Whether that process still runs."""
         return birth(self.pid) == self.born
 
 
 class AlreadyStarted(Failure):
-    """Another daemon took the mount point first."""
+    """Another daemon is starting at the mount point."""
 
 
 class Registration:
@@ -54,7 +54,7 @@ class Registration:
         self._file = file
 
     def detach(self) -> None:
-        """The mount point is free for others; this daemon goes on without it, and answers at another socket."""
+        """Release the mount point: the daemon continues without it, under another entry and socket."""
         entry = msgspec.structs.replace(self._entry, detached=True)
         file = self._file.with_name(f"{self._file.stem}.{entry.pid}.mount")
         write_private(file, msgspec.json.encode(entry))
@@ -63,13 +63,13 @@ class Registration:
         self._file = file
 
     def remove(self) -> None:
-        """This process is no daemon any more."""
+        """Remove the entry."""
         self._file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def registered(mount: ResolvedMount) -> Iterator[Registration]:
-    """This process is the daemon of `mount` for as long as the block lasts. Raises AlreadyStarted."""
+    """Register this process as the daemon of `mount` for the block of a `with`. Raises AlreadyStarted."""
     directory = private_dir(mount.paths.runtime_dir)
     file = _file(directory, mount.mountpoint)
     with _exclusive(directory):
@@ -97,13 +97,13 @@ def find(mountpoint: Path, paths: Paths) -> Entry | None:
 
 
 def find_detached(mountpoint: Path, paths: Paths) -> Entry | None:
-    """A daemon whose mount point this was, and that goes on sending."""
+    """The daemon that had this mount point and continues to send, or None."""
     found = (entry for entry in running(paths) if entry.detached and entry.mountpoint == str(mountpoint))
     return next(found, None)
 
 
 def find_again(known: Entry, paths: Paths) -> Entry | None:
-    """The entry of the same process as it is now; None: it has ended."""
+    """The present entry of the same process; None: it has ended."""
     found = (entry for entry in running(paths) if (entry.pid, entry.born) == (known.pid, known.born))
     return next(found, None)
 
@@ -119,7 +119,7 @@ def running(paths: Paths) -> list[Entry]:
 
 def _entry(mount: ResolvedMount) -> Entry:
     born = birth(os.getpid())
-    assert born is not None, "/proc does not show this very process"
+    assert born is not None, "/proc does not show this process"
     return Entry(
         mountpoint=str(mount.mountpoint),
         pid=os.getpid(),
@@ -141,7 +141,7 @@ def _read_living(file: Path) -> Entry | None:
     if entry is None or entry.is_alive:
         return entry
     with contextlib.suppress(OSError), _exclusive(file.parent):
-        # look again: a new daemon may have written its entry meanwhile
+        # Read again: a new daemon may have written its entry meanwhile.
         entry = _read(file)
         if entry is not None and not entry.is_alive:
             file.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def _read(file: Path) -> Entry | None:
 
 @contextlib.contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
-    """Nobody else changes entries in this directory meanwhile; held for moments only."""
+    """Lock the entries of a directory against changes by other processes; hold it briefly."""
     handle = open_lock_file(directory / ".lock")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

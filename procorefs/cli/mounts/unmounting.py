@@ -12,15 +12,14 @@ _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _TIMEOUT_S = 10.0
 _FUSERMOUNT_SAYS = {b"busy": errno.EBUSY, b"not found in": errno.EPERM, b"not permitted": errno.EPERM}
-"""It has but one exit status; "not found in /etc/mtab" is said of a mount of another user."""
+"""fusermount3 has only one failure status; for another user's mount it prints "not found in /etc/mtab"."""
 
 
 def unmount(mountpoint: Path, *, lazy: bool) -> int:
-    """0, or the errno: EBUSY when something uses it, EPERM when it is not ours to unmount, ETIMEDOUT.
+    """Unmount; returns 0 or an errno: EBUSY if it is in use, EPERM if this user may not unmount it, ETIMEDOUT.
 
-    EIO when fusermount3 has other troubles, such as a machine without /etc/mtab.
-
-    `lazy` takes it away at once, whoever uses it: for a mount whose daemon is dead.
+    EIO: fusermount3 failed for another reason, such as a missing /etc/mtab. `lazy` detaches a mount in use, for a mount
+    whose daemon is dead.
     """
     if os.geteuid() == 0:
         result = errno_of(lambda: _umount2(mountpoint, lazy), _TIMEOUT_S)
@@ -30,7 +29,7 @@ def unmount(mountpoint: Path, *, lazy: bool) -> int:
 
 
 def fusermount() -> str | None:
-    """The helper that mounts and unmounts for users, or None. mount(8) leaves its helpers without PATH."""
+    """The path of fusermount3, which mounts and unmounts for users, or None. mount(8) runs its helpers without PATH."""
     from shutil import which
 
     return which("fusermount3", path=os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/local/bin")

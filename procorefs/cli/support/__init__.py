@@ -1,1 +1,1 @@
-"""What several commands share: messages, progress, and the checks before a mount or a copy."""
+"""Code that several commands share: messages, progress, and the checks before a mount or a copy."""

@@ -1,4 +1,4 @@
-"""Durations as an option's value: a wrong one is refused with the option's name, as every other wrong call."""
+"""Parses a duration as the value of a command's option; a wrong one is an error with the option's name."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Error messages of commands: one sentence on stderr, the traceback in a log."""
+"""Prints the errors of commands: one sentence on stderr, the traceback of an unexpected error in a log."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ _OF_THE_MACHINE = frozenset(
         errno.ENFILE,
     }
 )
-"""The machine's own troubles: the path and the system's words say it all."""
+"""Errors of this machine: the path and the system's message are enough."""
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -31,7 +31,7 @@ def sentence_of(error: BaseException) -> str | None:
     if isinstance(error, BaseExceptionGroup):
         found = (sentence_of(inner) for inner in error.exceptions)
         return next((sentence for sentence in found if sentence), None)
-    # our own exceptions carry a sentence; importing all packages to name their classes would take time
+    # Our own exceptions contain a sentence; importing all packages for their classes would take time.
     if type(error).__module__.split(".")[0] == "procorefs":
         return str(error) or None
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE and error.filename is not None:
@@ -48,7 +48,7 @@ def complain(sentence: str) -> None:
 
 
 def complain_of(error: BaseException) -> int:
-    """Print the error and return the exit status; an unexpected one goes to a log file that is named."""
+    """Print the error and return the exit status; log an unexpected error and print the path of the log."""
     sentence = sentence_of(error)
     if sentence is None:
         sentence = unexpected(error, _log_file())
@@ -57,7 +57,7 @@ def complain_of(error: BaseException) -> int:
 
 
 def unexpected(error: BaseException, log_file: Path | None) -> str:
-    """Keep the traceback and return the sentence that says where."""
+    """Write the traceback to a log and return a sentence with its path."""
     what = f"unexpected error ({type(error).__name__})"
     if log_file is None:
         return what

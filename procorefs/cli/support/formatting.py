@@ -1,4 +1,4 @@
-"""Sentences about changes that are not in Procore, each with what to do."""
+"""Makes the sentences about changes that are not in Procore, each with what to do."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ _MOVING_LISTED = 20
 
 
 def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
-    """What to do about each that is stuck, and one sentence about all that are on their way."""
+    """A sentence for each item that needs a person, and one sentence for all that are being sent."""
     moving = []
     for item in items:
         if item.state in STUCK:
@@ -26,7 +26,7 @@ def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
 
 
 def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]:
-    """What is left where no daemon runs any more that could be told what to do: all that is stuck, some of the rest."""
+    """Sentences after the daemon has ended: each item that needs a person, and some of the others."""
     moving = _MOVING_LISTED
     said = 0
     for item in items:
@@ -43,7 +43,7 @@ def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]
 
 
 def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
-    """Files that stay on this machine because of their names: no failure, but nobody else has them."""
+    """Sentences about files that stay on this machine because of their names; this is not a failure."""
     for item in left.items:
         remedy = (
             "move it elsewhere"
@@ -61,7 +61,7 @@ def staying(left: Staying, mountpoint: Path) -> Iterator[str]:
 
 
 def shown_counts(counts: Counts) -> str:
-    """`3 changes, 1.5 MiB, done in 4 min`, or why nothing moves."""
+    """`3 changes, 1.5 MiB, done in 4 min`, or the reason for the wait."""
     parts = [f"{counted(counts.moving, 'change')}", show_size(counts.bytes_pending)]
     if counts.warning:
         parts.append(f"waiting: {clause(counts.warning)}")
@@ -71,12 +71,12 @@ def shown_counts(counts: Counts) -> str:
 
 
 def counted(number: int, what: str, several: str = "") -> str:
-    """`1 change`, `2,000 changes`; `several`: the plural that is not made by an s."""
+    """`1 change`, `2,000 changes`; `several`: an irregular plural."""
     return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def full_path(item: Item, mountpoint: Path) -> str:
-    """Where programs see it, on one line."""
+    """The path of an item, on one line."""
     return printable(str(mountpoint / item.path))
 
 
@@ -104,7 +104,7 @@ def _moving(items: list[Item], mountpoint: Path) -> str:
 
 
 def _subject(item: Item, mountpoint: Path) -> str:
-    # a change, since the file itself may be there: in an older version, elsewhere, or still
+    # "The change to": the file itself may be in Procore, in an older version or at another path.
     return f"the change to {full_path(item, mountpoint)}"
 
 

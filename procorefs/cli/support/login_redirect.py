@@ -1,4 +1,4 @@
-"""The page on this machine to which Procore's login sends the browser back, with the code (RFC 8252, 7.3)."""
+"""Serves the page on this machine to which Procore's login redirects the browser with the code (RFC 8252, 7.3)."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -8,7 +8,7 @@ import trio
 from procorefs.config import Failure
 
 WAIT_S = 600.0
-"""The code itself lives ten minutes (procore-api.md, OAuth 2.0)"""
+"""The code is valid for ten minutes (procore-api.md, OAuth 2.0)."""
 _REQUEST_BYTES = 16 << 10
 _REQUEST_S = 10.0
 
@@ -18,13 +18,13 @@ _UNEXPECTED = "This is not the answer to the login that ProcoreFS waits for."
 
 
 class LoginNotFinished(Failure):
-    """The login was refused, or nobody logged in."""
+    """The login was refused, or no login came in time."""
 
 
 def answer_of(target: str, path: str, state: str) -> str | None:
     """The code in a request target, or None for a request that is not our answer. Raises LoginNotFinished.
 
-    The state must be the one that was sent: else any web page could log this person in as somebody else.
+    The state must be the one that was sent: otherwise any web page could log this user in to another account.
     """
     parts = urlsplit(target)
     query = parse_qs(parts.query)

@@ -1,6 +1,6 @@
-"""Examines a local tree before it is copied into a project: what Procore would refuse, and what the rest costs.
+"""Checks a local tree before it is copied into a project: what Procore would refuse, and what the rest costs.
 
-Reads names and sizes, and the first bytes of files that have a name of junk; sends nothing.
+It reads names and sizes, and the first bytes of files whose names may be junk; it sends nothing.
 """
 
 import os
@@ -21,7 +21,7 @@ from procorefs.tree.naming.name_rules import (
 from procorefs.tree.nodes import OWN_ENTRY
 
 WHOLE_BYTES = 32 << 20
-"""Larger files are uploaded in segments, which takes a call more."""
+"""Larger files are uploaded in segments, which takes one more call."""
 
 CALLS_A_FILE, CALLS_A_SEGMENTED_FILE, CALLS_A_FOLDER = 2, 3, 1
 
@@ -32,37 +32,37 @@ class RefusedName(msgspec.Struct, frozen=True):
     path: str
     reason: str
     rule: str = ""
-    """Which rule of names; empty when it is no matter of the name."""
+    """The rule of names that it breaks; empty: the reason is not the name."""
     character: str = ""
 
 
 class Preflight(msgspec.Struct):
-    """What was found; counts and bytes are of what would be uploaded."""
+    """The result; counts and bytes are of files that would be uploaded."""
 
     files: int = 0
     folders: int = 0
     bytes: int = 0
     junk: int = 0
-    """Files that never go to Procore: those that programs keep for themselves, and all in folders of theirs."""
+    """Files that are never sent: private files of programs, and all files in their folders."""
     held: int = 0
-    """Files with names of unfinished copies that Procore does not take: they stay here until they are renamed."""
+    """Files with temporary names that Procore refuses: they stay here until they are renamed."""
     api_calls: int = 0
     longest_path: str = ""
-    """Of those that would be taken, from the project's root."""
+    """The longest path that would be uploaded, from the project's root."""
     types: Counter[str] = msgspec.field(default_factory=Counter)
-    """Files by extension with its dot, in lower case."""
+    """The number of files for each extension, with its dot, in lower case."""
     refused: list[RefusedName] = []
 
     def hours(self, calls_an_hour: int) -> float:
-        """How long the calls take at that budget; the bytes may take longer."""
+        """How long the calls take at that hourly limit; the bytes may take longer."""
         return self.api_calls / calls_an_hour
 
 
 def preflight(root: str, into: str = "") -> Preflight:
-    """Look through everything below `root`, as if it were copied into the folder `into` of the project.
+    """Check everything below `root`, as if it were copied into the folder `into` of the project.
 
-    What lies below a refused folder is looked at all the same: its names have to be mended too. Raises OSError when
-    `root` itself can't be read.
+    Entries below a refused folder are checked too, because their names also have to be changed. Raises OSError if
+    `root` cannot be read.
     """
     found = Preflight()
     pending = [(os.fsencode(root), into.strip("/"), Fate.SENT)]
@@ -74,7 +74,7 @@ def preflight(root: str, into: str = "") -> Preflight:
                 for entry in entries:
                     path = f"{target}/{_text(entry.name)}" if target else _text(entry.name)
                     fate = max(above, _fate_of(entry))
-                    if _look_at(entry, path, fate, found):
+                    if _check_entry(entry, path, fate, found):
                         pending.append((entry.path, path, fate))
         except OSError as error:
             if first:
@@ -100,8 +100,8 @@ def _is_junk(entry: "os.DirEntry[bytes]", name: str) -> bool:
         return False
 
 
-def _look_at(entry: "os.DirEntry[bytes]", path: str, fate: Fate, found: Preflight) -> bool:
-    """Count one entry; whether it is a folder to look into."""
+def _check_entry(entry: "os.DirEntry[bytes]", path: str, fate: Fate, found: Preflight) -> bool:
+    """Count one entry; returns whether it is a folder."""
     is_folder = entry.is_dir(follow_symlinks=False)
     refusal = name_refusal(entry.name) or path_refusal(len(path))
     stays = fate is Fate.LOCAL or (fate is Fate.HELD and refusal is not None)
@@ -149,7 +149,7 @@ def _refused(path: bytes, refusal: Refusal) -> RefusedName:
 
 
 def _text(name: bytes) -> str:
-    """The name as Procore would count its characters; one that is not UTF-8 is refused anyway."""
+    """The name for counting characters; a name that is not UTF-8 is refused in any case."""
     return name.decode("utf-8", "replace")
 
 

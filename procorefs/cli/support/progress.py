@@ -1,6 +1,6 @@
-"""Progress of a command that waits for the outbox: a changing line on a terminal, a line now and then elsewhere.
+"""Shows the progress of a command that waits for the outbox: a changing line on a terminal, else a line at intervals.
 
-On stderr: stdout is for results.
+It prints to stderr, because stdout is for results.
 """
 
 import sys
@@ -14,7 +14,7 @@ from procorefs.cli.support.terminal import console, say
 from procorefs.upload.items import Counts
 
 _FIRST_LINE_S = 2.0
-"""Off a terminal; what is over sooner says nothing."""
+"""Between two lines without a terminal; a shorter wait prints none."""
 _EVERY_S = 30.0
 
 
@@ -27,7 +27,7 @@ class _Line(Protocol):
 
 
 class Progress:
-    """Shows one count after the other; leaves a terminal as it found it."""
+    """Shows counts as they change; restores the terminal at the end."""
 
     def __init__(self, what: str, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._what = what
@@ -36,7 +36,7 @@ class Progress:
         self._line = _terminal_line() if sys.stderr.isatty() else None
 
     def show(self, counts: Counts) -> None:
-        """This is how far it is now."""
+        """Show the present counts."""
         text = f"{self._what}: {shown_counts(counts)}"
         if self._line is not None:
             self._line.update(text)

@@ -1,4 +1,4 @@
-"""Finds the ids of the company and project in SPEC. Ids are used as they are, without a call."""
+"""Finds the ids of the company and project in SPEC; ids in SPEC need no call."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UnknownProject(Failure):
-    """No company or project of this name, or several."""
+    """No company or project has this name, or several have it."""
 
 
 class _Named(Protocol):
@@ -32,7 +32,7 @@ _LISTED = "`procorefs projects` lists those that you can mount"
 
 
 def wanted(spec: Spec | None, account: Account) -> tuple[str, str]:
-    """Company and project, id or name, from SPEC or else the account. Raises ConfigError when neither says."""
+    """Company and project, id or name, from SPEC or else the account. Raises ConfigError if neither names them."""
     company = (spec and spec.company) or account.company
     project = (spec and spec.project) or account.project
     if not company or not project:
@@ -48,7 +48,7 @@ def find_ids(account: Account, company: str, project: str) -> tuple[CompanyId, P
     company_id, project_id = as_id(company), as_id(project)
     if company_id is not None and project_id is not None:
         return CompanyId(company_id), ProjectId(project_id)
-    import trio  # only here: ids need neither it nor the client
+    import trio  # here: ids need neither trio nor the client
 
     return trio.run(_look_up, account, company, project)
 
@@ -88,7 +88,7 @@ async def check_reachable(client: "Client", company: str, project: str | None) -
 
 
 def _one_meant(text: str, candidates: Sequence[tuple[N, Iterable[str]]], what: str) -> N:
-    """The candidate of this id, or else of this name. Raises UnknownProject."""
+    """The candidate with this id, or else with this name. Raises UnknownProject."""
     known = as_id(text)
     if known is None:
         return one_named(text, candidates, what)
@@ -99,7 +99,7 @@ def _one_meant(text: str, candidates: Sequence[tuple[N, Iterable[str]]], what: s
 
 
 def one_named(name: str, candidates: Sequence[tuple[N, Iterable[str]]], what: str) -> N:
-    """The candidate of this name; without regard to case only if none is spelled so. Raises UnknownProject."""
+    """The candidate with this name; ignores case only if no name is equal. Raises UnknownProject."""
     for fold in (_as_written, _folded):
         found = [item for item, names in candidates if fold(name) in {fold(text) for text in names}]
         if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Prints the status of mounts."""
+"""Formats and prints the status of mounts."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -42,7 +42,7 @@ def show(mounts: list[MountStatus]) -> None:
 
 
 def _print_row(out: Console, label: str, value: str) -> None:
-    """A value may take several lines on a terminal, one below the other; no line is longer than what stands in it."""
+    """Print a label and its value; on a terminal a long value takes several lines."""
     lines = [Text(value)]
     if out.is_terminal:
         width = max(out.width - _LABEL_CELLS, _LEAST_VALUE_CELLS)
@@ -83,7 +83,7 @@ def _warning(warning: StatusWarning) -> str:
 
 
 def _refusals(mount: MountStatus) -> Iterator[tuple[str, str]]:
-    """Refusals that are not shown as failed changes already."""
+    """Refused requests that are not shown as failed changes."""
     said = {_about(item) for item in mount.outbox.failures[:_ITEMS_SHOWN]}
     for refusal in mount.refusals:
         if refusal.reason not in said:
@@ -159,7 +159,7 @@ def _window(window: WindowStatus) -> str:
 
 
 def _when(iso: str) -> str:
-    """A local time; with its date unless that is today."""
+    """A local time, with the date unless it is today."""
     at = datetime.fromisoformat(iso).astimezone()
     return f"{at:%H:%M:%S}" if at.date() == date.today() else f"{at:%Y-%m-%d %H:%M:%S}"
 

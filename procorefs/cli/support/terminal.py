@@ -1,4 +1,4 @@
-"""The way of all output of commands to a terminal: names of others are made harmless here."""
+"""Prints all output of commands, with control characters in untrusted names escaped."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, to_stderr: bool = False) -> None:
-    """Print lines. Raises OSError, as BrokenPipeError."""
+    """Print lines. Raises OSError, such as BrokenPipeError."""
     lines = (printable(line) for line in text.split("\n"))
     print("\n".join(lines), file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr)
 
@@ -23,9 +23,9 @@ def say_json(value: object) -> None:
 
 
 def console(*, to_stderr: bool = False, soft_wrap: bool = False, breaks_pipes: bool = False) -> "Console":
-    """rich's console; text that it prints is made harmless, its own colours stay.
+    """rich's console; escapes the text that it prints and keeps its own colours.
 
-    It breaks lines for a terminal, and for a pipe or file only with `breaks_pipes`.
+    It wraps lines on a terminal, and in a pipe or file only with `breaks_pipes`.
     """
     from rich.console import (  # slow to import
         Console,
@@ -36,7 +36,7 @@ def console(*, to_stderr: bool = False, soft_wrap: bool = False, breaks_pipes: b
     )
     from rich.segment import Segment
 
-    class Harmless:
+    class Escaped:
         def __init__(self, inner: ConsoleRenderable) -> None:
             self._inner = inner
 
@@ -50,7 +50,7 @@ def console(*, to_stderr: bool = False, soft_wrap: bool = False, breaks_pipes: b
 
     class Hook(RenderHook):
         def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-            return [Harmless(one) for one in renderables]
+            return [Escaped(one) for one in renderables]
 
     made = Console(stderr=to_stderr, highlight=False, soft_wrap=soft_wrap)
     if not made.is_terminal and not breaks_pipes:

@@ -1,4 +1,4 @@
-"""The tour of the demo: real commands on a real mount, each with its time and what it cost in API calls."""
+"""The tour of the demo: runs real commands on a real mount, and prints the time and API calls of each."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from procorefs.config import Failure
 from procorefs.config.units import show_size
 
 PROJECT = "project"
-"""The mount point, in the folder of the demo; all commands run there."""
+"""The mount point, in the folder of the demo, where all commands run."""
 _FRESHNESS_S = 2
-"""Lower than the default: nobody wants to wait in a demo."""
+"""Lower than the default, to keep the demo short."""
 _COLLEAGUE_S = 15.0
 _COMMAND_S = 120.0
 _SHOWN_LINES = 9
@@ -28,7 +28,7 @@ _NOTE = "RFI 042 - Slab edge at grid C.txt"
 
 
 class TourFailed(Failure):
-    """A step did not do what it shows."""
+    """A step of the tour failed."""
 
 
 class Guide:
@@ -40,19 +40,19 @@ class Guide:
         self._environment = environment
         self._control_url = control_url
         self._console = console(soft_wrap=True, breaks_pipes=True)
-        # the sandbox is on this machine: a proxy would not find it
+        # The sandbox is on this machine: do not use a proxy.
         self._http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def say(self, text: str, style: str = "") -> None:
-        """One line; nothing in it is markup."""
+        """Print one line without markup."""
         self._console.print(Text(text, style=style))
 
     def heading(self, text: str) -> None:
-        """The next thing to show."""
+        """Print the heading of a step."""
         self.say(f"\n{text}", "bold")
 
     def run(self, *command: str, show: str | None = None, lines: int = _SHOWN_LINES) -> str:
-        """Run a command, show it, the start of what it prints, its time and its API calls; return all of it."""
+        """Run a command; print it, the start of its output, its time and its API calls; return the output."""
         self.say(f"$ {show or shlex.join(command)}", "cyan")
         calls, began = self.calls(), time.monotonic()
         try:
@@ -81,7 +81,7 @@ class Guide:
         )
 
     def calls(self) -> int:
-        """API calls that the sandbox has counted so far."""
+        """The number of API calls that the sandbox has counted."""
         return int(self._ask("calls")["total"])
 
     def act(self, op: str, **fields: str) -> None:
@@ -89,13 +89,13 @@ class Guide:
         self._ask("act", json.dumps({"op": op, **fields}).encode())
 
     def say_where_it_stays(self) -> None:
-        """The tour is over, the mount is not."""
+        """Print where the project stays mounted after the tour."""
         self.heading("The project stays mounted. Look around in another terminal:")
         self.say(f"  {self.mountpoint}", "bold green")
         self.say("Ctrl-C ends the demo and removes everything it made.")
 
     def say_goodbye(self) -> None:
-        """Ctrl-C came."""
+        """Print that the cleanup begins."""
         self.say("\nUnmounting and cleaning up.")
 
     def _ask(self, name: str, body: bytes | None = None) -> Any:  # noqa: ANN401 - whatever JSON it answers
