@@ -1,1 +1,1 @@
-"""FUSE requests in and out: each is checked here, answered by one call into a collaborator, and translated back."""
+"""Handles FUSE requests: checks each one, makes one call into another package, and translates the result."""

@@ -1,4 +1,4 @@
-"""What stat shows of a node, and what chmod, chown and utimens keep of it."""
+"""Decides what stat shows for a node, and what chmod, chown and utimens store for it."""
 
 import stat
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from procorefs.storage import clocks
 from procorefs.tree.nodes import Kept, Node, keeps_times
 
 VALID_S = 60.0
-"""How long the kernel may answer from its cache: a change from elsewhere invalidates it before."""
+"""How long the kernel may answer from its cache; a change from elsewhere invalidates the cache earlier."""
 
 BLOCK_BYTES = 512
 IO_BYTES = 1 << 17
-"""st_blksize: what cp and rsync then read at once, which is what one FUSE request carries."""
+"""st_blksize: cp and rsync read this much at once; it is the maximum of one FUSE request."""
 
 _NS = 1_000_000_000
 _WRITE_BITS = 0o222
@@ -25,21 +25,21 @@ _MODE_BITS = 0o7777
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Owner and group of all entries, and the mode bits that are left out (options `uid`, `gid`, `umask`)."""
+    """Owner and group of all entries, and the mode bits to remove (options `uid`, `gid`, `umask`)."""
 
     uid: int
     gid: int
     umask: int
     masks_kept: bool = False
-    """Whether the umask holds for modes that were set here as well: the option was given."""
+    """Whether the umask also applies to modes that were set here, because the option was given."""
     hides_private: bool = False
     """Whether documents that are private in Procore are for the owner alone: other users reach the mount."""
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
-    """Attributes of a node; a file's mtime is its version's: nothing that only moves `updated_at` moves it.
+    """Attributes of a node; a file's mtime is that of its version, and does not follow `updated_at`.
 
-    What was set here (`Node.kept`) takes precedence; times only while the version is the one they were set for.
+    Values that were set here (`Node.kept`) take precedence; times only for the version that they were set for.
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = node.inode
@@ -73,7 +73,7 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
 
 
 def set_size(entry: pyfuse3.EntryAttributes, size_bytes: int) -> None:
-    """Size and blocks."""
+    """Set size and blocks."""
     entry.st_size = size_bytes
     entry.st_blocks = -(-size_bytes // BLOCK_BYTES)
 
@@ -96,7 +96,7 @@ def _show_kept(entry: pyfuse3.EntryAttributes, node: Node, kept: Kept) -> None:
 
 
 def kept_of_new(mode: int, ctx: pyfuse3.RequestContext, ownership: Ownership) -> Kept:
-    """Mode and owner of a new entry; the owner only if it is not the one that all entries have."""
+    """Mode and owner to store for a new entry; the owner only if it differs from that of all entries."""
     return Kept(
         mode=mode & _MODE_BITS & ~ctx.umask,
         uid=ctx.uid if ctx.uid != ownership.uid else None,
@@ -105,7 +105,7 @@ def kept_of_new(mode: int, ctx: pyfuse3.RequestContext, ownership: Ownership) ->
 
 
 def kept_after_setattr(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> Kept:
-    """What is kept after a setattr."""
+    """What to store after a setattr."""
     new: dict[str, int] = {}
     if fields.update_mode:
         new["mode"] = attr.st_mode & _MODE_BITS
@@ -124,7 +124,7 @@ def kept_after_setattr(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse
 
 
 def without_set_id_bits(kept: Kept) -> Kept:
-    """As a write leaves it: set-group-ID without the group's execute bit has another meaning, and stays."""
+    """Without the bits that a write removes; set-group-ID without group execute has another meaning and stays."""
     mode = kept.mode
     if mode is None:
         return kept

@@ -1,6 +1,6 @@
-"""Handlers of the requests that change a directory: create, mknod, mkdir, unlink, rmdir, rename.
+"""Handles the requests that change a directory: create, mknod, mkdir, unlink, rmdir, rename.
 
-They hold the directory's kernel lock, so they wait no longer than `BriefWait` lets them, and only with
+The kernel holds the directory's lock meanwhile, so a handler waits at most as long as `BriefWait` allows, and only with
 `write_mode=through` or for the lock file of an office program.
 """
 
@@ -82,7 +82,7 @@ class EntryChanges:
         return self._shown(node.inode)
 
     async def _create(self, project: Project, folder: Inode, name: bytes, kept: Kept) -> Node:
-        """A file, which may be the lock file of an office program; no await from its return to the handle."""
+        """Create a file, possibly the lock file of an office program; no await between its return and the handle."""
         lock_files = project.locks.lock_files
         await lock_files.will_create(folder, name)
         if lock_files.shows(folder, name):
@@ -107,7 +107,7 @@ class EntryChanges:
     def _new_name(
         project: Project, folder: Inode, name: bytes, moved: Node | None = None, *, is_folder: bool = False
     ) -> bytes:
-        """The name in Procore for a name that a program gives: an existing entry keeps the name that it has."""
+        """The name in Procore for a program's name; an existing entry keeps its name."""
         known = project.view.names.to_procore(folder, name)
         if project.view.child(folder, known) is not None:
             return known
@@ -118,12 +118,12 @@ class EntryChanges:
 
     @contextmanager
     def _removing_if_raised(self, folder: Inode, node: Node) -> Iterator[None]:
-        """What was just made does not exist if the request that made it is refused."""
+        """Remove a new entry if its request fails."""
         try:
             yield
         except BaseException:
             project = self._projects.of(folder)
-            # A disk that refuses this as well leaves an empty file.
+            # If the disk refuses this too, an empty file stays.
             with suppress(OSError, sqlite3.Error, ChangeRefused):
                 project.changes.edits.entries.unlink(folder, node.shown)
                 self._entry_changed(project, folder, node.shown)
@@ -168,7 +168,7 @@ class EntryChanges:
             await self._upload_wait.if_through_briefly(moved.inode)
 
     def _renamed(self, project: Project, folder: Inode, entry: bytes) -> None:
-        """One of the two names of a rename now leads elsewhere."""
+        """One of the two names of a rename has changed."""
         self._entry_changed(project, folder, entry)
         project.locks.lock_files.removed(folder, entry)
         node = project.view.child(folder, entry)
@@ -176,8 +176,8 @@ class EntryChanges:
             project.locks.lock_files.created(folder, entry, node.inode)
 
     def _entry_changed(self, project: Project, folder: Inode, name: bytes) -> None:
-        """Invalidate what the kernel does not drop by itself: a listing that it got before, and entries whose shown
-        names depend on this one.
+        """Invalidate what the kernel does not drop itself: an older listing, and entries whose shown names depend on
+        this one.
         """
         self._handles.folders.listing_changed(folder)
         for shown in project.view.names.affected(folder, name):
@@ -189,7 +189,7 @@ class EntryChanges:
 
 
 class ReadOnlyMount:
-    """Stands in for EntryChanges and FileChanges on a read-only mount: every change is refused with EROFS."""
+    """Replaces EntryChanges and FileChanges on a read-only mount: refuses every change with EROFS."""
 
     free_bytes = 0
 
@@ -200,11 +200,11 @@ class ReadOnlyMount:
     open = write = flush = setattr = setxattr = removexattr = _refuse
 
     def write_at_once(self, _handle: int, _offset: int, _data: memoryview) -> bool:
-        """Nothing is written."""
+        """Write nothing."""
         return False
 
     async def fsync(self, _file: object) -> None:
-        """Nothing was written, so nothing is to be brought to disk."""
+        """There is nothing to sync."""
 
     async def fsyncdir(self) -> None:
-        """As fsync."""
+        """There is nothing to sync."""

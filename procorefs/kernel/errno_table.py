@@ -1,4 +1,4 @@
-"""Which errno a program gets for an error, and how loudly the error is logged: one table for all rooms."""
+"""Decides which errno a program gets for an error, and at which level the log has it: one table for all packages."""
 
 import errno
 import logging
@@ -47,19 +47,19 @@ from procorefs.xattr.attribute_names import (
 
 
 class Stale(Exception):
-    """The inode is no longer what its name leads to; the kernel looks the path up again."""
+    """The name no longer belongs to this inode; the kernel looks the path up again."""
 
 
 class NoEntry(Exception):
-    """There is no such entry, which is an answer and not a failure."""
+    """There is no such entry; this is an answer and not a failure."""
 
 
 class NameTooLong(Exception):
-    """No entry can have such a long name; the kernel itself lets more through."""
+    """The name is too long; the kernel itself allows longer names."""
 
 
 class ReadOnly(Exception):
-    """The mount, or this part of it, takes no changes."""
+    """The mount, or this part of it, is read-only."""
 
 
 class Interrupted(Exception):
@@ -67,7 +67,7 @@ class Interrupted(Exception):
 
 
 class Unreadable(Exception):
-    """The file is listed, but Procore names no usable version of it; the text says why."""
+    """The file is listed, but has no usable version; the text says why."""
 
 
 class NoProgress(Exception):
@@ -79,7 +79,7 @@ class NoThumbnails(Exception):
 
 
 class Answer(NamedTuple):
-    """What the program gets and the log's level."""
+    """The errno for the program and the level for the log."""
 
     errno: int
     level: int
@@ -123,7 +123,7 @@ _TABLE: tuple[tuple[type[Exception], Answer], ...] = (
     (Forbidden, Answer(errno.EACCES, logging.WARNING)),
     (NotAuthorized, Answer(errno.EACCES, logging.WARNING)),
     (LoginRefused, Answer(errno.EACCES, logging.WARNING)),
-    # What is listed and then can't be fetched is EIO: ENOENT would make a copy tool skip it in silence.
+    # EIO for a listed file that cannot be fetched: with ENOENT a copy tool would skip it silently.
     (NotFound, Answer(errno.EIO, logging.WARNING)),
     (Gone, Answer(errno.EIO, logging.WARNING)),
     (RateLimited, Answer(errno.EAGAIN, logging.WARNING)),
@@ -141,11 +141,11 @@ _BY_RULE = {
     Rule.COMPONENT_LENGTH: errno.ENAMETOOLONG,
     Rule.PATH_LENGTH: errno.ENAMETOOLONG,
 }
-"""All other rules are about characters: EINVAL."""
+"""All other rules concern characters: EINVAL."""
 
 
 def answer_of(error: Exception) -> Answer:
-    """The errno for an error of any room, and how loudly to log it."""
+    """The errno for an error of any package, and the level for the log."""
     if isinstance(error, NameRefused):
         return Answer(_BY_RULE.get(error.rule, errno.EINVAL), logging.INFO)
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:

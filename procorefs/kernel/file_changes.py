@@ -1,6 +1,6 @@
-"""Handlers of the requests that change a file: open for writing, write, flush, fsync, setattr, setxattr.
+"""Handles the requests that change a file: open for writing, write, flush, fsync, setattr, setxattr.
 
-With `write_mode=through` or `fsync=remote` they wait until Procore has the change (`UploadWait`).
+With `write_mode=through` or `fsync=remote` a handler waits until Procore has the change (`UploadWait`).
 """
 
 import os
@@ -33,10 +33,10 @@ from procorefs.vfs.dirty_files import DirtyFile
 from procorefs.xattr.attributes import Caller
 
 STANDSTILL_S = 600.0
-"""A request that waits for Procore outside of a directory's lock is ETIMEDOUT after this time without progress."""
+"""A request that waits for Procore without a directory's lock gets ETIMEDOUT after this time without progress."""
 
 EXIT_S = 10.0
-"""The same for a program that exits without having closed the file: no signal reaches it, and it sees no error."""
+"""The same for a program that exits without closing the file: it gets no signal and sees no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,20 @@ class WritePolicy:
     """Which requests wait for Procore (options `write_mode` and `fsync`)."""
 
     is_through: bool
-    """close, rename, mkdir and unlink do."""
+    """Whether close, rename, mkdir and unlink wait."""
     syncs_remotely: bool
-    """fsync does."""
+    """Whether fsync waits."""
 
 
 class UploadWait:
-    """Lets a request wait until Procore has a change, where the write policy says so."""
+    """Makes a request wait until Procore has a change, according to the write policy."""
 
     def __init__(self, projects: Projects, policy: WritePolicy) -> None:
         self._projects = projects
         self.policy = policy
 
     async def until_sent(self, inode: Inode, standstill_s: float = STANDSTILL_S) -> None:
-        """Wait as long as there is progress; the upload goes on in any case. Raises NoProgress, and why it failed."""
+        """Wait while there is progress; the upload continues in any case. Raises NoProgress, or the upload's error."""
         uploads = self._projects.of(inode).changes.uploads
         while True:
             before = uploads.progress(inode)
@@ -68,28 +68,28 @@ class UploadWait:
                 raise NoProgress
 
     async def if_through(self, inode: Inode) -> None:
-        """With write_mode=through: `until_sent`."""
+        """`until_sent`, with write_mode=through."""
         if self.policy.is_through:
             await self.until_sent(inode)
 
     async def if_through_briefly(self, inode: Inode) -> None:
-        """The same under a directory's lock, for a short time: after that the request ends as with write_mode=back."""
+        """`if_through` under a directory's lock: wait briefly, then return as with write_mode=back."""
         if self.policy.is_through:
             with suppress(NoAnswerYet):
                 await self._projects.of(inode).brief_wait.of(partial(self.until_sent, inode))
 
 
 class SetIdBits:
-    """Takes set-id bits away before a write without privileges: libfuse has the kernel leave that to us."""
+    """Removes set-id bits before a write without privileges: with libfuse the kernel leaves that to the filesystem."""
 
     def __init__(self, projects: Projects, nodes: NodeLookup) -> None:
         self._projects = projects
         self._nodes = nodes
         self._bearers: set[Inode] = set()
-        """Files with set-id bits that were opened for writing or got the bits in this run."""
+        """Files with set-id bits that are open for writing or got the bits in this run."""
 
     def note(self, node: Node) -> None:
-        """The file is open for writing, or has another mode: have writes checked if it has set-id bits."""
+        """Check later writes if the file has set-id bits; call it after an open for writing and after a chmod."""
         mode = node.kept.mode if node.kept is not None else None
         if mode is not None and mode & (stat.S_ISUID | stat.S_ISGID):
             self._bearers.add(node.inode)
@@ -128,13 +128,13 @@ class FileChanges:
 
     @property
     def free_bytes(self) -> int:
-        """How much more can be written now."""
+        """How many bytes can be written now."""
         return self._projects.of(ROOT).changes.dirty_files.staging.quota.left_bytes()
 
     # Open, write, close
 
     async def open(self, inode: Inode, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """Open for writing, or with O_TRUNC: a dirty file over the newest version, of which nothing is fetched yet."""
+        """Open for writing or with O_TRUNC: start a dirty file over the newest version, and fetch nothing."""
         await self._projects.of(inode).changes.edits.sessions.save_tail(inode)
         with self._nodes.stale_opens.second_try(ctx.pid) as second_try:
             self._reads.check_thumbnailer(ctx.pid)
@@ -142,7 +142,7 @@ class FileChanges:
             return self._files.info(await self._open(node, flags, is_privileged=is_privileged(ctx)))
 
     async def _open(self, node: Node, flags: int, *, is_privileged: bool) -> int:
-        """No await before the handle is there."""
+        """Open the handle without an await."""
         edits, truncates = self._projects.of(node.inode).changes.edits, bool(flags & os.O_TRUNC)
         dirty = edits.sessions.open_for_writing(node.inode, truncates=truncates)
         with self._refusing_if_raised(node.inode):
@@ -165,7 +165,7 @@ class FileChanges:
         return handle
 
     def write_at_once(self, handle: int, offset: int, data: memoryview) -> bool:
-        """The bridge asks at each write: True when the bytes are written; the common write needs no coroutine."""
+        """Write without waiting and without a coroutine; the bridge calls it first. True: all bytes are written."""
         file = self._files.get(handle)
         dirty = self._projects.of(file.inode).changes.dirty_files.get(file.inode)
         self._set_id_bits.before_write(file)
@@ -175,9 +175,9 @@ class FileChanges:
         return True
 
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        """What `write_at_once` left: begins the dirty file, or waits for space or for what must be done before.
+        """The writes that `write_at_once` refuses: start the dirty file, and wait for quota or for the journal.
 
-        What the journal has as closed is not written over before it is told so.
+        Bytes that the journal has as closed are overwritten only after the journal has recorded it.
         """
         file = self._files.get(handle)
         changes = self._projects.of(file.inode).changes
@@ -194,7 +194,7 @@ class FileChanges:
         return len(data)
 
     async def flush(self, file: OpenFile) -> None:
-        """What was written is journaled before close returns; it survives the daemon from then on."""
+        """Journal the written bytes before close returns: from then on they survive the daemon."""
         edits = self._projects.of(file.inode).changes.edits
         is_first, file.is_flushed = not file.is_flushed, True
         if not self._upload_wait.policy.is_through:
@@ -223,7 +223,7 @@ class FileChanges:
 
     @contextmanager
     def _refusing_if_raised(self, inode: Inode) -> Iterator[None]:
-        """Drop a dirty file that was begun for an open which is refused."""
+        """Drop a dirty file that was started for an open that fails."""
         try:
             yield
         except BaseException:
@@ -256,7 +256,7 @@ class FileChanges:
         return attributes(self._nodes.node(inode), self._ownership)
 
     async def _resize_interruptibly(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
-        """Without a handle and with write_mode=through it waits for Procore."""
+        """Resize; without a handle and with write_mode=through wait for Procore."""
         if has_handle or not self._upload_wait.policy.is_through:
             await self._resize(node, size_bytes, has_handle=has_handle)
             return
@@ -279,7 +279,7 @@ class FileChanges:
         try:
             if dirty.file.size_bytes != size_bytes:
                 await self._resize_dirty(dirty, size_bytes)
-            if has_handle or size_before != size_bytes:  # truncate(2) to the size it has changes nothing
+            if has_handle or size_before != size_bytes:  # truncate(2) to the present size changes nothing
                 edits.sessions.modified(dirty)
         finally:
             dirty_files.leave(inode, writes=True)
@@ -295,7 +295,7 @@ class FileChanges:
             await self._upload_wait.if_through(inode)
 
     async def _resize_dirty(self, dirty: DirtyFile, size_bytes: int) -> None:
-        """Change the size; the journal never promises more bytes than there are."""
+        """Change the size; the journal never promises more bytes than exist."""
         changes = self._projects.of(dirty.inode).changes
         is_emptied = dirty.is_frozen and not size_bytes
         with changes.dirty_files.beginning_empty(dirty) if is_emptied else nullcontext():

@@ -1,7 +1,7 @@
-"""Handles flock(2): takes requests from the bridge, locks through the project's locks, answers exactly once.
+"""Handles flock(2): takes requests from the bridge, locks through the project's locks, and answers exactly once.
 
 bridge ─▶ Flocks.asked ─▶ a task: locks.lock ─▶ reply(errno)      interrupted by any signal: EINTR
-last close ─▶ Flocks.closed ─▶ what that open file held is unlocked, before the kernel's next request is read
+last close ─▶ Flocks.closed ─▶ unlock, before the kernel's next request is read
 """
 
 import errno
@@ -45,7 +45,7 @@ class Flocks:
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Handle requests until cancelled; those that wait then get ENOTCONN."""
+        """Handle requests until cancelled; waiting requests then get ENOTCONN."""
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
@@ -54,7 +54,7 @@ class Flocks:
             self._nursery = None
 
     def asked(self, flock: Flock) -> None:
-        """The bridge's call: must not block. Unlocking waits for nothing and is answered here."""
+        """The bridge calls this for each request; it must not block. An unlock is answered immediately."""
         mode = _MODES.get(flock.operation & ~fcntl.LOCK_NB)
         if mode is None:
             self._unlock(flock.inode, flock.owner)
@@ -71,24 +71,24 @@ class Flocks:
             self._nursery.start_soon(self._answer, flock, lock)
 
     def closed(self, inode: int, _handle: int, owner: int) -> None:
-        """The bridge's call at the last close of an open file that tried to lock; it may hold nothing."""
+        """The bridge calls this at the last close of an open file that tried to lock; it may hold no lock."""
         self._unlock(inode, owner)
 
     def _unlock(self, inode: int, owner: int) -> None:
         self._locks_of(Inode(inode)).unlock(Inode(inode), LockOwner(owner))
 
     async def _answer(self, flock: Flock, lock: Callable[[], Awaitable[None]]) -> None:
-        """No await between getting the lock and the answer: an interrupted request holds no lock."""
+        """Lock and answer, without an await in between, so that an interrupted request holds no lock."""
         number = errno.EINTR
         try:
             with interruptible(flock.request, told_to_stop=_any_signal):
                 await lock()
                 number = 0
         except trio.Cancelled:
-            if not flock.answered:  # the session may have ended before us, and answered all
+            if not flock.answered:  # at its end the session answers all requests
                 flock.reply(errno.ENOTCONN)
             raise
         except Exception as error:
             number = self._errno_of(Inode(flock.inode), error)
         if not flock.answered and flock.reply(number) and number == 0:
-            self._unlock(flock.inode, flock.owner)  # no program is left to use it
+            self._unlock(flock.inode, flock.owner)  # no program uses it any more

@@ -1,8 +1,8 @@
-"""Finds the node that a request is about, polls Procore first where that is due, and lets stale opens be tried again.
+"""Finds the node of a request, after a due poll, and makes an open that got ESTALE succeed at its second try.
 
-An open that is answered with ESTALE makes the kernel look the whole path up again and open what it finds, once. What
-that second lookup finds may be replaced again before the open that follows. So the file counts as open from the second
-lookup on: it lives on, unlinked, with its bytes, and the open succeeds as if it had come before the replacement.
+After ESTALE for an open, the kernel looks the whole path up again and opens what it finds, once. That file may be
+replaced again before the open. So it counts as open from the second lookup on: it stays, unlinked, with its bytes, and
+the open succeeds as if it had come before the replacement.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.vfs.view import find_child
 
 SECOND_TRY_S = 1.0
-"""The kernel tries again at once; a program that was killed meanwhile does not."""
+"""The kernel tries again immediately, unless the program was killed meanwhile."""
 
 
 @dataclass(slots=True)
@@ -33,18 +33,18 @@ class SecondTry:
     opens: bool
     """Whether it opens a file: any other request needs no handle."""
     found: Inode | None = None
-    """The file that the second lookup found; it counts as open."""
+    """The file of the second lookup, which counts as open."""
 
 
 class StaleOpens:
-    """Threads whose request was answered with ESTALE and is about to be repeated, by thread id."""
+    """Threads whose request got ESTALE and will be repeated, by thread id."""
 
     def __init__(self, projects: Projects) -> None:
         self._projects = projects
         self._expected: dict[int, SecondTry] = {}
 
     def expect(self, tid: int, *, opens: bool) -> None:
-        """Note that a request of this thread is being answered with ESTALE."""
+        """Note that a request of this thread gets ESTALE."""
         self._forget_old()
         self._expected[tid] = SecondTry(trio.current_time(), opens)
 
@@ -65,7 +65,7 @@ class StaleOpens:
 
     @contextmanager
     def second_try(self, tid: int) -> Iterator[SecondTry | None]:
-        """While a request is answered: what is known of it if it is a repeated one, else None."""
+        """For the block of a `with` that answers a request: the second try, or None if it is no repeated request."""
         if self._expected:
             self._forget_old()
         second_try = self._expected.pop(tid, None)
@@ -82,7 +82,7 @@ class StaleOpens:
             changes.drop_if_closed(inode)
 
     def _forget_old(self) -> None:
-        """Drop those that never came."""
+        """Drop expected requests that did not come in time."""
         oldest_s = trio.current_time() - SECOND_TRY_S
         for tid in [tid for tid, second_try in self._expected.items() if second_try.at_s < oldest_s]:
             self._leave(self._expected.pop(tid).found)
@@ -97,7 +97,7 @@ class NodeLookup:
         self.stale_opens = StaleOpens(projects)
 
     def node(self, inode: Inode) -> Node:
-        """The node, in the tree or only open; Stale when it is neither."""
+        """The node of an inode that is in the tree or open. Raises Stale."""
         project = self._projects.of(inode)
         node = project.view.by_inode(inode) or project.locks.lock_files.node(inode)
         if node is None:
@@ -107,8 +107,8 @@ class NodeLookup:
     async def entry(self, folder: Inode, name: bytes, tid: int) -> Node:
         """An entry of a folder, for lookup.
 
-        Answers at once what is known; only for an unknown name the folder is listed, or a due poll made. Raises
-        NameTooLong, NoEntry, Stale; NoAnswerYet when the folder's entries are not known yet.
+        A known name is answered immediately; an unknown name waits for the folder's listing or a due poll. Raises
+        NameTooLong, NoEntry, Stale, and NoAnswerYet if the folder's entries are unknown.
         """
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
@@ -122,7 +122,7 @@ class NodeLookup:
         return node
 
     def _dot(self, inode: Inode, name: bytes) -> Node:
-        """An inode itself, or its folder: file servers know documents by number across restarts."""
+        """The node of an inode, or its folder: file servers find documents by inode number across restarts."""
         project, node = self._projects.of(inode), self.node(inode)
         if inode >= FIRST_LOCK_FILE:
             return node
@@ -150,15 +150,15 @@ class NodeLookup:
         return node
 
     async def poll_if_due(self, inode: Inode, tid: int) -> None:
-        """Wait for a poll that is due; a repeated request needs none. Raises Stale as `_poll` does."""
+        """Wait for a due poll; a repeated request needs none. Raises Stale as `_poll` does."""
         with self.stale_opens.second_try(tid) as second_try:
             if second_try is None:
                 await self._poll(inode, tid, opens=False)
 
     async def _poll(self, inode: Inode, tid: int, *, opens: bool) -> None:
-        """Wait for a poll that is due. Raises Stale when the inode was moved or removed by it.
+        """Wait for a due poll. Raises Stale if the poll moved or removed the inode.
 
-        The kernel has used a name that it remembered: after ESTALE it looks the whole path up again, once.
+        The kernel has used a cached name: after ESTALE it looks the whole path up again, once.
         """
         project = self._projects.of(inode)
         if project.follower.poll_is_due():
@@ -169,15 +169,15 @@ class NodeLookup:
                 raise Stale
 
     async def to_open(self, inode: Inode, tid: int, second_try: SecondTry | None) -> Node:
-        """The node of a file that is being opened; there is no await from its return to the handle.
+        """The node of a file for an open; no await between its return and the handle.
 
-        First a due poll, then the notifications about the inode. A file that was replaced is Stale: the kernel looks
-        its name up and opens what it finds, once. Its second try may be given what was the newest a moment ago.
+        Waits for a due poll, then for notifications about the inode. Raises Stale for a replaced file: the kernel looks
+        the name up and opens what it finds, once. The second try may get the version that was the newest just before.
         """
         if second_try is None:
             await self._poll(inode, tid, opens=True)
         await self._notifier.settled(inode)
-        # No await from here on: the version must not be replaced between looking it up and counting as open.
+        # No await from here on: the version must not be replaced before the inode counts as open.
         project = self._projects.of(inode)
         node = project.view.by_inode(inode)
         if node is not None and self._may_open(project, inode, second_try):

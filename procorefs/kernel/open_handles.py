@@ -1,10 +1,10 @@
 """Open files and folders: what each handle reads and writes, and whether it uses direct I/O.
 
-The kernel caches pages of what goes through a mount, beside those of the staged file or the chunk cache. For a handle
-that only writes that is a needless copy, and the most expensive part of a large write: it gets direct I/O. But cached
-pages and direct writes do not agree while both happen: so a file has handles with cached pages, or handles that write
-directly, and never both. Pages that a closed handle left behind are dropped by a direct write since Linux 6.6; an older
-kernel would go on reading them, so there no handle gets direct I/O. (fuse_direct_io in fs/fuse/file.c)
+The kernel caches pages of a mount, in addition to the pages of the staged file or the chunk cache. A handle that only
+writes does not need this copy, which is the most expensive part of a large write, so it gets direct I/O. Cached pages
+and direct writes do not stay consistent, so a file has handles with cached pages or handles that write directly, never
+both. Since Linux 6.6 a direct write drops pages that a closed handle has left; an older kernel would continue to read
+them, so no handle gets direct I/O there. (fuse_direct_io in fs/fuse/file.c)
 """
 
 import os
@@ -22,7 +22,7 @@ from procorefs.project import Projects
 from procorefs.tree.nodes import Inode, Node
 
 REMEMBERED = 65_536
-"""Folders whose last listing is remembered; a forgotten one costs a round trip."""
+"""How many folders have a remembered listing time; another one costs a round trip."""
 
 LISTING_MARGIN_S = 5.0
 """The kernel's cached listing is dropped this long before its attributes expire: a walk through it needs no getattr."""
@@ -46,7 +46,7 @@ class DirectIo:
         self._writing_directly: Counter[Inode] = Counter()
 
     def enter(self, inode: Inode, *, reads: bool, writes: bool) -> bool:
-        """One handle more; True: it uses direct I/O."""
+        """Count a new handle; returns whether it uses direct I/O."""
         only_writes = writes and not reads and self._is_allowed
         is_direct = inode in self._writing_directly or (only_writes and inode not in self._cached)
         if not is_direct:
@@ -56,7 +56,7 @@ class DirectIo:
         return is_direct
 
     def leave(self, inode: Inode, *, is_direct: bool, writes: bool) -> None:
-        """One handle less."""
+        """Count a released handle."""
         if not is_direct:
             _less(self._cached, inode)
         elif writes:
@@ -71,7 +71,7 @@ def _less(counter: Counter[Inode], inode: Inode) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The content of a file that is only shown; has the methods of a Reader."""
+    """The content of a read-only file that this mount makes; has the methods of a Reader."""
 
     content: bytes
 
@@ -82,7 +82,7 @@ class Text:
         return self.read_now(offset, size_bytes)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
 
 @dataclass(slots=True)
@@ -91,18 +91,18 @@ class OpenFile:
 
     inode: Inode
     reader: Reader | Text | None
-    """None: Procore had no version of it; its bytes are a dirty file's as long as it is open."""
+    """None: Procore had no version of it; its bytes are in a dirty file while it is open."""
     writes: bool
     is_direct: bool
-    """The kernel caches no pages of what goes through it."""
+    """The handle uses direct I/O: the kernel caches no pages of it."""
     is_privileged: bool = True
-    """Whether its writes leave set-id bits as they are."""
+    """Whether its writes keep set-id bits."""
     is_flushed: bool = False
     """Whether a descriptor of it was closed."""
 
 
 class OpenFiles:
-    """File handles. The project's dirty files are told which inodes are open: those take over no new version."""
+    """File handles. Tells the project's dirty files which inodes are open: these take over no new version."""
 
     def __init__(self, projects: Projects) -> None:
         self._projects = projects
@@ -116,15 +116,15 @@ class OpenFiles:
     def open(
         self, node: Node, *, reads: bool = True, writes: bool = False, is_privileged: bool = True
     ) -> int:
-        """A handle.
+        """Open a handle.
 
-        No await from looking up the version to here, or it could have been replaced in the inode meanwhile.
+        No await between the lookup of the version and this call, or the inode could have another version meanwhile.
         """
         handle = self._next
         self._next += 1
         inode = node.inode
         project = self._projects.of(inode)
-        project.changes.dirty_files.enter(inode, writes=writes)  # alone may fail, for want of a descriptor
+        project.changes.dirty_files.enter(inode, writes=writes)  # the only call here that may fail (EMFILE)
         reader = project.content.reader.open(node.version) if node.version is not None else None
         is_direct = self._direct_io.enter(inode, reads=reads, writes=writes)
         self._files[handle] = OpenFile(inode, reader, writes, is_direct, is_privileged)
@@ -133,7 +133,7 @@ class OpenFiles:
         return handle
 
     def open_text(self, inode: Inode, content: bytes) -> int:
-        """A handle of a file that is shown only."""
+        """Open a handle of a read-only file that this mount makes."""
         handle = self._next
         self._next += 1
         self._projects.of(inode).changes.dirty_files.enter(inode, writes=False)
@@ -144,7 +144,7 @@ class OpenFiles:
         return self._files[handle]
 
     def handles(self) -> list[int]:
-        """All that are open."""
+        """All open handles."""
         return list(self._files)
 
     def inode_of(self, handle: int) -> Inode | None:
@@ -153,17 +153,17 @@ class OpenFiles:
         return file.inode if file is not None else None
 
     def info(self, handle: int) -> pyfuse3.FileInfo:
-        """What the kernel is told of a handle."""
+        """The reply to the kernel for a handle."""
         return pyfuse3.FileInfo(fh=handle, keep_cache=True, direct_io=self._files[handle].is_direct)
 
     async def release_when_still(self, handle: int) -> OpenFile:
-        """Take the handle away once no write of its file is under way."""
+        """Release the handle once no write of its file is under way."""
         inode = self.get(handle).inode
         await self._projects.of(inode).changes.dirty_files.still(inode)
         return self.release(handle)
 
     def release(self, handle: int) -> OpenFile:
-        """Take the handle away; `finish` must follow."""
+        """Release the handle; `finish` must follow."""
         file = self._files.pop(handle)
         if file.reader is not None:
             file.reader.close()
@@ -172,7 +172,7 @@ class OpenFiles:
         return file
 
     def finish(self, file: OpenFile) -> None:
-        """Journal what a released handle has written, and drop what only open handles needed. Raises OSError."""
+        """Journal the writes of a released handle, and drop what only open handles need. Raises OSError."""
         changes = self._projects.of(file.inode).changes
         try:
             if file.writes:
@@ -188,7 +188,7 @@ class OpenFiles:
 
 
 class OpenFolders:
-    """Folder handles, and until when the kernel may list a folder from its cache."""
+    """Folder handles; decides whether the kernel may list a folder from its cache."""
 
     def __init__(self) -> None:
         self._folders: dict[int, Inode] = {}
@@ -212,21 +212,21 @@ class OpenFolders:
         del self._folders[handle]
 
     def listing_begins(self, folder: Inode, now_s: float) -> None:
-        """The first entries, and their attributes, are being sent now."""
+        """Note that a reply with the first entries and their attributes is being sent."""
         self._sent_at_s[folder] = now_s
 
     def listing_changed(self, folder: Inode) -> None:
-        """The folder's entries have changed since they were sent.
+        """Note that the folder's entries have changed since they were sent.
 
-        The kernel was told to forget them, but a program that has its reply and was not yet scheduled may put the old
-        entries into the kernel's cache after that: the next opendir must have them thrown away again.
+        The kernel gets an invalidation, but a program that has its reply and is not scheduled yet may still put the old
+        entries into the kernel's cache. So the next opendir must drop them again.
         """
         self._sent_at_s.pop(folder, None)
 
     def may_keep_listing(self, folder: Inode, now_s: float) -> bool:
-        """Whether the attributes that came with the kernel's listing are still valid.
+        """Whether the attributes of the kernel's cached listing are still valid.
 
-        After that the kernel would ask for each entry's attributes one by one; a new listing brings them all at once.
+        Later the kernel would ask for the attributes of each entry separately; a new listing brings all of them.
         """
         sent_at_s = self._sent_at_s.get(folder)
         return sent_at_s is not None and now_s - sent_at_s < VALID_S - LISTING_MARGIN_S

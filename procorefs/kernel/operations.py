@@ -43,12 +43,12 @@ _Operation = Callable[Concatenate["Operations", A, P], Coroutine[Any, Any, T]]
 def _answering(
     inode_of: Callable[["Operations", A], Inode], *, waits: bool = True, is_numbered: bool = True
 ) -> Callable[[_Operation[A, P, T]], _Operation[A, P, T]]:
-    """Around every operation: its interrupts, its errno, its line in the log.
+    """The decorator of every operation: handles interrupts, errno and log line.
 
-    Only FUSEError leaves it: with any other exception pyfuse3 would end the mount. `inode_of` says for the log which
-    inode the operation's first argument means. An operation that does not wait, or only inside an `interruptible` of
-    its own, needs no other one (`waits`): that saves a tenth of a small request. The bridge's slot then stays full
-    until the next request. `is_numbered`: the first argument is an inode or a handle, which may lie below `.procore`.
+    It raises only FUSEError: any other exception would end the mount. `inode_of` returns the inode of the operation's
+    first argument, for the log. An operation that does not wait, or only inside its own `interruptible`, has `waits`
+    False, which saves a tenth of a small request; the bridge's slot then stays full until the next request.
+    `is_numbered`: the first argument is an inode or a handle, which may be below `.procore`.
     """
 
     def decorate(operation: _Operation[A, P, T]) -> _Operation[A, P, T]:
@@ -64,8 +64,8 @@ def _answering(
                     return await operation(self, named, *args, **kwargs)
                 raise Interrupted
             except trio.Cancelled:
-                # The mount ends. Without an answer the caller would hang where the connection cannot be aborted; and
-                # the worker meets the cancellation again at its next checkpoint.
+                # The mount ends. Without an answer the caller would hang if the connection cannot be aborted. The
+                # worker is cancelled again at its next checkpoint.
                 raise pyfuse3.FUSEError(errno.ENOTCONN) from None
             except Exception as error:
                 raise self.errors.answer(operation.__name__, inode_of(self, named), args, error) from None
@@ -88,7 +88,7 @@ def _of_folder(operations: "Operations", handle: int) -> Inode:
 
 
 def _below_procore_or_root(handle: int) -> Inode:
-    """A handle below `.procore` is as good as an inode: no inode has its number."""
+    """A handle below `.procore` can be used as an inode, because no inode has its number."""
     return Inode(handle) if handle >= FIRST_PROCORE_INODE else ROOT
 
 
@@ -104,7 +104,7 @@ by_folder_at_once = _answering(_of_folder, waits=False)
 
 
 class ErrorAnswers:
-    """Turns the errors of handlers into what the kernel gets, and logs those that need attention."""
+    """Turns errors of handlers into FUSEError, and logs errors that need attention."""
 
     def __init__(
         self, projects: Projects, procore_directory: ProcoreDirectory, refusals: RefusedCalls
@@ -117,7 +117,7 @@ class ErrorAnswers:
     def answer(
         self, operation: str, inode: Inode, args: tuple[object, ...], error: Exception
     ) -> pyfuse3.FUSEError:
-        """What the kernel gets; from INFO on the error is logged and shown by `status`, with the path."""
+        """The error for the kernel; from level INFO on it is logged and shown by `status`, with the path."""
         if isinstance(error, pyfuse3.FUSEError):
             return error
         cause = first_cause(error)
@@ -134,21 +134,21 @@ class ErrorAnswers:
         if answer.level >= logging.CRITICAL:
             log.error("%s(%d, %r)", operation, inode, args, exc_info=error)
         if is_damage(error):
-            with contextlib.suppress(OSError):  # a full disk has nothing to do with the answer
+            with contextlib.suppress(OSError):  # a full disk must not change the answer
                 self._projects.of(inode).view.store.mark_damaged()
         return pyfuse3.FUSEError(answer.errno)
 
     def errno_of_flock(self, inode: Inode, error: Exception) -> int:
-        """The same for flock(2), which is no handler of pyfuse3's."""
+        """The errno for an error of flock(2), which is not a handler of pyfuse3."""
         return int(self.answer("flock", inode, (), error).errno)
 
     def space_was_there(self) -> None:
-        """Something was written and found space."""
+        """Note that a write found space."""
         if self._no_space.is_active:
             self._no_space.went_well()
 
     def _name(self, inode: Inode) -> str:
-        """The path of what is in the tree, and the last name of what was removed while a program has it open."""
+        """The path of an inode, or the last name of a file that was removed while it is open."""
         if inode == ROOT:
             return "the root"
         path = self._path(inode)
@@ -159,7 +159,7 @@ class ErrorAnswers:
         return path or f"inode {inode}"
 
     def _path(self, inode: Inode) -> str:
-        """For people; a tree that can't be read must not keep an error from being answered."""
+        """The path for people; an unreadable tree must not prevent the answer to an error."""
         project = self._projects.of(inode)
         try:
             if inode >= FIRST_PROCORE_INODE:
@@ -172,7 +172,7 @@ class ErrorAnswers:
 
 
 class Operations(pyfuse3.Operations):
-    """Answers the kernel; knows no HTTP and no SQL."""
+    """The operations of the filesystem; no HTTP and no SQL."""
 
     def __init__(
         self,
@@ -195,14 +195,14 @@ class Operations(pyfuse3.Operations):
         self._files = files
         self._procore_directory = procore_directory
         self.write_at_once = files.write_at_once
-        """The bridge asks at each write: (handle, offset, bytes) -> whether all bytes were written."""
+        """The bridge calls this first at each write: (handle, offset, bytes) -> whether all bytes are written."""
 
     def may_keep_listing(self, folder: int) -> bool:
-        """The bridge asks at each opendir."""
+        """Whether the kernel may use its cached listing; the bridge calls this at each opendir."""
         return self.handles.folders.may_keep_listing(Inode(folder), trio.current_time())
 
     def names_affected(self, folder: Inode, shown: bytes) -> Iterable[bytes]:
-        """The names that lead elsewhere when an entry has come or gone."""
+        """The names whose meaning changes when an entry is added or removed."""
         return self._projects.of(folder).view.names.affected(folder, shown)
 
     async def answer_below_procore(  # each operation has its own arguments and its own reply
@@ -212,7 +212,7 @@ class Operations(pyfuse3.Operations):
         *args: Any,  # noqa: ANN401 - the same
         **kwargs: Any,  # noqa: ANN401 - the same
     ) -> Any:  # noqa: ANN401 - the same
-        """A request whose inode or handle lies below `.procore`; it may have to wait."""
+        """Answer a request whose inode or handle is below `.procore`; it may wait."""
         with interruptible(self.bridge.take_request()):
             return await self._procore_directory.handler(operation)(number, *args, **kwargs)
         raise Interrupted
@@ -329,7 +329,7 @@ class Operations(pyfuse3.Operations):
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer
         self, fh: int, off: int, size: int
     ) -> bytes | bytearray | memoryview:
-        """What is in memory or on disk is answered at once; only a read that waits can be interrupted."""
+        """Return bytes in memory or on disk immediately; only a read that waits can be interrupted."""
         source = self._reads.source(fh)
         data = source.read_now(off, size)
         if data is not None:
@@ -355,17 +355,17 @@ class Operations(pyfuse3.Operations):
 
     @by_file_at_once
     async def release(self, fh: int) -> None:
-        """An mmap may have written after the last flush. Whatever the disk says, the handle is gone."""
+        """Journal what an mmap wrote after the last flush, and release the handle even if the disk returns an error."""
         file = await self.handles.files.release_when_still(fh)
         try:
             self.handles.files.finish(file)
-        except Exception as error:  # named by its inode: the handle is gone
+        except Exception as error:  # reported by inode: the handle is released
             raise self.errors.answer("release", file.inode, (fh,), error) from None
 
     async def release_all(self) -> None:
-        """The mount point was taken away, so every file is closed: releases that waited in the kernel never come."""
+        """Release all handles after an unmount from outside: the kernel drops the releases that were waiting."""
         for handle in self.handles.files.handles():
-            with contextlib.suppress(pyfuse3.FUSEError):  # it is in the log
+            with contextlib.suppress(pyfuse3.FUSEError):  # the log has it
                 await self.release(handle)
 
     # Extended attributes

@@ -1,8 +1,8 @@
 """Answers the requests below `.procore`, which the decorator of every operation routes here by inode or handle.
 
-Nothing there can be changed, and a request that has no method here is refused with EROFS, as in a snapshot: EPERM would
-say that another user may. The kernel caches little of it, because nothing invalidates what lies below `versions`: paths
-are looked up each time, attributes are valid for a second. Only the pages of a version stay cached: they never change.
+Nothing there can be changed: a request without a method here gets EROFS, as in a snapshot. EPERM would mean that
+another user may. The kernel caches little, because nothing invalidates entries below `versions`: each path is looked up
+again, and attributes are valid for a second. Only the pages of a version stay cached, because they never change.
 """
 
 import os
@@ -51,7 +51,7 @@ class _Open:
 
 
 class ProcoreDirectory:
-    """One method an operation, named as in Operations, and with the same arguments."""
+    """One method for each operation, with the name and arguments of Operations."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ProcoreDirectory:
         update_status: Callable[[], Awaitable[None]],
         ownership: Ownership,
     ) -> None:
-        """`status` makes the content of `.procore/status`; `update_status` first asks what takes time."""
+        """`status` makes the content of `.procore/status`; `update_status` updates the values that take time first."""
         self._projects = projects
         self._status = status
         self._update_status = update_status
@@ -76,7 +76,7 @@ class ProcoreDirectory:
         raise ReadOnly
 
     def _versions(self, number: int) -> VersionTree:
-        """Of the project that an inode or a handle belongs to."""
+        """The version tree of the project of an inode or handle."""
         return self._projects.of(number).versions
 
     def path(self, number: int) -> str:
@@ -87,7 +87,7 @@ class ProcoreDirectory:
             return f"inode {number}"
 
     def _entry(self, number: int) -> Entry:
-        """Of an inode or a handle; what is open exists until it is released. Raises NotThere."""
+        """The entry of an inode or handle; an open entry exists until it is released. Raises NotThere."""
         if number in self._handles:
             return self._handles[number].entry
         try:
@@ -137,7 +137,7 @@ class ProcoreDirectory:
         return []
 
     def _attributes(self, entry: Entry) -> pyfuse3.EntryAttributes:
-        """A user who may not read a document may not read its versions: their modes follow the document's."""
+        """The attributes; modes follow the document's, so a user who may not read it may not read its versions."""
         if entry.node is None:
             return self._own_attributes(entry)
         shown = attributes(entry.node, self._ownership)
@@ -166,7 +166,7 @@ class ProcoreDirectory:
             shown.st_mode = stat.S_IFDIR | 0o555 & ~self._ownership.umask
             _set_times(shown, self._since_ns)
             return shown
-        # For its owner alone, as the socket that `procorefs status` asks: it names paths that others may not see.
+        # Only for its owner, like the control socket: it contains paths that other users may not see.
         shown.st_mode = stat.S_IFREG | 0o400
         snapshot = self._newest_snapshot()
         set_size(shown, len(snapshot.text))
@@ -174,7 +174,7 @@ class ProcoreDirectory:
         return shown
 
     def _newest_snapshot(self) -> _Snapshot:
-        """The newest that is open: fstat right after the open shows the size of what is read."""
+        """The newest open snapshot, so that fstat right after the open returns the size of the content."""
         for handle in reversed(self._handles.values()):
             if handle.snapshot is not None:
                 return handle.snapshot
@@ -186,13 +186,13 @@ class ProcoreDirectory:
     # Folders
 
     async def opendir(self, inode: int, _ctx: object) -> int:
-        """All waiting for Procore happens here."""
+        """Wait for Procore here."""
         versions = self._versions(inode)
         entry = versions.find(ProcoreInode(inode))
         return self._open(_Open(entry, entries=await versions.listing(entry.inode)))
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """No await, as in Operations."""
+        """Reply without an await, as in Operations."""
         for name, shown, offset in self._listing(self._handles[fh], start_id):
             if not pyfuse3.readdir_reply(token, name, shown, offset):
                 return
@@ -223,12 +223,12 @@ class ProcoreDirectory:
         del self._handles[fh]
 
     async def fsyncdir(self, _fh: int, _datasync: bool) -> None:
-        """Nothing is ever written."""
+        """There is nothing to sync."""
 
     # Files
 
     async def open(self, inode: int, flags: int, _ctx: object) -> pyfuse3.FileInfo:
-        """A handle of the status file reads one snapshot, made now."""
+        """Open a version, or the status file with a new snapshot."""
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise ReadOnly
         entry = self._entry(inode)
@@ -253,10 +253,10 @@ class ProcoreDirectory:
         return opened.snapshot.text[off : off + size] if opened.snapshot is not None else b""
 
     async def flush(self, _fh: int) -> None:
-        """Nothing is ever written."""
+        """There is nothing to write."""
 
     async def fsync(self, _fh: int, _datasync: bool) -> None:
-        """The same."""
+        """There is nothing to sync."""
 
     async def release(self, fh: int) -> None:
         opened = self._handles.pop(fh)

@@ -1,4 +1,4 @@
-"""Handlers of the requests that change nothing: attributes, listings, opens for reading, reads, xattrs, statfs."""
+"""Handles the requests that change nothing: attributes, listings, opens for reading, reads, xattrs, statfs."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from procorefs.vfs.refusals import NotPermitted
 from procorefs.xattr.attributes import Caller
 
 DOT, DOT_DOT = 1, 2
-"""Offsets of '.' and '..' in a listing; every other entry's is its inode, which is larger and never another's."""
+"""Offsets of '.' and '..' in a listing; the offset of any other entry is its inode, which is larger and unique."""
 
 FIRST_ENTRIES, MORE_ENTRIES = 32, 192
 """Rows read at a time for a listing: one getdents(2) of 32 KiB holds some 170 entries."""
@@ -29,7 +29,7 @@ FIRST_ENTRIES, MORE_ENTRIES = 32, 192
 STATFS_BLOCK_BYTES = 4096
 SIZES_VALID_S = 60.0
 FREE_INODES = 1 << 31
-"""There is no limit that we know of, and a filesystem without free inodes counts as full."""
+"""Procore documents no limit, and programs take a filesystem without free inodes for full."""
 
 
 class ReadHandlers:
@@ -63,7 +63,7 @@ class ReadHandlers:
     # Folders
 
     async def opendir(self, folder: Inode, tid: int) -> int:
-        """All waiting for Procore happens here, where the kernel holds no lock of the folder."""
+        """Wait for Procore here, where the kernel holds no lock of the folder."""
         project = self._projects.of(folder)
         if not project.view.reachable(folder):
             raise NoEntry
@@ -72,7 +72,7 @@ class ReadHandlers:
         return self._handles.folders.open(folder)
 
     def readdir(self, handle: int, start: int, token: pyfuse3.ReaddirToken) -> None:
-        """Rows, attributes and reply are one moment, so no reply is older than a notification sent before it."""
+        """Read rows and reply without an await, so that no reply is older than a notification sent before it."""
         folder = self._handles.folders.get(handle)
         if start == 0:
             self._handles.folders.listing_begins(folder, trio.current_time())
@@ -98,21 +98,21 @@ class ReadHandlers:
     # Files
 
     async def open(self, inode: Inode, tid: int) -> pyfuse3.FileInfo:
-        """Binds the handle to the newest version known, or to the bytes that were written here."""
+        """Bind the handle to the newest known version, or to bytes that were written here."""
         with self._nodes.stale_opens.second_try(tid) as second_try:
             self.check_thumbnailer(tid)
             node = await self._nodes.to_open(inode, tid, second_try)
-            # The kernel's cached pages are this version's: `to_open` waits until those of another were dropped. Without
-            # keep_cache the kernel would drop them itself, and to do so wait for each that is just being read.
+            # The kernel's cached pages belong to this version: `to_open` waits until other pages are dropped. Without
+            # keep_cache the kernel would drop all pages, and wait for each page that is being read.
             return self._handles.files.info(self._open_to_read(node))
 
     def check_thumbnailer(self, tid: int) -> None:
-        """Raises NoThumbnails when the mount fetches no bytes for thumbnails and the thread makes some."""
+        """Raise NoThumbnails if the mount fetches no bytes for thumbnails and the thread is a thumbnailer's."""
         if not self._thumbnails and asks_for_thumbnail(tid):
             raise NoThumbnails
 
     def _open_to_read(self, node: Node) -> int:
-        """A handle: bytes that are here go before those of a version."""
+        """Open a handle; bytes that were written here take precedence over a version."""
         project = self._projects.of(node.inode)
         change = project.view.change(node.inode)
         dirty = project.changes.dirty_files.find(node.inode, change.shown if change is not None else None)
@@ -121,7 +121,7 @@ class ReadHandlers:
         return self._handles.files.open(node)
 
     async def open_lock_file(self, inode: Inode, flags: int) -> pyfuse3.FileInfo:
-        """Open the lock file of another user's program, which can only be read."""
+        """Open the read-only lock file of another user's program."""
         lock_files = self._projects.of(inode).locks.lock_files
         await lock_files.will_open(inode)
         content = lock_files.content(inode)
@@ -132,7 +132,7 @@ class ReadHandlers:
         return self._handles.files.info(self._handles.files.open_text(inode, content))
 
     def source(self, handle: int) -> Reader | Text | StagedFile:
-        """Where a handle reads from: bytes that were written here go before those of its version."""
+        """The source of a handle's reads: bytes that were written here take precedence over its version."""
         file: OpenFile = self._handles.files.get(handle)
         dirty = self._projects.of(file.inode).changes.dirty_files.get(file.inode)
         if dirty is not None:
@@ -149,7 +149,7 @@ class ReadHandlers:
         return await self._projects.of(inode).xattrs.names(inode, Caller(ctx.pid))
 
     async def getxattr(self, inode: Inode, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        """Only Procore's own attributes make a due poll: programs try many names."""
+        """Return an attribute; only Procore's attributes wait for a due poll, because programs try many names."""
         xattrs = self._projects.of(inode).xattrs
         if xattrs.needs_procore(name):
             await self._nodes.poll_if_due(inode, ctx.pid)
@@ -160,7 +160,7 @@ class ReadHandlers:
     # The filesystem
 
     async def statfs(self, free_bytes: int) -> pyfuse3.StatvfsData:
-        """Sizes are those of the newest versions, up to a minute old: counting a million rows takes a while."""
+        """The sizes of the newest versions, up to a minute old, because counting a million rows takes time."""
         sizes = await self._known_sizes()
         answer = pyfuse3.StatvfsData()
         answer.f_bsize = answer.f_frsize = STATFS_BLOCK_BYTES
@@ -172,7 +172,7 @@ class ReadHandlers:
         return answer
 
     async def _known_sizes(self) -> Sizes:
-        """Counted again when they are old, and once the project is listed whole."""
+        """The sizes; counted again when they are old, and once the first full listing is done."""
         project = self._projects.of(ROOT)
         now_s, complete = trio.current_time(), project.follower.complete
         if self._sizes is not None:

@@ -22,10 +22,10 @@ from procorefs.storage.processes import give_usual_limit
 log = logging.getLogger(__name__)
 
 MOST_REQUESTS = 4096
-"""Requests answered at a time; with pyfuse3's default, 99 waiting requests freeze the mount, interrupts included."""
+"""Requests answered at a time; with pyfuse3's default, 99 waiting requests block the mount, interrupts included."""
 
 READ_AHEAD_KIB = 1024
-"""As much as one FUSE request can carry (max_pages is 256); without root's leave the kernel reads 128 KiB ahead."""
+"""The maximum of one FUSE request (max_pages is 256); the kernel's default without root is 128 KiB."""
 
 DETACH_TIMEOUT_S = 5.0
 
@@ -38,25 +38,25 @@ class MountRefused(Exception):
 
 
 class _AbortedRequestFilter(logging.Filter):
-    """Keeps a harmless error out of the log: the answer to a request that had been aborted."""
+    """Drops a harmless log record: the error of answering an aborted request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "fuse_reply" not in record.msg or os.strerror(errno.ENOENT) not in record.getMessage()
 
 
 class _MountOption(str):
-    """A mount option for libfuse in UTF-8: pyfuse3 would allow ASCII alone."""
+    """A mount option for libfuse in UTF-8: pyfuse3 encodes options as ASCII."""
 
     __slots__ = ()
 
     def encode(self, encoding: str = "", errors: str = "") -> bytes:  # noqa: ARG002 - the signature of str
-        """As the kernel, /proc/mounts and /etc/fstab have it, whatever is asked for."""
+        """UTF-8, as in /proc/mounts and /etc/fstab, for any `encoding`."""
         return super().encode("utf-8", "surrogateescape")
 
 
 @contextmanager
 def _stderr_noted(lines: list[str]) -> Iterator[None]:
-    """Note, line by line, what libfuse and fusermount3 write to stderr: they give the reason nowhere else."""
+    """Collect the lines that libfuse and fusermount3 write to stderr: they report the reason only there."""
     stderr = os.dup(STDERR)
     captured = os.memfd_create("fuse")
     try:
@@ -66,7 +66,7 @@ def _stderr_noted(lines: list[str]) -> Iterator[None]:
         finally:
             os.dup2(stderr, STDERR)
             text = os.pread(captured, MOST_STDERR_BYTES, 0)
-            os.write(stderr, text)  # it belongs in the log as well
+            os.write(stderr, text)  # for the log
             lines += [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
     finally:
         os.close(stderr)
@@ -74,10 +74,10 @@ def _stderr_noted(lines: list[str]) -> Iterator[None]:
 
 
 class Session:
-    """One mount for as long as the `with` lasts. Raises MountRefused.
+    """One mount, for the block of a `with`. Raises MountRefused.
 
-    Leaving it aborts the connection first, which ends every waiting request and frees the threads that wait in a kernel
-    notification; then it unmounts; last it ends the guard, which would do the same for a dead daemon.
+    At the end it first aborts the connection, which ends every waiting request and frees threads that are blocked in a
+    notification. Then it unmounts, and last it ends the guard, which would do the same for a dead daemon.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Session:
         return self
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Answer requests until the mount is gone, from outside or by `abort`."""
+        """Answer requests until the mount ends, by an unmount or by `abort`."""
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._guard.run)
@@ -125,7 +125,7 @@ class Session:
             self._ended.set()
 
     def answered(self) -> None:
-        """The first request was answered, so INIT was: settings that INIT resets can be made now."""
+        """Make settings that INIT resets; call it after the first answered request."""
         widen_read_ahead(self._connection.device)
 
     async def ended(self) -> None:
@@ -151,7 +151,7 @@ class Session:
 
 
 def _still_there(connection: Connection, mountpoint: Path) -> bool:
-    """Whether our mount is mounted there, and not another one made since ours was unmounted."""
+    """Whether our mount is still mounted there, and not a later one."""
     try:
         return find_connection(mountpoint).device == connection.device
     except NotMounted:
@@ -159,7 +159,7 @@ def _still_there(connection: Connection, mountpoint: Path) -> bool:
 
 
 def _detach(connection: Connection, mountpoint: Path) -> None:
-    """Unmount even while programs use the mount."""
+    """Unmount, even while programs use the mount."""
     if not _still_there(connection, mountpoint):
         return
     command = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
@@ -174,7 +174,7 @@ def _detach(connection: Connection, mountpoint: Path) -> None:
             try:
                 _, said = detaching.communicate(timeout=DETACH_TIMEOUT_S)
             finally:
-                detaching.kill()  # harmless for one that has ended
+                detaching.kill()  # harmless if it has ended
         why = said.strip() if detaching.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
@@ -185,11 +185,11 @@ def _detach(connection: Connection, mountpoint: Path) -> None:
 
 
 def widen_read_ahead(device: bytes) -> None:
-    """Let the kernel read ahead further in the mount of this device number ("0:43"); where it may not, nothing happens.
+    """Increase the kernel's read-ahead for the mount with this device number ("0:43"), if this process may.
 
-    A READ costs the daemon the same whether it carries 128 KiB or 1 MiB, so sequential reads get twice the throughput.
-    Single reads stay as small as they are: the kernel's window starts small. Must follow the answer to the kernel's
-    INIT, which sets the window. (Documentation/ABI/testing/sysfs-class-bdi, read_ahead_kb)
+    A READ of 1 MiB costs the daemon as much as one of 128 KiB, so sequential reads get twice the throughput. Single
+    reads stay small, because the kernel's window starts small. Call it after the answer to the kernel's INIT, which
+    sets the window. (Documentation/ABI/testing/sysfs-class-bdi, read_ahead_kb)
     """
     setting = Path(f"/sys/class/bdi/{device.decode()}/read_ahead_kb")
     try:

@@ -1,1 +1,1 @@
-"""Between libfuse and Python: the C extension, pyfuse3 behind it, notifications, interrupts, request polling."""
+"""Connects libfuse and Python: the C extension, pyfuse3, notifications, interrupts, request polling."""

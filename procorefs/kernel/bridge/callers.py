@@ -1,4 +1,4 @@
-"""What /proc tells of the thread behind a request: is it told to stop, does it exit, does it make thumbnails?"""
+"""Reads from /proc whether the thread of a request is told to stop, exits, or belongs to a thumbnailer."""
 
 import signal
 from pathlib import Path
@@ -8,7 +8,7 @@ _ENDING_MASK = sum(1 << (number - 1) for number in _ENDING)
 
 
 def is_told_to_stop(status: bytes) -> bool:
-    """Say of a thread's /proc/TID/status whether a signal that ends programs is pending and not blocked."""
+    """Whether a thread's /proc/TID/status has a pending, unblocked signal that ends programs."""
     masks = {b"SigPnd": 0, b"ShdPnd": 0, b"SigBlk": 0}
     for line in status.splitlines():
         name, _, value = line.partition(b":")
@@ -18,11 +18,12 @@ def is_told_to_stop(status: bytes) -> bool:
     return bool(pending & ~masks[b"SigBlk"] & _ENDING_MASK)
 
 
-_EXITING = 0x4  # PF_EXITING of proc_pid_stat(5), flags
+_EXITING = 0x4
+"""PF_EXITING in the flags of proc_pid_stat(5)."""
 
 
 def is_exiting(tid: int) -> bool:
-    """Whether a thread is on its way out and closes what it left open: no signal reaches it any more."""
+    """Whether a thread is exiting and closes its open files: it gets no more signals."""
     try:
         fields = Path(f"/proc/{tid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -33,8 +34,8 @@ def is_exiting(tid: int) -> bool:
 def caller_is_told_to_stop(tid: int) -> bool:
     """Whether a signal that ends programs is pending for the thread.
 
-    A thread that cannot be seen (gone, or in another PID namespace) counts as told to stop: Ctrl-C in a container must
-    not hang, and EINTR there is the lesser evil.
+    A thread that is not visible (it has ended, or is in another PID namespace) counts as told to stop, because Ctrl-C
+    in a container must not hang.
     """
     try:
         return is_told_to_stop(Path(f"/proc/{tid}/status").read_bytes())
@@ -43,7 +44,7 @@ def caller_is_told_to_stop(tid: int) -> bool:
 
 
 def is_thumbnailer(arguments: list[bytes]) -> bool:
-    """Whether a command line is that of a thumbnailer: most say so in their name, KDE's in an argument."""
+    """Whether a command line is that of a thumbnailer: most have it in their name, KDE's has it in an argument."""
     if not arguments:
         return False
     program = arguments[0].rpartition(b"/")[2]
@@ -53,7 +54,7 @@ def is_thumbnailer(arguments: list[bytes]) -> bool:
 
 
 def asks_for_thumbnail(tid: int) -> bool:
-    """Whether the thread belongs to a thumbnailer; one whose command line cannot be read does not."""
+    """Whether the thread belongs to a thumbnailer; False if its command line cannot be read."""
     try:
         return is_thumbnailer(Path(f"/proc/{tid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0"))
     except OSError:

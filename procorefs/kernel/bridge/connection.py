@@ -1,10 +1,9 @@
-"""Aborts a FUSE connection: the daemon at shutdown, the guard process when the daemon died or hangs.
+"""Aborts a FUSE connection: the daemon does it at shutdown, the guard process when the daemon died or hangs.
 
-Only an abort ends every waiting request and frees threads that are stuck in a kernel notification. The kernel
-names a connection by the mount's device number. Where fusectl is mounted, the connection's owner aborts it by
-/sys/fs/fuse/connections/N/abort; else root does with umount2(MNT_FORCE | MNT_DETACH). Neither way asks the
-filesystem anything, so both work while it hangs. The work is done in C (src/guard.c), because the guard, a
-process without Python, does the same.
+Only an abort ends every waiting request and frees threads that are blocked in a kernel notification. The kernel names a
+connection by the mount's device number. With fusectl mounted, the connection's owner aborts it through
+/sys/fs/fuse/connections/N/abort; otherwise root does it with umount2(MNT_FORCE | MNT_DETACH). Neither way calls the
+filesystem, so both work while it hangs. The code is in C (src/guard.c), because the guard is a process without Python.
 """
 
 import contextlib
@@ -39,7 +38,7 @@ class NotMounted(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Connection:
-    """A FUSE connection as the kernel names it, so that it is found again without asking the mount."""
+    """A FUSE connection by the kernel's names, so that it is found again without a call into the mount."""
 
     device: bytes
     """The device number as in mountinfo, such as `0:43`."""
@@ -53,12 +52,12 @@ class Connection:
 
     @property
     def fields(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """What guard.c needs: the three above, and the file that aborts the connection."""
+        """The arguments of guard.c: the three fields, and the file that aborts the connection."""
         abort_file = b"/sys/fs/fuse/connections/%d/abort" % self.number
         return self.device, self.mounted, self.mountpoint, abort_file
 
     def abort(self) -> bool:
-        """End all requests of the connection now. Returns whether it was done; logs why it was not."""
+        """End all requests of the connection. Returns whether that succeeded; logs why it did not."""
         error = abort_connection(*self.fields)
         if error not in {0, errno.ENOENT}:  # ENOENT: it is gone already
             log.warning(
@@ -71,7 +70,7 @@ class Connection:
 
 
 def find_connection(mountpoint: Path, mounts: Iterable[Mount] | None = None) -> Connection:
-    """Find the connection in the kernel's list of mounts, without touching the mount. Raises NotMounted.
+    """Find the connection in the kernel's list of mounts, without a call into the mount. Raises NotMounted.
 
     *mountpoint* is absolute and free of symbolic links (resolved before it was mounted on).
     """
@@ -87,9 +86,8 @@ def find_connection(mountpoint: Path, mounts: Iterable[Mount] | None = None) -> 
 class Guard:
     """A process that aborts the connection when this one dies, even by kill -9, or its loop hangs.
 
-    Start it on the main thread, early (it keeps a copy of the memory of that moment) and after the daemon
-    has taken its final process id. Leaving the `with` ends it without aborting, which must be
-    the last step, after the unmount.
+    Start it on the main thread, early (it keeps a copy of the process's memory) and after the daemon has its final
+    process id. The end of the `with` ends it without an abort; this must be the last step, after the unmount.
     """
 
     __slots__ = ("_pipe_fd", "_timeout_s", "pid")
@@ -105,12 +103,12 @@ class Guard:
         with self._beating_for_the_disk():
             while self._beat():  # noqa: ASYNC110  (a clock is what is wanted)
                 await trio.sleep(self._timeout_s / _BEATS_A_TIMEOUT)
-        log.warning("The guard process %d has ended: a hang will not end by itself any more.", self.pid)
+        log.warning("The guard process %d has ended: a hang will not end automatically any more.", self.pid)
         self.dismiss()
 
     @contextlib.contextmanager
     def _beating_for_the_disk(self) -> Iterator[None]:
-        """A thread sends heartbeats while the loop waits for a disk that does not answer."""
+        """Send heartbeats from a thread while the loop waits for a slow disk."""
         ended = threading.Event()
 
         def beat() -> None:
@@ -131,13 +129,13 @@ class Guard:
         if self._pipe_fd is None:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self.pid, signal.SIGKILL)  # before the pipe is closed, which it would take for our death
+            os.kill(self.pid, signal.SIGKILL)  # first: it would take the closed pipe for the daemon's death
             os.waitpid(self.pid, 0)
         os.close(self._pipe_fd)
         self._pipe_fd = None
 
     def _beat(self) -> bool:
-        """Returns whether the guard still runs."""
+        """Send a heartbeat; returns whether the guard still runs."""
         if self._pipe_fd is None:
             return False
         try:

@@ -24,15 +24,15 @@ CHECK_INTERVAL_S = 0.2
 def interruptible(
     request: Request | None, *, told_to_stop: Callable[[int], bool] = caller_is_told_to_stop
 ) -> "Interruptible":
-    """Make the block of a `with` end quietly when the request's caller gives up; what follows is EINTR:
+    """Cancel the block of a `with` when the request's caller is told to stop; the code after it raises EINTR:
 
         with interruptible(bridge.take_request()):
             return await answer()
         raise FUSEError(EINTR)
 
-    None (no request of the kernel's own) is never interrupted. The request is finished at the end of the
-    block, before the reply. A handler that has journaled or sent something calls request.finish() itself:
-    from there on nothing interrupts it any more.
+    None (no request of the kernel) is never interrupted. The request is finished at the end of the block, before the
+    reply. A handler that has journaled or sent something calls request.finish() itself: after that nothing interrupts
+    it.
     """
     return Interruptible(request, told_to_stop)
 
@@ -65,7 +65,7 @@ class Interruptible:
         return bool(self._scope.__exit__(exception_type, exception, traceback))
 
     def _interrupted(self) -> None:
-        """The bridge's callback, between two steps of the loop: cancels, or starts the repeated check."""
+        """The bridge calls this between two steps of the loop: cancel, or start the repeated check."""
         if not self._check() and not self._is_watched:
             self._is_watched = True
             trio.lowlevel.spawn_system_task(self._watch)

@@ -1,7 +1,7 @@
-"""Loads the native bridge in front of libfuse, then pyfuse3: the only place that imports either.
+"""Loads the native bridge before libfuse, then pyfuse3; no other module imports either.
 
-Order is everything here. pyfuse3 must find fuse_session_new in our extension, so that one is loaded first
-and with RTLD_GLOBAL; src/bridge.h says what it then adds. All other modules import pyfuse3 from here.
+The order matters: pyfuse3 must find fuse_session_new in our extension, so the extension is loaded first, with
+RTLD_GLOBAL; src/bridge.h says what it adds. All other modules import pyfuse3 from here.
 """
 
 import os
@@ -11,7 +11,7 @@ from types import ModuleType
 
 
 class BridgeMissing(ImportError):
-    """The bridge could not get between pyfuse3 and libfuse."""
+    """The bridge is not between pyfuse3 and libfuse."""
 
 
 def _load_bridge() -> ModuleType:

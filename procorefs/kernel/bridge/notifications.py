@@ -1,13 +1,12 @@
-"""Sends cache invalidations to the kernel, in threads, so that a notification that blocks delays no other.
+"""Sends cache invalidations to the kernel, in threads, so that a blocked notification delays no other.
 
     entry(), inode() -> queued (one dict, duplicates fold) -> batch (C, no GIL) -> thread(s) -> events set
 
-A notification may block in the kernel for as long as a request that it must wait for: invalidate_entry
-during a mkdir in that folder, invalidate_inode while a READ of that file waits. On the loop, or under a lock
-that a handler needs, that puts the daemon into uninterruptible sleep for ever. So what was queued goes to a
-thread as one batch; when a job of it is stuck, another thread takes over the rest. Only an abort of the
-connection (connection.py) frees a thread that is stuck behind a request that will not be answered: a shutdown
-aborts it first.
+A notification may block in the kernel until another request is answered: invalidate_entry during a mkdir in that
+folder, invalidate_inode during a READ of that file. On the loop, or under a lock that a handler needs, this would block
+the daemon for ever in uninterruptible sleep. So queued notifications go to a thread as one batch; when one of them
+blocks, another thread takes over the rest. Only an abort of the connection (connection.py) frees a thread that is
+blocked behind a request without an answer, so a shutdown aborts first.
 """
 
 import errno
@@ -23,14 +22,14 @@ log = logging.getLogger(__name__)
 
 MAX_THREADS = 64
 STUCK_S = 0.1
-"""A batch whose current job takes longer gets another thread for the rest."""
+"""If a notification takes longer, another thread takes over the rest of its batch."""
 
 _CHECK_INTERVAL_S = 0.05
 _EXPECTED = {0, errno.ENOENT, errno.ENOSYS}
 """ENOENT: the kernel did not know it, so there is nothing to forget. ENOSYS: libfuse
 says so until the kernel's INIT has been answered (a kernel without notifications can't mount)."""
 _UNMOUNTED = {errno.ENOTCONN, errno.ENODEV}
-"""The mount is being unmounted: nothing is left that could be stale."""
+"""The mount is being unmounted: no cache can be stale."""
 
 _Job = tuple[int, bytes | None]
 """Inode and name: that entry of the folder; inode and None: the inode's own data and attributes."""
@@ -39,7 +38,8 @@ _Job = tuple[int, bytes | None]
 @dataclass(slots=True, eq=False)
 class _Batch:
     jobs: tuple[_Job, ...]
-    settled: tuple[trio.Event | None, ...]  # beside each job; None: nothing waits for it
+    settled: tuple[trio.Event | None, ...]
+    """One for each job; None: nothing waits for it."""
     notices: NotificationBatch
     unreported: int
 
@@ -50,8 +50,10 @@ class Notifier:
     __slots__ = ("_open", "_queued", "_threads", "_under_way", "_wake")
 
     def __init__(self) -> None:
-        self._queued: dict[_Job, trio.Event | None] = {}  # in the order queued; not yet in a batch
-        self._open: dict[int, set[trio.Event]] = {}  # inode -> its invalidations not yet carried out
+        self._queued: dict[_Job, trio.Event | None] = {}
+        """In the order queued; not in a batch yet."""
+        self._open: dict[int, set[trio.Event]] = {}
+        """Inode -> its invalidations that are not carried out yet."""
         self._under_way: set[_Batch] = set()
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._wake = trio.Event()
@@ -62,7 +64,7 @@ class Notifier:
         self._wake.set()
 
     def inode(self, inode: int) -> trio.Event:
-        """Make the kernel drop the inode's cached data and attributes; the event is set when it has."""
+        """Make the kernel drop the inode's cached data and attributes; sets the event when that is done."""
         event = self._queued.get((inode, None))
         if event is None:
             event = self._queued[(inode, None)] = trio.Event()
@@ -93,7 +95,7 @@ class Notifier:
             await next(iter(events)).wait()  # then check again: another may have been queued meanwhile
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Send what is queued, until cancelled; threads that are stuck then are abandoned."""
+        """Send queued notifications until cancelled; then abandon blocked threads."""
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
@@ -113,7 +115,7 @@ class Notifier:
 
     def _begin_batch(self, nursery: trio.Nursery) -> None:
         if not self._queued or not self._threads.available_tokens:
-            return  # with every thread stuck, jobs stay queued until one is free
+            return  # all threads are blocked: jobs stay queued until one is free
         jobs = tuple(self._queued)
         batch = _Batch(jobs, tuple(self._queued.values()), NotificationBatch(jobs), len(jobs))
         self._queued.clear()
@@ -131,7 +133,7 @@ class Notifier:
         self._wake.set()  # a thread is free
 
     def _report(self, batch: _Batch) -> None:
-        """Set the events of what was carried out since the last report, and log what was refused."""
+        """Set the events of jobs that were carried out since the last report, and log refused ones."""
         for index, error in batch.notices.finished():
             inode, name = batch.jobs[index]
             batch.unreported -= 1
@@ -151,7 +153,7 @@ class Notifier:
             del self._open[inode]
 
     def _give_up(self) -> None:
-        """Nothing more is sent: end every wait."""
+        """Send nothing more, and end every wait."""
         for batch in self._under_way:
             batch.notices.stop()
         for events in self._open.values():

@@ -1,7 +1,7 @@
 """Polls for the kernel's next request after each answer, so that a busy program costs no pass of the event loop.
 
-A program that writes or walks sends its next request some microseconds after the last answer. To sleep in epoll for
-each, and to wake two tasks for it, costs more than answering it.
+A program that writes files or lists folders sends its next request some microseconds after the last answer. A sleep in
+epoll and the wake-up of two tasks for each request cost more than the answer.
 
     request ─▶ answered ─▶ another one within POLL_NS? ─▶ that one …   after SLICE_S all other tasks run once
                                                       ─▶ else pyfuse3's own wait: sleep until there is one
@@ -19,10 +19,10 @@ from procorefs.kernel.bridge.native import Bridge, pyfuse3
 log = logging.getLogger(__name__)
 
 POLL_NS = 50_000
-"""How long the loop blocks for the next request: as long as a busy program takes to send it."""
+"""How long the loop blocks for the next request: the time that a busy program needs to send it."""
 
 SLICE_S = 0.001
-"""How long one worker keeps the loop: meanwhile no other task runs, only threads."""
+"""How long one worker keeps the loop; no other task runs meanwhile, only threads."""
 
 _WAIT = "_wait_fuse_readable"
 """pyfuse3's own wait; a version that has no such function works without polling, somewhat slower."""
@@ -53,12 +53,12 @@ class RequestPolling:
         self._now_s = now_s
         self._until_s = 0.0
         self._slice = 0
-        """Number of the current time slice."""
+        """The number of the current time slice."""
         self._is_busy = False
         """Whether the last request of this slice came right after the one before."""
 
     async def wait(self) -> bool:
-        """Return True when a request is there, False when there will be none any more."""
+        """Wait for a request; False: the session has ended."""
         if self._now_s() < self._until_s:
             self._is_busy = self._request_comes(POLL_NS)
             if self._is_busy:
