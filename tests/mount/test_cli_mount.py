@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,14 +279,9 @@ def test_a_dead_mount_of_another_program_is_left_alone(shell: CommandLine) -> No
 
 
 def test_umount_of_a_frozen_daemon_does_not_hang(shell: CommandLine) -> None:
-    pid = shell.mount()
-    began = time.monotonic()
-    assert shell.run("status", shell.place).returncode == 0
-    command_s = time.monotonic() - began  # more on a busy machine
-    os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
+    """How long it waits altogether, test_cli_outbox measures on a clock of its own."""
+    os.kill(shell.mount(), signal.SIGSTOP)
     refused(shell.run("umount", "--timeout", "0.5", shell.place), "did not end within 6 seconds")
-    assert time.monotonic() - began < 7 + 5 * command_s
     assert not shell.is_mounted()
 
 

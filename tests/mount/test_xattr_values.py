@@ -45,7 +45,7 @@ def project(mount_project: Callable[..., MountedProject], sandbox: SandboxHandle
         sandbox.act("create_file", path="/plan.pdf", text="plan")
         sandbox.act("create_folder", path="/folder")
 
-    project = mount_project("freshness=3600", prepare=prepare)
+    project = mount_project("freshness=3600", "write_back=600", prepare=prepare)  # only `sync` sends
     assert sorted(entry.name for entry in project.path.iterdir()) == ["folder", "plan.pdf"]
     return project
 

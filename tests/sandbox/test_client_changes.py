@@ -343,6 +343,7 @@ async def test_a_delete_is_done_whatever_its_answer_says_besides(set_up: ClientA
     set_up.sandbox.faults(rules=[{"kind": "not_json", "route": "DELETE *"}], dialect={"delete_status": 200})
     await set_up.changes.delete_folder(set_up.folder_id)
     await set_up.changes.delete_file(set_up.file_id)
+    assert not {set_up.folder_id, set_up.file_id} & {child.id for child in (await set_up.children()).values()}
     set_up.sandbox.forget_violations()
 
 

@@ -246,8 +246,10 @@ async def test_a_refresh_gets_over_passing_failures(sandbox: SandboxHandle, tmp_
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
         await client.auth.login_by_code(code_of(client, sandbox))
         fault = {"kind": "error", "status": 503, "route": TOKEN, "count": 1}
+        before = logins(sandbox)
         sandbox.faults(expire_tokens=True, rules=[fault])
         await client.me()
+        assert logins(sandbox) == before + 2
 
 
 async def test_a_dead_login_says_what_to_do(sandbox: SandboxHandle, tmp_path: Path) -> None:

@@ -220,6 +220,10 @@ async def test_a_reader_waits_half_a_minute_for_a_byte_and_its_repeat_no_longer(
         reader.close()
 
 
+async def expect(reader: Reader, one: Version, start: int, size_bytes: int) -> None:
+    assert bytes(await reader.read(start, size_bytes)) == content_of(one, start, start + size_bytes)
+
+
 async def test_bytes_that_come_slowly_are_waited_for(tmp_path: Path, mock_clock: MockClock) -> None:
     mock_clock.rate = 1.0
     source, one = MemorySource(piece_bytes=16 * KIB), version(1, 64 * KIB)
@@ -227,7 +231,7 @@ async def test_bytes_that_come_slowly_are_waited_for(tmp_path: Path, mock_clock:
     async with running(tmp_path, source) as (content, _):
         reader = content.open(one)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(reader.read, 0, 64 * KIB)
+            nursery.start_soon(expect, reader, one, 0, 64 * KIB)
             for gate in gates:
                 await gate.reached.wait()
                 mock_clock.jump(PATIENCE_S - 1)
@@ -243,7 +247,7 @@ async def test_waiting_for_the_budget_is_no_silence(tmp_path: Path, mock_clock: 
     async with running(tmp_path, source) as (content, _):
         reader = content.open(one)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(reader.read, 0, 64 * KIB)
+            nursery.start_soon(expect, reader, one, 0, 64 * KIB)
             await gate.reached.wait()
             mock_clock.jump(600)
             await trio.testing.wait_all_tasks_blocked()

@@ -5,12 +5,14 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,7 @@ from procorefs.cli.main import procorefs, run
 from procorefs.cli.support.progress import Progress
 from procorefs.cli.support.status_view import show
 from procorefs.journal.states import ChangeState
+from procorefs.service.control_socket import ControlError
 from procorefs.service.status import MountStatus, Named
 from procorefs.service.status_report import outbox_status
 from procorefs.upload.items import Counts, Item, is_at_or_below
@@ -289,6 +292,36 @@ def test_umount_with_nothing_to_send_is_silent(
     assert unmounted == [served.place]
     assert served.stopped.is_set()
     assert not served.continues
+
+
+def test_umount_of_a_frozen_daemon_takes_ten_seconds_at_most(
+    start: Start, unmounted: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = 100.0
+
+    def wait(for_s: float) -> None:
+        nonlocal now_s
+        now_s += for_s
+
+    def ask(_socket: Path, _request: object, _answer: object, *, timeout_s: float) -> None:
+        wait(timeout_s)
+        raise ControlError("no answer")
+
+    def wait_for_end(_pid: int, _born: str, timeout_s: float) -> bool:
+        wait(timeout_s)
+        return False
+
+    signals: list[int] = []
+    monkeypatch.setattr(umount, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=wait))
+    monkeypatch.setattr(umount, "ask", ask)
+    monkeypatch.setattr(umount, "wait_for_end", wait_for_end)
+    monkeypatch.setattr(umount, "signal_process", lambda _pid, _born, number: signals.append(number))
+    served = start("m")
+    assert run(procorefs, ["umount", "--timeout", "0.5", str(served.place)]) == 1
+    assert "did not end within 6 seconds" in capsys.readouterr().err
+    assert now_s - 100.0 <= 10
+    assert unmounted == [served.place]
+    assert signals == [signal.SIGTERM]
 
 
 def test_umount_waits_while_anything_moves(start: Start, unmounted: list[Path]) -> None:
