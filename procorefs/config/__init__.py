@@ -1,4 +1,4 @@
-"""Settings: directories, profiles, environment, SPEC and -o, checked once and handed on as frozen structs."""
+"""Settings: reads and checks directories, profiles, environment, SPEC and -o once; returns frozen structs."""
 
 from procorefs.config.account import Account, find_account
 from procorefs.config.options import MountOptions, options_help, parse_options

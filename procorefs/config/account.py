@@ -1,4 +1,4 @@
-"""The account: how to reach Procore and as whom, from a profile and the environment, which wins."""
+"""Finds the account: the URLs and credentials from a profile and the environment, which takes precedence."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -16,12 +16,12 @@ from procorefs.storage.failures import ConfigError
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What a login at Procore needs, and what to mount when SPEC is left out."""
+    """What a login needs, and what to mount without SPEC."""
 
     profile: str | None
-    """None: the environment alone."""
+    """None: only the environment."""
     api: ApiSettings
-    """With the company when its id is known, without a project; its repr shows no secret."""
+    """With the company if its id is known, without a project; its repr contains no secret."""
     company: str | None = None
     """Id or name."""
     project: str | None = None
@@ -38,7 +38,7 @@ def find_client(environment: Mapping[str, str], config: Config) -> tuple[str, st
 def find_account(
     environment: Mapping[str, str], config: Config, paths: Paths, profile: str | None = None
 ) -> Account:
-    """The account meant by `profile`, or by nothing. Raises ConfigError when it is incomplete."""
+    """The account of `profile`, or the default account. Raises ConfigError if it is incomplete."""
     chosen = config.chosen(profile)
     if chosen is not None and chosen not in config.profiles:
         raise ConfigError(f"there is no profile '{chosen}'; run: procorefs login --profile {chosen}")
@@ -60,7 +60,7 @@ def find_account(
         company_id=company_id_in(company),
         client_secret=secret or _stored_secret(paths, chosen, stored, client_id),
         grant=grant,
-        # several people may log in through one client id; a service account is the same in every profile
+        # Several people may log in through one client id; a service account is the same in every profile.
         account=chosen or "" if by_person else "",
         redirect_uri=stored.redirect_uri if by_person else OUT_OF_BAND,
         token_dir=paths.tokens_dir,
@@ -76,13 +76,13 @@ def find_account(
 
 
 def company_id_in(text: str | None) -> CompanyId | None:
-    """The company when it is given by its id; None for a name, and for nothing."""
+    """The company if `text` is an id; None for a name or no text."""
     known = as_id(text) if text else None
     return None if known is None else CompanyId(known)
 
 
 def checked_url(text: str, what: str) -> str:
-    """The base URL without its last slash. Raises ConfigError; http is for loopback hosts alone."""
+    """The base URL without its last slash. Raises ConfigError, also for http to a host that is not loopback."""
     try:
         parts = urlsplit(text.strip())
         port_is_good = parts.port is None or parts.port > 0
@@ -100,7 +100,7 @@ def checked_url(text: str, what: str) -> str:
 
 
 def environment_id(environment: Mapping[str, str], variable: str) -> str | None:
-    """The id in a PROCOREFS_…_ID variable, or None when unset. Raises ConfigError for anything but an id."""
+    """The id in a PROCOREFS_…_ID variable; None: it is not set. Raises ConfigError if the value is no id."""
     text = environment.get(variable, "").strip()
     if text and as_id(text) is None:
         raise ConfigError(f"{variable} is '{text}'; it must be an id (a number)")
@@ -109,7 +109,7 @@ def environment_id(environment: Mapping[str, str], variable: str) -> str | None:
 
 def _stored_secret(paths: Paths, name: str | None, profile: Profile, client_id: str) -> str:
     secret = None
-    # a secret belongs to the client id it was stored with, not to another one from the environment
+    # A secret belongs to the client id that it was stored with, not to another one from the environment.
     if name is not None and profile.client_id == client_id:
         secret = load_secret(paths, name, profile.secret_in)
     if secret is None:

@@ -1,7 +1,7 @@
-"""The words of `-o`: one table that parses them and prints their help.
+"""Defines the options of `-o`: one table that parses them and prints their help.
 
-Every option in the table has an effect. The standard words of /etc/fstab are accepted: those that restrict the
-mount reach libfuse, the others change nothing.
+Every option in the table has an effect. The standard options of /etc/fstab are accepted: those that restrict the mount
+are passed to libfuse, the others change nothing.
 """
 
 import difflib
@@ -25,38 +25,37 @@ class MountOptions(msgspec.Struct, frozen=True):
     """The kernel answers writes with EROFS."""
     allow_other: bool = False
     uid: int | None = None
-    """Owner shown for every document; None: the user who mounts."""
+    """Owner of every document; None: the user of the mount."""
     gid: int | None = None
     umask: int | None = None
-    """Permission bits taken away from every document None: 022, and modes that were set here are shown as they
-    were set."""
+    """Permission bits to remove from every document; None: 022, and modes that were set here stay unchanged."""
     freshness_s: float = 30.0
-    """Age of the last poll at which `open` polls Procore first."""
+    """`open` polls Procore first if the last poll is older."""
     cache_size_bytes: int = 10 << 30
     limiter: str = "local"
-    """Who shares the call budget: `local`, or the address of a Redis."""
+    """Where the call budget is shared: `local`, or the address of a Redis."""
     write_mode: Literal["back", "through"] = "back"
     """`through`: close, rename, mkdir and unlink wait for Procore and return its error."""
     write_back_s: float = 2.0
-    """How long a written file waits after its last writer has closed it."""
+    """How long a file waits after its last writer has closed it."""
     staging_size_bytes: int = 50 << 30
-    """How many bytes may wait in the state directory for their upload."""
+    """How many bytes may wait for their upload in the state directory."""
     invalid_names: Literal["reject", "encode"] = "reject"
-    """`encode`: characters that Procore refuses are sent as full-width ones (tree/naming/full_width.py)"""
+    """`encode`: characters that Procore refuses are sent as full-width characters (tree/naming/full_width.py)."""
     junk: Literal["skip", "keep"] = "skip"
-    """`keep`: files that programs keep for themselves are uploaded like all others."""
+    """`keep`: private files of programs, such as .DS_Store, are uploaded like all other files."""
     fsync: Literal["local", "remote"] = "local"
-    """`remote`: fsync returns when the bytes are in Procore, not when they are on this disk."""
+    """`remote`: fsync returns when the bytes are in Procore, and not when they are on this disk."""
     office_locks: bool = True
     """Whether the lock file of an office program checks its document out."""
     thumbnails: bool = True
-    """False: thumbnailers of file managers get an error, so browsing a folder of photos fetches none."""
+    """False: thumbnailers of file managers get an error, so that a view of a photo folder fetches no photos."""
     restrictions: frozenset[str] = frozenset()
-    """Restrictions of /etc/fstab that libfuse takes: nodev, noexec, nosuid."""
+    """Restrictions of /etc/fstab for libfuse: nodev, noexec, nosuid."""
 
     @property
     def fuse_words(self) -> frozenset[str]:
-        """The words for libfuse, without fsname and subtype."""
+        """The options for libfuse, without fsname and subtype."""
         words = {"default_permissions", *self.restrictions}
         if self.ro:
             words.add("ro")
@@ -70,18 +69,18 @@ class Option(msgspec.Struct, frozen=True):
 
     name: str
     field: str | None
-    """The field of MountOptions; None: accepted because it is always so."""
+    """The field of MountOptions; None: the option is always on."""
     parse: Callable[[str], Any] | None
-    """None: a word without a value."""
+    """None: the option has no value."""
     default: str
     unit: str
     help: str
     meaning: bool = True
-    """What a word without a value means for its field."""
+    """The value of the field for an option without a value."""
 
 
 def _one_of(**meanings: object) -> Callable[[str], object]:
-    """A value that is one of a few words."""
+    """A parser for a value from a fixed set."""
 
     def parse(text: str) -> object:
         if text not in meanings:
@@ -94,7 +93,7 @@ def _one_of(**meanings: object) -> Callable[[str], object]:
 def _parse_limiter(text: str) -> str:
     """`local` or the address of a Redis."""
     if text != "local":
-        from procorefs.limiter.redis_connection import parse_address  # trio takes its time to import
+        from procorefs.limiter.redis_connection import parse_address  # here: trio is slow to import
 
         try:
             address = parse_address(text)
@@ -223,14 +222,14 @@ _STANDARD_TEXT = """
 dev suid exec auto noauto user nouser users owner group defaults async sync dirsync atime noatime diratime
 nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime nofail _netdev loud silent
 """
-"""Words that /etc/fstab, mount(8) and systemd know and that change nothing here."""
+"""Options of /etc/fstab, mount(8) and systemd that change nothing here."""
 STANDARD_WORDS = frozenset(_STANDARD_TEXT.split())
 STANDARD_PREFIXES = ("x-", "X-", "comment=", "context=", "fscontext=", "defcontext=", "rootcontext=")
-"""`x-systemd.automount`, `x-gvfs-show`, `comment=…`, `X-mount.mkdir`: for the programs that read /etc/fstab."""
+"""`x-systemd.automount`, `x-gvfs-show`, `comment=…`, `X-mount.mkdir`: for programs that read /etc/fstab."""
 
 
 def parse_options(texts: Iterable[str]) -> MountOptions:
-    """The options of one or several `-o` values; the last of a kind wins. Raises ConfigError."""
+    """Parse one or several `-o` values; a later option replaces an earlier one. Raises ConfigError."""
     fields: dict[str, Any] = {}
     restrictions: set[str] = set()
     for word in (word.strip() for text in texts for word in text.split(",")):
@@ -242,7 +241,7 @@ def parse_options(texts: Iterable[str]) -> MountOptions:
 
 
 def options_help(width: int = 78) -> str:
-    """The table as text, one paragraph an option; no line is longer than `width`."""
+    """The table as text, one paragraph for each option, with lines of at most `width`."""
     return "\n".join(line for row in OPTIONS for line in _paragraph(row, width))
 
 

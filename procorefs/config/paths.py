@@ -1,7 +1,7 @@
-"""The directories of one user: all state, cache and configuration lie below them and nowhere else.
+"""Finds the directories of one user, which contain all state, cache and configuration.
 
-XDG Base Directory Specification: an unset, empty or relative variable means its default. mount(8) runs its
-helper without HOME, so the home of the account is the last resort.
+XDG Base Directory Specification: an unset, empty or relative variable means its default. mount(8) runs its helper
+without HOME, so the home directory of the account is the last fallback.
 """
 
 import os
@@ -16,41 +16,41 @@ from procorefs.storage.private_files import is_private_folder, make_private_fold
 
 
 class Paths(msgspec.Struct, frozen=True):
-    """Where things lie; every directory of ours is 0700 and every file 0600."""
+    """The directories; each of ours has mode 0700, and each file 0600."""
 
     config_file: Path
     cache_dir: Path
     state_dir: Path
     runtime_dir: Path
-    """Sockets and the register of mounts; below `state_dir` where the session has no runtime directory."""
+    """Sockets and the registry of mounts; below `state_dir` if the session has no runtime directory."""
 
     @property
     def secrets_dir(self) -> Path:
-        """One file a profile with its client secret: beside the configuration, in a folder of our own."""
+        """One file for each profile, with its client secret; a separate folder beside the configuration."""
         if self.config_file.parent.name == "procorefs":
             return self.config_file.parent / "secrets"
         return self.config_file.with_suffix(".secrets")
 
     @property
     def tokens_dir(self) -> Path:
-        """One file for each profile or client id with the tokens that Procore gave."""
+        """One file for each profile or client id, with its tokens."""
         return self.state_dir / "tokens"
 
     @property
     def budgets_dir(self) -> Path:
-        """One file for each API host and client id: the calls that all processes of this user share."""
+        """One file for each API host and client id, with the call budget that all processes of this user share."""
         return self.state_dir / "budgets"
 
     @property
     def logs_dir(self) -> Path:
-        """One log a mount point."""
+        """One log for each mount point."""
         return self.state_dir / "logs"
 
     @property
     def runtime_dirs(self) -> tuple[Path, ...]:
-        """Where mounts are registered: one may have begun in a session with another runtime directory.
+        """Where mounts are registered; a mount may be from a session with another runtime directory.
 
-        Folders that other users could have written in are left out.
+        Leaves out folders that other users may write to.
         """
         candidates = dict.fromkeys((self.runtime_dir, self.state_dir / "run"))
         return tuple(folder for folder in candidates if is_private_folder(folder))
@@ -70,7 +70,7 @@ def find_paths(environment: Mapping[str, str]) -> Paths:
 
 
 def private_dir(path: Path) -> Path:
-    """Make `path` a directory for its owner alone and return it. Raises ConfigError when it cannot be one."""
+    """Create the directory `path` for its owner only and return it. Raises ConfigError."""
     try:
         make_private_folder(path)
     except OSError as error:
@@ -82,7 +82,7 @@ def private_dir(path: Path) -> Path:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Put `data` in place of `path` in one step, readable by its owner alone. Raises ConfigError."""
+    """Replace the content of `path` in one step, readable only by its owner. Raises ConfigError."""
     private_dir(path.parent)
     try:
         replace_private_file(path, data)
@@ -109,7 +109,7 @@ def _home(environment: Mapping[str, str]) -> Path:
 
 def _runtime_dir(environment: Mapping[str, str]) -> Path | None:
     value = environment.get("XDG_RUNTIME_DIR", "")
-    # after `su` or `sudo -E` the variable still names another user's directory, who could write what we read there
+    # After `su` or `sudo -E` the variable still names the directory of another user, who could write what we read.
     if not value.startswith("/") or not is_private_folder(Path(value)):
         return None
     return Path(value) / "procorefs"

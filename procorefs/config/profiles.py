@@ -1,4 +1,4 @@
-"""The configuration file: profiles, each one way to reach Procore.
+"""Reads and writes the configuration file: profiles, each with a way to reach Procore.
 
     default_profile = "work"
     [profiles.work]
@@ -7,8 +7,8 @@
     company = "4711"                    # id or name; with project the SPEC of `mount` may be left out
     project = "Harbour Tower"
 
-It holds no secrets: a client secret lies in a file of its own or in the keyring. Only its owner may touch it,
-for whoever writes it decides which host gets the secret.
+It contains no secrets: a client secret is in a separate file or in the keyring. Only its owner may write it, because
+its content decides which host gets the secret.
 """
 
 import enum
@@ -29,7 +29,7 @@ PRODUCTION_LOGIN = "https://login.procore.com"
 
 
 class SecretPlace(enum.Enum):
-    """Where `login` left the client secret."""
+    """Where `login` stored the client secret."""
 
     FILE = "file"
     KEYRING = "keyring"
@@ -45,7 +45,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     company: str | None = None
     project: str | None = None
     redirect_uri: str = OUT_OF_BAND
-    """Of the authorization-code grant: needed again at every refresh."""
+    """For the authorization-code grant, which needs it again at every refresh."""
     secret_in: SecretPlace = SecretPlace.FILE
 
 
@@ -56,7 +56,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     profiles: dict[str, Profile] = {}
 
     def chosen(self, name: str | None) -> str | None:
-        """The profile meant by `name`, or by nothing: the default, the only one, `default`, or None."""
+        """The profile `name`; without a name the default, the only one, `default`, or None."""
         if name is not None:
             return name
         if self.default_profile is not None:
@@ -67,7 +67,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 def read_config(file: Path) -> Config:
-    """The file's content; without a file an empty Config. Raises ConfigError naming line or key."""
+    """The content of the file; an empty Config if there is no file. Raises ConfigError with the line or key."""
     try:
         with file.open("rb") as stream:
             check_private_file(file, os.fstat(stream.fileno()))
@@ -114,5 +114,5 @@ def _parse(file: Path, text: bytes) -> Config:
 
 
 def _toml_string(value: str) -> str:
-    # a JSON string of ASCII is a TOML basic string, once DEL is written out too
+    # A JSON string of ASCII is a TOML basic string if DEL is escaped too.
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

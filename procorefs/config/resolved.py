@@ -1,4 +1,4 @@
-"""The settings of one mount, complete: what the daemon is started with."""
+"""Defines the complete settings of one mount, with which the daemon starts."""
 
 import hashlib
 from pathlib import Path
@@ -23,43 +23,43 @@ class ResolvedMount(msgspec.Struct, frozen=True):
     options: MountOptions
     paths: Paths
     source: str
-    """SPEC as it was given: the first column of /proc/mounts, which mount(8) compares with /etc/fstab."""
+    """SPEC as given: the first column of /proc/mounts, which mount(8) compares with /etc/fstab."""
     log_file: Path | None = None
     """None: the log goes to stderr."""
 
     @property
     def company_id(self) -> CompanyId:
-        """The company whose header every call carries."""
+        """The company in the header of every call."""
         assert self.api.company_id is not None
         return self.api.company_id
 
     @property
     def project_id(self) -> ProjectId:
-        """The project that is shown."""
+        """The project that is mounted."""
         assert self.api.project_id is not None
         return self.api.project_id
 
     @property
     def fuse_words(self) -> frozenset[str]:
-        """All words for libfuse; it takes a backslash before a comma or a backslash in a value."""
+        """All options for libfuse; in a value a backslash escapes a comma or a backslash."""
         source = self.source.replace("\\", "\\\\").replace(",", "\\,")
         return self.options.fuse_words | {f"fsname={source}", f"subtype={SUBTYPE}"}
 
     @property
     def control_socket(self) -> Path:
-        """Where the daemon answers the other commands."""
+        """The socket on which the daemon answers commands."""
         return self.paths.runtime_dir / f"{mount_key(self.mountpoint)}.sock"
 
     def detached_socket(self, pid: int) -> Path:
-        """The same when the mount point was taken away: another daemon may answer for it by then."""
+        """The control socket after an unmount from outside, because another daemon may use the first one."""
         return self.paths.runtime_dir / f"{mount_key(self.mountpoint)}.{pid}.sock"
 
     def state_dir(self, user_id: int) -> Path:
-        """The state of this project: one directory per API host, company, project and Procore user."""
+        """The directory of this project's state, one for each API host, company, project and Procore user."""
         return self._project_dir(self.paths.state_dir, user_id)
 
     def cache_dir(self, user_id: int) -> Path:
-        """Where content of this project may be kept; losing it costs only time."""
+        """The directory of this project's cache; its loss costs only time."""
         return self._project_dir(self.paths.cache_dir, user_id)
 
     def _project_dir(self, base: Path, user_id: int) -> Path:
@@ -68,5 +68,5 @@ class ResolvedMount(msgspec.Struct, frozen=True):
 
 
 def mount_key(mountpoint: Path) -> str:
-    """A short name for a mount point that any file name can hold."""
+    """A short key for a mount point, for file names."""
     return hashlib.sha256(bytes(mountpoint)).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Client secrets: a 0600 file a profile, or the keyring of the desktop where there is one."""
+"""Reads and stores client secrets: in the keyring of the desktop, or in a 0600 file for each profile."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ _SERVICE = "procorefs"
 
 
 def read_secret_file(file: Path) -> str:
-    """The first line of a file that its owner alone may read. Raises ConfigError."""
+    """The first line of a file that only its owner may read. Raises ConfigError."""
     try:
         with file.open("rb") as stream:
             check_private_file(file, os.fstat(stream.fileno()))
@@ -33,7 +33,7 @@ def read_secret_file(file: Path) -> str:
 
 
 def load_secret(paths: Paths, profile: str, place: SecretPlace) -> str | None:
-    """What `login` stored for this profile, or None. Raises ConfigError."""
+    """The secret that `login` stored for this profile, or None. Raises ConfigError."""
     if place is SecretPlace.KEYRING:
         return _from_keyring(profile)
     file = paths.secrets_dir / profile
@@ -41,12 +41,12 @@ def load_secret(paths: Paths, profile: str, place: SecretPlace) -> str | None:
 
 
 def store_secret(paths: Paths, profile: str, secret: str) -> SecretPlace:
-    """Keep the secret and say where: the keyring if one is present and unlocked, else a file."""
+    """Store the secret in the keyring if there is an unlocked one, else in a file; returns where it is."""
     keyring = _usable_keyring()
     if keyring is not None:
         try:
             keyring.set_password(_SERVICE, profile, secret)
-        except Exception:  # noqa: S110 - backends raise what they like; the file works always
+        except Exception:  # noqa: S110 - backends raise any exception; the file always works
             pass
         else:
             (paths.secrets_dir / profile).unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def store_secret(paths: Paths, profile: str, secret: str) -> SecretPlace:
 
 
 def forget_secret(paths: Paths, profile: str, place: SecretPlace) -> None:
-    """Delete what `store_secret` kept; missing is fine."""
+    """Delete the stored secret, if there is one."""
     (paths.secrets_dir / profile).unlink(missing_ok=True)
     keyring = _usable_keyring() if place is SecretPlace.KEYRING else None
     if keyring is not None:
@@ -84,7 +84,7 @@ def _from_keyring(profile: str) -> str | None:
 
 def _usable_keyring() -> "ModuleType | None":
     try:
-        import keyring  # optional and slow to import: only where a profile lies in it
+        import keyring  # here: it is optional and slow to import
         from keyring.backends import fail, null
     except ImportError:
         return None

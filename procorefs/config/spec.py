@@ -1,4 +1,4 @@
-"""`[PROFILE:]COMPANY/PROJECT`: how a project is named."""
+"""Parses SPEC, the name of a project: `[PROFILE:]COMPANY/PROJECT`."""
 
 import re
 from collections.abc import Collection
@@ -11,7 +11,7 @@ PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """The parts of SPEC; None for a part that is missing. Ids are digits, everything else is a name."""
+    """The parts of SPEC; None: the part is missing. Digits are an id, any other text is a name."""
 
     profile: str | None = None
     company: str | None = None
@@ -19,11 +19,10 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 def parse_spec(text: str, profiles: Collection[str]) -> Spec:
-    """Parse SPEC: pure. Raises ConfigError.
+    """Parse SPEC. Raises ConfigError.
 
-    Names may contain colons and slashes. A colon ends a profile when a profile has that name, or when what stands
-    before it could be one and no space follows. The first slash ends the company; one whose name has a
-    slash is given by id.
+    Names may contain colons and slashes. A colon ends a profile if a profile has that name, or if the text before it
+    could be one and no space follows. The first slash ends the company; give a company with a slash in its name by id.
     """
     profile, rest = _split_profile(text, profiles)
     if not rest and profile is not None:
@@ -38,7 +37,7 @@ def parse_spec(text: str, profiles: Collection[str]) -> Spec:
 
 
 def as_id(name: str) -> int | None:
-    """The id that these digits are, or None for a name."""
+    """The id, or None for a name."""
     return int(name) if re.fullmatch(r"[0-9]{1,19}", name) and int(name) > 0 else None
 
 

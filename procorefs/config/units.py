@@ -1,4 +1,4 @@
-"""Durations, sizes and file modes as people write them."""
+"""Parses durations, sizes and file modes as people write them, and formats durations and sizes."""
 
 import math
 import re

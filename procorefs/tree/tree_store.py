@@ -67,8 +67,10 @@ class TreeStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._checkpointed_changes = 0
-        self._moves = 0  # counts changes that may change which node is below which
-        self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}  # looked up since the last transaction
+        self._moves = 0
+        """Counts changes that may change which node is below which."""
+        self._hot: dict[Inode | tuple[Inode, bytes], Node | None] = {}
+        """Nodes that were looked up since the last transaction."""
         try:
             self._db = open_database(path, checkpoint_pages=WAL_EMERGENCY_PAGES)
             try:
@@ -145,7 +147,7 @@ class TreeStore:
             self._db.execute("COMMIT")  # on a full disk this is what fails
             self._hot.clear()
         except BaseException:
-            if self._db.in_transaction:  # SQLite has rolled back by itself after some errors
+            if self._db.in_transaction:  # after some errors SQLite has rolled back already
                 self._db.execute("ROLLBACK")
             raise
 
@@ -153,7 +155,7 @@ class TreeStore:
 
     @property
     def moves(self) -> int:
-        """Changes whenever a node may have another place."""
+        """Changes when a node may have moved."""
         return self._moves
 
     def by_inode(self, inode: Inode) -> Node | None:
