@@ -21,7 +21,7 @@ def is_own_entry(folder: Inode, entry: bytes) -> bool:
 
 
 class State(enum.IntEnum):
-    """What a row stands for; only LIVE rows with a parent that leads to the root are in the tree."""
+    """The meaning of a row; only LIVE rows with a parent that leads to the root are in the tree."""
 
     LIVE = 0
     DELETED = 1
@@ -52,7 +52,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like
 
 
 def bound_to(kept: Kept, version: Version) -> Kept:
-    """The same for a version that Procore made of the same bytes by itself; not the hash, which needs more proof."""
+    """The values for a version that Procore made of the same bytes; without the hash, which needs more proof."""
     return msgspec.structs.replace(kept, version_id=version.id, sha256=b"")
 
 

@@ -50,7 +50,7 @@ class LocalChanges(Protocol):
         """Procore has made a new version of the same bytes: what is bound to the old one belongs to the new one."""
 
     def covered(self, inode: Inode, seen: Version) -> None:
-        """Procore has newer bytes than `seen`; the local bytes cover them, so nobody sees them."""
+        """Procore has newer bytes than `seen`; the local bytes cover them, so no program sees them."""
 
     def removing(self, node: Node) -> None:
         """Procore has removed the node, which is still in the tree; unsent changes in or below it must stay."""

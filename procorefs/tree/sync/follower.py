@@ -1,6 +1,6 @@
 """Decides when to list the project and when to poll for changes, and lets requests wait for it.
 
-    a folder is opened ─▶ children_known ─▶ listed? ─ no ─▶ that folder by itself, or wait for the full listing
+    a folder is opened ─▶ children_known ─▶ listed? ─ no ─▶ list that folder, or wait for the full listing
                        └▶ poll_if_due ────▶ a poll is due? ─▶ the newest changes, and maybe the recycle bin
 
 All work runs in this part's own nursery and is shared: a request that gives up waiting does not end it for others.

@@ -124,7 +124,7 @@ class FullListing:
         failures: list[Exception] = []
 
         async def read_pages(nursery: trio.Nursery) -> None:
-            """The first failure ends all readers and is raised by itself, not in a group."""
+            """The first failure ends all readers and is raised without a group."""
             try:
                 while (number := reading.take()) is not None:
                     await self._fetch_page(number, reading, listed, updated_to_s)

@@ -2,7 +2,7 @@
 
 Procore's times are whole seconds, and a change may become visible a little after its time. So a page shows every change
 only up to `OVERLAP_S` before it was requested; documents with a later time are read again by the next poll. That may be
-thousands, after somebody copied a folder, and one that is renamed within that second does not move in the list.
+thousands, after a folder was copied, and one that is renamed within that second does not move in the list.
 """
 
 import math
@@ -16,7 +16,7 @@ OVERLAP_S = 5
 """A change may become visible this long after its time."""
 
 ENOUGH_UNCHANGED = 50
-"""After this many documents in a row without news, a poll that somebody waits for leaves the rest to a regular one."""
+"""After this many documents in a row without news, a poll with a waiting request leaves the rest to a regular poll."""
 
 POLL_PAGE = 100
 """Documents a page of a poll: what every endpoint grants, and hardly more than one round trip to parse."""

@@ -55,7 +55,7 @@ class Poller:
     async def poll(self, priority: Priority) -> bool:
         """Apply all changes. False: the project's total says that there are changes which polls do not show.
 
-        A poll that somebody waits for may leave out changes among many documents of one second; the next regular one
+        A poll with a waiting request may leave out changes among many documents of one second; the next regular poll
         applies them.
         """
         async with self.alone:

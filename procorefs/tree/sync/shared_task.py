@@ -35,7 +35,7 @@ class SharedTask:
             raise run.error
 
     def excuse(self, wanted: Callable[[Hashable], bool]) -> None:
-        """Let the tasks that wait for work of such a key continue; the work itself goes on."""
+        """Let the tasks that wait for work of such a key continue; the work itself continues too."""
         for key in [key for key in self._runs if wanted(key)]:
             self._runs.pop(key).done.set()
 
