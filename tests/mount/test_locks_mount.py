@@ -204,7 +204,7 @@ def test_a_read_only_mount_checks_nothing_out(sandbox: SandboxHandle, mount: Cal
     mounted = mount(sandbox, "ro")
     with locked(mounted.path / NAME):
         assert flock(mounted.path / NAME, "-n") == 1
-    assert flock(mounted.path / NAME, "-n") == 0
+    wait_until(lambda: flock(mounted.path / NAME, "-n") == 0, "the children to let the lock go")
     assert patches(sandbox) == 0
 
 
