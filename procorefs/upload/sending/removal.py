@@ -178,13 +178,18 @@ class DocumentRemover:
         """Whether all that Procore has below was removed here as well. Raises Blocked for what is on its way out."""
         document_id = change.document
         assert document_id is not None
-        try:
-            below = await self._documents.client.below(document_id, priority=Priority.WRITING)
-        except NotFound:
-            below = []
-        if not self._is_wanted(change, document_id):
-            return False
-        unseen = [document for document in below if not await self._is_removed(document)]
+        order = self._documents.own.order
+        with order.reading() as request:
+            request.sent()
+            try:
+                below = await self._documents.client.below(document_id, priority=Priority.WRITING)
+            except NotFound:
+                below = []
+            if not self._is_wanted(change, document_id):
+                return False
+            unseen = [document for document in below if not await self._is_removed(document)]
+            if not all(order.admit(document.id, request) for document in unseen):
+                raise Superseded  # a call of ours has moved one of them out since: it is listed again
         if not self._is_wanted(change, document_id):
             return False
         if unseen:
