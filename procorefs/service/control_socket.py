@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 MAX_LINE_BYTES = 16 << 20
 MAX_ITEMS = 10_000
 MAX_STAYING = 20
