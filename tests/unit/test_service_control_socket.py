@@ -71,9 +71,9 @@ async def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> Non
     ("line", "says"),
     [
         (b'{"version": 99, "request": {"ask": "juggle"}}\n', "speaks version 1 and not 99"),
-        (b'{"version": 1, "request": {"ask": "juggle"}}\n', "not understood"),
+        (b'{"version": 2, "request": {"ask": "juggle"}}\n', "not understood"),
         (b"hello\n", "not understood"),
-        (b'{"version": 1', "not understood"),
+        (b'{"version": 2', "not understood"),
     ],
 )
 async def test_a_wrong_question_is_told_so(tmp_path: Path, line: bytes, says: str) -> None:
@@ -120,7 +120,7 @@ async def test_whoever_hangs_up_ends_the_work_on_the_answer(tmp_path: Path) -> N
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: serve(path, wait_for_ever, task_status=task_status))
         async with await trio.open_unix_socket(os.fspath(path)) as stream:
-            await stream.send_all(b'{"version": 1, "request": {"ask": "sync", "paths": ["a"]}}\n')
+            await stream.send_all(b'{"version": 2, "request": {"ask": "sync", "paths": ["a"]}}\n')
             with trio.fail_after(5):
                 await began.wait()
         with trio.fail_after(5):
