@@ -1,7 +1,7 @@
 """The control socket: defines the requests of commands to the daemon, and sends and serves them as lines of JSON.
 
-    {"version": 1, "request": {"ask": "status"}}
-    {"version": 1, "result": …}   or   {"version": 1, "error": "one sentence"}
+    {"version": 2, "request": {"ask": "status"}}
+    {"version": 2, "result": …}   or   {"version": 2, "error": "one sentence"}
 
 The socket is 0600 in a 0700 directory, so only the user of the mount can connect. The client blocks, because commands
 have nothing else to do; the server runs in the daemon's nursery. An answer may take hours (sync): when the client

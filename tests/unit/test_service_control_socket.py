@@ -70,7 +70,7 @@ async def test_a_socket_left_by_a_dead_daemon_is_replaced(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b'{"version": 99, "request": {"ask": "juggle"}}\n', "speaks version 1 and not 99"),
+        (b'{"version": 99, "request": {"ask": "juggle"}}\n', "speaks version 2 and not 99"),
         (b'{"version": 2, "request": {"ask": "juggle"}}\n', "not understood"),
         (b"hello\n", "not understood"),
         (b'{"version": 2', "not understood"),
