@@ -51,8 +51,10 @@ unit: $(READY)
 soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" plays that many
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
 
-coverage: $(READY) ## which lines of vfs, journal, upload and tree simulated histories do not reach
-	$(BIN)/python -m tests.simulation --coverage --no-shrink --count 300
+coverage: $(READY) ## lines and branches that unit and sandbox tests reach, by package; some ten minutes
+	scripts/debian-packages $(DEBIAN_TEST)
+	$(BIN)/coverage run --branch --source procorefs -m pytest tests/unit tests/sandbox
+	$(BIN)/python scripts/coverage_report.py
 
 bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
