@@ -93,6 +93,11 @@ class ItemStates:
             return ChangeState.DIRTY, ""
         return ChangeState.PENDING if state == ChangeState.READ_ONLY else state, self.reason(change)
 
+    def sends_bytes(self, inode: Inode) -> bool:
+        """Whether bytes of the file are on their way to Procore and get there without help."""
+        change = self._view.change(inode)
+        return change is not None and change.has_bytes and self.of_file(inode)[0] in MOVING
+
     def reason(self, change: Change) -> str:
         """Why a change waits or failed, as Item.reason."""
         waiting = self._queue.blocked.get(change.inode)

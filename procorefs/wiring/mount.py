@@ -13,7 +13,6 @@ from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.cache.reader import ContentReader
 from procorefs.cache.sibling_read_ahead import Order, Position, SiblingReadAhead
 from procorefs.config import ResolvedMount
-from procorefs.journal.states import MOVING
 from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.limiter import Priority
 from procorefs.locks.check_out_journal import CheckOutJournal
@@ -204,7 +203,7 @@ class Assembly:
             base.queue.changed,
             reading.documents_changed,
             sends=not options.ro,
-            is_unsent=lambda inode: writing.states.of_file(inode)[0] in MOVING,
+            is_unsent=writing.states.sends_bytes,
         )
         return locking, writing
 

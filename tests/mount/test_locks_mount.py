@@ -138,6 +138,15 @@ def test_who_holds_it_may_change_it_and_is_checked_in_after_that(shared: Shared)
     assert shared.theirs.read_bytes() == b"newtent"
 
 
+def test_a_removed_document_that_is_still_open_is_checked_in(shared: Shared) -> None:
+    with shared.mine.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert shared.holder() is not None
+        shared.mine.unlink()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        shared.await_free()
+
+
 def test_a_new_file_is_checked_out_when_it_has_become_a_document(
     sandbox: SandboxHandle, mount: Callable[..., Mounted]
 ) -> None:
