@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from procorefs.limiter import Priority, open_limiter
 from procorefs.limiter.budget_state import State
 from procorefs.limiter.file_store import FileStore
-from procorefs.limiter.redis_connection import parse_address
+from procorefs.limiter.redis_store import parse_address
 from procorefs.limiter.redis_store import RedisStore
 from tests.support.redis_server import RedisServer
 from tests.support.sandbox import SandboxHandle, running_sandbox

@@ -1,118 +1,178 @@
-"""Eight processes on two hosts share one call budget with a stranger, on a clock that only moves when all wait.
+"""Processes on two hosts share one call budget with another program, on a clock that moves only when all wait.
 
-The server is the sandbox's own account of the two windows, fixed or rolling, and reports the window with fewer calls
-left or that with the smaller share left. Printed for each case: answers 429, the part of the available calls that was
-used in the worst full hour, and how long calls of each class waited.
+The server counts with the sandbox's own windows. Its answers tell one window: the one with fewer calls left, the one
+with the smaller share left, or the hour only when it is nearly used up (`late`). Printed for each hour: answers 429, the
+part of the available calls that was used, how long calls of each class waited, and the limit that the budget assumes.
 """
 
 import argparse
+import concurrent.futures
+import functools
+import itertools
 import math
 import random
-import time
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import trio
 import trio.testing
 
 from procorefs.limiter import Priority
+from procorefs.limiter.budget_state import State
 from procorefs.limiter.budget_store import MemoryStore, Step, T
 from procorefs.limiter.gate import Gate
-from procorefs.sandbox.api.rate_windows import ClientBudget, Reading
+from procorefs.sandbox.api.rate_windows import HOUR_S, SPIKE_S, FixedWindow, Reading, RollingWindow
 
 UNIX_S = 1_800_000_000.3
 HOSTS = 2
-PROCESSES = 4  # a host
+PROCESSES = 2  # a host
 WORKERS = 3  # tasks that migrate, a process
-CALLS = 10_000
-INTERACTIVE_EVERY_S = 20.0  # on average, over all processes
-PERSON_BURST = 4  # calls at most that one thing a person does needs
-STOLEN = 0.1
-HOUR_S = 3600
+PERSON_BURST = 4  # calls at most that one action of a person needs
+OTHERS_START_S = -900.0  # before us: the server's hour does not begin with our first call
+SPIKE = 25
+LATE = 0.02  # share of the hour that is left when `late` begins to tell it
+HOURS = 4  # simulated where the number of calls is not given
+STARTS_S = 120.0  # a person begins to use the mount at any moment of this time
+PERSON_WAITS_S = 2.0
+USED = 0.97
+SELDOM = 10_000  # where windows roll, one answer 429 in so many is accepted
+
+Kind = Literal["fixed", "rolling"]
+Tells = Literal["fewest", "share", "late"]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One kind of server."""
+class Case(msgspec.Struct, frozen=True):
+    """One kind of server, and what is done with it."""
 
-    windows: Literal["fixed", "rolling"] = "fixed"
-    tells: Literal["fewest", "share"] = "fewest"
     hourly: int = 3600
-    spike: int = 25
-    stranger_starts_s: float = -900.0  # before us: the hour is not ours to begin
+    hour_window: Kind = "fixed"
+    spike_window: Kind = "rolling"
+    tells: Tells = "fewest"
+    people_every_s: float = 60.0
+    """Between two actions of people, on average; 0: nobody uses the mount."""
+    stolen: float = 0.1
+    """Part of the hour that another program takes."""
+    known: int | None = None
+    """The limit that is known at the start."""
+    calls: int = 0
+    """How many calls there are to make; 0: as many as four hours hold."""
+    seed: int = 1
+
+    @property
+    def possible(self) -> int:
+        """Calls that an hour can hold by both windows."""
+        return min(self.hourly, SPIKE * HOUR_S // SPIKE_S)
+
+    @property
+    def work(self) -> int:
+        return self.calls or int(HOURS * self.possible * (1 - self.stolen)) + 1
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What came of a case."""
+class Waits(msgspec.Struct, frozen=True):
+    """Seconds that the calls of one class waited."""
+
+    calls: int
+    p50: float
+    p99: float
+    max: float
+
+
+class Hour(msgspec.Struct, frozen=True):
+    """One hour: the server's where its hours are fixed, else counted from the first call."""
+
+    begins_s: float
+    full: bool
+    """There was work from its beginning to its end."""
+    throttled: int
+    calls: int
+    stolen: int
+    used: float
+    """Of what the other program left."""
+    assumed: int
+    """The limit that is assumed at its end."""
+    known: bool
+    """The limit was known at its beginning."""
+    waits: dict[str, Waits]
+
+
+class Outcome(msgspec.Struct):
+    """What came of a case; times are seconds since the first call."""
 
     case: Case
+    hours: list[Hour] = []
+    calls: int = 0
     throttled: int = 0
-    stolen_s: list[float] = field(default_factory=list)
-    granted_s: list[float] = field(default_factory=list)
-    waits_s: dict[Priority, list[float]] = field(default_factory=lambda: {p: [] for p in Priority})
-    hours_s: list[float] = field(default_factory=list)  # when the server's hours began
-    ended_s: float = 0.0
+    found_s: float | None = None
+    """When as much as the true limit was assumed for the first time."""
 
-    def used(self) -> list[float]:
-        """Of what the stranger left, the part that was used, in each full hour."""
-        parts = []
-        for start_s in self.full_hours_s():
-            end_s = start_s + HOUR_S
-            stolen = sum(start_s <= at_s < end_s for at_s in self.stolen_s)
-            granted = sum(start_s <= at_s < end_s for at_s in self.granted_s)
-            parts.append(granted / (self.case.hourly - stolen))
-        return parts
-
-    def full_hours_s(self) -> list[float]:
-        """Hours in which there was work from beginning to end; rolling windows: each hour from the first call."""
-        if self.case.windows == "fixed":
-            begun = [s for s in self.hours_s if s >= math.floor(self.granted_s[0])]
-        else:
-            begun = [self.granted_s[0] + n * HOUR_S for n in range(100)]
-        return [s for s in begun if s + HOUR_S <= self.ended_s]
-
-    def percentile_s(self, priority: Priority, percent: float) -> float:
-        waits = sorted(self.waits_s[priority])
-        return waits[min(len(waits) - 1, int(len(waits) * percent / 100))] if waits else 0.0
+    def faults(self) -> list[str]:
+        """What was promised and is not so."""
+        fixed = self.case.hour_window == self.case.spike_window == "fixed"
+        accepted = 0 if fixed else math.ceil(self.calls / SELDOM)
+        found = [f"{self.throttled} x 429"] if self.throttled > accepted else []
+        for number, hour in enumerate(self.hours, 1):
+            people = hour.waits["interactive"]
+            if people.p99 > PERSON_WAITS_S:
+                found.append(f"hour {number}: people wait {people.p99:.0f} s")
+            if hour.full and hour.known and hour.used < USED and self.case.possible == self.case.hourly:
+                found.append(f"hour {number}: used {hour.used:.1%}")
+        return found
 
 
 class Server:
     """Counts calls as the sandbox does, on the virtual clock."""
 
-    def __init__(self, case: Case, outcome: Outcome) -> None:
+    def __init__(self, case: Case) -> None:
         self._case = case
-        self._budget = ClientBudget(case.windows)
-        self._outcome = outcome
-        self._hour_ends_s = 0.0
+        self._hour = _window(case.hour_window, HOUR_S)
+        self._spike = _window(case.spike_window, SPIKE_S)
+        self._hour_ends_s = -math.inf
+        self.hours_s: list[float] = []
+        self.granted_s: list[float] = []
+        self.stolen_s: list[float] = []
+        self.throttled_s: list[float] = []
 
     def now_s(self) -> float:
         return UNIX_S + trio.current_time()
 
-    def call(self, *, stranger: bool) -> tuple[int, dict[str, str]]:
-        now_s, case, outcome = self.now_s(), self._case, self._outcome
-        granted = self._budget.take(now_s, case.hourly, case.spike)
-        if now_s >= self._hour_ends_s:
-            self._hour_ends_s = math.floor(now_s) + HOUR_S
-            outcome.hours_s.append(math.floor(now_s) - UNIX_S)
+    def call(self, *, other: bool) -> tuple[int, dict[str, str]]:
+        now_s, clock_s = self.now_s(), trio.current_time()
+        hour, spike = self._read(now_s)
+        granted = hour.remaining > 0 and spike.remaining > 0
         if granted:
-            (outcome.stolen_s if stranger else outcome.granted_s).append(trio.current_time())
-        elif not stranger:
-            outcome.throttled += 1
-        reading = self._reading(now_s)
-        return 200 if granted else 429, {
-            "date": formatdate(now_s, usegmt=True),
-            **{name.lower(): value for name, value in reading.headers().items()},
-        }
+            self._hour.take(now_s)
+            self._spike.take(now_s)
+            (self.stolen_s if other else self.granted_s).append(clock_s)
+            if clock_s >= self._hour_ends_s:
+                self._hour_ends_s = math.floor(now_s) + HOUR_S - UNIX_S
+                self.hours_s.append(self._hour_ends_s - HOUR_S)
+            hour, spike = self._read(now_s)
+        elif not other:
+            self.throttled_s.append(clock_s)
+        told = self._told(hour, spike)
+        headers = {name.lower(): value for name, value in told.headers().items()}
+        return 200 if granted else 429, {"date": formatdate(now_s, usegmt=True), **headers}
 
-    def _reading(self, now_s: float) -> Reading:
-        case, budget = self._case, self._budget
-        if case.tells == "fewest":
-            return budget.first_to_run_out(now_s, case.hourly, case.spike)
-        both = [budget.first_to_run_out(now_s, case.hourly, 0), budget.first_to_run_out(now_s, 0, case.spike)]
-        return min(both, key=lambda reading: reading.remaining / reading.limit)
+    def _read(self, now_s: float) -> tuple[Reading, Reading]:
+        return self._hour.read(now_s, self._case.hourly), self._spike.read(now_s, SPIKE)
+
+    def _told(self, hour: Reading, spike: Reading) -> Reading:
+        if hour.remaining == 0 or spike.remaining == 0:
+            return hour if hour.remaining == 0 else spike
+        match self._case.tells:
+            case "fewest":
+                return min(hour, spike, key=lambda one: one.remaining)
+            case "share":
+                return min(hour, spike, key=lambda one: one.remaining / one.limit)
+            case "late":
+                return hour if hour.remaining <= LATE * hour.limit else spike
+
+
+def _window(kind: Kind, length_s: int) -> FixedWindow | RollingWindow:
+    return FixedWindow(length_s) if kind == "fixed" else RollingWindow(length_s)
 
 
 class DistantStore(MemoryStore):
@@ -124,108 +184,239 @@ class DistantStore(MemoryStore):
         return await super().change(step)
 
 
-@dataclass(slots=True)
 class Simulation:
     """One case with all that takes part in it."""
 
-    case: Case
-    calls: int
-    dice: random.Random
-    outcome: Outcome = field(init=False)
-    server: Server = field(init=False)
-    left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.outcome = Outcome(self.case)
-        self.server = Server(self.case, self.outcome)
-        self.left = self.calls
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.dice = random.Random(case.seed)
+        self.server = Server(case)
+        self.left = case.work
+        self.waits: list[tuple[float, Priority, float]] = []
+        self.assumed: list[tuple[float, int, bool]] = []
+        self.started_s = self.ended_s = 0.0
 
     async def run(self) -> None:
-        store = DistantStore()
+        store = DistantStore(State() if self.case.known is None else State(limit=self.case.known, told=True))
         gates = [
             Gate(store, unix_time_s=self.server.now_s, jitter=self.dice.random, owner=f"host{h}/{p}")
             for h in range(HOSTS)
             for p in range(PROCESSES)
         ]
         async with trio.open_nursery() as others:
-            others.start_soon(self._steal)
-            await trio.sleep(-self.case.stranger_starts_s)
+            if self.case.stolen:
+                others.start_soon(self._steal)
+                await trio.sleep(-OTHERS_START_S)
+            self.started_s = trio.current_time()
+            others.start_soon(self._note_assumed, gates[0])
             async with trio.open_nursery() as work:
-                work.start_soon(self._people, gates, work)
+                if self.case.people_every_s:
+                    work.start_soon(self._people, gates, work)
                 for gate in gates:
                     for number in range(WORKERS):
-                        priority = Priority.WRITING if number else Priority.REFRESH
-                        work.start_soon(self._migrate, gate, priority)
-            self.outcome.ended_s = trio.current_time()
+                        work.start_soon(self._migrate, gate, Priority.WRITING if number else Priority.REFRESH)
+                while self.left > 0:
+                    await trio.sleep(1)
+                self.ended_s = trio.current_time()
+                self.assumed.append((self.ended_s, *_limit(gates[0])))
+                work.cancel_scope.cancel()
             others.cancel_scope.cancel()
 
+    async def _note_assumed(self, gate: Gate) -> None:
+        while True:
+            self.assumed.append((trio.current_time(), *_limit(gate)))
+            await trio.sleep(10)
+
     async def _steal(self) -> None:
-        """A stranger spends a tenth of the hour, now and then two or three calls at once."""
+        """Another program spends its part of the hour, now and then two or three calls at once."""
         while True:
             calls = self.dice.choice([1, 1, 1, 2, 3])
-            await trio.sleep(self.dice.expovariate(STOLEN * self.case.hourly / HOUR_S / 1.6))
+            await trio.sleep(self.dice.expovariate(self.case.stolen * self.case.possible / HOUR_S / 1.6))
             for _ in range(calls):
-                self.server.call(stranger=True)
+                self.server.call(other=True)
 
     async def _migrate(self, gate: Gate, priority: Priority) -> None:
-        while self.left > 0:
+        while True:
             await self._call(gate, priority)
 
     async def _people(self, gates: list[Gate], nursery: trio.Nursery) -> None:
-        while self.left > 0:
-            await trio.sleep(self.dice.expovariate(1 / INTERACTIVE_EVERY_S))
+        while True:
+            await trio.sleep(self.dice.expovariate(1 / self.case.people_every_s))
             gate = self.dice.choice(gates)
             for _ in range(self.dice.randint(1, PERSON_BURST)):
                 nursery.start_soon(self._call, gate, Priority.INTERACTIVE)
 
     async def _call(self, gate: Gate, priority: Priority) -> None:
         asked_s = trio.current_time()
-        await gate.acquire(priority)
-        self.outcome.waits_s[priority].append(trio.current_time() - asked_s)
-        self.left -= 1
+        try:
+            await gate.acquire(priority)
+        finally:
+            self.waits.append((asked_s, priority, trio.current_time() - asked_s))
         await trio.sleep(self.dice.uniform(0.02, 0.1))
-        status, headers = self.server.call(stranger=False)
-        if status == 429:
-            self.left += 1
+        status, headers = self.server.call(other=False)
+        self.left -= status == 200
         await trio.sleep(self.dice.uniform(0.02, 0.3))
         gate.observe(status, headers)
 
+    def outcome(self) -> Outcome:
+        server, case = self.server, self.case
+        found_s = [at_s for at_s, limit, _ in self.assumed if limit >= case.hourly]
+        hours = [self._hour(begins_s) for begins_s in self._hours_s()]
+        return Outcome(
+            case,
+            [hour for hour in hours if hour is not None],
+            len(server.granted_s),
+            len(server.throttled_s),
+            found_s[0] - self.started_s if found_s else None,
+        )
 
-def simulate(case: Case, calls: int = CALLS, seed: int = 1) -> Outcome:
+    def _hours_s(self) -> list[float]:
+        if self.case.hour_window == "fixed":
+            return [begins_s for begins_s in self.server.hours_s if begins_s + HOUR_S > self.started_s]
+        count = math.ceil((self.ended_s - self.started_s) / HOUR_S)
+        return [self.started_s + number * HOUR_S for number in range(count)]
+
+    def _hour(self, begins_s: float) -> Hour | None:
+        ends_s = min(begins_s + HOUR_S, self.ended_s)
+        server = self.server
+
+        def within(times_s: list[float]) -> int:
+            return sum(begins_s <= at_s < ends_s for at_s in times_s)
+
+        calls, stolen = within(server.granted_s), within(server.stolen_s)
+        at_begin = [row for row in self.assumed if row[0] <= begins_s] or self.assumed[:1]
+        at_end = [row for row in self.assumed if row[0] < ends_s] or self.assumed[:1]
+        return Hour(
+            round(begins_s - self.started_s, 1),
+            begins_s + 1 >= self.started_s and begins_s + HOUR_S <= self.ended_s,
+            within(server.throttled_s),
+            calls,
+            stolen,
+            round(calls / max(self.case.possible - stolen, 1), 4),
+            at_end[-1][1],
+            at_begin[-1][2] and at_begin[-1][1] == self.case.hourly,
+            {
+                priority.name.lower(): _waits(
+                    [w for at_s, p, w in self.waits if p is priority and begins_s <= at_s < ends_s]
+                )
+                for priority in Priority
+            },
+        )
+
+
+def _limit(gate: Gate) -> tuple[int, bool]:
+    known = gate.snapshot()
+    return known.hourly.limit, known.source != "assumed"
+
+
+def _waits(waits_s: list[float]) -> Waits:
+    found = sorted(waits_s)
+    if not found:
+        return Waits(0, 0.0, 0.0, 0.0)
+    return Waits(len(found), *(round(_percentile(found, percent), 3) for percent in (50, 99, 100)))
+
+
+def _percentile(ordered: list[float], percent: float) -> float:
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def simulate(case: Case) -> Outcome:
     """Play one case."""
-    simulation = Simulation(case, calls, random.Random(seed))
+    simulation = Simulation(case)
     trio.run(simulation.run, clock=trio.testing.MockClock(autojump_threshold=0))
-    return simulation.outcome
+    return simulation.outcome()
 
 
-CASES = [Case(windows, tells) for windows in ("fixed", "rolling") for tells in ("fewest", "share")]
+def grid(base: Case, seeds: int) -> Iterator[Case]:
+    """Every kind of server with so many seeds; `known` says whether the limit is known at the start."""
+    kinds: list[Any] = ["fixed", "rolling"]
+    tells: list[Any] = ["fewest", "share", "late"]
+    for hourly, hour, spike, told, seed in itertools.product(
+        (600, 3600, 10_000), kinds, kinds, tells, range(1, seeds + 1)
+    ):
+        yield msgspec.structs.replace(
+            base,
+            hourly=hourly,
+            hour_window=hour,
+            spike_window=spike,
+            tells=told,
+            known=hourly if base.known is not None else None,
+            seed=seed,
+        )
 
 
-def table(calls: int = CALLS, seed: int = 1) -> Iterator[str]:
-    """The figures, line by line, a case each."""
-    yield f"{HOSTS} hosts x {PROCESSES} processes, {calls:,} calls, {STOLEN:.0%} of the hour taken by another program"
-    yield "windows  told    429  used in the worst full hour  waits p99: interactive  writing  hours  took"
-    for case in CASES:
-        began_s = time.monotonic()
-        outcome = simulate(case, calls, seed)
-        used = outcome.used()
+def table(outcomes: list[Outcome]) -> Iterator[str]:
+    """The worst figures of the seeds of each kind of server, as lines of Markdown."""
+    yield "| per hour | hour | 10 s | told | 429 of calls | used, worst hour | people wait, p99 of the worst hour | found after |"
+    yield "|---|---|---|---|---|---|---|---|"
+
+    def kind(outcome: Outcome) -> tuple[int, str, str, str]:
+        case = outcome.case
+        return case.hourly, case.hour_window, case.spike_window, case.tells
+
+    for (hourly, hour, spike, told), group in itertools.groupby(outcomes, kind):
+        some = list(group)
+        used = [h.used for o in some for h in o.hours if h.full and h.known]
+        waits = [h.waits["interactive"].p99 for o in some for h in o.hours]
+        found = [math.inf if o.found_s is None else o.found_s / 60 for o in some]
+        least = f"{min(used):.1%}" if used else "–"
+        after = "–" if math.isinf(max(found)) else f"{max(found):.0f} min"
         yield (
-            f"{case.windows:<8} {case.tells:<6} {outcome.throttled:>4}"
-            f"  {min(used, default=math.nan):>27.1%}"
-            f"  {outcome.percentile_s(Priority.INTERACTIVE, 99):>20.2f} s"
-            f"  {outcome.percentile_s(Priority.WRITING, 99):>5.0f} s"
-            f"  {outcome.ended_s / HOUR_S:>5.2f}"
-            f"  {time.monotonic() - began_s:.1f} s"
+            f"| {hourly:,} | {hour} | {spike} | {told} | {sum(o.throttled for o in some)} of "
+            f"{sum(o.calls for o in some):,} | {least} | {max(waits):.1f} s | {after} |"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=CALLS)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--hourly", type=int, default=3600)
+    parser.add_argument("--hour-window", choices=["fixed", "rolling"], default="fixed")
+    parser.add_argument("--spike-window", choices=["fixed", "rolling"], default="rolling")
+    parser.add_argument("--tells", choices=["fewest", "share", "late"], default="fewest")
+    parser.add_argument("--people-every", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--stolen", type=float, default=0.1, metavar="FRACTION")
+    parser.add_argument("--known", default="no", metavar="N|no")
+    parser.add_argument("--calls", type=int, default=0, help="default: what four hours hold")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--grid", type=int, metavar="SEEDS", help="all kinds of servers, as a table")
+    parser.add_argument("--processes", type=int, default=2, help="that play the grid")
     chosen = parser.parse_args()
-    for line in table(chosen.calls, chosen.seed):
-        print(line, flush=True)
+    case = Case(
+        chosen.hourly,
+        chosen.hour_window,
+        chosen.spike_window,
+        chosen.tells,
+        chosen.people_every,
+        chosen.stolen,
+        None if chosen.known == "no" else int(chosen.known),
+        chosen.calls,
+        chosen.seed,
+    )
+    if chosen.grid:
+        with concurrent.futures.ProcessPoolExecutor(chosen.processes) as pool:
+            outcomes = list(pool.map(simulate, grid(case, chosen.grid)))
+        for line in table(outcomes):
+            print(line)
+        for outcome in outcomes:
+            for fault in outcome.faults():
+                print(f"{outcome.case}: {fault}", file=sys.stderr)
+        return
+    outcome = simulate(case)
+    if chosen.json:
+        print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
+        return
+    show = functools.partial(print, sep="  ")
+    show("hour begins", "full", "429", "used", "assumed", "people p50/p99/max", "writing p50/p99/max")
+    for hour in outcome.hours:
+        people, writing = hour.waits["interactive"], hour.waits["writing"]
+        show(
+            f"{hour.begins_s:>11.0f}", f"{hour.full!s:<5}", hour.throttled, f"{hour.used:6.1%}", hour.assumed,
+            f"{people.p50:.1f}/{people.p99:.1f}/{people.max:.1f}",
+            f"{writing.p50:.1f}/{writing.p99:.1f}/{writing.max:.1f}",
+        )  # fmt: skip
+    for fault in outcome.faults():
+        show(fault)
 
 
 if __name__ == "__main__":

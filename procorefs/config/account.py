@@ -65,6 +65,7 @@ def find_account(
         redirect_uri=stored.redirect_uri if by_person else OUT_OF_BAND,
         token_dir=paths.tokens_dir,
         budget_dir=paths.budgets_dir,
+        calls_per_hour=0 if stored.calls_per_hour == "auto" else stored.calls_per_hour,
         use_keyring=stored.secret_in is SecretPlace.KEYRING,
     )
     return Account(

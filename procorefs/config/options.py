@@ -34,6 +34,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     cache_size_bytes: int = 10 << 30
     limiter: str = "local"
     """Where the call budget is shared: `local`, or the address of a Redis."""
+    calls_per_hour: int | None = None
+    """Calls that Procore grants per hour; 0: found out, None: as the profile says."""
     write_mode: Literal["back", "through"] = "back"
     """`through`: close, rename, mkdir and unlink wait for Procore and return its error."""
     write_back_s: float = 2.0
@@ -93,7 +95,7 @@ def _one_of(**meanings: object) -> Callable[[str], object]:
 def _parse_limiter(text: str) -> str:
     """`local` or the address of a Redis."""
     if text != "local":
-        from procorefs.limiter.redis_connection import parse_address  # here: trio is slow to import
+        from procorefs.limiter.redis_store import parse_address  # here: trio is slow to import
 
         try:
             address = parse_address(text)
@@ -110,6 +112,16 @@ def _parse_limiter(text: str) -> str:
                 f"a budget in Redis needs the Python package {missing[0]}; run: pip install 'procorefs[redis]'"
             )
     return text
+
+
+def parse_calls_per_hour(text: str) -> int:
+    """A number of calls, or 0 for `auto`. Raises ConfigError."""
+    if text == "auto":
+        return 0
+    calls = parse_number(text)
+    if calls < 1:
+        raise ConfigError(f"'{text}' is no number of calls; write a number from 1, or auto")
+    return calls
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -150,6 +162,14 @@ OPTIONS: tuple[Option, ...] = (
         "local",
         "local|redis://HOST:PORT/DB",
         "Who shares the budget of API calls: all processes of this user, or all that use the same Redis.",
+    ),
+    Option(
+        "calls_per_hour",
+        "calls_per_hour",
+        parse_calls_per_hour,
+        "auto",
+        "N|auto",
+        "How many API calls an hour Procore grants this client id; auto finds it out, beginning with 600.",
     ),
     Option(
         "write_mode",

@@ -15,6 +15,7 @@ import enum
 import os
 import tomllib
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -47,6 +48,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     redirect_uri: str = OUT_OF_BAND
     """For the authorization-code grant, which needs it again at every refresh."""
     secret_in: SecretPlace = SecretPlace.FILE
+    calls_per_hour: Annotated[int, msgspec.Meta(ge=1)] | Literal["auto"] = "auto"
+    """Calls that Procore grants per hour; `auto`: found out."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -89,7 +92,7 @@ def write_config(file: Path, config: Config) -> None:
     for name, profile in config.profiles.items():
         lines.append(f"[profiles.{_toml_string(name)}]")
         fields = msgspec.to_builtins(profile)
-        lines += [f"{key} = {_toml_string(value)}" for key, value in fields.items()]
+        lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
         lines.append("")
     write_private(file, "\n".join(lines).encode())
 
@@ -111,6 +114,10 @@ def _parse(file: Path, text: bytes) -> Config:
             f"the configuration {file} has no profile '{config.default_profile}', which default_profile names"
         )
     return config
+
+
+def _toml(value: str | int) -> str:
+    return _toml_string(value) if isinstance(value, str) else str(value)
 
 
 def _toml_string(value: str) -> str:

@@ -40,6 +40,12 @@ class ResolvedMount(msgspec.Struct, frozen=True):
         return self.api.project_id
 
     @property
+    def calls_per_hour(self) -> int:
+        """Of the option, else of the profile; 0: found out."""
+        asked = self.options.calls_per_hour
+        return self.api.calls_per_hour if asked is None else asked
+
+    @property
     def fuse_words(self) -> frozenset[str]:
         """All options for libfuse; in a value a backslash escapes a comma or a backslash."""
         source = self.source.replace("\\", "\\\\").replace(",", "\\,")

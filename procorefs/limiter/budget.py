@@ -1,18 +1,21 @@
-"""What a caller sees of the budget: a class to call in, a gate to wait at, and a status to show."""
+"""The interface of the budget: the classes of calls, what every API call waits for, and what `status` shows."""
 
 import enum
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 
 class Priority(enum.IntEnum):
-    """Who goes first when calls are scarce."""
+    """Which calls go first when calls are scarce."""
 
-    INTERACTIVE = 0  # somebody waits for it: lookup, open, read, lock
-    WRITING = 1  # what must still reach Procore
-    REFRESH = 2  # looks for changes, listing in the background
+    INTERACTIVE = 0
+    """A person waits for it: lookup, open, read, lock."""
+    WRITING = 1
+    """It sends changes."""
+    REFRESH = 2
+    """It looks for changes, or lists in the background."""
 
 
 class WindowStatus(msgspec.Struct, frozen=True):
@@ -39,10 +42,16 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     """With whom the budget is shared: `process`, `user`, `redis`, or `user` with "(redis is away)"."""
     share: float = 1.0
     """The part of the budget that is used: all of it, or less while those it is shared with can't be asked."""
+    source: Literal["told", "configured", "assumed"] = "assumed"
+    """Where the hourly limit comes from: Procore's answers, `calls_per_hour`, or neither."""
+    used_by_people: int = 0
+    """Calls of the last 60 minutes that a person waited for."""
+    used_by_background: int = 0
+    """Calls of the last 60 minutes for writing and refreshing."""
 
 
 class Limiter(Protocol):
-    """The gate before every API call; whoever was let in reports the answer, or that none came."""
+    """What every API call waits for; the caller then reports the answer, or that none came."""
 
     async def acquire(self, priority: Priority) -> None:
         """Wait for one call and take it; cancelled while waiting, nothing is taken."""

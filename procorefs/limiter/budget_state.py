@@ -1,42 +1,12 @@
-"""All that is known of one budget: plain values that every process and host of it reads and writes as one record.
+"""The record of one budget: plain values that every process and host of it reads and writes together.
 
-Times are seconds on the clock of the store that holds the record; 0.0 means "none". Only `policy` and `queue`
-change it.
+Times are seconds on the clock of the store that holds the record; 0.0 means "none". Only `policy`, `answers` and
+`process_queue` change it.
 """
 
 import msgspec
 
-HOURLY_LIMIT = 3600
-HOURLY_S = 3600.0
-SPIKE_LIMIT = 25
-SPIKE_S = 10.0
-CAREFUL_START = 3  # calls under way before the first answer ever
-
-UNKNOWN, SLIDES, FIXED = range(3)  # how a window ends: its calls fall out one by one, or all at Reset
-
-
-class Window(msgspec.Struct, array_like=True):
-    """One of the two windows."""
-
-    limit: int
-    length_s: float
-    remaining: float
-    """Calls that may still be sent; those under way are taken off already. Fractions: estimates of others' calls."""
-    reset_at_s: float = 0.0
-    """When it ends by our reckoning; 0: no call has been counted in it."""
-    told_reset_s: float = 0.0
-    """The last Reset that an answer named, without margin; 0: none yet."""
-    told_at_s: float = 0.0
-    """When an answer last spoke of this window."""
-    kind: int = UNKNOWN
-    told: bool = False
-    """The limit comes from an answer."""
-    sure: int = -1
-    """Calls that may go before an answer proves that the window began anew, or how many calls are left of an hour
-    whose limit nobody has told; negative: proved, or told."""
-    unsure: float = 0.0
-    """So many fewer may be left: calls that fell out by our count since an answer told, or were under way when it
-    did."""
+from procorefs.limiter.tuning import TUNING
 
 
 class Permit(msgspec.Struct, array_like=True):
@@ -49,11 +19,15 @@ class Permit(msgspec.Struct, array_like=True):
 
 
 class Sent(msgspec.Struct, array_like=True):
-    """Some calls that were sent one after the other."""
+    """The calls of some seconds."""
 
     first_s: float
-    last_s: float
     calls: float
+    """Ours."""
+    people: int
+    """How many of them a person waited for."""
+    others: float = 0.0
+    """Calls of other programs, as answers revealed them."""
 
 
 class Waiter(msgspec.Struct, array_like=True):
@@ -63,62 +37,83 @@ class Waiter(msgspec.Struct, array_like=True):
     priority: int
     arrived_s: float
     wakes_at_s: float
-    """When it will ask again; one that is late is stopped or dead and holds nobody up."""
+    """When it will ask again; one that is late is stopped or dead and delays nobody."""
     waiting: tuple[int, int, int]
     """How many wait in that process, by class."""
 
 
-class State(msgspec.Struct, array_like=True, tag=2):
-    """One budget. The tag is the form of the record: another one is not understood."""
+class State(msgspec.Struct, array_like=True, tag=3):
+    """One budget. The tag is the format of the record: another one is not understood."""
 
-    hourly: Window
-    spike: Window
+    limit: int = TUNING.first_limit
+    """Calls per hour: what an answer told, else what is assumed."""
+    told: bool = False
+    """An answer told the limit."""
+    told_s: float = 0.0
+    """When an answer last spoke of the hour."""
+    told_last: bool = False
+    """The last answer with headers spoke of the hour: it is what runs out first."""
+    reset_s: float = 0.0
+    """When calls of the hour are free again by the last answer that spoke of it."""
+    sent: list[Sent] = []
+    """The calls of the last hour, oldest first."""
+    began_s: float = 0.0
+    """The first call after an hour without any."""
+    over_since_s: float = 0.0
+    """Since when more calls than the limit have been counted in the last hour."""
+    others_per_s: float = 0.0
+    """Calls of other programs with our client id, smoothed."""
+    others_burst: float = 0.0
+    """The most of them that one answer lately revealed; decreases."""
+    watched_s: float = 0.0
+    """Over how many seconds they were looked for, as far as that matters."""
+    heard_s: float = 0.0
+    """When an answer last had headers."""
+    spike_limit: int = TUNING.first_spike_limit
+    spike_told: bool = False
+    spike_told_s: float = 0.0
+    spike_others: float = 0.0
+    """Calls of others in the short window at that moment."""
+    spike_ends_s: float = 0.0
+    """Its Reset, as told then."""
+    spike_reset_s: float = 0.0
+    """No call before this: an answer said that the short window is used up."""
+    recent: list[float] = []
+    """When the calls of the last ten seconds were answered, oldest first."""
     clock_s: float = 0.0
     """The moment of the last change; a clock that shows less has been set back."""
     permits: list[Permit] = []
     answered: int = 0
     """Answers so far."""
-    recent: list[float] = []
-    """When the calls of the last spike length were answered, oldest first."""
-    doubtful_until_s: float = 0.0
-    """Until then answers may not have been counted by the server."""
+    sure: int = TUNING.first_calls
+    """Calls that may be under way before an answer proves more; negative: proved."""
     paused_until_s: float = 0.0
     throttled_in_a_row: int = 0
     limits_told: bool = False
     """Some answer named a limit, or 429 proved that there is one."""
     unlimited: bool = False
     """Answers come without limits: only pauses hold."""
-    last_spread_s: float = 0.0
-    """The last call of the classes that are spread."""
+    last_paced_s: float = 0.0
+    """The last call of the classes that are paced."""
     served_s: list[float] = msgspec.field(default_factory=lambda: [0.0, 0.0, 0.0])
     """The last call of each class."""
-    strangers_per_s: float = 0.0
-    """Calls of other programs with our client id, a second, smoothed."""
-    strangers_seen_s: float = 0.0
-    """Over how many seconds they were looked for, as far as that matters."""
-    strangers_burst: float = 0.0
-    """The most of them that one answer lately revealed, fading."""
     waiters: list[Waiter] = []
     hosts: dict[str, float] = {}
     """Host → when it last asked."""
-    sent: list[Sent] = []
-    """Our calls of the last hour, oldest first."""
     share: float = 1.0
     """The part of the limits that is ours while we cannot ask those who share it."""
+    hour_s: float = 3600.0
+    spike_s: float = 10.0
+    """The lengths of the windows; tests shorten them."""
 
     def shift(self, seconds: float) -> None:
         """Move every time: the clock was changed by so much."""
-        for window in (self.hourly, self.spike):
-            window.reset_at_s = _moved(window.reset_at_s, seconds)
-            window.told_reset_s = _moved(window.told_reset_s, seconds)
-            window.told_at_s = _moved(window.told_at_s, seconds)
-        for name in ("clock_s", "doubtful_until_s", "paused_until_s", "last_spread_s"):
+        for name in _TIMES:
             setattr(self, name, _moved(getattr(self, name), seconds))
         self.served_s = [_moved(time_s, seconds) for time_s in self.served_s]
         self.recent = [time_s + seconds for time_s in self.recent]
         for sent in self.sent:
             sent.first_s += seconds
-            sent.last_s += seconds
         self.hosts = {host: time_s + seconds for host, time_s in self.hosts.items()}
         for permit in self.permits:
             permit.taken_s += seconds
@@ -127,17 +122,15 @@ class State(msgspec.Struct, array_like=True, tag=2):
             waiter.wakes_at_s += seconds
 
 
+_TIMES = (
+    "told_s", "reset_s", "began_s", "over_since_s", "heard_s", "spike_told_s", "spike_ends_s",
+    "spike_reset_s", "clock_s", "paused_until_s", "last_paced_s",
+)  # fmt: skip
+
+
 def _moved(time_s: float, seconds: float) -> float:
     # a time before 0 would read as "none": it is long past anyway
     return max(time_s + seconds, 1e-9) if time_s else 0.0
-
-
-def fresh(hourly_s: float = HOURLY_S, spike_s: float = SPIKE_S) -> State:
-    """A budget of which nothing is known: the published limits, and a careful start."""
-    return State(
-        hourly=Window(HOURLY_LIMIT, hourly_s, HOURLY_LIMIT, sure=CAREFUL_START),
-        spike=Window(SPIKE_LIMIT, spike_s, SPIKE_LIMIT),
-    )
 
 
 _encoder = msgspec.msgpack.Encoder()

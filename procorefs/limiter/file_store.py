@@ -17,9 +17,9 @@ from pathlib import Path
 
 import trio
 
-from procorefs.limiter.budget_state import State, decode, encode, fresh
+from procorefs.limiter.budget_state import State, decode, encode
 from procorefs.limiter.budget_store import Step, StoreAway, T
-from procorefs.limiter.policy import bury_owner
+from procorefs.limiter.policy import drop_owner
 from procorefs.storage import clocks, processes
 from procorefs.storage.private_files import open_lock_file
 
@@ -96,7 +96,7 @@ class FileStore:
                 if boot != self._boot:
                     _after_boot(state, unix_s)
                 return number, state
-        return 0, fresh()
+        return 0, State()
 
     def _record(self, offset: int) -> tuple[int, float, bytes, bytes] | None:
         head = os.pread(self._file, HEADER.size + 2048, offset)
@@ -128,7 +128,7 @@ class FileStore:
             if owner.startswith(self._host):
                 pid, began = owner.rsplit("/", 2)[1:]
                 if processes.start_ticks(int(pid)) != began:
-                    bury_owner(state, owner, now_s)
+                    drop_owner(state, owner, now_s)
 
 
 def _after_boot(state: State, unix_s: float) -> None:

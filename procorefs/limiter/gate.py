@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import trio
 
-from procorefs.limiter import learning, process_queue
+from procorefs.limiter import answers, process_queue
 from procorefs.limiter.budget import LimiterStatus, Priority, WindowStatus
-from procorefs.limiter.budget_state import State, Window, decode, encode
+from procorefs.limiter.answers import Report, ServerClock, read_report
+from procorefs.limiter.budget_state import State, decode, encode
 from procorefs.limiter.budget_store import MemoryStore, Store, StoreAway
-from procorefs.limiter.headers import Report, ServerClock, read_report
-from procorefs.limiter.policy import STARVED_S, settle, wait_s
+from procorefs.limiter.policy import hour_limit, left_of_hour, sent_in_hour, settle, wait_s
+from procorefs.limiter.tuning import TUNING
 from procorefs.storage import clocks
 from procorefs.storage.processes import process_name
 
@@ -61,10 +62,12 @@ class Gate:
         unix_time_s: Callable[[], float] = clocks.wall_s,
         jitter: Callable[[], float] = random.random,
         owner: str | None = None,
+        calls_per_hour: int = 0,
     ) -> None:
         self._store = store
         self._unix_time_s = unix_time_s
         self._jitter = jitter
+        self._calls_per_hour = calls_per_hour
         self._host = socket.gethostname()
         self.owner = owner or process_name()
         self._callers: list[_Caller] = []
@@ -125,7 +128,7 @@ class Gate:
         )
         if any(waiter.priority <= priority for waiter in others):
             return True
-        return wait_s(_settled(state, now_s), priority, now_s) > 0
+        return wait_s(_settled(state, now_s), priority, now_s, configured=self._calls_per_hour) > 0
 
     async def look(self) -> None:
         """See to it that `snapshot` tells of this moment, and who is away; waits a second or two, no longer."""
@@ -145,15 +148,19 @@ class Gate:
             )
         ]
         to_unix_s = self._unix_time_s() - now_s
+        people = sum(sent.people for sent in state.sent)
         return LimiterStatus(
-            hourly=_window_status(state.hourly, now_s, to_unix_s),
-            spike=_window_status(state.spike, now_s, to_unix_s),
+            hourly=self._hourly_status(state, now_s, to_unix_s),
+            spike=_spike_status(state, now_s, to_unix_s),
             waiting=sum(waiting),
             paused_until=state.paused_until_s + to_unix_s if state.paused_until_s > now_s else None,
             waiting_by_class={c.name.lower(): n for c, n in zip(Priority, waiting, strict=True)},
-            next_at=_next_at(state, waiting, now_s, to_unix_s),
+            next_at=self._next_at(state, waiting, now_s, to_unix_s),
             shared_by=self._store.shared_by,
             share=state.share,
+            source=_source(state, self._calls_per_hour),
+            used_by_people=people,
+            used_by_background=max(0, round(sent_in_hour(state, now_s)[0]) - people),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -183,6 +190,7 @@ class Gate:
             priority=caller.priority,
             waited_s=trio.current_time() - caller.since_s,
             waiting=self._waiting(),
+            configured=self._calls_per_hour,
         )
         try:
             with self._taking_reports() as reports:
@@ -218,11 +226,29 @@ class Gate:
         with suppress(StoreAway):  # then it is late soon, and holds nobody up
             self._store.change_now(partial(process_queue.leave, owner=self.owner))
 
+    def _hourly_status(self, state: State, now_s: float, to_unix_s: float) -> WindowStatus:
+        limit = hour_limit(state, self._calls_per_hour)
+        left = min(max(int(left_of_hour(state, now_s, self._calls_per_hour)), 0), limit)
+        if state.reset_s > now_s:
+            return WindowStatus(limit, left, state.reset_s + to_unix_s)
+        reset_s = state.sent[0].first_s + state.hour_s + to_unix_s if state.sent else None
+        return WindowStatus(limit, left, reset_s)
+
+    def _next_at(
+        self, state: State, waiting: Sequence[int], now_s: float, to_unix_s: float
+    ) -> float | None:
+        """When the first of those who wait may go; None: nobody waits, or only an answer can tell."""
+        first = next((priority for priority in Priority if waiting[priority]), None)
+        if first is None:
+            return None
+        seconds = wait_s(state, first, now_s, configured=self._calls_per_hour)
+        return now_s + seconds + to_unix_s if math.isfinite(seconds) else None
+
     def _may_ask(self, caller: _Caller) -> bool:
         """Only the first asks, and the first of a class that may be starving behind it."""
         if self._first() is caller:
             return True
-        if trio.current_time() - caller.since_s < STARVED_S:
+        if trio.current_time() - caller.since_s < TUNING.starved_s:
             return False
         return next(c for c in self._callers if c.priority is caller.priority) is caller
 
@@ -255,7 +281,7 @@ def _report_all(
 ) -> None:
     settle(state, now_s)
     for report, at_s in told:
-        learning.observe(state, owner, report.aged(trio.current_time() - at_s), now_s, jitter)
+        answers.observe(state, owner, report.aged(trio.current_time() - at_s), now_s, jitter)
 
 
 def _report_and_ask(
@@ -278,17 +304,17 @@ def _settled(state: State, now_s: float) -> State:
     return copy
 
 
-def _next_at(state: State, waiting: Sequence[int], now_s: float, to_unix_s: float) -> float | None:
-    """When the first of those who wait may go; None: nobody waits, or only an answer can tell."""
-    first = next((priority for priority in Priority if waiting[priority]), None)
-    if first is None:
-        return None
-    seconds = wait_s(state, first, now_s)
-    return now_s + seconds + to_unix_s if math.isfinite(seconds) else None
+def _source(state: State, configured: int) -> Literal["told", "configured", "assumed"]:
+    if configured and not (state.told and state.limit < configured):
+        return "configured"
+    return "told" if state.told else "assumed"
 
 
-def _window_status(window: Window, now_s: float, to_unix_s: float) -> WindowStatus:
-    if not window.reset_at_s or window.reset_at_s <= now_s:
-        return WindowStatus(window.limit, window.limit, None)
-    remaining = min(max(int(window.remaining), 0), window.limit)
-    return WindowStatus(window.limit, remaining, window.reset_at_s + to_unix_s)
+def _spike_status(state: State, now_s: float, to_unix_s: float) -> WindowStatus:
+    used = len(state.permits) + len(state.recent)
+    if not used and now_s >= state.spike_reset_s:
+        return WindowStatus(state.spike_limit, state.spike_limit, None)
+    told = state.spike_others if now_s - state.spike_told_s < state.spike_s else 0.0
+    left = 0 if now_s < state.spike_reset_s else max(0, int(state.spike_limit - used - told))
+    oldest_s = state.recent[0] + state.spike_s if state.recent else now_s + state.spike_s
+    return WindowStatus(state.spike_limit, left, max(state.spike_reset_s, oldest_s) + to_unix_s)

@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 
 import trio
 
-from procorefs.limiter.budget_store import MemoryStore, Store
+from procorefs.limiter.budget_store import MemoryStore, Store, WithFallback
 from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.gate import Gate
-from procorefs.limiter.store_fallback import WithFallback
 
 log = logging.getLogger(__name__)
 
@@ -35,26 +34,29 @@ def known_hourly_limit(folder: Path, key: str) -> int | None:
     try:
         store = FileStore(file)
         try:
-            hourly = store.peek()[0].hourly
+            state = store.peek()[0]
         finally:
             store.close()
     except OSError:
         return None
-    return hourly.limit if hourly.told else None
+    return state.limit if state.told else None
 
 
 @asynccontextmanager
-async def open_limiter(folder: Path | None, key: str, where: str = LOCAL) -> AsyncIterator[Gate]:
+async def open_limiter(
+    folder: Path | None, key: str, where: str = LOCAL, calls_per_hour: int = 0
+) -> AsyncIterator[Gate]:
     """The gate to the budget `key`, for as long as the context lasts.
 
     `folder` is where processes of this user share it (None: nobody does); `where` is `local` or the address of a
-    Redis. Raises ValueError when that is neither.
+    Redis; `calls_per_hour` is what this process uses at most (0: as many as there are). Raises ValueError when `where` is
+    neither.
     """
     async with AsyncExitStack() as stack:
         store, parts = (
             _local(stack, folder, key) if where == LOCAL else _through_redis(stack, folder, key, where)
         )
-        gate = Gate(store)
+        gate = Gate(store, calls_per_hour=calls_per_hour)
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
             for part in (gate.run, *parts):
@@ -74,8 +76,7 @@ async def open_limiter(folder: Path | None, key: str, where: str = LOCAL) -> Asy
 def _through_redis(
     stack: AsyncExitStack, folder: Path | None, key: str, url: str
 ) -> tuple[Store, list[Part]]:
-    from procorefs.limiter.redis_connection import parse_address
-    from procorefs.limiter.redis_store import RedisStore  # ssl takes its time to import
+    from procorefs.limiter.redis_store import RedisStore, parse_address  # ssl takes its time to import
 
     address = parse_address(url)
     shared = RedisStore(address, key)

@@ -1,362 +1,258 @@
-"""The arithmetic of the budget: when may the next call be sent, and what does a taken call change? Pure.
+"""When may the next call be sent: our count of both windows, the forecast for people, and the pace of the rest. Pure.
 
-Every function takes the state, which it changes, and the time on the store's clock; nothing here reads a clock or
-waits. Facts come from the answers (`learning`); the constants say how carefully what is left is spent.
+Every function takes the state, which it changes, and the time on the store's clock. Nothing here reads a clock or waits.
 
-Both windows are counted down by the calls that are sent. While it is not certain that the spike window forgets all
-its calls at once, no stretch of its length ever sees more calls than the limit. The hour's calls go out quickly while
-more than half of them is left and are then spread evenly, so that all are used and none is missing at the end. Of an
-hour that slides it is known when our own calls will fall out: what is left is spread so that it bridges the gaps.
+Both windows are counted as if each call left them by itself: that is right where they roll, and never too much where
+they begin at a moment that nobody knows. What answers tell (`answers`) corrects the count. People's calls are stopped
+only by what an answer told. All others go at the pace at which, at no moment of the time ahead, more calls are used than
+the limit, the forecast for people included.
 """
 
 import bisect
 import math
 
 from procorefs.limiter.budget import Priority
-from procorefs.limiter.budget_state import FIXED, SLIDES, UNKNOWN, Permit, Sent, State, Window
-
-KEPT_OF_SPIKE = 2  # calls of a spike window that only INTERACTIVE may take
-MOST_KEPT_OF_SPIKE = 0.3  # the same, as a share of the window, where the hour is what will run out,
-FEWER_KEPT_OF_SPIKE = 0.12  # and as long as nothing told when it ends: then hurrying finds that out
-HURRY = 1.3  # but other calls may go so many times as fast as the hour allows
-TOLD_FOR = 1.25  # the end of a window is known for so many of its lengths after an answer told it
-KEPT_OF_HOUR = 0.1  # share of the hour that only INTERACTIVE may take, shrinking to nothing towards Reset
-KEPT_OF_SLIDING_HOUR = (
-    0.01  # the same where calls fall out one by one and there is no Reset to shrink towards
-)
-KEPT_SPIKES = 0.6  # but at most this share of a spike window: an hour with more calls left may never be told
-SENT_SHARE = 0.005  # of an hour's calls are remembered together: they fall out with the last of them
-KEPT_TO_THE_END = 0.018  # share of the hour that is kept for them besides: by so much our count may be wrong
-TO_THE_END = 1 / 30  # of the hour before Reset: then that goes, too, by and by
-BURST_SHARE = 0.5  # up to this share of a window goes at once, what follows is spread over it
-EARLY_SHARE = (
-    0.03  # the even spread aims at this much before the hour's end: only a window near its end is told
-)
-RESET_MARGIN_S = 1.0  # Reset has whole seconds and may be rounded down
-SLIDING_PACE = 0.8  # where many fall out at once, of the even gap at least so much lies between two calls
-LOOKING_AHEAD = 1 / 6  # of an hour, for times in which few calls will fall out
-SLIDING_STEP_S = 1.0  # a sliding hour frees a call about as often
-SLIDING_LOOK_S = 10.0  # while nothing is left of a sliding hour, how often some calls are taken to be free
-LOOK_S = 10.0  # what is kept for others changes: look again after so long
-LEASE_S = 30.0  # a call without an answer for so long has been counted, or never will be
-PROBE_S = 10.0  # how long the others wait for the answer that proves a new window
-LONGEST_RECENT = 256
-MOST_SENT = 256  # more only where there are more calls than the limit that is known
-MOST_PERMITS = 200
-STARVED_S = 30.0  # a class that waited so long, and got nothing for so long, gets one call before the others
-FEW_STRANGERS = 0.1
-LONG_LOOKED_S = 300.0  # until others were looked for so long, there may be some:
-PERHAPS_PER_S = 2.0  # so many calls of theirs, since an answer told,
-PERHAPS = 0.12  # up to this share of a spike window
+from procorefs.limiter.budget_state import Permit, Sent, State
+from procorefs.limiter.tuning import TUNING
 
 
 def settle(state: State, now_s: float) -> None:
-    """Bring the state to this moment: windows end, calls age. First step of every change."""
+    """Bring the state to this moment: calls leave the windows. First step of every change."""
     if now_s < state.clock_s:
         state.shift(now_s - state.clock_s)
     state.clock_s = now_s
-    fallen_out = _take_fallen_out(state, now_s)
-    if state.hourly.kind == SLIDES:
-        _free(state.hourly, fallen_out)
-    while state.permits and state.permits[0].taken_s <= now_s - LEASE_S:
-        _bury(state, 0, state.permits[0].taken_s + LEASE_S)
-    horizon_s = now_s - state.spike.length_s
-    gone = 0
-    for answered_s in state.recent:
-        if answered_s > horizon_s:
-            break
-        gone += 1
-    del state.recent[: max(gone, len(state.recent) - LONGEST_RECENT)]
-    _roll(state.spike, state, now_s)
-    _roll(state.hourly, state, now_s)
+    oldest_s = now_s - state.hour_s - TUNING.sent_s
+    gone = bisect.bisect_right(state.sent, oldest_s, key=_first_s)
+    del state.sent[:gone]
+    while state.permits and state.permits[0].taken_s <= now_s - TUNING.lease_s:
+        _drop_permit(state, 0, state.permits[0].taken_s + TUNING.lease_s)
+    gone = bisect.bisect_right(state.recent, now_s - state.spike_s)
+    del state.recent[: max(gone, len(state.recent) - TUNING.most_recent)]
 
 
-def _bury(state: State, index: int, at_s: float) -> None:
-    """Give up a call whose answer nobody will report; it counts as sent."""
-    del state.permits[index]
-    bisect.insort(state.recent, at_s)
-    state.doubtful_until_s = max(state.doubtful_until_s, at_s + state.spike.length_s)
-
-
-def bury_owner(state: State, owner: str, now_s: float) -> None:
-    """A process is gone: its calls count as sent, and it does not wait any more."""
+def drop_owner(state: State, owner: str, now_s: float) -> None:
+    """A process has ended: its calls count as sent, and it does not wait any more."""
     for index in reversed(range(len(state.permits))):
         if state.permits[index].owner == owner:
-            _bury(state, index, now_s)
+            _drop_permit(state, index, now_s)
     state.waiters = [waiter for waiter in state.waiters if waiter.owner != owner]
 
 
-def wait_s(state: State, priority: Priority, now_s: float, waited_s: float = 0.0) -> float:
-    """Seconds until a call of this class may be sent: 0 means now. The state is settled.
-
-    Infinite while only an answer to a call under way can help.
-    """
-    pause_s = max(0.0, state.paused_until_s - now_s)
-    if state.unlimited:
-        return pause_s
-    if len(state.permits) >= MOST_PERMITS:
-        return math.inf
-    person = priority is Priority.INTERACTIVE or is_starved(state, priority, now_s, waited_s)
-    return max(
-        pause_s,
-        _spike_wait_s(state, person, now_s),
-        _proof_wait_s(state, now_s),
-        _hourly_wait_s(state, priority, now_s),
-    )
-
-
-def is_starved(state: State, priority: Priority, now_s: float, waited_s: float) -> bool:
-    """Has this class waited, and got nothing, for so long that its turn has come?"""
-    return waited_s >= STARVED_S and now_s - state.served_s[priority] >= STARVED_S
+def _drop_permit(state: State, index: int, at_s: float) -> None:
+    """Give up a call whose answer nobody will report; it counts as sent."""
+    del state.permits[index]
+    bisect.insort(state.recent, at_s)
 
 
 def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
     """Count a call that is being sent. Only after `wait_s` was 0 at the same moment."""
     state.permits.append(Permit(owner, now_s, state.answered))
-    for window in (state.hourly, state.spike):
-        if not window.reset_at_s:
-            window.reset_at_s = now_s + window.length_s + RESET_MARGIN_S
-        window.remaining -= 1
-        if window.sure > 0:
-            window.sure -= 1
-    _note_sent(state, now_s)
+    if not state.sent:
+        state.began_s = now_s
+        state.over_since_s = 0.0
+    if not state.sent or now_s >= state.sent[-1].first_s + TUNING.sent_s:
+        state.sent.append(Sent(now_s, 0, 0))
+    state.sent[-1].calls += 1
+    if state.sure > 0:
+        state.sure -= 1
     state.served_s[priority] = now_s
-    if priority is not Priority.INTERACTIVE:
-        state.last_spread_s = now_s
-
-
-def strangers_since(state: State, told_s: float, most_s: float, now_s: float) -> int:
-    """How many calls other programs may have made since an answer told; 0 where there are none.
-
-    The most of them at once is what chance adds to the average in a spike window, and grows as chance does: with the
-    root of the time.
-    """
-    since_s = now_s - told_s
-    if state.strangers_burst < FEW_STRANGERS:
-        return 0
-    chance = max(1.0, math.sqrt(min(since_s, state.hourly.length_s) / state.spike.length_s))
-    return math.ceil(state.strangers_burst * chance + state.strangers_per_s * min(since_s, most_s))
-
-
-def _note_sent(state: State, now_s: float) -> None:
-    newest = state.sent[-1] if state.sent else None
-    if newest is not None and newest.calls < int(state.hourly.limit * SENT_SHARE):
-        newest.last_s = now_s
-        newest.calls += 1
-    else:
-        state.sent.append(Sent(now_s, now_s, 1))
-    if len(state.sent) > MOST_SENT:
-        state.sent = [_together(state.sent[at : at + 2]) for at in range(0, len(state.sent), 2)]
-
-
-def _together(sent: list[Sent]) -> Sent:
-    return Sent(sent[0].first_s, sent[-1].last_s, sum(some.calls for some in sent))
-
-
-def _take_fallen_out(state: State, now_s: float) -> float:
-    """Forget the calls that are an hour old now; returns how many."""
-    fallen, gone = 0.0, 0
-    for sent in state.sent:
-        if sent.last_s > now_s - state.hourly.length_s:
-            break
-        fallen += sent.calls
-        gone += 1
-    del state.sent[:gone]
-    return fallen
-
-
-def _free(window: Window, calls: float) -> None:
-    window.remaining += calls
-    window.unsure += calls
-
-
-def _roll(window: Window, state: State, now_s: float) -> None:
-    """Begin anew when Reset has passed."""
-    if not window.reset_at_s or now_s < window.reset_at_s:
-        return
-    if window is state.spike:
-        if window.kind == SLIDES and now_s - window.told_at_s < window.length_s:
-            _free(window, 1)  # the oldest call has fallen out; the next answer tells of others
-            window.reset_at_s = now_s + RESET_MARGIN_S
-            return
-        window.remaining = window.limit - len(state.permits)
-        window.reset_at_s = 0.0
-        return
-    if window.kind == UNKNOWN and state.spike.kind == SLIDES:
-        window.kind = SLIDES  # most likely, and no call is too many if it does not
-    if window.kind == SLIDES:
-        window.sure = 1  # at least the oldest call has fallen out; the answer tells how many
-        if window.told and now_s - window.told_at_s < window.length_s:
-            window.remaining = max(window.remaining, 0.0)
-            _free(window, 1)
-        else:  # what was told has all fallen out
-            ours = sum(sent.calls for sent in state.sent)
-            others = state.strangers_per_s * window.length_s
-            window.remaining = window.limit - ours - others
-        window.reset_at_s = now_s + SLIDING_LOOK_S
-        return
-    margin = strangers_since(state, state.spike.told_at_s, window.length_s, now_s)
-    window.sure = max(1, int(window.remaining) - margin)  # this many there are even if the window slides
-    window.remaining = window.limit - len(state.permits)
-    window.reset_at_s = 0.0
-
-
-def _spike_wait_s(state: State, person: bool, now_s: float) -> float:
-    spike = state.spike
-    limit = spike.limit if state.share == 1 else max(1, int(spike.limit * state.share))
-    kept = _kept_of_spike(state, person, limit, now_s)
-    used = len(state.permits) + len(state.recent)
-    known = spike.kind == FIXED and _is_known(spike, now_s) and state.share == 1
-    wait_s = 0.0
-    if used >= limit - kept and not known:
-        excess = used - (limit - kept)  # as many of the recent calls and one more must have aged
-        recent = state.recent
-        wait_s = recent[excess] + spike.length_s - now_s if excess < len(recent) else math.inf
-    if spike.remaining - kept < 1:
-        wait_s = max(wait_s, (spike.reset_at_s or now_s) - now_s)
-    if not person and wait_s <= 0 and spike.told and used >= limit * BURST_SHARE:
-        if known:
-            gap_s = (spike.reset_at_s - now_s) / max(spike.remaining - kept, 1)
-        else:
-            gap_s = _even_spike_gap_s(state, max(limit - kept - used, 1), now_s)
-        wait_s = max(wait_s, state.last_spread_s + gap_s - now_s)
-    return wait_s
-
-
-def _is_known(window: Window, now_s: float) -> bool:
-    """Did an answer tell its end, or that of the one before?"""
-    return window.told and now_s - window.told_at_s < TOLD_FOR * window.length_s
-
-
-def _even_spike_gap_s(state: State, left: int, now_s: float) -> float:
-    """Between two calls, so that never more have gone than are left now and have aged till then."""
-    ages_in_s = (answered_s + state.spike.length_s - now_s for answered_s in state.recent)
-    return max((in_s / (left + aged) for aged, in_s in enumerate(ages_in_s)), default=0.0)
-
-
-def _kept_of_spike(state: State, person: bool, limit: int, now_s: float) -> int:
-    """Calls left alone: what others may have used since the last answer, and some for people.
-
-    Where the hour is what runs out, hurrying gains nothing: then there is room for several calls of a person at once.
-    """
-    spike = state.spike
-    if not spike.told:
-        return 0 if person else min(KEPT_OF_SPIKE, limit - 1)
-    told_s = max(spike.told_at_s, now_s - 2 * spike.length_s)
-    kept = strangers_since(state, told_s, spike.length_s, now_s)
-    if state.strangers_seen_s < LONG_LOOKED_S:
-        kept = max(kept, int(min((now_s - told_s) * PERHAPS_PER_S, limit * PERHAPS)))
-    if not person:
-        hourly = state.hourly
-        needed = HURRY * hourly.limit * spike.length_s / hourly.length_s
-        most = MOST_KEPT_OF_SPIKE if _is_known(hourly, now_s) else FEWER_KEPT_OF_SPIKE
-        kept += max(KEPT_OF_SPIKE, min(int(limit - needed - kept), int(limit * most)))
-    return min(kept, limit - 1)
-
-
-def _proof_wait_s(state: State, now_s: float) -> float:
-    """At the start, when the hour began anew by our reckoning, and while its limit is not told.
-
-    Then so many calls go as are surely left, until the next answer proves more.
-    """
-    hourly = state.hourly
-    if hourly.sure != 0 or not state.permits:
-        return 0.0
-    probe_until_s = state.permits[-1].taken_s + PROBE_S
-    return 0.0 if now_s >= probe_until_s else math.inf
-
-
-def _hourly_wait_s(state: State, priority: Priority, now_s: float) -> float:
-    hourly = state.hourly
-    if not hourly.reset_at_s:
-        return 0.0
-    left_s = hourly.reset_at_s - now_s
-    told = hourly.told_at_s > hourly.reset_at_s - hourly.length_s - RESET_MARGIN_S
-    margin = 0
-    if told:
-        last_told_s = max(hourly.told_at_s, state.spike.told_at_s)
-        # while it slides, as many of the others' calls fall out as they make
-        most_s = 0.0 if hourly.kind == SLIDES else hourly.length_s
-        margin = strangers_since(state, last_told_s, most_s, now_s)
-    free = hourly.remaining - margin
     if priority is Priority.INTERACTIVE:
-        # not told: other answers say that there are more calls than we count, and will tell before there are none
-        return 0.0 if free >= 1 or not told else left_s
-    if hourly.kind == SLIDES:
-        kept = max(margin, min(hourly.limit * KEPT_OF_SLIDING_HOUR, state.spike.limit * KEPT_SPIKES))
-        return _sliding_wait_s(state, hourly.remaining - kept, now_s)
-    left_s = max(left_s, _may_slide_until_s(state) - now_s)
-    free -= state.strangers_per_s * left_s + _kept_to_the_end(state, left_s, told=told)
-    if free < 1:
-        return left_s if state.strangers_per_s == 0 else min(left_s, LOOK_S)
-    # Kept now: limit * KEPT_OF_HOUR * left_s / length_s. Wait until that has shrunk below what is free.
-    free_when_left_s = (free - 1) * hourly.length_s / (hourly.limit * KEPT_OF_HOUR)
-    wait_s = left_s - free_when_left_s
-    # without a told end the hour may have begun long before our first call, if there are others: no burst then
-    at_once = BURST_SHARE if told or state.strangers_burst == 0 else 0.0
-    if hourly.remaining < hourly.limit * (1 - at_once):
-        early_share = (
-            0.0 if state.spike.kind == SLIDES else EARLY_SHARE
-        )  # it tells nothing if the hour slides, too
-        gap_s = _even_gap_s(hourly, left_s, free, early_share) / state.share
-        wait_s = max(wait_s, state.last_spread_s + gap_s - now_s)
-    return min(wait_s, left_s)
+        state.sent[-1].people += 1
+    else:
+        state.last_paced_s = now_s
 
 
-def _sliding_wait_s(state: State, free: float, now_s: float) -> float:
-    """Spread so that what is free now bridges every gap of the next minutes in which few calls fall out."""
-    hourly = state.hourly
-    if free < 1:
-        return SLIDING_STEP_S
-    if hourly.remaining > hourly.limit * (1 - BURST_SHARE):
-        return 0.0
-    bridging_gap_s = _bridging_gap_s(state, free, now_s)
-    if math.isinf(bridging_gap_s):
-        return SLIDING_STEP_S
-    gap_s = max(SLIDING_PACE * hourly.length_s / hourly.limit, bridging_gap_s)
-    return max(0.0, state.last_spread_s + gap_s - now_s)
+def hour_limit(state: State, configured: int = 0) -> int:
+    """Calls per hour: what is configured, unless an answer told less; else what was told or is assumed."""
+    if configured and state.told:
+        return min(configured, state.limit)
+    return configured or state.limit
 
 
-def _bridging_gap_s(state: State, free: float, now_s: float) -> float:
-    """Between two calls, so that never more have gone than are free now and have fallen out till then.
+def sent_in_hour(state: State, now_s: float) -> tuple[float, float]:
+    """Calls that are in the window, ours and those of others; of a group that is leaving it a part.
 
-    A part is for people; infinite where no more than that will be left.
+    None leaves it before the Reset that an answer told.
     """
-    length_s = state.hourly.length_s
-    for_people_per_s = KEPT_OF_HOUR * state.hourly.limit / length_s
-    left, gap_s, until_s = free, 0.0, math.inf
+    at_s = state.told_s if state.told_last and now_s < state.reset_s else now_s
+    ours = others = 0.0
     for sent in state.sent:
-        in_s = sent.first_s + length_s - now_s
-        if in_s > 0:
-            until_s = min(until_s, in_s + LOOKING_AHEAD * length_s)
-            in_s = min(in_s, until_s)
-            left_then = left - for_people_per_s * in_s
-            if left_then <= 0:
-                return math.inf
-            gap_s = max(gap_s, in_s / left_then)
-            if in_s == until_s:
-                break
-        left += sent.calls
+        ours += sent.calls
+        others += sent.others
+    for sent in state.sent:
+        age_s = at_s - state.hour_s - sent.first_s
+        if age_s <= 0:
+            break
+        left = min(age_s / TUNING.sent_s, 1.0)
+        ours -= sent.calls * left
+        others -= sent.others * left
+    return ours, others
+
+
+def left_of_hour(state: State, now_s: float, configured: int = 0) -> float:
+    """Calls of the hour that may still be sent, by our count."""
+    limit = hour_limit(state, configured) * state.share
+    return limit - sum(sent_in_hour(state, now_s))
+
+
+def are_others(state: State) -> bool:
+    """Does another program use the client id?"""
+    return state.others_per_s * state.hour_s >= TUNING.few_others_per_hour
+
+
+def wait_s(
+    state: State, priority: Priority, now_s: float, waited_s: float = 0.0, configured: int = 0
+) -> float:
+    """Seconds until a call of this class may be sent: 0 means now. The state is settled.
+
+    Infinite while only an answer to a call under way can help.
+    """
+    pause_s = max(0.0, state.paused_until_s - now_s)
+    if state.unlimited and not configured:
+        return pause_s
+    if len(state.permits) >= TUNING.most_permits:
+        return math.inf
+    person = priority is Priority.INTERACTIVE
+    spike_wait_s = _spike_wait_s(state, now_s, configured, person=person or is_starved(state, priority, now_s, waited_s))
+    wait = max(pause_s, spike_wait_s, _hour_wait_s(state, now_s, configured))
+    if not person and wait <= 0:
+        gap_s = _gap_s(state, now_s, configured)
+        wait = 1.0 if math.isinf(gap_s) else max(wait, state.last_paced_s + gap_s - now_s)
+    return wait
+
+
+def is_starved(state: State, priority: Priority, now_s: float, waited_s: float) -> bool:
+    """Has this class waited, and got nothing, for so long that its turn has come?"""
+    return waited_s >= TUNING.starved_s and now_s - state.served_s[priority] >= TUNING.starved_s
+
+
+# The short window
+
+
+def _spike_wait_s(state: State, now_s: float, configured: int, *, person: bool) -> float:
+    limit = max(1, int(state.spike_limit * state.share))
+    kept = min(_kept_of_spike(state, now_s, limit, configured, person=person), limit - 1)
+    used = len(state.permits) + len(state.recent)
+    wait = max(0.0, state.spike_reset_s - now_s)
+    if used >= limit - kept:
+        excess = used - (limit - kept)  # as many of the recent calls and one more must have aged
+        aged_s = state.recent[excess] + state.spike_s - now_s if excess < len(state.recent) else math.inf
+        return max(wait, aged_s)
+    if not person and wait <= 0 and state.spike_told and used >= limit * TUNING.spike_at_once:
+        left = max(limit - kept - used, 1)
+        ages_in_s = (answered_s + state.spike_s - now_s for answered_s in state.recent)
+        # never more have gone than are left now and have aged till then
+        gap_s = max((in_s / (left + aged) for aged, in_s in enumerate(ages_in_s)), default=0.0)
+        wait = max(wait, state.last_paced_s + gap_s - now_s)
+    return wait
+
+
+def _kept_of_spike(state: State, now_s: float, limit: int, configured: int, *, person: bool) -> int:
+    """Calls left alone: those of others, as many as they may make until our call arrives, and some for people."""
+    kept = 0.0
+    if state.spike_told:
+        kept = TUNING.perhaps if state.watched_s < TUNING.watch_s else 0
+        if are_others(state):
+            told = state.spike_others if now_s - state.spike_told_s < state.spike_s else 0.0
+            since_s = min(now_s - state.spike_told_s, state.spike_s)
+            kept = max(kept, told + math.ceil(state.others_burst + state.others_per_s * since_s))
+    if person:
+        return int(kept)
+    needed = TUNING.hurry * hour_limit(state, configured) * state.spike_s / state.hour_s
+    room = min(limit - needed - kept, limit * TUNING.spike_share_for_people)
+    return int(kept + max(TUNING.spike_for_people, int(room)))
+
+
+# The hour
+
+
+def _hour_wait_s(state: State, now_s: float, configured: int) -> float:
+    """For all classes: what answers told, and one call at a time where nothing proves that there are more."""
+    alone = state.sure == 0
+    left = left_of_hour(state, now_s, configured)
+    if state.told_last:
+        margin = 0
+        if are_others(state):
+            margin = int(1 + 2 * state.others_per_s * (now_s - state.told_s))
+        if left - margin < 1:
+            if now_s < state.reset_s:
+                return state.reset_s - now_s
+            alone = True
+    elif left < TUNING.serial:
+        alone = True
+    if configured and configured < state.limit and left < 1:
+        return 1.0
+    if not alone or not state.permits:
+        return 0.0
+    return 0.0 if now_s >= state.permits[-1].taken_s + TUNING.probe_s else math.inf
+
+
+def _gap_s(state: State, now_s: float, configured: int) -> float:
+    """Between two calls that nobody waits for: the one pacing rule. Infinite: nothing is left for them.
+
+    At each moment ahead, the calls that are left then, less the forecast, are to last until then.
+    """
+    limit = _paced_limit(state, now_s, configured)
+    used = sum(sent_in_hour(state, now_s))
+    left = limit - used
+    forecast = Forecast(state, limit, now_s)
+    if left - forecast.calls(0.0) < 1:
+        return math.inf
+    if used < hour_limit(state, configured) * TUNING.burst:
+        return 0.0
+    gap_s, until_s = 0.0, math.inf
+    reset_in_s = state.reset_s - now_s if state.told_last else 0.0
+    for sent in state.sent:
+        in_s = sent.first_s + state.hour_s - now_s
+        part = 1.0 if in_s >= 0 else max(0.0, 1.0 + in_s / TUNING.sent_s)
+        in_s = max(in_s + TUNING.sent_s / 2, reset_in_s, 0.0)
+        until_s = min(until_s, in_s + TUNING.ahead_s)
+        in_s = min(in_s, until_s)
+        then = left - forecast.calls(in_s) - state.others_per_s * in_s
+        if then <= 0:
+            return math.inf
+        gap_s = max(gap_s, in_s / then)
+        if in_s >= until_s:
+            break
+        left += (sent.calls + sent.others) * part
     return gap_s
 
 
-def _may_slide_until_s(state: State) -> float:
-    """Of an hour that began with the calls of others, and may slide, none of ours is free before this."""
-    hourly = state.hourly
-    return state.sent[0].first_s + hourly.length_s if hourly.kind != FIXED and state.sent else 0.0
+def _paced_limit(state: State, now_s: float, configured: int) -> float:
+    """The limit that the pace aims at: an unknown one is tried out, but answers must tell before people need it."""
+    limit = hour_limit(state, configured)
+    is_told = state.told and now_s - (state.told_s or now_s) < TUNING.told_for_s
+    if configured or is_told or (state.told_s and now_s - state.told_s < state.hour_s):
+        return limit * state.share
+    if not state.told and TUNING.first_limit < limit < TUNING.older_limit:
+        limit = TUNING.older_limit
+    people_per_hour = Forecast(state, limit, now_s).per_s * state.hour_s
+    return limit * (1 + min(TUNING.beyond, TUNING.told_calls / people_per_hour)) * state.share
 
 
-def _kept_to_the_end(state: State, left_s: float, *, told: bool) -> float:
-    """For people till the end is near, when a count that is wrong comes to light.
+class Forecast:
+    """How many calls people will need, from what they used lately and its spread."""
 
-    Where nobody told the limit and nobody else spends calls, so few that it does before.
-    """
-    hourly = state.hourly
-    kept = hourly.limit * KEPT_TO_THE_END * min(1.0, left_s / (hourly.length_s * TO_THE_END))
-    return kept if told or hourly.told or state.strangers_burst else min(kept, state.spike.limit / 4)
+    def __init__(self, state: State, limit: float, now_s: float) -> None:
+        since_s = now_s - TUNING.lately_s
+        over_s = min(max(now_s - state.began_s, TUNING.lately_least_s), TUNING.lately_s)
+        used = squares = 0
+        for sent in reversed(state.sent):
+            if sent.first_s < since_s:
+                break
+            used += sent.people
+            squares += sent.people * sent.people
+        self._least_per_s = TUNING.least_for_people * limit / state.hour_s
+        self._used_per_s = used / over_s
+        self._variance_per_s = squares / over_s
+        self.per_s = max(self._used_per_s, self._least_per_s)
+
+    def calls(self, seconds: float) -> float:
+        """So many in the next seconds."""
+        spread = TUNING.spread * math.sqrt(self._variance_per_s * seconds)
+        expected = max(self._used_per_s * seconds + spread, self._least_per_s * seconds)
+        return TUNING.person_burst + expected
 
 
-def _even_gap_s(hourly: Window, left_s: float, free: float, early_share: float) -> float:
-    """Between two calls that are spread over what is left of the hour."""
-    truly_left_s = max(left_s - RESET_MARGIN_S, 0.0)
-    return max(truly_left_s - early_share * hourly.length_s, truly_left_s / 2) / free
+def _first_s(sent: Sent) -> float:
+    return sent.first_s

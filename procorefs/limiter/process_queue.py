@@ -1,7 +1,7 @@
-"""Who goes next among processes: by class, then by age; one that does not come when it is due holds nobody up. Pure.
+"""Decides which process sends the next call: by class, then by age; one that does not come when it is due delays nobody. Pure.
 
-Each process sends its first waiter to ask. It is let in, or told when to ask again; what it said of itself stays in
-the state, so that others who come earlier see that it was there before them.
+The first waiter of each process asks. It gets a call, or the time to ask again. What it said of itself stays in the
+state, so that a process which asks earlier than that sees that the other was there before it.
 """
 
 import math
@@ -14,7 +14,7 @@ from procorefs.limiter.policy import is_starved, settle, take, wait_s
 
 GRACE_S = 0.01  # who was let pass is looked for again after so long
 ANSWER_LOOK_S = 0.05  # how often another process's answer is looked for when only it can help
-LONGEST_SLEEP_S = 2.0  # a limit may be raised, a pause never shortened: look again
+LONGEST_SLEEP_S = (2.0, 5.0, 5.0)  # by class: a limit may be raised, so a waiter looks again
 SHORTEST_SLEEP_S = 0.001
 EARLY_S = 0.02  # a waiter that is due within this time is waited for
 LATE_S = 0.25  # and one later than this is not
@@ -30,6 +30,8 @@ class Asking(msgspec.Struct, frozen=True):
     waited_s: float
     waiting: tuple[int, int, int]
     """How many wait in this process, by class, itself included."""
+    configured: int = 0
+    """Calls per hour that this process is configured to use at most; 0: as many as there are."""
 
 
 def ask(state: State, asking: Asking, now_s: float) -> float:
@@ -38,7 +40,7 @@ def ask(state: State, asking: Asking, now_s: float) -> float:
     state.hosts[asking.host] = now_s
     waiters = [w for w in state.waiters if w.owner != asking.owner and now_s < w.wakes_at_s + LATE_S]
     state.waiters = waiters
-    sleep_s = wait_s(state, asking.priority, now_s, asking.waited_s)
+    sleep_s = wait_s(state, asking.priority, now_s, asking.waited_s, asking.configured)
     if sleep_s <= 0:
         if not _somebody_before(state, asking, now_s):
             take(state, asking.owner, asking.priority, now_s)
@@ -46,7 +48,7 @@ def ask(state: State, asking: Asking, now_s: float) -> float:
         sleep_s = GRACE_S
     if math.isinf(sleep_s):
         sleep_s = ANSWER_LOOK_S
-    sleep_s = min(max(sleep_s, SHORTEST_SLEEP_S), LONGEST_SLEEP_S)
+    sleep_s = min(max(sleep_s, SHORTEST_SLEEP_S), LONGEST_SLEEP_S[asking.priority])
     arrived_s = now_s - asking.waited_s
     waiters.append(Waiter(asking.owner, asking.priority, arrived_s, now_s + sleep_s, asking.waiting))
     return sleep_s

@@ -36,6 +36,8 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """In the state directory, shared by all processes of this user; None: tokens stay in memory."""
     budget_dir: Path | None = None
     """The same for the call budget."""
+    calls_per_hour: int = 0
+    """Calls that Procore grants per hour; 0: found out."""
     login_shared_at: str = ""
     """The address of the Redis through which hosts with the same login renew it."""
     use_keyring: bool = False

@@ -97,6 +97,12 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     """`user`: all mounts and commands of this user; `redis`: all that use the same Redis; `user (redis is away)`."""
     share: float = 1.0
     """The part of the budget that this mount may use: less than 1 while the shared store is unreachable."""
+    source: str = "assumed"
+    """Where the hourly limit comes from: `told` by Procore, `configured` or `assumed`."""
+    used_by_people: int = 0
+    """Calls of the last 60 minutes that a person waited for."""
+    used_by_background: int = 0
+    """Calls of the last 60 minutes for writing and refreshing."""
 
 
 class ApiCalls(msgspec.Struct, frozen=True):

@@ -108,6 +108,9 @@ def _limiter(known: LimiterStatus) -> status.LimiterStatus:
         next_at=known.next_at,
         shared_by=known.shared_by,
         share=known.share,
+        source=known.source,
+        used_by_people=known.used_by_people,
+        used_by_background=known.used_by_background,
     )
 
 

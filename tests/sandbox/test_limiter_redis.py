@@ -14,7 +14,7 @@ import trio.testing
 
 from procorefs.limiter import Priority, open_limiter, redis_store
 from procorefs.limiter.gate import Gate
-from procorefs.limiter.redis_connection import parse_address, with_password
+from procorefs.limiter.redis_store import parse_address, with_password
 from procorefs.limiter.redis_store import RedisStore
 from procorefs.procore.auth.shared_login import Seal
 from procorefs.procore.auth.token_store import FileStore

@@ -113,7 +113,7 @@ def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
 def _with_redis_password(options: MountOptions, password: str | None) -> MountOptions:
     if options.limiter == "local" or not password:
         return options
-    from procorefs.limiter.redis_connection import with_password
+    from procorefs.limiter.redis_store import with_password
 
     return msgspec.structs.replace(options, limiter=with_password(options.limiter, password))
 

@@ -132,7 +132,9 @@ def _happened(at: str, sentence: str) -> str:
 
 
 def _budget(limiter: LimiterStatus) -> Iterator[tuple[str, str]]:
-    yield "calls, hour", _window(limiter.hourly) + _shared(limiter)
+    yield "calls, hour", _window(limiter.hourly) + f" ({limiter.source})" + _shared(limiter)
+    used = f"{limiter.used_by_people:,} by people, {limiter.used_by_background:,} by migrations and polls"
+    yield "used, 60 min", used
     yield "calls, 10 s", _window(limiter.spike)
     if limiter.waiting:
         classes = ", ".join(f"{count:,} {name}" for name, count in limiter.waiting_by_class.items() if count)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 import msgspec
 import trio
 
-from procorefs.limiter.redis_connection import Connection, RedisError, connect, parse_address
+from procorefs.limiter.redis_store import Connection, RedisError, connect, parse_address
 from procorefs.procore.auth.tokens import Token, TokenStore, lineage_of
 from procorefs.procore.errors import Unavailable
 
