@@ -100,7 +100,9 @@ class _Daemon:
         with ExitStack() as stack:
             key = budget_key(mount.api.api_url, mount.api.client_id)
             async with (
-                open_limiter(mount.api.budget_dir, key, mount.options.limiter, mount.calls_per_hour) as limiter,
+                open_limiter(
+                    mount.api.budget_dir, key, mount.options.limiter, mount.calls_per_hour
+                ) as limiter,
                 open_client(_api_settings(mount), limiter=limiter) as client,
             ):
                 me = await find_login_user(client, mount.api, private_dir(mount.paths.state_dir))

@@ -24,8 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from procorefs.limiter import Priority, open_limiter
 from procorefs.limiter.budget_state import State
 from procorefs.limiter.file_store import FileStore
-from procorefs.limiter.redis_store import parse_address
-from procorefs.limiter.redis_store import RedisStore
+from procorefs.limiter.redis_store import RedisStore, parse_address
 from tests.support.redis_server import RedisServer
 from tests.support.sandbox import SandboxHandle, running_sandbox
 
@@ -93,9 +92,8 @@ def scale(redis: RedisServer, folder: Path, hour_s: int, hourly: int, spike: int
     """
 
     def step(state: State, _now_s: float) -> None:
-        state.hourly.length_s = float(hour_s)
-        for window, limit in ((state.hourly, hourly), (state.spike, spike)):
-            window.limit, window.remaining = limit, float(limit)
+        state.hour_s = float(hour_s)
+        state.limit, state.spike_limit = hourly, spike
 
     async def change() -> None:
         store = RedisStore(parse_address(redis.url), "key")

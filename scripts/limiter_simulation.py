@@ -1,8 +1,8 @@
 """Processes on two hosts share one call budget with another program, on a clock that moves only when all wait.
 
 The server counts with the sandbox's own windows. Its answers tell one window: the one with fewer calls left, the one
-with the smaller share left, or the hour only when it is nearly used up (`late`). Printed for each hour: answers 429, the
-part of the available calls that was used, how long calls of each class waited, and the limit that the budget assumes.
+with the smaller share left, or the hour only when it is nearly used up (`late`). Printed for each hour: answers 429,
+the part of the available calls that was used, how long calls of each class waited, and the assumed limit.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import random
 import sys
 from collections.abc import Iterator
 from email.utils import formatdate
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import trio
@@ -42,6 +42,8 @@ SELDOM = 10_000  # where windows roll, one answer 429 in so many is accepted
 
 Kind = Literal["fixed", "rolling"]
 Tells = Literal["fewest", "share", "late"]
+KINDS: tuple[Kind, ...] = ("fixed", "rolling")
+TELLINGS: tuple[Tells, ...] = ("fewest", "share", "late")
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -192,6 +194,7 @@ class Simulation:
         self.dice = random.Random(case.seed)
         self.server = Server(case)
         self.left = case.work
+        self.done = trio.Event()
         self.waits: list[tuple[float, Priority, float]] = []
         self.assumed: list[tuple[float, int, bool]] = []
         self.started_s = self.ended_s = 0.0
@@ -215,8 +218,7 @@ class Simulation:
                 for gate in gates:
                     for number in range(WORKERS):
                         work.start_soon(self._migrate, gate, Priority.WRITING if number else Priority.REFRESH)
-                while self.left > 0:
-                    await trio.sleep(1)
+                await self.done.wait()
                 self.ended_s = trio.current_time()
                 self.assumed.append((self.ended_s, *_limit(gates[0])))
                 work.cancel_scope.cancel()
@@ -255,6 +257,8 @@ class Simulation:
         await trio.sleep(self.dice.uniform(0.02, 0.1))
         status, headers = self.server.call(other=False)
         self.left -= status == 200
+        if self.left <= 0:
+            self.done.set()
         await trio.sleep(self.dice.uniform(0.02, 0.3))
         gate.observe(status, headers)
 
@@ -329,10 +333,8 @@ def simulate(case: Case) -> Outcome:
 
 def grid(base: Case, seeds: int) -> Iterator[Case]:
     """Every kind of server with so many seeds; `known` says whether the limit is known at the start."""
-    kinds: list[Any] = ["fixed", "rolling"]
-    tells: list[Any] = ["fewest", "share", "late"]
     for hourly, hour, spike, told, seed in itertools.product(
-        (600, 3600, 10_000), kinds, kinds, tells, range(1, seeds + 1)
+        (600, 3600, 10_000), KINDS, KINDS, TELLINGS, range(1, seeds + 1)
     ):
         yield msgspec.structs.replace(
             base,
@@ -347,7 +349,7 @@ def grid(base: Case, seeds: int) -> Iterator[Case]:
 
 def table(outcomes: list[Outcome]) -> Iterator[str]:
     """The worst figures of the seeds of each kind of server, as lines of Markdown."""
-    yield "| per hour | hour | 10 s | told | 429 of calls | used, worst hour | people wait, p99 of the worst hour | found after |"
+    yield "| calls | hour | 10 s | told | 429 of calls | used, worst hour | people wait, p99 | found after |"
     yield "|---|---|---|---|---|---|---|---|"
 
     def kind(outcome: Outcome) -> tuple[int, str, str, str]:
@@ -359,8 +361,8 @@ def table(outcomes: list[Outcome]) -> Iterator[str]:
         used = [h.used for o in some for h in o.hours if h.full and h.known]
         waits = [h.waits["interactive"].p99 for o in some for h in o.hours]
         found = [math.inf if o.found_s is None else o.found_s / 60 for o in some]
-        least = f"{min(used):.1%}" if used else "–"
-        after = "–" if math.isinf(max(found)) else f"{max(found):.0f} min"
+        least = f"{min(used):.1%}" if used else "-"
+        after = "-" if math.isinf(max(found)) else f"{max(found):.0f} min"
         yield (
             f"| {hourly:,} | {hour} | {spike} | {told} | {sum(o.throttled for o in some)} of "
             f"{sum(o.calls for o in some):,} | {least} | {max(waits):.1f} s | {after} |"

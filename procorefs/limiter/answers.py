@@ -1,8 +1,8 @@
-"""What an answer tells of the budget, and what the budget learns from it: limits, pauses, calls of other programs. Pure.
+"""What an answer tells of the budget, and what is learnt from it: limits, pauses, calls of other programs. Pure.
 
 Three headers tell of one window, the one that would run out first, and Retry-After of a pause. The server counted the
-answer's own call; calls that were under way at the same time may be in its count or not. So an answer gives a range, and
-our count is moved into that range and no further.
+answer's own call; calls that were under way at the same time may be in its count or not. So an answer gives a range,
+and our count is moved into that range and no further.
 """
 
 import math
@@ -17,8 +17,10 @@ from procorefs.limiter.tuning import TUNING
 
 SAME_RESET_S = 1.5
 """Resets that differ by less are the same one."""
-ROUNDED_S = 1.5
-"""Reset has whole seconds."""
+ROLLS = 8
+"""So many times in a row a short window that rolls may seem not to."""
+CLOCK_S = 0.1
+"""By so much our idea of the server's clock may be wrong."""
 TELLING_S = 2.0
 """A Reset later than the short window's length and this speaks of the hour."""
 LARGEST = 10**9
@@ -184,7 +186,9 @@ def _learn_hour(state: State, reading: Reading, overlap: int, now_s: float) -> N
         state.reset_s = _next_leaves_s(state, now_s)
     _correct_count(state, used, overlap, now_s)
     if not state.spike_told:
-        head = min(TUNING.headroom, reading.remaining, int(state.spike_limit * reading.remaining / reading.limit))
+        head = min(
+            TUNING.headroom, reading.remaining, int(state.spike_limit * reading.remaining / reading.limit)
+        )
         state.spike_limit = max(state.spike_limit, len(state.permits) + len(state.recent) + head)
 
 
@@ -203,8 +207,9 @@ def _correct_count(state: State, used: int, overlap: int, now_s: float) -> None:
         state.heard_s = 0.0  # calls of others that left with them tell nothing of their rate
     most, least = max(used + overlap - ours, 0.0), max(used - ours, 0.0)
     found = min(max(others, least), most) - others
-    since_s = now_s - state.heard_s if state.heard_s else 0.0
-    _count_others(state, found, min(since_s, TUNING.others_span_s), now_s)
+    _add_others(state, found, now_s)
+    if state.heard_s:
+        _average_others(state, found, now_s - state.heard_s)
 
 
 def _drop_oldest(state: State, calls: float) -> None:
@@ -219,40 +224,48 @@ def _drop_oldest(state: State, calls: float) -> None:
 
 
 def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -> None:
-    """The short window; the hour is not what runs out first.
-
-    It holds no call older than the one that leaves it at Reset, or than its beginning.
-    """
-    elapsed_s = min(max(state.spike_s - reading.reset_in_s, 1.0), state.spike_s)
-    since_s = now_s - elapsed_s - ROUNDED_S
-    ours = sum(answered_s >= since_s for answered_s in state.recent)
-    ours += sum(permit.taken_s <= taken_s for permit in state.permits)  # those sent later were not counted yet
-    others = max(0.0, reading.limit - reading.remaining - ours)
-    since_s = min(now_s - max(state.spike_told_s, state.heard_s), state.spike_s)
+    """The short window: what we did not send in it, others did. The hour is not what runs out first."""
     reset_s = now_s + reading.reset_in_s
+    moved_s = reset_s - state.spike_ends_s
+    if SAME_RESET_S < moved_s < state.spike_s - SAME_RESET_S:
+        state.spike_rolls = ROLLS
+    elif (
+        state.spike_rolls and moved_s > state.spike_s - 0.5 and now_s - state.spike_told_s < state.spike_s - 1
+    ):
+        state.spike_rolls -= 1  # were it rolling, our call of the last answer would be in it still
+    begun_s = now_s - state.spike_s if state.spike_rolls else reset_s - state.spike_s - CLOCK_S
+    ours = sum(answered_s >= begun_s for answered_s in state.recent)
+    ours += sum(
+        permit.taken_s <= taken_s for permit in state.permits
+    )  # those sent later were not counted yet
+    others = max(0.0, reading.limit - reading.remaining - ours)
+    heard_s = max(state.heard_s, now_s - state.spike_s if state.spike_rolls else state.spike_ends_s)
+    none_left = abs(moved_s) < SAME_RESET_S <= reading.reset_in_s
+    since_s = now_s - (state.heard_s if none_left and not state.spike_rolls else min(heard_s, now_s))
     if reading.limit == state.spike_limit and state.spike_told and since_s > 0:
-        is_same = abs(reset_s - state.spike_ends_s) < SAME_RESET_S
-        found = others - state.spike_others if is_same else others * min(since_s / elapsed_s, 1.0)
-        state.others_burst = max(state.others_burst, min(found, TUNING.most_burst))
-        _count_others(state, found, since_s, now_s)
+        found = others - (state.spike_others if none_left else 0.0)
+        burst = others if since_s >= state.spike_s else others - state.spike_others
+        if state.spike_rolls:
+            found = others * since_s / state.spike_s
+        state.others_burst = max(state.others_burst, min(burst, TUNING.most_burst))
+        unseen_s = min(now_s - state.heard_s - since_s, state.hour_s)
+        _add_others(state, found + state.others_per_s * max(unseen_s, 0.0), now_s)
+        _average_others(state, found, since_s)
+    elif not state.spike_told:
+        _add_others(state, others, now_s)
     state.spike_limit, state.spike_told, state.told_last = reading.limit, True, False
     state.spike_told_s, state.spike_others, state.spike_ends_s = now_s, others, reset_s
     if reading.remaining == 0:
         state.spike_reset_s = reset_s + TUNING.margin_s
 
 
-def _count_others(state: State, found: float, seen_s: float, now_s: float) -> None:
-    """So many calls of others were found in so many seconds; in the time in which none could be seen, as many as usual."""
-    if state.heard_s:
-        unseen_s = min(max(now_s - state.heard_s - seen_s, 0.0), state.hour_s)
-        _add_others(state, found + state.others_per_s * unseen_s, now_s)
-    else:
-        _add_others(state, found, now_s)
+def _average_others(state: State, found: float, seen_s: float) -> None:
+    """So many calls of others were found in so many seconds; time in which none could be seen proves nothing."""
+    seen_s = min(seen_s, TUNING.others_span_s)
     state.watched_s = min(state.watched_s + seen_s, TUNING.others_span_s)
-    if seen_s > 0:
-        span_s = max(state.watched_s, TUNING.watch_s)
-        state.others_per_s = max(0.0, state.others_per_s + (found - state.others_per_s * seen_s) / span_s)
-        state.others_burst *= math.exp(-seen_s / TUNING.others_burst_s)
+    span_s = max(state.watched_s, TUNING.watch_s)
+    state.others_per_s = max(0.0, state.others_per_s + (found - state.others_per_s * seen_s) / span_s)
+    state.others_burst *= math.exp(-seen_s / TUNING.others_burst_s)
 
 
 def _add_others(state: State, calls: float, now_s: float) -> None:

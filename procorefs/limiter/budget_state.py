@@ -76,6 +76,8 @@ class State(msgspec.Struct, array_like=True, tag=3):
     """Calls of others in the short window at that moment."""
     spike_ends_s: float = 0.0
     """Its Reset, as told then."""
+    spike_rolls: int = 8
+    """Each call leaves the short window by itself; 0: all leave it at Reset."""
     spike_reset_s: float = 0.0
     """No call before this: an answer said that the short window is used up."""
     recent: list[float] = []

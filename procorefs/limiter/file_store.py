@@ -70,6 +70,8 @@ class FileStore:
             raise StoreAway(str(error)) from error
         try:
             number, state = self._read()
+            if number == 0 and any(self._record(place) for place in (0, PLACE_BYTES)):
+                log.info("%s is of another version; the call budget begins anew", self._path.name)
             now_s = clocks.boot_s()
             self._reap(state, now_s)
             result = step(state, now_s)

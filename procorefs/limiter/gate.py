@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 import trio
 
 from procorefs.limiter import answers, process_queue
-from procorefs.limiter.budget import LimiterStatus, Priority, WindowStatus
 from procorefs.limiter.answers import Report, ServerClock, read_report
+from procorefs.limiter.budget import LimiterStatus, Priority, WindowStatus
 from procorefs.limiter.budget_state import State, decode, encode
 from procorefs.limiter.budget_store import MemoryStore, Store, StoreAway
 from procorefs.limiter.policy import hour_limit, left_of_hour, sent_in_hour, settle, wait_s
@@ -234,9 +234,7 @@ class Gate:
         reset_s = state.sent[0].first_s + state.hour_s + to_unix_s if state.sent else None
         return WindowStatus(limit, left, reset_s)
 
-    def _next_at(
-        self, state: State, waiting: Sequence[int], now_s: float, to_unix_s: float
-    ) -> float | None:
+    def _next_at(self, state: State, waiting: Sequence[int], now_s: float, to_unix_s: float) -> float | None:
         """When the first of those who wait may go; None: nobody waits, or only an answer can tell."""
         first = next((priority for priority in Priority if waiting[priority]), None)
         if first is None:
@@ -314,7 +312,7 @@ def _spike_status(state: State, now_s: float, to_unix_s: float) -> WindowStatus:
     used = len(state.permits) + len(state.recent)
     if not used and now_s >= state.spike_reset_s:
         return WindowStatus(state.spike_limit, state.spike_limit, None)
-    told = state.spike_others if now_s - state.spike_told_s < state.spike_s else 0.0
+    told = state.spike_others if now_s < state.spike_ends_s + TUNING.margin_s else 0.0
     left = 0 if now_s < state.spike_reset_s else max(0, int(state.spike_limit - used - told))
     oldest_s = state.recent[0] + state.spike_s if state.recent else now_s + state.spike_s
     return WindowStatus(state.spike_limit, left, max(state.spike_reset_s, oldest_s) + to_unix_s)

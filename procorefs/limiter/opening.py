@@ -49,8 +49,8 @@ async def open_limiter(
     """The gate to the budget `key`, for as long as the context lasts.
 
     `folder` is where processes of this user share it (None: nobody does); `where` is `local` or the address of a
-    Redis; `calls_per_hour` is what this process uses at most (0: as many as there are). Raises ValueError when `where` is
-    neither.
+    Redis; `calls_per_hour` is what this process uses at most (0: as many as there are). Raises ValueError when
+    `where` is neither.
     """
     async with AsyncExitStack() as stack:
         store, parts = (

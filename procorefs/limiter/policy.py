@@ -1,11 +1,11 @@
 """When may the next call be sent: our count of both windows, the forecast for people, and the pace of the rest. Pure.
 
-Every function takes the state, which it changes, and the time on the store's clock. Nothing here reads a clock or waits.
+Every function takes the state, which it changes, and the time on the store's clock; none reads a clock or waits.
 
 Both windows are counted as if each call left them by itself: that is right where they roll, and never too much where
 they begin at a moment that nobody knows. What answers tell (`answers`) corrects the count. People's calls are stopped
-only by what an answer told. All others go at the pace at which, at no moment of the time ahead, more calls are used than
-the limit, the forecast for people included.
+only by what an answer told. All others go at the pace at which at no moment ahead more calls are used than the limit,
+the forecast for people included.
 """
 
 import bisect
@@ -14,6 +14,9 @@ import math
 from procorefs.limiter.budget import Priority
 from procorefs.limiter.budget_state import Permit, Sent, State
 from procorefs.limiter.tuning import TUNING
+
+SOON_S = 0.05
+"""What is due at this moment is looked at again after so long."""
 
 
 def settle(state: State, now_s: float) -> None:
@@ -113,10 +116,12 @@ def wait_s(
     if len(state.permits) >= TUNING.most_permits:
         return math.inf
     person = priority is Priority.INTERACTIVE
-    spike_wait_s = _spike_wait_s(state, now_s, configured, person=person or is_starved(state, priority, now_s, waited_s))
+    spike_wait_s = _spike_wait_s(
+        state, now_s, configured, person=person or is_starved(state, priority, now_s, waited_s)
+    )
     wait = max(pause_s, spike_wait_s, _hour_wait_s(state, now_s, configured))
     if not person and wait <= 0:
-        gap_s = _gap_s(state, now_s, configured)
+        gap_s = pace_gap_s(state, now_s, configured)
         wait = 1.0 if math.isinf(gap_s) else max(wait, state.last_paced_s + gap_s - now_s)
     return wait
 
@@ -137,7 +142,13 @@ def _spike_wait_s(state: State, now_s: float, configured: int, *, person: bool) 
     if used >= limit - kept:
         excess = used - (limit - kept)  # as many of the recent calls and one more must have aged
         aged_s = state.recent[excess] + state.spike_s - now_s if excess < len(state.recent) else math.inf
-        return max(wait, aged_s)
+        if state.spike_others:  # at Reset at least one call leaves: one goes, and its answer tells more
+            first_s = state.spike_ends_s + TUNING.margin_s
+            if now_s >= first_s and not state.permits and used < limit:
+                return wait
+            if now_s < state.spike_told_s + state.spike_s:
+                aged_s = min(aged_s, first_s - now_s) if now_s < first_s else math.inf
+        return max(wait, aged_s, 0.0) or SOON_S
     if not person and wait <= 0 and state.spike_told and used >= limit * TUNING.spike_at_once:
         left = max(limit - kept - used, 1)
         ages_in_s = (answered_s + state.spike_s - now_s for answered_s in state.recent)
@@ -151,11 +162,12 @@ def _kept_of_spike(state: State, now_s: float, limit: int, configured: int, *, p
     """Calls left alone: those of others, as many as they may make until our call arrives, and some for people."""
     kept = 0.0
     if state.spike_told:
-        kept = TUNING.perhaps if state.watched_s < TUNING.watch_s else 0
+        since_s = min(now_s - state.spike_told_s, state.spike_s)
+        kept = state.spike_others if since_s < state.spike_s else 0.0
         if are_others(state):
-            told = state.spike_others if now_s - state.spike_told_s < state.spike_s else 0.0
-            since_s = min(now_s - state.spike_told_s, state.spike_s)
-            kept = max(kept, told + math.ceil(state.others_burst + state.others_per_s * since_s))
+            kept += math.ceil(state.others_burst + state.others_per_s * since_s)
+        elif state.watched_s < TUNING.watch_s:
+            kept = max(kept, min(limit * TUNING.perhaps, since_s * TUNING.perhaps_per_s))
     if person:
         return int(kept)
     needed = TUNING.hurry * hour_limit(state, configured) * state.spike_s / state.hour_s
@@ -187,7 +199,7 @@ def _hour_wait_s(state: State, now_s: float, configured: int) -> float:
     return 0.0 if now_s >= state.permits[-1].taken_s + TUNING.probe_s else math.inf
 
 
-def _gap_s(state: State, now_s: float, configured: int) -> float:
+def pace_gap_s(state: State, now_s: float, configured: int) -> float:
     """Between two calls that nobody waits for: the one pacing rule. Infinite: nothing is left for them.
 
     At each moment ahead, the calls that are left then, less the forecast, are to last until then.

@@ -1,4 +1,4 @@
-"""Decides which process sends the next call: by class, then by age; one that does not come when it is due delays nobody. Pure.
+"""Decides which process sends the next call: by class, then by age; one that is late delays nobody. Pure.
 
 The first waiter of each process asks. It gets a call, or the time to ask again. What it said of itself stays in the
 state, so that a process which asks earlier than that sees that the other was there before it.
@@ -16,7 +16,7 @@ GRACE_S = 0.01  # who was let pass is looked for again after so long
 ANSWER_LOOK_S = 0.05  # how often another process's answer is looked for when only it can help
 LONGEST_SLEEP_S = (2.0, 5.0, 5.0)  # by class: a limit may be raised, so a waiter looks again
 SHORTEST_SLEEP_S = 0.001
-EARLY_S = 0.02  # a waiter that is due within this time is waited for
+EARLY_S = 0.06  # a waiter that is due within this time is waited for
 LATE_S = 0.25  # and one later than this is not
 HOST_S = 3600.0  # a host that asked within this time shares the budget
 

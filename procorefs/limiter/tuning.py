@@ -56,8 +56,10 @@ class Tuning(msgspec.Struct, frozen=True):
 
     watch_s: float = 300.0
     """Until others were looked for so long, there may be some:"""
-    perhaps: int = 3
-    """so many calls of theirs in the short window."""
+    perhaps_per_s: float = 2.0
+    """so many calls of theirs, since an answer told,"""
+    perhaps: float = 0.12
+    """up to this share of the short window."""
     others_span_s: float = 1800.0
     """The calls of others are averaged over this time."""
     others_burst_s: float = 3600.0

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,8 +20,10 @@ import trio
 from procorefs.limiter import Priority, open_limiter, policy
 from procorefs.limiter.budget_state import State
 from procorefs.limiter.budget_store import StoreAway
-from procorefs.limiter.file_store import PLACE_BYTES, FileStore
+from procorefs.limiter.file_store import HEADER, MAGIC, PLACE_BYTES, FileStore
 from procorefs.limiter.gate import Gate
+from procorefs.limiter.opening import known_hourly_limit
+from procorefs.limiter.tuning import TUNING
 from tests.support.sandbox import ROOT
 
 # A process that takes calls and says when; `answers` says whether it reports them.
@@ -99,7 +102,7 @@ def learn(folder: Path, limit: int, remaining: int, reset_in_s: float, spike_s: 
     """Tell the budget a window, as an answer would; spike windows may be shorter than Procore's."""
 
     def shorten(state: State, _now_s: float) -> None:
-        state.spike.length_s = spike_s
+        state.spike_s = spike_s
 
     async def scenario() -> None:
         store = FileStore(folder / "key.budget")
@@ -153,7 +156,7 @@ def test_a_killed_process_leaves_no_permit_behind(tmp_path: Path) -> None:
         with takers(tmp_path, 1, 1, Priority.INTERACTIVE) as others:
             others[0].go()
             others[0].took()
-        assert time.monotonic() - began < policy.LEASE_S / 2
+        assert time.monotonic() - began < TUNING.lease_s / 2
 
 
 def test_processes_killed_at_any_moment_leave_a_budget_that_can_be_read(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_processes_killed_at_any_moment_leave_a_budget_that_can_be_read(tmp_path
         store = FileStore(tmp_path / "key.budget")
         state, _ = store.peek()
         store.close()
-        assert state.hourly.limit == 100_000
+        assert state.limit == 100_000
 
 
 def test_a_process_that_stopped_in_the_queue_holds_nobody_up(tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_a_damaged_record_is_replaced_by_the_one_before(tmp_path: Path) -> None:
     state, _ = store.peek()
     assert len(state.permits) == 1  # as it was before the last answer
     path.write_bytes(os.urandom(len(data)))
-    assert store.peek()[0].hourly.limit == 3600
+    assert store.peek()[0].limit == 600
     store.change_now(lambda state, now_s: policy.settle(state, now_s))
     store.close()
 
@@ -249,3 +252,25 @@ async def test_an_acquire_costs_a_fifth_of_a_millisecond_at_most(tmp_path: Path)
         gate.observe(200, {})
     store.close()
     assert sorted(took_s)[250] < 0.0002
+
+
+def test_a_file_of_another_version_is_begun_again_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = tmp_path / "key.budget"
+    store = FileStore(path)
+    store.change_now(lambda _state, _now_s: None)
+    record = b"\x92\x02\x01"  # tag 2
+    head = HEADER.pack(MAGIC, 7, 1.0, bytes(16), len(record), zlib.crc32(record, 7))
+    path.write_bytes((head + record).ljust(PLACE_BYTES, b"\0") * 2)
+    for _ in range(3):
+        store.change_now(lambda state, now_s: policy.settle(state, now_s))
+    assert store.peek()[0].limit == 600
+    assert caplog.text.count("another version") == 1
+    store.close()
+
+
+def test_a_limit_that_was_told_is_known_after_a_restart(tmp_path: Path) -> None:
+    learn(tmp_path, 5000, 4000, 3000)
+    assert known_hourly_limit(tmp_path, "key") == 5000

@@ -79,7 +79,7 @@ def test_hours_are_those_of_the_limit_that_procore_last_told(
     assert hours(tmp_path / "tree") == (6 / 3600, 3600)  # nobody has told anything yet
 
     def told(state: State, _now_s: float) -> None:
-        state.hourly.limit, state.hourly.told = 600, True
+        state.limit, state.told = 600, True
 
     store.change_now(told)
     store.close()

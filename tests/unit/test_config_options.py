@@ -133,3 +133,12 @@ def test_a_redis_is_an_address_without_a_password() -> None:
         parse_options(["limiter=http://host"])
     with pytest.raises(ConfigError, match="set PROCOREFS_REDIS_PASSWORD"):
         parse_options(["limiter=redis://:geheim@host"])
+
+
+def test_the_calls_per_hour_are_a_number_or_found_out() -> None:
+    assert parse_options([]).calls_per_hour is None
+    assert parse_options(["calls_per_hour=auto"]).calls_per_hour == 0
+    assert parse_options(["calls_per_hour=3600"]).calls_per_hour == 3600
+    for text in ("0", "-1", "many"):
+        with pytest.raises(ConfigError):
+            parse_options([f"calls_per_hour={text}"])

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from procorefs.limiter import Priority, learning
-from procorefs.limiter.budget_state import State, fresh
-from procorefs.limiter.headers import ServerClock, read_report
-from procorefs.limiter.policy import STARVED_S, settle
+from procorefs.limiter import Priority, answers
+from procorefs.limiter.answers import ServerClock, read_report
+from procorefs.limiter.budget_state import State
+from procorefs.limiter.policy import settle
 from procorefs.limiter.process_queue import Asking, ask
+from procorefs.limiter.tuning import TUNING
 from procorefs.sandbox.api.rate_windows import ClientBudget, Reading
 
 INTERACTIVE, WRITING, REFRESH = Priority
@@ -51,7 +52,7 @@ class Play:
     person_every_s: float
     stranger_per_s: float = 0.0  # calls of another program, now and then two or three at once
     dice: random.Random = field(default_factory=lambda: random.Random(1))
-    state: State = field(default_factory=fresh)
+    state: State = field(default_factory=State)
     throttled: int = 0
     granted_s: list[float] = field(default_factory=list)
     stolen_s: list[float] = field(default_factory=list)
@@ -64,20 +65,20 @@ class Play:
         wakes_s = {priority: now_s + self.pause_s(priority) for priority in Priority}
         since_s = dict(wakes_s)
         left = 0
-        answers: list[tuple[float, float, Priority, int, dict[str, str]]] = []
+        coming: list[tuple[float, float, Priority, int, dict[str, str]]] = []
         stranger_s = now_s - STRANGER_BEGAN_S + self.stranger_pause_s()
         while now_s < until_s:
-            now_s = min([*wakes_s.values(), *(answer[0] for answer in answers)])
+            now_s = min([*wakes_s.values(), *(answer[0] for answer in coming)])
             while stranger_s < now_s:
                 self.steal(server, stranger_s)
                 stranger_s += self.stranger_pause_s()
-            for answer in [answer for answer in answers if answer[0] <= now_s]:
-                answers.remove(answer)
+            for answer in [answer for answer in coming if answer[0] <= now_s]:
+                coming.remove(answer)
                 _, sent_s, priority, status, headers = answer
                 unix_s = clock.unix_s(headers["date"], sent_s, now_s, UNIX_S + now_s)
                 settle(self.state, now_s)
                 report = read_report(status, headers, unix_s)
-                learning.observe(self.state, priority.name, report, now_s, lambda: 0.5)
+                answers.observe(self.state, priority.name, report, now_s, lambda: 0.5)
             for priority in [p for p in Priority if wakes_s[p] <= now_s]:
                 if priority is INTERACTIVE and now_s == since_s[priority]:
                     left = self.left(server, now_s)
@@ -91,7 +92,7 @@ class Play:
                     self.served_s[priority].append(now_s)
                     since_s[priority] = wakes_s[priority] = now_s + self.pause_s(priority)
                     status, headers = self.call(server, now_s + self.latency_s / 2)
-                    answers.append((now_s + self.latency_s, now_s, priority, status, headers))
+                    coming.append((now_s + self.latency_s, now_s, priority, status, headers))
         if now_s > since_s[INTERACTIVE]:
             self.person_waits.append(Wait(now_s - since_s[INTERACTIVE], left))
 
@@ -194,7 +195,7 @@ def test_no_class_starves_while_there_are_calls(play: Play) -> None:
     for priority in (WRITING, REFRESH):
         gaps_s = [b - a for a, b in zip(play.served_s[priority], play.served_s[priority][1:], strict=False)]
         assert gaps_s
-        assert max(gaps_s) < 3 * STARVED_S
+        assert max(gaps_s) < 3 * TUNING.starved_s
 
 
 @pytest.mark.parametrize("tells", ["fewest", "share"])

@@ -352,6 +352,8 @@ async def open_client(settings: ApiSettings, *, limiter: Limiter | None = None) 
     async with AsyncExitStack() as stack:
         if limiter is None:
             key = budget_key(settings.api_url, settings.client_id)
-            limiter = await stack.enter_async_context(open_limiter(settings.budget_dir, key, calls_per_hour=settings.calls_per_hour))
+            limiter = await stack.enter_async_context(
+                open_limiter(settings.budget_dir, key, calls_per_hour=settings.calls_per_hour)
+            )
         http = await stack.enter_async_context(open_http(settings.api_url))
         yield Client(settings, http, Auth(settings, http, open_store(settings)), limiter)
