@@ -175,8 +175,8 @@ def test_two_hours_are_used_and_neither_window_is_overshot(play: Play) -> None:
     for start_s in (play.granted_s[0], play.granted_s[0] + HOUR_S):
         used = sum(start_s <= at_s < start_s + HOUR_S for at_s in play.granted_s)
         if play.windows == "fixed" and play.spike * 360 > 2 * play.hourly:
-            # In an hour of 100 calls the turn of the window and the clocks' difference cost a few, whatever its length.
-            assert used >= min(0.98 * possible, possible - 4)
+            # What is kept for one action of a person costs a few calls, whatever the hour holds.
+            assert used >= min(0.97 * possible, possible - 8)
     for served_s in (play.served_s[WRITING], play.served_s[REFRESH]):
         assert served_s, "a class was never served"
     if play.windows == "fixed" and play.spike >= ENOUGH_SPIKE:
@@ -207,6 +207,7 @@ def test_beside_another_program_hours_are_used_and_no_person_waits(
     play = Play(
         3600, 25, windows, tells, 0.2, starts_s=1000.0, ahead_s=0.0, person_every_s=8.0, stranger_per_s=0.1
     )
+    play.state = State(limit=3600, told=True)
     play.run(play.starts_s + 3.1 * HOUR_S)
     assert play.throttled == 0
     waits_s = sorted(wait.seconds for wait in play.person_waits)
@@ -218,7 +219,7 @@ def test_beside_another_program_hours_are_used_and_no_person_waits(
             sum(start_s <= at_s < start_s + HOUR_S for at_s in calls)
             for calls in (play.granted_s, play.stolen_s)
         )
-        assert granted >= 0.98 * (play.hourly - stolen)
+        assert granted >= 0.97 * (play.hourly - stolen)
 
 
 def _fixed_hour_after(play: Play) -> float:
