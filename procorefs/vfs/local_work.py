@@ -71,8 +71,8 @@ class LocalWork:
         """
         pinned: set[Inode] = set()
         precious = self._precious_below(node.inode) if node.is_folder else self._precious_itself(node.inode)
-        for inode in list(precious):
-            way = list(self._way(inode, node.inode))
+        # All ways before the first pin: nothing of Procore's shows in a folder any more once that is pinned.
+        for way in [list(self._way(inode, node.inode)) for inode in precious]:
             for step, place in way:
                 if step not in pinned:
                     pinned.add(step)
