@@ -329,7 +329,10 @@ class Kernel:
             found = await self._existing(path, fresh=fresh)
             if found.is_folder:
                 raise _error(errno.EISDIR)
+            shows = self.watcher.shows(found.inode)
             await self._setattr(found.inode, Fields(update_size=True), None, st_size=size)
+            if shows:
+                self.watcher.saw(found.inode)
 
         await self._again_if_stale(work)
 
