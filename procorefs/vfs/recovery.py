@@ -234,12 +234,20 @@ class Recovery:
             self._store.move_row(change.inode, self._store.reserve(1))
 
     def _recognise(self, change: Change) -> None:
-        """The tree has taken up the answer to the call that made the change's document, and the journal has not."""
+        """The tree has taken up the answer to the call that made the change's document, and the journal has not.
+
+        After a power cut the tree may be an older one, with the document that the inode had before.
+        """
         node = self._store.by_inode(change.inode)
         if node is None or node.document_id is None or not node.in_tree:
             return
         for call in self._calls.given_up(change.inode, None):
-            if call.is_creating:
+            place = call.place
+            if (
+                call.is_creating
+                and place is not None
+                and (node.parent, node.shown) == (place.folder, place.shown)
+            ):
                 self._calls.was_made(call, node.document_id)
                 change.document = node.document_id
                 self._journal.put(change)

@@ -88,22 +88,16 @@ class Blocking:
             if change is not None and self._keeps_content_source(change):
                 self._fetch(member)
                 return
+        change = self._view.change(inode)
         now_s = trio.current_time()
-        aside = next((member for member in circle if self._may_step_aside(member, now_s)), None)
-        if aside is None:
+        tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
+        if change is None or change.aside_from is not None or now_s < tried_s + IN_CIRCLES_S:
             self._queue.put(inode, now_s + IN_CIRCLES_S)
         else:
-            self._stepped_aside_s[aside] = now_s
-            self._queue.stepping_aside.add(aside)
-            self._queue.put(aside, now_s)
+            self._stepped_aside_s[inode] = now_s
+            self._queue.stepping_aside.add(inode)
+            self._queue.put(inode, now_s)
         self._queue.wake()
-
-    def _may_step_aside(self, inode: Inode, now_s: float) -> bool:
-        """Whether the change has a document to step aside with, which has not done so already."""
-        change = self._view.change(inode)
-        if change is None or change.document is None or change.aside_from is not None:
-            return False
-        return now_s >= self._stepped_aside_s.get(inode, -IN_CIRCLES_S) + IN_CIRCLES_S
 
     def _fetch(self, inode: Inode) -> None:
         """Have a change fetch what it needs of another document's bytes, and no more."""
