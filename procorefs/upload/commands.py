@@ -205,6 +205,7 @@ class Commands:
             self._edits.changes.settle(change)
             return
         self._edits.sessions.promise(change.inode)  # as `settled` does with what is being written
+        self._edits.sessions.promise_incomplete(change)
         change.step(Pending())
         change.touch()
         if change.used_upload is None:

@@ -169,6 +169,13 @@ class WriteSessions:
         if before is not None and before.number != staged.number:
             self._dirty_files.drop_parked(before)
 
+    def promise_incomplete(self, change: Change) -> None:
+        """Before bytes that were cut off are sent after all: a power cut makes them doubtful until they are on disk."""
+        file = self._dirty_files.file(change.inode, change.staged) if change.staged is not None else None
+        if file is not None and change.state is ChangeState.INCOMPLETE:
+            change.sequence = self._journal.next_sequence()
+            file.promises.make(change.sequence)
+
     def take_fetched(self, change: Change, file: StagedFile) -> None:
         """Want the bytes of a pending copy that are on this disk now. Raises what the disk refuses."""
         self._dirty_files.park_file(file)

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from procorefs.journal.change import Location, MetadataPatch
+from procorefs.journal.change import Location, MetadataPatch, Pending
 from procorefs.journal.journal import Journal
 from procorefs.journal.row_log import RowLog
 from procorefs.journal.states import ChangeState
@@ -330,6 +330,22 @@ async def test_after_a_power_cut_what_was_not_synced_is_doubted(tmp_path: Path, 
         assert "went down" in project.change(lost).reason
     with offline_project(tmp_path) as project:
         assert project.change(lost).state is ChangeState.INCOMPLETE  # once doubted, always
+
+
+async def test_after_a_power_cut_incomplete_bytes_that_were_retried_are_doubted(
+    tmp_path: Path, boots: Boots
+) -> None:
+    """Nothing of them was on disk when somebody had them sent: they may be zeros."""
+    with offline_project(tmp_path) as project:
+        inode = project.create("plan.dwg", b"half a pl")
+    with offline_project(tmp_path) as project:
+        change = project.change(inode)
+        project.edits.sessions.promise_incomplete(change)
+        change.step(Pending())
+        project.edits.changes.save(change)
+    boots.boot("second")
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).state is ChangeState.INCOMPLETE
 
 
 async def test_a_daemon_that_only_died_doubts_nothing(tmp_path: Path, boots: Boots) -> None:
