@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from procorefs.journal.states import ChangeState
+from procorefs.tree.nodes import Inode
 from procorefs.vfs.view import View
 from tests.simulation.model import Entry, File, Folder, Model
 
@@ -139,6 +140,12 @@ def doubted_in(view: View) -> list[str]:
         for change in view.changes()
         if change.unclosed is not None or change.state is ChangeState.INCOMPLETE
     ]
+
+
+def failed_in(view: View) -> list[Inode]:
+    """The documents whose change is failed."""
+    changes = [change for change in view.changes() if change.state is ChangeState.FAILED]
+    return [change.inode for change in changes if change.document is not None]
 
 
 def _short(content: Content) -> str:

@@ -141,12 +141,15 @@ class Player:
         while self._world.network.is_troubled and self._world.parts.follower.poll_state().state != "complete":
             await self._look()
         lost = [item.path for item in self._world.parts.writing.commands.stuck() if item.state == "failed"]
-        doubted = aftermath.doubted_in(self._world.parts.project.view)
+        view = self._world.parts.project.view
+        doubted, failed = aftermath.doubted_in(view), aftermath.failed_in(view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
             if not path.startswith(RECOVERED) and not self._past.changed(path, synced_until_s):
                 raise Wrong(f"after a power cut {path} is lost")
         self._world.parts.writing.commands.discard(lost)
         self._discarded = set(lost)
+        # With the change its rename is discarded: the document shows under its name of before again.
+        lost += [view.path(inode) for inode in failed if view.by_inode(inode) is not None]
         found = {
             path: None if attributes.is_folder else await self._bytes_of(path)
             for path, attributes in sorted((await self._kernel().walk()).items())
