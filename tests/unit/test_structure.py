@@ -35,10 +35,6 @@ MOST_FILES = 12
 MOST_ARGUMENTS = 8
 
 EXCEPTIONS = {
-    "limiter": (
-        14,
-        "each file holds one part of the call budget; the policy and its constants are being reduced",
-    ),
     "vfs": (13, "the scheduler's side of write sessions is not merged yet"),
     "staging/staged_file.py": (
         500,
