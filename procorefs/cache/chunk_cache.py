@@ -365,8 +365,11 @@ class ChunkCache:
     def _finish(self, batch: list[_Pending], stored: set[ChunkKey]) -> None:
         for item in batch:
             if item.key in stored:
+                replaced = self._index.get(item.key)  # stored while this one waited, with another length
+                self._bytes += _cost(len(item.data)) - (
+                    _cost(length_of(replaced)) if replaced is not None else 0
+                )
                 self._index[item.key] = record(len(item.data))
-                self._bytes += _cost(len(item.data))
             if self._pending.pop(item.key, None) is not None:
                 item.done()
 
