@@ -47,6 +47,13 @@ def test_a_late_rename(place: Location, is_hindered: bool) -> None:
     assert hindrance(call, make_change(Inode(5), Kind.FILE, place, document=DOCUMENT)) is is_hindered
 
 
+def test_a_late_deletion_would_undo_all_but_the_removal() -> None:
+    call = Call(1, Inode(5), Kind.FILE, DOCUMENT, removes=True, is_late=True)
+    kept = make_change(Inode(5), Kind.FILE, document=DOCUMENT)
+    assert hindrance(call, kept)
+    assert not hindrance(call, make_change(Inode(5), Kind.FILE, Removed(), document=DOCUMENT))
+
+
 @pytest.mark.parametrize(
     ("place", "is_hindered"), [(NEW, False), (FOLLOW, False), (OTHER, True), (Removed(), True)]
 )

@@ -259,6 +259,8 @@ def hindrance(call: Call, change: Change) -> bool:
         return call.document == change.document and not has_name
     if change.is_removed:
         return False
+    if call.removes:
+        return True
     if change.location is not None and call.place is not None and change.location != call.place:
         return True
     wanted, carried = change.patch, call.patch

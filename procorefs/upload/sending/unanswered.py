@@ -281,7 +281,11 @@ class UnansweredCalls:
                     return
             if call.upload is not None:
                 is_done = is_made
-            if call.removes or is_done:
+            if (
+                call.removes
+            ):  # made again while the removal is wanted; taken back, it may still be carried out
+                is_done = change.is_removed
+            if is_done:
                 self._documents.calls.forget(call)
             else:
                 self._was_not_done_yet(change, call)
