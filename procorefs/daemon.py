@@ -1,7 +1,7 @@
-"""Starts, runs and stops one mount: decides when the daemon ends, and what it does after an unmount from nursery.
+"""Starts, runs and stops one mount: decides when the daemon ends, and what it does after an unmount from outside.
 
 signal or stop request ─▶ the session ends ─▶ all parts are cancelled ─▶ stores close
-unmount from nursery ───▶ the session ends ─▶ unsent changes are sent without a mount point ─▶ the same
+unmount from outside ───▶ the session ends ─▶ unsent changes are sent without a mount point ─▶ the same
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Decides by the names of an inode and of its folders whether it is sent, held for a while, or never sent."""
+"""Decides from the names of an entry and of its folders whether it is sent, held for a while, or never sent."""
 
 from typing import NamedTuple
 
@@ -14,44 +14,45 @@ _REMEMBERED_NAMES = 4096
 
 
 class _Above(NamedTuple):
-    """What a folder means for what lies in it."""
+    """What the path of a folder means for the entries in it."""
 
     fate: Fate
     characters: int
-    """Of its path from the project's root, with a '/' at the end; 0: the root."""
+    """The length of its path from the project's root, with a '/' at the end; 0 for the root."""
 
 
 class ChangeFate:
-    """Decides by names, and by the content of what has the name of junk; `keeps_junk`: junk is sent like the rest."""
+    """Decides by names, and by content where the name is one of junk. With `keeps_junk`, junk is sent like everything
+    else."""
 
     def __init__(self, view: View, dirty_files: DirtyFiles, *, keeps_junk: bool) -> None:
         self._view = view
         self._dirty_files = dirty_files
         self._keeps_junk = keeps_junk
-        self._cached: dict[tuple[str, bool, bool], Fate] = {}  # a new file is asked about again and again
-        self._known: dict[Inode, _Above] = {}  # as long as no folder moves
+        self._cached: dict[tuple[str, bool, bool], Fate] = {}  # asked several times for a new file
+        self._known: dict[Inode, _Above] = {}  # valid until a folder moves
         self._known_at = view.moves
 
     def fate_of(self, change: Change) -> Fate:
-        """What becomes of a change: by its place, and of a file by what it held when it was last closed."""
+        """The fate of a change: decided by its place and, for a file, by its content at the last close."""
         if change.location is None:
             return Fate.SENT
         is_junk = change.is_junk and change.document is None
         return self.fate(change.location, is_folder=change.is_folder, is_junk=is_junk)
 
     def fate(self, place: Location, *, is_folder: bool, is_junk: bool = False) -> Fate:
-        """Of an entry, by its own name and those of the folders that it lies in. `is_junk`: see Change.is_junk."""
+        """The fate of an entry, by its own name and the names of its folders. `is_junk`: see Change.is_junk."""
         own = self._own_fate(place.name, is_folder=is_folder, is_junk=is_junk)
         return max(own, self._above(place.folder).fate)
 
     def may_be_junk(self, name: str) -> bool:
-        """Whether a new file of that name stays here if its content is that of junk."""
+        """Whether a new file of that name stays on this machine if its content is that of junk."""
         return not self._keeps_junk and junk_names.may_be_junk(self._view.names.plain(name))
 
     def is_junk(self, change: Change) -> bool:
-        """Whether a file is a program's own by its name and by its bytes as they are now; see Change.is_junk.
+        """Whether the name and the present bytes of a file show that it is junk; see Change.is_junk.
 
-        Never what has a document, or bytes that are not here.
+        False for a file that has a document, or bytes that are not on this machine.
         """
         if change.is_folder or change.document is not None or change.pending_copy is not None:
             return False
@@ -66,14 +67,14 @@ class ChangeFate:
         )
 
     def is_own_content(self, change: Change) -> bool:
-        """Whether a file that stays here holds something that no program keeps for itself."""
+        """Whether a file that stays on this machine has content that is not junk."""
         return not change.is_folder and not change.is_junk and bool(change.shown and change.shown.size_bytes)
 
     def why_local(self, change: Change) -> str:
-        """Why something never goes to Procore."""
+        """Why a change is never sent to Procore, as the end of a sentence."""
         if change.location is not None:
             for _, shown in self._view.place(change.location.folder) or ():
-                name = shown.decode("utf-8", "replace")  # those of junk are the same everywhere
+                name = shown.decode("utf-8", "replace")  # names of junk are never encoded
                 if self._own_fate(name, is_folder=True) is Fate.LOCAL:
                     return f"it lies in {name!r}, and nothing in a folder of that name is uploaded"
         return "it is a file that a program keeps for itself"
@@ -116,11 +117,11 @@ class ChangeFate:
         has_document: bool = False,
         longest_below: int = 0,
     ) -> Refusal | None:
-        """What Procore has against an entry of that name there; None: nothing.
+        """The rule of Procore that an entry of that name would break there; None if it breaks none.
 
-        `longest_below`: characters of the longest path in it; `has_document`: it is no junk.
-        What stays here obeys no rule of Procore's: a file with the name of junk may turn out to be none when it is
-        closed, and then it is not sent under a name that Procore does not take.
+        `longest_below`: characters of the longest path in it. `has_document`: it cannot be junk. What stays on this
+        machine need not follow Procore's rules. If a file with the name of junk turns out to be none when it is
+        closed, and Procore would refuse its name, it is not sent.
         """
         place = Location(folder, name.decode())
         may_be_junk = not is_folder and not has_document and self.may_be_junk(place.name)
@@ -129,16 +130,17 @@ class ChangeFate:
         return self.place_refusal(place, 1 + longest_below if longest_below else 0)
 
     def place_refusal(self, place: Location, more_characters: int = 0) -> Refusal | None:
-        """Why Procore would not take something new at that place; None: it would. Its path may grow by so much."""
+        """The rule that a new entry at that place would break; None if it breaks none. `more_characters` are added to
+        its path."""
         refusal = name_refusal(place.shown)
         return refusal or path_refusal(self.path_characters(place.folder, place.name) + more_characters)
 
     def path_characters(self, folder: Inode, name: str) -> int:
-        """From the project's root, components joined by '/'."""
+        """The length of the path from the project's root, with components joined by '/'."""
         return self._above(folder).characters + len(name)
 
     def sending_refusal(self, change: Change) -> Refusal | None:
-        """Why Procore would not take something new as it is called now; None: it would."""
+        """The rule that a change without a document breaks under its present name; None if it breaks none."""
         if change.document is not None or change.location is None:
             return None
         return self.place_refusal(change.location)

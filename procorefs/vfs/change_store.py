@@ -27,11 +27,11 @@ from procorefs.vfs.view import View
 log = logging.getLogger(__name__)
 
 INODES_AT_ONCE = 256
-"""Inode numbers reserved at a time; those left at the end of a run are never used."""
+"""How many inode numbers are reserved at a time. Numbers left at the end of a run are never used."""
 
 
 class Touched(Protocol):
-    """Called when an inode has a new or altered change, or none any more (`Queue.touched`)."""
+    """Called when the change of an inode is new, altered or gone (`Queue.touched`)."""
 
     def __call__(self, inode: Inode, *, soon: bool = True) -> None: ...
 
@@ -63,16 +63,16 @@ class ChangeStore:
 
     @property
     def sequence(self) -> int:
-        """Of the journal's last entry of bytes; see Change.sequence."""
+        """The sequence of the journal's last entry of bytes; see Change.sequence."""
         return self._journal.sequence
 
     # Transactions
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything in it is journaled, or nothing has happened: what a full disk refuses is not shown either.
+        """Journal everything in the block, or undo it all: a change that a full disk refuses is not shown either.
 
-        Contains no await. Within another one it is a part of that.
+        The block contains no await. A nested transaction is part of the outer one.
         """
         if self._in_transaction:
             yield
@@ -95,7 +95,7 @@ class ChangeStore:
             call()
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
-        """Have `undo` called if the transaction fails; outside of one nothing is remembered."""
+        """Call `undo` if the present transaction fails; does nothing outside a transaction."""
         if self._in_transaction:
             self._on_rollback.append(undo)
 
@@ -109,7 +109,7 @@ class ChangeStore:
         return node
 
     def change_of(self, node: Node) -> Change:
-        """The change of a node; a new one is shown, not journaled, and wants nothing yet."""
+        """The change of a node. A new change is shown but not journaled, and wants nothing yet."""
         change = self._view.change(node.inode)
         if change is None:
             now_s = clocks.unix_s()
@@ -125,7 +125,7 @@ class ChangeStore:
         return change
 
     def reserve_inode(self) -> Inode:
-        """A number that no other node ever gets."""
+        """An inode number that no other node ever gets."""
         if self._next >= self._end:
             with self._store.transaction():
                 self._next = int(self._store.reserve(INODES_AT_ONCE))
@@ -134,7 +134,7 @@ class ChangeStore:
         return Inode(self._next - 1)
 
     def set_place(self, change: Change, place: Location | Place) -> None:
-        """Show a change at another place; the caller journals it."""
+        """Show a change at another place. The caller journals it."""
         self._view.hide(change)
         change.place = change.placed_at(place) if isinstance(place, Location) else place
         self._view.show(change)
@@ -143,7 +143,7 @@ class ChangeStore:
 
     def add(self, change: Change) -> None:
         """Journal and show a new change."""
-        self.update(change)  # first: what a full disk refuses is not shown
+        self.update(change)  # first: a change that a full disk refuses must not be shown
         self._view.show(change)
         if change.location is not None:
             self._view.entries_changed(change.location.folder)
@@ -154,7 +154,7 @@ class ChangeStore:
         self.touched(change.inode, soon=False)
 
     def save(self, change: Change) -> None:
-        """Journal a change; the scheduler need not hear of it."""
+        """Journal a change without telling the scheduler."""
         for folder in change.folders:
             self._save_folder(folder)
         self._journal.put(change)
@@ -169,7 +169,7 @@ class ChangeStore:
             self._journal.note_folder(folder, node.document_id)
 
     def save_if_current(self, change: Change, *, touched: bool = False) -> None:
-        """Journal how far a change has come, unless it was given up meanwhile."""
+        """Journal the progress of a change, unless it was given up meanwhile."""
         if self._view.change(change.inode) is not change:
             return
         self.save(change)
@@ -177,7 +177,7 @@ class ChangeStore:
             self.touched(change.inode)
 
     def settle_or_update(self, change: Change) -> None:
-        """Keep a change, or let it go when it wants nothing."""
+        """Journal a change, or end it when it wants nothing."""
         if change.is_idle and not self._dirty_files.is_written(change.inode):
             self.settle(change)
         else:
@@ -186,16 +186,16 @@ class ChangeStore:
     # The end of a change
 
     def settle(self, change: Change) -> None:
-        """Procore has all that was wanted: the kept attributes go to the document's row, and the change goes.
+        """End a change because Procore has all that was wanted; the kept attributes move to the document's row.
 
-        Bytes that a crash cut off have waited for everything else to be sent: they remain as an incomplete change.
+        Bytes that a crash cut off remain as an incomplete change.
         """
         if change.unclosed is not None:
             change.be_incomplete()
             self.update(change)
             return
         if self._calls.unconfirmed(change.inode, change.document):
-            self.update(change)  # their outcome is found out first
+            self.update(change)  # their outcome must be found out first
             return
         if change.document is not None:
             self._journal.attributed.bind(change.inode, change.document)
@@ -206,7 +206,7 @@ class ChangeStore:
         self.touched(change.inode)
 
     def dismiss(self, change: Change) -> None:
-        """Give a change up, with all that is wanted by it."""
+        """Give up a change and everything that it wants."""
         if change.document is None:
             self.drop_local(change)
             return
@@ -217,7 +217,7 @@ class ChangeStore:
         self.touched(change.inode)
 
     def _drop_row(self, change: Change) -> None:
-        """Drop a row. A folder's row said which document the inode is, and other rows may be placed in that folder."""
+        """Drop a row. For a folder, note its document: other rows may be placed in it."""
         with self._journal.transaction():
             if change.is_folder and change.document is not None:
                 self._journal.note_folder(change.inode, change.document)
@@ -225,7 +225,7 @@ class ChangeStore:
         self._durability.journaled(None)
 
     def drop_local(self, change: Change) -> None:
-        """Drop a change of something that Procore never had; open handles keep its bytes."""
+        """Drop the change of a node that Procore never had. Open handles keep its bytes."""
         self.keep_unconfirmed(change.inode, is_going=True)
         self._journal.attributed.drop_all(change.inode)
         if change.is_folder or self._dirty_files.is_open(change.inode):
@@ -237,7 +237,7 @@ class ChangeStore:
         self.touched(change.inode)
 
     def release_bytes(self, inode: Inode, records: Sequence[StagedRecord]) -> None:
-        """Let staged bytes go: at the end of the transaction, and those of an open file not before its last close."""
+        """Release staged bytes at the end of the transaction, those of an open file at its last close."""
 
         def release() -> None:
             if not self._dirty_files.is_open(inode):
@@ -253,7 +253,7 @@ class ChangeStore:
     def keep_unconfirmed(self, inode: Inode, *, is_going: bool = False) -> None:
         """Make sure that each unconfirmed call has a change that finds out its outcome.
 
-        `is_going`: the inode's own change is about to go.
+        `is_going`: the inode's own change is about to end.
         """
         change = self._view.change(inode) if not is_going else None
         for call in self._calls.given_up(inode, None):
@@ -265,7 +265,7 @@ class ChangeStore:
                 self.touched(owner)
 
     def _owner(self, call: Call) -> Inode | None:
-        """The inode that has the call's document now; for one that it may have made, a change that stands for it."""
+        """The inode of the call's document. If the call may have made the document, a removal is journaled for it."""
         if call.document is not None:
             known = self._store.known(call.document)
             if known is None or known.node.inode == call.inode:
@@ -279,14 +279,14 @@ class ChangeStore:
         return change.inode
 
     def follow_again(self, change: Change) -> None:
-        """Give up the wanted place: the document shows where Procore has it, or had it before it stepped aside."""
+        """Give up the wanted place. The document shows where Procore has it, or had it before its temporary name."""
         back = change.aside_from
         self.set_place(change, Placed(back) if back is not None else FOLLOW)
         change.seen = None
         self.update(change)
 
     def move_to_inode(self, inode: Inode, successor: Inode) -> None:
-        """A document goes on as another inode, and its change with it."""
+        """Move the change of a document to another inode, which the document has from now on."""
         change = self._view.change(inode)
         if change is None or change.document is None:
             return
@@ -303,10 +303,10 @@ class ChangeStore:
     # Kept attributes
 
     def keep(self, inode: Inode, kept: Kept) -> None:
-        """Keep what setattr set, whole: the caller starts from what `Node.kept` has."""
+        """Keep the attributes that setattr set. They replace all kept ones: the caller starts from `Node.kept`."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is not None:
-            dirty_file.mtime_ns = None  # it is part of `kept`, unless it was set
+            dirty_file.mtime_ns = None  # the mtime is part of `kept`, unless a program set it
         if self._view.keep_detached(inode, kept):
             return
         node = self.node(inode)
@@ -323,7 +323,7 @@ class ChangeStore:
             self._store.keep(inode, kept)
 
     def keep_folder_times(self, changed_ns: Mapping[Inode, int]) -> None:
-        """Keep when the entries of these folders changed."""
+        """Keep the times at which the entries of these folders changed."""
         with self._store.transaction():
             for folder, time_ns in changed_ns.items():
                 node = self._store.by_inode(folder)
@@ -339,5 +339,5 @@ class ChangeStore:
 
 
 def is_unknown(change: Change) -> bool:
-    """Whether it stands for nothing but what an unconfirmed call may have made."""
+    """Whether the change only stands for a document that an unconfirmed call may have made."""
     return change.is_removed and change.document is None

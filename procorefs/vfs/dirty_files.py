@@ -1,10 +1,10 @@
 """Holds the dirty files: the staged bytes of each file that is open and written to, or that waits for its upload.
 
-    open for writing ─▶ dirty file ─▶ write … ─▶ flush: into the journal ─▶ frozen while it is uploaded ─▶ dropped
+    open for writing ─▶ dirty file ─▶ write … ─▶ flush: journaled ─▶ frozen while it is uploaded ─▶ dropped
 
-A file has one dirty file at most, and every handle reads from it. An upload freezes it: a write during the upload goes
-to a copy, the next generation, and the upload keeps the bytes that it began with. A file that no handle has open is
-parked: only its staged file is known, by its number.
+A file has at most one dirty file, and all its handles read from it. An upload freezes it: a write during the upload
+goes to a copy, the next generation, and the upload keeps the bytes that it began with. A file that no handle has open
+is parked: only its staged file is known, by its number.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 
 EVERYTHING = 1 << 63
-"""More than any file has."""
+"""Larger than any file."""
 
 
 @dataclass(slots=True)
@@ -32,28 +32,30 @@ class DirtyFile:
     inode: Inode
     file: StagedFile
     flushed: int = -1
-    """`file.changed` when its bytes were last journaled; -1: never."""
+    """`file.changed` when its bytes were last journaled; -1 if they never were."""
     promised_bytes: int = EVERYTHING
-    """A write below this is journaled first: the row has these bytes as closed, or (EVERYTHING) there is no row."""
+    """A write below this offset is journaled first: the row has the bytes before it as closed. EVERYTHING: there is
+    no row."""
     clean: VersionId | None = None
-    """The version in Procore with the same bytes; valid while `flushed` shows that nothing was written since."""
+    """The version in Procore with the same bytes. Valid while `flushed` shows that nothing was written since."""
     is_held: bool = False
-    """The file is kept open."""
+    """Whether the staged file has a descriptor for its handles."""
     mtime_ns: int | None = None
-    """When a program last changed bytes that are not journaled; None: there are none."""
+    """When a program last changed bytes that are not journaled; None if there are none."""
     unreleased: int = 0
-    """Handles that were flushed and are not released: the kernel flushes at each close of a descriptor, and other
+    """How many handles were flushed and not released: the kernel flushes at each close of a descriptor, and other
     descriptors may share the handle (`{ a; b; } > file`)."""
     flushed_at_s: float | None = None
-    """Trio's time of the last flush that promised bytes, while the release of its handle may still be on its way."""
+    """When (trio's clock) the last flush promised bytes, until its handle is released."""
     goes_on: bool = False
-    """A handle was flushed and then written to, or stayed open: its flushes do not mean that the file is complete."""
+    """Whether a handle was written to, or stayed open, after a flush: its flushes do not mean that the file is
+    complete."""
     thaw: trio.Lock = field(default_factory=trio.Lock)
     """Held while a frozen file is copied."""
 
     @property
     def is_frozen(self) -> bool:
-        """Whether an upload reads the file: it may not change any more."""
+        """Whether an upload reads the file, so that it may not change."""
         return self.file.is_frozen
 
     @property
@@ -71,7 +73,7 @@ class DirtyFiles:
         self._dirty_files: dict[Inode, DirtyFile] = {}
         self._inside: Counter[Inode] = Counter()
         self._writers: Counter[Inode] = Counter()
-        self._has_writers = trio.Event()  # replaced by a new one when the last writer leaves
+        self._has_writers = trio.Event()  # replaced when the last writer leaves
         self._parked: dict[int, StagedFile] = {}  # by number: journaled, and not open
 
     # Open handles
@@ -83,13 +85,13 @@ class DirtyFiles:
             self._has_writers.set()
         try:
             self._hold_if_any(inode)
-        except BaseException:  # no descriptor is left: the file is not open
+        except BaseException:  # no free descriptor: the file is not open
             self.leave(inode, writes=writes)
             self.park(inode)
             raise
 
     def leave(self, inode: Inode, *, writes: bool) -> None:
-        """One handle less."""
+        """Undo one `enter`."""
         if writes:
             _less(self._writers, inode)
             if not self._writers:
@@ -106,11 +108,11 @@ class DirtyFiles:
         return inode in self._inside
 
     def is_written(self, inode: Inode) -> bool:
-        """Whether it is open for writing."""
+        """Whether the file is open for writing."""
         return inode in self._writers
 
     async def opened_for_writing(self) -> None:
-        """Return when some file is open for writing."""
+        """Wait until some file is open for writing."""
         await self._has_writers.wait()
 
     @property
@@ -121,7 +123,7 @@ class DirtyFiles:
     # Dirty files
 
     def __iter__(self) -> Iterator[DirtyFile]:
-        """All that are known, as they are now."""
+        """All dirty files, as they are now."""
         return iter(list(self._dirty_files.values()))
 
     def get(self, inode: Inode) -> DirtyFile | None:
@@ -131,14 +133,14 @@ class DirtyFiles:
         return inode in self._dirty_files
 
     def is_unflushed(self, inode: Inode) -> bool:
-        """Whether there are bytes that the last writer's close could not have journaled."""
+        """Whether there are bytes that could not be journaled at the last writer's close."""
         dirty_file = self._dirty_files.get(inode)
         return dirty_file is not None and dirty_file.is_changed and inode not in self._writers
 
     def begin(self, inode: Inode, base: Version | None) -> DirtyFile:
-        """A dirty file over the bytes of a version, or over nothing; fetches none of them. Raises StagingFull.
+        """Make a dirty file over the bytes of a version, or an empty one, without fetching bytes. Raises StagingFull.
 
-        It is kept open for the handle that comes next; without one the caller parks it.
+        It has a descriptor for the next handle; if none follows, the caller parks it.
         """
         dirty_file = DirtyFile(inode, self.staging.create(base, held=True))
         dirty_file.is_held = True
@@ -149,7 +151,7 @@ class DirtyFiles:
         return dirty_file
 
     def find(self, inode: Inode, record: StagedRecord | None) -> DirtyFile | None:
-        """The dirty file of an inode; a parked one is taken by its record. Raises StagedIncomplete."""
+        """The dirty file of an inode; a parked one is found by its record. Raises StagedIncomplete."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is None and record is not None:
             file = self._parked.pop(record.number, None)
@@ -160,12 +162,12 @@ class DirtyFiles:
         return dirty_file
 
     def head(self, inode: Inode, record: StagedRecord, size_bytes: int) -> bytes | None:
-        """The first bytes of a file; None: some of them are not here, or can't be read."""
+        """The first bytes of a file; None if some of them are missing or cannot be read."""
         file = self.file(inode, record)
         return file.head(size_bytes) if file is not None else None
 
     def file(self, inode: Inode, record: StagedRecord) -> StagedFile | None:
-        """The file of a record, of a dirty file or parked; None: it is neither."""
+        """The staged file of a record, dirty or parked; None if it is neither."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is not None and dirty_file.file.number == record.number:
             return dirty_file.file
@@ -173,11 +175,11 @@ class DirtyFiles:
 
     @property
     def parked(self) -> list[StagedFile]:
-        """The files that the journal names and that are not open."""
+        """The staged files that the journal names and that are not open."""
         return list(self._parked.values())
 
     def park(self, inode: Inode) -> None:
-        """Forget a dirty file that is not open: the journal has it, or its bytes are in Procore."""
+        """Park a dirty file that is not open and is journaled; drop it if its bytes are in Procore."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is None or inode in self._inside:
             return
@@ -191,7 +193,7 @@ class DirtyFiles:
             self._parked[dirty_file.file.number] = dirty_file.file
 
     def _hold(self, dirty_file: DirtyFile) -> None:
-        """Keep a descriptor while the file is open."""
+        """Have a descriptor exactly while the file is open."""
         wanted = dirty_file.inode in self._inside
         if wanted and not dirty_file.is_held:
             dirty_file.file.hold()
@@ -201,9 +203,9 @@ class DirtyFiles:
 
     @contextmanager
     def beginning_empty(self, dirty_file: DirtyFile) -> Iterator[None]:
-        """Go on with a new, empty generation: a frozen one need not be copied to be cut to nothing.
+        """Continue with a new, empty generation: a frozen file need not be copied to be truncated to zero.
 
-        If the body raises, the dirty file has its earlier bytes again.
+        If the block raises, the dirty file has its earlier bytes again.
         """
         frozen, clean, promised_bytes, flushed = (
             dirty_file.file,
@@ -216,7 +218,7 @@ class DirtyFiles:
         try:
             yield
         except BaseException:
-            if dirty_file.file is empty and frozen.is_frozen:  # else its upload has ended and let it go
+            if dirty_file.file is empty and frozen.is_frozen:  # else its upload has ended and released it
                 self._exchange(dirty_file, frozen)
                 dirty_file.clean, dirty_file.promised_bytes, dirty_file.flushed = (
                     clean,
@@ -234,10 +236,10 @@ class DirtyFiles:
         dirty_file.flushed = -1
 
     async def writable(self, dirty_file: DirtyFile) -> StagedFile:
-        """The file to write to: the dirty file's own, or a copy while an upload reads that one. Raises StagingFull."""
+        """The staged file to write to: the present one, or a copy while an upload reads it. Raises StagingFull."""
         while dirty_file.is_frozen:
             async with dirty_file.thaw:
-                if not dirty_file.is_frozen:  # another writer has made the copy, or the upload has ended
+                if not dirty_file.is_frozen:  # another writer made the copy, or the upload ended
                     break
                 frozen = dirty_file.file
                 copy = await self.staging.freeze_copy(frozen)
@@ -250,7 +252,7 @@ class DirtyFiles:
     async def write(
         self, dirty_file: DirtyFile, offset: int, data: Chunk, before: Callable[[], None]
     ) -> None:
-        """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull.
+        """Write, waiting if necessary, and never into bytes that are being uploaded. Raises StagingFull.
 
         `before` is called just before a byte changes.
         """
@@ -264,7 +266,7 @@ class DirtyFiles:
             return
 
     async def truncate(self, dirty_file: DirtyFile, size_bytes: int, before: Callable[[], None]) -> None:
-        """The same for another size."""
+        """Set the size, under the same conditions as `write`."""
         while True:
             file = await self.writable(dirty_file)
             try:
@@ -275,12 +277,13 @@ class DirtyFiles:
             return
 
     async def still(self, inode: Inode) -> None:
-        """Return when no write is under way; none begins before the next await."""
+        """Wait until no write is under way. None begins before the next await."""
         while (dirty_file := self._dirty_files.get(inode)) is not None and dirty_file.file.is_changing:
             await dirty_file.file.still()
 
     def freeze(self, inode: Inode, record: StagedRecord) -> StagedFile:
-        """The file of a generation, held, for an upload: it does not change until `thaw`. Raises StagedIncomplete."""
+        """The staged file of a generation, held for an upload: it does not change until `thaw`. Raises
+        StagedIncomplete."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is None and record.number not in self._parked:
             dirty_file = self.find(inode, record)
@@ -291,7 +294,7 @@ class DirtyFiles:
         return file
 
     def thaw(self, inode: Inode, file: StagedFile, *, is_wanted: bool) -> None:
-        """The upload has ended, with or without success. `is_wanted`: the journal still names the generation."""
+        """Release a file after its upload, successful or not. `is_wanted`: the journal still names the generation."""
         file.release()
         file.is_frozen = False
         dirty_file = self._dirty_files.get(inode)
@@ -304,36 +307,36 @@ class DirtyFiles:
             self._durability.delete_after_sync(file)
 
     def uploaded(self, inode: Inode, generation: int, version: VersionId) -> None:
-        """Procore has the bytes as that version: the file is kept only for open handles."""
+        """Note that Procore has the bytes as that version: the file is kept only for open handles."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is not None and dirty_file.file.number == generation and not dirty_file.is_changed:
             dirty_file.clean = version
             dirty_file.promised_bytes = EVERYTHING
 
     def drop(self, inode: Inode) -> None:
-        """Forget a dirty file whose bytes are not wanted any more; its file goes when the journal is on disk."""
+        """Drop a dirty file whose bytes are not wanted. The staged file is deleted when the journal is on disk."""
         dirty_file = self._dirty_files.pop(inode, None)
         if dirty_file is None:
             return
         if dirty_file.is_held:
             dirty_file.file.release()
             dirty_file.is_held = False
-        if not dirty_file.is_frozen:  # a frozen one goes when its upload ends
+        if not dirty_file.is_frozen:  # a frozen one is deleted when its upload ends
             self._durability.delete_after_sync(dirty_file.file)
 
     def drop_parked(self, record: StagedRecord) -> None:
-        """The same for a parked generation; one that is being uploaded goes when the upload ends."""
+        """The same for a parked generation; one that is being uploaded is deleted when the upload ends."""
         file = self._parked.get(record.number)
         if file is not None and not file.is_frozen:
             del self._parked[record.number]
             self._durability.delete_after_sync(file)
 
     def adopt(self, record: StagedRecord) -> None:
-        """Park a generation that an earlier run left. Raises StagedIncomplete, OSError."""
+        """Park a generation of an earlier run. Raises StagedIncomplete, OSError."""
         self.park_file(self.staging.adopt(record))
 
     def with_tail(self, record: StagedRecord) -> StagedFile | None:
-        """The parked file of a generation with bytes beyond its recorded end, which must be kept first."""
+        """The parked file of a generation, if it has bytes beyond its recorded end, which must be copied first."""
         file = self._parked.get(record.number)
         return file if file is not None and file.has_tail else None
 
@@ -341,7 +344,7 @@ class DirtyFiles:
         self._parked[file.number] = file
 
     def unpark(self, file: StagedFile) -> None:
-        """Undo `park_file`: no row names the file after all."""
+        """Undo `park_file`, because no row names the file."""
         self._parked.pop(file.number, None)
 
 

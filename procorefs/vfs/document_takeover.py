@@ -1,8 +1,8 @@
 """Decides which document of Procore an inode is: a name keeps its document.
 
-A file that is renamed onto another takes over that one's document, and so does a file that is made under a name whose
-document was just removed or renamed away. Copy tools and programs do this when they save: the result is a new version,
-and the document's id, tags, history and permissions stay.
+A file that is renamed onto another takes over the document of that one. So does a file that is created under a name
+whose document was just removed or renamed. Copy tools and editors save in these ways: the result is a new version,
+and the document keeps its id, tags, history and permissions.
 """
 
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class DocumentTakeover:
-    """Hands documents from one change to another."""
+    """Moves documents from one change to another."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class DocumentTakeover:
         self._unwanted: list[Inode] = []
 
     def take_unwanted(self) -> list[Inode]:
-        """Documents that nobody wanted any more when Procore had made them: whoever waits for everything to be sent
+        """Return and clear the inodes of documents that were no longer wanted when Procore had made them. `sync`
         waits for their removal, too."""
         unwanted, self._unwanted = self._unwanted, []
         return unwanted
 
     def _claim(self, document: DocumentId, inode: Inode) -> None:
-        """Give a document that inode in the tree, which is a database of its own."""
+        """Set the inode of a document in the tree, which is a separate database."""
         with self._store.transaction():
             before = self._own.claim(document, inode)
         if before is None or before.inode == inode:
@@ -74,13 +74,13 @@ class DocumentTakeover:
             try:
                 with self._store.transaction():
                     self._own.claim(document, previous)
-            except sqlite3.Error as error:  # the next start does it
+            except sqlite3.Error as error:  # recovery does it at the next start
                 log.error("Document %d cannot get its inode back: %s", document, error)
 
         self._changes.on_rollback(claim_back)
 
     def inherit(self, change: Change) -> None:
-        """A file without a document takes over that of its name, if it was just removed or renamed away here."""
+        """Give a file without a document the document of its name, if that was just removed or renamed here."""
         if change.document is not None:
             return
         departed = self.departed(change)
@@ -90,7 +90,7 @@ class DocumentTakeover:
         seen = departed.seen or (node.version if node is not None else None)
         if departed.is_removed:
             if self._view.pending_copy_of(document) is not None:
-                return  # its bytes are on their way to another name; it goes after that
+                return  # another name still needs its bytes; it is removed after that
             self._changes.drop_local(departed)
         else:
             self._take_content_from(departed, document, node.version if node is not None else None)
@@ -101,14 +101,14 @@ class DocumentTakeover:
         self._inherit_document(change, document, seen)
 
     def departed(self, change: Change) -> Change | None:
-        """The change of the document that Procore has at the place, and that is to leave it."""
+        """The change of the document that Procore has at the change's place and that is to leave it."""
         if change.location is None:
             return None
         departed = self.leaving(change.location, change.kind)
         return departed if departed is not change else None
 
     def leaving(self, place: Location, kind: Kind) -> Change | None:
-        """The change of a document that Procore has at a place, and that something new there takes over."""
+        """The change of the document that Procore has at a place and that a new entry there takes over."""
         if not self._view.lists_store(place.folder):
             return None  # Procore has no such folder
         node = self._store.child(place.folder, place.shown)
@@ -120,7 +120,7 @@ class DocumentTakeover:
         return departed if departed.is_removed or kind is Kind.FILE else None
 
     def take_over(self, change: Change, source: Node, target: Node) -> None:
-        """The source becomes what the target was in Procore; the target goes, but for those inside."""
+        """Give the source the target's document and remove the target, except for handles that have it open."""
         theirs = self._view.change(target.inode)
         document = theirs.document if theirs is not None else target.document_id
         seen = _seen(theirs, target)
@@ -137,7 +137,7 @@ class DocumentTakeover:
         self._inherit_document(change, document, seen)
 
     def give_up_document(self, change: Change, source: Node) -> None:
-        """The source's own document, if it has one, is to go, once its bytes were fetched from it."""
+        """Remove the source's own document, if it has one, once its bytes are fetched."""
         if change.document is None:
             return
         going = Change(
@@ -161,10 +161,10 @@ class DocumentTakeover:
         self._changes.update(going)
 
     def _take_content_from(self, change: Change, document: DocumentId, version: Version | None) -> None:
-        """The change leaves its document: what is not here of its bytes must still be fetched from there."""
+        """Note that bytes which are missing here must still be fetched from the document that the change leaves."""
         if (
             change.content_source is None or not change.needs_version
-        ):  # else it is fetched from the one before
+        ):  # else the bytes come from the document before that
             self._set_content_source(change, document)
         if not change.has_bytes and version is not None:
             change.content = PendingCopy(version)
@@ -175,7 +175,7 @@ class DocumentTakeover:
         self._view.show(change)
 
     def drop_content_source(self, change: Change) -> None:
-        """Bytes have arrived: unless some are missing still, their source may be deleted."""
+        """Release the document that had the bytes, unless some are still missing here."""
         if change.content_source is not None and not change.needs_version:
             self._set_content_source(change, None)
 
@@ -185,16 +185,16 @@ class DocumentTakeover:
         change.document, change.seen = document, seen
         self._changes.keep_unconfirmed(change.inode)
         if change.upload is not None and change.upload.is_used:
-            change.drop_upload()  # the storage's bytes may be used once, for any document
+            change.drop_upload()  # an upload can be used only once, for any document
 
     def _hand_over_calls(self, document: DocumentId, inode: Inode) -> None:
-        """Who takes over a document finds out what became of the calls about it."""
+        """Move the unconfirmed calls about a document to the inode that takes it over."""
         for call in self._calls.given_up(inode, document):
             if call.inode != inode:
                 self._calls.hand_over(call, inode)
 
     def _become_gone(self, change: Change) -> None:
-        """The document is to go; what was written to it here is not wanted any more."""
+        """Want the document removed, and nothing that was written to it here."""
         self._changes.set_place(change, Removed(change.aside_from, change.used_upload))
         records = change.records
         change.content, change.unclosed = UNCHANGED, None
@@ -214,9 +214,9 @@ class DocumentTakeover:
                 self._become_gone(change)
 
     def restore_folder(self, departed: Change, change: Change) -> Node:
-        """A folder that was just removed here is made anew: its document stays, without what was in it.
+        """Create a folder under the name of one that was just removed here: the document stays, without its entries.
 
-        It is another inode: the kernel makes nothing any more in a removed folder that somebody is still in.
+        It is another inode, because the kernel creates nothing in a removed folder that a program still has open.
         """
         old, folder = departed.inode, ROOT
         if change.location is not None:
@@ -237,7 +237,7 @@ class DocumentTakeover:
         return self._changes.node(change.inode)
 
     def pass_on(self, change: Change) -> bool:
-        """Give the document of a removed file to who has been made under its name meanwhile; False: nobody was."""
+        """Give the document of a removed file to the file that was created under its name; False if there is none."""
         if self._calls.moves(change.inode, change.document):
             return False
         known = self._store.known(change.document) if change.document is not None else None
@@ -254,7 +254,7 @@ class DocumentTakeover:
         return theirs.document is not None
 
     def take_found(self, change: Change, node: Node) -> None:
-        """What the change stands for has been found: it is to go, if nobody was made under its name meanwhile."""
+        """Take the document that was found for the change. It is removed, unless a file was created under its name."""
         assert node.document_id is not None
         with self._store.transaction():
             self._own.claim(node.document_id, change.inode)
@@ -263,7 +263,7 @@ class DocumentTakeover:
         self.pass_on(change)
 
     def take_unwanted_document(self, document: Document, parent: Inode) -> None:
-        """Our call has made a document of what is another's, or nobody's, by now: it goes, or gets a new owner."""
+        """Remove a document that our call made and that its inode no longer wants, or give it to another file."""
         now_s = clocks.unix_s()
         change = Change(
             self._changes.reserve_inode(),
@@ -281,11 +281,11 @@ class DocumentTakeover:
             self._unwanted.append(change.inode)
 
     def follow_if_there(self, change: Change) -> None:
-        """A change whose place is where Procore has the document needs none of its own."""
+        """Drop the wanted place of a change if Procore has the document there."""
         if change.document is None or change.location is None:
             return
         if self._calls.moves(change.inode, change.document):
-            return  # it is about to leave it, or may be
+            return  # it may be moved by an open call
         known = self._store.known(change.document)
         if known is None or not known.node.in_tree:
             return
@@ -293,14 +293,16 @@ class DocumentTakeover:
             self._changes.set_place(change, FOLLOW)
 
     def reached(self, change: Change, place: Location | None) -> None:
-        """The document was put to that place: if it is still wanted there, that is done, whatever Procore calls it."""
+        """Note that the document was put to that place. If it is still wanted there, the move is done, whatever its
+        name is now."""
         if place is not None and change.location == place:
             self._changes.set_place(change, FOLLOW)
         else:
             self.follow_if_there(change)
 
     def leave_inside(self, change: Change) -> None:
-        """A removed file is to show again: whoever has it open keeps the removed one, and writes to that."""
+        """Show a removed file again under a new inode. Programs that have it open keep the removed inode and write to
+        that."""
         inode, document = change.inode, change.document
         if document is None or not self._dirty_files.is_open(inode) or self._dirty_files.get(inode) is None:
             return
@@ -313,5 +315,5 @@ class DocumentTakeover:
 
 
 def _seen(change: Change | None, node: Node) -> Version | None:
-    """The version of an inode's document that programs here have seen, which is not always the one that shows."""
+    """The version of an inode's document that programs here have seen; it may be older than the one that shows."""
     return change.seen if change is not None and change.seen is not None else node.version

@@ -12,18 +12,19 @@ from procorefs.tree.nodes import Inode
 log = logging.getLogger(__name__)
 
 GATHER_S = 2.0
-"""Making a thousand files in a folder moves its mtime a thousand times."""
+"""Changed times are stored after this time, because creating a thousand files in a folder changes its mtime a
+thousand times."""
 
 
 class FolderTimes:
-    """The mtime of folders whose entries have changed and that are not kept with the folder yet."""
+    """The changed mtimes of folders that are not stored yet."""
 
     def __init__(self) -> None:
         self._changed_ns: dict[Inode, int] = {}
         self._wake = trio.Event()
 
     def changed(self, folder: Inode) -> None:
-        """An entry came to the folder, left it, or got another name."""
+        """Note that an entry was added to the folder, removed from it or renamed in it."""
         self._changed_ns[folder] = clocks.file_ns()
         self._wake.set()
 
@@ -31,7 +32,7 @@ class FolderTimes:
         return self._changed_ns.get(folder)
 
     def forget(self, folder: Inode) -> None:
-        """Its times were set, or are kept by now."""
+        """Forget a folder whose times were set or stored."""
         self._changed_ns.pop(folder, None)
 
     async def run(
@@ -40,7 +41,7 @@ class FolderTimes:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Hand them to `keep` until cancelled, and once more then."""
+        """Pass the times to `keep` until cancelled, and once more at the end."""
         task_status.started()
         try:
             while True:

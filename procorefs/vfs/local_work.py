@@ -1,4 +1,4 @@
-"""Protects local changes when an answer of Procore removes or renews a document: nothing unsent goes with it."""
+"""Protects local changes when an answer of Procore removes or updates a document: nothing unsent is lost."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from procorefs.vfs.view import View
 
 
 class LocalWork:
-    """Implements tree.own_changes.LocalChanges, and makes documents anew that Procore has no more."""
+    """Implements tree.own_changes.LocalChanges, and recreates documents that Procore no longer has."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class LocalWork:
         self._view.entries_changed(folder)
 
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
-        """Kept times go on, and so does a removal: what was seen of the old version is all of the new one."""
+        """Move kept times and a removal to a new version that has the same bytes."""
         change = self._view.change(inode)
         if change is None:
             return
@@ -54,24 +54,25 @@ class LocalWork:
         self._changes.save_if_current(change)
 
     def covered(self, inode: Inode, seen: Version) -> None:
-        """What is written here comes on top of the newer version; a removal does not take it along."""
+        """Note that local bytes become the version after a newer one; a removal does not delete that one."""
         change = self._view.change(inode)
         if change is not None and change.seen is None and not change.is_removed:
             change.seen = seen
             self._changes.save_if_current(change)
 
     def succeeded(self, inode: Inode, successor: Inode) -> None:
-        """The document goes on as another inode, because this one is open; what is unsent goes with it."""
+        """Move the unsent change of an open file to the inode that the document has now."""
         self._changes.move_to_inode(inode, successor)
 
     def removing(self, node: Node) -> None:
-        """Keep the places of files with bytes at or below the node, and of the folders between.
+        """Keep the places of files with local bytes at or below the node, and of the folders between: they are
+        created again.
 
-        They are made anew. The store still has the node in its place.
+        The tree still has the node in its place.
         """
         pinned: set[Inode] = set()
         precious = self._precious_below(node.inode) if node.is_folder else self._precious_itself(node.inode)
-        # All ways before the first pin: nothing of Procore's shows in a folder any more once that is pinned.
+        # Find all paths before the first place is kept: after that, documents in the folder no longer show.
         for way in [list(self._way(inode, node.inode)) for inode in precious]:
             for step, place in way:
                 if step not in pinned:
@@ -79,7 +80,7 @@ class LocalWork:
                     self._pin(step, place)
 
     def _precious_below(self, top: Inode) -> Iterator[Inode]:
-        """All that wait in a folder, or somewhere below it; each folder's way up is gone once."""
+        """All changes that wait in or below a folder, with their paths. The path of each folder is looked up once."""
         is_within: dict[Inode, bool] = {}
         for inode in self._precious():
             step = self._view.parent(inode)
@@ -103,7 +104,7 @@ class LocalWork:
         yield from self._dirty_files.written
 
     def _way(self, inode: Inode, top: Inode) -> Iterator[tuple[Inode, Location]]:
-        """The node and the folders above it up to `top`, with their places; nothing if it does not lie there."""
+        """The node and the folders above it up to `top`, with their places; empty if `top` is not above it."""
         if not self._view.is_within(inode, top):
             return
         at = inode
@@ -119,13 +120,13 @@ class LocalWork:
     def _pin(self, inode: Inode, place: Location) -> None:
         change = self._view.change(inode)
         if change is not None and change.document is None:
-            return  # it has a place of its own, and no document that could go
+            return  # it has a place of its own, and no document that could be removed
         node = self._view.by_inode(inode)
         if node is not None:
             self.pin(node, place)
 
     def pin(self, node: Node, place: Location) -> None:
-        """Procore is removing a document of which something is wanted here: keep its place, to make it anew."""
+        """Keep the place of a changed document that Procore is removing, to create it again there."""
         change = self._changes.change_of(node)
         self._view.hide(change)
         if change.is_following:
@@ -141,7 +142,7 @@ class LocalWork:
         self._changes.update(change)
 
     def lose_document(self, change: Change) -> None:
-        """Procore does not have the document any more; what is wanted of it becomes a new one where it shows."""
+        """Turn what is wanted of a document that is gone into a new document at the place where it shows."""
         place = change.location
         if place is None:
             at = self._view.parent(change.inode)
@@ -157,7 +158,7 @@ class LocalWork:
         self._changes.update(change)
 
     def recover_folder(self, folder: Inode) -> bool:
-        """Show a folder that was kept for its document, which turned out to be gone before it was listed."""
+        """Show a folder whose inode was reserved for a document that turned out to be gone before it was listed."""
         node = self._store.by_inode(folder)
         if node is None or node.state is not State.EXPECTED or self._view.change(folder) is not None:
             return False
@@ -168,14 +169,14 @@ class LocalWork:
         return True
 
     def _free_place(self, place: Location, inode: Inode) -> Location:
-        """The place, under a marked name if another inode shows there."""
+        """The place, with a marked name if another inode shows there."""
         there = self._view.child(place.folder, place.shown)
         if there is None or there.inode == inode:
             return place
         return Location(place.folder, marked(place.name, str(inode)).decode("utf-8", "replace"))
 
     def _keep_unclosed(self, change: Change) -> None:
-        """The document is gone, and with it all that was to be sent before the bytes that a crash cut off."""
+        """Make the bytes that a crash cut off the content of the change, because the document is gone."""
         if (
             change.unclosed is not None
             and not change.has_bytes
@@ -185,7 +186,7 @@ class LocalWork:
 
 
 def _is_precious(change: Change) -> bool:
-    """Whether something is wanted of it that Procore does not have. Junk goes with its folder."""
+    """Whether the change has something that Procore lacks. Junk is removed with its folder."""
     if change.is_junk and change.document is None:
         return False
     wants_more = change.has_bytes or change.shown is not None or change.document is None

@@ -44,7 +44,7 @@ from procorefs.vfs.write_sessions import WriteSessions
 
 
 class NamespaceEdits:
-    """What programs do to entries, and to the metadata behind them. All raise ChangeRefused."""
+    """The operations of programs on entries and their metadata. All raise ChangeRefused."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class NamespaceEdits:
         self._access = access
 
     def create(self, folder: Inode, name: bytes, kept: Kept) -> Node:
-        """A new, empty file with a dirty file, not yet flushed."""
+        """Create an empty file with a dirty file that is not flushed yet."""
         self._check_new(folder, name, is_folder=False)
         inode = self._changes.reserve_inode()
         dirty_file = self._dirty_files.begin(inode, None)
         try:
-            dirty_file.promised_bytes = 0  # its row says that it is open
+            dirty_file.promised_bytes = 0  # its row records that it is open
             change = self._new(inode, Kind.FILE, Location(folder, name.decode()), kept)
             change.is_junk = self._fates.may_be_junk(name.decode())
             change.progress = Open()
@@ -100,7 +100,7 @@ class NamespaceEdits:
         return self._changes.node(inode)
 
     def _check_new(self, folder: Inode, name: bytes, *, is_folder: bool) -> None:
-        """Raises ChangeRefused when no such entry can be made there."""
+        """Raise ChangeRefused if the entry cannot be created there."""
         self._check_folder(folder)
         if self._view.child(folder, name) is not None:
             raise Exists
@@ -126,7 +126,7 @@ class NamespaceEdits:
             )
 
     def _check_entry(self, folder: Inode, name: bytes) -> None:
-        """What holds for all names, new or not."""
+        """The checks for all names, new or not."""
         _check_own(folder, name)
         refusal = entry_refusal(name)
         if refusal is not None:
@@ -166,7 +166,7 @@ class NamespaceEdits:
         return node.inode
 
     def remove_folder(self, folder: Inode, name: bytes) -> Inode:
-        """An empty folder. What it may still hold in Procore is looked at before it is deleted there."""
+        """Remove an empty folder. What Procore may still have in it is checked before it is deleted there."""
         node = self._entry(folder, name)
         if not node.is_folder:
             raise NotAFolder
@@ -185,7 +185,7 @@ class NamespaceEdits:
     def rename(
         self, folder: Inode, name: bytes, new_folder: Inode, new_name: bytes, *, replaces: bool = True
     ) -> Node | None:
-        """Move an entry; returns what it replaced. `replaces` False: raises Exists instead."""
+        """Rename an entry and return the one that it replaced. With `replaces` False, raise Exists instead."""
         source = self._entry(folder, name)
         self._check_folder(new_folder)
         target = self._view.child(new_folder, new_name)
@@ -215,7 +215,7 @@ class NamespaceEdits:
         self._check_new_place(source, new_folder, new_name, target)
 
     def _check_new_place(self, source: Node, folder: Inode, name: bytes, target: Node | None) -> None:
-        """Raises NameRefused, NotPermitted when an entry can't have that place; `target`: what is there and goes."""
+        """Raise NameRefused or NotPermitted if an entry cannot have that place. `target`: what it replaces."""
         self._check_entry(folder, name)
         has_document = self._has_document(source)
         place = Location(folder, name.decode())
@@ -234,7 +234,8 @@ class NamespaceEdits:
             )
 
     def is_leaving(self, folder: Inode, name: bytes, *, is_folder: bool, source: Inode | None = None) -> bool:
-        """Whether something new there goes on as a document that Procore has under that name; `source`: or is it."""
+        """Whether a new entry takes over the document that Procore has under that name. `source`: an inode that
+        counts, too."""
         if entry_refusal(name) is not None:
             return False
         there = self._store.child(folder, name)
@@ -253,10 +254,11 @@ class NamespaceEdits:
         return any(self._has_document(node) for node in self._view.descendants(folder.inode))
 
     def _keeps_name(self, source: Node, place: Location, target: Node | None) -> bool:
-        """Whether the entry stays the document that Procore has at the place, whose name is none of the new ones.
+        """Whether the entry becomes or stays the document that Procore has at the place, so that the name is not a
+        new one.
 
-        So it is with a document that goes back to its own name, and with a file that replaces another or gets the name
-        of one which has just been removed or renamed away: it becomes a version of that.
+        That is so for a document that gets its own name back, and for a file that replaces another or gets the name
+        of one that was just removed or renamed: it becomes a version of that document.
         """
         if not self._view.lists_store(place.folder):
             return False
@@ -274,7 +276,7 @@ class NamespaceEdits:
         )
 
     def _takes_name_of_leaving(self, source: Node, place: Location) -> bool:
-        """Whether a document must become a version of another, because it could not have that one's name itself."""
+        """Whether a document must become a version of another one, because Procore would refuse it that name."""
         if source.is_folder or not self._has_document(source):
             return False
         leaving = self._takeover.leaving(place, Kind.FILE)
@@ -291,14 +293,14 @@ class NamespaceEdits:
             self._check_empty(target)
 
     def _longest_below(self, folder: Inode) -> int:
-        """Characters of the longest path below a folder, ours and Procore's, from it."""
+        """Characters of the longest path below a folder, relative to it, of local entries and of Procore's."""
         longest = self._store.longest_below(folder)
         if len(self._view) == 0:
             return longest
         for child in self._view.children(folder):
             change = self._view.change(child.inode)
             if change is not None and self._fates.fate_of(change) is Fate.LOCAL:
-                continue  # it obeys no rule of Procore's
+                continue  # Procore's rules do not apply to it
             length = len(child.shown.decode("utf-8", "replace"))
             if child.is_folder:
                 below = self._longest_below(child.inode)
@@ -317,7 +319,8 @@ class NamespaceEdits:
         self._changes.settle_or_update(change)
 
     def _judge(self, change: Change, before: Fate) -> None:
-        """After a move: what a file is may be another thing under its new name, and so may all in a folder."""
+        """After a move, decide again whether a file is junk; its new name, or that of a folder above, may change
+        that."""
         change.is_junk = self._fates.is_junk(change)
         if change.is_folder and self._fates.fate_of(change) is not before:
             for node in self._view.descendants(change.inode):
@@ -347,21 +350,22 @@ class NamespaceEdits:
                 self._changes.settle_or_update(change)
 
     def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> None:
-        """A file without a document becomes a version of the one whose name it gets; two documents swap their names."""
+        """Check one side of an exchange. A file without a document becomes a version of the other; two documents swap
+        names."""
         self._check_new_place(node, folder, name, None if self._has_document(node) else other)
 
     def set_metadata(
         self, inode: Inode, patch: MetadataPatch, *, tags: Collection[str] | None = None
     ) -> bool:
-        """Want just this metadata; what Procore has already is not wanted. `tags`: those it has, as far as known.
+        """Want exactly this metadata, less what Procore has already. `tags`: those that it has, as far as known.
 
-        Raises ChangeRefused. Returns whether anything is wanted now that was not.
+        Raises ChangeRefused. Returns whether something new is wanted.
         """
         node = self.shown_entry(inode)
         self._access.check(node)
         change = self._view.change(inode)
         document = change.document if change is not None else node.document_id
-        if not self._calls.has(inode, document):  # else Procore is about to have something else
+        if not self._calls.has(inode, document):  # an open call may change what Procore has
             known = self._store.known(document) if document is not None else None
             detail = decode_detail(known.detail) if known is not None else Detail()
             patch = lacking(patch, detail, tags)
@@ -375,7 +379,7 @@ class NamespaceEdits:
         return True
 
     def shown_entry(self, inode: Inode) -> Node:
-        """A node that has a place. Raises NoSuchEntry for one that was removed, however open it is."""
+        """A node that has a place. Raises NoSuchEntry for one that was removed, even if it is open."""
         node = self._changes.node(inode)
         if node.parent is None and inode != ROOT:
             raise NoSuchEntry
@@ -390,29 +394,29 @@ class NamespaceEdits:
 
 
 def _set_incomplete_aside(change: Change) -> None:
-    """A document's new name goes by itself; it says nothing about bytes that were cut off, which stay incomplete."""
+    """Let a document's new name be sent on its own; bytes that a crash cut off stay incomplete."""
     if change.state is ChangeState.INCOMPLETE and change.document is not None:
         change.leave_unclosed()
         change.step(Pending(change.reason))
 
 
 def _check_own(folder: Inode, name: bytes) -> None:
-    """Raises Reserved when the entry is no document's."""
+    """Raise Reserved if the entry is one of the mount's own."""
     if is_own_entry(folder, name):
         raise Reserved("it is the mount's own entry", path=name.decode())
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEdits:
-    """All that alters changes, one object for each kind of operation."""
+    """All objects that alter changes, one for each kind of operation."""
 
     changes: ChangeStore
-    """Journals and shows a change; ends it; keeps attributes."""
+    """Journals, shows and ends a change; keeps attributes."""
     local: LocalWork
-    """What happens to a change when Procore removes its document."""
+    """Decides what happens to a change when Procore removes its document."""
     takeover: DocumentTakeover
-    """Which document an inode is."""
+    """Decides which document an inode is."""
     sessions: WriteSessions
-    """Bytes, from the open for writing to the journal."""
+    """Journals written bytes."""
     entries: NamespaceEdits
-    """Create, rename, remove, set metadata."""
+    """Creates, renames and removes entries, and sets metadata."""

@@ -25,10 +25,11 @@ from procorefs.vfs.write_sessions import WriteSessions
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-"""Between two looks at the files that are open for writing; without such a file there is none."""
+"""Interval of the check of files that are open for writing, in seconds. Without such a file there is no check."""
 
 STAYS_OPEN_S = 2.0
-"""The kernel sends RELEASE right after the last FLUSH, but waits for no answer of either."""
+"""The kernel sends RELEASE right after the last FLUSH without waiting for its answer; this much time may lie between.
+"""
 
 QUIET_S = 60.0
 SNAPSHOT_EVERY_S = 900.0
@@ -36,7 +37,7 @@ SNAPSHOT_EVERY_S = 900.0
 
 @dataclass(slots=True)
 class _Seen:
-    """A file as the look after its last write found it."""
+    """A file as the first check after its last write found it."""
 
     changed: int
     number: int
@@ -45,7 +46,7 @@ class _Seen:
 
 
 class OpenWriters:
-    """Looks at the files that are open for writing; `run` must run."""
+    """Checks the files that are open for writing; `run` must run."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class OpenWriters:
         is_sendable: Callable[[Change], bool],
         send: Callable[[Inode], None],
     ) -> None:
-        """`send` has a change sent without waiting its time."""
+        """`send` sends a change without its usual delay."""
         self._view = view
         self._dirty_files = dirty_files
         self._sessions = sessions
@@ -74,7 +75,7 @@ class OpenWriters:
             self.look(trio.current_time())
 
     def look(self, now_s: float) -> None:
-        """Look at all of them; `now_s` is trio's time."""
+        """Check all of them; `now_s` is trio's time."""
         dirty_files = [self._dirty_files.get(inode) for inode in self._dirty_files.written]
         seen: dict[Inode, _Seen] = {}
         for dirty_file in dirty_files:
@@ -91,7 +92,7 @@ class OpenWriters:
             seen.changed, seen.number, seen.since_s = dirty_file.file.changed, dirty_file.file.number, now_s
         try:
             self._act_on(dirty_file, seen, now_s)
-        except (OSError, sqlite3.Error) as error:  # a full disk: the next look or close tries again
+        except (OSError, sqlite3.Error) as error:  # a full disk: the next check or close tries again
             log.info("%s: %s", self._view.path(dirty_file.inode), error)
         return seen
 
@@ -105,7 +106,7 @@ class OpenWriters:
             seen.snapshot_at_s = now_s
 
     def _has_news(self, dirty_file: DirtyFile) -> bool:
-        """Whether there are bytes that Procore lacks and that may be sent; an empty file has none."""
+        """Whether the file has bytes that Procore lacks and that may be sent; an empty file has none."""
         change = self._view.change(dirty_file.inode)
         if change is None or not dirty_file.file.size_bytes or not self._is_sendable(change):
             return False

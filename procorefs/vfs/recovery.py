@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Brings tree, journal and staging to one state; runs once, before anything is answered."""
+    """Brings tree, journal and staging to a consistent state; runs once, before any request is answered."""
 
     def __init__(
         self,
@@ -75,9 +75,12 @@ class Recovery:
         self._calls = calls
         self._fates = fates
         self.is_tree_behind = False
-        """After `run`: the power was cut, and the tree, which is never synced, may lack what the journal has let go."""
+        """After `run`: whether the power was cut, so that the tree, which is never synced, may lack results that the
+        journal no longer has."""
         self._folder_names: dict[Inode, str] = {}  # of a damaged journal
-        self._keep_tail: set[Inode] = set()  # of files with more behind their ends than there was room for
+        self._keep_tail: set[Inode] = (
+            set()
+        )  # of files with bytes beyond their end for which there was no space
 
     def run(self) -> None:
         self._salvage()
@@ -89,7 +92,7 @@ class Recovery:
         was_power_cut = self.is_tree_behind = self._journal.fact("boot") not in (None, boot)
         with (
             self._journal.transaction()
-        ):  # by itself: taking a file up cuts off what was copied from behind its end
+        ):  # in a transaction of its own: adopting a file cuts off the bytes that were copied
             for change in changes:
                 self._save_tail(change)
         with self._store.transaction(), self._journal.transaction():
@@ -103,17 +106,17 @@ class Recovery:
             self._recover(folder)
         for change in list(self._useless()):
             self._drop(change)
-        # Not before every doubtful row is marked as such: who dies in between must doubt them again.
+        # Only after every doubtful row is marked: after a crash in between they must be doubted again.
         self._journal.remember("boot", boot)
         named = {record.number for change in self._view.changes() for record in change.records}
         if self._is_journal_behind():
             named |= self._recover_files(named)
         self._staging.sweep(named)
-        for file in self._dirty_files.parked:  # the run before may have ended before it brought them to disk
+        for file in self._dirty_files.parked:  # the last run may have ended before it synced them
             self._durability.journaled(file)
 
     def _salvage(self) -> None:
-        """Take over what can still be read of a damaged journal."""
+        """Take over the rows of a damaged journal that can still be read."""
         salvaged = salvage(self._journal.damaged, set(self._staging.with_bytes()))
         self._folder_names = salvaged.folders
         with self._journal.transaction():
@@ -121,7 +124,7 @@ class Recovery:
                 self._journal.put(change)
 
     def _is_journal_behind(self) -> bool:
-        """Whether files may have been closed that no row names: the journal lacks rows, or is an older one."""
+        """Whether there may be closed files that no row names: the journal lacks rows, or is an older one."""
         return (
             self._journal.is_new
             or self._journal.unreadable > 0
@@ -129,7 +132,7 @@ class Recovery:
         )
 
     def _recover_files(self, named: Collection[int]) -> set[int]:
-        """Show staged files whose rows are lost, under their numbers; they go nowhere by themselves."""
+        """Show staged files whose rows are lost, under their numbers. They are not sent automatically."""
         numbers = [number for number in self._staging.with_bytes() if number not in named]
         if not numbers:
             return set()
@@ -166,7 +169,8 @@ class Recovery:
         return set(numbers)
 
     def _meet_calls(self) -> None:
-        """Each call that was under way has a change that finds out what became of it, or nothing hangs on it."""
+        """Give each call that was under way a change that finds out its outcome, or forget it if nothing depends on
+        it."""
         for call in self._calls.open_calls():
             is_over = call.is_late and not self._calls.left_s(call)
             change = self._view.change(call.inode)
@@ -177,19 +181,20 @@ class Recovery:
             if known is not None and self._view.change(known.node.inode) is not None:
                 self._calls.hand_over(call, known.node.inode)
             else:
-                self._calls.forget(call)  # nothing is wanted of it: the next look shows what it did
+                self._calls.forget(call)  # nothing is wanted of it: the next poll shows what it did
         for change in self._view.changes():
             if change.used_upload is not None and not self._calls.has(change.inode, change.document):
                 self._calls.suppose(change)
 
     def _meet_tree(self, changes: list[Change]) -> None:
-        """If the tree is not the one that the journal knows, its numbers mean other documents."""
+        """Check whether the tree is the one that the journal knows; in another tree, inode numbers mean other
+        documents."""
         mark = self._store.fact("mark")
         with self._store.transaction():
             if mark is None:
                 mark = secrets.token_hex(8)
                 self._store.remember("mark", mark)
-            # The tree is not synced with the journal: after a power cut it may be the older one.
+            # The tree is not synced with the journal: after a power cut it may be older.
             calls = self._calls.open_calls()
             named = {folder for change in changes for folder in change.folders}
             named |= {call.place.folder for call in calls if call.place is not None}
@@ -204,11 +209,11 @@ class Recovery:
                 named |= self._journal.folders().keys()
             self._expect(changes, named)
         self._journal.remember("tree", mark)
-        if not self._journal.unreadable:  # such a row may name any of them
+        if not self._journal.unreadable:  # an unreadable row may name any of them
             self._journal.keep_folders(named)
 
     def _expect(self, changes: list[Change], named: Collection[Inode]) -> None:
-        """Keep each inode that the journal names for its document, until the tree has listed it."""
+        """Reserve each inode that the journal names for its document, until the tree has listed it."""
         wanted = {change.document: change.inode for change in changes if change.document is not None}
         for inode, document in self._journal.folders().items():
             if inode in named:
@@ -225,7 +230,7 @@ class Recovery:
                 self._store.expect(document, inode)
 
     def _reconcile(self, change: Change) -> None:
-        """The document lies under the change's inode, and no other document does."""
+        """Give the document the change's inode, and no other document that inode."""
         if change.document is None:
             self._recognise(change)
         if change.document is not None:
@@ -234,9 +239,10 @@ class Recovery:
             self._store.move_row(change.inode, self._store.reserve(1))
 
     def _recognise(self, change: Change) -> None:
-        """The tree has taken up the answer to the call that made the change's document, and the journal has not.
+        """Give the change its document if the tree has applied the answer to the call that made it and the journal
+        has not.
 
-        After a power cut the tree may be an older one, with the document that the inode had before.
+        After a power cut the tree may be older, with the document that the inode had before.
         """
         node = self._store.by_inode(change.inode)
         if node is None or node.document_id is None or not node.in_tree:
@@ -254,7 +260,7 @@ class Recovery:
                 return
 
     def _lost_folders(self) -> set[Inode]:
-        """Folders that rows name, and to which neither the journal nor the tree knows a way."""
+        """Folders that rows name, and whose path neither the journal nor the tree knows."""
         named = {change.location.folder for change in self._view.changes() if change.location is not None}
         return {folder for folder in named if self._is_lost(folder)}
 
@@ -266,7 +272,7 @@ class Recovery:
             change = self._view.change(at)
             if change is not None and not change.is_following:
                 if change.location is None:
-                    return False  # it was removed here, and takes along what is in it
+                    return False  # it was removed here, together with its entries
                 at = change.location.folder
                 continue
             node = self._store.by_inode(at)
@@ -280,9 +286,9 @@ class Recovery:
         return True
 
     def _recover(self, folder: Inode) -> None:
-        """Show a lost folder, with what waits in it; it goes nowhere until somebody says what to do."""
+        """Show a lost folder and what waits in it. It is sent only after `retry`."""
         if not self._is_lost(folder):
-            return  # it lay in one that was lost
+            return  # its own folder is lost
         change = lost_folder(folder, self._folder_names.get(folder, ""))
         before = self._view.change(folder)
         if before is not None:
@@ -298,7 +304,7 @@ class Recovery:
         )
 
     def _save_tail(self, change: Change) -> None:
-        """Keep what was written behind the end of a closed file beside it, before anything is cut off."""
+        """Copy the bytes beyond the recorded end of a closed file to a file beside it, before they are cut off."""
         if (
             change.staged is None
             or change.unclosed is not None
@@ -322,7 +328,7 @@ class Recovery:
 
     def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
         if change.state is ChangeState.OPEN and change.document is not None and change.unclosed is None:
-            # Its new name, for one, must not wait for somebody to look at the bytes: others may want the old one.
+            # Its new name must not wait until a person has looked at the bytes: another file may want the old name.
             change.leave_unclosed()
             change.step(Pending(change.reason))
         try:
@@ -338,7 +344,7 @@ class Recovery:
             self._mend_unclosed(change, change.unclosed, doubted=doubted)
 
     def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
-        """Raises StagedIncomplete, OSError."""
+        """Take up the staged files of a change. Raises StagedIncomplete, OSError."""
         if change.inode in self._keep_tail:
             self._dirty_files.park_file(self._staging.adopt(staged, keeps_tail=True))
         else:
@@ -348,13 +354,13 @@ class Recovery:
             self._be_incomplete(change)
 
     def _take_up_open(self, record: StagedRecord) -> StagedRecord:
-        """Park a file that was being written: what is there of it is all there is."""
+        """Park a file that was being written, with the size that it has."""
         file = self._staging.adopt(record, is_open=True)
         self._dirty_files.park_file(file)
         return file.record()
 
     def _mend_unclosed(self, change: Change, unclosed: StagedRecord, *, doubted: bool) -> None:
-        """A document that was being written: the bytes wait until all else that is wanted of it has been sent."""
+        """Keep the bytes of a document that was being written until everything else that is wanted of it is sent."""
         try:
             change.unclosed = self._take_up_open(unclosed)
         except (StagedIncomplete, OSError) as error:
@@ -401,18 +407,18 @@ class Recovery:
             self._dirty_files.drop_parked(record)
 
     def _useless(self) -> Iterator[Change]:
-        """What wants nothing."""
+        """Drop the rows that want nothing."""
         for change in self._view.changes():
             is_nowhere = is_unknown(change) and not self._calls.makes(change.inode)
-            # It was only open, and was removed in Procore meanwhile.
+            # It was only open, and Procore removed it meanwhile.
             was_only_open = change.state is ChangeState.OPEN and change.is_bare
             if is_nowhere or was_only_open:
                 yield change
 
     def _drop_junk(self) -> None:
-        """What programs kept for themselves lived as long as the mount; nothing else that stays here is dropped.
+        """Drop junk, which lives as long as the mount; nothing else that stays on this machine is dropped.
 
-        What an earlier run was to send, or a file with content of its own, is no such thing, whatever it is called now.
+        A change that an earlier run was to send, or a file with content of its own, is kept whatever its name is now.
         """
         dropped = 0
         for change in self._view.changes():
@@ -427,7 +433,7 @@ class Recovery:
             self._drop_empty_folders()
 
     def _drop_empty_folders(self) -> None:
-        """Those that held nothing else, the innermost first."""
+        """Drop folders that held nothing else, the innermost first."""
         folders = [change for change in self._view.changes() if change.is_folder]
         local = [change for change in folders if self._fates.fate_of(change) is Fate.LOCAL]
         for change in sorted(local, key=lambda change: -len(self._view.place(change.inode) or ())):
@@ -436,10 +442,9 @@ class Recovery:
 
 
 def _is_untouched(record: StagedRecord) -> bool:
-    """Whether nothing was written to a version's bytes after all.
+    """Whether a program opened a version for writing and wrote nothing.
 
-    A file that is not over a version is another one: it was made under a name that the document had, or was cut to
-    nothing.
+    A file without a base version is a different one: it was created under the document's name, or truncated to zero.
     """
     if record.base is None:
         return False

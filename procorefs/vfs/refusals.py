@@ -1,4 +1,5 @@
-"""Why a change is refused at once (`kernel/errno_table.py` has the errnos), and the check that a node may change."""
+"""The reasons for which a change is refused at once (errnos: kernel/errno_table.py), and the check that a node may
+change."""
 
 from collections.abc import Callable
 
@@ -8,9 +9,9 @@ from procorefs.vfs.view import View
 
 
 class ChangeRefused(Exception):
-    """A change that can't be; nothing was changed. The text says why, and does not repeat the path.
+    """A change that is refused; nothing was changed. The text says why, without the path.
 
-    `path`: what it is about, where that is not what the request named; empty: it is.
+    `path`: the entry that it is about; empty if it is the one that the request named.
     """
 
     def __init__(self, why: str = "", *, path: str = "") -> None:
@@ -19,7 +20,7 @@ class ChangeRefused(Exception):
 
 
 class NameRefused(ChangeRefused):
-    """Procore, or Linux, does not take the name."""
+    """Procore or Linux does not accept the name."""
 
     def __init__(self, path: str, refusal: Refusal) -> None:
         super().__init__(str(refusal), path=path)
@@ -27,7 +28,7 @@ class NameRefused(ChangeRefused):
 
 
 class Exists(ChangeRefused):
-    """There is such an entry already."""
+    """The entry exists already."""
 
 
 class Reserved(ChangeRefused):
@@ -39,7 +40,7 @@ class NoSuchEntry(ChangeRefused):
 
 
 class NotEmpty(ChangeRefused):
-    """The folder holds something, or nobody knows yet what."""
+    """The folder has entries, or was never listed."""
 
 
 class IsAFolder(ChangeRefused):
@@ -51,31 +52,31 @@ class NotAFolder(ChangeRefused):
 
 
 class IntoItself(ChangeRefused):
-    """A folder can't be moved into itself."""
+    """A folder cannot be moved into itself."""
 
 
 class NotPermitted(ChangeRefused):
-    """Procore has it read-only, or it is no thing that can be changed."""
+    """Procore has it read-only, or it cannot be changed at all."""
 
 
 class NotSupported(ChangeRefused):
-    """Documents have no such thing: links, devices."""
+    """Procore has nothing like it: links, devices."""
 
 
 class HeldByOther(ChangeRefused):
-    """Somebody else has the document checked out."""
+    """Another user has the document checked out."""
 
 
 class WriteAccess:
-    """Checks that a node may be changed at all."""
+    """Checks whether a node may be changed at all."""
 
     def __init__(self, view: View, holder_of: Callable[[Inode], str | None]) -> None:
-        """`holder_of`: the name of another user who has the document checked out."""
+        """`holder_of` returns the name of another user who has the document checked out."""
         self._view = view
         self._holder_of = holder_of
 
     def check(self, node: Node) -> None:
-        """Raises NotPermitted, HeldByOther."""
+        """Raise NotPermitted or HeldByOther if the node may not change."""
         if node.read_only or node.inode == ROOT:
             raise NotPermitted("Procore has it read-only", path=self._view.path(node.inode))
         holder = self._holder_of(node.inode)

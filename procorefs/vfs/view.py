@@ -25,20 +25,20 @@ from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.folder_times import FolderTimes
 
 DEAD_FOLDERS = 4096
-"""Removed folders of which attributes are remembered for programs that may be in there."""
+"""How many removed folders keep their attributes for programs that may still have them open."""
 
 
 @dataclass(slots=True)
 class _FolderEntries:
-    """The entries that changes put into one folder."""
+    """The entries that changes add to one folder."""
 
     names: dict[bytes, Inode] = field(default_factory=dict)
     order: list[Inode] = field(default_factory=list)
-    """The same inodes, ascending: the order of a listing."""
+    """The same inodes in ascending order, the order of a listing."""
 
 
 class View:
-    """Reads through the changes into the store; `show` and `hide` are for the change store alone."""
+    """Reads the tree with the changes applied to it. Only the change store calls `show` and `hide`."""
 
     def __init__(
         self, store: TreeStore, dirty_files: DirtyFiles, calls: InFlightCalls, *, encodes_names: bool = False
@@ -50,9 +50,10 @@ class View:
         self._changes: dict[Inode, Change] = {}
         self._entries: dict[Inode, _FolderEntries] = {}
         self._pending_copies: dict[DocumentId, set[Inode]] = {}
-        self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, and still open
+        self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, still open
         self._dead_folders: cachetools.LRUCache[Inode, Node] = cachetools.LRUCache(DEAD_FOLDERS)
-        """Removed here and never in Procore: a program may be in there, and nothing tells when it leaves."""
+        """Folders that were removed here and never in Procore. A program may be in there, and no request tells when
+        it leaves."""
         self._moves = 0
         self.folder_times = FolderTimes()
 
@@ -69,11 +70,11 @@ class View:
 
     @property
     def moves(self) -> tuple[int, int]:
-        """Changes whenever a folder may show elsewhere."""
+        """A count that grows whenever a folder may show at another place."""
         return self._moves, self.store.moves
 
     def show(self, change: Change) -> None:
-        """Show a change that is hidden; neither its place nor its content source may be changed while it is."""
+        """Show a hidden change. Its place and content source may change only while it is hidden."""
         self._changes[change.inode] = change
         if change.content_source is not None:
             self._pending_copies.setdefault(change.content_source, set()).add(change.inode)
@@ -84,7 +85,7 @@ class View:
             insort(own.order, change.inode)
 
     def hide(self, change: Change) -> None:
-        """Take a change away again."""
+        """Hide a change."""
         self._moves += change.is_folder
         del self._changes[change.inode]
         if change.content_source is not None:
@@ -100,9 +101,9 @@ class View:
                 del self._entries[change.location.folder]
 
     def replace_all(self, changes: list[Change]) -> set[Inode]:
-        """Show just these; a change that is as it was stays the same object, for somebody may be carrying it out.
+        """Show exactly these changes. An unaltered change stays the same object, because it may be in use.
 
-        Returns the inodes of all others, and of those that have no change any more.
+        Returns the inodes of all others, including those that have no change any more.
         """
         before, self._changes, self._entries, self._pending_copies = self._changes, {}, {}, {}
         for change in changes:
@@ -112,19 +113,19 @@ class View:
         return {inode for inode in inodes if before.get(inode) is not self._changes.get(inode)}
 
     def pending_copy_of(self, document: DocumentId) -> Inode | None:
-        """Somebody who still needs bytes of the document's versions."""
+        """A change that still needs bytes of the document's versions."""
         needing = (
             inode for inode in self._pending_copies.get(document, ()) if self._changes[inode].needs_version
         )
         return next(needing, None)
 
     def shown_in(self, folder: Inode) -> list[Inode]:
-        """The inodes that changes put into a folder."""
+        """The inodes that changes add to a folder."""
         own = self._entries.get(folder)
         return list(own.order) if own is not None else []
 
     def detach(self, inode: Inode) -> None:
-        """Keep the attributes of what was removed here and never was in Procore, for those inside."""
+        """Keep the attributes of a removed node that Procore never had, for programs that have it open."""
         node = self.by_inode(inode)
         if node is not None:
             detached = self._dead_folders if node.is_folder else self._detached
@@ -134,7 +135,7 @@ class View:
         self._detached.pop(inode, None)
 
     def keep_detached(self, inode: Inode, kept: Kept) -> bool:
-        """Note attributes of what was detached; False: it was not."""
+        """Keep attributes of a detached node; False if it is not detached."""
         for detached in (self._detached, self._dead_folders):
             node = detached.get(inode)
             if node is not None:
@@ -143,7 +144,7 @@ class View:
         return False
 
     def entries_changed(self, folder: Inode) -> None:
-        """An entry came to a folder, or left it: its mtime is now."""
+        """Set the mtime of a folder to now, because its entries changed."""
         self.folder_times.changed(folder)
 
     # Nodes
@@ -194,7 +195,7 @@ class View:
             return msgspec.structs.replace(node, local_size_bytes=change.shown.size_bytes)
         if dirty_file.mtime_ns is None:
             if node.version is not None and dirty_file.clean == node.version.id and not dirty_file.is_changed:
-                return node  # somebody has it open for writing, and that is all
+                return node  # it is only open for writing
             return msgspec.structs.replace(node, local_size_bytes=dirty_file.file.size_bytes)
         kept = msgspec.structs.replace(
             node.kept or Kept(), mtime_ns=dirty_file.mtime_ns, ctime_ns=dirty_file.mtime_ns
@@ -213,17 +214,17 @@ class View:
         return self._visible(node)
 
     def _has_name(self, folder: Inode, name: bytes) -> bool:
-        """Whether a name is an entry's, or still that of a document which is to leave it."""
+        """Whether an entry has the name, or a document in Procore that is to leave it."""
         if self.child(folder, name) is not None:
             return True
         return self.lists_store(folder) and self.store.child(folder, name) is not None
 
     def entry(self, folder: Inode, name: bytes) -> Node | None:
-        """The entry that programs see under a name."""
+        """The node that programs see under a name."""
         return self.child(folder, self.names.to_procore(folder, name))
 
     def _visible(self, node: Node) -> Node | None:
-        """A node of the store as it shows in its folder; None: a change has it elsewhere, or will, once it is known."""
+        """A node of the tree as it shows in its folder; None if a change has moved it elsewhere."""
         change = self._changes.get(node.inode)
         if change is not None:
             if not change.is_following:
@@ -233,12 +234,12 @@ class View:
         return None if self._calls.may_have_made(node) else self._with_local(node)
 
     def lists_store(self, folder: Inode) -> bool:
-        """Whether what the store has in the folder is there: not so when Procore removed it and only ours remains."""
+        """Whether the folder shows what the tree has in it: not if Procore removed it and only local entries remain."""
         change = self._changes.get(folder)
         return change is None or change.document is not None
 
     def children(self, folder: Inode, *, after: int = 0, limit: int = -1) -> list[Node]:
-        """Entries in the order of their inodes; at most `limit`, and fewer only at the end."""
+        """The entries in the order of their inodes; `limit` of them, and fewer only at the end."""
         own = self._entries.get(folder)
         if not self._changes:
             return [self._with_local(node) for node in self.store.children(folder, after=after, limit=limit)]
@@ -278,13 +279,13 @@ class View:
             after = batch[-1].inode
 
     def is_empty(self, folder: Inode) -> bool:
-        """Whether nothing shows in the folder."""
+        """Whether the folder shows no entry."""
         return not self.children(folder, limit=1)
 
     # Paths
 
     def parent(self, inode: Inode) -> tuple[Inode, bytes] | None:
-        """Folder and entry of a node that shows; None when it is nowhere, or the root."""
+        """Folder and node of a node that shows; None if it has no place or is the root."""
         change = self._changes.get(inode)
         if change is not None and not change.is_following:
             return (change.location.folder, change.location.shown) if change.location is not None else None
@@ -294,7 +295,7 @@ class View:
         return node.parent, node.shown
 
     def place(self, inode: Inode) -> tuple[tuple[Inode, bytes], ...] | None:
-        """Folder and entry of a node, and of each folder above it; None when no path leads from the root to it."""
+        """Folder and name of a node and of each folder above it; None if no path leads to it from the root."""
         if not self._changes:
             return self.store.place(inode)
         chain: list[tuple[Inode, bytes]] = []
@@ -308,7 +309,7 @@ class View:
         return tuple(chain) if at == ROOT else None
 
     def _hides_entry(self, step: tuple[Inode, bytes], inode: Inode) -> bool:
-        """Whether what follows Procore lies in a folder that shows nothing of Procore's any more."""
+        """Whether a node without a local place is in a folder that shows only local entries."""
         change = self._changes.get(inode)
         return (change is None or change.is_following) and not self.lists_store(step[0])
 
@@ -316,7 +317,7 @@ class View:
         return self.place(inode) is not None
 
     def path(self, inode: Inode) -> str:
-        """The path below the mount point, for people; '' for the root, and the bare name of what is nowhere."""
+        """The path below the mount point, for people; '' for the root, and only the name of a node without a place."""
         if not self._changes and not self.names.encodes:
             return self.store.path(inode)
         place = self.place(inode)
@@ -326,12 +327,12 @@ class View:
         return self._joined(place)
 
     def path_in_procore(self, inode: Inode) -> str:
-        """The same for where Procore has a document, which may be hidden here, or show elsewhere."""
+        """The path at which Procore has a document, which may be hidden here or show elsewhere."""
         place = self.store.place(inode) if self.names.encodes else None
         return self.store.path(inode) if place is None else self._joined(place)
 
     def path_of_entry(self, folder: Inode, shown: bytes) -> str:
-        """The same for an entry, whether it is there or not."""
+        """The path of an entry that need not exist."""
         return (
             f"{self.path(folder)}/{self.names.to_programs(folder, shown).decode('utf-8', 'replace')}".lstrip(
                 "/"
@@ -343,27 +344,27 @@ class View:
         return "/".join(name.decode("utf-8", "replace") for name in names)
 
     def is_within(self, inode: Inode, folder: Inode) -> bool:
-        """Whether a node is the folder or lies below it."""
+        """Whether a node is the folder or is below it."""
         if inode == folder:
             return True
         place = self.place(inode)
         return place is not None and any(above == folder for above, _ in place)
 
     def descendants(self, folder: Inode) -> Iterator[Node]:
-        """All that shows below a folder, folders before what is in them."""
+        """All nodes that show below a folder, each folder before its entries."""
         for node in self.children(folder):
             yield node
             if node.is_folder:
                 yield from self.descendants(node.inode)
 
     def version(self, inode: Inode) -> Version | None:
-        """The version of Procore's that the inode shows, or lies under what is written."""
+        """The version of Procore that the inode shows, or that is the base of what is written."""
         node = self.by_inode(inode)
         return node.version if node is not None else None
 
 
 def _local_node(change: Change) -> Node:
-    """A node that Procore does not have."""
+    """The node of a change that has no document."""
     made_s = int(change.created_at_s)
     return Node(
         inode=change.inode,
@@ -383,7 +384,7 @@ def _local_node(change: Change) -> Node:
 
 
 class Following(Protocol):
-    """What is needed of the follower; both raise ProcoreError."""
+    """The calls of the follower that are needed here; they raise ProcoreError."""
 
     async def children_known(self, folder: Inode, *, soon: bool = False) -> None: ...
 
@@ -393,7 +394,7 @@ class Following(Protocol):
 
 
 async def find_child(view: View, follower: Following, folder: Inode, name: bytes) -> Node | None:
-    """What programs see under a name; only when nothing is there the folder is listed, or a due look made."""
+    """What programs see under a name. Only if there is nothing, the folder is listed or a due poll is made."""
     node = view.entry(folder, name)
     if node is None:
         await follower.children_known(folder, soon=True)

@@ -19,11 +19,11 @@ from procorefs.vfs.view import View
 
 
 class StillPromised(Exception):
-    """A row that is on disk has the bytes as closed: they may not change before a later one is there."""
+    """A row on disk has the bytes as closed: they may not change before a later row is on disk."""
 
 
 class WriteSessions:
-    """Opens dirty files and journals what was written to them."""
+    """Opens dirty files and journals what is written to them."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class WriteSessions:
         self._access = access
 
     def open_for_writing(self, inode: Inode, *, truncates: bool) -> DirtyFile:
-        """The dirty file to write to, begun if need be over the version that the file shows.
+        """The dirty file to write to; a new one is based on the version that the file shows.
 
         Raises ChangeRefused, StagingFull, StagedIncomplete.
         """
@@ -67,13 +67,13 @@ class WriteSessions:
         return dirty_file
 
     async def flush(self, inode: Inode) -> None:
-        """Promise the bytes of a dirty file as soon as no write is under way, even while a program writes on: after a
-        crash they are sent without asking."""
+        """Journal the bytes of a dirty file as closed when no write is under way: after a crash they are sent without
+        `retry`."""
         await self._dirty_files.still(inode)
         self.promise(inode)
 
     def promise(self, inode: Inode) -> None:
-        """The same at a moment at which no write is under way."""
+        """The same; the caller knows that no write is under way."""
         self.flushed(inode)
         dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
         if dirty_file is None:
@@ -83,10 +83,11 @@ class WriteSessions:
             dirty_file.promised_bytes = dirty_file.file.size_bytes
 
     async def handle_flushed(self, inode: Inode, *, is_first: bool, is_final: bool) -> None:
-        """A descriptor was closed, as a rule the last one of its handle: then the release follows at once.
+        """Journal the bytes at the close of a descriptor, usually the last one of its handle, so that the release
+        follows.
 
-        The bytes are promised. If the handle is written to again, or stays open, the promise is taken back until it is
-        released. `is_first`: of that handle; `is_final`: what the descriptor's program wrote is to be sent anyway.
+        If the handle is written to again or stays open, its bytes count as incomplete until it is released.
+        `is_first`: the first flush of that handle. `is_final`: the bytes are to be sent in any case.
         """
         await self._dirty_files.still(inode)
         dirty_file = self._dirty_files.get(inode)
@@ -101,10 +102,10 @@ class WriteSessions:
         self.flushed(inode)
         if has_news:
             dirty_file.flushed_at_s = trio.current_time()
-            dirty_file.promised_bytes = EVERYTHING  # whoever writes next tells it here first
+            dirty_file.promised_bytes = EVERYTHING  # the next write tells this object first
 
     def handle_released(self, inode: Inode) -> None:
-        """A handle that had been flushed is no more."""
+        """Note the release of a handle that had been flushed."""
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is None:
             return
@@ -117,7 +118,7 @@ class WriteSessions:
             dirty_file.promised_bytes = change.staged.size_bytes if change.staged is not None else 0
 
     def stays_open(self, inode: Inode) -> None:
-        """A handle was flushed a while ago and is not released: its program is still at work, and nothing is whole."""
+        """Note that a flushed handle was not released: its program still writes, and the file counts as incomplete."""
         dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
         if dirty_file is None or change is None or dirty_file.flushed_at_s is None:
             return
@@ -127,14 +128,14 @@ class WriteSessions:
         dirty_file.flushed_at_s = None
 
     def flushed(self, inode: Inode) -> None:
-        """Journal the bytes of a dirty file as they are now, if they are not yet.
+        """Journal the bytes of a dirty file as they are now, if they are not journaled yet.
 
-        A block that a thread is just writing may be half on disk: then the flush after that write takes the bytes.
+        A block that a thread is writing may be half on disk: then the flush after that write journals the bytes.
         """
         dirty_file = self._dirty_files.get(inode)
         node = self._view.by_inode(inode)
         if dirty_file is None or node is None or node.parent is None:
-            return  # what was unlinked is seen only by those inside
+            return  # only handles that are open see an unlinked file
         if dirty_file.file.is_changing:
             return
         change = self._view.change(inode)
@@ -142,11 +143,11 @@ class WriteSessions:
         if dirty_file.is_changed or (is_first and dirty_file.clean is None):
             self.take_bytes(change or self._changes.change_of(node), dirty_file)
         elif change is not None and change.unclosed is not None and dirty_file.clean is not None:
-            change.unclosed = None  # it was to be written to, and that was refused
+            change.unclosed = None  # it was opened for a write that was refused
             self._changes.save(change)
 
     def take_bytes(self, change: Change, dirty_file: DirtyFile) -> None:
-        """Want the dirty file's bytes as they are now."""
+        """Want the dirty file's present bytes."""
         before = change.staged
         if dirty_file.mtime_ns is not None:
             change.kept = msgspec.structs.replace(
@@ -158,7 +159,7 @@ class WriteSessions:
         change.unclosed = None
         change.is_junk = self._fates.is_junk(change)
         if change.upload is not None and change.upload.generation == dirty_file.file.number:
-            change.drop_upload()  # it was cut off, and the file has other bytes by now
+            change.drop_upload()  # the bytes that a crash cut off; the file has others by now
         change.step(Pending())
         change.sequence = self._journal.next_sequence()
         dirty_file.file.promises.make(change.sequence)
@@ -170,14 +171,15 @@ class WriteSessions:
             self._dirty_files.drop_parked(before)
 
     def promise_incomplete(self, change: Change) -> None:
-        """Before bytes that were cut off are sent after all: a power cut makes them doubtful until they are on disk."""
+        """Have incomplete bytes synced before they are sent: after a power cut they would be doubtful."""
         file = self._dirty_files.file(change.inode, change.staged) if change.staged is not None else None
         if file is not None and change.state is ChangeState.INCOMPLETE:
             change.sequence = self._journal.next_sequence()
             file.promises.make(change.sequence)
 
     def take_fetched(self, change: Change, file: StagedFile) -> None:
-        """Want the bytes of a pending copy that are on this disk now. Raises what the disk refuses."""
+        """Want the bytes of a pending copy, which are now in a staged file. Raises StagingFull, sqlite3.Error,
+        OSError."""
         self._dirty_files.park_file(file)
         try:
             self._want(change, file)
@@ -186,11 +188,12 @@ class WriteSessions:
             raise
 
     def take_completed(self, change: Change, file: StagedFile) -> None:
-        """Nothing is missing of its staged bytes any more. Raises what the disk refuses: they are, for the row."""
+        """Journal that no staged bytes are missing any more. Raises sqlite3.Error, OSError; then the row still has
+        them as missing."""
         self._want(change, file)
 
     def _want(self, change: Change, file: StagedFile) -> None:
-        """As long as the row is refused, whoever has the missing bytes must stay."""
+        """Keep the document that has the missing bytes if the row cannot be written."""
         before = change.content, change.sequence
         change.want_bytes(file.record())
         change.sequence = self._journal.next_sequence()
@@ -202,9 +205,10 @@ class WriteSessions:
             raise
 
     async def save_tail(self, inode: Inode) -> None:
-        """Before a file is written or sent: keep what a crash left behind its end, if there was no room at the start.
+        """Copy bytes that a crash left beyond the file's end, if there was no space at the start; call it before a
+        write or upload.
 
-        Raises StagingFull, OSError: there is none still, and the file stays as it is.
+        Raises StagingFull, OSError if there still is no space; the file stays as it is.
         """
         change = self._view.change(inode)
         file = self._dirty_files.with_tail(change.staged) if change is not None and change.staged else None
@@ -214,7 +218,7 @@ class WriteSessions:
         change = self._view.change(inode)
         is_wanted = change is not None and change.unclosed is None and file.has_tail and not file.is_deleted
         if tail is None or change is None or not is_wanted:
-            return  # somebody else was faster; what is left of the copy is swept at the next start
+            return  # another task was faster; the next start deletes this copy
         kept = self._dirty_files.staging.adopt(tail, is_open=True)
         self._dirty_files.park_file(kept)
         change.unclosed = kept.record()
@@ -222,7 +226,7 @@ class WriteSessions:
         file.cut_tail()
 
     async def write(self, dirty_file: DirtyFile, offset: int, data: Chunk) -> None:
-        """Write what may have to wait, and never into bytes that are being uploaded. Raises StagingFull, OSError."""
+        """Write, waiting if necessary, and never into bytes that are being uploaded. Raises StagingFull, OSError."""
 
         def before() -> None:
             if offset < dirty_file.promised_bytes:
@@ -235,7 +239,7 @@ class WriteSessions:
                 await self._withdraw_on_disk(dirty_file)
 
     async def truncate(self, dirty_file: DirtyFile, size_bytes: int) -> None:
-        """Give it another size. Raises as `write`."""
+        """Set the size. Raises the same errors as `write`."""
         while True:
             try:
                 return await self._dirty_files.truncate(
@@ -245,15 +249,15 @@ class WriteSessions:
                 await self._withdraw_on_disk(dirty_file)
 
     async def _withdraw_on_disk(self, dirty_file: DirtyFile) -> None:
-        """Return when no row on disk promises the file's bytes, unless somebody promises them meanwhile."""
+        """Wait until no row on disk promises the file's bytes, unless they are promised again meanwhile."""
         promises, made = dirty_file.file.promises, dirty_file.file.promises.made
         self.withdraw(dirty_file)
-        dirty_file.promised_bytes = EVERYTHING  # nobody writes before that is on disk
+        dirty_file.promised_bytes = EVERYTHING  # no write happens before that row is on disk
         await self._durability.reached()
         promises.withdraw(made)
 
     def modified(self, dirty_file: DirtyFile) -> None:
-        """A program cut the file: mtime and ctime are now, also when it had that size."""
+        """Set mtime and ctime after a truncation, also if the size stayed the same."""
         now_ns = clocks.file_ns()
         if dirty_file.is_changed:
             dirty_file.mtime_ns = now_ns
@@ -264,7 +268,7 @@ class WriteSessions:
             )
 
     def _will_shrink(self, dirty_file: DirtyFile, size_bytes: int) -> None:
-        """Before a file is cut: the journal may not promise more than there will be."""
+        """Journal a smaller size before a file is truncated: the journal must not promise more bytes than there are."""
         if dirty_file.promised_bytes > size_bytes:
             self._check_withdrawn(dirty_file)
             change = self._view.change(dirty_file.inode)
@@ -273,26 +277,27 @@ class WriteSessions:
             self.withdraw(dirty_file)
 
     def will_overwrite(self, dirty_file: DirtyFile) -> None:
-        """Before bytes change that were closed, or that no row names: nobody sends what a crash leaves of them.
+        """Journal the file as open before bytes change that were closed or that no row names: after a crash they are
+        not sent.
 
-        What is only added behind closed ones does no harm: after a crash the journal's size counts. Raises
-        StillPromised.
+        Appended bytes need no row: after a crash the journal's size counts. Raises StillPromised.
         """
         self._check_withdrawn(dirty_file)
         self.withdraw(dirty_file)
 
     def _check_withdrawn(self, dirty_file: DirtyFile) -> None:
-        """After a power cut a row that is on disk counts: raises StillPromised while such a row has the bytes."""
+        """Raise StillPromised while a row on disk has the bytes as closed, because after a power cut that row would
+        count."""
         change = self._view.change(dirty_file.inode)
         is_named = change is not None and _is_of(change.staged, dirty_file)
         if is_named and dirty_file.file.promises.is_on_disk(self._durability.synced):
             raise StillPromised
 
     def withdraw(self, dirty_file: DirtyFile) -> None:
-        """Have the row say that the bytes are being written."""
+        """Journal that the bytes are being written."""
         change = self._view.change(dirty_file.inode)
         if dirty_file.flushed_at_s is not None:
-            # A shell's redirection closes a first descriptor before anything is written: that says nothing.
+            # A shell's redirection closes its first descriptor before the program writes: ignore that flush.
             dirty_file.goes_on = dirty_file.unreleased > 0 and dirty_file.file.size_bytes > 0
             dirty_file.flushed_at_s = None
         if change is not None and _is_of(change.staged, dirty_file):
@@ -305,7 +310,7 @@ class WriteSessions:
         dirty_file.promised_bytes = 0
 
     def _note_unclosed(self, dirty_file: DirtyFile) -> None:
-        """Have a row name a dirty file over a document, or over bytes that are being sent, from its first write on."""
+        """Journal a dirty file over a document, or over bytes that are being sent, at its first write."""
         node = self._view.by_inode(dirty_file.inode)
         if node is None or node.parent is None:
             return  # what was unlinked is seen only by those inside
@@ -315,11 +320,11 @@ class WriteSessions:
             self._changes.save(change)
 
     def released(self, inode: Inode) -> None:
-        """The last writer has gone: what was written waits its time from now on."""
+        """Note the last writer's close: the delay before the upload begins now."""
         change, dirty_file = self._view.change(inode), self._dirty_files.get(inode)
         if change is not None:
             if self.is_unflushed(inode):
-                self._changes.touched(inode)  # the disk refused to note its bytes: see `flushed_late`
+                self._changes.touched(inode)  # the disk refused its row: see `flushed_late`
                 return
             was_only_open = change.state is ChangeState.OPEN and change.document is None
             if (
@@ -328,7 +333,7 @@ class WriteSessions:
                 and dirty_file.clean is not None
                 and not dirty_file.is_changed
             ):
-                self._changes.dismiss(change)  # removed in Procore while it was open, and nothing was written
+                self._changes.dismiss(change)  # Procore removed it while it was open, and nothing was written
             elif change.is_idle:
                 self._changes.settle(change)
             else:
@@ -336,21 +341,22 @@ class WriteSessions:
                 self._changes.touched(inode, soon=False)
 
     def is_unflushed(self, inode: Inode) -> bool:
-        """Whether a file has bytes that the disk refused to note when its last writer closed it."""
+        """Whether a file has bytes that the disk refused to journal at its last writer's close."""
         if not self._dirty_files.is_unflushed(inode):
             return False
         node = self._view.by_inode(inode)
         return node is not None and node.parent is not None
 
     def flushed_late(self, inode: Inode) -> None:
-        """Journal what the last writer's close could not, and let the file go. Raises what the disk refuses."""
+        """Journal the bytes that could not be journaled at the last close, and park the file. Raises sqlite3.Error,
+        OSError, StagingFull."""
         self.flushed(inode)
         self.released(inode)
         if not self._dirty_files.is_open(inode):
             self.left(inode)
 
     def refused(self, inode: Inode) -> None:
-        """Who was to write has not come in: a dirty file that was begun for them is nobody's."""
+        """Drop or park a dirty file whose handle was not opened after all."""
         dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
         if self._dirty_files.is_open(inode):
             return
@@ -360,7 +366,7 @@ class WriteSessions:
         self.left(inode)
 
     def left(self, inode: Inode) -> None:
-        """Nobody is inside any more."""
+        """Release the file of an inode that no handle has open any more."""
         change = self._view.change(inode)
         self._view.forget_detached(inode)
         node_is_gone = change is None or change.is_removed
@@ -371,5 +377,5 @@ class WriteSessions:
 
 
 def _is_of(record: StagedRecord | None, dirty_file: DirtyFile) -> bool:
-    """Whether a row's record is of the dirty file's file."""
+    """Whether a row's record names the dirty file's staged file."""
     return record is not None and record.number == dirty_file.file.number
