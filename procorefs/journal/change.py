@@ -41,6 +41,11 @@ UNSEEN = Version(VersionId(0), 0, 0, 0, "")
 """Nothing of the document was ever seen here: somebody else has made it where something of ours was to be."""
 
 
+def aside_name(document: DocumentId) -> str:
+    """The temporary name of a document that others want the name of."""
+    return f"~{document}"
+
+
 class MetadataPatch(msgspec.Struct, omit_defaults=True):
     """Metadata that was set here and is not known to have arrived."""
 
@@ -100,7 +105,8 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True, tag="placed"):
 
     location: Location
     aside_from: Location | None = None
-    """Where Procore had it before it got another name for a moment, so that others could have its own."""
+    """Where Procore had it before it got another name for a moment, so that others could have its own. Means nothing
+    any more once Procore has it under a third name."""
 
 
 class Removed(msgspec.Struct, omit_defaults=True, tag="removed"):
@@ -255,14 +261,9 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         return Placed(location, self.aside_from)
 
     def step_aside(self, before: Location) -> None:
-        """Procore has it under another name than `before` for a moment."""
-        if not isinstance(self.place, Follow) and self.place.aside_from is None:
-            self.place = msgspec.structs.replace(self.place, aside_from=before)
-
-    def forget_aside(self) -> None:
-        """Procore has it under its own name again."""
+        """Procore is to have it under another name than `before` for a moment."""
         if not isinstance(self.place, Follow):
-            self.place = msgspec.structs.replace(self.place, aside_from=None)
+            self.place = msgspec.structs.replace(self.place, aside_from=before)
 
     # Its bytes
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from procorefs.journal.change import FOLLOW, Change, Location, Place, Placed, Removed
+from procorefs.journal.change import FOLLOW, Change, Location, Place, Placed, Removed, aside_name
 from procorefs.journal.durability import Durability
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
 from procorefs.journal.journal import Journal
@@ -280,10 +280,18 @@ class ChangeStore:
 
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place. The document shows where Procore has it, or had it before its temporary name."""
-        back = change.aside_from
+        back = change.aside_from if self._is_aside(change) else None
         self.set_place(change, Placed(back) if back is not None else FOLLOW)
         change.seen = None
         self.update(change)
+
+    def _is_aside(self, change: Change) -> bool:
+        """Whether Procore has the document under its temporary name, or may have."""
+        if change.document is None:
+            return False
+        name, known = aside_name(change.document), self._store.known(change.document)
+        names = {call.place.name for call in self._calls.of(change.inode, change.document) if call.place}
+        return name in names or (known is not None and known.name == name)
 
     def move_to_inode(self, inode: Inode, successor: Inode) -> None:
         """Move the change of a document to another inode, which the document has from now on."""

@@ -26,7 +26,7 @@ ROOT = 1
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 UMASK = 0o022
 
-WAITS_S = {"lookup": 40.0, "open": 40.0, "opendir": 40.0, "read": 40.0, "setxattr": 5.0}
+WAITS_S = {"lookup": 40.0, "open": 40.0, "opendir": 40.0, "read": 40.0, "getxattr": 40.0, "setxattr": 5.0}
 """So long a request may take; all others hold a directory or are close(2), and may not wait for the network."""
 
 HOLDS_S = 2.0
@@ -364,6 +364,13 @@ class Kernel:
             await self._ask("setxattr", found.inode, name.encode(), value, self.context)
 
         await self._again_if_stale(work)
+
+    async def getxattr(self, path: str, name: str) -> bytes:
+        async def work(fresh: bool) -> bytes:
+            found = await self._existing(path, fresh=fresh)
+            return bytes(await self._ask("getxattr", found.inode, name.encode(), self.context))
+
+        return await self._again_if_stale(work)
 
     # Folders
 

@@ -120,6 +120,7 @@ class Player:
             self._model.root = roots[1]  # what was under way has not come to be
         if self._before is not None:
             self._model.forget_times()  # what was under way may have come half through
+            await self._adopt_descriptions(Model(self._before))
         self._before = None
         await self._adopt_dirty()
         self._world.parts.writing.commands.retry([""])
@@ -179,6 +180,26 @@ class Player:
             entry.mtime_ns = None
             entry.content = bytearray(content)
             entry.close()
+
+    async def _adopt_descriptions(self, before: Model) -> None:
+        """One that was being set is there, or the one before: names and bytes do not tell which."""
+        was = {path: entry.description for path, entry in before.all() if isinstance(entry, File)}
+        for path, entry in self._model.all():
+            if isinstance(entry, Folder) or entry.description in (None, was.get(path)):
+                continue
+            shown = await self._description_of(path)
+            if shown not in (entry.description, was.get(path)) and was.get(path) is not None:
+                raise Wrong(f"after a death {path} is described as {shown!r}, and not {entry.description!r}")
+            entry.description = shown
+
+    async def _description_of(self, path: str) -> str | None:
+        """As the mount shows it; None: it has none, or the network keeps it from being known."""
+        try:
+            return (await self._kernel().getxattr(path, DESCRIPTION)).decode()
+        except OSError as error:
+            if error.errno != errno.ENODATA and not self._world.network.is_troubled:
+                raise Wrong(f"the description of {path} can't be read: {named(error.errno or 0)}") from None
+            return None
 
     async def _bytes_of(self, path: str) -> bytes:
         """Read by its name, with patience."""

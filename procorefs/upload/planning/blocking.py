@@ -91,7 +91,7 @@ class Blocking:
         change = self._view.change(inode)
         now_s = trio.current_time()
         tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
-        if change is None or change.aside_from is not None or now_s < tried_s + IN_CIRCLES_S:
+        if change is None or now_s < tried_s + IN_CIRCLES_S:
             self._queue.put(inode, now_s + IN_CIRCLES_S)
         else:
             self._stepped_aside_s[inode] = now_s

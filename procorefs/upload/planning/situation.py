@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from procorefs.journal.change import Change, Location
+from procorefs.journal.change import Change, Location, aside_name
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
 from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.document_detail import decode_detail
@@ -163,11 +163,13 @@ class Situations:
 
 
 def _aside(store: TreeStore, known: Known) -> Location | None:
-    """A free name beside the document's own, no longer than that if Procore would refuse a longer path."""
+    """A free name beside its own, no longer than that if Procore would refuse a longer path; None: it has one."""
     folder, document = known.node.parent, known.node.document_id
     if folder is None or document is None:
         return None
-    name = f"~{document}"
+    name = aside_name(document)
+    if known.name == name:
+        return None
     longest = store.longest_below(known.node.inode) if known.node.is_folder else 0
     above = len(store.path(folder))
     if above + 1 + len(name) + (1 + longest if longest else 0) > MAX_PATH_CHARACTERS:

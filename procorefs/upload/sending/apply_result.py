@@ -335,11 +335,15 @@ class ResultApplier:
     def is_in_place(self, change: Change) -> None:
         """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
         before = self._view.parent(change.inode)
-        change.forget_aside()
         if change.is_placed:
             self._edits.changes.follow_again(change)
         self.settle(change)
         self._moved(change.inode, before)  # a twin of its name may have been there before it
+
+    def steps_aside(self, change: Change, before: Location) -> None:
+        """Procore is about to be asked to give it another name than `before` for a moment."""
+        change.step_aside(before)
+        self._edits.changes.save_if_current(change)
 
     def give_back(self, change: Change, why: str) -> None:
         """A removal or move was refused: the document shows where Procore has it, and the failure says why."""

@@ -141,6 +141,7 @@ class ChangeSender:
         before = Location(known.node.parent, known.name)
         parent_id, name = self._documents.moved(known, place)
         changes = self._documents.changes
+        self._results.steps_aside(change, before)
         async with self._documents.changing(change, document_id, place) as (request, sending):
             try:
                 if change.is_folder:
@@ -158,5 +159,4 @@ class ChangeSender:
                     return
                 raise
             sending.answered()
-            change.step_aside(before)
             self._results.arrived(change, document, place.folder, metadata=MetadataPatch())
