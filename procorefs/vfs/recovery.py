@@ -239,11 +239,8 @@ class Recovery:
             self._store.move_row(change.inode, self._store.reserve(1))
 
     def _recognise(self, change: Change) -> None:
-        """Give the change its document if the tree has applied the answer to the call that made it and the journal
-        has not.
-
-        After a power cut the tree may be older, with the document that the inode had before.
-        """
+        """Give the change the document that the tree, but not the journal, has from the call that made it. After a
+        power cut the tree may be older, with the inode's earlier document."""
         node = self._store.by_inode(change.inode)
         if node is None or node.document_id is None or not node.in_tree:
             return
@@ -416,10 +413,8 @@ class Recovery:
                 yield change
 
     def _drop_junk(self) -> None:
-        """Drop junk, which lives as long as the mount; nothing else that stays on this machine is dropped.
-
-        A change that an earlier run was to send, or a file with content of its own, is kept whatever its name is now.
-        """
+        """Drop junk, which lives as long as the mount, and no change that an earlier run was to send or file with
+        its own content."""
         dropped = 0
         for change in self._view.changes():
             was_junk, change.is_junk = change.is_junk, self._fates.is_junk(change)
@@ -442,10 +437,8 @@ class Recovery:
 
 
 def _is_untouched(record: StagedRecord) -> bool:
-    """Whether a program opened a version for writing and wrote nothing.
-
-    A file without a base version is a different one: it was created under the document's name, or truncated to zero.
-    """
+    """Whether a program opened a version for writing and wrote nothing. Without a base version the file is a
+    different one."""
     if record.base is None:
         return False
     begun = record.base.size_bytes
