@@ -1,8 +1,9 @@
-"""A change: what is wanted of one inode, as far as it may differ from what Procore has.
+"""Defines a change: what is wanted of one inode, as far as it may differ from what Procore has.
 
     programs ─▶ edits ─▶ Change (memory and journal) ─▶ compared with the tree ─▶ calls ─▶ the tree ─▶ no Change
 
-A change says what is wanted, never how to get there: ten renames are one, and a file made and removed is none.
+A change records what is wanted, not the steps to it: ten renames are one rename, and a file that is created and
+removed leaves no change.
 """
 
 import msgspec
@@ -17,11 +18,11 @@ from procorefs.tree.nodes import ROOT, Inode, Kept
 from procorefs.tree.rows import Known
 
 MOST_DROPPED = 3
-"""Uploads in a row that give way to newer bytes; the next one is let through."""
+"""How many uploads in a row are cancelled for newer bytes; the next one is completed."""
 
 
 class Location(msgspec.Struct, frozen=True):
-    """A folder and the name in it, as Procore is to have it."""
+    """A folder, and the name in it that Procore is to have."""
 
     folder: Inode
     name: str
@@ -31,14 +32,14 @@ class Location(msgspec.Struct, frozen=True):
         return self.name.encode("utf-8", "replace")
 
     def has(self, known: Known) -> bool:
-        """Whether Procore has the document here, be it under another form of the name (composed, for instance)."""
+        """Whether Procore has the document here, possibly with composed or decomposed letters in its name."""
         return known.node.parent == self.folder and (
             known.name == self.name or known.node.shown == self.shown
         )
 
 
 UNSEEN = Version(VersionId(0), 0, 0, 0, "")
-"""Nothing of the document was ever seen here: somebody else has made it where something of ours was to be."""
+"""Stands for the version of a document that was never seen here: another user made it at the place of ours."""
 
 
 def aside_name(document: DocumentId) -> str:
@@ -47,45 +48,46 @@ def aside_name(document: DocumentId) -> str:
 
 
 class MetadataPatch(msgspec.Struct, omit_defaults=True):
-    """Metadata that was set here and is not known to have arrived."""
+    """Metadata that was set here and that Procore may lack."""
 
     description: str | msgspec.UnsetType = msgspec.UNSET
     tracked: bool | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     custom_fields: dict[int, FieldValue] = {}
     tags: list[str] | msgspec.UnsetType = msgspec.UNSET
-    """All tags that the document is to have."""
+    """All tags that the document is to have; UNSET if they are not to change."""
 
     def __bool__(self) -> bool:
         return self.has_fields or self.tags is not msgspec.UNSET
 
     @property
     def has_fields(self) -> bool:
-        """Whether there are some that a PATCH of the document carries."""
+        """Whether a PATCH of the document is needed: tags have calls of their own."""
         plain = (self.description, self.tracked, self.private)
         return bool(self.custom_fields) or any(value is not msgspec.UNSET for value in plain)
 
 
 class Upload(msgspec.Struct, omit_defaults=True):
-    """How far an upload has come: each step is written down before the next one begins."""
+    """The progress of an upload; each step is journaled before the next one begins."""
 
     generation: int
-    """The staged file whose bytes it carries."""
+    """The number of the staged file."""
     whole: WholeUpload | None = None
     segmented: SegmentedUpload | None = None
     etags: dict[int, str] = {}
-    """Of the segments that have arrived."""
+    """The ETags of the segments that have arrived."""
     is_stored: bool = False
-    """All bytes have arrived, and segments were put together."""
+    """Whether all bytes have arrived and segments are joined."""
     is_used: bool = False
-    """The last call, which makes the version, may have been sent: from here on a repeat looks before it acts."""
+    """Whether the last call, which makes the version, may have been sent: then its outcome is looked up before it is
+    repeated."""
     before: VersionId | None = None
     """The document's newest version when the last call was first sent."""
     sha256: bytes = b""
 
     @property
     def size_bytes(self) -> int:
-        """Of the file; 0 before it has begun."""
+        """The size of the file; 0 before the upload begins."""
         if self.segmented is not None:
             return sum(segment.size_bytes for segment in self.segmented.segments)
         return self.whole.size_bytes if self.whole is not None else 0
@@ -97,7 +99,7 @@ class Upload(msgspec.Struct, omit_defaults=True):
 
 
 class Follow(msgspec.Struct, frozen=True, tag="follow"):
-    """The inode is wanted wherever Procore has the document."""
+    """The inode is wanted where Procore has the document."""
 
 
 class Placed(msgspec.Struct, frozen=True, omit_defaults=True, tag="placed"):
@@ -112,37 +114,37 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True, tag="placed"):
 class Removed(msgspec.Struct, omit_defaults=True, tag="removed"):
     """The inode was removed here.
 
-    Of a change without a document: a call of ours may have made one that nobody wants (in_flight_calls.py).
+    Without a document: a call of ours may have made one that is not wanted (in_flight_calls.py).
     """
 
     aside_from: Location | None = None
     """See Placed."""
     lost_upload: Upload | None = None
-    """The last one that was used: the version that it may have made was not made by another user."""
+    """The last upload that was used: the version that it may have made is not another user's."""
 
 
 FOLLOW = Follow()
 
 
 class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
-    """The bytes are as in Procore."""
+    """The bytes are those in Procore."""
 
 
 class Written(msgspec.Struct, omit_defaults=True, tag="written"):
-    """Bytes that were written here are wanted, and what is known of sending them."""
+    """Bytes that were written here are wanted; with the progress of their upload."""
 
     staged: StagedRecord
-    """The newest bytes that were flushed."""
+    """The record of the newest flushed bytes."""
     upload: Upload | None = None
-    """How far they, or those of an older staged file, have come."""
+    """The upload of these bytes, or of an older staged file."""
     dropped_uploads: int = 0
-    """Uploads in a row that gave way to newer bytes."""
+    """How many uploads in a row were cancelled for newer bytes."""
     is_on_slow_line: bool = False
-    """An upload in segments expired before the last ones had begun: now all begin at once."""
+    """Whether an upload in segments expired before the last ones had begun: then all begin at once."""
 
 
 class PendingCopy(msgspec.Struct, frozen=True, tag="pending_copy"):
-    """Another document's bytes are wanted: a file of Procore was renamed onto another, or its name was taken over."""
+    """Another document's bytes are wanted: it was renamed onto this one, or its name was taken over."""
 
     version: Version
 
@@ -151,23 +153,23 @@ UNCHANGED = Unchanged()
 
 
 class Open(msgspec.Struct, frozen=True, omit_defaults=True, tag="open"):
-    """A program is writing it; see ChangeState.OPEN."""
+    """A program writes it; see ChangeState.OPEN."""
 
     reason: str = ""
-    """Why its bytes cannot be journaled, or why an earlier call was refused."""
+    """Why its bytes could not be journaled, or why an earlier call was refused."""
 
 
 class Pending(msgspec.Struct, frozen=True, omit_defaults=True, tag="pending"):
-    """It is sent by itself; see ChangeState.PENDING."""
+    """It is sent automatically; see ChangeState.PENDING."""
 
     reason: str = ""
     """Why it waits."""
     attempts: int = 0
-    """Passing failures in a row."""
+    """Temporary failures in a row."""
 
 
 class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag="failed"):
-    """It was refused for good; see ChangeState.FAILED."""
+    """It failed for good; see ChangeState.FAILED."""
 
     reason: str = ""
     at_s: float = 0.0
@@ -192,47 +194,47 @@ _STATES: dict[type[Progress], ChangeState] = {
 
 
 class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What is wanted of one inode; one row of the journal."""
+    """What is wanted of one inode; a row of the journal."""
 
     inode: Inode
     kind: Kind
     place: Place = FOLLOW
     """Where it is wanted."""
     document: DocumentId | None = None
-    """The document in Procore that this inode is; None: it has yet to be made."""
+    """The inode's document in Procore; None if it must be created."""
     seen: Version | None = None
-    """The document's version that was seen here when the document was removed, or was taken over from another inode,
-    or got a newer one under bytes that were written here: a newer one is not deleted. None: the one that shows."""
+    """The document's version that was seen here when it was removed, taken over from another inode, or got a newer
+    version below local bytes. A newer version is not deleted. None: the version that shows."""
     content: Content = UNCHANGED
     """The bytes that are wanted."""
     unclosed: StagedRecord | None = None
-    """Bytes that are newer and were never flushed, of a document or on top of others that are being sent; nothing else
-    waits for them. What a crash leaves of them is INCOMPLETE as soon as nothing else is left to send."""
+    """Newer bytes that were never flushed, of a document or of a file whose earlier bytes are being sent; nothing
+    else waits for them. After a crash they become INCOMPLETE when nothing else is left to send."""
     content_source: DocumentId | None = None
-    """The document that this was before, and that has the bytes of the pending copy, or those that are missing in the
-    staged files: it is not deleted before all of that is here. Set while the change is not shown."""
+    """The inode's earlier document, which has the bytes of the pending copy or the missing bytes of the staged
+    files. It is not deleted before all of them are here. Set it only while the change is hidden."""
     is_junk: bool = False
-    """Name and bytes were those of a file that a program keeps for itself when it was last closed or renamed; a file
-    that has just been made under such a name is taken for one. Means nothing once there is a document."""
+    """Whether name and bytes were those of junk when the file was last closed or renamed. A new file with such a
+    name counts as junk. Has no meaning once there is a document."""
     kept: Kept = Kept()
     patch: MetadataPatch = msgspec.field(default_factory=MetadataPatch)
     """The metadata that is wanted."""
     patch_refusal: str = ""
-    """Why metadata was given up: what else is wanted is sent first, then the change fails with this."""
+    """Why metadata was given up: the rest is sent first, then the change fails with this reason."""
     progress: Progress = Pending()
-    """How far it has come. What follows from time or name alone is derived (due.py, item_states.py)."""
+    """The recorded state. What follows from time or name alone is derived (due.py, item_states.py)."""
     created_at_s: float = 0.0
-    """Times of clocks.unix_s, all of them: they must outlive the daemon."""
+    """When the change was made. All times of changes are of clocks.unix_s, because they outlive the daemon."""
     touched_at_s: float = 0.0
-    """When somebody here last changed anything about it."""
+    """When a program last changed anything about it."""
     sequence: int = 0
-    """Counts journal entries of bytes; what is beyond the last one that is on disk is doubted after a power cut."""
+    """The number of the journal's entry of bytes; after a power cut, entries after the last synced one are doubted."""
 
-    # Where it is wanted
+    # Place
 
     @property
     def location(self) -> Location | None:
-        """Where it is wanted; None: where Procore has it, or nowhere."""
+        """Where the inode is wanted; None if that is where Procore has it, or nowhere."""
         return self.place.location if isinstance(self.place, Placed) else None
 
     @property
@@ -253,11 +255,11 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     @property
     def folders(self) -> list[Inode]:
-        """The folders that its row names."""
+        """The folders that the row names."""
         return [self.place.location.folder] if isinstance(self.place, Placed) else []
 
     def placed_at(self, location: Location) -> Placed:
-        """The place for another location: from where it stepped aside stays known."""
+        """The place for another location; it still records where the document was before a temporary name."""
         return Placed(location, self.aside_from)
 
     def step_aside(self, before: Location) -> None:
@@ -265,11 +267,11 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         if not isinstance(self.place, Follow):
             self.place = msgspec.structs.replace(self.place, aside_from=before)
 
-    # Its bytes
+    # Bytes
 
     @property
     def staged(self) -> StagedRecord | None:
-        """The newest bytes that were flushed; None: the bytes are as in Procore, or a pending copy."""
+        """The newest flushed bytes; None if the bytes are those in Procore or of a pending copy."""
         return self.content.staged if isinstance(self.content, Written) else None
 
     @property
@@ -279,42 +281,42 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     @property
     def has_bytes(self) -> bool:
-        """Whether bytes are wanted that Procore's document does not have."""
+        """Whether bytes are wanted that the document in Procore lacks."""
         return not isinstance(self.content, Unchanged)
 
     @property
     def shown(self) -> StagedRecord | None:
-        """The bytes that programs see; None: those of a version."""
+        """The staged bytes that programs see; None if they see a version."""
         return self.unclosed or self.staged
 
     @property
     def records(self) -> list[StagedRecord]:
-        """All staged files that hold bytes of it."""
+        """All staged files with bytes of the inode."""
         return [record for record in (self.staged, self.unclosed) if record is not None]
 
     @property
     def needs_version(self) -> bool:
-        """Whether bytes are wanted that are in Procore alone so far: the document that has them must stay."""
+        """Whether wanted bytes are only in another document of Procore, which must stay."""
         return isinstance(self.content, PendingCopy) or any(record.missing for record in self.records)
 
     def want_bytes(self, staged: StagedRecord) -> None:
-        """Want the bytes of a staged file; what is known of an upload stays."""
+        """Want the bytes of a staged file; the progress of an upload is kept."""
         if isinstance(self.content, Written):
             self.content = msgspec.structs.replace(self.content, staged=staged)
         else:
             self.content = Written(staged)
 
     def leave_unclosed(self) -> None:
-        """Send nothing of the bytes: those that programs see count as never flushed."""
+        """Let the bytes that programs see count as never flushed, so that they are not sent."""
         self.unclosed = self.shown
         if isinstance(self.content, Written):
             self.content = UNCHANGED
 
-    # Its upload
+    # Upload
 
     @property
     def upload(self) -> Upload | None:
-        """How far an upload has come, be it one whose outcome is not known."""
+        """The upload, also one whose outcome is unknown."""
         if isinstance(self.content, Written):
             return self.content.upload
         return self.place.lost_upload if isinstance(self.place, Removed) else None
@@ -326,7 +328,7 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     @property
     def gives_way(self) -> bool:
-        """Whether an upload is dropped for newer bytes: one after the other would never end."""
+        """Whether an upload may be cancelled for newer bytes; with no bound none might ever end."""
         return isinstance(self.content, Written) and self.content.dropped_uploads < MOST_DROPPED
 
     @property
@@ -334,7 +336,7 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         return isinstance(self.content, Written) and self.content.is_on_slow_line
 
     def begin_upload(self, upload: Upload) -> None:
-        """Note an upload of its bytes, unless they are not wanted any more."""
+        """Record an upload of the bytes, unless they are no longer wanted."""
         if isinstance(self.content, Written):
             self.content.upload = upload
 
@@ -346,21 +348,21 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
             self.place.lost_upload = None
 
     def upload_dropped(self) -> None:
-        """An upload gave way to newer bytes."""
+        """Count an upload that was cancelled for newer bytes."""
         if isinstance(self.content, Written):
             self.content.dropped_uploads += 1
 
     def upload_arrived(self) -> None:
-        """Procore has the bytes of an upload."""
+        """Note that Procore has the bytes of the upload."""
         if isinstance(self.content, Written):
             self.content.dropped_uploads = 0
 
     def upload_expired(self) -> None:
-        """The line is too slow for segments one after the other."""
+        """Upload all segments at once, because the network is too slow to send them one after the other."""
         if isinstance(self.content, Written):
             self.content.is_on_slow_line = True
 
-    # How far it has come
+    # State
 
     @property
     def state(self) -> ChangeState:
@@ -381,40 +383,41 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         return self.progress.at_s if isinstance(self.progress, Failed) else self.touched_at_s
 
     def step(self, progress: Progress) -> None:
-        """Go on to another state."""
+        """Change the state."""
         check_step(self.state, _STATES[type(progress)], self.inode)
         self.progress = progress
 
     def give_reason(self, reason: str) -> None:
-        """Say why it waits or failed; the state stays."""
+        """Set the reason why it waits or failed, without changing the state."""
         self.progress = msgspec.structs.replace(self.progress, reason=reason)
 
     def call_succeeded(self) -> None:
-        """Procore did what was asked: earlier failures no longer count; the state stays."""
+        """Reset the failures after a successful call, without changing the state."""
         if isinstance(self.progress, Pending):
             self.progress = Pending()
         else:
             self.give_reason("")
 
     def failed_passing(self, reason: str) -> None:
-        """A call failed, and is tried again."""
+        """Count a failed call that is tried again."""
         if isinstance(self.progress, Pending):
             self.progress = Pending(reason, self.progress.attempts + 1)
         else:
             self.give_reason(reason)
 
     def be_incomplete(self) -> None:
-        """Nothing is left but bytes that were never flushed: they stay until somebody says what to do with them."""
+        """Become incomplete, because only bytes that were never flushed are left: they wait for `retry` or
+        `discard`."""
         self.content, self.unclosed = Written(self.unclosed) if self.unclosed is not None else UNCHANGED, None
         self.step(Incomplete(self.reason))
 
     def touch(self) -> None:
-        """Note that somebody changed something: earlier failures no longer count."""
+        """Note a change by a program: earlier failures no longer count."""
         self.touched_at_s = clocks.unix_s()
         self.step(Pending() if isinstance(self.progress, Failed) else type(self.progress)())
         self.patch_refusal = ""
 
-    # What is left of it
+    # End
 
     @property
     def is_folder(self) -> bool:
@@ -422,17 +425,17 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is wanted that Procore could lack."""
+        """Whether the change wants nothing that Procore may lack."""
         return self.document is not None and self.is_following and not self.has_bytes and not self.patch
 
     @property
     def is_bare(self) -> bool:
-        """Whether it stands for nothing that is in Procore or could be made there."""
+        """Whether the change has no document and none can be made for it."""
         return self.document is None and not self.has_bytes and not self.is_folder
 
 
 def lost_folder(inode: Inode, name: str = "", reason: str = "") -> Change:
-    """A folder that rows are placed in and nobody knows any more: it is shown, and is not sent until `retry`."""
+    """The change of a folder that rows name and that is lost: it is shown, and not sent before `retry`."""
     now_s = clocks.unix_s()
     reason = reason or "the original folder of its content is unknown: move the content to where it belongs"
     return Change(

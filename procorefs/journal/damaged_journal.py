@@ -1,7 +1,7 @@
-"""A damaged journal: what can still be read of its rows, wherever they lie in its files.
+"""Reads what is left of the rows of a damaged journal, wherever they are in its files.
 
-SQLite gives up where a page is bad, and where the header is it reads nothing. But a row is JSON, and short: it is found
-by how it begins. That finds rows that were replaced or dropped, too. So only those count whose staged file is there.
+SQLite stops at a bad page, and reads nothing if the header is bad. But a row is short JSON text that can be found by
+its beginning. That also finds rows that were replaced or dropped, so only rows count whose staged file exists.
 """
 
 import json
@@ -22,16 +22,16 @@ _find_end = json.JSONDecoder().raw_decode
 
 @dataclass(slots=True)
 class Salvaged:
-    """What a damaged journal still tells."""
+    """What was found in a damaged journal."""
 
     files: list[Change] = field(default_factory=list)
-    """Files with their names and bytes, as incomplete: somebody must look at them before they go."""
+    """Files with names and bytes, as incomplete changes: a person must decide about them."""
     folders: dict[Inode, str] = field(default_factory=dict)
-    """Names of folders."""
+    """The names of folders."""
 
 
 def salvage(files: Iterable[Path], staged: Container[int]) -> Salvaged:
-    """Read what there is; `staged`: the numbers of the staged files that hold bytes."""
+    """Read all that can be found. `staged`: the numbers of the staged files that are not empty."""
     newest: dict[Inode, Change] = {}
     folders: dict[Inode, Change] = {}
     for file in files:
@@ -50,7 +50,7 @@ def salvage(files: Iterable[Path], staged: Container[int]) -> Salvaged:
             one for one in (change.unclosed, change.staged) if one is not None and one.number in staged
         ]
         if records[0].number in given:
-            continue  # it was another inode's before
+            continue  # an older row of another inode
         given.add(records[0].number)
         place = Placed(change.location) if change.location is not None else FOLLOW
         if place is FOLLOW and change.document is None:
@@ -87,5 +87,5 @@ def _rows(content: bytes) -> Iterator[Change]:
             _, end = _find_end(text)
             yield decode(text[:end].encode())
         except (ValueError, msgspec.MsgspecError):
-            pass  # a row of another kind, or a half one
+            pass  # another kind of row, or half a row
         at = content.find(_BEGINS, at + 1)

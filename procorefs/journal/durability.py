@@ -1,9 +1,9 @@
 """Syncs staged bytes and the journal to disk, many at once, within a second; then deletes superseded staged files.
 
-    changed ─▶ (at most a second) ─▶ staged files, then the journal ─▶ whoever waits (fsync) ─▶ old generations go
+    changed ─▶ (at most a second) ─▶ staged files, then the journal ─▶ wake fsync ─▶ delete old generations
 
-Bytes go first: a journal on disk never promises bytes that are not. What the kernel wrote of the journal by itself in
-that second is doubted after a power cut: `synced` says up to which entry the bytes are there.
+Bytes are synced first: a journal on disk never promises bytes that are not. After a power cut, entries of the
+journal after `synced` are doubted, because the kernel may have written them before the bytes.
 """
 
 import logging
@@ -25,32 +25,32 @@ class Durability:
     def __init__(self, staging: Staging, journal: Journal) -> None:
         self._staging = staging
         self._journal = journal
-        self._changed: dict[int, StagedFile] = {}  # by number: of one inode it may be several
+        self._changed: dict[int, StagedFile] = {}  # by number: an inode may have several
         self._wake = trio.Event()
         self._urgent = trio.Event()
         self._round_done = trio.Event()
         self._rounds = 0  # begun
         self._last_round = 0  # ended
-        self._failure: Exception | None = None  # of the last one
+        self._failure: Exception | None = None  # of the last round
         self.failed_syncs = 0
-        """In a row."""
+        """Failed rounds in a row."""
         self.synced = 0
-        """Rows up to this sequence may be on disk, and nothing doubts them after a power cut."""
+        """Rows up to this sequence may be on disk and are trusted after a power cut."""
 
     def journaled(self, file: StagedFile | None = None) -> None:
-        """The journal has something new, perhaps of that file's bytes: both are brought to disk soon."""
+        """Note a new entry of the journal, with the staged file that it names: both are synced soon."""
         if file is not None and not file.is_on_disk:
             self._changed[file.number] = file
         self._wake.set()
 
     def delete_after_sync(self, file: StagedFile) -> None:
-        """Delete a staged file as soon as the journal that does without it is on disk."""
+        """Delete a staged file when the journal that no longer names it is on disk."""
         self._staging.discard(file)
         self._wake.set()
 
     async def reached(self) -> None:
-        """Wait until all that was journaled before is on disk. Raises OSError, StagingFull when the disk refuses."""
-        wanted = self._rounds + 1  # the one under way may have begun before
+        """Wait until everything that was journaled before is on disk. Raises OSError, StagingFull."""
+        wanted = self._rounds + 1  # the running round may have begun before
         while self._last_round < wanted:
             self._wake.set()
             self._urgent.set()
@@ -78,7 +78,7 @@ class Durability:
                 log.error("Written data cannot be brought to disk: %s", error)
             self.failed_syncs += 1
             self._failure = error
-            self._wake.set()  # and again
+            self._wake.set()  # again
         else:
             if self.failed_syncs:
                 log.info("Written data is on disk again after %d failed tries.", self.failed_syncs)
@@ -88,14 +88,14 @@ class Durability:
         done.set()
 
     async def flush(self) -> None:
-        """One round: bytes, journal, and then what is superfluous now."""
+        """Run one round: sync bytes, sync the journal, delete superseded files."""
         changed, self._changed = self._changed, {}
         sequence, discarded = self._journal.sequence, self._staging.take_discarded()
         superfluous = {file.number for file in discarded}
         wanted = [file for file in changed.values() if not file.is_deleted and file.number not in superfluous]
         try:
             await self._staging.sync(wanted)
-            self.synced = sequence  # from here on they may be
+            self.synced = sequence  # from here on they may be on disk
             spent = self._journal.begin_sync(sequence)
             try:
                 await trio.to_thread.run_sync(self._journal.sync, spent)

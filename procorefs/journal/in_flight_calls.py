@@ -28,39 +28,39 @@ class Call(msgspec.Struct, omit_defaults=True, eq=False):
 
     number: int
     inode: Inode
-    """Whose change it carries out; who takes over the document takes over the call."""
+    """The inode whose change it sends; a takeover of the document moves the call, too."""
     kind: Kind
     document: DocumentId | None
-    """Of one that makes a document: the one that another call has made in its stead, if it is late."""
+    """The call's document. For a late creation, the document that another call made instead."""
     makes: bool = False
     place: Location | None = None
-    """Where it makes or moves the document; None: it stays where it is."""
+    """Where the call creates the document or moves it to; None if it stays where it is."""
     removes: bool = False
     upload: Upload | None = None
-    """The bytes that it makes a version of."""
+    """The uploaded bytes that it makes a version of."""
     patch: MetadataPatch = msgspec.field(default_factory=MetadataPatch, name="wishes")
     """The metadata that it carries."""
     last_inode: Inode = Inode(0)
-    """Given out when it was sent: what it makes, and a listing brings first, has a higher one."""
+    """The last inode that was given out when it was sent: a document that it makes gets a higher one from a listing."""
     began_at_s: float = 0.0
-    """By clocks.unix_s, as the next."""
+    """When it was sent, by clocks.unix_s."""
     given_up_at_s: float = 0.0
-    """0: it is under way, or the daemon died while it was."""
+    """When it ended without an answer, by clocks.unix_s; 0 if it is under way or the daemon died meanwhile."""
     is_late: bool = False
-    """It was looked for and was not done."""
+    """Whether it was looked up and was not done so far."""
 
     @property
     def is_creating(self) -> bool:
-        """Whether it may yet make a document that nobody here knows."""
+        """Whether it may still make a document that is unknown here."""
         return self.makes and self.document is None
 
     @property
     def moves(self) -> bool:
-        """Whether the document may be elsewhere, or gone, once it is done."""
+        """Whether the call moves or removes the document."""
         return self.place is not None or self.removes
 
     def belongs_to(self, change: Change) -> bool:
-        """Whether the change, of the call's inode, finds out what became of it: it has the document."""
+        """Whether the change of the call's inode can find out its outcome, because it has the document."""
         return self.document == change.document
 
 
@@ -69,7 +69,7 @@ _decode = msgspec.json.Decoder(Call).decode
 
 
 class Sending:
-    """A call that is being sent; says how it ended."""
+    """A call that is being sent; records how it ended."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -77,30 +77,30 @@ class Sending:
         self.is_unclear = False
 
     def answered(self) -> None:
-        """It was done: its answer is applied next, and it is in nobody's way any more."""
+        """Record that it was done: its answer is applied next, and it no longer blocks others."""
         self.is_over = True
 
     def unclear(self) -> None:
-        """It was refused, perhaps because an earlier one was done: until that is known, every error leaves it open."""
+        """Record a refusal, which an earlier call may have caused: until that is known, every error leaves it open."""
         self.is_unclear = True
 
     def refused(self) -> None:
-        """It was not done, and won't be."""
+        """Record that it was not done and will not be."""
         self.is_over = self.is_refused = True
 
     def not_sent(self) -> None:
-        """It was not sent. Nothing is known of an earlier one that it was to repeat."""
+        """Record that it was not sent. The outcome of an earlier call that it was to repeat stays unknown."""
         if not self.is_unclear:
             self.refused()
 
 
 class InFlightCalls:
-    """All open calls: at most one that is under way an inode. Synchronous."""
+    """All open calls, with at most one under way for each inode. Synchronous."""
 
     def __init__(
         self, journal: Journal, row_written: Callable[[], None], last_inode: Callable[[], Inode]
     ) -> None:
-        """`row_written` has the journal brought to disk soon."""
+        """`row_written` makes the journal reach the disk soon."""
         self._journal = journal
         self._row_written = row_written
         self._last_inode = last_inode
@@ -127,12 +127,11 @@ class InFlightCalls:
         patch: MetadataPatch | None = None,
         repeats: Call | None = None,
     ) -> Iterator[Sending]:
-        """While it is under way and its answer is applied. Raises sqlite3.Error before anything is sent.
+        """Hold a call open while it is sent and its answer is applied. Raises sqlite3.Error before anything is sent.
 
-        `repeats`: an unconfirmed call with the same upload, in whose place this one goes.
-
-        Whoever is told an answer says so by `answered` or `refused`. A ProcoreError but Unanswered is a refusal;
-        every other end without an answer, and an answer that can't be applied, leave the call unconfirmed.
+        `repeats`: an unconfirmed call with the same upload, which this one replaces. The block reports the end by
+        `answered` or `refused`. A ProcoreError other than Unanswered is a refusal. Every other end without an
+        answer, and an answer that cannot be applied, leaves the call unconfirmed.
         """
         call = Call(
             self._next,
@@ -150,7 +149,7 @@ class InFlightCalls:
         self._next += 1
         self._write(call)
         state = self._sending[call.number] = Sending()
-        state.is_unclear = repeats is not None  # whatever refuses this one says nothing of the other
+        state.is_unclear = repeats is not None  # the refusal says nothing about the repeated call
         self._calls[call.number] = call
         if repeats is not None:
             self.forget(repeats)
@@ -175,7 +174,7 @@ class InFlightCalls:
         self.forget(call)
 
     def suppose(self, change: Change) -> None:
-        """A change says that its upload may have been used, and no call does: a power cut took the call along."""
+        """Add an unconfirmed call for a change whose upload may have been used and whose call a power cut lost."""
         place = change.location if change.location is not None and change.document is None else None
         if change.upload is None or (change.document is None and place is None):
             return
@@ -213,7 +212,7 @@ class InFlightCalls:
                 yield call
 
     def of(self, inode: Inode, document: DocumentId | None) -> list[Call]:
-        """Open calls of an inode, or about the document that it is, the oldest first."""
+        """The open calls of an inode or about its document, the oldest first."""
         if not self._calls:
             return []
         return [
@@ -226,32 +225,32 @@ class InFlightCalls:
         return bool(self.of(inode, document))
 
     def makes(self, inode: Inode) -> bool:
-        """Whether a document is being made, or may have been."""
+        """Whether an open call makes the inode's document, or may have made it."""
         return any(call.is_creating for call in self.of(inode, None))
 
     def moves(self, inode: Inode, document: DocumentId | None) -> bool:
-        """Whether the document may be elsewhere, or gone, by a call that is open."""
+        """Whether an open call may have moved or removed the document."""
         return any(call.moves for call in self.of(inode, document))
 
     def is_under_way(self, inode: Inode) -> bool:
         return any(call.number in self._sending for call in self.of(inode, None))
 
     def given_up(self, inode: Inode, document: DocumentId | None) -> list[Call]:
-        """Those whose answer nobody waits for any more."""
+        """The calls whose answer no task waits for any more."""
         return [call for call in self.of(inode, document) if call.number not in self._sending]
 
     def unconfirmed(self, inode: Inode, document: DocumentId | None) -> list[Call]:
-        """Those of which nobody knows yet whether they were done."""
+        """The calls whose outcome is unknown."""
         return [call for call in self.given_up(inode, document) if not call.is_late]
 
     def late(self, inode: Inode, document: DocumentId | None) -> list[Call]:
-        """Those that were looked for and not done, and may still be."""
+        """The calls that were looked up, were not done, and may still take effect."""
         return [call for call in self.given_up(inode, document) if call.is_late]
 
     def in_the_way(self, inode: Inode, document: DocumentId | None, place: Location | None) -> Inode | None:
-        """Whose open call is about the same document, or makes or moves one to the same place.
+        """The inode with an open call about the same document or to the same place.
 
-        One that can't be carried out any more is in nobody's way; its own change may look for it once more.
+        A call that can no longer take effect does not count; its own change may look it up once more.
         """
         for call in self._open():
             if call.inode == inode or (call.is_late and not self.left_s(call)):
@@ -263,11 +262,11 @@ class InFlightCalls:
         return None
 
     def may_have_made(self, node: Node) -> bool:
-        """Whether a document that a listing brought may be one that an open call makes: nobody wants that by itself."""
+        """Whether a document in a listing may be one that an open call makes, so that it is not shown separately."""
         return self.maker_of(node) is not None
 
     def maker_of(self, node: Node) -> Inode | None:
-        """Whose open call may have made a document that a listing brought."""
+        """The inode whose open call may have made a document in a listing."""
         for call in self._open() if self._calls else ():
             if (
                 call.is_creating
@@ -281,7 +280,7 @@ class InFlightCalls:
         return None
 
     def maker_at(self, place: Location, kind: Kind) -> Inode | None:
-        """Whose open call may have made a document at a place that no listing has brought yet."""
+        """The inode whose open call may have made a document at a place, which no listing shows yet."""
         for call in self._open():
             if call.is_creating and call.kind is kind and call.place == place:
                 return call.inode
@@ -291,61 +290,63 @@ class InFlightCalls:
         return list(self._open())
 
     def left_s(self, call: Call) -> float:
-        """For how long it may still be carried out, in seconds; 0: not any more."""
+        """For how many more seconds the call may take effect; 0 if it cannot any more."""
         return max(LATE_S - clocks.age_s(call.given_up_at_s), 0.0)
 
     def load_owners(self) -> None:
-        """A moment was not written down: who had which call before it."""
+        """After a failed transaction: restore which inode each call belongs to."""
         for number, body in self._journal.calls():
             if number in self._calls:
                 self._calls[number].inode = _decode(body).inode
 
-    # What became of them
+    # Outcomes
 
     def forget(self, call: Call) -> None:
-        """It is known what became of it."""
+        """Forget a call whose outcome is known."""
         if self._calls.pop(call.number, None) is not None:
             self._journal.drop_call(call.number)
             self._row_written()
 
     def not_done_yet(self, call: Call) -> None:
-        """It was looked for: it was not done so far, and may still be."""
+        """Note that the call was looked up and not done so far."""
         if not call.is_late:
             call.is_late = True
             self._write(call)
 
     def forget_expired(self, inode: Inode) -> None:
-        """Nobody wants anything of the inode: its late calls are in the way only as long as they may be carried out."""
+        """Note that nothing is wanted of the inode: its late calls count only while they may take effect."""
         for call in self.late(inode, None):
             if not self.left_s(call):
                 self.forget(call)
 
     def folder_made(self, place: Location, document: DocumentId) -> None:
-        """A call has made a folder: as long as it has the name, no other can, and it is nobody else's."""
+        """Note the folder that a call made: while it has the name, no other call can make one, and the folder
+        belongs to no other call."""
         for call in self._open():
             is_same = call.is_creating and call.kind is Kind.FOLDER and call.place == place
             if is_same and call.number not in self._sending:
                 self.was_made(call, document)
 
     def was_made(self, call: Call, document: DocumentId) -> None:
-        """What a late call was to make has been made by another: as long as that has the name, it can't be done."""
+        """Note that another call made what a late call was to make: while that has the name, the late call cannot
+        take effect."""
         call.document = document
         self._write(call)
 
     def hand_over(self, call: Call, inode: Inode) -> None:
-        """Another inode's change is to find out what became of it."""
+        """Let another inode's change find out the outcome."""
         call.inode = inode
         self._write(call)
 
     def folder_moved(self, folder: Inode, to: Inode) -> None:
-        """A folder's document is another inode now: what calls make in it is made there."""
+        """Move the places of calls to the inode that a folder's document has now."""
         for call in self._calls.values():
             if call.place is not None and call.place.folder == folder:
                 call.place = Location(to, call.place.name)
                 self._write(call)
 
     def forget_uploaded(self, uuid: str) -> None:
-        """An upload is used once: what was asked with it has been answered."""
+        """Forget the calls with an upload whose use was answered: it can be used only once."""
         for call in [
             call for call in self._calls.values() if call.upload is not None and call.upload.uuid == uuid
         ]:
@@ -353,7 +354,7 @@ class InFlightCalls:
                 self.forget(call)
 
     def forget_document(self, document: DocumentId) -> None:
-        """The document is gone: nothing can be done to it any more."""
+        """Forget the calls about a document that is gone."""
         for call in [call for call in self._calls.values() if call.document == document]:
             if call.number not in self._sending:
                 self.forget(call)

@@ -39,13 +39,13 @@ _OLDER_FORMATS = (
     4,
 )  # older_rows.py reads their rows; before 4: no row log, calls or numbers of entries
 CHECKPOINT_BYTES = 16 << 20
-"""A longer log is written back, by `sync`."""
+"""`sync` writes a longer write-ahead log back to the database."""
 
 MOST_APPENDED = 4096
-"""Rows that nobody took over by `begin_sync` are taken over then."""
+"""With this many appended rows they are moved to the database without waiting for `begin_sync`."""
 
 EMERGENCY_PAGES = 65_536
-"""The loop itself writes the log back only when nobody called `sync` for 256 MiB."""
+"""The loop itself writes the log back only if `sync` was not called for 256 MiB."""
 
 _CALLS = "CREATE TABLE IF NOT EXISTS call (number INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT"
 
@@ -63,17 +63,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JournalDamaged(Exception):
-    """The journal can't be read; what it names is still in the staging folder."""
+    """The journal cannot be read. The files that it names are still in the staging folder."""
 
 
 class Journal:
-    """Rows of changes. Synchronous, on the loop's thread, but for `sync`, which may run in a thread.
+    """The rows of changes.
 
-    Raises JournalDamaged at opening, sqlite3.Error or OSError when the disk refuses.
+    Synchronous, on the loop's thread, except `sync`, which may run in another thread. Raises JournalDamaged at
+    opening, sqlite3.Error and OSError.
     """
 
     def __init__(self, path: Path, damaged: Collection[Path] = ()) -> None:
-        """`damaged`: the files of the journal that was here before."""
+        """`damaged`: the files of the earlier journal, if that was damaged."""
         self._path = path
         self.damaged = damaged
         with ExitStack() as undo:
@@ -89,10 +90,10 @@ class Journal:
             self.attributed = XattrStore(self._db, self.note_folder)
             self.attributed.known_documents(self._folders)
             self.sequence = int(self.fact("synced") or 0)
-            """Of the last entry of bytes; see Change.sequence."""
+            """The number of the last entry of bytes; see Change.sequence."""
             self.unreadable = 0
-            """Rows that the last `load` could not read."""
-            self._takes_over = self._is_entry = False  # in the transaction that is open
+            """How many rows the last `load` could not read."""
+            self._takes_over = self._is_entry = False  # in the open transaction
             self._appended = RowLog(path)
             undo.callback(self._appended.close)
             self._take_up_appended()
@@ -107,7 +108,7 @@ class Journal:
                 "ProcoreFS that wrote it until nothing waits any more."
             )
         self.is_new = found == 0
-        """It was made just now: staged files that are there nevertheless are somebody's bytes."""
+        """Whether the journal was just created: existing staged files then have bytes that must be kept."""
         self._is_numbered = found in (0, 4, FORMAT)
         if found == 0:
             self._db.executescript(_SCHEMA)
@@ -118,7 +119,7 @@ class Journal:
         self._path.chmod(0o600)
 
     def _take_up_appended(self) -> None:
-        """What an earlier run appended comes into the database, and on disk with it."""
+        """Move the rows that an earlier run appended into the database, and sync it."""
         position = int(self.fact("position") or self.fact("generation") or 0)
         self._appended.begin(position, is_new=self.is_new, is_numbered=self._is_numbered)
         if self._appended.is_clear:
@@ -130,7 +131,7 @@ class Journal:
         self._appended.clear_all()
 
     def _check(self) -> None:
-        """Whether SQLite can read all pages: what it stumbles over later would end the mount, each time."""
+        """Whether SQLite can read all pages: a bad one that is met later would end the mount each time."""
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise JournalDamaged(f"The journal {self._path} cannot be read ({verdict}).")
@@ -143,7 +144,8 @@ class Journal:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All rows or none; contains no await. Within another one it is part of that."""
+        """Write all rows of the block or none. The block contains no await. A nested transaction is part of the
+        outer one."""
         if self._db.in_transaction:
             yield
             return
@@ -168,21 +170,21 @@ class Journal:
 
     @contextmanager
     def _entry(self) -> Iterator[None]:
-        """A transaction, or a part of one, without which rows that are appended later are worth nothing."""
+        """A transaction, or a part of one, that rows which are appended later depend on."""
         with self.transaction():
             self._take_over()
             self._is_entry = True
             yield
 
     def _take_over(self) -> None:
-        """Within a transaction: the rows that were only appended come before what is written now."""
+        """Within a transaction: write the appended rows before anything else."""
         if self._takes_over or not self._appended.rows:
             return
         self._db.executemany("INSERT OR REPLACE INTO change VALUES (?, ?)", self._appended.rows.items())
         self._takes_over = True
 
     def load(self) -> list[Change]:
-        """All rows; one that can't be read is left where it is and told of."""
+        """All rows. One that cannot be read stays where it is and is reported."""
         found = []
         self.unreadable = 0
         rows = dict(self._db.execute("SELECT inode, body FROM change")) | self._appended.rows
@@ -196,14 +198,14 @@ class Journal:
         return found
 
     def inodes(self) -> list[Inode]:
-        """Of all rows, also of those that can't be read, of the folders that were noted, and of what has attributes."""
+        """The inodes of all rows, also of unreadable ones, of noted folders and of attributes."""
         rows = self._db.execute(
             "SELECT inode FROM change UNION SELECT inode FROM folder UNION SELECT inode FROM attribute"
         )
         return [Inode(inode) for (inode,) in rows]
 
     def put(self, change: Change) -> None:
-        """Write a row: within a transaction as a part of that."""
+        """Write a row, within a transaction as a part of it."""
         body = _encode(change)
         if self._db.in_transaction or len(self._appended.rows) >= MOST_APPENDED:
             with self._entry():
@@ -214,25 +216,25 @@ class Journal:
             self.attributed.bind(change.inode, change.document)
 
     def next_sequence(self) -> int:
-        """The number of one more entry of bytes."""
+        """Count an entry of bytes and return its number."""
         self.sequence += 1
         return self.sequence
 
     def folders(self) -> dict[Inode, DocumentId]:
-        """Documents of folders that changes were placed in or made, and of what has attributes.
+        """The documents of folders that changes name, and of inodes with attributes.
 
-        A new tree, or an older one, would give them other inodes.
+        A new or older tree would give them other inodes.
         """
         rows = self._db.execute("SELECT inode, document FROM folder")
         return {Inode(inode): DocumentId(document) for inode, document in rows}
 
     def _know_folders(self) -> None:
-        """Those of the database."""
+        """The documents in the database."""
         self._folders: dict[Inode, DocumentId] = self.folders()
         self._inodes = {document: inode for inode, document in self._folders.items()}
 
     def keep_folders(self, needed: Collection[Inode]) -> None:
-        """Forget which documents inodes are that no row names any more."""
+        """Forget the documents of inodes that no row names any more."""
         superfluous = [
             (inode,) for inode in self._folders if inode not in needed and not self.attributed.has_any(inode)
         ]
@@ -241,7 +243,7 @@ class Journal:
         self._know_folders()
 
     def note_folder(self, inode: Inode, document: DocumentId) -> None:
-        """Remember which document an inode is; costs nothing when it is known."""
+        """Record the document of an inode; costs nothing if it is known."""
         if self._folders.get(inode) == document:
             return
         with self._entry():
@@ -277,9 +279,9 @@ class Journal:
         self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
     def begin_sync(self, sequence: int) -> int | None:
-        """Before `sync`, on the loop: all rows are in the database, and bytes up to that entry are on disk.
+        """Prepare `sync`, on the loop: write all rows to the database; bytes up to that entry are on disk.
 
-        Returns what `sync` is to be told.
+        Returns the argument for `sync`.
         """
         with self.transaction():
             self._take_over()
@@ -287,14 +289,14 @@ class Journal:
         return self._appended.turn()
 
     def sync_failed(self) -> None:
-        """After a `sync` that raised, on the loop."""
+        """Clean up after a `sync` that raised, on the loop."""
         self._appended.not_cleared()
 
     def sync(self, spent: int | None = None) -> None:
-        """Wait until all that was committed is on the disk; needs no connection, so it may run in a thread.
+        """Bring all that was committed to disk; needs no connection, so it may run in a thread.
 
-        A reader of the log finds the frames by their checksums, so what was synced is found after a power cut, too; and
-        the folder is synced for the names of both files.
+        SQLite finds the frames of the synced log by their checksums after a power cut. The folder is synced for the
+        names of both files.
         """
         for side in (self._path.with_name(self._path.name + "-wal"), self._path, self._path.parent):
             try:
@@ -313,7 +315,7 @@ class Journal:
 
 
 def _past(change: Change) -> Change:
-    """The same without times in the future: the wall clock was ahead when they were taken."""
+    """The row without times in the future, which a wall clock that was ahead left."""
     change.created_at_s = clocks.past_s(change.created_at_s)
     change.touched_at_s = clocks.past_s(change.touched_at_s)
     if isinstance(change.progress, Failed):
@@ -322,7 +324,8 @@ def _past(change: Change) -> Change:
 
 
 def open_journal(path: Path) -> Journal:
-    """The journal at `path`; a damaged one is moved aside and told of. Raises JournalDamaged for another format."""
+    """Open the journal at `path`. A damaged one is moved aside and reported. Raises JournalDamaged for another
+    format."""
     try:
         return Journal(path)
     except JournalDamaged:

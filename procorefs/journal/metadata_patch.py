@@ -1,4 +1,4 @@
-"""Metadata that is wanted, against what Procore has: only the difference is worth a call. Pure functions."""
+"""Compares wanted metadata with what Procore has, because only the difference needs a call. Pure functions."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ from procorefs.tree.document_detail import Detail
 
 
 def lacking(patch: MetadataPatch, detail: Detail, tags: Collection[str] | None = None) -> MetadataPatch:
-    """What of the patch is not so in Procore; `tags`: those that the document bears, as far as that is known."""
+    """The part of the patch that Procore lacks. `tags`: those that the document has, as far as known."""
     plain = {
         name: UNSET if getattr(patch, name) == getattr(detail, name) else getattr(patch, name)
         for name in ("description", "tracked", "private")
@@ -27,7 +27,7 @@ def lacking(patch: MetadataPatch, detail: Detail, tags: Collection[str] | None =
 
 
 def without(patch: MetadataPatch, done: MetadataPatch) -> MetadataPatch:
-    """The patch less what was done, but for what was set otherwise meanwhile."""
+    """The patch without what was sent, except what was set differently meanwhile."""
     plain = {
         name: UNSET if getattr(patch, name) == getattr(done, name) else getattr(patch, name)
         for name in ("description", "tracked", "private", "tags")
@@ -41,7 +41,7 @@ def without(patch: MetadataPatch, done: MetadataPatch) -> MetadataPatch:
 
 
 def over(newer: MetadataPatch, older: MetadataPatch) -> MetadataPatch:
-    """Both, the newer where they differ: two that were about one document, when one file takes it over."""
+    """Both patches, the newer where they differ; used when one file takes over another one's document."""
     plain = {
         name: getattr(older, name) if getattr(newer, name) is UNSET else getattr(newer, name)
         for name in ("description", "tracked", "private", "tags")
@@ -50,7 +50,7 @@ def over(newer: MetadataPatch, older: MetadataPatch) -> MetadataPatch:
 
 
 def set_in(detail: Detail) -> MetadataPatch:
-    """What somebody has set at a document and goes along when its file replaces another: its description and fields."""
+    """A document's description and fields, which stay with its file when that replaces another."""
     fields: dict[int, FieldValue] = {
         int(name.removeprefix("custom_field_")): form
         for name, shown in detail.custom_fields.items()
@@ -60,7 +60,7 @@ def set_in(detail: Detail) -> MetadataPatch:
 
 
 def attribute_names(patch: MetadataPatch) -> list[str]:
-    """What they are called as extended attributes; custom fields without their labels."""
+    """The names of the patch's values as extended attributes; custom fields without their labels."""
     plain = ("description", "tracked", "private", "tags")
     named = [f"user.procore.{name}" for name in plain if getattr(patch, name) is not UNSET]
     return named + (["user.procore.custom.*"] if patch.custom_fields else [])

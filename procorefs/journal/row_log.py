@@ -1,13 +1,12 @@
-"""Rows of changes that are not in the journal's database yet: appended to a file, which costs far less than a commit.
+"""Appends rows of changes to a file before they are in the journal's database, which costs far less than a commit.
 
-    append ─▶ the active file ─▶ (the database takes them over) ─▶ taken_over ─▶ turn ─▶ (it is on disk) ─▶ clear
+    append ─▶ the active file ─▶ (moved to the database) ─▶ taken_over ─▶ turn ─▶ (synced) ─▶ clear
 
-It is there for kill -9 alone: what the kernel has been given outlives the daemon. For a power cut the database is
-synced, with all rows that were appended before in it. Rows and transactions are numbered as entries of one sequence,
-and the database stores the number of the last entry that it has. A power cut may leave an older database and newer
-files, or the other way round: a row counts only when all entries before it are there, so what is found is what was
-written up to some moment. There are two files: the one with rows that were taken over is emptied when the database
-that has them is on disk, and not before.
+The files protect against kill -9: what the kernel has accepted outlives the daemon. For a power cut the database is
+synced, with all rows that were appended before. Rows and transactions are numbered as entries of one sequence, and
+the database stores the number of its last entry. A power cut may leave an older database and newer files, or the
+reverse. A row counts only if all entries before it exist, so the state that is found existed at some moment. There
+are two files: one whose rows were moved is emptied only when the database is on disk.
 """
 
 import errno
@@ -30,7 +29,7 @@ HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
 
 
 class RowLog:
-    """The two files. Synchronous, on the loop's thread. Raises OSError when the disk refuses."""
+    """The two files. Synchronous, on the loop's thread. Raises OSError."""
 
     def __init__(self, database: Path) -> None:
         self._files = [
@@ -38,17 +37,18 @@ class RowLog:
             for suffix in SUFFIXES
         ]
         self._active = 0
-        self._is_left = False  # the other file waits for a sync that does not fail
+        self._is_left = False  # the other file waits for a successful sync
         self.position = 0
-        """The number of the last entry, of the files or the database."""
+        """The number of the last entry in the files or the database."""
         self.rows: dict[Inode, bytes] = {}
-        """The newest of each inode that the database does not have yet."""
+        """The newest row of each inode that the database lacks."""
 
     def begin(self, position: int, *, is_new: bool, is_numbered: bool = True) -> None:
-        """Read what an earlier run left and the database lacks, which has the entries up to that position.
+        """Read the rows of an earlier run after `position`, the last entry of the database. A new database lacks
+        nothing.
 
-        A new database lacks nothing. `is_numbered` False: an earlier version wrote both, which numbered the database's
-        moments, and gave each row the number of the next one.
+        `is_numbered` False: both were written by an earlier version, which numbered the database's transactions and
+        gave each row the number of the next one.
         """
         self.position = position
         if is_new:
@@ -59,11 +59,11 @@ class RowLog:
             if number >= position if not is_numbered else number == self.position + 1:
                 self.rows[inode] = body
                 self.position = number
-        # A file that should have been emptied may come back: its numbers are never given again.
+        # A file that should be empty may come back after a power cut: its numbers are never given again.
         self.position = max([self.position, *(number for number, _, _ in records)])
 
     def append(self, inode: Inode, body: bytes) -> None:
-        """Note a row; it survives the daemon when this returns. One that was refused has left nothing behind."""
+        """Append a row, which survives the daemon when this returns. After an error nothing of it remains."""
         checked = CHECKED.pack(self.position + 1, inode) + body
         record = HEADER.pack(len(checked), crc32(checked)) + checked
         file = self._files[self._active]
@@ -83,14 +83,14 @@ class RowLog:
         self.position += 1
 
     def taken_over(self, position: int) -> None:
-        """The database has all rows, and all entries up to that position."""
+        """Note that the database has all rows and all entries up to that position."""
         self.rows.clear()
         self.position = position
 
     def turn(self) -> int | None:
-        """Go on in the other file, if it is empty; the rows have just been taken over.
+        """Switch to the other file if it is empty, after the rows were taken over.
 
-        Returns the file to be cleared when the database, with all of its rows, is on disk.
+        Returns the file to clear when the database with all of its rows is on disk.
         """
         spent, other = self._files[self._active], 1 - self._active
         if os.fstat(self._files[other]).st_size:
@@ -100,11 +100,11 @@ class RowLog:
         return spent
 
     def not_cleared(self) -> None:
-        """The database could not be brought to disk: the next one that is clears the file of that `turn`."""
+        """Note a failed sync: the next successful one clears the file of that `turn`."""
         self._is_left = True
 
     def clear_all(self) -> None:
-        """Empty both; the database, with all rows, is on disk."""
+        """Empty both files; the database with all rows is on disk."""
         for file in self._files:
             clear(file)
 
@@ -119,7 +119,7 @@ class RowLog:
 
 
 def clear(file: int) -> None:
-    """Empty one that `turn` has returned. May run in a thread."""
+    """Empty a file that `turn` returned. May run in a thread."""
     os.ftruncate(file, 0)
 
 
@@ -130,7 +130,7 @@ def _whole(file: int) -> bytes:
 
 
 def _records(content: bytes) -> Iterator[tuple[int, Inode, bytes]]:
-    """Number, inode and body of each, up to the first that is not whole: a power cut leaves zeros and halves."""
+    """Number, inode and body of each row up to the first damaged one: a power cut leaves zeros and partial rows."""
     at = 0
     while at + HEADER.size + CHECKED.size <= len(content):
         length, checksum = HEADER.unpack_from(content, at)

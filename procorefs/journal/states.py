@@ -21,34 +21,34 @@ log = logging.getLogger(__name__)
 
 
 class ChangeState(enum.StrEnum):
-    """Where a change stands; its value is the word in JSON, in the journal and in `user.procore.state`."""
+    """The state of a change; its value is the word in JSON, in the journal and in `user.procore.state`."""
 
     OPEN = "open"
-    """A program writes it, and it was never flushed: after a crash it is INCOMPLETE."""
+    """A program writes it and it was never flushed: after a crash it is INCOMPLETE."""
     PENDING = "pending"
-    """It waits for its time, its folder, other changes or the network, and is sent by itself."""
+    """It waits for its delay, its folder, other changes or the network, and is sent automatically."""
     FAILED = "failed"
     """Procore refused it for good: it waits for `retry` or `discard`."""
     INCOMPLETE = "incomplete"
-    """The daemon died while it was written: it is kept and shown, and never sent by itself."""
+    """The daemon died while it was written: it is kept and shown, and not sent before `retry`."""
 
     UPLOADING = "uploading"
     """A call for it is under way."""
     HELD = "held"
     """Its name is a temporary one: it is sent when it is renamed, or after an hour untouched."""
     LOCAL = "local"
-    """It is in a folder, or has a name, that is never uploaded, and no program keeps it for itself."""
+    """Its name or folder is never uploaded, but its content is not that of junk."""
     JUNK = "junk"
-    """A file that a program keeps for itself, such as .DS_Store: it is only counted."""
+    """A file that a program makes for itself, such as .DS_Store: it is only counted."""
     CHECKED_OUT = "checked_out"
     """Another user has the document checked out: it is sent when that ends."""
     READ_ONLY = "read_only"
-    """The mount sends nothing: the next mount that does sends it."""
+    """The mount is read-only: the next read-write mount sends it."""
 
     DIRTY = "dirty"
-    """Of a file: a program is writing it."""
+    """A program is writing the file."""
     CLEAN = "clean"
-    """Of a file: nothing of it waits."""
+    """Nothing of the file waits."""
 
 
 RECORDED = frozenset(
@@ -69,7 +69,7 @@ STEPS: Mapping[ChangeState, frozenset[ChangeState]] = {
 """The legal steps of a recorded state."""
 
 MOVING = frozenset({ChangeState.PENDING, ChangeState.UPLOADING})
-"""States that reach Procore by themselves."""
+"""States that are sent automatically."""
 
 WAITING_FOR_PEOPLE = frozenset({ChangeState.FAILED, ChangeState.INCOMPLETE})
 """States that end with `retry` or `discard`."""
@@ -78,22 +78,22 @@ WAITING_FOR_OTHERS = frozenset({ChangeState.HELD, ChangeState.CHECKED_OUT, Chang
 """States that end when a name, another user or the mount changes; `status` counts them as held."""
 
 STAYING = frozenset({ChangeState.HELD, ChangeState.LOCAL})
-"""States of what stays here because of its name: no failure, but listed with what is not in Procore."""
+"""States of files that stay on this machine because of their name: no failure, but listed as not in Procore."""
 
 TO_RETRY = WAITING_FOR_PEOPLE | {ChangeState.CHECKED_OUT}
-"""States that `retry` is about."""
+"""States that `retry` applies to."""
 
 TO_DISCARD = WAITING_FOR_PEOPLE | {ChangeState.HELD}
-"""States that `discard` is about: what is sent by itself is never thrown away."""
+"""States that `discard` applies to: what is sent automatically is never thrown away."""
 
 STUCK = WAITING_FOR_PEOPLE | WAITING_FOR_OTHERS | {ChangeState.LOCAL}
 """States that waiting does not end."""
 
 
 def check_step(before: ChangeState, after: ChangeState, inode: int) -> None:
-    """Report a step that `STEPS` does not have.
+    """Log a step that `STEPS` does not have.
 
-    The step is made nevertheless: refusing it would lose what a program wrote. The tests fail on the message.
+    The step is made nevertheless, because refusing it would lose what a program wrote. Tests fail on the message.
     """
     if after is not before and after not in STEPS.get(before, frozenset()):
         log.error("Inode %d went from %s to %s, which is no legal step.", inode, before, after)

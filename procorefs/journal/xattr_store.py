@@ -1,7 +1,7 @@
-"""Extended attributes that Procore has no place for: kept beside the journal, bound to the inode.
+"""Stores the extended attributes that Procore has no place for, by inode, in the journal's database.
 
-The journal's database holds them because the tree's can be listed anew and they can't. Which document each of these
-inodes is stands beside them, so that a new tree gives it the same number.
+The tree's database can be rebuilt from Procore, and these attributes cannot. The document of each inode is stored,
+too, so that a new tree gives it the same inode.
 """
 
 import sqlite3
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS attribute (
 
 
 class XattrStore:
-    """Rows of attributes; raises sqlite3.Error when the disk refuses. `note` remembers which document an inode is."""
+    """The rows of attributes; raises sqlite3.Error. `note` records the document of an inode."""
 
     def __init__(self, db: sqlite3.Connection, note: Callable[[Inode, DocumentId], None]) -> None:
         self._db = db
@@ -31,17 +31,17 @@ class XattrStore:
         self._documents: dict[DocumentId, Inode] = {}
 
     def bind(self, inode: Inode, document: DocumentId) -> None:
-        """If the inode has attributes, remember which document it is; costs nothing otherwise."""
+        """Record the document of the inode if it has attributes."""
         if inode in self._inodes and self._documents.get(document) != inode:
             self._note(inode, document)
             self._documents[document] = inode
 
     def known_documents(self, documents: dict[Inode, DocumentId]) -> None:
-        """What was remembered before this run."""
+        """The documents that earlier runs recorded."""
         self._documents |= {documents[inode]: inode for inode in self._inodes if inode in documents}
 
     def has_any(self, inode: Inode) -> bool:
-        """Costs no look at the disk."""
+        """Whether the inode has attributes; known in memory."""
         return inode in self._inodes
 
     def of(self, inode: Inode) -> dict[bytes, bytes]:
@@ -60,13 +60,13 @@ class XattrStore:
             self._inodes.discard(inode)
 
     def drop_all(self, inode: Inode) -> None:
-        """Nobody will ask for that inode again."""
+        """Drop the attributes of an inode that is never used again."""
         if inode in self._inodes:
             self._db.execute("DELETE FROM attribute WHERE inode = ?", (inode,))
             self._inodes.discard(inode)
 
     def follow(self, document: DocumentId, inode: Inode) -> None:
-        """The document is another inode now (somebody was inside when a newer version came): they go along."""
+        """Move the attributes to the document's new inode (the old one was open when a newer version came)."""
         before = self._documents.get(document)
         if before is None or before == inode or before not in self._inodes or inode in self._inodes:
             return
@@ -76,7 +76,7 @@ class XattrStore:
         self.bind(inode, document)
 
     def sweep(self, is_there: Callable[[Inode], bool]) -> None:
-        """Drop those of inodes that are no more; at the start of a run."""
+        """Drop the attributes of inodes that no longer exist; at the start of a run."""
         bound = set(self._documents.values())
         for inode in [inode for inode in self._inodes if inode not in bound and not is_there(inode)]:
             self.drop_all(inode)

@@ -1,7 +1,7 @@
-"""What people and programs ask of the outbox: counts and lists, send at once, wait, retry, discard.
+"""Answers what people and programs ask of the outbox: counts and lists, send at once, wait, retry, discard.
 
-Paths are those that programs see, from the root of the mount, with `/` between the components; the empty path is the
-root, and so everything.
+Paths are those that programs see, from the root of the mount, with `/` between the components. The empty path is the
+root and means everything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,24 +25,24 @@ from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 ITEMS_AT_ONCE = 256
-"""Changes that are looked at before other tasks get a turn: a hundred thousand may wait."""
+"""How many changes are handled before other tasks get a turn: a hundred thousand may wait."""
 
 DRAINED_LOOK_S = 0.5
 
 
 class _Asked(NamedTuple):
-    """When `settled` was asked for."""
+    """The moment at which `settled` was called."""
 
     begun: int
-    """Tries that had begun by then (attempts.py)."""
+    """How many tries had begun (attempts.py)."""
     at_s: float
-    """By clocks.unix_s."""
+    """The time, by clocks.unix_s."""
     sequence: int
-    """Of the last entry of bytes in the journal."""
+    """The sequence of the journal's last entry of bytes."""
 
 
 class Commands:
-    """Answers the commands, fsync and status."""
+    """The commands; also used by fsync and status."""
 
     def __init__(
         self,
@@ -67,44 +67,44 @@ class Commands:
     # Questions
 
     def counts(self) -> Counts:
-        """Everything, by state; costs no look through the journal."""
+        """The counts by state, without a scan of the journal."""
         self._states.count_new()
         return self._counters.counts(self._attempts.warning, self._attempts.pace_s())
 
     def stuck(self) -> list[Item]:
-        """All items whose state is in STUCK, oldest first."""
+        """All items whose state is in STUCK, the oldest first."""
         items = (self._states.item(self._view.change(inode)) for inode in self._counters.inodes(STUCK))
         stuck = [item for item in items if item is not None and item.state in STUCK]
         return sorted(stuck, key=lambda item: item.since)
 
     def items(self) -> Iterator[tuple[Change, Item]]:
-        """All changes that count, with their items."""
+        """All changes that count, each with its item."""
         for change in self._view.changes():
             item = self._states.item(change)
             if item is not None:
                 yield change, item
 
     def waiting(self, below: Sequence[str]) -> list[Item]:
-        """All items at or below these paths, in any state; a moved or removed one also below where it was."""
+        """All items at or below these paths, in any state; a moved or removed item also below its old place."""
         return [item for _, item in self.items() if is_at_or_below(item.path, below)]
 
     def progress(self, inode: Inode) -> tuple[int, int]:
-        """Differs from an earlier answer when a try of the inode has succeeded or bytes of it were sent."""
+        """A value that changes when a try of the inode succeeds or bytes of it are sent."""
         transfer = self._attempts.transfers.get(inode)
         number = transfer.number if transfer is not None else None
         return self._attempts.last_done(inode), self._counters.sent_bytes(number)
 
     def moves(self) -> bool:
-        """Whether anything gets on by itself."""
+        """Whether anything waits that is sent automatically."""
         self._states.count_new()
         return any(self._states.moves(inode) for inode in self._counters.inodes(MOVING))
 
     # At once
 
     def hurry(self, below: Sequence[str]) -> None:
-        """Send at once what waits its time (write_back, deletes, backoff) at or below these paths.
+        """Send at once what is delayed (write_back, deletes, backoff) at or below these paths.
 
-        Once: what is changed afterwards waits again. `held` stays held.
+        What is changed afterwards is delayed again. `held` changes stay held.
         """
         self._states.count_new()
         is_all = any(not folder for folder in below)
@@ -116,14 +116,14 @@ class Commands:
                 self.hurry_one(inode)
 
     def hurry_one(self, inode: Inode) -> None:
-        """Send one change without waiting its time."""
+        """Send one change without its delay."""
         self._attempts.hurry(inode, self._view.change(inode))
         self._queue.touched(inode)
 
     async def settled(self, below: Sequence[str]) -> list[Item]:
-        """Hurry, and wait until nothing that is now at or below these paths can move; returns what is left of it.
+        """Hurry what is at or below these paths, wait until it is sent or cannot be, and return what is left.
 
-        May be cancelled at any time, without effect.
+        May be cancelled at any time without effect.
         """
         for inode in self._dirty_files.written:
             if is_at_or_below(self._view.path(inode), below):
@@ -133,7 +133,7 @@ class Commands:
         for number, (change, item) in enumerate(self.items()):
             if is_at_or_below(item.path, below):
                 wanted.append(change)
-                # also what is just being sent: newer bytes, of a program that goes on writing, come after it
+                # also a change that is being sent: its newer bytes are sent after that
                 if item.state in (ChangeState.PENDING, ChangeState.CHECKED_OUT, ChangeState.UPLOADING):
                     self.hurry_one(change.inode)
             if number % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
@@ -150,11 +150,11 @@ class Commands:
         return [item for item in left if item is not None]
 
     async def _arrived(self, wanted: Change, asked: _Asked) -> bool:
-        """Wait until a change does not move any more, or what was wanted of it when it was asked for is in Procore.
+        """Wait until a change is stuck, or what was wanted of it at `asked` is in Procore. False: a part may be
+        left.
 
-        False: something of that may be left. A program that writes on and on keeps nobody waiting; a handle that was
-        released late, because the kernel waits for nothing there, is no writing. The document may become another inode
-        meanwhile.
+        Later writes of a program that keeps writing are not waited for. A late release is not a write. The document
+        may get another inode meanwhile.
         """
         while self._states.moves(inode := wanted.inode):
             change = self._view.change(inode)
@@ -166,29 +166,29 @@ class Commands:
         return False
 
     async def reached(self, inode: Inode) -> None:
-        """Wait until what is wanted of an inode now is in Procore; raises why it is not, once that is known."""
+        """Wait until what is wanted of an inode now is in Procore. Raises the reason once it is known that it fails."""
         wanted = self._view.change(inode)
         if wanted is None:
             return
-        if wanted.state is not ChangeState.FAILED:  # only a `retry` tries that again
+        if wanted.state is not ChangeState.FAILED:  # only `retry` sends it again
             self.hurry_one(inode)
-        while self._states.moves(wanted.inode):  # the document may become another inode
+        while self._states.moves(wanted.inode):  # the document may get another inode
             await self._attempts.news_of(wanted.inode)
         change = self._view.change(wanted.inode)
         if change is not None and self._states.state(change) in TO_RETRY:
             raise self._attempts.error_of(inode) or Refused(self._states.reason(change))
 
     async def drained(self) -> None:
-        """Wait until nothing is left that gets on by itself."""
+        """Wait until nothing is left that is sent automatically."""
         while self.moves():  # noqa: ASYNC110 - it is about all changes: there is no one event for that
             await trio.sleep(DRAINED_LOOK_S)
 
     # Once more, or not at all
 
     def retry(self, below: Sequence[str]) -> list[Item]:
-        """Send what is failed, incomplete or checked out at or below these paths; returns what it was.
+        """Send what is failed, incomplete or checked out at or below these paths, and return it.
 
-        What these wait for, wherever it is, is sent as well.
+        What these changes wait for is sent as well, wherever it is.
         """
         found = []
         for change, item in list(self.items()):
@@ -201,10 +201,10 @@ class Commands:
         return found
 
     def _retry(self, change: Change) -> None:
-        if change.is_idle:  # a refused removal that was taken back: there is nothing left to do
+        if change.is_idle:  # a refused removal that was taken back: nothing is left to do
             self._edits.changes.settle(change)
             return
-        self._edits.sessions.promise(change.inode)  # as `settled` does with what is being written
+        self._edits.sessions.promise(change.inode)  # as `settled` does for a file that is being written
         self._edits.sessions.promise_incomplete(change)
         change.step(Pending())
         change.touch()
@@ -214,9 +214,9 @@ class Commands:
         self.hurry_one(change.inode)
 
     def discard(self, below: Sequence[str]) -> list[Item]:
-        """Throw away what is failed, incomplete or held at or below these paths; returns what it was.
+        """Throw away what is failed, incomplete or held at or below these paths, and return it.
 
-        The tree shows what Procore has again. What moves is never touched.
+        The mount shows again what Procore has. Changes that are sent automatically are left alone.
         """
         found = []
         items = {change.inode: item for change, item in self.items()}
@@ -233,7 +233,7 @@ class Commands:
         return found
 
     def _placed_in(self, change: Change) -> list[Change]:
-        """What has no place any more when a folder goes that never was in Procore; folders before what is in them."""
+        """The changes below a folder that never was in Procore, which end with it; folders before their entries."""
         if not change.is_folder or change.document is not None:
             return []
         below = (self._view.change(node.inode) for node in self._view.descendants(change.inode))

@@ -1,4 +1,4 @@
-"""Counts changes and their bytes by item state, with every change, so that asking costs nothing."""
+"""Counts changes and their bytes by item state; updated with every change, so that reading costs nothing."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -20,7 +20,7 @@ class Counters:
         self._local_bytes = 0
 
     def count(self, inode: Inode, state: ChangeState | None, size_bytes: int) -> None:
-        """Note the state of a change; None: it does not count, or there is none."""
+        """Set the state of a change; None if it does not count or has ended."""
         before = self._states.pop(inode, None)
         if before is not None:
             self._add(*before, sign=-1)
@@ -36,15 +36,15 @@ class Counters:
             self._local_bytes += sign * size_bytes
 
     def sent_bytes(self, number: int | None) -> int:
-        """Bytes of the generation that have been sent; 0: it is not being sent."""
+        """Set how many bytes of the running generation are sent; 0 if none is running."""
         return self._uploader.sent_bytes.get(number, 0) if number is not None else 0
 
     def has(self, inode: Inode) -> bool:
-        """Whether it is counted."""
+        """Whether the change is counted."""
         return inode in self._states
 
     def inodes(self, states: Collection[ChangeState]) -> list[Inode]:
-        """The changes in these states."""
+        """The changes that are in one of these states."""
         if not any(self._counted[state] for state in states):
             return []
         return [inode for inode, (state, _) in self._states.items() if state in states]
@@ -54,7 +54,7 @@ class Counters:
         return sum(self._counted[state] for state in MOVING)
 
     def counts(self, warning: str, pace_s: float | None) -> Counts:
-        """All of them; `warning`: why nothing gets through at present; `pace_s`: seconds that a change takes now."""
+        """All counts. `warning`: why Procore cannot be reached. `pace_s`: seconds that a change takes at present."""
         moving = self.moving
         return Counts(
             pending=self._counted[ChangeState.PENDING],

@@ -1,6 +1,6 @@
-"""Does what follows from a failed try of a change: wait for another, try again later, take back, or fail for good.
+"""Applies the consequence of a failed try: wait for another change, try again later, take back, or fail for good.
 
-`outcomes.reaction_to` decides which; here it is written down, logged and told.
+`outcomes.reaction_to` decides which; this module records, logs and reports it.
 """
 
 import logging
@@ -35,11 +35,11 @@ CHECKED_OUT_S = 15.0
 """A document that another user has checked out is tried again after this time."""
 
 WARNED_ATTEMPTS = 5
-"""The passing failure of this number is logged as a warning; all others as information."""
+"""The temporary failure of this number is logged as a warning, all others as information."""
 
 
 class Failures:
-    """Takes up failures; `refused` tells people of those that are final."""
+    """Handles failures. `refused` reports final ones to people."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Failures:
         self._refused = refused
 
     def take_up(self, inode: Inode, change: Change, error: Exception) -> None:
-        """A try of the change, which was the inode's then, has failed."""
+        """Handle the failure of a try of this change, which was the inode's when the try began."""
         try:
             self._react(inode, change, error)
         except (sqlite3.Error, OSError) as refused:
-            # a full disk: it is in memory, and must not end the mount
+            # a full disk must not end the mount: the failure is known in memory
             log.error("%s: %s; that cannot be journaled: %s", self._view.path(inode), error, refused)
             self._try_later(change, error)
 
@@ -105,7 +105,7 @@ class Failures:
                 self._fail(change, error)
 
     def _try_later(self, change: Change, error: Exception, wait_s: float | None = None) -> None:
-        """The next try begins after `wait_s` seconds; None: after a pause that grows with each failure."""
+        """Let the next try begin after `wait_s` seconds; None means a pause that grows with each failure."""
         if wait_s is None:
             wait_s = retry_pause_s(change.attempts + 1, random.random())
         change.failed_passing(str(error))
@@ -130,7 +130,7 @@ class Failures:
         if is_unknown(change):
             for call in self._calls.given_up(change.inode, None):
                 self._calls.forget(call)
-            self._results.dismiss(change)  # removed here while Procore refused to make it
+            self._results.dismiss(change)  # removed here while Procore refused to create it
             return
         self._tell_of(change, error)
         self._results.fail(change, str(error))

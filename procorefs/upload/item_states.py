@@ -1,4 +1,4 @@
-"""Decides how each change stands for people and programs, and why: its item state, its reason and its path."""
+"""Decides the item state, the reason and the path of each change, as people and programs see them."""
 
 from procorefs.journal.change import Change, Location
 from procorefs.journal.in_flight_calls import InFlightCalls
@@ -19,7 +19,7 @@ from procorefs.vfs.view import View
 
 
 class ItemStates:
-    """Reads changes and what is known of their tries; changes nothing but the counters."""
+    """Reads changes and their tries; writes only the counters."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ItemStates:
         self._sends = sends
 
     def state(self, change: Change | None) -> ChangeState | None:
-        """The state that people see; None: it does not count."""
+        """The state that people see; None if the change does not count."""
         if change is None:
             return None
         fate = self._fates.fate_of(change)
@@ -71,7 +71,7 @@ class ItemStates:
         return ChangeState.LOCAL if self._fates.is_own_content(change) else ChangeState.JUNK
 
     def failed_blocker(self, inode: Inode) -> Change | None:
-        """The change that it waits for in the end, if that one failed or is incomplete."""
+        """The last change in the chain of changes that it waits for, if that one failed or is incomplete."""
         at, steps = inode, 0
         while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
             at, steps = waiting.by, steps + 1
@@ -79,7 +79,7 @@ class ItemStates:
         return change if change is not None and change.state in WAITING_FOR_PEOPLE else None
 
     def of_file(self, inode: Inode) -> tuple[ChangeState, str]:
-        """The state of a file for people, and why; `clean` when nothing waits."""
+        """The state of a file for people, and the reason; `clean` if nothing waits."""
         change = self._view.change(inode)
         dirty_file = self._dirty_files.get(inode)
         if dirty_file is not None and dirty_file.is_changed:
@@ -94,7 +94,7 @@ class ItemStates:
         return ChangeState.PENDING if state == ChangeState.READ_ONLY else state, self.reason(change)
 
     def sends_bytes(self, inode: Inode) -> bool:
-        """Whether bytes of the file are on their way to Procore and get there without help."""
+        """Whether bytes of the file wait and will be sent automatically."""
         change = self._view.change(inode)
         return change is not None and change.has_bytes and self.of_file(inode)[0] in MOVING
 
@@ -132,7 +132,7 @@ class ItemStates:
         return Item(self.path(change), state, reason, clocks.shown_s(change.since_s), size_bytes)
 
     def path(self, change: Change) -> str:
-        """Where a change shows; of a removed document, where it was."""
+        """Where the change shows; for a removed document, where it was."""
         if is_unknown(change):
             for call in self._calls.of(change.inode, None):
                 if call.place is not None:
@@ -144,19 +144,19 @@ class ItemStates:
     # Counting
 
     def count(self, inode: Inode) -> Change | None:
-        """Count a change under its present state; returns it."""
+        """Count a change under its present state and return that."""
         change = self._view.change(inode)
         self._counters.count(inode, self.state(change), staged_bytes(change))
         return change
 
     def count_new(self) -> None:
-        """Count what the scheduler has not looked at yet."""
+        """Count the changes that the scheduler has not seen yet."""
         for inode in self._queue.fresh:
             if not self._counters.has(inode):
                 self.count(inode)
 
     def moves(self, inode: Inode) -> bool:
-        """Whether a change reaches Procore by itself."""
+        """Whether the change is sent automatically."""
         change = self._view.change(inode)
         if change is None or change.state is ChangeState.OPEN:
             return False
@@ -167,11 +167,11 @@ class ItemStates:
 
 
 def staged_bytes(change: Change | None) -> int:
-    """The size of a change's staged file."""
+    """The size of the change's staged file."""
     return change.staged.size_bytes if change is not None and change.staged is not None else 0
 
 
 def _size_of(change: Change) -> int:
-    """The size of a change's bytes, wherever they are."""
+    """The size of the change's bytes, wherever they are."""
     version = change.pending_copy
     return version.size_bytes if version is not None else staged_bytes(change)

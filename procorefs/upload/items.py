@@ -1,7 +1,7 @@
-"""What is not in Procore yet, with its state and why, as commands, status and attributes show them.
+"""Defines the items that are not in Procore yet, with their state and reason, for commands, status and attributes.
 
-Paths are those that programs see, from the root of the mount, with `/` between the components; the empty path is the
-root, and so everything. The structs go over the control socket as they are.
+Paths are those that programs see, from the root of the mount, with `/` between the components. The empty path is the
+root and means everything. The structs are sent over the control socket as they are.
 """
 
 from collections.abc import Iterable
@@ -23,25 +23,25 @@ _WHY: dict[ChangeState, str] = {
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One file or folder of which something is not in Procore yet."""
+    """A file or folder that is not wholly in Procore yet."""
 
     path: str
     state: ChangeState
     reason: str = ""
-    """Why, as the end of a sentence without a full stop; empty while nothing is wrong."""
+    """The reason, as the end of a sentence without a full stop; empty while nothing is wrong."""
     since: float = 0.0
     """Unix seconds since when it is in this state."""
     bytes: int = 0
-    """Of what stays here."""
+    """The size of a file that stays on this machine."""
 
     @property
     def why(self) -> str:
-        """The reason, or what the state alone says."""
+        """The reason, or a description of the state."""
         return self.reason or _WHY.get(self.state, "")
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How much is not in Procore yet; costs no look through the journal."""
+    """How much is not in Procore yet; known without a scan of the journal."""
 
     pending: int = 0
     uploading: int = 0
@@ -50,23 +50,23 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int = 0
     """`failed` and `incomplete`."""
     bytes_pending: int = 0
-    """Bytes of what is pending or uploading, less what was sent of it."""
+    """Bytes of the pending and uploading changes, without those that are sent."""
     eta_seconds: float | None = None
-    """Until nothing is pending or uploading at the present pace; None: nothing is, or it is not known."""
+    """Seconds until nothing is pending or uploading, at the present pace; None if nothing is, or if it is unknown."""
     warning: str = ""
-    """Why Procore can't be reached now, as Item.reason; empty: it can. A closed budget is no warning but an eta."""
+    """Why Procore cannot be reached, as Item.reason; empty if it can. A used-up budget is shown by `eta_s` instead."""
     local: int = 0
     local_bytes: int = 0
-    """Files that stay here and that no program keeps for itself, and their bytes."""
+    """Files with content of their own that stay on this machine, and their bytes."""
     junk: int = 0
-    """Files that programs keep for themselves, such as .DS_Store."""
+    """Files that programs make for themselves, such as .DS_Store."""
 
     @property
     def moving(self) -> int:
-        """How many reach Procore by themselves."""
+        """How many changes are sent automatically."""
         return self.pending + self.uploading
 
 
 def is_at_or_below(path: str, below: Iterable[str]) -> bool:
-    """Whether a path is one of these, or in one of these folders."""
+    """Whether a path is one of these or below one of them."""
     return any(not folder or path == folder or path.startswith(f"{folder}/") for folder in below)

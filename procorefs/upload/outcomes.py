@@ -25,18 +25,18 @@ from procorefs.staging.staging_area import StagedIncomplete, StagingFull
 from procorefs.tree.nodes import Inode
 
 MOST_TRIES = 8
-"""Tries of an upload that is begun again, or of a call whose answer can't be understood, before the change fails."""
+"""Tries of an upload that begins again, or of a call whose answer cannot be decoded, before the change fails."""
 
 TRIES_IN_AN_HOUR = 20
-"""Tries of a call that is in conflict with Procore (409), or about something that it does not have (404), for no known
-reason: a person has it locked there, or the servers do not agree yet. The pauses between add up to an hour."""
+"""Tries of a call with an unexplained conflict (409) or missing document (404): a person may have a lock there, or
+the servers may not agree yet. The pauses between them add up to an hour."""
 
 TRIES_FOR_NAME = 2
-"""Tries of a name that was refused as taken although no document has it: another document has just left it."""
+"""Tries of a name that was refused as taken although no document has it: a document may just have left it."""
 
 
 class Blocked(Exception):
-    """Another change must be carried out first."""
+    """Another change must be sent first."""
 
     def __init__(self, by: Inode, why: str) -> None:
         super().__init__(why)
@@ -44,9 +44,9 @@ class Blocked(Exception):
 
 
 class Refused(Exception):
-    """It can't be done, for good; the text is the reason as a sentence.
+    """It can never be done; the text is the reason as a sentence.
 
-    `take_back`: the wanted place is given up; `metadata`: this metadata is.
+    `take_back`: the wanted place is given up. `metadata`: this metadata is given up.
     """
 
     def __init__(self, why: str, *, take_back: bool = False, metadata: MetadataPatch | None = None) -> None:
@@ -56,7 +56,7 @@ class Refused(Exception):
 
 
 def refused_metadata(metadata: MetadataPatch, error: Exception) -> Refused:
-    """Procore did not take this metadata."""
+    """Procore refused this metadata."""
     names = attribute_names(metadata)
     verb = "was" if len(names) == 1 else "were"
     why = str(error).replace("Could not", "could not", 1)
@@ -64,7 +64,7 @@ def refused_metadata(metadata: MetadataPatch, error: Exception) -> Refused:
 
 
 class NotYet(Exception):
-    """An earlier call may still be carried out, and would undo this: it waits `wait_s` seconds, until that is over."""
+    """An earlier call may still take effect and would undo this one, which therefore waits `wait_s` seconds."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(
@@ -74,29 +74,30 @@ class NotYet(Exception):
 
 
 class Superseded(Exception):
-    """What was being sent is not what is wanted any more; the change is planned again."""
+    """What was being sent is no longer wanted; the change is planned again."""
 
 
 class Reaction(enum.Enum):
-    """What becomes of the change."""
+    """What happens to a change after a failed try."""
 
     PLAN_AGAIN = enum.auto()
     WAIT_FOR_OTHER = enum.auto()
-    """Another change goes first."""
+    """It waits for another change."""
     WAIT_A_WHILE = enum.auto()
-    """An earlier call may still be carried out."""
+    """It waits because an earlier call may still take effect."""
     WAIT_FOR_CHECK_IN = enum.auto()
     TRY_AGAIN = enum.auto()
-    """It may work later; it is about this change alone."""
+    """It is tried again later; other changes are not affected."""
     PAUSE = enum.auto()
-    """It may work later, and no other change would get through now either."""
+    """It is tried again later, and so are all other changes."""
     TAKE_BACK = enum.auto()
-    """A part of it is given up, as the Refused says."""
+    """A part of it is given up, as Refused says."""
     FAIL = enum.auto()
 
 
 def reaction_to(error: Exception, attempts: int) -> Reaction:
-    """`attempts`: passing failures in a row before this one. What is unforeseen fails."""
+    """What follows from an error. `attempts`: temporary failures in a row before it. An unexpected error fails the
+    change."""
     match error:
         case Superseded():
             return Reaction.PLAN_AGAIN
@@ -133,20 +134,20 @@ def _waiting(error: Blocked | NotYet | CheckedOut) -> Reaction:
 
 
 def may_pass(error: Exception, attempts: int) -> bool:
-    """Whether what was refused may be accepted later, as far as the error tells."""
+    """Whether a refused call may be accepted later, as far as the error tells."""
     if isinstance(error, ProcoreError) and error.passing:
         return True
     return isinstance(error, Conflict | NotFound) and attempts < TRIES_IN_AN_HOUR
 
 
 def is_foreseen(error: Exception) -> bool:
-    """Whether the error is an expected one; else the log has a traceback."""
+    """Whether the error is expected; otherwise the log gets a traceback."""
     return isinstance(
         error, ProcoreError | Refused | StagedIncomplete | StagingFull | OSError | sqlite3.Error
     )
 
 
 def retry_pause_s(attempts: int, jitter: float) -> float:
-    """How long to wait after that number of passing failures in a row; `jitter` is in [0, 1)."""
+    """The pause in seconds after that number of temporary failures in a row. `jitter` is in [0, 1)."""
     longest = min(1.0 * 2.0 ** min(attempts - 1, 10), 300.0)
     return float(longest * (0.5 + 0.5 * jitter))

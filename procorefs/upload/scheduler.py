@@ -33,23 +33,23 @@ from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 WORKERS = 8
-"""Tries at a time: calls are scarce, and transfers are limited by the line."""
+"""How many tries run at a time: calls are scarce, and transfers are limited by the network."""
 
 AT_ONCE = 256
-"""Changes that are looked at before other tasks get a turn: a hundred thousand may wait."""
+"""How many changes are handled before other tasks get a turn: a hundred thousand may wait."""
 
 FLUSH_AGAIN_S = 2.0
 """Bytes that could not be journaled at the last close, because the disk was full, are tried again after this time."""
 
 LISTING_AGAIN_S = 1.0
-"""A change that waits for the first listing is looked at again after this time."""
+"""A change that waits for the first listing is checked again after this time."""
 
 CATCH_UP_S = 5.0
-"""Between polls that fail, while nothing may be sent before one."""
+"""The pause after a failed poll, while nothing may be sent before one."""
 
 
 class Workers:
-    """At most WORKERS tries, one an inode."""
+    """Runs at most WORKERS tries, one for each inode."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Workers:
         return len(self._queue.sending) < WORKERS and not self._is_ending
 
     async def finish(self) -> None:
-        """Begin nothing more, and wait for the calls under way: what is answered need not be confirmed later."""
+        """Begin no more tries and wait for the calls under way: answered calls need not be confirmed later."""
         self._is_ending = True
         while self._queue.sending:
             await self._attempts.news_of(next(iter(self._queue.sending)))
@@ -116,7 +116,7 @@ class Workers:
     def _end(self, inode: Inode, error: Exception | None) -> None:
         self._attempts.transfers.pop(inode, None)
         self._queue.sending.discard(inode)
-        # Nothing about a blocked change is new: it and the changes that wait for it would wake each other for ever.
+        # Do not touch a blocked change: it and the changes that wait for it would wake each other for ever.
         if not isinstance(error, Blocked) or inode in self._attempts.missed:
             self._queue.touched(inode)
         self._attempts.missed.discard(inode)
@@ -124,9 +124,9 @@ class Workers:
         self._attempts.tell(inode)
 
     def give_way(self, inode: Inode, change: Change | None) -> None:
-        """Drop a transfer that is not wanted any more, or for newer bytes, unless that happened too often.
+        """Cancel a transfer that is no longer wanted, or that newer bytes replace, unless that happened too often.
 
-        The last call, which makes the version, is never taken back.
+        The last call, which makes the version, is never cancelled.
         """
         running = self._attempts.transfers.get(inode)
         if running is None or running.scope.cancel_called or self._calls.is_under_way(inode):
@@ -142,7 +142,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """What decides when a change goes and what it waits for."""
+    """Decides when a change is sent and what it waits for."""
 
     due: DueTimes
     blocking: Blocking
@@ -151,17 +151,18 @@ class Planning:
 
 
 class CatchUp:
-    """What must be known of Procore before anything is sent: what a lost or older tree lacks."""
+    """Delays sending until a lost or older tree is up to date."""
 
     def __init__(self, store: TreeStore, follower: Follower, queue: Queue, *, is_behind: bool) -> None:
         self._store = store
         self._follower = follower
         self._queue = queue
         self.is_behind = is_behind
-        """The tree may lack what our own calls did: nothing is sent before a poll."""
+        """Whether the tree may lack results of our own calls: nothing is sent before a poll."""
 
     async def run(self) -> None:
-        """Wait for that poll. Before the first listing is complete there are no polls, and what is listed is new."""
+        """Wait for that poll. Before the first listing is complete there are no polls, and what is listed is
+        current."""
         while self.is_behind and self._follower.complete:
             if await self._follower.polled_since(trio.current_time()):
                 break
@@ -170,7 +171,7 @@ class CatchUp:
         self._queue.wake()
 
     def must_wait_for_listing(self, change: Change) -> bool:
-        """After the tree was lost: a document that it does not know yet is not gone. Polls come after that listing."""
+        """Whether a document that the tree lacks may still exist, because the tree was lost and is not listed yet."""
         if self._follower.complete:
             return False
         if change.document is None:
@@ -180,14 +181,14 @@ class CatchUp:
 
 
 class FreeableSpace:
-    """Whether a writer that waits for space in the staging area has something to wait for."""
+    """Whether a writer that waits for space in the staging area can expect some."""
 
     def __init__(self, queue: Queue, is_budget_closed: Callable[[], bool]) -> None:
         self._queue = queue
         self._is_budget_closed = is_budget_closed
 
     def outlook(self) -> Outlook:
-        """Whether uploads free some, by what is known now."""
+        """Whether uploads will free space, as far as is known now."""
         if self._queue.sending:
             return Outlook.PACED if self._is_budget_closed() else Outlook.SOON
         is_soon = self._queue.next_due_s() < trio.current_time() + PATIENCE_S
@@ -195,7 +196,7 @@ class FreeableSpace:
 
 
 class Scheduler:
-    """Dispatches until cancelled; `run` must run."""
+    """Starts tries of due changes until cancelled; `run` must run."""
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class Scheduler:
                     await self._queue.something_new(self._next_look_s())
 
     def count_all(self) -> None:
-        """Count all changes that there are; once, before any is sent."""
+        """Count all changes, once, before any is sent."""
         for change in self._view.changes():
             self._queue.touched(change.inode)
             self._states.count(change.inode)
@@ -247,10 +248,10 @@ class Scheduler:
             return float("inf")
         return max(self._queue.next_due_s(), self._attempts.paused_until_s)
 
-    # When
+    # Due times
 
     def _sort_in(self) -> None:
-        """Give each change that was touched its due time."""
+        """Set the due time of each change that was touched."""
         for inode in self._queue.take_fresh(AT_ONCE):
             if self._edits.sessions.is_unflushed(inode) and not self._flush_late(inode):
                 continue
@@ -275,7 +276,8 @@ class Scheduler:
             self._attempts.tell(inode)
 
     def _flush_late(self, inode: Inode) -> bool:
-        """Journal bytes whose writer closed while the disk refused it; False: it still does, later once more."""
+        """Journal bytes that the disk refused at their writer's close; False if it still refuses, then it is tried
+        again later."""
         try:
             self._edits.sessions.flushed_late(inode)
         except (OSError, StagingFull, sqlite3.Error) as error:
@@ -292,7 +294,7 @@ class Scheduler:
     # Dispatch
 
     def _dispatch(self, nursery: trio.Nursery) -> bool:
-        """Give work to the workers; True: there may be more that is due."""
+        """Give due changes to the workers; True if more may be due."""
         for _ in range(AT_ONCE):
             if not self._may_start or trio.current_time() < self._attempts.paused_until_s:
                 return False

@@ -1,5 +1,7 @@
-"""The reasons for which a change is refused at once (errnos: kernel/errno_table.py), and the check that a node may
-change."""
+"""The reasons for which a change is refused at once, and the check that a node may change.
+
+`kernel/errno_table.py` has the errno of each.
+"""
 
 from collections.abc import Callable
 

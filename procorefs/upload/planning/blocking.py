@@ -1,7 +1,6 @@
-"""Has a change wait for another one, breaks circles of such waits, and finds what waits for nothing.
+"""Makes changes wait for each other, breaks cycles of such waits, and finds changes that wait for nothing.
 
-In a circle, a change that needs bytes of another document fetches them; else one document steps aside: it gets another
-name for a moment.
+In a cycle, a change that needs bytes of another document fetches them; otherwise one document gets a temporary name.
 """
 
 import logging
@@ -26,17 +25,17 @@ from procorefs.vfs.view import View
 log = logging.getLogger(__name__)
 
 IN_CIRCLES_S = 30.0
-"""A change that still waits for itself after it has stepped aside is looked at again after this time."""
+"""A change that is still in a cycle after it got its temporary name is checked again after this time."""
 
 CHECK_S = 60.0
 """Interval of the check that each pending change has a due time, a worker or a blocker."""
 
 CHECKED_AT_ONCE = 256
-"""Changes that are checked before other tasks get a turn."""
+"""How many changes are checked before other tasks get a turn."""
 
 
 class Blocking:
-    """Keeps what waits for what; synchronous."""
+    """Records which change waits for which; synchronous."""
 
     def __init__(
         self,
@@ -58,7 +57,7 @@ class Blocking:
         self._stepped_aside_s: dict[Inode, float] = {}  # by trio's clock: the last try
 
     def block(self, inode: Inode, by: Inode, why: str) -> None:
-        """Have a change wait for another one; in a circle, fetch bytes or step aside."""
+        """Make a change wait for another one; in a cycle, fetch bytes or give a document a temporary name."""
         blocker = self._view.change(by)
         is_sending = by in self._queue.sending
         if (blocker is None and not is_sending) or by == inode:
@@ -75,12 +74,13 @@ class Blocking:
             self._break(inode, circle)
 
     def _speed_up(self, blocker: Change) -> None:
-        """Another change waits for this one: a departure goes at once, bytes that another document has are fetched."""
+        """Speed up a change that another one waits for: send a rename or removal at once, fetch bytes that another
+        document has."""
         if is_departure(blocker) and not self._attempts.is_hurried(blocker):
             self._attempts.skip_wait(blocker)
             self._queue.look_at(blocker.inode)
         elif self._keeps_content_source(blocker) and self._fates.fate_of(blocker) is not Fate.SENT:
-            self._fetch(blocker.inode)  # one that is sent fetches them by itself soon
+            self._fetch(blocker.inode)  # sending the change fetches them soon
 
     def _break(self, inode: Inode, circle: Sequence[Inode]) -> None:
         for member in circle:
@@ -100,12 +100,12 @@ class Blocking:
         self._queue.wake()
 
     def _fetch(self, inode: Inode) -> None:
-        """Have a change fetch what it needs of another document's bytes, and no more."""
+        """Make the next try of a change only fetch the bytes of another document."""
         self._queue.fetching.add(inode)
         self._queue.look_at(inode)
 
     def _keeps_content_source(self, change: Change) -> bool:
-        """Whether the document that has its bytes must stay until they are here, and they can be fetched now."""
+        """Whether the change needs bytes of another document, which can be fetched now."""
         return (
             change.needs_version
             and change.state is ChangeState.PENDING
@@ -114,7 +114,7 @@ class Blocking:
         )
 
     def forget(self, inode: Inode) -> None:
-        """There is no change any more."""
+        """Forget a change that has ended."""
         self._queue.put(inode, None)
         self._queue.stepping_aside.discard(inode)
         self._queue.fetching.discard(inode)
@@ -122,7 +122,7 @@ class Blocking:
 
 
 class WaitCheck:
-    """Finds changes with neither a due time nor a worker nor a blocker: by a fault, they would wait for ever."""
+    """Finds changes with neither a due time nor a worker nor a blocker, which a bug would leave waiting for ever."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class WaitCheck:
             await self._forget_expired()
 
     async def check(self, suspects: Collection[Inode]) -> set[Inode]:
-        """Returns all that was found; what was found the last time, too, is logged and looked at again."""
+        """Check once and return what was found. What was found twice in a row is logged and queued."""
         found = set()
         for number, inode in enumerate(self._counters.inodes(MOVING)):
             if number % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
@@ -172,4 +172,4 @@ class WaitCheck:
         waiting = queue.blocked.get(inode)
         if waiting is not None:
             return self._view.change(waiting.by) is None and waiting.by not in queue.sending
-        return not self._dirty_files.is_written(inode)  # its last close has it looked at
+        return not self._dirty_files.is_written(inode)  # its last close queues it

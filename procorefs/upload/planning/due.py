@@ -22,59 +22,59 @@ from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
 
 HELD_S = 3600.0
-"""A temporary name that was not touched for this time is taken for a real one, if Procore takes it."""
+"""A temporary name that was untouched for this time counts as a final one, if Procore accepts it."""
 
 DEPARTURE_S = 2.0
-"""Deletes and renames wait at least this long: what is written under the name meanwhile keeps its document, and a
-backup that was made by renaming is mostly removed again."""
+"""Deletes and renames wait at least this long: a file that is written under the name meanwhile keeps the document,
+and a backup that was made by renaming is usually removed again."""
 
 FOLDER_S = 0.5
-"""A new folder is made before what is in it, but not at once: many programs make one and remove it again."""
+"""A new folder is created before its entries, but after this delay: many programs create one and remove it again."""
 
 LONGEST_WAIT_S = 60.0
-"""A file that is closed again and again, such as a log, waits no longer than this, or than ten write_backs."""
+"""A file that is closed repeatedly, such as a log, waits at most this long, or ten times write_back."""
 
 LOOK_AGAIN_S = 1.0
-"""A change that waits for something without notice is looked at again after this time."""
+"""A change that waits for something that gives no notice is checked again after this time."""
 
 BUSY_EVERY = 20
-"""Looking for busy folders takes at most one part in 20 of the time."""
+"""The search for busy folders takes at most one twentieth of the time."""
 
 BUSY_FOR_S = 60.0
-"""A temporary file that nobody has open delays the departures of its folder for this time."""
+"""A temporary file that is not open delays renames and removals in its folder for this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueFacts:
-    """What is known when a change is looked at."""
+    """The facts at the moment at which a change is checked."""
 
     now_s: float
-    """By clocks.unix_s, as all times of changes."""
+    """The time, by clocks.unix_s, as all times of changes."""
     write_back_s: float
     fate: Fate = Fate.SENT
     is_sendable: bool = True
-    """Whether Procore would take what is held by its name, as it is called now."""
+    """Whether Procore would accept the present name of a held file."""
     is_written: bool = False
-    """Somebody has it open for writing."""
+    """Whether it is open for writing."""
     is_read: bool = False
-    """Somebody has it open."""
+    """Whether it is open."""
     is_folder_busy: bool = False
-    """Something is being written in the folder of its old name, or was a moment ago: it may get the name."""
+    """Whether a file is, or just was, being written in the folder of its old name: that file may get the name."""
     is_hurried: bool = False
     is_needed: bool = False
-    """Only what is missing of its bytes is to be fetched: the document that has them waits for that."""
+    """Whether the next try only fetches missing bytes, because the document that has them waits for that."""
     not_before_s: float = 0.0
-    """When the next try after a passing failure is due."""
+    """When the next try after a temporary failure is due."""
 
 
 def pause_s(change: Change, facts: DueFacts) -> float | None:
-    """How long a change has to wait; 0: it may go, None: until something about it changes."""
+    """Seconds until the change may be sent; 0: now, None: not before something about it changes."""
     if facts.is_needed:
         return max(facts.not_before_s - facts.now_s, 0.0)
     if change.state is not ChangeState.PENDING or facts.fate is Fate.LOCAL:
         return None
     if change.is_idle and facts.is_written:
-        return None  # it has arrived, and its last writer's close lets it go
+        return None  # it is sent already, and its last writer's close ends it
     if not change.is_removed and change.has_bytes and facts.is_written and not facts.is_hurried:
         return None
     retry_s = max(facts.not_before_s - facts.now_s, 0.0)
@@ -89,7 +89,7 @@ def pause_s(change: Change, facts: DueFacts) -> float | None:
 
 
 def is_departure(change: Change) -> bool:
-    """Whether a document is to leave its name."""
+    """Whether the change makes a document leave its name."""
     return change.document is not None and not change.is_following
 
 
@@ -102,7 +102,7 @@ def _wait_s(change: Change, facts: DueFacts) -> float:
 
 
 def _longest_s(change: Change, facts: DueFacts) -> float:
-    """How much longer it may be put off, however often it is touched."""
+    """How much longer the change may be delayed, however often it is touched."""
     if is_departure(change):
         return float("inf")
     longest_s = max(LONGEST_WAIT_S, 10 * facts.write_back_s)
@@ -110,12 +110,12 @@ def _longest_s(change: Change, facts: DueFacts) -> float:
 
 
 def _left(change: Change, wait_s: float, facts: DueFacts) -> float:
-    """What is left of a wait; never more than the wait, whatever the clock did meanwhile."""
+    """The rest of a wait; never more than the wait itself, even if the clock was set back."""
     return min(max(change.touched_at_s + wait_s - facts.now_s, 0.0), wait_s)
 
 
 class DueTimes:
-    """Gathers what is known of a change, for `pause_s`."""
+    """Gathers the facts about a change for `pause_s`."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class DueTimes:
         self._busy_until_s = -1.0  # by trio's clock
 
     def pause_s(self, change: Change) -> float | None:
-        """How long a change has to wait; 0: it may go, None: until something about it changes."""
+        """Seconds until the change may be sent; 0: now, None: not before something about it changes."""
         return pause_s(change, self._facts(change))
 
     def _facts(self, change: Change) -> DueFacts:
@@ -161,7 +161,7 @@ class DueTimes:
         )
 
     def _is_folder_busy(self, change: Change) -> bool:
-        """Whether something is being written in the folder that the document is to leave."""
+        """Whether a file is being written in the folder that the document is to leave."""
         known = self._store.known(change.document) if change.document is not None else None
         if known is None or known.node.parent is None:
             return False
@@ -174,7 +174,8 @@ class DueTimes:
         return known.node.parent in self._busy
 
     def _busy_folders(self) -> Iterator[Inode]:
-        """Folders in which a file is open for writing, or waits its time, and those above: they may be temporary."""
+        """Folders with a file that is open for writing or delayed, and the folders above them: they may be
+        temporary."""
         folders = set(filter(None, map(self._folder_of, self._dirty_files.written)))
         now_s = clocks.unix_s()
         for change in self._view.changes():

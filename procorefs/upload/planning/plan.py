@@ -20,13 +20,13 @@ from procorefs.tree.rows import Known
 
 
 class Goal(enum.Enum):
-    """What a try of a change is for."""
+    """The purpose of a try."""
 
     SEND = enum.auto()
     FETCH = enum.auto()
-    """Only bring here what is missing of its bytes: the document that has them is to go."""
+    """Only fetch missing bytes, because the document that has them is to be removed."""
     STEP_ASIDE = enum.auto()
-    """Give the document another name for a moment: some that swap names would wait for each other for ever."""
+    """Give the document a temporary name, because documents that swap names would wait for each other for ever."""
 
 
 # What is known
@@ -34,59 +34,59 @@ class Goal(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class UnansweredCall:
-    """A call about the change that was given up without an answer."""
+    """A call about the change that ended without an answer."""
 
     call: Call
     left_s: float = 0.0
-    """How much longer Procore may still carry it out."""
+    """For how many more seconds it may still take effect."""
     blocker: Inode | None = None
-    """Another inode whose open call makes something at the same place."""
+    """Another inode whose open call creates something at the same place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """Another document that Procore has at the place that is wanted."""
+    """Another document that Procore has at the wanted place."""
 
     inode: Inode
     document: DocumentId | None
     kind: Kind
     leaves: bool = False
-    """It is wanted elsewhere, or is to be removed."""
+    """Whether it is wanted elsewhere or is to be removed."""
     has_work: bool = False
-    """Something is wanted of it, is being written to it, or a call about it is open."""
+    """Whether it has a change, is being written, or has an open call."""
     inside: Inode | None = None
-    """Something that is wanted in it."""
+    """A change that is wanted in it."""
     maker: Inode | None = None
-    """Another inode whose open call may have made it: once that is known it is removed, or has an owner."""
+    """Another inode whose open call may have made it. When that is known, it is removed or gets an owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What Procore has and what is in flight, as far as it matters to one change."""
+    """What Procore has and what is in flight around one change."""
 
     known: Known | None = None
-    """Procore's document of the change; None: there is none (any more)."""
+    """Procore's document of the change; None if there is none."""
     detail: Detail | None = None
     unanswered: tuple[UnansweredCall, ...] = ()
     name_refusal: str = ""
-    """Why Procore would not take the name of something new."""
+    """Why Procore would refuse the name of a new document."""
     call_in_the_way: Inode | None = None
-    """Another inode with an open call about the document, or to the place."""
+    """Another inode with an open call about the document or to its place."""
     missing_folder: Inode | None = None
-    """The wanted folder, if it has no document yet."""
+    """The inode of the wanted folder, if that has no document yet."""
     occupant: Occupant | None = None
     is_inside_itself: bool = False
-    """Procore has the wanted folder inside of the folder that is moved."""
+    """Whether Procore has the wanted folder inside the folder that is moved."""
     leaving: Inode | None = None
-    """The folder in between that is to be moved out of it."""
+    """The folder between them that is to be moved out."""
     call_inside: Inode | None = None
-    """An inode with an open call about something in the folder that is removed."""
+    """An inode with an open call about an entry of the folder that is removed."""
     removed_above: Inode | None = None
-    """The nearest folder above that is removed as well."""
+    """The nearest folder above that is removed, too."""
     pending_copy: Inode | None = None
     """An inode that needs bytes of the document that is removed."""
     aside: Location | None = None
-    """Where the document can step aside to."""
+    """The place for the document under its temporary name."""
 
 
 # What to do
@@ -94,7 +94,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Another change goes first."""
+    """Another change is sent first."""
 
     by: Inode
     why: str
@@ -102,28 +102,28 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class WaitForLate:
-    """A late call may still be carried out and would undo what is wanted."""
+    """A late call may still take effect and would undo what is wanted."""
 
     left_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It can't be done, for good."""
+    """It can never be done."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Find out what became of an unanswered call."""
+    """Find out the outcome of an unanswered call."""
 
     call: Call
 
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """Nothing has to be removed: Procore does not have it."""
+    """Nothing has to be removed, because Procore does not have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +135,19 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Recreate:
-    """The document is gone from Procore: what is wanted of it becomes a new one."""
+    """Procore does not have the document any more: create a new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A colleague has made a document of that name: ours becomes its next version, or the same folder."""
+    """Another user has made a document of that name: ours becomes its next version, or the same folder."""
 
     occupant: Occupant
 
 
 @dataclass(frozen=True, slots=True)
 class SetTags:
-    """Send the tags, in calls of their own."""
+    """Send the tags, each in its own call."""
 
     is_last: bool
     """Nothing else is wanted."""
@@ -176,12 +176,12 @@ class InPlace:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Fetch what is missing of the bytes."""
+    """Fetch the missing bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepAside:
-    """PATCH the document's name to one that no other change wants."""
+    """PATCH the document to a name that no other change wants."""
 
     known: Known
     place: Location
@@ -189,7 +189,7 @@ class StepAside:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Nothing can be done, or has to be."""
+    """Nothing can or must be done."""
 
 
 Step = (
@@ -212,7 +212,7 @@ Step = (
 
 
 def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
-    """What the next try of a change does."""
+    """Decide what the next try of a change does."""
     if goal is Goal.FETCH:
         return Fetch() if change.needs_version else Nothing()
     if goal is Goal.STEP_ASIDE:
@@ -226,19 +226,19 @@ def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
 
 
 def target_of(change: Change, known: Known | None) -> Location | None:
-    """Where the document must be moved or made; None: it is where it is wanted."""
+    """Where the document must be moved or created; None if it is where it is wanted."""
     if change.location is None:
         return None
     return None if known is not None and change.location.has(known) else change.location
 
 
 def lacking_metadata(change: Change, now: Situation) -> MetadataPatch:
-    """The metadata that is wanted and that Procore does not have."""
+    """The wanted metadata that Procore does not have."""
     return lacking(change.patch, now.detail) if now.detail is not None else change.patch
 
 
 def takeover_wait(occupant: Occupant) -> Wait | None:
-    """What must go first before a change takes over a document that is another inode here."""
+    """The change that must be sent before this one takes over a document that has another inode."""
     if occupant.has_work:
         return Wait(occupant.inode, "what was written to the document that has its name goes first")
     if occupant.inside is not None:
@@ -247,14 +247,14 @@ def takeover_wait(occupant: Occupant) -> Wait | None:
 
 
 def kind_refusal(kind: Kind) -> str:
-    """Why something can't get the name of a document of another kind."""
+    """Why the change cannot get the name of a document of another kind."""
     what = "folder" if kind is Kind.FOLDER else "file"
     return f"Procore has a {what} of that name: rename one of the two"
 
 
 def hindrance(call: Call, change: Change) -> bool:
-    """Whether a late call, should it still be carried out, would undo what is wanted."""
-    if call.makes:  # it can't be, as long as a folder of ours has the name
+    """Whether a late call, if it still took effect, would undo what is wanted."""
+    if call.makes:  # it cannot be done while a folder of ours has the name
         has_name = change.is_following or change.location == call.place
         return call.document == change.document and not has_name
     if change.is_removed:
@@ -279,9 +279,9 @@ def _open_call(change: Change, now: Situation) -> Step | None:
     for one in now.unanswered:
         call = one.call
         if not call.is_late and call.removes and change.is_removed:
-            continue  # it is made again
+            continue  # it will be created again
         is_older = call.upload is not None and change.has_bytes and not change.is_removed
-        if not call.is_late or not one.left_s or is_older:  # older bytes may not come after the newer ones
+        if not call.is_late or not one.left_s or is_older:  # older bytes must not arrive after newer ones
             is_placing = call.is_creating and change.document is None
             if is_placing and one.blocker is not None:
                 return Wait(one.blocker, "a call about its name is in progress")
@@ -298,7 +298,7 @@ def _removal(now: Situation) -> Step:
         return Wait(now.call_in_the_way, "a call about it is in progress")
     if now.call_inside is not None:
         return Wait(now.call_inside, "a call about something in it is in progress")
-    # Its folder waits until it is known what became of its own calls.
+    # Its folder waits until the outcome of its own calls is known.
     is_confirmed = all(one.call.is_late for one in now.unanswered)
     if now.removed_above is not None and is_confirmed:
         return Wait(now.removed_above, "it goes with its folder")
@@ -320,7 +320,7 @@ def _wanted(change: Change, now: Situation) -> Step:
     metadata = lacking_metadata(change, now)
     has_tags = metadata.tags is not UNSET
     has_more = target is not None or change.has_bytes or metadata.has_fields
-    # A document that was made private may be hidden from its own author.
+    # A document that was made private may be hidden from its author.
     if has_tags and now.known is not None and (metadata.private is True or not has_more):
         return SetTags(is_last=not has_more)
     if now.known is not None and has_more:
@@ -337,7 +337,7 @@ def _wanted(change: Change, now: Situation) -> Step:
 
 
 def _hurdle(now: Situation, target: Location | None) -> Wait | Refuse | None:
-    """What keeps the document from its wanted place."""
+    """What prevents the document from getting its wanted place."""
     if now.call_in_the_way is not None:
         return Wait(now.call_in_the_way, "another call about it is in progress")
     if target is None:

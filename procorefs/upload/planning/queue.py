@@ -1,8 +1,8 @@
-"""The queue of changes: each by the time at which it may be sent, and by the change that it waits for.
+"""Orders changes by the time at which they may be sent, and records which change waits for which.
 
-    touched ─▶ fresh ─▶ (due.py: when may it go?) ─▶ heap ─▶ due ─▶ sending ─▶ touched again
+    touched ─▶ fresh ─▶ (due.py decides the time) ─▶ heap ─▶ due ─▶ sending ─▶ touched again
 
-It knows inodes and times, and nothing of what is sent.
+It knows inodes and times, and not what is sent.
 """
 
 import heapq
@@ -17,7 +17,7 @@ from procorefs.upload.planning.plan import Goal
 
 @dataclass(slots=True)
 class Waiting:
-    """What a blocked change waits for."""
+    """The change that a blocked change waits for."""
 
     by: Inode
     why: str
@@ -25,37 +25,37 @@ class Waiting:
 
 @dataclass(slots=True)
 class Queue:
-    """All times are trio's."""
+    """The queue; all its times are trio's."""
 
     fresh: set[Inode] = field(default_factory=set)
-    """Touched since the scheduler last looked."""
+    """The inodes that were touched since the scheduler's last round."""
     sending: set[Inode] = field(default_factory=set)
-    """A worker is busy with them."""
+    """The inodes that a worker is sending."""
     blocked: dict[Inode, Waiting] = field(default_factory=dict)
-    """What each of them waits for."""
+    """For each blocked inode, what it waits for."""
     fetching: set[Inode] = field(default_factory=set)
-    """Only what is missing of their bytes is fetched next: the document that has them waits for that."""
+    """The inodes whose next try only fetches missing bytes."""
     stepping_aside: set[Inode] = field(default_factory=set)
-    """They wait for each other: their document gets another name for a moment."""
+    """The inodes whose next try gives their document a temporary name, to break a cycle."""
     changed: EventSource[Inode] = field(default_factory=EventSource)
-    """Emits each inode whose change was touched or blocked: its item state or its document may be another now."""
+    """Emits each inode whose change was touched or blocked: its item state or document may have changed."""
     gather_s: float = 0.0
-    """Changes that need not be looked at soon are gathered for this time."""
+    """Changes that are not urgent are gathered for this time."""
     _heap: list[tuple[float, int, Inode]] = field(default_factory=list)
     _due: dict[Inode, tuple[float, int]] = field(default_factory=dict)
-    """The valid entry of each in the heap."""
+    """The valid heap entry of each inode."""
     _behind: dict[Inode, set[Inode]] = field(default_factory=dict)
-    """The changes that each inode blocks."""
+    """The inodes that each inode blocks."""
     _count: int = 0
     _wake: trio.Event = field(default_factory=trio.Event)
     _asleep: trio.CancelScope | None = None
-    """The sleep until something new; None: it ends early enough."""
+    """The scope of the present sleep; None if it ends early enough."""
 
     def touched(self, inode: Inode, *, soon: bool = True) -> None:
-        """Something about the change is new, or it is gone: look at it, and at what waited for it.
+        """Note that the change is new, altered or gone: it and those that waited for it are checked again.
 
-        Not `soon`: it has to wait in any case, so it is looked at together with the next ones. A program
-        that copies touches thousands of files a second, each of them three times.
+        Without `soon` they are checked together with later ones, because the change is delayed in any case: a
+        program that copies touches thousands of files a second, each three times.
         """
         self.fresh.add(inode)
         self.changed.emit(inode)
@@ -70,12 +70,12 @@ class Queue:
             self._asleep = None
 
     def look_at(self, inode: Inode) -> None:
-        """Look at the change soon; nothing about it is new to the changes that wait for it."""
+        """Check the change soon, without waking the changes that wait for it."""
         self.fresh.add(inode)
         self._wake.set()
 
     def take_goal(self, inode: Inode) -> Goal:
-        """What the next try of the change is for."""
+        """The purpose of the change's next try."""
         if inode in self.stepping_aside:
             self.stepping_aside.discard(inode)
             return Goal.STEP_ASIDE
@@ -88,14 +88,14 @@ class Queue:
         self._wake.set()
 
     def take_fresh(self, most: int) -> set[Inode]:
-        """At most so many of them, in no order."""
+        """At most that many fresh inodes, in no order."""
         if len(self.fresh) > most:
             return {self.fresh.pop() for _ in range(most)}
         fresh, self.fresh = self.fresh, set()
         return fresh
 
     def put(self, inode: Inode, due_s: float | None) -> None:
-        """Set when it may be sent; None: not as things stand."""
+        """Set when the change may be sent; None if it may not as things are."""
         self.unblock(inode)
         if due_s is None:
             self._due.pop(inode, None)
@@ -105,11 +105,11 @@ class Queue:
         heapq.heappush(self._heap, (due_s, self._count, inode))
 
     def is_due(self, inode: Inode) -> bool:
-        """Whether there is a time at which it goes, or is looked at."""
+        """Whether the change has a time at which it is sent or checked."""
         return inode in self._due
 
     def take_due(self, now_s: float) -> Inode | None:
-        """The next one that may go now."""
+        """The next change that may be sent now."""
         while self._heap and self._heap[0][0] <= now_s:
             due_s, count, inode = heapq.heappop(self._heap)
             if self._due.get(inode) == (due_s, count):
@@ -123,7 +123,7 @@ class Queue:
         return self._heap[0][0] if self._heap else float("inf")
 
     def block(self, inode: Inode, by: Inode, why: str) -> None:
-        """It waits until the other one is touched."""
+        """Block a change until the other one is touched."""
         self.blocked[inode] = Waiting(by, why)
         self._behind.setdefault(by, set()).add(inode)
         self.changed.emit(inode)
@@ -136,7 +136,7 @@ class Queue:
                 behind.discard(inode)
 
     def circle(self, inode: Inode) -> list[Inode]:
-        """The changes that wait for each other in a circle with this one; empty: there is no circle."""
+        """The changes in a cycle of waits with this one; empty if there is none."""
         members = [inode]
         while (waiting := self.blocked.get(members[-1])) is not None:
             if waiting.by == inode:
@@ -147,7 +147,7 @@ class Queue:
         return []
 
     async def something_new(self, until_s: float) -> None:
-        """Return when something was touched, or at that time."""
+        """Wait until something is touched, or until that time."""
         with trio.move_on_at(until_s) as self._asleep:
             await self._wake.wait()
         self._asleep = None

@@ -37,7 +37,7 @@ class Situations:
         self._fates = fates
 
     def step(self, change: Change, goal: Goal = Goal.SEND) -> Step:
-        """What the next try of a change does, as things are now."""
+        """Decide what the next try of a change does, with the present facts."""
         return next_step(change, self.of(change, goal), goal)
 
     def of(self, change: Change, goal: Goal = Goal.SEND) -> Situation:
@@ -64,7 +64,7 @@ class Situations:
         return common if target is None else self._of_target(change, target, common)
 
     def known(self, document: DocumentId | None) -> Known | None:
-        """What Procore has of a document; None: nothing (any more)."""
+        """What Procore has of a document; None if it has none."""
         known = self._store.known(document) if document is not None else None
         return known if known is not None and self._store.reachable(known.node.inode) else None
 
@@ -73,7 +73,7 @@ class Situations:
             return None
         return self._calls.in_the_way(change.inode, None, call.place)
 
-    # What is to go
+    # Removals
 
     def _of_removal(self, change: Change, common: Situation) -> Situation:
         known = common.known
@@ -87,7 +87,7 @@ class Situations:
         )
 
     def _call_inside(self, folder: Inode) -> Inode | None:
-        """An inode with an open call about something in the folder, or into it."""
+        """An inode with an open call about an entry of the folder, or to a place in it."""
         for call in self._calls.open_calls():
             if not call.is_late and call.inode != folder and self._is_about(call, folder):
                 return call.inode
@@ -115,7 +115,7 @@ class Situations:
             at = node.parent if node is not None else None
         return None
 
-    # What is to be made or moved
+    # Creations and moves
 
     def _of_target(self, change: Change, target: Location, common: Situation) -> Situation:
         folder = self._view.change(target.folder)
@@ -132,7 +132,7 @@ class Situations:
         )
 
     def occupant(self, change: Change, node: Node) -> Occupant:
-        """Another document that has the change's place, and what is wanted of it."""
+        """Another document at the change's place, and what is wanted of it."""
         theirs = self._view.change(node.inode)
         inside = self._view.shown_in(node.inode)
         maker = self._calls.maker_of(node) if theirs is None else None
@@ -149,7 +149,7 @@ class Situations:
         )
 
     def _way_inside(self, change: Change, target: Location) -> tuple[bool, Inode | None]:
-        """Whether Procore has the new folder inside of the one that is moved, and which folder between leaves it."""
+        """Whether Procore has the new folder inside the one that is moved, and which folder between is to leave it."""
         leaving: Inode | None = None
         at = target.folder
         for above, _ in self._store.place(target.folder) or ():

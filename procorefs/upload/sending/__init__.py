@@ -1,1 +1,1 @@
-"""One change to Procore: plan its calls, make them, apply their answers."""
+"""Sends one change to Procore: makes the calls that were planned, and applies their answers."""

@@ -1,7 +1,7 @@
-"""Finds out what a refused call means: who has the name, is the folder still there, is the metadata to blame.
+"""Finds out why a call was refused: a taken name, a missing folder or the metadata.
 
-Procore may take two names for one that are two here: composed and decomposed letters, other case, other white space.
-A document that was only ever seen under another name is not overwritten by one that happens to be called alike.
+Procore may treat as equal two names that differ here: composed and decomposed letters, other case, other white
+space. A document that was only seen under another name is not overwritten by one with a similar name.
 """
 
 import enum
@@ -35,25 +35,25 @@ from procorefs.vfs.view import View
 
 
 class Likeness(enum.IntEnum):
-    """How much two names are the same."""
+    """How similar two names are."""
 
     SAME = 0
     COMPOSED = 1
-    """The same letters, written as one or as two characters each: the same name for every reader."""
+    """They differ only in composed or decomposed letters."""
     SIMILAR = 2
-    """But for case, width and white space."""
+    """They differ only in case, width and white space."""
 
 
 @dataclass(frozen=True, slots=True)
 class NameConflict:
-    """A document that has the name, more or less."""
+    """A document with the same or a similar name."""
 
     document: Document
     likeness: Likeness
 
 
 class NameConflicts:
-    """Looks up which document has a name that Procore refused as taken, a call each time."""
+    """Looks up which document has a name that Procore refused as taken. Each look-up costs a call."""
 
     def __init__(self, store: TreeStore, view: View, documents: DocumentCalls) -> None:
         self._store = store
@@ -61,7 +61,7 @@ class NameConflicts:
         self._documents = documents
 
     async def find(self, folder: DocumentId | None, name: str, kind: Kind) -> NameConflict | None:
-        """The living document of that folder that is most likely meant; of the same kind if there are two."""
+        """The most similar document in that folder that is not deleted; of the same kind if there are two."""
         listing = await self._documents.client.folder(folder, priority=Priority.WRITING)
         found = [
             NameConflict(document, likeness)
@@ -74,9 +74,9 @@ class NameConflicts:
     def check_joinable(
         self, change: Change, target: Location, conflict: NameConflict, error: ProcoreError
     ) -> None:
-        """Whether ours may become a version of it, or the same folder. Raises Blocked while it is to leave the name.
+        """Whether ours may become a version of it, or the same folder.
 
-        Raises Refused when it is something else.
+        Raises Blocked while it is to leave the name, and Refused if it is of another kind.
         """
         document = conflict.document
         self.check_leaving(change, target, conflict)
@@ -93,7 +93,7 @@ class NameConflicts:
         ) from error
 
     def has_left(self, conflict: NameConflict, target: Location) -> bool:
-        """Whether the tree knows by now that the document is not called so any more."""
+        """Whether the tree knows by now that the document has another name."""
         known = self._store.known(conflict.document.id)
         if known is None:
             return False
@@ -101,10 +101,8 @@ class NameConflicts:
         return is_elsewhere or likeness_of(known.name, target.name) is None
 
     def check_leaving(self, change: Change, target: Location, conflict: NameConflict) -> None:
-        """Raises Blocked when it is one that is about to leave the name, and not for that of the change.
-
-        Also when an open call about something else may have made it.
-        """
+        """Raise Blocked if the document is about to leave the name for another one than the change's, or if an open
+        call about something else may have made it."""
         known, calls = self._store.known(conflict.document.id), self._documents.calls
         theirs = self._view.change(known.node.inode) if known is not None else None
         if theirs is None:
@@ -116,13 +114,13 @@ class NameConflicts:
             raise Blocked(theirs.inode, "another document still has the name in Procore")
 
     def _shows_elsewhere(self, known: Known, target: Location) -> bool:
-        """Whether programs see the document under another entry than the one that is wanted."""
+        """Whether programs see the document as another entry than the wanted one."""
         place = self._view.parent(known.node.inode)
         return place is not None and place != (target.folder, target.shown)
 
 
 class AfterRefusal:
-    """Raises what follows from a refused call: Blocked, Refused, Superseded, or the error itself."""
+    """Raises the consequence of a refused call: Blocked, Refused, Superseded, or the error itself."""
 
     def __init__(
         self,
@@ -140,12 +138,12 @@ class AfterRefusal:
         self.conflicts = conflicts
         self._results = results
         self._apart: set[Inode] = set()
-        """Their metadata goes in a call of its own: one that carried more was refused, and it may be the reason."""
+        """The inodes whose metadata is sent in a separate call, because it may be the reason why a call was refused."""
 
     # Metadata
 
     def taken_along(self, change: Change, *, is_alone: bool) -> MetadataPatch:
-        """The metadata that the next call carries; `is_alone`: it carries nothing else."""
+        """The metadata for the next call. `is_alone`: the call carries nothing else."""
         if is_alone:
             self._apart.discard(change.inode)
         return MetadataPatch() if change.inode in self._apart else fields_only(change.patch)
@@ -153,7 +151,8 @@ class AfterRefusal:
     def of_metadata(
         self, change: Change, error: ProcoreError, metadata: MetadataPatch, *, is_alone: bool
     ) -> Exception:
-        """What follows from a refused call; with metadata and more in it, that is tried without the metadata first."""
+        """Raise the consequence of a refused call. A call with metadata and more is first tried without the
+        metadata."""
         if not metadata:
             return error
         if is_alone:
@@ -171,7 +170,7 @@ class AfterRefusal:
         named: DocumentId | msgspec.UnsetType | None,
         error: ProcoreError,
     ) -> NoReturn:
-        """After a refused rename or move. `named`: the new folder, as the call had it."""
+        """Raise the consequence of a refused rename or move. `named`: the new folder's document in the call."""
         if target is None:
             raise error
         if isinstance(error, NameTaken):
@@ -181,13 +180,13 @@ class AfterRefusal:
                 await self.check_folder(target.folder, named, error)
             except Blocked:
                 if self._view.change(target.folder) is not None:
-                    raise  # it is made again
+                    raise  # it will be created again
         if may_pass(error, change.attempts):
             raise error
         raise Refused(str(error), take_back=True) from error
 
     async def _check_name_taken(self, change: Change, target: Location, error: ProcoreError) -> None:
-        """Raises Blocked when another document is to leave the name, the error when it has."""
+        """Raise Blocked if another document is to leave the name, and the error if it has left it."""
         folder = self._documents.folder_id(target.folder)
         conflict = await self.conflicts.find(folder, target.name, change.kind)
         is_free = conflict is None or self.conflicts.has_left(conflict, target)
@@ -199,9 +198,9 @@ class AfterRefusal:
     async def check_folder(
         self, folder: Inode, named: DocumentId | msgspec.UnsetType | None, error: ProcoreError
     ) -> None:
-        """A refusal may be about the folder: raises Blocked when it is gone; it is made again first.
+        """Raise Blocked if the folder is gone, because it is created again first.
 
-        Raises Superseded when it was made again since the call named its document.
+        Raises Superseded if it was created again after the call had named its old document.
         """
         node = self._store.by_inode(folder)
         if node is None or node.document_id is None:
@@ -222,9 +221,9 @@ class AfterRefusal:
                 raise Blocked(folder, "its folder was removed in Procore and is created again") from error
 
     def take(self, change: Change, target: Location, conflict: NameConflict, error: ProcoreError) -> None:
-        """Have the change take over the document that has its name. Raises Blocked, Refused, Superseded."""
+        """Let the change take over the document that has its name. Raises Blocked, Refused, Superseded."""
         if not self._results.is_current(change) or change.location != target:
-            raise Superseded  # it is not wanted there any more: the other document keeps the name
+            raise Superseded  # the name is no longer wanted: the other document keeps it
         self.conflicts.check_joinable(change, target, conflict, error)
         known = self._store.known(conflict.document.id)
         if known is None or known.node.inode == change.inode:
@@ -237,7 +236,7 @@ class AfterRefusal:
 
 
 def likeness_of(one: str, other: str) -> Likeness | None:
-    """How much two names are the same; None: they are different."""
+    """How similar two names are; None if they are different."""
     if one == other:
         return Likeness.SAME
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):

@@ -1,4 +1,4 @@
-"""Applies an answer of Procore to the tree, the change and the staged file, in one moment: nothing here waits.
+"""Applies an answer of Procore to the tree, the change and the staged file in one step, without an await.
 
 It also gives up what was refused for good, and shows again what Procore keeps.
 """
@@ -37,15 +37,15 @@ log = logging.getLogger(__name__)
 
 
 class Sent(NamedTuple):
-    """Bytes that a call, or an earlier one whose answer was lost, has brought."""
+    """The bytes that a call, or an earlier one whose answer was lost, has uploaded."""
 
     upload: Upload
     version: Version | None
-    """What they are in Procore now: the newest, or one that others have put theirs on top of."""
+    """The version that they are in Procore; it need not be the newest."""
 
 
 class ResultApplier:
-    """Takes up answers; `forget` tells the kernel what it could not know."""
+    """Applies answers. `forget` sends the kernel invalidations that it could not know of."""
 
     def __init__(
         self,
@@ -78,15 +78,15 @@ class ResultApplier:
         sent: Sent | None = None,
         is_new: bool = False,
     ) -> None:
-        """Procore has done what was sent: the document is the change's, and what arrived is not wanted any more.
+        """Apply the answer to a successful call: the change gets the document, and no longer wants what was sent.
 
-        Raises Refused when Procore has other bytes than were sent. `target`: where the call put the document, which
-        lies in `parent` in any case; `is_new`: it was to make it.
+        Raises Refused if Procore has other bytes than were sent. `target`: where the call put the document, which is
+        in `parent` in any case. `is_new`: the call was to create it.
         """
         shown = target.shown if target is not None else None
         if sent is None and not is_new:
             document = self._own.unchanged_bytes(document, "change")
-        expected = None if is_new else document.id  # else it was handed on while the call was under way
+        expected = None if is_new else document.id  # else another inode took it over during the call
         if not self.is_current(change) or change.document != expected:
             self._arrived_late(document, parent, shown=shown, sent=sent, is_new=is_new)
             return
@@ -122,9 +122,9 @@ class ResultApplier:
             self._edits.takeover.pass_on(change)
 
     def _cover(self, change: Change, document: Document, before: Version | None) -> None:
-        """An answer may bring another user's version below bytes which wait here: it was not seen here.
+        """Note that another user's version in an answer was not seen by the program whose bytes wait here.
 
-        `before`: what was the newest that is known, or was made here.
+        `before`: the newest version that was known or made here.
         """
         is_newer = before is not None and not same_bytes(before, document.version)
         has_bytes = change.has_bytes or change.shown is not None or self._dirty_files.has(change.inode)
@@ -132,7 +132,7 @@ class ResultApplier:
             change.seen = before
 
     def _moved(self, inode: Inode, before: tuple[Inode, bytes] | None) -> None:
-        """Tell the kernel where an inode shows now, if that is elsewhere."""
+        """Invalidate the kernel's entry of an inode that shows at another place now."""
         now = self._view.parent(inode)
         places = [place for place in (before, now) if place is not None]
         if now != before:
@@ -140,14 +140,14 @@ class ResultApplier:
             self._invalidate([ListingChanged(folder) for folder, _ in places])
 
     def may_show(self, folder: Inode) -> None:
-        """A document may show in the folder that was taken for one which a call of ours was making."""
+        """Show documents that were hidden because an open call might have made them."""
         self._invalidate([ListingChanged(folder)])
 
     def left(self, node: Node | None) -> None:
-        """Tell the kernel of an entry that is no more, if it is none.
+        """Invalidate an entry that no longer shows.
 
-        A look may have shown a document by itself before it was known to be one of ours: one that shows already, or one
-        that is not wanted any more.
+        A poll may have shown a document before it was known to be one of ours, which shows already or is no longer
+        wanted.
         """
         if node is None or not node.in_tree or node.parent is None:
             return
@@ -156,12 +156,12 @@ class ResultApplier:
             self._invalidate([EntryGone(node.parent, node.shown), ListingChanged(node.parent)])
 
     def freed(self, known: Known | None) -> None:
-        """What was known of a document is over: another one may have waited for its entry."""
+        """Note that a document is gone, so that another one may get its entry."""
         if known is not None:
             self._invalidate(self._own.give_entry(known.node))
 
     def is_current(self, change: Change) -> bool:
-        """Whether it was not given up meanwhile."""
+        """Whether the change was not given up meanwhile."""
         return self._view.change(change.inode) is change
 
     def _arrived_late(
@@ -173,7 +173,7 @@ class ResultApplier:
         sent: Sent | None,
         is_new: bool,
     ) -> None:
-        """The document has changed hands while the call was under way: the answer is for whoever has it now."""
+        """Apply the answer to the inode that took the document over during the call."""
         known = self._store.known(document.id)
         if is_new or known is None:
             self._edits.takeover.take_unwanted_document(document, parent)
@@ -198,7 +198,7 @@ class ResultApplier:
             raise Refused(f"Procore has {has} of it instead of the {size_bytes} bytes that were sent")
 
     def _bytes_arrived(self, change: Change, upload: Upload, version: Version) -> None:
-        """Procore has the bytes of the upload. A staged file that was written to since has others by now."""
+        """Note that Procore has the bytes of the upload. A staged file that was written to since has other bytes."""
         change.upload_arrived()
         if change.upload is not None and change.upload.uuid == upload.uuid:
             change.drop_upload()
@@ -206,7 +206,7 @@ class ResultApplier:
         self._edits.takeover.drop_content_source(change)
 
     def nothing_new(self, change: Change, generation: int, version: Version) -> None:
-        """The bytes of a generation are those that Procore's version has already: only their times are kept."""
+        """Note that Procore's version has the same bytes as the generation: only their times are kept."""
         change.drop_upload()
         change.upload_arrived()
         self._generation_arrived(change, generation, version)
@@ -221,7 +221,7 @@ class ResultApplier:
             self._dirty_files.drop_parked(staged)
 
     def settle(self, change: Change) -> None:
-        """Let a change go when nothing is left of it, else write down what is."""
+        """End a change that wants nothing any more; else journal it."""
         if not self.is_current(change):
             return
         if change.is_idle and change.patch_refusal:
@@ -232,9 +232,9 @@ class ResultApplier:
             self._edits.changes.save_if_current(change, touched=True)
 
     def found(self, document: Document, parent: Inode, change: Change) -> None:
-        """Another user's document has the change's name: it is the change's from now on, ours comes on top.
+        """Give the change another user's document that has its name; ours becomes the next version.
 
-        Raises Superseded when the change was given up meanwhile.
+        Raises Superseded if the change was given up meanwhile.
         """
         if not self.is_current(change):
             raise Superseded
@@ -251,7 +251,7 @@ class ResultApplier:
         self._edits.changes.save_if_current(change, touched=True)
 
     def join(self, change: Change, inode: Inode, document_id: DocumentId) -> None:
-        """The same for a document that the tree has, as that inode."""
+        """The same for a document that the tree has under that inode."""
         self.let_go(inode)
         log.info("%s was created by another user as well: ours joins it.", self._view.path(change.inode))
         self._join(change, document_id)
@@ -264,10 +264,10 @@ class ResultApplier:
         self.settle(change)
         self.left(node)
 
-    # What is not there any more
+    # Documents that are gone
 
     def removed_in_procore(self, node: Node) -> None:
-        """Procore does not have a document that the tree has; what waits in or below it is created again."""
+        """Remove a document from the tree that Procore does not have; what waits in or below it is created again."""
         if node.document_id is None:
             return
         known = self._store.known(node.document_id)
@@ -286,7 +286,7 @@ class ResultApplier:
         self._edits.changes.touched(node.inode)
 
     def vanished(self, change: Change) -> None:
-        """The change's document is gone: its bytes are to be a new one; a mere rename of it has no object."""
+        """Turn the bytes of a change whose document is gone into a new document, and drop a mere rename."""
         has_bytes = change.has_bytes or change.shown is not None
         if change.is_removed or not (has_bytes or (change.is_folder and change.is_placed)):
             self.dismiss(change)
@@ -295,22 +295,19 @@ class ResultApplier:
         self._edits.local.lose_document(change)
 
     def let_go(self, inode: Inode) -> None:
-        """Give up the change of an inode, if it has one."""
+        """Give up the change of an inode, if there is one."""
         change = self._view.change(inode)
         if change is not None:
             self.dismiss(change)
 
     def dismiss(self, change: Change) -> None:
-        """Give a change up: the tree shows what Procore has."""
+        """Give up a change, so that the tree shows what Procore has."""
         before = self._view.parent(change.inode)
         self._edits.changes.dismiss(change)
         self._moved(change.inode, before)
 
     def refreshed(self, change: Change, document: Document, shown: bytes | None) -> None:
-        """Procore has the document like this now: what is still wanted of it is compared with that.
-
-        `shown`: the entry under which it was put there.
-        """
+        """Put an answer into the tree and compare the change with it. `shown`: the entry under which it was put."""
         known = self._store.known(document.id)
         if known is None or change.document != document.id:
             return
@@ -323,7 +320,7 @@ class ResultApplier:
         self.freed(known)
 
     def folder_of(self, document: Document, target: Location | None = None) -> Inode:
-        """The folder that an answer says a document is in: a colleague may have moved it from `target` meanwhile."""
+        """The folder of the document in an answer: another user may have moved it from `target` meanwhile."""
         named = self._store.known(document.parent_id) if document.parent_id is not None else None
         if named is not None and named.node.is_folder and self._store.reachable(named.node.inode):
             return named.node.inode
@@ -333,12 +330,12 @@ class ResultApplier:
         return known.node.parent or ROOT if known is not None else ROOT
 
     def is_in_place(self, change: Change) -> None:
-        """Procore has the document where it is wanted, whoever put it there: perhaps we, before a crash."""
+        """Note that Procore has the document at its wanted place; a call before a crash may have moved it."""
         before = self._view.parent(change.inode)
         if change.is_placed:
             self._edits.changes.follow_again(change)
         self.settle(change)
-        self._moved(change.inode, before)  # a twin of its name may have been there before it
+        self._moved(change.inode, before)  # a document with an equivalent name may have been there before
 
     def steps_aside(self, change: Change, before: Location) -> None:
         """Procore is about to be asked to give it another name than `before` for a moment."""
@@ -346,7 +343,8 @@ class ResultApplier:
         self._edits.changes.save_if_current(change)
 
     def give_back(self, change: Change, why: str) -> None:
-        """A removal or move was refused: the document shows where Procore has it, and the failure says why."""
+        """Take back a refused removal or move: the document shows where Procore has it, with the reason as its
+        failure."""
         shown = self._view.parent(change.inode)
         if change.is_removed:
             self._edits.takeover.leave_inside(change)
@@ -361,42 +359,42 @@ class ResultApplier:
         self._invalidate([InodeChanged(change.inode, data=False)])
 
     def doubt(self, folder: Inode) -> None:
-        """The folder holds what the tree does not know: it, and what is below, is listed when a program looks."""
+        """Mark a folder as not listed, because Procore has entries in it that the tree lacks."""
         with self._store.transaction():
             self._store.set_listed(folder, False)
             self._store.unlist_below(folder)
         self._invalidate([ListingChanged(folder)])
 
     def tags_arrived(self, change: Change, tags: list[str]) -> None:
-        """The document bears these tags."""
+        """Note the document's tags."""
         change.patch = without(change.patch, MetadataPatch(tags=tags))
         self.settle(change)
 
     def give_up_metadata(self, change: Change, metadata: MetadataPatch, why: str) -> None:
-        """Metadata was refused: the document shows what Procore has, and the failure says why."""
+        """Give up refused metadata: the document shows what Procore has, with the reason as its failure."""
         change.patch, change.patch_refusal = without(change.patch, metadata), why
         self.settle(change)
 
     def drop_satisfied(self, change: Change, known: Known) -> None:
-        """Metadata that Procore has already is not wanted any more."""
+        """Drop wanted metadata that Procore has already."""
         change.patch = lacking(change.patch, decode_detail(known.detail))
 
     def fail(self, change: Change, why: str) -> None:
-        """Refused for good: it stays as it is until `retry` or `discard`. Raises what the disk refuses."""
+        """Fail a change for good; it waits for `retry` or `discard`. Raises sqlite3.Error, OSError."""
         change.give_reason(why)
         before = change.progress
         if (
             change.state is not ChangeState.OPEN
-        ):  # else what is being written goes once more, when it is closed
+        ):  # else the bytes that are being written are sent when they are closed
             change.step(Failed(why, clocks.unix_s()))
         try:
             self._edits.changes.save_if_current(change, touched=True)
         except BaseException:
-            change.progress = before  # it is tried again
+            change.progress = before  # it will be tried again
             raise
 
     def begin_upload_again(self, change: Change, upload: Upload) -> None:
-        """The upload can't be used: its bytes are sent again."""
+        """Drop an upload that cannot be used: its bytes are sent again."""
         if change.upload is upload:
             change.drop_upload()
         self._edits.changes.save_if_current(change, touched=True)

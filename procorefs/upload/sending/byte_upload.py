@@ -1,10 +1,10 @@
-"""Brings the bytes of a change to the storage: completes and freezes a generation, then uploads it step by step.
+"""Uploads the bytes of a change: completes and freezes a generation, then sends it to the storage host in steps.
 
-    generation ─▶ complete ─▶ frozen ─▶ digests ─▶ begin (1 call) ─▶ bytes to the storage ─▶ is_stored
-                                                                       (segments: put together, 1 call)
+    generation ─▶ complete ─▶ frozen ─▶ digests ─▶ begin (1 call) ─▶ bytes to the storage host
+                                         ─▶ is_stored (segments are joined with 1 call)
 
-Each step is written down before the next one. What makes a version of it is the last call of file_calls.py. An upload
-that was cut off goes on with the segments that are missing; one that has expired begins again.
+Each step is journaled before the next one. The call in file_calls.py that follows makes a version of the bytes. An
+interrupted upload continues with the missing segments; an expired one begins again.
 """
 
 import logging
@@ -34,20 +34,20 @@ from procorefs.vfs.view import View
 log = logging.getLogger(__name__)
 
 WHOLE_BYTES = 32 << 20
-"""Larger files are sent in segments: a transfer that broke off does not begin at zero."""
+"""Larger files are sent in segments, so that an interrupted transfer does not begin at zero."""
 
 SEGMENT_BYTES = 16 << 20
 MOST_SEGMENTS = 1000
 SEGMENTS_AT_ONCE = 4
 UPLOAD_S = 3000.0
-"""A transfer begins within this time of its first step, else the step is made again: Procore grants an hour."""
+"""A transfer begins within this time of its first step, or the step is repeated: Procore allows an hour."""
 
 UNUSED_S = 6 * 86_400.0
-"""Stored bytes that wait longer to be used are sent again: Procore keeps them for a week."""
+"""Stored bytes that are not used within this time are sent again: Procore keeps them for a week."""
 
 
 class ContentToSend:
-    """Generations of staged files, one change at a time. Raises Superseded when a change was given up meanwhile."""
+    """The generation of one change. Raises Superseded if the change was given up meanwhile."""
 
     def __init__(
         self,
@@ -63,17 +63,17 @@ class ContentToSend:
         self._edits = edits
         self._results = results
 
-    # Bytes that are not here
+    # Missing bytes
 
     async def fetch_pending_copy(self, change: Change) -> None:
-        """Bring the bytes of another document here: they are to be a version of this one. Raises ProcoreError."""
+        """Fetch the bytes of another document, which are to be a version of this one. Raises ProcoreError."""
         version = change.pending_copy
         if version is None:
             return
         file = self._dirty_files.staging.create(version)
         try:
             await file.complete()
-            # The document that has them may go as soon as the row says that they are here.
+            # The document that has them may be removed as soon as the row records that they are here.
             await self._dirty_files.staging.sync([file])
             if not self._results.is_current(change) or change.pending_copy is not version:
                 raise Superseded
@@ -83,7 +83,7 @@ class ContentToSend:
             raise
 
     async def fetch_missing(self, change: Change) -> None:
-        """Bring here what is missing of a change's bytes. Raises Superseded, ProcoreError, the staging's errors."""
+        """Fetch the missing bytes of a change. Raises Superseded, ProcoreError and the errors of staging."""
         if change.pending_copy is not None:
             await self.fetch_pending_copy(change)
             return
@@ -103,10 +103,11 @@ class ContentToSend:
         if not is_current or change.staged is None or change.staged.number != file.number:
             raise Superseded
 
-    # While they are sent
+    # During the upload
 
     async def freeze(self, change: Change) -> StagedFile | None:
-        """The newest flushed generation, which does not change until `thaw`; None: there are no bytes to send."""
+        """Freeze the newest flushed generation, so that it does not change until `thaw`; None if there are no bytes
+        to send."""
         await self._dirty_files.still(change.inode)
         if not self._results.is_current(change):
             raise Superseded
@@ -118,20 +119,20 @@ class ContentToSend:
         return self._dirty_files.freeze(change.inode, change.staged)
 
     def thaw(self, change: Change, file: StagedFile) -> None:
-        """The file stays as long as a row names it, be it another change than the one that was sent."""
+        """Unfreeze the file and keep it while a row names it, even the row of another change."""
         now = self._view.change(change.inode)
         is_wanted = now is not None and any(record.number == file.number for record in now.records)
         self._dirty_files.thaw(change.inode, file, is_wanted=is_wanted)
 
     def check_wanted(self, change: Change, file: StagedFile) -> None:
-        """Raises Superseded when none are wanted any more, or newer ones, unless it gave way to such too often."""
+        """Raise Superseded if the bytes are no longer wanted, or if newer ones are, unless that happened too often."""
         if not self._results.is_current(change) or change.staged is None:
             raise Superseded
         if change.staged.number != file.number and change.gives_way:
             raise Superseded
 
     async def ready(self, change: Change) -> StagedFile | None:
-        """The frozen generation with all its bytes here; `thaw` follows. None: there are no bytes to send."""
+        """The frozen generation with all its bytes; `thaw` follows. None if there are no bytes to send."""
         await self.fetch_pending_copy(change)
         await self._edits.sessions.save_tail(change.inode)
         file = await self.freeze(change)
@@ -146,7 +147,7 @@ class ContentToSend:
         return file
 
     async def is_known(self, change: Change, file: StagedFile) -> bool:
-        """Whether the document's version has these bytes already, as far as we know its hash."""
+        """Whether the document's version has these bytes already; False if its hash is unknown."""
         known = self._known(change)
         if known is None or known.node.version is None or known.node.kept is None:
             return False
@@ -156,7 +157,7 @@ class ContentToSend:
         return await digest(file) == kept.sha256
 
     def nothing_new(self, change: Change, file: StagedFile) -> None:
-        """The bytes are those of Procore's version: only their times are kept."""
+        """Note that the bytes are those of Procore's version: only their times are kept."""
         known = self._known(change)
         if known is None or known.node.version is None or known.node.kept is None:
             raise Superseded
@@ -167,7 +168,7 @@ class ContentToSend:
         self._results.nothing_new(change, file.number, version)
 
     def note_colleague(self, change: Change, known: Known, file: StagedFile) -> None:
-        """Log it when ours comes on top of a version that the program that wrote here has not seen."""
+        """Log when ours becomes the version after one that the writing program has not seen."""
         base = file.base
         if base is not None and known.node.version is not None and known.node.version.id != base.id:
             log.info(
@@ -180,18 +181,18 @@ class ContentToSend:
 
 
 class Uploader:
-    """Sends generations; `note` writes the change down."""
+    """Sends generations. `note` journals the change."""
 
     def __init__(self, uploads: Uploads, note: Callable[[Change], None]) -> None:
         self._uploads = uploads
         self._note = note
         self.sent_bytes: dict[int, int] = {}
-        """Of the generations under way, by number."""
+        """Bytes that were sent of the running generations, by number."""
 
     async def store(self, change: Change, file: StagedFile, name: str) -> Upload:
-        """Have the file's bytes in the storage; returns what the last call needs. Raises ProcoreError.
+        """Upload the file's bytes and return what the last call needs. Raises ProcoreError.
 
-        The file must be complete and may not change meanwhile.
+        The file must be complete and must not change meanwhile.
         """
         upload = change.upload
         if upload is None or upload.generation != file.number or not _is_fresh(upload):
@@ -216,12 +217,12 @@ class Uploader:
         return upload
 
     def use(self, change: Change, upload: Upload, before: VersionId | None) -> None:
-        """The last call is sent next; `before`: the document's newest version."""
+        """Journal that the last call is sent next. `before`: the document's newest version."""
         upload.is_used, upload.before = True, before
         self._note(change)
 
     def not_used(self, change: Change, upload: Upload) -> None:
-        """The last call was refused."""
+        """Journal that the last call was refused."""
         upload.is_used = False
         self._note(change)
 
@@ -252,7 +253,8 @@ class Uploader:
     async def _send_segments(
         self, change: Change, upload: Upload, segmented: SegmentedUpload, file: StagedFile
     ) -> None:
-        """Those that have not arrived yet, a few at a time; the first failure ends them and is raised as itself."""
+        """Upload the segments that have not arrived, a few at a time. The first failure cancels the others and is
+        raised."""
         missing = [index for index in range(len(segmented.segments)) if index not in upload.etags]
         offsets = _offsets(segmented)
         source = SourceFile(file.fd, file.size_bytes)
@@ -267,7 +269,7 @@ class Uploader:
                     )
                     self.sent_bytes[file.number] += segmented.segments[index].size_bytes
                     self._note(change)
-                except Exception as error:  # whatever it is, it is raised below
+                except Exception as error:  # raised below
                     failures.append(error)
                     nursery.cancel_scope.cancel()
                     return
@@ -281,7 +283,7 @@ class Uploader:
 
 
 def _is_fresh(upload: Upload) -> bool:
-    """Whether the upload can be continued; one whose last call may have been sent always can."""
+    """Whether the upload can be continued; always true if its last call may have been sent."""
     begun = upload.whole or upload.segmented
     if begun is None or upload.is_used:
         return True
@@ -290,10 +292,10 @@ def _is_fresh(upload: Upload) -> bool:
 
 
 def segment_size(size_bytes: int, *, all_at_once: bool) -> int:
-    """Bytes of a segment; of a very large file they are larger, so that they stay countable.
+    """The size of a segment; it grows for very large files, to limit their number.
 
-    A transfer must begin within an hour of the upload's first step (procore-api.md, Uploading bytes). Where a line is
-    so slow that the later segments can't, there are as few as are sent at a time.
+    A transfer must begin within an hour of the upload's first step (procore-api.md, Uploading bytes). If the network
+    is too slow for that, there are only as many segments as are sent at a time.
     """
     if all_at_once:
         return min(max(SEGMENT_BYTES, -(-size_bytes // SEGMENTS_AT_ONCE)), MAX_SEGMENT_BYTES)

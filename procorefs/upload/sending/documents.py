@@ -1,4 +1,4 @@
-"""Reads single documents of Procore, and has each changing call journaled before it is sent and numbered when it is."""
+"""Reads single documents of Procore, and journals each changing call before it is sent."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -22,27 +22,27 @@ from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Blocked
 
 PolledSince = Callable[[float], Awaitable[bool]]
-"""Waits for a poll that began after that time (trio's clock); False: none succeeded (Follower.polled_since)."""
+"""Waits for a poll that began after that time (trio's clock); False if none succeeded (Follower.polled_since)."""
 
 
 class DocumentTags(Protocol):
-    """Knows the tags and changes them; raises ProcoreError."""
+    """Reads and changes the tags of documents; raises ProcoreError."""
 
     async def make(self, document: DocumentId, wanted: list[str]) -> None:
-        """Have a document bear just these."""
+        """Give a document exactly these tags."""
 
     async def bears(self, document: DocumentId, wanted: list[str]) -> bool:
-        """Whether a document bears just these now."""
+        """Whether a document has exactly these tags now."""
 
     def made(self, document: DocumentId) -> None:
-        """The document is new: it bears none."""
+        """Note that the document is new and has no tags."""
 
     def doubt(self, documents: Iterable[DocumentId]) -> None:
-        """What is known of their tags may be wrong."""
+        """Forget what is known of their tags."""
 
 
 class DocumentCalls:
-    """What all senders share: one document at a time."""
+    """The calls that all senders share, about one document at a time."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class DocumentCalls:
         polled_since: PolledSince,
         reach_disk: Callable[[], Awaitable[None]],
     ) -> None:
-        """`reach_disk` waits until all that was journaled is on disk."""
+        """`reach_disk` waits until everything journaled so far is on disk."""
         self._store = store
         self.own = own
         self.calls = calls
@@ -77,9 +77,10 @@ class DocumentCalls:
         metadata: MetadataPatch | None = None,
         repeats: Call | None = None,
     ) -> AsyncIterator[tuple[Request, Sending]]:
-        """A call that changes a document (None: makes one), until its answer is applied.
+        """Hold a changing call open until its answer is applied; `document` None: it creates one. See
+        InFlightCalls.sending.
 
-        See InFlightCalls.sending. Raises sqlite3.Error, OSError, StagingFull before anything is sent.
+        Raises sqlite3.Error, OSError, StagingFull before anything is sent.
         """
         with (
             self.own.call(document) as request,
@@ -98,9 +99,9 @@ class DocumentCalls:
             yield request, sending
 
     async def bring_to_disk(self, sending: Sending) -> None:
-        """Have a call on disk before it is sent, and all that was journaled before it.
+        """Bring a call and everything journaled before it to disk, before it is sent. Raises OSError, StagingFull.
 
-        After a power cut, Procore was told nothing that the journal does not know. Raises OSError, StagingFull.
+        So after a power cut the journal knows everything that Procore was told.
         """
         try:
             await self.reach_disk()
@@ -111,7 +112,7 @@ class DocumentCalls:
     # Reading
 
     async def now(self, document_id: DocumentId, kind: Kind) -> Document | None:
-        """The document as Procore has it now; None: it is really gone, and not something else that a call named."""
+        """The document as Procore has it now; None if this very document is gone."""
         try:
             if kind is Kind.FOLDER:
                 document = (await self.client.folder(document_id, priority=Priority.WRITING)).folder
@@ -122,24 +123,24 @@ class DocumentCalls:
         return None if document.deleted else document
 
     async def with_version(self, document: Document) -> Document:
-        """The same; an answer need not say which version it has."""
+        """The same, with the version, which an answer may lack."""
         if document.version is not None:
             return document
         return await self.client.file(document.id, priority=Priority.WRITING)
 
     async def poll(self) -> None:
-        """Have the tree show what Procore has by now. Raises Unavailable when no poll succeeds."""
+        """Wait until the tree shows what Procore has now. Raises Unavailable if no poll succeeds."""
         if not await self.polled_since(trio.current_time()):
             raise Unavailable("Could not see what was changed in Procore")
 
-    # How calls name places
+    # Places in calls
 
     def folder_id(self, folder: Inode) -> DocumentId | None:
-        """A folder's document, to make something in it; None: the root, which is not named."""
+        """A folder's document, for a creation in it; None for the root, which is not named."""
         return None if folder == ROOT else self.parent_id(folder)
 
     def parent_id(self, folder: Inode) -> DocumentId | None:
-        """A folder's document, to move something to it; None: the root, whose id may be unknown."""
+        """A folder's document, for a move to it; None for the root if its id is unknown."""
         node = self._store.by_inode(folder)
         if node is None or (node.document_id is None and folder != ROOT):
             raise Blocked(folder, "its folder is not in Procore yet")
@@ -148,7 +149,7 @@ class DocumentCalls:
     def moved(
         self, known: Known, target: Location | None
     ) -> tuple[DocumentId | msgspec.UnsetType | None, str | msgspec.UnsetType]:
-        """(folder's document, name) as a PATCH names them: what stays as it is need not be said."""
+        """(folder's document, name) for a PATCH, which leaves out what stays as it is."""
         if target is None:
             return msgspec.UNSET, msgspec.UNSET
         is_elsewhere, is_renamed = known.node.parent != target.folder, known.name != target.name
@@ -159,5 +160,5 @@ class DocumentCalls:
 
 
 def given(fields: dict[int, FieldValue]) -> dict[int, FieldValue] | msgspec.UnsetType:
-    """Custom fields as a call carries them."""
+    """Custom fields in the form of a call."""
     return fields or msgspec.UNSET

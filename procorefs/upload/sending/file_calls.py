@@ -1,6 +1,7 @@
-"""Makes the calls for files: bytes to the storage first, then one call with all that becomes different.
+"""Makes the calls for files: uploads the bytes first, then makes one call with everything that changes.
 
-An answer that was lost is looked into before anything is repeated: nothing is doubled, and no colleague's is taken.
+After a lost answer, the outcome is looked up before anything is repeated, so that nothing is doubled and no other
+user's document is taken.
 """
 
 from typing import NamedTuple
@@ -35,15 +36,15 @@ from procorefs.upload.sending.version_match import VersionMatcher
 
 
 class Found(NamedTuple):
-    """What an earlier call has done, as it is now."""
+    """The document that an earlier call made, as it is now."""
 
     document: Document
     version: Version
-    """Ours, which may have others on top."""
+    """Our version, which need not be the newest."""
 
 
 class FileCalls:
-    """Makes and changes files, and their versions."""
+    """Creates and changes files and their versions."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class FileCalls:
         self._results = results
 
     async def send(self, change: Change, step: Create | Update) -> None:
-        """Make the calls of a step. Raises Blocked, Superseded, Refused, ProcoreError, the staging's errors."""
+        """Make the calls of a step. Raises Blocked, Superseded, Refused, ProcoreError and the errors of staging."""
         if isinstance(step, Update) and not step.has_bytes:
             await self._update(change, step, None)
             return
@@ -77,17 +78,17 @@ class FileCalls:
             self._content.thaw(change, file)
 
     async def _send_bytes(self, change: Change, file: StagedFile, step: Create | Update) -> None:
-        """Bring the bytes to the storage and make a version of them, if that is still the next step by then."""
+        """Upload the bytes and make a version of them, if that is still the next step by then."""
         is_known = await self._content.is_known(change, file)
         self._content.check_wanted(change, file)
         if is_known:
             self._content.nothing_new(change, file)
             return
         upload = await self._uploader.store(change, file, _name(step))
-        await trio.lowlevel.checkpoint_if_cancelled()  # no cancellation is left for the last call
+        await trio.lowlevel.checkpoint_if_cancelled()  # the last call cannot be cancelled
         self._content.check_wanted(change, file)
         if change.upload is not upload:
-            raise Superseded  # it changed hands
+            raise Superseded  # another inode took it over
         now = self._situations.step(change)
         if isinstance(now, Create):
             self._uploader.use(change, upload, None)
@@ -148,7 +149,7 @@ class FileCalls:
     async def _after_refused_creation(
         self, change: Change, target: Location, upload: Upload, error: ProcoreError
     ) -> Found | None:
-        """What to make of a refused creation: our own earlier one, or a colleague's document, or a used upload."""
+        """Resolve a refused creation: by our own earlier call, by another user's document, or by a new upload."""
         conflicts = self._refusals.conflicts
         folder_id = self._documents.folder_id(target.folder)
         conflict = await conflicts.find(folder_id, target.name, change.kind)
@@ -159,7 +160,7 @@ class FileCalls:
                 return Found(theirs, ours)
         is_theirs = conflict is not None and conflict.likeness is Likeness.SAME
         if not isinstance(error, NameTaken) and not is_theirs:
-            # should something else have been refused, that is said next time
+            # if something else was refused, the next try says so
             self._results.begin_upload_again(change, upload)
             raise _upload_refused(error)
         if conflict is None:
@@ -207,7 +208,7 @@ class FileCalls:
                             change, error, metadata, is_alone=is_alone
                         ) from error
                     await self._refusals.of_move(change, known, target, parent_id, error)
-                # The earlier call may have carried other metadata, or have been meant for another place.
+                # The earlier call may have carried other metadata or another place.
                 document, ours, metadata, target = found.document, found.version, MetadataPatch(), None
             sending.answered()
             arrived = None
@@ -220,9 +221,9 @@ class FileCalls:
     async def _after_refused_update(
         self, change: Change, known: Known, upload: Upload | None, error: ProcoreError
     ) -> Found | None:
-        """After a refused PATCH: the document, if its upload has been used for it; None: the refusal stands.
+        """After a refused PATCH, the document if its upload was used for it; None if the refusal stands.
 
-        Raises Superseded when the document is gone, and UploadRefused when the bytes are to be sent again.
+        Raises Superseded if the document is gone, and UploadRefused if the bytes must be sent again.
         """
         if isinstance(error, CheckedOut):
             raise error

@@ -1,4 +1,4 @@
-"""Makes the calls for folders: one to make it, one for all that becomes different."""
+"""Makes the calls for folders: one that creates the folder, one with everything that changes."""
 
 from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.procore.api.changes import FolderChange
@@ -11,7 +11,7 @@ from procorefs.upload.sending.documents import DocumentCalls, given
 
 
 class FolderCalls:
-    """Makes and changes folders."""
+    """Creates and changes folders."""
 
     def __init__(self, documents: DocumentCalls, refusals: AfterRefusal, results: ResultApplier) -> None:
         self._documents = documents
@@ -89,7 +89,7 @@ class FolderCalls:
             self._results.arrived(change, document, parent, metadata=metadata, target=target)
 
     async def _same_folder(self, change: Change, target: Location, error: NameTaken) -> Document:
-        """The folder that has the name already, a colleague's or one of ours. Raises Refused, Blocked."""
+        """The folder that has the name already, another user's or ours. Raises Refused, Blocked."""
         folder_id = self._documents.folder_id(target.folder)
         conflict = await self._refusals.conflicts.find(folder_id, target.name, change.kind)
         if conflict is None:

@@ -1,7 +1,7 @@
 """Removes documents from Procore, and never more than was seen here when they were removed.
 
-Deleting a folder bins all below it, and the API can't take that back. So everything below is listed first; what
-was not removed here too, or has a newer version, keeps the folder, which shows again and says why.
+Deleting a folder moves all below it to the bin, and the API cannot undo that. So everything below is listed first.
+If something there was not removed here or has a newer version, the folder stays, shows again and says why.
 """
 
 import logging
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 MOST_NAMED = 3
 
 LOOK_HOLDS_S = 10.0
-"""A look tells of removals that are decided so soon after it began."""
+"""A poll counts as current for removals that are decided within this time after it began."""
 
 SENT_WITHIN_S = 120.0
-"""A call that waited longer for its turn is planned again: a colleague may have changed the document since."""
+"""A call that waited longer for the budget is planned again: another user may have changed the document since."""
 
 
 class DocumentRemover:
-    """Carries out removals; raises Blocked, Refused, Superseded and ProcoreError."""
+    """Removes documents; raises Blocked, Refused, Superseded and ProcoreError."""
 
     def __init__(
         self,
@@ -56,29 +56,31 @@ class DocumentRemover:
         self._results = results
 
     async def remove(self, change: Change) -> None:
-        """Delete the change's document, if Procore still has what was seen here."""
+        """Delete the change's document if Procore still has what was seen here."""
         assert change.document is not None
         if change.is_folder:
             if not await self._may_remove_folder(change):
                 return
         elif not await self.may_remove_file(change):
             return
-        step = self._situations.step(change)  # its folder may be going by now, or something new have begun
+        step = self._situations.step(
+            change
+        )  # its folder may be in removal by now, or a new change may have begun
         if isinstance(step, Wait):
             raise Blocked(step.by, step.why)
         if isinstance(step, Delete):
             await self._delete(change)
 
     async def may_remove_file(self, change: Change) -> bool:
-        """Whether Procore's newest version is the one that was removed here; one look tells it of many files.
+        """Whether Procore's newest version is the one that was removed here; one poll tells it for many files.
 
-        No look that was on its way together with a call of ours about the document speaks for it.
+        A poll that was under way together with a call of ours about the document does not count.
         """
         document_id = change.document
         assert document_id is not None
         own_age_s = self._documents.own.age_s(
             document_id
-        )  # both before trio's time is read: rather too late than too early
+        )  # both before trio's time is read: a later start of the poll is safe
         age_s = min(clocks.age_s(change.touched_at_s), own_age_s, LOOK_HOLDS_S)
         if await self._documents.polled_since(trio.current_time() - age_s):
             known = self._store.known(document_id)
@@ -96,7 +98,7 @@ class DocumentRemover:
         return True
 
     async def _is_ours(self, change: Change, version: Version | None) -> bool:
-        """Whether it is what was removed here, or what a call of ours has made of it whose answer was lost."""
+        """Whether the document is what was removed here, or what a call of ours with a lost answer made of it."""
         if version is None or same_bytes(version, change.seen):
             return same_bytes(version, change.seen)
         used = [
@@ -109,14 +111,14 @@ class DocumentRemover:
         return False
 
     async def _newest_version(self, change: Change, document_id: DocumentId) -> Version | None:
-        """As Procore has it now; the tree has it so, too."""
+        """Whether the document that Procore has now may be removed; also updates the tree."""
         with self._documents.own.order.reading() as request:
             try:
                 document = await self._documents.client.file(
                     document_id, priority=Priority.WRITING, on_sent=request.sent
                 )
             except NotFound:
-                return change.seen  # the DELETE will hear the same
+                return change.seen  # the DELETE will get the same answer
             known = self._store.known(document_id)
             if (
                 known is not None
@@ -128,7 +130,7 @@ class DocumentRemover:
             return document.version
 
     def _is_wanted(self, change: Change, document_id: DocumentId) -> bool:
-        """Whether it is still to go: something new may have its name by now."""
+        """Whether the document is still to be removed: a new file may have taken its name."""
         return self._results.is_current(change) and change.is_removed and change.document == document_id
 
     async def _delete(self, change: Change) -> None:
@@ -139,7 +141,7 @@ class DocumentRemover:
         async with self._documents.changing(change, document_id, removes=True) as (request, sending):
 
             def leaves() -> None:
-                """What was decided may be wrong by the time the call has its turn."""
+                """Check the decision again just before the call is sent."""
                 is_old = trio.current_time() - decided_s > SENT_WITHIN_S
                 if is_old or not same_bytes(self._version(document_id), version):
                     sending.refused()
@@ -166,16 +168,17 @@ class DocumentRemover:
             if change.is_removed:
                 self._results.dismiss(change)
             else:
-                self._results.vanished(change)  # it is wanted again
+                self._results.vanished(change)  # the document is wanted again
         if known is not None and self._view.names.encodes:
-            self._results.left(known.node)  # another may show under its name now
+            self._results.left(known.node)  # another document may show under its name now
 
     def _version(self, document_id: DocumentId) -> Version | None:
         known = self._store.known(document_id)
         return known.node.version if known is not None else None
 
     async def _may_remove_folder(self, change: Change) -> bool:
-        """Whether all that Procore has below was removed here as well. Raises Blocked for what is on its way out."""
+        """Whether everything that Procore has below was removed here as well. Raises Blocked for what is to be moved
+        out."""
         document_id = change.document
         assert document_id is not None
         order = self._documents.own.order
@@ -189,7 +192,7 @@ class DocumentRemover:
                 return False
             unseen = [document for document in below if not await self._is_removed(document)]
             if not all(order.admit(document.id, request) for document in unseen):
-                raise Superseded  # a call of ours has moved one of them out since: it is listed again
+                raise Superseded  # a call of ours has moved one of them out since: list it again
         if not self._is_wanted(change, document_id):
             return False
         if unseen:
@@ -201,10 +204,8 @@ class DocumentRemover:
         return self._is_wanted(change, document_id)
 
     async def _is_removed(self, document: Document) -> bool:
-        """Whether it was removed here, in this version or one that a late call of ours has made of it since.
-
-        Raises Blocked when it was moved elsewhere here.
-        """
+        """Whether the document was removed here, in this version or one that a late call of ours made. Raises
+        Blocked if it was moved here."""
         known = self._store.known(document.id)
         change = self._view.change(known.node.inode) if known is not None else None
         if change is None:

@@ -67,9 +67,9 @@ class ChangeSender:
         self._results = results
 
     async def send(self, change: Change, goal: Goal) -> bool:
-        """Take the change a step further; True: what is wanted of it now was sent.
+        """Send the next step of a change; True if all that is wanted of it now was sent.
 
-        Raises Blocked, NotYet, Refused, Superseded, ProcoreError, the staging's errors.
+        Raises Blocked, NotYet, Refused, Superseded, ProcoreError and the errors of staging.
         """
         match self._situations.step(change, goal):
             case Wait(by, why):
@@ -98,7 +98,7 @@ class ChangeSender:
     async def _send(
         self, change: Change, step: Dismiss | Delete | SetTags | Create | Update | InPlace
     ) -> bool:
-        """Make the calls that bring Procore to what is wanted."""
+        """Make the calls that give Procore what is wanted."""
         known = self._situations.known(change.document)
         if known is not None:
             self._results.drop_satisfied(change, known)
@@ -118,7 +118,7 @@ class ChangeSender:
         return True
 
     async def _set_tags(self, change: Change) -> None:
-        """Make the document's tags those that are wanted: a call for each that differs."""
+        """Give the document the wanted tags, with a call for each one that differs."""
         wanted, document_id = change.patch.tags, change.document
         if isinstance(wanted, msgspec.UnsetType) or document_id is None:
             return
@@ -134,7 +134,7 @@ class ChangeSender:
             sending.answered()
 
     async def _step_aside(self, change: Change, step: StepAside) -> None:
-        """Give a document another name for a moment."""
+        """Give a document a temporary name."""
         known, place, document_id = step.known, step.place, change.document
         assert known.node.parent is not None
         assert document_id is not None

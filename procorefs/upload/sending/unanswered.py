@@ -42,14 +42,15 @@ from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
 
 OUR_CLOCK_S = 600.0
-"""Procore's clock may be behind what its answers told of it by this much."""
+"""By how much Procore's clock may be behind what its answers told."""
 
 CLOCKS_S = 5.0
-"""Its answers tell Procore's clock closer than this; else a folder of ours is taken for another, and it says so."""
+"""The error of what answers tell of Procore's clock. If it were larger, a folder of ours would count as another
+user's."""
 
 
 class UnansweredCalls:
-    """Asks Procore about one call at a time. Raises ProcoreError."""
+    """Looks up the outcome of one call at a time. Raises ProcoreError."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class UnansweredCalls:
         self._results = results
 
     async def confirm(self, change: Change, call: Call) -> None:
-        """Find out what became of the call. Afterwards it is forgotten, or late."""
+        """Find out the outcome of the call. Afterwards it is forgotten or late."""
         if call.is_creating and change.document is None:
             if call.upload is not None:
                 await self._make_again(change, call, call.upload)
@@ -90,7 +91,7 @@ class UnansweredCalls:
         else:
             await self._look_at_document(change, call, call.document)
 
-    # What makes a document
+    # Creations
 
     async def _make_again(self, change: Change, call: Call, upload: Upload) -> None:
         assert call.place is not None
@@ -143,7 +144,7 @@ class UnansweredCalls:
             request.sent()
             conflict = await self._conflicts.find(folder_id, call.place.name, call.kind)
             if call.inode != change.inode:
-                return  # the change has another document by now, and another one finds out
+                return  # the change has another document by now; the call belongs to another change
             if conflict is None:
                 self._was_not_done_yet(change, call)
                 return
@@ -172,7 +173,7 @@ class UnansweredCalls:
                 )
 
     async def _look_for_unwanted(self, change: Change, call: Call) -> None:
-        """A folder that is not wanted any more: it is removed if it is ours."""
+        """Remove a folder that is no longer wanted, if our call made it."""
         await self._documents.poll()
         if not self._results.is_current(change):
             return
@@ -188,7 +189,7 @@ class UnansweredCalls:
         self._results.left(node)
 
     def _there(self, call: Call) -> Node | None:
-        """The document at the place where the call was to make one, if no change is about it."""
+        """The document at the place where the call was to create one, if it has no change."""
         assert call.place is not None
         exact = self._store.child(call.place.folder, call.place.shown)
         for node in [exact] if exact is not None else self._composed(call.place):
@@ -197,7 +198,7 @@ class UnansweredCalls:
         return None
 
     def _composed(self, place: Location) -> list[Node]:
-        """Documents of the same name with composed or decomposed letters: Procore may have changed them."""
+        """Documents whose name is the same but for composed or decomposed letters, which Procore may have changed."""
         return [
             node
             for node in self._store.children(place.folder)
@@ -205,14 +206,14 @@ class UnansweredCalls:
         ]
 
     def _is_ours(self, call: Call, node: Node) -> bool:
-        """Whether the call has made it, as far as can be told; the removal sees to it that nothing is in it."""
+        """Whether the call made the folder, as far as can be told; the removal checks that it is empty."""
         known = self._store.known(node.document_id) if node.document_id is not None else None
         by = decode_detail(known.detail).created_by if known is not None else None
         begun_s = self._documents.client.server_s(call.began_at_s)
         return self._versions.is_by_us(by) and node.created_at_s >= begun_s - OUR_CLOCK_S
 
     def _folder_id(self, folder: Inode) -> DocumentId | msgspec.UnsetType | None:
-        """A folder's document; None: the root, UNSET: it is not in Procore any more."""
+        """A folder's document; None for the root, UNSET if Procore does not have it any more."""
         if folder == ROOT:
             return None
         node = self._store.by_inode(folder)
@@ -220,7 +221,7 @@ class UnansweredCalls:
             return UNSET
         return node.document_id
 
-    # What changes a document
+    # Changes
 
     async def _use_again(self, change: Change, call: Call, upload: Upload) -> None:
         document_id = call.document
@@ -281,9 +282,7 @@ class UnansweredCalls:
                     return
             if call.upload is not None:
                 is_done = is_made
-            if (
-                call.removes
-            ):  # made again while the removal is wanted; taken back, it may still be carried out
+            if call.removes:  # made again while the removal is wanted; else the call may still take effect
                 is_done = change.is_removed
             if is_done:
                 self._documents.calls.forget(call)
@@ -291,22 +290,20 @@ class UnansweredCalls:
                 self._was_not_done_yet(change, call)
 
     async def _bears_tags(self, document: DocumentId, wanted: list[str]) -> bool:
-        """Whether the document bears just these tags by now."""
+        """Whether the document has exactly these tags by now."""
         self._documents.tags.doubt([document])
         return await self._documents.tags.bears(document, wanted)
 
     async def _note_version(self, change: Change, upload: Upload, document: Document) -> bool:
-        """Of what is to be removed: a version that our own call has made is nothing that was not seen here.
-
-        Returns whether it has made one.
-        """
+        """Note a version that our own call made of a document that is to be removed, as seen here. Returns whether
+        there is one."""
         version = await self._versions.find_ours(document, upload)
         if version is not None and document.version is not None and version.id == document.version.id:
             change.seen = version
         return version is not None
 
     def _is_placed(self, call: Call, document: Document) -> bool:
-        """Whether the document is where the call put it, be it under what Procore made of the name."""
+        """Whether the document is where the call put it, possibly with a name that Procore altered."""
         if call.place is None:
             return True
         if self._results.folder_of(document) != call.place.folder:
@@ -322,7 +319,7 @@ class UnansweredCalls:
         return known is not None and not lacking(metadata, decode_detail(known.detail))
 
     async def forget_expired(self) -> None:
-        """Forget late calls that no change waits for: none can be carried out now, and a poll shows what they did."""
+        """Forget late calls that no change waits for and that can no longer take effect; a poll shows what they did."""
         expired = [call for call in self._documents.calls.open_calls() if self._is_over(call)]
         if expired and await self._documents.polled_since(trio.current_time()):
             for call in filter(self._is_over, expired):
@@ -334,7 +331,7 @@ class UnansweredCalls:
         has_change = any(self._view.change(inode) is not None for inode in inodes)
         return call.is_late and not self._documents.calls.left_s(call) and not has_change
 
-    # What became of it
+    # Outcomes
 
     def _is_gone(self, call: Call, document_id: DocumentId) -> None:
         known = self._store.known(document_id)
@@ -343,7 +340,7 @@ class UnansweredCalls:
         self._documents.calls.forget(call)
 
     def _was_not_done(self, change: Change, call: Call) -> None:
-        """It was not done, and won't be."""
+        """Record that the call was not done and will not be."""
         self._documents.calls.forget(call)
         if call.is_creating and call.place is not None:
             self._results.may_show(call.place.folder)
@@ -364,5 +361,5 @@ class UnansweredCalls:
 
 
 def _is_no_older(folder: Document, wanted_at_s: float) -> bool:
-    """Whether a folder may be the one that an earlier call has made, which was wanted then by Procore's clock."""
+    """Whether a folder's creation time fits an earlier call, by Procore's clock."""
     return (folder.created_at_s or folder.updated_at_s) >= wanted_at_s - CLOCKS_S

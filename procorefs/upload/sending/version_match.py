@@ -1,9 +1,9 @@
 """Decides whether a version in Procore is ours, after the answer to the call that makes it was lost.
 
-It is ours when it was made by us, has our size, and its bytes have our SHA-256. Size and author alone prove nothing: a
-colleague's file of the same size must not pass for ours. The newest version may be one that was known before we asked:
-a power cut can take along what the journal knew of our call, or Procore has these bytes anyway. An older one must be
-newer than that: a colleague who was faster than our second try has put another version on top.
+It is ours if our user made it, and its size and SHA-256 are ours. Size and author alone prove nothing: another
+user's file may have the same size. The newest version may be one that was known before: Procore may have had these
+bytes already, or a power cut lost the journal's record of our call. An older version must be newer than the known
+one: another user may have added a version before our second try.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from procorefs.storage import clocks
 _PIECE_BYTES = 1 << 20
 
 CLOCKS_S = 600
-"""So far Procore's clock may be behind what its answers told of it."""
+"""By how many seconds Procore's clock may be behind what its answers told."""
 
 
 class VersionMatcher:
-    """Compares by downloading, which costs no API call; all of it is needed only after an answer was lost."""
+    """Compares versions by downloading them, which costs no API call; needed only after a lost answer."""
 
     def __init__(self, content: ContentReader, client: Client, me: UserId) -> None:
         self._content = content
@@ -31,9 +31,9 @@ class VersionMatcher:
         self._me = me
 
     async def find_ours(self, document: Document, upload: Upload) -> Version | None:
-        """The version that an earlier call has made of the upload; None: it has made none.
+        """The version that an earlier call made of the upload; None if it made none.
 
-        Costs a call if the newest one is another's. Raises ProcoreError when it can't be known now.
+        Costs a call if the newest version is another one. Raises ProcoreError if it cannot be known now.
         """
         newest = document.version
         if newest is None:
@@ -49,11 +49,11 @@ class VersionMatcher:
         return None
 
     def is_by_us(self, by: Person | None) -> bool:
-        """Whether we are that user."""
+        """Whether that user is ours."""
         return by is not None and by.id == self._me
 
     async def has_made(self, upload: Upload, version: Version) -> bool:
-        """Whether that is the version of the upload. Raises ProcoreError when it can't be known now."""
+        """Whether the version is that of the upload. Raises ProcoreError if it cannot be known now."""
         return await self._is_ours(version, upload)
 
     async def _is_ours(self, version: Version, upload: Upload) -> bool:
@@ -78,7 +78,7 @@ class VersionMatcher:
 def _made_since(
     versions: Sequence[Version], upload: Upload, server_s: Callable[[float], float]
 ) -> Iterable[Version]:
-    """Those that were made after the upload had begun, newest first."""
+    """The versions that were made after the upload had begun, the newest first."""
     begun = upload.whole or upload.segmented
     begun_s = server_s(clocks.past_s(begun.created_at_s)) if begun is not None else float("inf")
     for version in reversed(versions):
