@@ -84,6 +84,8 @@ class SyncState(msgspec.Struct, omit_defaults=True):
     """Documents with a later change than that which the last poll met."""
     total: KnownTotal | None = None
     """The project's total when it was last explained; None: the next poll that no call of ours disturbs sets it."""
+    is_total_capped: bool = False
+    """The last undisturbed full listing had more documents than its total: totals of this list prove nothing."""
     is_balanced: bool = True
     """False: the total has documents that no answer had, so another full listing is due."""
     countings: tuple[Counting, ...] = COUNTINGS

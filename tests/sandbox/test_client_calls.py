@@ -86,10 +86,48 @@ async def test_the_index_by_every_route_and_page_size(
     sandbox.reset_calls()
     async with client_of(sandbox) as client:
         found = await everything(client)
+    if "no_v2" in fault:  # the folder reads do not list the folder itself
+        expected = [document for document in expected if document.parent_id is not None]
     assert [(d.id, d.name, d.parent_id, d.kind) for d in found] == [
         (d.id, d.name, d.parent_id, d.kind) for d in expected
     ]
     assert len(expected) >= 200
+    assert not any("/v1.0/" in route for route in sandbox.calls()["by_route"])
+
+
+async def test_without_any_list_nothing_is_taken_for_empty(sandbox: SandboxHandle) -> None:
+    """Neither is a deprecated list called, nor counts a list that is not there as one without documents."""
+    sandbox.faults(settings={"no_v2": True, "no_folder_reads": True})
+    sandbox.reset_calls()
+    async with client_of(sandbox) as client:
+        with pytest.raises(NotFound):
+            await everything(client)
+        assert set(sandbox.calls()["by_route"]) == {
+            "GET /rest/v2.0/companies/{company_id}/projects/{project_id}/documents",
+            "GET /rest/v2.0/projects/{project_id}/documents",
+            "GET /rest/v2.0/companies/{company_id}/projects/{project_id}/folders",
+        }
+
+
+async def test_a_total_is_never_paged_by(sandbox: SandboxHandle) -> None:
+    sandbox.faults(settings={"per_page_cap": 30}, dialect={"documents_total": "capped"})
+    async with client_of(sandbox) as client:
+        assert len(await everything(client)) == 202
+
+
+@pytest.mark.parametrize("view", [{}, {"private_below": False}])
+async def test_what_lies_in_a_private_folder_counts_as_private(
+    sandbox: SandboxHandle, view: dict[str, Any]
+) -> None:
+    sandbox.reset(0)
+    sandbox.act("create_folder", path="/Secret")
+    sandbox.act("put", path="/Secret/a.txt", text="x")
+    for op in ("private", "grant"):
+        sandbox.act(op, path="/Secret")
+    sandbox.faults(dialect=view, settings={"no_v2": True})
+    async with client_of(sandbox) as client:
+        found = {document.name: document.private for document in await everything(client)}
+    assert found == {"Secret": True, "a.txt": True, "Recycle Bin": False}
 
 
 async def test_a_missing_route_is_asked_for_once(sandbox: SandboxHandle) -> None:

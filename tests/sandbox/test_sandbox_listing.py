@@ -44,6 +44,7 @@ def _iso(moment_s: int) -> str:
 
 
 def test_v2_and_v1_list_the_same(sandbox: SandboxHandle) -> None:
+    sandbox.faults(dialect={"deprecated_lists": "given"})
     with sandbox.session() as client:
         v2 = _all(client, sandbox.documents_path)
         without_company = _all(client, f"/rest/v2.0/projects/{sandbox.project_id}/documents")
@@ -54,6 +55,8 @@ def test_v2_and_v1_list_the_same(sandbox: SandboxHandle) -> None:
     file = next(item for item in v1 if item["document_type"] == "file")
     assert file["name_with_path"].endswith("/" + file["name"])
     assert not file["name_with_path"].startswith("/")
+    assert all("the operation is deprecated" in violation for violation in sandbox.violations())
+    sandbox.forget_violations()
 
 
 def test_pages_cover_everything_once(sandbox: SandboxHandle) -> None:
@@ -236,11 +239,73 @@ def test_projects_are_those_of_the_user(sandbox: SandboxHandle) -> None:
         assert len(client.get("/rest/v1.1/projects", params=everything).json()) == 3
 
 
-def test_without_v2_only_v1_is_left(sandbox: SandboxHandle) -> None:
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_new_apps_may_not_call_deprecated_lists(sandbox: SandboxHandle, status: int) -> None:
+    sandbox.faults(dialect={"deprecated_lists": status})
+    with sandbox.session() as client:
+        answer = client.get(f"/rest/v1.0/projects/{sandbox.project_id}/documents")
+    assert answer.status_code == status
+    assert sandbox.violations()
+    sandbox.forget_violations()
+
+
+def test_a_folder_and_what_is_below_it(sandbox: SandboxHandle) -> None:
+    """The v2.0 folder reads: one mixed list without the folder; only with a filter, all below."""
+    sandbox.reset(0)
+    for path in ("/Outer", "/Outer/Inner", "/Outer/Secret"):
+        sandbox.act("create_folder", path=path)
+    for path in ("/top.txt", "/Outer/a.txt", "/Outer/Inner/b.txt", "/Outer/Secret/c.txt", "/Outer/gone.txt"):
+        sandbox.act("put", path=path, text="x")
+    outer = sandbox.act("touch", path="/Outer")["id"]
+    sandbox.act("private", path="/Outer/Secret")
+    sandbox.act("grant", path="/Outer/Secret")
+    sandbox.act("delete", path="/Outer/gone.txt")
+    root = sandbox.documents_path.replace("documents", "folders")
+    with sandbox.session() as client:
+
+        def items_of(path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+            answer = client.get(path, params={"per_page": "2000", **query})
+            assert answer.status_code == 200, answer.text
+            items: list[dict[str, Any]] = answer.json()["data"]
+            assert len(items) == int(answer.headers["Total"])
+            return items
+
+        def names(path: str, query: Mapping[str, str]) -> list[str]:
+            return [item["name"] for item in items_of(path, query)]
+
+        assert names(root, {}) == ["Outer", "Recycle Bin", "top.txt"]
+        assert names(f"{root}/{outer}", {}) == ["Inner", "Secret", "a.txt"]
+        assert names(f"{root}/{outer}", {"exclude_folders": "true", "sort": "-name"}) == ["a.txt"]
+        living = {"include_descendants": "true", "filters[is_in_recycle_bin]": "false"}
+        assert sorted(names(f"{root}/{outer}", living)) == ["Inner", "Secret", "a.txt", "b.txt", "c.txt"]
+        binned = {"include_descendants": "true", "filters[is_in_recycle_bin]": "true"}
+        assert names(root, binned) == ["gone.txt"]
+        private = {"include_descendants": "true", "filters[private]": "true"}
+        assert names(root, private) == ["Secret"]
+        items = {item["name"]: item for item in items_of(root, living)}
+        assert {name: item["has_private_ancestor"] for name, item in items.items()} == {
+            name: name == "c.txt" for name in items
+        }
+        assert all("private_parent" not in item for item in items.values())
+        compact = items_of(root, {**living, "view": "sync_compact"})
+        assert all("has_private_ancestor" not in item for item in compact)
+        assert client.get(root, params={"include_descendants": "true"}).status_code == 400
+        sandbox.faults(settings={"no_folder_reads": True})
+        assert client.get(root).status_code == 404
+
+
+@pytest.mark.parametrize(("kind", "total"), [("exact", "202"), ("capped", "5")])
+def test_the_total_of_the_documents_list(sandbox: SandboxHandle, kind: str, total: str) -> None:
+    sandbox.faults(dialect={"documents_total": kind})
+    with sandbox.session() as client:
+        assert client.get(sandbox.documents_path).headers["Total"] == total
+
+
+def test_the_documents_lists_may_be_missing(sandbox: SandboxHandle) -> None:
     with sandbox.session() as client:
         sandbox.faults(settings={"no_v2_with_company": True})
         assert client.get(sandbox.documents_path).status_code == 404
         assert client.get(f"/rest/v2.0/projects/{sandbox.project_id}/documents").status_code == 200
         sandbox.faults(settings={"no_v2": True})
         assert client.get(f"/rest/v2.0/projects/{sandbox.project_id}/documents").status_code == 404
-        assert client.get(f"/rest/v1.0/projects/{sandbox.project_id}/documents").status_code == 200
+        assert client.get(sandbox.documents_path.replace("documents", "folders")).status_code == 200

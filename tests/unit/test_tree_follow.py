@@ -11,9 +11,9 @@ from trio.testing import MockClock
 
 from procorefs.limiter import LocalLimiter
 from procorefs.procore.errors import Unavailable
-from procorefs.procore.wire.models import Kind
+from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.apply import DocumentApplier
-from procorefs.tree.nodes import ROOT
+from procorefs.tree.nodes import ROOT, State
 from procorefs.tree.sync.follower import Follower, Relisting
 from procorefs.tree.sync.full_listing import PAGES_AT_ONCE, Listed
 from procorefs.tree.sync.poll_plan import DirectFetches
@@ -173,6 +173,29 @@ async def test_totals_that_never_fit_cost_few_listings(
         assert follower.poll_state().documents == 300 + hours * 12
         polls = hours * HOUR_S / 150  # regular ones between
         assert project.calls <= 2.5 * polls + 7 * project.pages()
+
+
+async def test_deletions_show_at_the_next_poll_although_the_total_is_capped(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """And nothing is removed because two listings in a row did not have it: their pages may have shifted unseen."""
+    project = Project(Habits(total=lambda count: min(count, 5), per_page_cap=10))
+    made = [project.create(Kind.FILE, ROOT_ID, f"{number}.pdf") for number in range(30)]
+    store = TreeStore(tmp_path / "tree")
+    async with follower_on(store, project) as follower:
+        await follower.listed.wait()
+        assert store.sync.read().is_total_capped
+        await follower.poll_if_due()
+        for number in made[:3]:
+            project.now_s += 40
+            await trio.sleep(40)
+            project.delete(number)
+            await follower.poll_if_due()
+            known = store.known(DocumentId(number))
+            assert known is not None
+            assert known.node.state is State.DELETED
+        assert follower.poll_state().documents == 27
+    store.close()
 
 
 async def test_a_restored_folder_is_asked_for_when_it_is_opened(

@@ -74,7 +74,7 @@ class Client(Api):
     def __init__(self, settings: ApiSettings, http: Http, auth: Auth, limiter: Limiter) -> None:
         super().__init__(settings, http, auth, limiter)
         self.index_route = 0
-        """Which of the index's three routes answers. It is remembered: each one before it costs a call with a 404."""
+        """Which of the index's routes answers. It is remembered: each one before it costs a call with a 404."""
         self._per_page_cap = MANY
         """Lowered when the server says that a list is too large."""
 
@@ -232,16 +232,24 @@ class Client(Api):
     async def _complete_index(self, filters: dict[str, str], priority: Priority) -> list[Document]:
         """The same with nothing left out: a list that changes between two pages may hide documents that moved up.
 
-        Raises Malformed when an item cannot be understood, Unavailable when the list keeps changing.
+        The total shows that, if it is exact; else two readings in a row must be the same. Raises Malformed when an item
+        cannot be understood, Unavailable when the list keeps changing.
         """
+        before: set[DocumentId] | None = None
         for _ in range(STEADY_TRIES):
             pages = await self._whole_index(filters, priority)
             if any(page.refused for page in pages):
                 raise Malformed("Could not list the documents: some of them cannot be understood")
             found = {document.id: document for page in pages for document in page.items}
             totals = {page.total for page in pages}
-            if len(totals) == 1 and (pages[0].total or 0) <= len(found):
+            is_whole = len(pages) == 1 and (pages[0].total or 0) <= len(found)
+            if (
+                is_whole
+                or totals == {len(found)}
+                or (before == found.keys() and max_of(totals) <= len(found))
+            ):
                 return list(found.values())
+            before = set(found)
         raise Unavailable("Could not list the documents: they change while they are listed")
 
     async def _whole_index(self, filters: dict[str, str], priority: Priority) -> list[Page[Document]]:
@@ -307,15 +315,20 @@ class Client(Api):
         )
 
     async def _get_index(self, call: Call) -> Answer:
-        """From the newest route that this Procore has: v2 with company, v2 without, v1 (on 404, remembered)."""
-        paths = self._index_paths()
-        for position in range(min(self.index_route, len(paths) - 1), len(paths)):
+        """From the first route that this Procore has (on 404 the next, remembered).
+
+        These are the v2.0 documents list with and without company, and the v2.0 folder reads. The v1.0 list is
+        deprecated and never called.
+        """
+        routes = self._index_routes(call.query)
+        for position in range(min(self.index_route, len(routes) - 1), len(routes)):
+            path, query = routes[position]
             try:
-                answer = await self.ask(msgspec.structs.replace(call, path=paths[position]))
+                answer = await self.ask(msgspec.structs.replace(call, path=path, query=query))
             except ProcoreError as error:
                 if error.status != NO_SUCH_ROUTE:  # in JSON or not
                     raise
-                if position == len(paths) - 1:
+                if position == len(routes) - 1:
                     self.index_route = 0
                     raise
             else:
@@ -323,12 +336,15 @@ class Client(Api):
                 return answer
         raise AssertionError("the last route returns or raises")
 
-    def _index_paths(self) -> list[str]:
+    def _index_routes(self, query: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+        """Paths with their queries."""
         company_id, project_id = self.company_and_project()
+        project = f"/rest/v2.0/companies/{company_id}/projects/{project_id}"
+        below, same_query = folder_query(query)
         return [
-            f"/rest/v2.0/companies/{company_id}/projects/{project_id}/documents",
-            f"/rest/v2.0/projects/{project_id}/documents",
-            f"/rest/v1.0/projects/{project_id}/documents",
+            (f"{project}/documents", query),
+            (f"/rest/v2.0/projects/{project_id}/documents", query),
+            (f"{project}/folders{below}", same_query),
         ]
 
 
@@ -338,6 +354,28 @@ def time_range(from_s: int | None, to_s: int | None) -> str:
         to_s = int(clocks.wall_s()) + A_DAY_S
     ends = (datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (from_s or 0, to_s))
     return "...".join(ends)
+
+
+def max_of(totals: set[int | None]) -> int:
+    """The largest total that was told; 0 when none was."""
+    return max(total or 0 for total in totals)
+
+
+def folder_query(query: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The same request to the v2.0 folder reads: what follows `/folders`, and the query.
+
+    Only a filter reaches below a folder: without another one, what is not in the recycle bin is asked for.
+    """
+    asked = dict(query)
+    folder_id = asked.pop("filters[folder_id]", None)
+    minus, word = ("-", asked["sort"][1:]) if asked["sort"].startswith("-") else ("", asked["sort"])
+    asked |= {
+        "view": "normal",
+        "sort": ",".join(minus + term for term in word.split("_then_")),
+        "include_descendants": "true",
+    }
+    asked.setdefault("filters[is_in_recycle_bin]", "false")
+    return ("" if folder_id is None else f"/{folder_id}"), asked
 
 
 @asynccontextmanager

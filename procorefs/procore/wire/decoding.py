@@ -92,6 +92,7 @@ class WireEntry(Wire):
     is_recycle_bin: bool | None = None
     is_tracked: bool | None = None
     private: bool | None = None
+    has_private_ancestor: bool | None = None
     custom_fields: dict[str, Any] | None = None
 
 
@@ -360,7 +361,7 @@ class _Normaliser:
             wire.is_deleted is True,
             wire.is_recycle_bin is True,
             wire.is_tracked,
-            wire.private,
+            True if wire.has_private_ancestor else wire.private,
             part.description or "",
             part.file_type or "",
             self.person(holder) if holder is not None else None,

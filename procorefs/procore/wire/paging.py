@@ -25,7 +25,8 @@ class Answer(msgspec.Struct, frozen=True):
 def page_of(answer: Answer, items: Items, page: int, asked_per_page: int) -> Page[T]:
     """A page with the truth about its size and what follows (procore-api.md, Pagination).
 
-    `next` of Link is followed; without it Total decides; without both, a full page has a successor.
+    `next` of Link is followed. Without it there is more as long as Total says so; a smaller Total proves nothing, so
+    without Link a full page has a successor.
     """
     count = len(items.kept) + items.refused
     total = _whole(answer.headers.get("total"))
@@ -37,12 +38,11 @@ def page_of(answer: Answer, items: Items, page: int, asked_per_page: int) -> Pag
         following = None
     elif linked is not None:
         following = linked
-    elif total is not None:
+    else:
         # Where neither header nor item count tells the size of the pages, this page's own is the size.
         reached = page * per_page if per_page else (page - 1) * asked_per_page + count
-        following = page + 1 if reached < total else None
-    else:
-        following = page + 1 if link is None and count >= size else None
+        is_more = reached < (total or 0) or (link is None and count >= size)
+        following = page + 1 if is_more else None
     if per_page is None and following is not None:
         size = count if page == 1 else asked_per_page
     return Page(items.kept, total, size, following, items.refused, _asked_at_s(answer))

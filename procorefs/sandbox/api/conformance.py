@@ -65,6 +65,8 @@ class Checker:
 
     def check_request(self, label: str, request: Request, body: bytes) -> None:
         """Note what is wrong with a request; `label` is its route."""
+        if self._operation(label).get("deprecated"):
+            self._note(label, request, "the operation is deprecated")
         for name in sorted(self._unknown_parameters(label, request)):
             self._note(label, request, f"unknown query parameter {name}")
         for name in sorted(self._unknown_form_fields(label, request, body)):
@@ -110,20 +112,22 @@ class Checker:
         if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(f"{label} ({request.url}): {what}")
 
-    def _unknown_parameters(self, label: str, request: Request) -> set[str]:
+    def _operation(self, label: str) -> Json:
         method, _, template = label.partition(" ")
-        item = self._document["paths"][template]
-        known = {
-            self._resolved(parameter)["name"]
-            for parameter in (*item.get("parameters", ()), *item[method.lower()].get("parameters", ()))
-        }
+        operation: Json = self._document["paths"][template][method.lower()]
+        return operation
+
+    def _unknown_parameters(self, label: str, request: Request) -> set[str]:
+        item = self._document["paths"][label.partition(" ")[2]]
+        parameters = (*item.get("parameters", ()), *self._operation(label).get("parameters", ()))
+        resolved = [self._resolved(parameter) for parameter in parameters]
+        known = {parameter["name"] for parameter in resolved if not parameter.get("deprecated")}
         return set(request.query_params.keys()) - known
 
     def _unknown_form_fields(self, label: str, request: Request, body: bytes) -> set[str]:
         if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return set()
-        method, _, template = label.partition(" ")
-        content = self._document["paths"][template][method.lower()].get("requestBody", {}).get("content", {})
+        content = self._operation(label).get("requestBody", {}).get("content", {})
         if "application/x-www-form-urlencoded" not in content:
             return set()
         schema = self._resolved(content["application/x-www-form-urlencoded"]["schema"])

@@ -10,6 +10,9 @@ from starlette.responses import Response
 from procorefs.sandbox.project.records import Value
 from procorefs.sandbox.storage.asgi_server import Message, Receive, Send
 
+TOTAL_CAP = 5
+"""The largest Total of a documents list that caps it."""
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What a handler returns: status, body for JSON (None: no body), further headers."""
@@ -27,6 +30,11 @@ class Answer(msgspec.Struct, frozen=True):
             {**headers, **self.headers},
             media_type="application/json",
         )
+
+    def with_capped_total(self) -> "Answer":
+        """The same page, whose header Total goes no further than TOTAL_CAP."""
+        total = min(int(self.headers["Total"]), TOTAL_CAP)
+        return Answer(self.body, self.status, {**self.headers, "Total": str(total)})
 
 
 class Page(msgspec.Struct, frozen=True):

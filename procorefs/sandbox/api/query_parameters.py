@@ -72,6 +72,16 @@ def choice(*allowed: str) -> Parser:
     return parse
 
 
+def choices(*allowed: str) -> Parser:
+    """Some of these words, with commas between them."""
+    one = choice(*allowed)
+
+    def parse(name: str, value: str) -> list[str]:
+        return [one(name, word) for word in value.split(",")]
+
+    return parse
+
+
 def at_most(limit: int) -> Parser:
     """A whole number from 1 to `limit`."""
 

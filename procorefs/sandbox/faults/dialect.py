@@ -12,12 +12,18 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     bin_folder_in_list: bool = True
     bin_in_list: bool = False
     """The bin's contents are in the list that was not filtered by the bin."""
+    documents_total: Literal["exact", "capped"] = "exact"
+    """The header Total of the documents lists."""
+    deprecated_lists: Literal["given", 403, 404, 410] = 403
+    """How calls of the deprecated documents lists are refused."""
     deleted_parent: Literal["bin", "old"] = "bin"
     descendants: Literal["deleted", "living", "hidden"] = "deleted"
     """What lies below a deleted folder: listed as deleted, listed as if nothing had happened, or not at all."""
     descendants_touched: bool = False
     """They also get a new `updated_at`."""
     delete_touches: bool = True
+    private_below: bool = True
+    """What lies in a private folder is called private as well."""
     deleted_get: Literal["flag", "404"] = "flag"
     delete_status: Literal[200, 204] = 204
     versions_order: Literal["newest", "oldest"] = "newest"

@@ -1,4 +1,4 @@
-"""The documents index as SQL: filters, sorts, what a caller may see, and a page of it."""
+"""Lists of documents as SQL: filters, sorts, what a caller may see, and a page of it."""
 
 from typing import Any
 
@@ -15,10 +15,19 @@ _SORTS = {
     "document_type_then_updated_at": ("is_file", "updated_at"),
 }
 SORT_WORDS = (*_SORTS, *(f"-{word}" for word in _SORTS))
+_TERMS = {
+    "updated_at": "updated_at",
+    "name": "name",
+    "document_type": "is_file",
+    "created_at": "created_at",
+    "created_by": "created_by",
+}
+SORT_TERMS = (*_TERMS, *(f"-{word}" for word in _TERMS))
+"""Those of the v2.0 folder reads, which take several."""
 
 
 class Listing:
-    """One request for the index: conditions are collected, then counted and read."""
+    """One request for a list: conditions are collected, then counted and read."""
 
     def __init__(self, store: Store, dialect: Dialect, project: Project) -> None:
         self._store = store
@@ -31,11 +40,9 @@ class Listing:
     def count(self) -> int:
         return self._store.count(self._table, self._where(), self._values)
 
-    def page(self, sort: str | None, limit: int, offset: int) -> list[Document]:
-        """Documents in the order asked for; ties go by id, so that pages never overlap while nothing changes."""
-        picked = (
-            f"SELECT f.id FROM {self._table} WHERE {self._where()} ORDER BY {_order(sort)} LIMIT ? OFFSET ?"
-        )
+    def page(self, order: str, limit: int, offset: int) -> list[Document]:
+        """Documents in that order; ties go by id, so that pages never overlap while nothing changes."""
+        picked = f"SELECT f.id FROM {self._table} WHERE {self._where()} ORDER BY {order} LIMIT ? OFFSET ?"
         ids = self._store.column(picked, (*self._values, limit, offset))
         ranks = {document_id: rank for rank, document_id in enumerate(ids)}
         rows = self._store.documents("WHERE d.id IN (SELECT value FROM json_each(?))", (str(ids),))
@@ -51,9 +58,9 @@ class Listing:
             *granted,
         )
 
-    def filter(self, query: dict[str, Any]) -> None:
-        """All filters of the index. (procore-api.md, Reading the tree)"""
-        self._bin(query.get("filters[is_in_recycle_bin]"))
+    def filter(self, query: dict[str, Any], *, bin_by_filter_only: bool = False) -> None:
+        """All filters of a list. (procore-api.md, Reading the tree)"""
+        self._bin(query.get("filters[is_in_recycle_bin]", False if bin_by_filter_only else None))
         self._range("updated_at", query.get("filters[updated_at]"))
         self._range("created_at", query.get("filters[created_at]"))
         self._in("created_by", query.get("filters[created_by_id]"))
@@ -63,7 +70,7 @@ class Listing:
             self._in("file_type", [word.lower().lstrip(".") for word in types])
             self._add("f.is_file = 1")
         if (private := query.get("filters[private]")) is not None:
-            self._add("f.private_root IS NOT NULL" if private else "f.private_root IS NULL")
+            self._add("f.private = ?", int(private))
         if (words := query.get("filters[search]")) is not None:
             self._add(
                 "(instr(lower(f.name), lower(?)) OR instr(lower(f.description), lower(?)))", words, words
@@ -72,7 +79,14 @@ class Listing:
             marks = ", ".join("?" * len(tags))
             self._add(f"f.id IN (SELECT document_id FROM document_tags WHERE tag_id IN ({marks}))", *tags)
         if (folder_id := query.get("filters[folder_id]")) is not None:
-            self._below(folder_id)
+            self.below(folder_id)
+
+    def inside(self, folder_id: int) -> None:
+        """Only what is directly in that folder."""
+        self._add("f.parent_id = ?", folder_id)
+
+    def of_kind(self, *, is_file: bool) -> None:
+        self._add("f.is_file = ?", int(is_file))
 
     def _bin(self, wanted: bool | None) -> None:
         ghosts = self._dialect.descendants
@@ -102,7 +116,10 @@ class Listing:
         if values is not None:
             self._add(f"f.{column} IN ({', '.join('?' * len(values))})", *values)
 
-    def _below(self, folder_id: int) -> None:
+    def below(self, folder_id: int, *, itself: bool = True) -> None:
+        """Only that folder and what is below it."""
+        if not itself:
+            self._add("f.id != ?", folder_id)
         self._add(
             "f.id IN (WITH RECURSIVE tree (id, depth) AS (SELECT ?, 0 UNION ALL SELECT c.id, depth + 1"
             " FROM documents c JOIN tree ON c.parent_id = tree.id WHERE depth < 100) SELECT id FROM tree)",
@@ -117,7 +134,15 @@ class Listing:
         return " AND ".join(self._conditions)
 
 
-def _order(sort: str | None) -> str:
+def order_by_word(sort: str | None) -> str:
+    """The order of the documents list, by one word."""
     columns = _SORTS[(sort or "document_type_then_name").lstrip("-")]
     direction = "DESC" if sort and sort.startswith("-") else "ASC"
     return ", ".join(f"f.{column} {direction}" for column in (*columns, "id"))
+
+
+def order_by_terms(terms: list[str]) -> str:
+    """The order of the v2.0 folder reads, by several terms."""
+    last = "DESC" if terms and terms[0].startswith("-") else "ASC"
+    columns = [f"f.{_TERMS[term.lstrip('-')]} {'DESC' if term.startswith('-') else 'ASC'}" for term in terms]
+    return ", ".join([*columns, f"f.id {last}"])

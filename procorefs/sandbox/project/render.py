@@ -61,7 +61,7 @@ class Renderer:
             "is_deleted": self.is_deleted(document),
             "is_recycle_bin": bool(shown.is_bin),
             "is_tracked": bool(shown.tracked),
-            "private": shown.private_root is not None,
+            "private": self._private(shown),
             "private_parent": _reference(place.private_parent, ident),
             "tracked_folder": _reference(place.tracked_folder, ident),
             "children": _children(shown),
@@ -72,6 +72,14 @@ class Renderer:
         if shown.is_file:
             item["file"] = self._file_part(shown, ident)
         return self._complete(document.id, item)
+
+    def folder_content(self, document: Document, *, tells_ancestor: bool) -> Json:
+        """An item of the v2.0 folder reads."""
+        item = self.document(document, v2=True)
+        del item["private_parent"]
+        if tells_ancestor:
+            item["has_private_ancestor"] = self.place(document.parent_id).private_parent is not None
+        return item
 
     def _file_part(self, shown: Document, ident: Callable[[Any], Any]) -> Json:
         holder = shown.holder_at(self._now_s)
@@ -105,7 +113,7 @@ class Renderer:
             "id": shown.id,
             "name": shown.name,
             "parent_id": self._parent(shown),
-            "private": shown.private_root is not None,
+            "private": self._private(shown),
             "updated_at": iso(shown.updated_at),
             "is_tracked": bool(shown.tracked),
             "name_with_path": self._path(document),
@@ -135,7 +143,7 @@ class Renderer:
             "checked_out_until": iso(shown.checked_out_until) if holder is not None else None,
             "checked_out_by": self._person(holder, _same),
             "name_with_path": self._path(document),
-            "private": shown.private_root is not None,
+            "private": self._private(shown),
             "is_tracked": bool(shown.tracked),
             "file_type": shown.file_type,
             "is_deleted": self.is_deleted(document),
@@ -211,6 +219,10 @@ class Renderer:
         if shown.deleted and self._dialect.deleted_parent == "bin":
             return self._project.bin_id
         return shown.parent_id
+
+    def _private(self, shown: Document) -> bool:
+        is_below = self._dialect.private_below and shown.private_root is not None
+        return bool(shown.private) or is_below
 
     def _read_only(self, shown: Document) -> bool:
         return bool(shown.read_only) or self._reads_only

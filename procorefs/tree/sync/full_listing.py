@@ -34,6 +34,9 @@ MOST_READINGS = 20
 
 FOLDERS_AT_ONCE = 2_000
 
+MOST_UNCOUNTED = 2
+"""Documents that a total may leave out although they were seen: the root and the recycle bin."""
+
 MOST_FOLDERS = 10
 """This many folders may be listed after a listing that took fewer pages."""
 
@@ -82,6 +85,7 @@ class FullListing:
         own_before = self._own.mark()
         listed = Listed(disturbed=resumed or self._own.is_under_way)
         await self._read_all(listed)
+        await self._note_capped_total(listed)
         async with self._poller.alone:
             listed.disturbed |= self._own.mark() != own_before
             if again or listed.disturbed or listed.total is None or await self._gap(listed):
@@ -97,6 +101,14 @@ class FullListing:
                 listed.total = None  # it may or may not have what we changed meanwhile
             await self._finish(listed, not_listed, is_balanced=gap == 0, again=again)
         return listed
+
+    async def _note_capped_total(self, listed: Listed) -> None:
+        """A total may end at some number (procore-api.md, Pagination): the documents that came are more then."""
+        if listed.disturbed or listed.total is None:
+            return
+        is_capped = await self._gap(listed) < -MOST_UNCOUNTED
+        with self._store.transaction(), self._store.sync.change() as state:
+            state.is_total_capped = is_capped
 
     @property
     def _pass(self) -> int:
@@ -193,6 +205,7 @@ class FullListing:
         """Remove what two undisturbed listings in a row did not have; True: other documents are unseen."""
         is_still = not listed.disturbed and not listed.refused
         with self._store.transaction(), self._store.sync.change() as state:
+            is_still &= not state.is_total_capped  # it does not show that pages have shifted
             last, listing_pass = state.undisturbed_pass, state.listing_pass
             state.undisturbed_pass = listing_pass if is_still else 0
         is_any_left = False

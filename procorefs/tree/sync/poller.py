@@ -60,18 +60,21 @@ class Poller:
         """
         async with self.alone:
             own_before = self._own.mark()
-            known_s = self._store.sync.read().newest_s
-            changes = await self.changes(known_s, priority, whole=priority is not Priority.INTERACTIVE)
-            if self._needs_bin(changes.total):
-                await self.deletions(changes.total, priority)
+            before = self._store.sync.read()
+            changes = await self.changes(
+                before.newest_s, priority, whole=priority is not Priority.INTERACTIVE
+            )
+            total = None if before.is_total_capped else changes.total
+            if self._needs_bin(total):
+                await self.deletions(total, priority)
             with self._store.transaction(), self._store.sync.change() as state:
                 state.newest_s = changes.newest_s
                 state.settled_s, state.unsettled = changes.settled_s, changes.unsettled
-            if changes.total is None or self._has_changed(own_before):
+            if total is None or self._has_changed(own_before):
                 return True  # the total may or may not have what we changed meanwhile: it proves nothing
             if not self._completeness.has_total:
-                return await self._begin_totals(changes.total, own_before)
-            return self._completeness.check(changes.total)
+                return await self._begin_totals(total, own_before)
+            return self._completeness.check(total)
 
     def _has_changed(self, own_before: int) -> bool:
         return self._own.mark() != own_before or self._own.is_under_way

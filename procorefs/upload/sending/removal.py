@@ -187,6 +187,8 @@ class DocumentRemover:
             try:
                 below = await self._documents.client.below(document_id, priority=Priority.WRITING)
             except NotFound:
+                if await self._documents.now(document_id, change.kind) is not None:
+                    raise  # it is the list that is not there
                 below = []
             if not self._is_wanted(change, document_id):
                 return False
