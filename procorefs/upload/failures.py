@@ -81,7 +81,7 @@ class Failures:
                 log.debug("What was sent of inode %d is not wanted any more: %r", inode, error)
             case Reaction.WAIT_FOR_OTHER:
                 assert isinstance(error, Blocked)
-                self._blocking.block(inode, error.by, str(error))
+                self._blocking.block(inode, error.wait)
             case Reaction.WAIT_A_WHILE:
                 assert isinstance(error, NotYet)
                 change.give_reason(str(error))

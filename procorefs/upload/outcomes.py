@@ -22,7 +22,7 @@ from procorefs.procore.errors import (
     UploadRefused,
 )
 from procorefs.staging.staging_area import StagedIncomplete, StagingFull
-from procorefs.tree.nodes import Inode
+from procorefs.upload.planning.plan import Wait
 
 MOST_TRIES = 8
 """Tries of an upload that begins again, or of a call whose answer cannot be decoded, before the change fails."""
@@ -38,9 +38,9 @@ TRIES_FOR_NAME = 2
 class Blocked(Exception):
     """Another change must be sent first."""
 
-    def __init__(self, by: Inode, why: str) -> None:
-        super().__init__(why)
-        self.by = by
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(wait.why)
+        self.wait = wait
 
 
 class Refused(Exception):

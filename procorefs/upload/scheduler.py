@@ -320,6 +320,6 @@ class Scheduler:
             goal = self._queue.take_goal(inode)
             step = self._planning.situations.step(change, goal)
             if isinstance(step, Wait):
-                self._planning.blocking.block(inode, step.by, step.why)
+                self._planning.blocking.block(inode, step)
             else:
                 self._workers.start(nursery, inode, goal)

@@ -15,6 +15,7 @@ from procorefs.upload.attempts import Attempts
 from procorefs.upload.counters import Counters
 from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import WaitCheck
+from procorefs.upload.planning.plan import Wait
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.sending.byte_upload import Uploader
 from tests.support.changes import make_change
@@ -60,8 +61,8 @@ async def test_what_nothing_would_ever_send_is_looked_at_again(
     queue.put(DUE, 5.0)
     queue.sending.add(SENT)
     queue.fresh.add(FRESH)
-    queue.block(BEHIND, DUE, "another change goes first")
-    queue.block(STRANDED, Inode(99), "it was there once")
+    queue.block(BEHIND, Wait(DUE, "another change goes first"))
+    queue.block(STRANDED, Wait(Inode(99), "it was there once"))
     with caplog.at_level(logging.WARNING):
         suspects = await check.check(())
         assert suspects == {FORGOTTEN, STRANDED}
@@ -78,5 +79,5 @@ def test_subscribers_hear_of_what_is_touched_or_blocked() -> None:
     queue, heard = Queue(), list[Inode]()
     queue.changed.subscribe(heard.append)
     queue.touched(DUE, soon=False)
-    queue.block(BEHIND, DUE, "another change goes first")
+    queue.block(BEHIND, Wait(DUE, "another change goes first"))
     assert heard == [DUE, BEHIND]

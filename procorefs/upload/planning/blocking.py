@@ -1,10 +1,12 @@
 """Makes changes wait for each other, breaks cycles of such waits, and finds changes that wait for nothing.
 
-In a cycle, a change that needs bytes of another document fetches them; otherwise one document gets a temporary name.
+In a cycle, a change that needs bytes of another document fetches them; otherwise a document whose name another change
+waits for gets a temporary name.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import pairwise
 
 import trio
 
@@ -17,6 +19,7 @@ from procorefs.upload.attempts import Attempts
 from procorefs.upload.counters import Counters
 from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.due import LOOK_AGAIN_S, is_departure
+from procorefs.upload.planning.plan import Wait
 from procorefs.upload.planning.queue import Queue
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.dirty_files import DirtyFiles
@@ -25,7 +28,7 @@ from procorefs.vfs.view import View
 log = logging.getLogger(__name__)
 
 IN_CIRCLES_S = 30.0
-"""A change that is still in a cycle after it got its temporary name is checked again after this time."""
+"""Changes in a cycle in which no document can get a temporary name are checked again after this time."""
 
 CHECK_S = 60.0
 """Interval of the check that each pending change has a due time, a worker or a blocker."""
@@ -56,8 +59,9 @@ class Blocking:
         self._states = states
         self._stepped_aside_s: dict[Inode, float] = {}  # by trio's clock: the last try
 
-    def block(self, inode: Inode, by: Inode, why: str) -> None:
+    def block(self, inode: Inode, wait: Wait) -> None:
         """Make a change wait for another one; in a cycle, fetch bytes or give a document a temporary name."""
+        by = wait.by
         blocker = self._view.change(by)
         is_sending = by in self._queue.sending
         if (blocker is None and not is_sending) or by == inode:
@@ -65,13 +69,13 @@ class Blocking:
             self._queue.put(inode, trio.current_time() + LOOK_AGAIN_S)
             return
         self._queue.put(inode, None)
-        self._queue.block(inode, by, why)
+        self._queue.block(inode, wait)
         self._states.count(inode)
         self._attempts.tell(inode)
         if blocker is not None and not is_sending:
             self._speed_up(blocker)
         if circle := self._queue.circle(inode):
-            self._break(inode, circle)
+            self._break(circle)
 
     def _speed_up(self, blocker: Change) -> None:
         """Speed up a change that another one waits for: send a rename or removal at once, fetch bytes that another
@@ -82,22 +86,30 @@ class Blocking:
         elif self._keeps_content_source(blocker) and self._fates.fate_of(blocker) is not Fate.SENT:
             self._fetch(blocker.inode)  # sending the change fetches them soon
 
-    def _break(self, inode: Inode, circle: Sequence[Inode]) -> None:
+    def _break(self, circle: Sequence[Inode]) -> None:
         for member in circle:
             change = self._view.change(member)
             if change is not None and self._keeps_content_source(change):
                 self._fetch(member)
                 return
-        change = self._view.change(inode)
         now_s = trio.current_time()
-        tried_s = self._stepped_aside_s.get(inode, -IN_CIRCLES_S)
-        if change is None or now_s < tried_s + IN_CIRCLES_S:
-            self._queue.put(inode, now_s + IN_CIRCLES_S)
+        aside = self._to_step_aside(circle, now_s)
+        if aside is None:
+            for member in circle:  # what they wait for may be over by now
+                self._queue.put(member, now_s + IN_CIRCLES_S)
         else:
-            self._stepped_aside_s[inode] = now_s
-            self._queue.stepping_aside.add(inode)
-            self._queue.put(inode, now_s)
+            self._stepped_aside_s[aside] = now_s
+            self._queue.stepping_aside.add(aside)
+            self._queue.put(aside, now_s)
         self._queue.wake()
+
+    def _to_step_aside(self, circle: Sequence[Inode], now_s: float) -> Inode | None:
+        """A member whose name the one before waits for, and that did not try this a moment ago."""
+        for before, member in pairwise([circle[-1], *circle]):
+            tried_s = self._stepped_aside_s.get(member, -IN_CIRCLES_S)
+            if self._queue.blocked[before].is_for_name and now_s >= tried_s + IN_CIRCLES_S:
+                return member
+        return None
 
     def _fetch(self, inode: Inode) -> None:
         """Make the next try of a change only fetch the bytes of another document."""

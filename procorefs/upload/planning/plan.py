@@ -98,6 +98,8 @@ class Wait:
 
     by: Inode
     why: str
+    is_for_name: bool = False
+    """The other's document is to leave the name: it may get another one for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,11 @@ def takeover_wait(occupant: Occupant) -> Wait | None:
     return None
 
 
+def leave_wait(inode: Inode) -> Wait:
+    """A document must leave the name that is wanted."""
+    return Wait(inode, "another document still has the name in Procore", is_for_name=True)
+
+
 def kind_refusal(kind: Kind) -> str:
     """Why the change cannot get the name of a document of another kind."""
     what = "folder" if kind is Kind.FOLDER else "file"
@@ -345,7 +352,7 @@ def _hurdle(now: Situation, target: Location | None) -> Wait | Refuse | None:
     if now.missing_folder is not None:
         return Wait(now.missing_folder, "its folder is not in Procore yet")
     if now.occupant is not None and now.occupant.leaves:
-        return Wait(now.occupant.inode, "another document still has the name in Procore")
+        return leave_wait(now.occupant.inode)
     if now.occupant is not None and now.occupant.maker is not None:
         return Wait(now.occupant.maker, "a call about its name is in progress")
     if now.is_inside_itself:

@@ -12,15 +12,7 @@ import trio
 
 from procorefs.storage.events import EventSource
 from procorefs.tree.nodes import Inode
-from procorefs.upload.planning.plan import Goal
-
-
-@dataclass(slots=True)
-class Waiting:
-    """The change that a blocked change waits for."""
-
-    by: Inode
-    why: str
+from procorefs.upload.planning.plan import Goal, Wait
 
 
 @dataclass(slots=True)
@@ -31,7 +23,7 @@ class Queue:
     """The inodes that were touched since the scheduler's last round."""
     sending: set[Inode] = field(default_factory=set)
     """The inodes that a worker is sending."""
-    blocked: dict[Inode, Waiting] = field(default_factory=dict)
+    blocked: dict[Inode, Wait] = field(default_factory=dict)
     """For each blocked inode, what it waits for."""
     fetching: set[Inode] = field(default_factory=set)
     """The inodes whose next try only fetches missing bytes."""
@@ -122,10 +114,10 @@ class Queue:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else float("inf")
 
-    def block(self, inode: Inode, by: Inode, why: str) -> None:
+    def block(self, inode: Inode, wait: Wait) -> None:
         """Block a change until the other one is touched."""
-        self.blocked[inode] = Waiting(by, why)
-        self._behind.setdefault(by, set()).add(inode)
+        self.blocked[inode] = wait
+        self._behind.setdefault(wait.by, set()).add(inode)
         self.changed.emit(inode)
 
     def unblock(self, inode: Inode) -> None:

@@ -27,7 +27,7 @@ from procorefs.upload.outcomes import (
     may_pass,
     refused_metadata,
 )
-from procorefs.upload.planning.plan import kind_refusal, takeover_wait
+from procorefs.upload.planning.plan import Wait, kind_refusal, leave_wait, takeover_wait
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.documents import DocumentCalls
@@ -109,9 +109,9 @@ class NameConflicts:
             kind = conflict.document.kind
             maker = calls.maker_of(known.node) if known is not None else calls.maker_at(target, kind)
             if maker is not None and maker != change.inode:
-                raise Blocked(maker, "a call about its name is in progress")
+                raise Blocked(Wait(maker, "a call about its name is in progress"))
         elif theirs is not change and not theirs.is_following:
-            raise Blocked(theirs.inode, "another document still has the name in Procore")
+            raise Blocked(leave_wait(theirs.inode))
 
     def _shows_elsewhere(self, known: Known, target: Location) -> bool:
         """Whether programs see the document as another entry than the wanted one."""
@@ -218,7 +218,8 @@ class AfterRefusal:
                 is_gone = True
             if is_gone and order.admit(node.document_id, request):
                 self._results.removed_in_procore(node)
-                raise Blocked(folder, "its folder was removed in Procore and is created again") from error
+                why = "its folder was removed in Procore and is created again"
+                raise Blocked(Wait(folder, why)) from error
 
     def take(self, change: Change, target: Location, conflict: NameConflict, error: ProcoreError) -> None:
         """Let the change take over the document that has its name. Raises Blocked, Refused, Superseded."""
@@ -231,7 +232,7 @@ class AfterRefusal:
         occupant = self._situations.occupant(change, known.node)
         wait = takeover_wait(occupant)
         if wait is not None:
-            raise Blocked(wait.by, wait.why)
+            raise Blocked(wait)
         self._results.let_go(occupant.inode)
 
 

@@ -20,6 +20,7 @@ from procorefs.tree.request_order import Request
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Blocked
+from procorefs.upload.planning.plan import Wait
 
 PolledSince = Callable[[float], Awaitable[bool]]
 """Waits for a poll that began after that time (trio's clock); False if none succeeded (Follower.polled_since)."""
@@ -143,7 +144,7 @@ class DocumentCalls:
         """A folder's document, for a move to it; None for the root if its id is unknown."""
         node = self._store.by_inode(folder)
         if node is None or (node.document_id is None and folder != ROOT):
-            raise Blocked(folder, "its folder is not in Procore yet")
+            raise Blocked(Wait(folder, "its folder is not in Procore yet"))
         return node.document_id
 
     def moved(

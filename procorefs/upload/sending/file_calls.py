@@ -99,7 +99,7 @@ class FileCalls:
             self._content.note_colleague(change, now.known, file)
             await self._update(change, now, upload)
         elif isinstance(now, Wait):
-            raise Blocked(now.by, now.why)
+            raise Blocked(now)
         else:
             raise Superseded
 

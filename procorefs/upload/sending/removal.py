@@ -67,7 +67,7 @@ class DocumentRemover:
             change
         )  # its folder may be in removal by now, or a new change may have begun
         if isinstance(step, Wait):
-            raise Blocked(step.by, step.why)
+            raise Blocked(step)
         if isinstance(step, Delete):
             await self._delete(change)
 
@@ -213,12 +213,12 @@ class DocumentRemover:
         if change is None:
             return False
         if change.is_placed:
-            raise Blocked(change.inode, "something is still to be moved out of it")
+            raise Blocked(Wait(change.inode, "something is still to be moved out of it"))
         if not change.is_removed:
             return False
         pending_copy = self._view.pending_copy_of(document.id)
         if pending_copy is not None:
-            raise Blocked(pending_copy, "its bytes are on their way to another name")
+            raise Blocked(Wait(pending_copy, "its bytes are on their way to another name"))
         return document.version is None or await self._is_ours(change, document.version)
 
 

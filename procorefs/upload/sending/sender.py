@@ -72,8 +72,8 @@ class ChangeSender:
         Raises Blocked, NotYet, Refused, Superseded, ProcoreError and the errors of staging.
         """
         match self._situations.step(change, goal):
-            case Wait(by, why):
-                raise Blocked(by, why)
+            case Wait() as wait:
+                raise Blocked(wait)
             case WaitForLate(left_s):
                 raise NotYet(left_s)
             case Refuse(why):
