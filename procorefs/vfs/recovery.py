@@ -239,18 +239,15 @@ class Recovery:
             self._store.move_row(change.inode, self._store.reserve(1))
 
     def _recognise(self, change: Change) -> None:
-        """Give the change the document that the tree, but not the journal, has from the call that made it. After a
-        power cut the tree may be older, with the inode's earlier document."""
+        """Give the change the document that the tree, but not the journal, has from the call that made it.
+
+        After a power cut the tree may be older, with the inode's earlier document: the call is then confirmed.
+        """
         node = self._store.by_inode(change.inode)
-        if node is None or node.document_id is None or not node.in_tree:
+        if self.is_tree_behind or node is None or node.document_id is None or not node.in_tree:
             return
         for call in self._calls.given_up(change.inode, None):
-            place = call.place
-            if (
-                call.is_creating
-                and place is not None
-                and (node.parent, node.shown) == (place.folder, place.shown)
-            ):
+            if call.is_creating:
                 self._calls.was_made(call, node.document_id)
                 change.document = node.document_id
                 self._journal.put(change)
@@ -361,8 +358,13 @@ class Recovery:
         try:
             change.unclosed = self._take_up_open(unclosed)
         except (StagedIncomplete, OSError) as error:
-            log.error("What was being written of inode %d cannot be found: %s", change.inode, error)
             change.unclosed = None
+            if unclosed.base is None and change.seen is not None and not change.has_bytes:
+                # It has taken over a document whose bytes it never had: they must not show under its name.
+                change.want_bytes(unclosed)
+                self._lose(change, error)
+                return
+            log.error("What was being written of inode %d cannot be found: %s", change.inode, error)
         if change.unclosed is not None and _is_untouched(change.unclosed):
             self._dirty_files.drop_parked(change.unclosed)
             change.unclosed = None
