@@ -14,6 +14,10 @@ TEMPORARY = ("~a.tmp", ".a.Xk3z9Q", "a~")
 SLOTS = 3
 SIZES = (0, 1, 5, 40, 300, 5000)
 OFFSETS = (0, 0, 1, 7, 100, 4096)
+LENGTHS, LONG = (30, 120), (120, 200)
+"""Operations of programs in a history."""
+LONG_EVERY = 20
+"""Every so many seeds there is a long history."""
 PAUSES_S = (0.0, 0.0, 0.0, 0.01, 0.1, 0.7, 1.5, 3.0, 10.0, 45.0, 400.0)
 
 
@@ -78,12 +82,10 @@ _STATUSES: dict[FaultKind, tuple[int, ...]] = {
 class Generator:
     """One history from one seed. The programs' steps are the same whatever features are left out."""
 
-    def __init__(
-        self, seed: int, features: Collection[str] = tuple(FEATURES), length: tuple[int, int] = (30, 120)
-    ) -> None:
+    def __init__(self, seed: int, features: Collection[str] = tuple(FEATURES)) -> None:
         self._seed = seed
         self._choose = random.Random(seed)
-        self._length = self._choose.randint(*length)
+        self._length = self._choose.randint(*(LENGTHS if seed % LONG_EVERY else LONG))
         self._steps: list[Step] = []
         # Each history has its own habits: some are about folders, some about open files, some hardly pause.
         self._depth = self._choose.choice((1, 2, 2, 3))
