@@ -30,12 +30,13 @@ from procorefs.upload.planning.due import DueTimes
 from procorefs.upload.planning.queue import Queue
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.scheduler import CatchUp, FreeableSpace, Planning, Scheduler, Workers
-from procorefs.upload.sending.after_refusal import AfterRefusal, NameConflicts
+from procorefs.upload.sending.after_refusal import AfterRefusal
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.byte_upload import ContentToSend, Uploader
 from procorefs.upload.sending.documents import DocumentCalls, DocumentTags
 from procorefs.upload.sending.file_calls import FileCalls
 from procorefs.upload.sending.folder_calls import FolderCalls
+from procorefs.upload.sending.name_conflicts import ChangedNames, NameConflicts
 from procorefs.upload.sending.removal import DocumentRemover
 from procorefs.upload.sending.sender import ChangeSender
 from procorefs.upload.sending.unanswered import UnansweredCalls
@@ -176,13 +177,17 @@ def open_writing(
     queue, calls, durability = base.queue, base.calls, base.durability
     edits = open_edits(base, holder_of)
     uploader = Uploader(Uploads(client), edits.changes.save_if_current)
-    results = ResultApplier(store, own, view, dirty_files, edits, calls, invalidate)
+    changed_names = ChangedNames(view, refused)
+    results = ResultApplier(store, own, view, dirty_files, edits, calls, changed_names, invalidate)
     situations = Situations(store, view, dirty_files, calls, base.fates)
     documents = DocumentCalls(
         store, own, calls, client, ProjectChanges(client), tags, follower.polled_since, durability.reached
     )
     versions = VersionMatcher(content, client, me)
-    sender, unanswered = _open_sender(base, edits, documents, situations, versions, uploader, results)
+    conflicts = NameConflicts(store, view, documents, changed_names)
+    sender, unanswered = _open_sender(
+        base, edits, documents, situations, versions, uploader, conflicts, results
+    )
     attempts, counters = Attempts(), Counters(uploader)
     states = ItemStates(view, dirty_files, base.fates, calls, queue, attempts, counters, sends=not options.ro)
     commands = Commands(view, dirty_files, edits, queue, attempts, counters, states, results)
@@ -211,12 +216,12 @@ def _open_sender(
     situations: Situations,
     versions: VersionMatcher,
     uploader: Uploader,
+    conflicts: NameConflicts,
     results: ResultApplier,
 ) -> tuple[ChangeSender, UnansweredCalls]:
     """The part that makes the calls of a change, and the part that confirms unanswered calls."""
     store, view = base.store, base.view
     content = ContentToSend(store, view, base.dirty_files, edits, results)
-    conflicts = NameConflicts(store, view, documents)
     refusals = AfterRefusal(store, view, documents, situations, conflicts, results)
     files = FileCalls(documents, situations, content, uploader, versions, refusals, results)
     folders = FolderCalls(documents, refusals, results)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from procorefs.upload.sending.after_refusal import Likeness, likeness_of
+from procorefs.upload.sending.name_conflicts import Likeness, likeness_of
 
 
 @pytest.mark.parametrize(

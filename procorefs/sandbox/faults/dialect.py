@@ -39,8 +39,9 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     me_name: bool = True
     """`/me` carries a name."""
     case_sensitive_names: bool = True
-    stored_names: Literal["as_sent", "nfc", "tidied"] = "as_sent"
-    """What becomes of a name that is sent: nothing, NFC, or also no white space in front and never two in a row."""
+    stored_names: Literal["as_sent", "nfc", "tidied", "cleaned"] = "as_sent"
+    """What becomes of a name that is sent: nothing; NFC; also no white space in front and never two in a row; also some
+    signs replaced."""
     kinds_share_names: bool = False
     """A file and a folder may have one name."""
     root_id_as_parent: bool = True

@@ -27,7 +27,10 @@ def stored(name: str, dialect: Dialect) -> str:
     if dialect.stored_names == "as_sent":
         return name
     composed = unicodedata.normalize("NFC", name)
-    return composed if dialect.stored_names == "nfc" else re.sub(r"\s+", " ", composed).lstrip()
+    if dialect.stored_names == "nfc":
+        return composed
+    tidied = re.sub(r"\s+", " ", composed).lstrip()
+    return tidied if dialect.stored_names == "tidied" else re.sub(r'[#%&~"]', "_", tidied)
 
 
 def check_path_length(characters: int) -> None:

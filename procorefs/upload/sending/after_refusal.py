@@ -4,9 +4,6 @@ Procore may treat as equal two names that differ here: composed and decomposed l
 space. A document that was only seen under another name is not overwritten by one with a similar name.
 """
 
-import enum
-import unicodedata
-from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
@@ -15,7 +12,7 @@ from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.journal.metadata_patch import fields_only
 from procorefs.limiter import Priority
 from procorefs.procore.errors import Forbidden, NameTaken, NotFound, ProcoreError
-from procorefs.procore.wire.models import Document, DocumentId, Kind
+from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
@@ -27,96 +24,12 @@ from procorefs.upload.outcomes import (
     may_pass,
     refused_metadata,
 )
-from procorefs.upload.planning.plan import Wait, kind_refusal, leave_wait, takeover_wait
+from procorefs.upload.planning.plan import Wait, takeover_wait
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.apply_result import ResultApplier
 from procorefs.upload.sending.documents import DocumentCalls
+from procorefs.upload.sending.name_conflicts import NameConflict, NameConflicts
 from procorefs.vfs.view import View
-
-
-class Likeness(enum.IntEnum):
-    """How similar two names are."""
-
-    SAME = 0
-    COMPOSED = 1
-    """They differ only in composed or decomposed letters."""
-    SIMILAR = 2
-    """They differ only in case, width and white space."""
-
-
-@dataclass(frozen=True, slots=True)
-class NameConflict:
-    """A document with the same or a similar name."""
-
-    document: Document
-    likeness: Likeness
-
-
-class NameConflicts:
-    """Looks up which document has a name that Procore refused as taken. Each look-up costs a call."""
-
-    def __init__(self, store: TreeStore, view: View, documents: DocumentCalls) -> None:
-        self._store = store
-        self._view = view
-        self._documents = documents
-
-    async def find(self, folder: DocumentId | None, name: str, kind: Kind) -> NameConflict | None:
-        """The most similar document in that folder that is not deleted; of the same kind if there are two."""
-        listing = await self._documents.client.folder(folder, priority=Priority.WRITING)
-        found = [
-            NameConflict(document, likeness)
-            for document in listing.children
-            if not document.deleted and (likeness := likeness_of(document.name, name)) is not None
-        ]
-        found.sort(key=lambda conflict: (conflict.likeness, conflict.document.kind is not kind))
-        return found[0] if found else None
-
-    def check_joinable(
-        self, change: Change, target: Location, conflict: NameConflict, error: ProcoreError
-    ) -> None:
-        """Whether ours may become a version of it, or the same folder.
-
-        Raises Blocked while it is to leave the name, and Refused if it is of another kind.
-        """
-        document = conflict.document
-        self.check_leaving(change, target, conflict)
-        if document.kind is not change.kind:
-            raise Refused(kind_refusal(document.kind)) from error
-        known = self._store.known(document.id)
-        is_new_here = known is None or not self._shows_elsewhere(known, target)
-        if conflict.likeness is Likeness.SAME:
-            return
-        if conflict.likeness is Likeness.COMPOSED and is_new_here:
-            return
-        raise Refused(
-            f"Procore treats {target.name!r} and {document.name!r} as the same name: rename one of the two"
-        ) from error
-
-    def has_left(self, conflict: NameConflict, target: Location) -> bool:
-        """Whether the tree knows by now that the document has another name."""
-        known = self._store.known(conflict.document.id)
-        if known is None:
-            return False
-        is_elsewhere = known.node.parent != target.folder or not known.node.in_tree
-        return is_elsewhere or likeness_of(known.name, target.name) is None
-
-    def check_leaving(self, change: Change, target: Location, conflict: NameConflict) -> None:
-        """Raise Blocked if the document is about to leave the name for another one than the change's, or if an open
-        call about something else may have made it."""
-        known, calls = self._store.known(conflict.document.id), self._documents.calls
-        theirs = self._view.change(known.node.inode) if known is not None else None
-        if theirs is None:
-            kind = conflict.document.kind
-            maker = calls.maker_of(known.node) if known is not None else calls.maker_at(target, kind)
-            if maker is not None and maker != change.inode:
-                raise Blocked(Wait(maker, "a call about its name is in progress"))
-        elif theirs is not change and not theirs.is_following:
-            raise Blocked(leave_wait(theirs.inode))
-
-    def _shows_elsewhere(self, known: Known, target: Location) -> bool:
-        """Whether programs see the document as another entry than the wanted one."""
-        place = self._view.parent(known.node.inode)
-        return place is not None and place != (target.folder, target.shown)
 
 
 class AfterRefusal:
@@ -188,7 +101,7 @@ class AfterRefusal:
     async def _check_name_taken(self, change: Change, target: Location, error: ProcoreError) -> None:
         """Raise Blocked if another document is to leave the name, and the error if it has left it."""
         folder = self._documents.folder_id(target.folder)
-        conflict = await self.conflicts.find(folder, target.name, change.kind)
+        conflict = await self.conflicts.find(folder, target, change.kind)
         is_free = conflict is None or self.conflicts.has_left(conflict, target)
         if is_free and change.attempts < TRIES_FOR_NAME:
             raise error
@@ -234,16 +147,3 @@ class AfterRefusal:
         if wait is not None:
             raise Blocked(wait)
         self._results.let_go(occupant.inode)
-
-
-def likeness_of(one: str, other: str) -> Likeness | None:
-    """How similar two names are; None if they are different."""
-    if one == other:
-        return Likeness.SAME
-    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
-        return Likeness.COMPOSED
-    return Likeness.SIMILAR if _folded(one) == _folded(other) else None
-
-
-def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())

@@ -29,6 +29,7 @@ from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Refused, Superseded
+from procorefs.upload.sending.name_conflicts import ChangedNames
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.namespace_edits import LocalEdits
 from procorefs.vfs.view import View
@@ -55,6 +56,7 @@ class ResultApplier:
         dirty_files: DirtyFiles,
         edits: LocalEdits,
         calls: InFlightCalls,
+        changed_names: ChangedNames,
         invalidate: Callable[[Sequence[Invalidation]], None],
     ) -> None:
         self._store = store
@@ -63,6 +65,7 @@ class ResultApplier:
         self._dirty_files = dirty_files
         self._edits = edits
         self._calls = calls
+        self._changed_names = changed_names
         self._invalidate = invalidate
 
     # Answers
@@ -83,15 +86,12 @@ class ResultApplier:
         Raises Refused if Procore has other bytes than were sent. `target`: where the call put the document, which is
         in `parent` in any case. `is_new`: the call was to create it.
         """
-        shown = target.shown if target is not None else None
         if sent is None and not is_new:
             document = self._own.unchanged_bytes(document, "change")
         expected = None if is_new else document.id  # else another inode took it over during the call
         if not self.is_current(change) or change.document != expected:
-            self._arrived_late(document, parent, shown=shown, sent=sent, is_new=is_new)
+            self._arrived_late(document, parent, target=target, sent=sent, is_new=is_new)
             return
-        if target is not None and document.name != target.name:
-            log.info("%s has the name %r in Procore.", self._view.path(change.inode), document.name)
         before, known = self._view.parent(change.inode), self._store.known(document.id)
         if sent is not None:
             self._check_size(sent)
@@ -99,6 +99,7 @@ class ResultApplier:
             change.kept = msgspec.structs.replace(
                 change.kept, version_id=sent.version.id, sha256=sent.upload.sha256
             )
+        shown = self._changed_names.entry(document, change.inode, parent, target)
         self._own.put(document, change.inode, parent, change.kept, shown=shown, is_new=is_new)
         change.document = document.id
         if sent is not None:
@@ -116,6 +117,7 @@ class ResultApplier:
         self._edits.takeover.reached(change, target)
         self.settle(change)
         self._moved(change.inode, before)
+        self._changed_names.note(document, change.inode, parent, target)
         self.left(known.node if known is not None else None)
         self.freed(known)
         if change.is_removed:
@@ -169,7 +171,7 @@ class ResultApplier:
         document: Document,
         parent: Inode,
         *,
-        shown: bytes | None,
+        target: Location | None,
         sent: Sent | None,
         is_new: bool,
     ) -> None:
@@ -180,7 +182,9 @@ class ResultApplier:
             return
         owner = self._view.change(known.node.inode)
         kept = owner.kept if owner is not None else known.node.kept
+        shown = self._changed_names.entry(document, known.node.inode, parent, target)
         self._own.put(document, known.node.inode, parent, kept, shown=shown)
+        self._changed_names.note(document, known.node.inode, parent, target)
         self.freed(known)
         if owner is None:
             return
@@ -231,17 +235,18 @@ class ResultApplier:
         else:
             self._edits.changes.save_if_current(change, touched=True)
 
-    def found(self, document: Document, parent: Inode, change: Change) -> None:
+    def found(self, document: Document, parent: Inode, change: Change, *, is_theirs: bool) -> None:
         """Give the change another user's document that has its name; ours becomes the next version.
 
         Raises Superseded if the change was given up meanwhile.
         """
         if not self.is_current(change):
             raise Superseded
-        log.warning(
-            "%s was created by another user while ours waited: ours becomes its next version.",
-            self._view.path(change.inode),
-        )
+        if is_theirs:
+            log.warning(
+                "%s was created by another user while ours waited: ours becomes its next version.",
+                self._view.path(change.inode),
+            )
         if self._store.known(document.id) is not None:  # its row may be newer than the listing that showed it
             self._join(change, document.id)
             return
@@ -306,14 +311,16 @@ class ResultApplier:
         self._edits.changes.dismiss(change)
         self._moved(change.inode, before)
 
-    def refreshed(self, change: Change, document: Document, shown: bytes | None) -> None:
+    def refreshed(self, change: Change, document: Document, target: Location | None) -> None:
         """Put an answer into the tree and compare the change with it. `shown`: the entry under which it was put."""
         known = self._store.known(document.id)
         if known is None or change.document != document.id:
             return
         before = self._view.parent(change.inode)
         document = self._own.unchanged_bytes(document, "change", is_answer=False)
-        self._own.put(document, known.node.inode, self.folder_of(document), known.node.kept, shown=shown)
+        folder = self.folder_of(document)
+        shown = self._changed_names.entry(document, known.node.inode, folder, target)
+        self._own.put(document, known.node.inode, folder, known.node.kept, shown=shown)
         self._cover(change, document, known.node.version)
         self._edits.changes.save_if_current(change)
         self._moved(change.inode, before)

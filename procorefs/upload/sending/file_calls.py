@@ -28,10 +28,11 @@ from procorefs.tree.rows import Known
 from procorefs.upload.outcomes import Blocked, Superseded
 from procorefs.upload.planning.plan import Create, Update, Wait
 from procorefs.upload.planning.situation import Situations
-from procorefs.upload.sending.after_refusal import AfterRefusal, Likeness
+from procorefs.upload.sending.after_refusal import AfterRefusal
 from procorefs.upload.sending.apply_result import ResultApplier, Sent
 from procorefs.upload.sending.byte_upload import ContentToSend, Uploader
 from procorefs.upload.sending.documents import DocumentCalls, given
+from procorefs.upload.sending.name_conflicts import Likeness
 from procorefs.upload.sending.version_match import VersionMatcher
 
 
@@ -152,7 +153,7 @@ class FileCalls:
         """Resolve a refused creation: by our own earlier call, by another user's document, or by a new upload."""
         conflicts = self._refusals.conflicts
         folder_id = self._documents.folder_id(target.folder)
-        conflict = await conflicts.find(folder_id, target.name, change.kind)
+        conflict = await conflicts.find(folder_id, target, change.kind)
         if conflict is not None and conflict.document.kind is change.kind:
             theirs = await self._documents.with_version(conflict.document)
             ours = await self._versions.find_ours(theirs, upload)
@@ -168,7 +169,8 @@ class FileCalls:
         self._refusals.take(change, target, conflict, error)
         if not isinstance(error, NameTaken):
             self._results.begin_upload_again(change, upload)
-        self._results.found(conflict.document, target.folder, change)
+        is_theirs = conflict.likeness is not Likeness.CHANGED
+        self._results.found(conflict.document, target.folder, change, is_theirs=is_theirs)
         return None
 
     async def _update(self, change: Change, step: Update, upload: Upload | None) -> None:

@@ -3,7 +3,7 @@
 from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.procore.api.changes import FolderChange
 from procorefs.procore.errors import Conflict, Forbidden, Invalid, NameTaken, NotFound
-from procorefs.procore.wire.models import Document
+from procorefs.procore.wire.models import Document, DocumentId
 from procorefs.upload.planning.plan import Create, Update
 from procorefs.upload.sending.after_refusal import AfterRefusal
 from procorefs.upload.sending.apply_result import ResultApplier
@@ -91,8 +91,37 @@ class FolderCalls:
     async def _same_folder(self, change: Change, target: Location, error: NameTaken) -> Document:
         """The folder that has the name already, another user's or ours. Raises Refused, Blocked."""
         folder_id = self._documents.folder_id(target.folder)
-        conflict = await self._refusals.conflicts.find(folder_id, target.name, change.kind)
+        conflict = await self._refusals.conflicts.find(folder_id, target, change.kind)
         if conflict is None:
-            raise error
+            return await self._made_under_changed_name(change, target, folder_id, error)
         self._refusals.take(change, target, conflict, error)
         return conflict.document
+
+    async def _made_under_changed_name(
+        self, change: Change, target: Location, folder_id: DocumentId | None, error: NameTaken
+    ) -> Document:
+        """The folder that an unanswered call of ours has made, if Procore has changed its name.
+
+        Setting the name that was sent proves it: Procore makes the same name of it again, and refuses it for any other
+        folder, since the name is taken.
+        """
+        late = [
+            call
+            for call in self._documents.calls.given_up(change.inode, None)
+            if call.is_creating and call.place == target
+        ]
+        if not late:
+            raise error
+        last_inode = min(call.last_inode for call in late)
+        found = await self._refusals.conflicts.new_in(folder_id, target, change, last_inode)
+        if len(found) != 1:
+            raise error
+        try:
+            document = await self._documents.changes.update_folder(
+                found[0].id, FolderChange(name=target.name)
+            )
+        except (NotFound, Forbidden, Invalid, Conflict):
+            raise error from None
+        if document.name != found[0].name:
+            raise error
+        return document

@@ -33,9 +33,9 @@ from procorefs.procore.wire.models import Document, DocumentId, Kind
 from procorefs.tree.document_detail import decode_detail
 from procorefs.tree.nodes import ROOT, Inode, Node
 from procorefs.tree.tree_store import TreeStore
-from procorefs.upload.sending.after_refusal import Likeness, NameConflicts, likeness_of
 from procorefs.upload.sending.apply_result import ResultApplier, Sent
 from procorefs.upload.sending.documents import DocumentCalls
+from procorefs.upload.sending.name_conflicts import Likeness, NameConflicts, likeness_of
 from procorefs.upload.sending.version_match import VersionMatcher
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.namespace_edits import LocalEdits
@@ -110,10 +110,14 @@ class UnansweredCalls:
                 )
             except (NotFound, Forbidden, Invalid, Conflict, Gone):
                 sending.unclear()
-                conflict = await self._conflicts.find(folder_id, call.place.name, call.kind)
+                conflict = await self._conflicts.find(folder_id, call.place, call.kind)
                 if conflict is not None and conflict.document.kind is Kind.FILE:
                     document = await self._documents.with_version(conflict.document)
                     version = await self._versions.find_ours(document, upload)
+                if version is None:
+                    new = await self._conflicts.new_in(folder_id, call.place, change, call.last_inode)
+                    made = await self._versions.find_made(new, upload)
+                    document, version = made if made is not None else (document, None)
                 if version is None:
                     sending.refused()
                     self._was_not_done(change, call)
@@ -142,7 +146,7 @@ class UnansweredCalls:
             return
         with self._documents.own.call(None) as request:
             request.sent()
-            conflict = await self._conflicts.find(folder_id, call.place.name, call.kind)
+            conflict = await self._conflicts.find(folder_id, call.place, call.kind)
             if call.inode != change.inode:
                 return  # the change has another document by now; the call belongs to another change
             if conflict is None:
@@ -273,8 +277,7 @@ class UnansweredCalls:
             if not self._results.is_current(change) or change.document != document_id:
                 return
             is_placed = self._is_placed(call, document)
-            shown = call.place.shown if call.place is not None and is_placed else None
-            self._results.refreshed(change, document, shown)
+            self._results.refreshed(change, document, call.place if is_placed else None)
             is_done = is_placed and self._has_metadata(call)
             if call.patch.tags is not UNSET and not change.is_removed:
                 is_done = await self._bears_tags(document_id, call.patch.tags) and is_done

@@ -48,6 +48,18 @@ class VersionMatcher:
                 return version
         return None
 
+    async def find_made(
+        self, documents: Iterable[Document], upload: Upload
+    ) -> tuple[Document, Version] | None:
+        """The first of some new files that an earlier call has made of the upload, with its version.
+
+        Raises ProcoreError when it can't be known now.
+        """
+        for document in documents:
+            if document.version is not None and await self._is_ours(document.version, upload):
+                return document, document.version
+        return None
+
     def is_by_us(self, by: Person | None) -> bool:
         """Whether that user is ours."""
         return by is not None and by.id == self._me
