@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from procorefs.procore.api.client import Client
-from procorefs.procore.auth.token_renewal import new_state
+from procorefs.procore.auth.token_renewal import challenge_of, new_state, new_verifier
 from procorefs.procore.auth.token_store import FileStore, open_store
 from procorefs.procore.auth.tokens import Token, login_key
 from procorefs.procore.errors import LoginRefused, Malformed, NotAuthorized, ProcoreError, Unavailable
@@ -27,6 +27,7 @@ from tests.support.sandbox import SandboxHandle
 
 TOKEN = "POST /oauth/token"
 PERSON: dict[str, Any] = {"grant": Grant.AUTHORIZATION_CODE}
+VERIFIER = new_verifier()
 
 
 def logins(sandbox: SandboxHandle) -> int:
@@ -55,7 +56,7 @@ class CodePage(HTMLParser):
 def code_of(client: Client, sandbox: SandboxHandle) -> str:
     """What a person would paste."""
     sandbox.faults(dialect={"authorize_page": False})
-    with build_opener(ProxyHandler({})).open(client.auth.authorization_url(new_state())) as answer:
+    with build_opener(ProxyHandler({})).open(client.auth.authorization_url(new_state(), VERIFIER)) as answer:
         page = CodePage()
         page.feed(answer.read().decode())
     return page.code
@@ -154,7 +155,7 @@ async def test_login_by_code_then_by_refresh(sandbox: SandboxHandle, tmp_path: P
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
         with pytest.raises(LoginRefused, match="procorefs login"):
             await client.me()
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         person = await client.me()
         first = open_store(client.settings).load()
         for _ in range(3):
@@ -171,16 +172,16 @@ async def test_login_by_code_then_by_refresh(sandbox: SandboxHandle, tmp_path: P
 async def test_a_code_works_once(sandbox: SandboxHandle, tmp_path: Path) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
         code = code_of(client, sandbox)
-        await client.auth.login_by_code(code)
+        await client.auth.login_by_code(code, VERIFIER)
         with pytest.raises(LoginRefused, match="Could not log in"):
-            await client.auth.login_by_code(code)
+            await client.auth.login_by_code(code, VERIFIER)
 
 
 async def test_clients_that_share_a_login_refresh_it_once(sandbox: SandboxHandle, tmp_path: Path) -> None:
     """The same refresh token sent twice would end the login for both."""
     changes: dict[str, Any] = {"token_dir": tmp_path, **PERSON}
     async with client_of(sandbox, **changes) as one, client_of(sandbox, **changes) as other:
-        await one.auth.login_by_code(code_of(one, sandbox))
+        await one.auth.login_by_code(code_of(one, sandbox), VERIFIER)
         await other.me()
         before = logins(sandbox)
         sandbox.faults(expire_tokens=True)
@@ -232,7 +233,7 @@ async def test_another_process_that_renews_is_waited_for(sandbox: SandboxHandle,
 
 async def test_a_caller_that_goes_does_not_tear_a_refresh(sandbox: SandboxHandle, tmp_path: Path) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         sandbox.faults(
             expire_tokens=True, rules=[{"kind": "latency", "route": TOKEN, "seconds": 0.4, "count": 1}]
         )
@@ -246,7 +247,7 @@ async def test_a_caller_that_goes_does_not_tear_a_refresh(sandbox: SandboxHandle
 
 async def test_a_refresh_gets_over_passing_failures(sandbox: SandboxHandle, tmp_path: Path) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         fault = {"kind": "error", "status": 503, "route": TOKEN, "count": 1}
         before = logins(sandbox)
         sandbox.faults(expire_tokens=True, rules=[fault])
@@ -256,7 +257,7 @@ async def test_a_refresh_gets_over_passing_failures(sandbox: SandboxHandle, tmp_
 
 async def test_a_dead_login_says_what_to_do(sandbox: SandboxHandle, tmp_path: Path) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         sandbox.faults(expire_tokens=True, revoke_refresh_tokens=True)
         with pytest.raises(LoginRefused, match="run procorefs login"):
             await client.me()
@@ -266,7 +267,7 @@ async def test_a_refresh_token_is_not_spent_when_the_next_cannot_be_stored(
     sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         before = logins(sandbox)
         sandbox.faults(expire_tokens=True)
 
@@ -283,7 +284,7 @@ async def test_a_refresh_token_is_not_spent_when_the_next_cannot_be_stored(
 
 async def test_logout_revokes_and_forgets(sandbox: SandboxHandle, tmp_path: Path) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         token = open_store(client.settings).load()
         assert token is not None
         await client.auth.logout()
@@ -411,3 +412,27 @@ async def test_a_keyring_that_fails_leaves_the_file(
             await client.me()
     assert logins(sandbox) == 1
     assert "keyring" in caplog.text
+
+
+async def test_a_code_works_only_with_the_verifier_of_its_address(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    """A code that somebody else saw, in a history or on a screen, is of no use."""
+    async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
+        code = code_of(client, sandbox)
+        with pytest.raises(LoginRefused, match="Could not log in"):
+            await client.auth.login_by_code(code, new_verifier())
+        await client.auth.login_by_code(code, VERIFIER)
+
+
+async def test_a_login_server_may_ignore_the_verifier(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    sandbox.faults(dialect={"checks_code_verifier": False})
+    async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
+        await client.auth.login_by_code(code_of(client, sandbox), new_verifier())
+        assert await client.me()
+
+
+def test_a_challenge_is_that_of_the_rfc() -> None:
+    """RFC 7636, appendix B."""
+    challenge = challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    assert challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"

@@ -20,7 +20,7 @@ from procorefs.procore.auth.token_store import FileStore
 from procorefs.procore.auth.tokens import Token, login_key
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.settings import Grant
-from tests.sandbox.test_client_login import code_of, logins
+from tests.sandbox.test_client_login import VERIFIER, code_of, logins
 from tests.support.api_client import client_of
 from tests.support.redis_server import RedisServer, started_redis
 from tests.support.sandbox import SandboxHandle
@@ -260,7 +260,7 @@ async def test_hosts_with_one_login_refresh_it_once(
     """The stored login was copied to a second host; its refresh token works once."""
     hosts = [{"token_dir": tmp_path / name, "login_shared_at": redis.url, **PERSON} for name in ("a", "b")]
     async with client_of(sandbox, **hosts[0]) as one, client_of(sandbox, **hosts[1]) as other:
-        await one.auth.login_by_code(code_of(one, sandbox))
+        await one.auth.login_by_code(code_of(one, sandbox), VERIFIER)
         token = files(tmp_path / "a", one.settings).load()
         assert token is not None
         files(tmp_path / "b", other.settings).save(token)
@@ -283,7 +283,7 @@ async def test_logins_of_different_people_stay_apart(
     hosts = [{"token_dir": tmp_path / name, "login_shared_at": redis.url, **PERSON} for name in ("a", "b")]
     async with client_of(sandbox, **hosts[0]) as one, client_of(sandbox, **hosts[1]) as other:
         for client in (one, other):
-            await client.auth.login_by_code(code_of(client, sandbox))
+            await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         for _ in range(2):
             sandbox.faults(expire_tokens=True)
             await one.me()
@@ -298,7 +298,7 @@ async def test_without_redis_no_refresh_token_is_spent(
     sandbox: SandboxHandle, redis: RedisServer, tmp_path: Path
 ) -> None:
     async with client_of(sandbox, token_dir=tmp_path / "a", login_shared_at=redis.url, **PERSON) as client:
-        await client.auth.login_by_code(code_of(client, sandbox))
+        await client.auth.login_by_code(code_of(client, sandbox), VERIFIER)
         await client.me()
         redis.stop()
         sandbox.faults(expire_tokens=True)

@@ -198,13 +198,15 @@ async def _log_in(api: ApiSettings, company: str | None, project: str | None) ->
     """The user; None: Procore accepts the login but does not give the user."""
     from procorefs.cli.support.login_redirect import LoginNotFinished
     from procorefs.procore.api.client import REFUSALS, open_client
+    from procorefs.procore.auth.token_renewal import new_verifier
     from procorefs.procore.errors import LoginRefused
 
     async with open_client(api) as client:
         if api.grant is Grant.AUTHORIZATION_CODE:
-            code = await _code(client, api.redirect_uri)
+            verifier = new_verifier()
+            code = await _code(client, api.redirect_uri, verifier)
             try:
-                await client.auth.login_by_code(code)
+                await client.auth.login_by_code(code, verifier)
             except LoginRefused as error:
                 raise LoginNotFinished(f"{error}; run `procorefs login` again for another code") from error
         try:
@@ -224,12 +226,12 @@ async def _check(client: "Client", company: str, project: str | None) -> None:
         raise UnknownProject(f"{error}, after a login without --company and --project") from error
 
 
-async def _code(client: "Client", redirect_uri: str) -> str:
+async def _code(client: "Client", redirect_uri: str, verifier: str) -> str:
     from procorefs.cli.support.login_redirect import receive_code
     from procorefs.procore.auth.token_renewal import new_state
 
     state = new_state()
-    url = client.auth.authorization_url(state)
+    url = client.auth.authorization_url(state, verifier)
     if redirect_uri == OUT_OF_BAND:
         say(f"Open this address, log in, and paste the code that it shows:\n{url}", to_stderr=True)
         # Nothing else runs in this loop, so it may block.

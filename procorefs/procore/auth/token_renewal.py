@@ -5,6 +5,8 @@ store, first checks for a token that another process has stored, cannot be cance
 disk before it is used (docs/procore-api.md, OAuth 2.0).
 """
 
+import base64
+import hashlib
 import logging
 import random
 import secrets
@@ -86,9 +88,17 @@ class Auth:
         """Another token than the one that Procore rejected. Raises as `token`."""
         return await self._renewed(rejected)
 
-    async def login_by_code(self, code: str) -> None:
-        """Exchange an authorization code, which works once, for a stored login. Raises as `token`."""
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self._settings.redirect_uri}
+    async def login_by_code(self, code: str, verifier: str) -> None:
+        """Exchange an authorization code, which works once, for a stored login. Raises as `token`.
+
+        `verifier` is the one of the `authorization_url` that led to the code.
+        """
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._settings.redirect_uri,
+            "code_verifier": verifier,
+        }
         async with self._store.locked():
             await trio.to_thread.run_sync(self._check_writable)
             self._token = await self._exchanged(form, "log in")
@@ -103,13 +113,19 @@ class Auth:
             form = {"token": stored.refresh_token or stored.access_token, **self._client()}
             await self._post("/oauth/revoke", form, "revoke the login")
 
-    def authorization_url(self, state: str) -> str:
-        """Where a person's browser goes to get a code; `state` comes back with it (see `new_state`)."""
+    def authorization_url(self, state: str, verifier: str) -> str:
+        """Where a person's browser goes to get a code; `state` comes back with it (see `new_state`).
+
+        The address has only the hash of `verifier` (see `new_verifier`), so nobody who sees address and code can use
+        the code (RFC 7636; docs/procore-api.md, OAuth 2.0).
+        """
         query = {
             "response_type": "code",
             "client_id": self._settings.client_id,
             "redirect_uri": self._settings.redirect_uri,
             "state": state,
+            "code_challenge": challenge_of(verifier),
+            "code_challenge_method": "S256",
         }
         return f"{self._settings.login_url.rstrip('/')}/oauth/authorize?{urlencode(query)}"
 
@@ -226,6 +242,16 @@ class Auth:
 def new_state() -> str:
     """A value that ties an authorization answer to its request."""
     return secrets.token_urlsafe(24)
+
+
+def new_verifier() -> str:
+    """A value that only the process that asked for a code knows (RFC 7636, 4.1)."""
+    return secrets.token_urlsafe(32)
+
+
+def challenge_of(verifier: str) -> str:
+    """The hash that stands for a verifier in an address (RFC 7636, 4.2, S256)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
 def _with_advice(error: ProcoreError, grant: Grant) -> ProcoreError:

@@ -1,5 +1,7 @@
 """OAuth 2.0: tokens, their refresh, and who a bearer token stands for. (procore-api.md, OAuth 2.0)"""
 
+import base64
+import hashlib
 import secrets
 from typing import Any
 
@@ -50,16 +52,20 @@ def client_credentials(sandbox: Sandbox, client_id: str) -> dict[str, Any]:
     return _issue(sandbox, client_id, user_id, "client_credentials")
 
 
-def make_code(sandbox: Sandbox, client_id: str, user_id: int, redirect_uri: str) -> str:
-    """A code for the page that asked; lives ten minutes, works once."""
+def make_code(sandbox: Sandbox, client_id: str, user_id: int, redirect_uri: str, challenge: str = "") -> str:
+    """A code for the page that asked; lives ten minutes, works once. `challenge` is PKCE's; empty: none."""
     code = secrets.token_hex(16)
     row = (code, client_id, user_id, redirect_uri, sandbox.clock.now_s())
     sandbox.store.insert_many("codes", "code, client_id, user_id, redirect_uri, created_at", [row])
+    if challenge and sandbox.dialect.checks_code_verifier:
+        sandbox.store.insert_many("code_challenges", "code, challenge", [(code, challenge)])
     return code
 
 
-def exchange_code(sandbox: Sandbox, client_id: str, code: str, redirect_uri: str) -> dict[str, Any]:
-    """Raises OAuthRefused: unknown, used, too old, of another client or for another redirect_uri."""
+def exchange_code(
+    sandbox: Sandbox, client_id: str, code: str, redirect_uri: str, verifier: str
+) -> dict[str, Any]:
+    """Raises OAuthRefused: unknown, used, too old, of another client, redirect_uri or verifier."""
     row = sandbox.store.one(
         "SELECT client_id, user_id, redirect_uri, created_at, used FROM codes WHERE code = ?", (code,)
     )
@@ -68,8 +74,18 @@ def exchange_code(sandbox: Sandbox, client_id: str, code: str, redirect_uri: str
         raise OAuthRefused(
             "invalid_grant", "The code is invalid, expired, used, or was made for another redirect_uri"
         )
+    if not _is_verified(sandbox, code, verifier):
+        raise OAuthRefused("invalid_grant", "The code_verifier does not match the code_challenge")
     sandbox.store.execute("UPDATE codes SET used = 1 WHERE code = ?", (code,))
     return _issue(sandbox, client_id, row[1], "authorization_code")
+
+
+def _is_verified(sandbox: Sandbox, code: str, verifier: str) -> bool:
+    challenge = sandbox.store.value("SELECT challenge FROM code_challenges WHERE code = ?", (code,))
+    if challenge is None:
+        return not verifier or not sandbox.dialect.checks_code_verifier
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == str(challenge)
 
 
 def refresh(sandbox: Sandbox, client_id: str, refresh_token: str) -> dict[str, Any]:

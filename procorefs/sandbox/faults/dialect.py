@@ -91,5 +91,7 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     storage_etag: Literal["strong", "weak", "none"] = "strong"
     storage_gzip: bool = False
     """The store compresses for whoever says that gzip is fine."""
+    checks_code_verifier: bool = True
+    """False: the login server does not know PKCE (RFC 7636) and ignores its parameters."""
     authorize_page: bool = True
     """The authorize page asks; False: it goes on at once, as for a person who is logged in and has agreed before."""

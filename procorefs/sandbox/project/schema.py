@@ -55,6 +55,8 @@ CREATE TABLE IF NOT EXISTS tokens (
 CREATE TABLE IF NOT EXISTS codes (
     code TEXT PRIMARY KEY, client_id TEXT NOT NULL, user_id INTEGER NOT NULL, redirect_uri TEXT NOT NULL,
     created_at INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0);
+-- Codes that only the sender of the verifier may use (RFC 7636): its SHA-256.
+CREATE TABLE IF NOT EXISTS code_challenges (code TEXT PRIMARY KEY, challenge TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 

@@ -19,6 +19,7 @@ from procorefs.sandbox.faults.fault_strikes import with_faults
 from procorefs.sandbox.state import Sandbox
 
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/.*)?\Z")
+_PKCE = {"code_challenge", "code_challenge_method"}
 _GRANTS = {
     "client_credentials": set[str](),
     "authorization_code": {"code", "redirect_uri"},
@@ -92,13 +93,17 @@ def _token(sandbox: Sandbox, _request: Request, form: dict[str, str]) -> Respons
     grant = form.get("grant_type", "")
     if grant not in _GRANTS:
         raise OAuthRefused("unsupported_grant_type", f"grant_type {grant!r} is not known")
-    _check_fields(form, {"grant_type", "client_id", "client_secret"} | _GRANTS[grant], {"redirect_uri"})
+    _check_fields(
+        form, {"grant_type", "client_id", "client_secret"} | _GRANTS[grant], {"redirect_uri", "code_verifier"}
+    )
     client_id = form["client_id"]
     oauth_tokens.check_client(sandbox, client_id, form["client_secret"])
     if grant == "client_credentials":
         token = oauth_tokens.client_credentials(sandbox, client_id)
     elif grant == "authorization_code":
-        token = oauth_tokens.exchange_code(sandbox, client_id, form["code"], form["redirect_uri"])
+        token = oauth_tokens.exchange_code(
+            sandbox, client_id, form["code"], form["redirect_uri"], form.get("code_verifier", "")
+        )
     else:
         token = oauth_tokens.refresh(sandbox, client_id, form["refresh_token"])
     return Answer(token, headers={"Cache-Control": "no-store"}).response({})
@@ -161,7 +166,9 @@ def _allow(sandbox: Sandbox, _request: Request, form: dict[str, str]) -> Respons
 
 def _with_code(sandbox: Sandbox, asked: dict[str, str], user_id: int) -> Response:
     redirect_uri = asked["redirect_uri"]
-    code = oauth_tokens.make_code(sandbox, asked["client_id"], user_id, redirect_uri)
+    code = oauth_tokens.make_code(
+        sandbox, asked["client_id"], user_id, redirect_uri, asked.get("code_challenge", "")
+    )
     if redirect_uri == OUT_OF_BAND:
         return HTMLResponse(
             f'<!doctype html><title>Code</title><p>Paste this code:</p><code id="code">{code}</code>'
@@ -172,9 +179,11 @@ def _with_code(sandbox: Sandbox, asked: dict[str, str], user_id: int) -> Respons
 
 
 def _problem(sandbox: Sandbox, asked: dict[str, str]) -> str:
-    unknown = asked.keys() - {"response_type", "client_id", "redirect_uri", "state"}
+    unknown = asked.keys() - {"response_type", "client_id", "redirect_uri", "state", *_PKCE}
     if unknown:
         return f"Unknown parameter {', '.join(sorted(unknown))}"
+    if "code_challenge" in asked and asked.get("code_challenge_method") != "S256":
+        return "code_challenge_method must be S256"
     if asked.get("response_type") != "code":
         return "response_type must be code"
     client = sandbox.store.one("SELECT 1 FROM clients WHERE client_id = ?", (asked.get("client_id", ""),))
