@@ -17,7 +17,7 @@ PREFIX := /opt/procorefs
 SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
 
-.PHONY: help setup demo test lint types unit soak coverage bench install uninstall clean
+.PHONY: help setup demo test lint types unit soak fuzz coverage bench install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ unit: $(READY)
 
 soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 20000" plays that many
 	$(BIN)/python -m tests.simulation --soak $(SOAK)
+
+fuzz: $(READY) ## try new hostile input on everything that parses; EXAMPLES=20000 of each kind
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/fuzz
 
 coverage: $(READY) ## lines and branches that unit and sandbox tests reach, by package; some ten minutes
 	scripts/debian-packages $(DEBIAN_TEST)

@@ -102,10 +102,10 @@ def _parse(file: Path, text: bytes) -> Config:
         config = msgspec.convert(tomllib.loads(text.decode()), Config)
     except UnicodeDecodeError as error:
         raise ConfigError(f"the configuration {file} is not UTF-8 text; repair it or move it away") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the configuration {file} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"the configuration {file} cannot be used: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"the configuration {file} is not TOML: {error}") from error
     for name in config.profiles:
         if not PROFILE_NAME.fullmatch(name):
             raise ConfigError(f"the configuration {file} has a profile '{name}'; use letters, digits, - _ .")

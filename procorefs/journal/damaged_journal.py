@@ -9,10 +9,9 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from procorefs.journal.change import FOLLOW, Change, Incomplete, Placed, Written
 from procorefs.journal.older_rows import decode
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.tree.nodes import Inode
 
 _BEGINS = b'{"inode":'
@@ -86,6 +85,6 @@ def _rows(content: bytes) -> Iterator[Change]:
         try:
             _, end = _find_end(text)
             yield decode(text[:end].encode())
-        except (ValueError, msgspec.MsgspecError):
+        except (ValueError, *UNDECODABLE):
             pass  # another kind of row, or half a row
         at = content.find(_BEGINS, at + 1)

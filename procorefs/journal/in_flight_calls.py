@@ -16,10 +16,11 @@ from contextlib import contextmanager
 import msgspec
 
 from procorefs.journal.change import Change, Location, MetadataPatch, Upload
-from procorefs.journal.journal import Journal
+from procorefs.journal.journal import Journal, JournalDamaged
 from procorefs.procore.errors import LATE_S, ProcoreError, Unanswered
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.storage import clocks
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.tree.nodes import Inode, Node
 
 
@@ -107,7 +108,14 @@ class InFlightCalls:
         self._calls: dict[int, Call] = {}
         self._sending: dict[int, Sending] = {}
         for number, body in journal.calls():
-            call = self._calls[number] = _decode(body)
+            try:
+                call = self._calls[number] = _decode(body)
+            except UNDECODABLE as error:
+                raise JournalDamaged(
+                    f"The journal has a call that cannot be read ({error}), so nobody knows what Procore was told; "
+                    "use the version of ProcoreFS that wrote it, or move the state directory aside; its folder "
+                    "staging has the bytes that were not sent."
+                ) from error
             call.began_at_s = clocks.past_s(call.began_at_s)
             call.given_up_at_s = clocks.past_s(call.given_up_at_s or clocks.unix_s())
         self._next = max(self._calls, default=0) + 1

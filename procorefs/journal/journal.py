@@ -26,6 +26,7 @@ from procorefs.journal.xattr_store import XattrStore
 from procorefs.procore.wire.models import DocumentId
 from procorefs.storage import clocks
 from procorefs.storage.blocking_work import loop_waits
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.storage.sqlite_files import checkpoint, format_of, move_aside, open_database
 from procorefs.tree.nodes import Inode
 
@@ -192,7 +193,7 @@ class Journal:
             try:
                 found.append(_past(decode(body)))
                 self.sequence = max(self.sequence, found[-1].sequence)
-            except msgspec.MsgspecError as error:
+            except UNDECODABLE as error:
                 self.unreadable += 1
                 log.error("The journal's row of inode %d cannot be read (%s); it is kept.", inode, error)
         return found

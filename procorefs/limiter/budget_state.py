@@ -6,7 +6,12 @@ Times are seconds on the clock of the store that holds the record; 0.0 means "no
 
 import msgspec
 
+from procorefs.limiter.budget import Priority
 from procorefs.limiter.tuning import TUNING
+from procorefs.storage.failures import UNDECODABLE
+
+LARGEST = 1e12
+"""No count and no time, in seconds, is larger; Unix times are some 2e9."""
 
 
 class Permit(msgspec.Struct, array_like=True):
@@ -145,8 +150,32 @@ def encode(state: State) -> bytes:
 
 
 def decode(record: bytes) -> State | None:
-    """What the record holds; None when it cannot be understood (damage, another release)."""
+    """What the record holds; None when it cannot be understood or used (damage, another release)."""
     try:
-        return _decoder.decode(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        state = _decoder.decode(record)
+    except UNDECODABLE:
         return None
+    return state if _is_usable(state) else None
+
+
+def _is_usable(state: State) -> bool:
+    """Whether the arithmetic can go on with the values; whoever uses the same Redis may have written them."""
+    times = [getattr(state, name) for name in _TIMES]
+    times += [*state.served_s, *state.recent, *state.hosts.values()]
+    times += [permit.taken_s for permit in state.permits]
+    times += [time_s for waiter in state.waiters for time_s in (waiter.arrived_s, waiter.wakes_at_s)]
+    counts: list[float] = [state.others_per_s, state.others_burst, state.watched_s, state.spike_others]
+    counts += [state.answered, state.throttled_in_a_row, state.spike_rolls]
+    counts += [count for sent in state.sent for count in (sent.calls, sent.people, sent.others)]
+    times += [sent.first_s for sent in state.sent]
+    return (
+        all(-LARGEST <= time_s <= LARGEST for time_s in times)
+        and all(0 <= count <= LARGEST for count in counts)
+        and all(0 <= waiter.priority < len(Priority) for waiter in state.waiters)
+        and state.throttled_in_a_row < 1000
+        and 1 <= state.limit <= LARGEST
+        and 1 <= state.spike_limit <= LARGEST
+        and 0 < state.spike_s <= state.hour_s <= LARGEST
+        and 0 <= state.share <= 1
+        and len(state.served_s) == len(Priority)
+    )

@@ -128,8 +128,8 @@ class FileStore:
         self._reaped_s = now_s
         for owner in {permit.owner for permit in state.permits} | {waiter.owner for waiter in state.waiters}:
             if owner.startswith(self._host):
-                pid, began = owner.rsplit("/", 2)[1:]
-                if processes.start_ticks(int(pid)) != began:
+                pid, _, began = owner.removeprefix(self._host).partition("/")
+                if not pid.isdecimal() or processes.start_ticks(int(pid)) != began:
                     drop_owner(state, owner, now_s)
 
 

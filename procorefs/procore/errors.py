@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,12 @@ from procorefs.procore.wire.models import Document
 
 MAX_TEXT = 300
 """Characters of a server's message that are repeated."""
+
+MAX_JSON_LEVELS = 64
+"""Objects and lists in each other in one answer; Procore's have fewer than ten."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that may be half of a pair."""
 
 
 class ProcoreError(Exception):
@@ -272,11 +279,47 @@ def _dicts(value: object) -> Iterator[dict[str, Any]]:
         yield from (item for item in value if isinstance(item, dict))
 
 
+def json_value(body: bytes) -> object:
+    """The JSON value of an answer, with every text encodable as UTF-8.
+
+    Raises ValueError when the body is no JSON, or is nested more deeply than MAX_JSON_LEVELS.
+    """
+    try:
+        value = json.loads(body.decode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if is_nested_deeper(value, MAX_JSON_LEVELS):
+        raise ValueError("it is nested too deeply")
+    return _encodable(value) if _SURROGATE.search(body) else value
+
+
+def is_nested_deeper(value: object, levels: int) -> bool:
+    """Whether a JSON value has objects and lists in each other on more levels: what handles them is recursive."""
+    level = [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        if levels == 0:
+            return True
+        levels -= 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return False
+
+
+def _encodable(value: object) -> object:
+    """The value with lone surrogates, which JSON can carry and UTF-8 cannot, replaced by '?'."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
+    return value
+
+
 def is_json(body: bytes) -> bool:
     """Whether an error body is JSON of any kind."""
     try:
-        json.loads(body)
-    except (ValueError, RecursionError):
+        json_value(body)
+    except ValueError:
         return False
     return True
 
@@ -284,8 +327,8 @@ def is_json(body: bytes) -> bool:
 def decoded(body: bytes) -> object:
     """The JSON of an error body; None when it is none."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return json_value(body)
+    except ValueError:
         return None  # e.g. a proxy's HTML page: the status alone must do
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from procorefs.storage.failures import Failure
+from procorefs.storage.failures import UNDECODABLE, Failure
 from procorefs.storage.private_files import remove_socket
 from procorefs.upload.items import Item
 
@@ -216,7 +216,7 @@ async def _reply(line: bytes, client: "trio.SocketStream", handler: Handler) -> 
                 VERSION, error=f"the daemon speaks version {VERSION} and not {version}; mount again"
             )
         request = msgspec.json.decode(line, type=_Question).request
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         return _Reply(VERSION, error=f"the request was not understood: {error}")
     return await _while_connected(client, lambda: _answer(request, handler))
 
@@ -296,7 +296,7 @@ def _result(line: bytes, expect: type[T]) -> T:
         if reply.error is not None:
             raise ControlError(reply.error)
         return msgspec.json.decode(reply.result, type=expect)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ControlError(
             f"the daemon's answer was not understood ({error}); unmount and mount again"
         ) from error

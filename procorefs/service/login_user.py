@@ -10,6 +10,7 @@ from procorefs.procore.api.client import Client
 from procorefs.procore.auth.tokens import login_key
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import Me
+from procorefs.storage.failures import UNDECODABLE
 
 _FILE = "identities.json"
 
@@ -18,7 +19,7 @@ async def find_login_user(client: Client, settings: ApiSettings, state_dir: Path
     """The user of this login: from Procore the first time, then from the state directory. Raises ProcoreError."""
     file = state_dir / _FILE
     known: dict[str, Me] = {}
-    with contextlib.suppress(OSError, msgspec.DecodeError):
+    with contextlib.suppress(OSError, *UNDECODABLE):
         known = msgspec.json.decode(file.read_bytes(), type=dict[str, Me])
     key = login_key(settings)
     if key not in known:

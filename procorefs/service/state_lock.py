@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from procorefs.service.control_socket import ControlError, StopRequest, ask
-from procorefs.storage.failures import Failure
+from procorefs.storage.failures import UNDECODABLE, Failure
 from procorefs.storage.private_files import open_lock_file
 
 _LOCK = "owner"
@@ -105,7 +105,7 @@ def _owner(descriptor: int) -> Owner:
     text = os.pread(descriptor, _BYTES, 0)
     try:
         return msgspec.json.decode(text, type=Owner)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return Owner(text.decode("utf-8", "replace"))  # earlier versions wrote only the mount point
 
 

@@ -3,10 +3,15 @@
 import logging
 from collections.abc import Callable
 
+import msgspec
 import trio
 
 QUIET_S = 10.0
 """An episode ends when a call succeeds this long after the last refused one: a full disk still takes a small write."""
+
+
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes of another format, texts that are no Unicode, and values that are nested too deeply."""
 
 
 class Failure(Exception):

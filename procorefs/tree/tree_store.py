@@ -15,6 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from procorefs.procore.wire.models import DocumentId, Kind, Version
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.storage.sqlite_files import checkpoint, is_damage, move_aside, open_database
 from procorefs.tree.document_counts import DocumentCounts
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node, State
@@ -80,7 +81,7 @@ class TreeStore:
             except BaseException:
                 self._db.close()
                 raise
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, *UNDECODABLE) as error:
             if isinstance(error, sqlite3.Error) and not is_damage(error):
                 raise
             raise TreeDamaged(str(error)) from error

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,15 +111,15 @@ def open_base(
     """Open journal and staging, and recover unsent changes. Raises JournalDamaged, OSError, sqlite3.Error."""
     queue = Queue(gather_s=min(GATHER_S, options.write_back_s))
     space = FreeableSpace(queue, is_budget_closed)
-    journal = open_journal(state_dir / JOURNAL)
-    try:
+    with ExitStack() as undo:
+        journal = open_journal(state_dir / JOURNAL)
+        undo.callback(journal.close)
         staging = Staging(state_dir / STAGING, options.staging_size_bytes, content.open, space.outlook)
-    except BaseException:
-        journal.close()
-        raise
-    durability = Durability(staging, journal)
+        undo.callback(staging.close)
+        durability = Durability(staging, journal)
+        calls = InFlightCalls(journal, durability.journaled, store.last_reserved)
+        undo.pop_all()
     dirty_files = DirtyFiles(staging, durability)
-    calls = InFlightCalls(journal, durability.journaled, store.last_reserved)
     view = View(store, dirty_files, calls, encodes_names=options.invalid_names == "encode")
     changes = ChangeStore(store, view, dirty_files, journal, calls, durability, queue.touched)
     local = LocalWork(store, view, dirty_files, calls, changes)

@@ -15,6 +15,7 @@ from procorefs.procore.errors import ProcoreError, is_unavailable_here
 from procorefs.procore.wire.field_values import ENTRIES, ENTRY
 from procorefs.procore.wire.models import FieldDefinition, FieldId, LovEntry
 from procorefs.storage import clocks
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.tree.sync.shared_task import SharedTask
 from procorefs.tree.tree_store import TreeStore
 from procorefs.xattr.custom_fields import labels
@@ -149,7 +150,7 @@ class CustomFieldCache:
         fact = self._store.fact(_FACT)
         try:
             return msgspec.json.decode(fact, type=Remembered) if fact else Remembered()
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return Remembered()  # another version's: asking again costs a call
 
     def _remember(self) -> None:

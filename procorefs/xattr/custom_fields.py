@@ -25,7 +25,7 @@ MOST_EXACT = 1e15
 """Below it a whole float is that number and no other."""
 
 _MARKED = re.compile(r" ~[0-9]+\Z")
-_KEY = re.compile(r"custom_field_([0-9]+)\Z")
+_KEY = re.compile(r"custom_field_([0-9]{1,18})\Z")
 
 
 def field_key(field_id: int) -> str:
@@ -69,23 +69,25 @@ def shown_value(data_type: str, value: FieldValue, choices: Mapping[int, str]) -
         return ""
     if data_type == BOOLEAN:
         return shown_truth(bool(value))
-    if data_type == ENTRY and isinstance(value, int):
-        return _choice(value, choices)
-    if data_type == ENTRIES and isinstance(value, list):
-        return "\n".join(sorted(_choice(entry_id, choices) for entry_id in value))
+    if data_type in (ENTRY, ENTRIES) and isinstance(value, int | list):
+        shown = _shown_choices(choices)
+        chosen = value if isinstance(value, list) else [int(value)]
+        return "\n".join(sorted(shown.get(entry_id, f"~{entry_id}") for entry_id in chosen))
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < MOST_EXACT else repr(value)
     return str(value)
 
 
-def _choice(entry_id: int, choices: Mapping[int, str]) -> str:
-    """An entry by its label; by label and id where that is not enough."""
-    if entry_id not in choices:
-        return f"~{entry_id}"
-    label = _on_one_line(choices[entry_id])
-    alike = sum(1 for other in choices.values() if _on_one_line(other) == label)
-    is_plain = alike == 1 and label == label.strip() and not _MARKED.search(label)
-    return label if is_plain else f"{label} ~{entry_id}"
+def _shown_choices(choices: Mapping[int, str]) -> dict[int, str]:
+    """Each entry by its label; by label and id where that is not enough."""
+    on_one_line = {entry_id: _on_one_line(label) for entry_id, label in choices.items()}
+    alike = Counter(on_one_line.values())
+    return {
+        entry_id: label
+        if alike[label] == 1 and label == label.strip() and not _MARKED.search(label)
+        else f"{label} ~{entry_id}"
+        for entry_id, label in on_one_line.items()
+    }
 
 
 def _on_one_line(label: str) -> str:
@@ -108,19 +110,23 @@ def parsed_value(data_type: str, text: str, choices: Sequence[LovEntry]) -> Fiel
     if data_type == DECIMAL:
         return _number(text)
     if data_type == ENTRY:
-        return _entry_id(text.strip("\r\n"), choices) if text.strip() else None
+        return _entry_id(text.strip("\r\n"), _ids_by_label(choices)) if text.strip() else None
     if data_type == ENTRIES:
         lines = [line for line in re.split(r"[\r\n]", text) if line.strip()]
-        return list(dict.fromkeys(_entry_id(line, choices) for line in lines)) or None
+        by_label = _ids_by_label(choices)
+        return list(dict.fromkeys(_entry_id(line, by_label) for line in lines)) or None
     return text
 
 
-def _entry_id(text: str, choices: Sequence[LovEntry]) -> int:
+def _ids_by_label(choices: Sequence[LovEntry]) -> dict[str, int]:
     by_id = {int(entry.id): entry.label for entry in choices}
-    shown = {_choice(entry_id, by_id): entry_id for entry_id in by_id}
-    found = shown.get(text, shown.get(text.strip()))
+    return {shown: entry_id for entry_id, shown in _shown_choices(by_id).items()}
+
+
+def _entry_id(text: str, by_label: Mapping[str, int]) -> int:
+    found = by_label.get(text, by_label.get(text.strip()))
     if found is None:
-        some = ", ".join(repr(label) for label in list(shown)[:10])
+        some = ", ".join(repr(label) for label in list(by_label)[:10])
         raise BadValue(f"it is not one of the choices: {some or 'there are none'}")
     return found
 

@@ -58,14 +58,20 @@ def tags_of_list(text: str, borne: Collection[str]) -> list[str]:
     if text == tag_list(borne):
         return in_order(borne)
     meant = _by_shown(borne)
-    lengths = sorted({shown.count(",") + 1 for shown in meant}, reverse=True)
+    split = {shown: shown.split(",") for shown in meant}
+    by_first: dict[str, list[str]] = {}
+    for shown in sorted(meant, key=lambda shown: len(split[shown]), reverse=True):
+        by_first.setdefault(split[shown][0], []).append(shown)
     parts = re.split(r"[,\r\n]", text)
     found: dict[str, None] = {}
-    while parts:
-        length = next((n for n in lengths if ",".join(parts[:n]) in meant and n <= len(parts)), 1)
-        part = ",".join(parts[:length])
-        found |= dict.fromkeys(tag for tag in meant.get(part) or [part.strip()] if tag)
-        parts = parts[length:]
+    at = 0
+    while at < len(parts):
+        likely = by_first.get(parts[at], ())
+        whole = next((one for one in likely if parts[at : at + len(split[one])] == split[one]), None)
+        found.update(
+            dict.fromkeys(tag for tag in ([parts[at].strip()] if whole is None else meant[whole]) if tag)
+        )
+        at += 1 if whole is None else len(split[whole])
     return list(found)
 
 

@@ -16,6 +16,7 @@ from procorefs.cli.mounts.processes import birth
 from procorefs.config import Failure, Paths, ResolvedMount, private_dir
 from procorefs.config.paths import write_private
 from procorefs.config.resolved import mount_key
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.storage.private_files import open_lock_file, read_private_file, remove_socket
 
 
@@ -153,7 +154,7 @@ def _read_living(file: Path) -> Entry | None:
 def _read(file: Path) -> Entry | None:
     try:
         entry = msgspec.json.decode(read_private_file(file), type=Entry)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return None
     return msgspec.structs.replace(entry, socket=str(file.with_suffix(".sock")))
 

@@ -26,8 +26,11 @@ def answer_of(target: str, path: str, state: str) -> str | None:
 
     The state must be the one that was sent: otherwise any web page could log this user in to another account.
     """
-    parts = urlsplit(target)
-    query = parse_qs(parts.query)
+    try:
+        parts = urlsplit(target)
+        query = parse_qs(parts.query)
+    except ValueError:
+        return None
     if parts.path != path or query.get("state") != [state]:
         return None
     if "error" in query:

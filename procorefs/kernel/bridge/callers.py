@@ -10,7 +10,7 @@ _ENDING_MASK = sum(1 << (number - 1) for number in _ENDING)
 def is_told_to_stop(status: bytes) -> bool:
     """Whether a thread's /proc/TID/status has a pending, unblocked signal that ends programs."""
     masks = {b"SigPnd": 0, b"ShdPnd": 0, b"SigBlk": 0}
-    for line in status.splitlines():
+    for line in status.split(b"\n"):  # the name of a program may have any other line break
         name, _, value = line.partition(b":")
         if name in masks:
             masks[name] = int(value, 16)

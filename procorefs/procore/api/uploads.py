@@ -11,7 +11,6 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urljoin
 
 import trio
 
@@ -30,6 +29,7 @@ from procorefs.procore.errors import (
     error_of_answer,
     sentence,
 )
+from procorefs.procore.http.addresses import redirected
 from procorefs.procore.http.bodies import short_body
 from procorefs.procore.http.file_body import FilePart, Progress, SourceFile, check
 from procorefs.procore.http.http_client import Headers
@@ -222,7 +222,7 @@ class Uploads:
                     return response.headers
                 if status not in FURTHER or not location:
                     raise _refusal(action, status, said)
-                url = urljoin(url, location)
+                url = redirected(url, location)
         raise Malformed(f"Could not {action}: the storage redirects more than {MAX_REDIRECTS} times")
 
     async def _with_retries(self, send: Callable[[], Awaitable[T]]) -> T:

@@ -8,6 +8,7 @@ disk before it is used (docs/procore-api.md, OAuth 2.0).
 import base64
 import hashlib
 import logging
+import math
 import random
 import secrets
 from collections.abc import Awaitable, Callable
@@ -26,11 +27,15 @@ from procorefs.procore.http.retry_policy import RetryPolicy
 from procorefs.procore.settings import ApiSettings, Grant
 from procorefs.procore.wire.models import UserId
 from procorefs.storage import clocks
+from procorefs.storage.failures import UNDECODABLE
 
 log = logging.getLogger(__name__)
 
 USUAL_LIFE_S = 5400.0
 """The life of a token whose answer does not say it."""
+
+LONGEST_LIFE_S = 366 * 86400.0
+"""A token is renewed after this time, whatever its answer says."""
 
 EXCHANGE_S = 15.0
 """An exchange is not cancelled half-way, but ends after this time."""
@@ -80,7 +85,7 @@ class Auth:
             raise error_of_login(action, status, body)
         try:
             info = msgspec.json.decode(body, type=_TokenInfo, strict=False)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             raise Malformed(f"Could not {action}: the login service's answer describes no token") from None
         return None if info.resource_owner_id is None else UserId(info.resource_owner_id)
 
@@ -191,11 +196,12 @@ class Auth:
         body = await self._post("/oauth/token", {**form, **self._client()}, action)
         try:
             answer = msgspec.json.decode(body, type=_TokenAnswer, strict=False)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             raise Malformed(f"Could not {action}: the login service's answer is not a token") from None
         if not answer.access_token.isascii() or not answer.access_token.isprintable():
             raise Malformed(f"Could not {action}: the login service's answer is not a token")
-        life_s = max(answer.expires_in, 0.0) if answer.expires_in is not None else USUAL_LIFE_S
+        said_s = answer.expires_in if answer.expires_in is not None else USUAL_LIFE_S
+        life_s = min(max(said_s, 0.0), LONGEST_LIFE_S) if math.isfinite(said_s) else USUAL_LIFE_S
         expires_at_s = clocks.wall_s() + life_s - min(RENEW_EARLY_S, life_s / 10)
         return Token(answer.access_token, expires_at_s, answer.refresh_token or None)
 

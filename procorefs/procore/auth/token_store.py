@@ -20,6 +20,7 @@ import trio
 from procorefs.procore.auth.shared_login import SharedLogin
 from procorefs.procore.auth.tokens import Token, TokenStore, login_key
 from procorefs.procore.settings import ApiSettings, Grant
+from procorefs.storage.failures import UNDECODABLE
 from procorefs.storage.private_files import (
     NotPrivate,
     make_private_folder,
@@ -98,7 +99,7 @@ class FileStore:
         except NotPrivate as error:
             log.warning("the stored login in %s is not used: %s", self._path, error.strerror)
             return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, *UNDECODABLE):
             log.warning("the stored login in %s cannot be read and is not used", self._path)
             return None
 

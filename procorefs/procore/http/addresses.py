@@ -5,7 +5,7 @@ docs/procore-api.md (Hosts) says which ones Procore names.
 
 import functools
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 
 def is_loopback(host: str) -> bool:
@@ -50,6 +50,14 @@ def _is_inside(host: str) -> bool:
     except ValueError:
         # what inet_aton(3) takes for an address though it has no four decimal parts, as 2130706433 or 0x7f.1
         return host.rsplit(".", 1)[-1].startswith("0x") or host.rsplit(".", 1)[-1].isdecimal()
+
+
+def redirected(url: str, location: str) -> str:
+    """The address that a Location header leads to; empty, which no rule accepts, when it is none."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 def acceptable_url(url: str) -> bool:

@@ -7,11 +7,11 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from procorefs.procore.errors import Malformed, error_of_network
 from procorefs.procore.http._httpx import httpx
-from procorefs.procore.http.addresses import AddressRule
+from procorefs.procore.http.addresses import AddressRule, redirected
 from procorefs.procore.http.bodies import FAILURES, Response, short_body, whole_body
 from procorefs.procore.http.transport import Transport
 
@@ -78,7 +78,7 @@ class Http:
                     yield response
                     return
                 await short_body(response)  # a connection that was read to its end is reused
-                url = urljoin(url, location)
+                url = redirected(url, location)
         raise Malformed(f"Could not {action}: the server redirects more than {MAX_REDIRECTS} times")
 
     @asynccontextmanager

@@ -7,7 +7,7 @@ spoils a page. Every wire field may be absent or null: what is needed is checked
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,11 +17,13 @@ from procorefs.procore.http.addresses import acceptable_url
 from procorefs.procore.wire.lenient_json import (
     Unusable,
     Wire,
+    bounded_fields,
     item_of,
     list_in,
     list_or_empty,
     object_in,
     understood,
+    unix_seconds,
     untyped,
 )
 from procorefs.procore.wire.models import (
@@ -45,11 +47,15 @@ from procorefs.procore.wire.models import (
     Version,
     VersionId,
 )
+from procorefs.storage.failures import UNDECODABLE
 
 log = logging.getLogger(__name__)
 
 MAX_INT = 2**63 - 1
 """Ids and sizes go into SQLite and into off_t."""
+
+MAX_LOGGED = 5
+"""Items that were left out of one answer and are logged each."""
 
 W = TypeVar("W", bound=Wire)
 N = TypeVar("N")
@@ -174,7 +180,7 @@ def documents(body: bytes, action: str) -> Items:
     wires: list[WireDocument] | list[Any]
     try:
         wires = _decode_v2(body).data if body.lstrip()[:1] == b"{" else _decode_v1(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNDECODABLE:
         wires = list_in(untyped(body, action), action)
     return _normal_items(wires, WireDocument, _Normaliser().document)
 
@@ -188,7 +194,7 @@ def folder_listing(body: bytes, action: str) -> FolderListing:
             raise msgspec.ValidationError("perhaps it is wrapped")
         folders: list[Any] = wire.folders or []
         files: list[Any] = wire.files or []
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNDECODABLE:
         answer = object_in(untyped(body, action), action)
         folders, files = list_or_empty(answer.pop("folders", None)), list_or_empty(answer.pop("files", None))
         wire = understood(answer, WireFolder)
@@ -366,7 +372,7 @@ class _Normaliser:
             part.file_type or "",
             self.person(holder) if holder is not None else None,
             unix_seconds(until) if until is not None else None,
-            wire.custom_fields or {},
+            bounded_fields(wire.custom_fields),
             version,
             defect,
         )
@@ -383,15 +389,6 @@ class _Normaliser:
 
 
 _NO_FILE_PART = WireFilePart()
-
-
-def unix_seconds(moment: datetime | None) -> int:
-    """Whole Unix seconds; a time without a zone is UTC, a missing one 0."""
-    if moment is None:
-        return 0
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() // 1)
 
 
 def text(value: str | None) -> str:
@@ -419,9 +416,12 @@ def _normal_items(wires: list[Any], kind: type[W], normal: Callable[[W], N]) -> 
             kept.append(normal(wire if isinstance(wire, kind) else item_of(wire, kind)))
         except Unusable as error:
             refused += 1
-            log.warning(
-                "left an item of Procore's answer out (id %.40r): %s", getattr(wire, "id", None), error
-            )
+            if refused <= MAX_LOGGED:
+                log.warning(
+                    "left an item of Procore's answer out (id %.40r): %s", getattr(wire, "id", None), error
+                )
+    if refused > MAX_LOGGED:
+        log.warning("left %d items of Procore's answer out", refused)
     return Items(kept, refused)
 
 
@@ -431,7 +431,7 @@ def _one(body: bytes, kind: type[W], action: str) -> W:
         wire = msgspec.json.decode(body, type=kind)
         if getattr(wire, "id", None) is not None:  # else it is perhaps wrapped
             return wire
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except UNDECODABLE:
         pass
     return understood(object_in(untyped(body, action), action), kind)
 

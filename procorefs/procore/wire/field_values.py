@@ -30,7 +30,7 @@ def writable_form(shown: object) -> FieldValue | UnsetType:
         return None
     try:
         form: FieldValue = _FORMS[data_type_of(shown)](value)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return UNSET
     return form
 
@@ -57,7 +57,7 @@ def entry_labels(shown: object) -> dict[int, str]:
         if isinstance(entry, Mapping) and isinstance(entry.get("label"), str):
             try:
                 found[_id(entry)] = entry["label"]
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue
     return found
 

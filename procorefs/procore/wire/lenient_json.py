@@ -1,14 +1,20 @@
 """Reads what can be understood of a JSON body with errors in it; slow, so only after fast decoding failed.
 
-Fields of the wrong type count as absent; texts that are no Unicode are made encodable.
+Fields of the wrong type count as absent. Times and custom fields of well-formed bodies are bounded here, too.
 """
 
-import json
+from datetime import UTC, datetime
 from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 
-from procorefs.procore.errors import Malformed
+from procorefs.procore.errors import Malformed, is_nested_deeper, json_value
+
+MAX_FIELD_LEVELS = 16
+"""Objects and lists in each other in custom fields; those of Procore have four."""
+
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+"""The first and the last second of Python's calendar, in UTC; with an offset, JSON can name others."""
 
 
 class Wire(msgspec.Struct, gc=False):
@@ -23,10 +29,10 @@ W = TypeVar("W", bound=Wire)
 
 
 def untyped(body: bytes, action: str) -> object:
-    """The JSON value of a body, texts made encodable. Raises Malformed."""
+    """The JSON value of a body, as `json_value` returns it. Raises Malformed."""
     try:
-        return json.loads(body.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+        return json_value(body)
+    except ValueError:
         raise Malformed(f"Could not {action}: Procore's answer is not JSON") from None
 
 
@@ -58,8 +64,6 @@ def understood(item: dict[str, Any], kind: type[W]) -> W:
 
 def _understood_value(value: object, kind: object) -> object:
     options = get_args(kind)
-    if isinstance(value, str):
-        value = value.encode("utf-8", "replace").decode()  # lone surrogates
     for option in options:
         if isinstance(option, type) and issubclass(option, Wire):
             return understood(value, option) if isinstance(value, dict) else None
@@ -84,3 +88,17 @@ def item_of(value: object, kind: type[W]) -> W:
 def list_or_empty(value: object) -> list[Any]:
     """A list, empty when it is something else or absent."""
     return value if isinstance(value, list) else []
+
+
+def bounded_fields(fields: dict[str, Any] | None) -> dict[str, Any]:
+    """The custom fields; none when they are nested deeper than those of Procore ever are."""
+    return {} if not fields or is_nested_deeper(fields, MAX_FIELD_LEVELS) else fields
+
+
+def unix_seconds(moment: datetime | None) -> int:
+    """Whole Unix seconds in the years 1 to 9999; a time without a zone is UTC, a missing one 0."""
+    if moment is None:
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max(int(moment.timestamp() // 1), _FIRST_S), _LAST_S)
