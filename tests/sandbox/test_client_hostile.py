@@ -4,6 +4,7 @@ import gzip
 import resource
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 
 import pytest
@@ -139,3 +140,32 @@ def test_a_segment_is_sent_with_harmless_headers_alone(name: str, allowed: bool)
     else:
         with pytest.raises(Malformed, match="cannot be sent"):
             segmented(body, plan, 0, "begin")
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[x", "//[", "\\\\[", "https://h:x/", "https://169.254.169.254/"]
+)
+async def test_a_redirect_to_what_is_no_address_is_an_answer_that_is_not_understood(
+    sandbox: SandboxHandle, location: str
+) -> None:
+    async with (
+        raw_server(
+            lambda _head: http("302 Found", {"Location": location, "Content-Length": "0"}, b"")
+        ) as api,
+        client_of(sandbox, api_url=api.url) as client,
+    ):
+        with pytest.raises(ProcoreError):
+            await client.me()
+
+
+@pytest.mark.parametrize("life", ['"nan"', '"inf"', "1e300", "-5", "[" * 300_000])
+async def test_no_token_lives_longer_than_a_year(sandbox: SandboxHandle, life: str) -> None:
+    body = f'{{"access_token": "a", "expires_in": {life}}}'.encode()
+    async with (
+        raw_server(lambda _head: http("200 OK", {"Content-Length": str(len(body))}, body)) as login,
+        client_of(sandbox, login_url=login.url) as client,
+    ):
+        with suppress(Malformed):
+            assert await client.auth.token() == "a"
+            assert await client.auth.token() == "a"
+            assert len(login.requests) <= 2
