@@ -13,6 +13,7 @@ from procorefs.sandbox.api.routes import (
     files,
     folders,
     login,
+    permissions,
     tags,
     uploads,
 )
@@ -21,7 +22,7 @@ from procorefs.sandbox.state import Sandbox
 from procorefs.sandbox.storage.storage_host import redirect_routes, storage_routes
 from procorefs.sandbox.storage.upload_receiver import upload_routes
 
-_RESOURCES = (directory, documents, folders, files, uploads, tags, custom_fields)
+_RESOURCES = (directory, permissions, documents, folders, files, uploads, tags, custom_fields)
 
 
 def create_app(sandbox: Sandbox, checker: Checker | None = None) -> Starlette:

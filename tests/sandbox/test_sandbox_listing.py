@@ -178,6 +178,7 @@ def test_private_documents_are_invisible_to_others(sandbox: SandboxHandle) -> No
     folder = sandbox.act("create_folder", path="/Contracts")
     sandbox.act("put", path="/Contracts/fee.pdf", size_bytes=1000)
     sandbox.act("private", path="/Contracts")
+    sandbox.act("membership", user="first", level="standard")
     with sandbox.session() as client, sandbox.session(second_user=True) as other:
         assert not _all(client, sandbox.documents_path, filters={"search": "fee.pdf"})
         shown = _all(other, sandbox.documents_path, filters={"search": "fee.pdf"})[0]

@@ -21,6 +21,7 @@ from procorefs.sandbox.api.refusals import ApiError, forbidden, invalid, not_fou
 from procorefs.sandbox.faults.fault_strikes import with_faults
 from procorefs.sandbox.project.records import Caller, Document, Project
 from procorefs.sandbox.project.render import Renderer
+from procorefs.sandbox.project.roles import Right, Role
 from procorefs.sandbox.state import Sandbox
 
 T = TypeVar("T")
@@ -67,18 +68,32 @@ class Call(msgspec.Struct):
             project_id = self.query.get("project_id")
         if project_id is None:
             raise invalid("project_id", "is missing")
+        project = self.in_company(project_id)
+        if not self.role(project).may(Right.READ):
+            raise forbidden("You do not have access to the documents of this project")
+        return project
+
+    def in_company(self, project_id: int) -> Project:
+        """A project that the caller may see, with or without its documents. Raises ApiError."""
         project = self.sandbox.store.project(project_id)
         if project is None or project.company_id != self.caller.company_id:
             raise not_found("Project")
-        if self.sandbox.store.level(self.caller.user.id, project.id) is None:
+        if self.sandbox.store.role(self.caller.user.id, project.id) is None:
             raise forbidden("You do not have access to this project")
         return project
 
-    def level(self, project: Project) -> str:
-        return self.sandbox.store.level(self.caller.user.id, project.id) or "read"
+    def role(self, project: Project) -> Role:
+        return self.sandbox.store.role(self.caller.user.id, project.id) or Role("off")
+
+    def check(self, project: Project, right: Right) -> None:
+        """Raises ApiError 403: the caller may not do that in this project."""
+        if not self.role(project).may(right):
+            raise forbidden(
+                f"You do not have permission to {right.value[0]} in the documents of this project"
+            )
 
     def renderer(self, project: Project) -> Renderer:
-        return Renderer(self.sandbox, project, self.level(project))
+        return Renderer(self.sandbox, project, writes=self.role(project).may(Right.WRITE))
 
     def body(self, shape: type[T]) -> T:
         """The JSON body in a shape; raises ApiError 400."""
@@ -103,14 +118,15 @@ class Call(msgspec.Struct):
         document = self.sandbox.store.document(document_id)
         if document is None or document.project_id != project.id or not self._sees(project, document):
             raise not_found("Document")
-        if self.sandbox.dialect.deleted_get == "404" and (document.deleted or document.buried):
+        is_hidden = self.sandbox.dialect.deleted_get == "404" or not self.role(project).may(Right.SEE_BIN)
+        if is_hidden and (document.deleted or document.buried):
             raise not_found("Document")
         return document
 
     def _sees(self, project: Project, document: Document) -> bool:
         if document.private_root is None or document.created_by == self.caller.user.id:
             return True
-        if self.level(project) == "admin":
+        if self.role(project).may(Right.SEE_PRIVATE):
             return True
         return document.private_root in granted_roots(self.sandbox, self.caller)
 

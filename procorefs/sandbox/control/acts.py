@@ -17,6 +17,7 @@ from procorefs.sandbox.control.find_document import resolve, split
 from procorefs.sandbox.project.invented_project import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
 from procorefs.sandbox.project.procore_names import file_type
 from procorefs.sandbox.project.records import Document, Json
+from procorefs.sandbox.project.roles import GRANULAR
 from procorefs.sandbox.project.tree_changes import Changes
 from procorefs.sandbox.state import Sandbox
 
@@ -45,7 +46,9 @@ class Act(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     field: str = ""
     value: Any = None
     on: bool = True
-    level: Literal["admin", "standard", "read", "none"] = "standard"
+    level: Literal["admin", "standard", "read", "off", "none"] = "standard"
+    actions: list[str] = []
+    """membership: granular rights beside the level, by their names in procore-api.md."""
     updated_at_s: int | None = None
 
 
@@ -210,15 +213,20 @@ class Actor:
         return self._told(document.id)
 
     def _membership(self, act: Act, _changes: Changes) -> Json:
-        """What `user` may do in the project; none: nothing at all."""
+        """What `user` may do in the project; off: everything but its documents; none: nothing at all."""
+        unknown = set(act.actions) - set(GRANULAR)
+        if unknown:
+            raise ApiError(400, f"actions are none of {', '.join(GRANULAR)}")
         user_id = {"other": OTHER_USER_ID, "first": SERVICE_USER_ID}.get(str(act.user), act.user)
-        self._store.execute(
-            "DELETE FROM memberships WHERE user_id = ? AND project_id = ?", (user_id, act.project_id)
-        )
-        if act.level != "none":
+        for table in ("memberships", "granular_rights"):
             self._store.execute(
-                "INSERT INTO memberships VALUES (?, ?, ?)", (user_id, act.project_id, act.level)
+                f"DELETE FROM {table} WHERE user_id = ? AND project_id = ?", (user_id, act.project_id)
             )
+        if act.level != "none":
+            whose = (int(user_id), act.project_id)
+            self._store.execute("INSERT INTO memberships VALUES (?, ?, ?)", (*whose, act.level))
+            for action in set(act.actions):
+                self._store.execute("INSERT INTO granular_rights VALUES (?, ?, ?)", (*whose, action))
         return {"user_id": user_id, "level": act.level}
 
     def _new_place(self, act: Act) -> tuple[int, str]:

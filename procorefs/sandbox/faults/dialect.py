@@ -50,6 +50,10 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     check_out_touches: bool = True
     delete_again: Literal[204, 404, 422] = 404
     """What deleting something deleted is answered with."""
+    tool_name: str = "documents"
+    """How the permissions call names the documents tool; empty: it does not list it."""
+    action_words: Literal["snake", "title", "camel"] = "snake"
+    """How it spells granular rights."""
     tags_fold_case: bool = False
     """Two names of a tag that differ only in case are one."""
     default_per_page_v2: int = 10

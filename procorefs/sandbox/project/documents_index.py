@@ -4,6 +4,7 @@ from typing import Any
 
 from procorefs.sandbox.faults.dialect import Dialect
 from procorefs.sandbox.project.records import Caller, Document, Project, Value
+from procorefs.sandbox.project.roles import Right, Role
 from procorefs.sandbox.project.rows import Store
 
 _SORTS = {
@@ -48,8 +49,10 @@ class Listing:
         rows = self._store.documents("WHERE d.id IN (SELECT value FROM json_each(?))", (str(ids),))
         return sorted(rows, key=lambda document: ranks[document.id])
 
-    def visible_to(self, caller: Caller, level: str, granted: set[int]) -> None:
-        if level == "admin":
+    def visible_to(self, caller: Caller, role: Role, granted: set[int]) -> None:
+        if not role.may(Right.SEE_BIN):
+            self._add("f.is_bin = 0 AND f.deleted = 0 AND f.buried = 0")
+        if role.may(Right.SEE_PRIVATE):
             return
         marks = ", ".join("?" * len(granted))
         self._add(

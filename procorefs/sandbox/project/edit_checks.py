@@ -10,6 +10,7 @@ from procorefs.sandbox.api.call_contract import Call
 from procorefs.sandbox.api.refusals import ApiError, FileConflict, checked_out, forbidden, invalid, not_found
 from procorefs.sandbox.project.procore_names import check_name, check_path_length, name_taken, stored
 from procorefs.sandbox.project.records import Document, Json, Value
+from procorefs.sandbox.project.roles import Right
 from procorefs.sandbox.project.tree_changes import Changes
 from procorefs.sandbox.storage.upload_records import Uploads
 
@@ -17,17 +18,25 @@ _CUSTOM_FIELD = re.compile(r"custom_field_([0-9]+)\Z")
 
 
 class Edit:
-    """One changing call in one project. Raises ApiError 403 at once when the caller may only read."""
+    """One changing call in one project."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.store = call.sandbox.store
         self.project = call.project()
-        self.level = call.level(self.project)
-        if self.level == "read":
-            raise forbidden("You have read only access to the documents of this project")
         self._dialect = call.sandbox.dialect
         self.changes = Changes(call.sandbox, call.caller.user.id)
+
+    def check(self, right: Right) -> None:
+        """Raises ApiError 403."""
+        self.call.check(self.project, right)
+
+    def check_new(self, *, description: str, private: bool) -> None:
+        """What something new brings with it. Raises ApiError 403."""
+        if description:
+            self.check(Right.DESCRIBE)
+        if private:
+            self.check(Right.SET_PRIVATE)
 
     def document(self, *, is_file: bool) -> Document:
         """The document of the path, which is there, visible, and may be changed."""
@@ -135,6 +144,10 @@ class Edit:
         new_name = document.name if isinstance(name, UnsetType) else self.named(name)
         new_parent_id = document.parent_id if isinstance(parent_id, UnsetType) else self.parent(parent_id)
         assert new_parent_id is not None
+        if new_name != document.name:
+            self.check(Right.RENAME)
+        if new_parent_id != document.parent_id:
+            self.check(Right.MOVE)
         self.check_place(new_parent_id, new_name, is_file=bool(document.is_file), moving=document)
         self.changes.rename_and_move(document, new_name, new_parent_id)
 
@@ -149,6 +162,7 @@ class Edit:
         if tracked is not UNSET:
             self.changes.update(document.id, tracked=int(tracked))
         if private is not UNSET:
+            self.check(Right.SET_PRIVATE)
             self.changes.set_private(document.id, private)
         if custom:
             self.changes.update(document.id, fields=self.custom_fields(custom, document.fields))

@@ -105,9 +105,9 @@ def seed_company(store: Store, clock: Clock) -> None:
     add_project(store, clock, CONFIDENTIAL_PROJECT_ID, "Confidential Headquarters", "2026-021")
     add_project(store, clock, QUIET_PROJECT_ID, "Harbour Warehouse", None, active=False)
     members = [
-        (user[0], project_id, "standard") for user in people for project_id in (PROJECT_ID, QUIET_PROJECT_ID)
+        (user[0], project_id, "admin") for user in people for project_id in (PROJECT_ID, QUIET_PROJECT_ID)
     ]
-    members.append((SERVICE_USER_ID, CONFIDENTIAL_PROJECT_ID, "standard"))
+    members.append((SERVICE_USER_ID, CONFIDENTIAL_PROJECT_ID, "admin"))
     store.insert_many("memberships", "user_id, project_id, level", members)
 
 

@@ -29,11 +29,11 @@ class Place(NamedTuple):
 class Renderer:
     """Renders for one caller in one project; made anew for every answer, so nothing in it grows old."""
 
-    def __init__(self, sandbox: Sandbox, project: Project, level: str) -> None:
+    def __init__(self, sandbox: Sandbox, project: Project, *, writes: bool) -> None:
         self._store = sandbox.store
         self._dialect = sandbox.dialect
         self._project = project
-        self._reads_only = level == "read"
+        self._reads_only = not writes
         self._malformed = sandbox.faults.malformed
         self._urls = sandbox.urls
         self._expiry_s = sandbox.urls.expiry(sandbox.faults.settings.url_lifetime_s)

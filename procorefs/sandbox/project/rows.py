@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from procorefs.sandbox.project.records import DOCUMENT_COLUMNS, Document, Project, User, Value, Version
+from procorefs.sandbox.project.roles import Role
 from procorefs.sandbox.project.schema import FIRST_DOCUMENT_ID, FIRST_VERSION_ID, INDEXES, SCHEMA
 
 _VERSION_COLUMNS = "id, document_id, number, size, notes, created_at, created_by, name, source"
@@ -97,12 +98,13 @@ class Store:
         )
         return Project(*row) if row else None
 
-    def level(self, user_id: int, project_id: int) -> str | None:
-        """admin, standard, read; None: the user is not in the project."""
-        found: str | None = self.value(
-            "SELECT level FROM memberships WHERE user_id = ? AND project_id = ?", (user_id, project_id)
-        )
-        return found
+    def role(self, user_id: int, project_id: int) -> Role | None:
+        """None: the user is not in the project."""
+        whose = "WHERE user_id = ? AND project_id = ?", (user_id, project_id)
+        level = self.value(f"SELECT level FROM memberships {whose[0]}", whose[1])
+        if level is None:
+            return None
+        return Role(level, tuple(self.column(f"SELECT action FROM granular_rights {whose[0]}", whose[1])))
 
     # documents
 

@@ -14,9 +14,11 @@ CREATE TABLE IF NOT EXISTS clients (
     client_id TEXT PRIMARY KEY, client_secret TEXT NOT NULL, user_id INTEGER NOT NULL REFERENCES users);
 CREATE TABLE IF NOT EXISTS connections (client_id TEXT NOT NULL, company_id INTEGER NOT NULL,
     PRIMARY KEY (client_id, company_id)) WITHOUT ROWID;
--- level: admin, standard, read
+-- level: admin, standard, read, off; granular_rights: those beside it, by name (roles.py)
 CREATE TABLE IF NOT EXISTS memberships (user_id INTEGER NOT NULL, project_id INTEGER NOT NULL, level TEXT NOT NULL,
     PRIMARY KEY (user_id, project_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS granular_rights (user_id INTEGER NOT NULL, project_id INTEGER NOT NULL, action TEXT NOT NULL,
+    PRIMARY KEY (user_id, project_id, action)) WITHOUT ROWID;
 -- parent_id: the folder it is in, or was in when it was deleted. deleted: itself moved to the bin.
 -- buried: below something deleted. private_root: the nearest private folder or file from here up, or null.
 -- version_id: the newest version, null for folders.

@@ -13,6 +13,7 @@ from procorefs.sandbox.api.query_parameters import integer
 from procorefs.sandbox.api.refusals import ApiError
 from procorefs.sandbox.faults.fault_strikes import with_faults
 from procorefs.sandbox.project.records import Version
+from procorefs.sandbox.project.roles import Right
 from procorefs.sandbox.state import Sandbox
 from procorefs.sandbox.storage.download import Bytes
 from procorefs.sandbox.storage.range_header import NotSatisfiable, requested_range, still_same
@@ -62,7 +63,8 @@ def _redirect(sandbox: Sandbox, request: Request) -> Response:
     caller = caller_of(sandbox, request)
     version = _signed_version(sandbox, request)
     project_id = sandbox.store.value("SELECT project_id FROM documents WHERE id = ?", (version.document_id,))
-    if sandbox.store.level(caller.user.id, project_id) is None:
+    role = sandbox.store.role(caller.user.id, project_id)
+    if role is None or not role.may(Right.READ):
         raise ApiError(403, "You do not have access to this file")
     expiry_s = sandbox.urls.expiry(sandbox.faults.settings.url_lifetime_s)
     if sandbox.dialect.version_urls == "api_bytes":

@@ -43,7 +43,7 @@ def _list(call: Call, *, v2: bool) -> Answer:
         raise ApiError(dialect.deprecated_lists, "This endpoint is not available to new apps")
     project = call.project()
     listing = Listing(call.sandbox.store, dialect, project)
-    listing.visible_to(call.caller, call.level(project), granted_roots(call.sandbox, call.caller))
+    listing.visible_to(call.caller, call.role(project), granted_roots(call.sandbox, call.caller))
     listing.filter(call.query)
     page = call.page(dialect.default_per_page_v2 if v2 else dialect.default_per_page)
     renderer = call.renderer(project)
@@ -73,7 +73,7 @@ def _list_folder(call: Call, folder: Document) -> Answer:
         raise not_found("Route")
     project, query = call.project(), call.query
     listing = Listing(call.sandbox.store, call.sandbox.dialect, project)
-    listing.visible_to(call.caller, call.level(project), granted_roots(call.sandbox, call.caller))
+    listing.visible_to(call.caller, call.role(project), granted_roots(call.sandbox, call.caller))
     listing.filter(query, bin_by_filter_only=True)
     if query.get("include_descendants"):
         if not any(name.startswith("filters[") for name in query):

@@ -12,6 +12,7 @@ from procorefs.sandbox.api.refusals import ApiError, invalid, not_found
 from procorefs.sandbox.project.edit_checks import Edit, fields_of
 from procorefs.sandbox.project.procore_names import free_name
 from procorefs.sandbox.project.records import Document, Project
+from procorefs.sandbox.project.roles import Right
 
 
 class NewFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,7 +67,9 @@ def show_file_version(call: Call) -> Answer:
 def create_file(call: Call) -> Answer:
     """A file with version 1."""
     edit = Edit(call)
+    edit.check(Right.WRITE)
     wish, custom = fields_of(call, "file", NewFile)
+    edit.check_new(description=wish.description, private=wish.explicit_permissions)
     parent_id, name = edit.parent_of_new(wish.parent_id), edit.named(wish.name)
     if wish.unique_name:
         name = free_name(name, {child.name for child in edit.store.children(parent_id)})
@@ -92,11 +95,17 @@ def update_file(call: Call) -> Answer:
     edit = Edit(call)
     document = edit.document(is_file=True)
     wish, custom = fields_of(call, "file", FileFields)
+    if (
+        any(value is not UNSET for value in (wish.upload_uuid, wish.checked_out_until, wish.is_tracked))
+        or custom
+    ):
+        edit.check(Right.WRITE)
     if not _is_admins_check_in(edit, wish, custom):
         edit.not_held_by_other(document)
     edit.rename_and_move(document, wish.name, wish.parent_id)
     edit.set_flags(document, wish.is_tracked, wish.explicit_permissions, custom)
     if not isinstance(wish.description, UnsetType):
+        edit.check(Right.DESCRIBE)
         edit.changes.update(document.id, description=_description(call, wish.description))
     if not isinstance(wish.checked_out_until, UnsetType):
         edit.changes.check_out(document.id, _until(call, wish.checked_out_until))
@@ -107,6 +116,7 @@ def update_file(call: Call) -> Answer:
 def delete_file(call: Call) -> Answer:
     """Into the recycle bin."""
     edit = Edit(call)
+    edit.check(Right.DELETE)
     document = edit.document(is_file=True)
     edit.not_held_by_other(document)
     edit.changes.delete(document)
@@ -116,6 +126,7 @@ def delete_file(call: Call) -> Answer:
 def create_file_version(call: Call) -> Answer:
     """A further version, with notes."""
     edit = Edit(call)
+    edit.check(Right.WRITE)
     if "file_id" not in call.query:
         raise invalid("file_id", "is missing")
     document = edit.changeable(_file(call, edit.project, call.query["file_id"]))
@@ -149,7 +160,11 @@ def _shown(call: Call, project: Project, document_id: int, status: int) -> Answe
 
 def _is_admins_check_in(edit: Edit, wish: FileFields, custom: dict[str, object]) -> bool:
     """An admin may reset anybody's check-out; with that call nothing else changes."""
-    return edit.level == "admin" and not custom and wish == FileFields(checked_out_until=None)
+    return (
+        edit.call.role(edit.project).may(Right.END_CHECK_OUTS)
+        and not custom
+        and wish == FileFields(checked_out_until=None)
+    )
 
 
 def _description(call: Call, text: str | None) -> str | None:

@@ -9,6 +9,7 @@ from procorefs.sandbox.api.query_parameters import Parser, boolean, integer
 from procorefs.sandbox.api.refusals import not_found
 from procorefs.sandbox.project.edit_checks import Edit, fields_of
 from procorefs.sandbox.project.records import Document, Json, Project
+from procorefs.sandbox.project.roles import Right
 
 
 class FolderFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,7 +36,9 @@ def show_folder(call: Call) -> Answer:
 
 def create_folder(call: Call) -> Answer:
     edit = Edit(call)
+    edit.check(Right.WRITE)
     fields, custom = fields_of(call, "folder", FolderFields)
+    edit.check_new(description="", private=fields.explicit_permissions is True)
     name = "" if isinstance(fields.name, UnsetType) else edit.named(fields.name)
     parent_id = edit.parent_of_new(None if isinstance(fields.parent_id, UnsetType) else fields.parent_id)
     edit.check_place(parent_id, name, is_file=False)
@@ -55,6 +58,8 @@ def update_folder(call: Call) -> Answer:
     edit = Edit(call)
     document = edit.document(is_file=False)
     fields, custom = fields_of(call, "folder", FolderFields)
+    if fields.is_tracked is not UNSET or custom:
+        edit.check(Right.WRITE)
     edit.rename_and_move(document, fields.name, fields.parent_id)
     edit.set_flags(document, fields.is_tracked, fields.explicit_permissions, custom)
     return Answer(_now(call, edit.project, document.id))
@@ -63,6 +68,7 @@ def update_folder(call: Call) -> Answer:
 def delete_folder(call: Call) -> Answer:
     """Into the recycle bin, with all below."""
     edit = Edit(call)
+    edit.check(Right.DELETE)
     edit.changes.delete(edit.document(is_file=False))
     return Answer(None, call.sandbox.dialect.delete_status)
 
@@ -104,7 +110,10 @@ def _children(call: Call, project: Project, folder: Document) -> list[Document]:
         )
     else:
         children = store.children(folder.id)
-    if call.level(project) == "admin":
+    role = call.role(project)
+    if not role.may(Right.SEE_BIN):
+        children = [child for child in children if not (child.is_bin or child.deleted or child.buried)]
+    if role.may(Right.SEE_PRIVATE):
         return children
     granted, user_id = granted_roots(call.sandbox, call.caller), call.caller.user.id
     return [

@@ -5,8 +5,9 @@ import msgspec
 from procorefs.sandbox.api.call_contract import Call, Endpoint
 from procorefs.sandbox.api.json_answers import Answer
 from procorefs.sandbox.api.query_parameters import PAGED, integer
-from procorefs.sandbox.api.refusals import forbidden, invalid, not_found
+from procorefs.sandbox.api.refusals import invalid, not_found
 from procorefs.sandbox.project.records import Project
+from procorefs.sandbox.project.roles import Right
 from procorefs.sandbox.project.tree_changes import Changes
 
 
@@ -65,8 +66,7 @@ def delete_tag(call: Call) -> Answer:
 
 def _writable(call: Call) -> Project:
     project = call.project()
-    if call.level(project) == "read":
-        raise forbidden("You have read only access to the documents of this project")
+    call.check(project, Right.DESCRIBE)
     return project
 
 

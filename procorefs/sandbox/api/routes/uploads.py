@@ -6,7 +6,8 @@ import msgspec
 
 from procorefs.sandbox.api.call_contract import Call, Endpoint
 from procorefs.sandbox.api.json_answers import Answer
-from procorefs.sandbox.api.refusals import ApiError, forbidden, invalid
+from procorefs.sandbox.api.refusals import ApiError, invalid
+from procorefs.sandbox.project.roles import Right
 from procorefs.sandbox.storage.upload_records import (
     MAX_SEGMENT_BYTES,
     MIN_SEGMENT_BYTES,
@@ -47,8 +48,7 @@ class UploadDone(msgspec.Struct, forbid_unknown_fields=True):
 
 def create_upload(call: Call) -> Answer:
     project = call.project()
-    if call.level(project) == "read":
-        raise forbidden("You have read only access to the documents of this project")
+    call.check(project, Right.WRITE)
     wish = call.body(UploadWish)
     if not wish.response_filename:
         raise invalid("response_filename", "is empty")
