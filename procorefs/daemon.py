@@ -26,6 +26,7 @@ from procorefs.procore.api.client import Client, open_client
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import UserId
+from procorefs.procore.wire.rights import restriction
 from procorefs.service import control_socket
 from procorefs.service.login_user import find_login_user
 from procorefs.service.request_handler import RequestHandler
@@ -52,13 +53,20 @@ LAST_SYNC_S = 2.0
 """How long the last sync of changes to disk may take."""
 
 
+_DOCUMENTS_OFF = (
+    "{} cannot be mounted: the Documents tool of this project is off for this account (its permission level is None); "
+    "ask an administrator of the project for a higher level"
+)
+
+
 class MountFailed(Failure):
     """The mount could not start."""
 
 
-def run_daemon(mount: ResolvedMount, *, ready: Callable[[], None], detached: Callable[[], None]) -> None:
+def run_daemon(mount: ResolvedMount, *, ready: Callable[[str], None], detached: Callable[[], None]) -> None:
     """Serve the mount until it is unmounted or told to stop; blocks. Calls `ready` once the mount answers.
 
+    `ready` gets what the account may not do, as a clause; empty: nothing is known to be refused.
     If another program unmounts it while changes wait, the daemon continues to send them, and calls `detached` when it
     answers at its other socket. Raises Failure, with a sentence for people, if the mount cannot start.
     """
@@ -83,7 +91,9 @@ def _sentence(group: BaseExceptionGroup[BaseException]) -> str:
 class _Daemon:
     """Runs one mount."""
 
-    def __init__(self, mount: ResolvedMount, ready: Callable[[], None], detached: Callable[[], None]) -> None:
+    def __init__(
+        self, mount: ResolvedMount, ready: Callable[[str], None], detached: Callable[[], None]
+    ) -> None:
         self._mount = mount
         self._ready = ready
         self._register_detached = detached
@@ -128,6 +138,9 @@ class _Daemon:
         with ExitStack() as stack:
             hooks = DaemonHooks(self._invalidate, self._notifier, self._refusals, self._status)
             parts = Assembly(self._mount, client, store, cache, state_dir, me, hooks).build(stack)
+            await parts.rights.learn(parts.project.brief_wait)
+            if parts.rights.current.read is False:
+                raise MountFailed(_DOCUMENTS_OFF.format(self._mount.source))
             if not parts.follower.complete:
                 await parts.display_names.learn()
                 await parts.follower.list_root()
@@ -158,7 +171,7 @@ class _Daemon:
         ) as session:
             self._operations = parts.kernel.operations
             try:
-                await self._answer(session, parts.reporter)
+                await self._answer(session, parts)
             finally:
                 self._operations = None
             return not self._stop.is_set() and not session.is_mounted
@@ -217,18 +230,22 @@ class _Daemon:
         else:
             await running.start(parts.writing.scheduler.run)
 
-    async def _answer(self, session: Session, reporter: Reporter) -> None:
+    async def _answer(self, session: Session, parts: Parts) -> None:
         """Serve the kernel and the control socket until the session ends or the daemon is told to stop."""
         async with trio.open_nursery() as nursery:
             await nursery.start(
-                partial(control_socket.serve, self._mount.control_socket, self._request_handler(reporter))
+                partial(
+                    control_socket.serve,
+                    self._mount.control_socket,
+                    self._request_handler(parts.reporter),
+                )
             )
             nursery.start_soon(self._cancel_on_stop, nursery.cancel_scope)
             await nursery.start(session.run)
             await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
             session.answered()
             log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
-            self._ready()
+            self._ready(restriction(parts.rights.current))
             await session.ended()
             nursery.cancel_scope.cancel()
         log.info("%s is not mounted any more.", self._mount.mountpoint)

@@ -1,6 +1,7 @@
 """Decides what stat shows for a node, and what chmod, chown and utimens store for it."""
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -34,6 +35,8 @@ class Ownership:
     """Whether the umask also applies to modes that were set here, because the option was given."""
     hides_private: bool = False
     """Whether documents that are private in Procore are for the owner alone: other users reach the mount."""
+    reads_only: Callable[[], bool] = lambda: False
+    """Whether the account is known to be one that may only read: then nothing is writable."""
 
 
 def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
@@ -67,6 +70,8 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
         _show_kept(entry, node, node.kept)
         if ownership.masks_kept:
             entry.st_mode &= ~ownership.umask
+    if ownership.reads_only():
+        entry.st_mode &= ~_WRITE_BITS
     if node.private and ownership.hides_private:
         entry.st_mode &= ~_OTHERS_BITS
     return entry

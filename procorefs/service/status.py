@@ -123,6 +123,15 @@ class StatusWarning(msgspec.Struct, frozen=True):
     """ISO 8601, UTC: when the first call failed; empty: unknown."""
 
 
+class RightsStatus(msgspec.Struct, frozen=True):
+    """What the account may do with the project's documents."""
+
+    restriction: str = ""
+    """What it may not do, as a clause; empty: nothing is known to be refused."""
+    known: dict[str, bool] = {}
+    """By right; a right that is not in it is unknown, and tried."""
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """A request of a program that was refused, with the reason."""
 
@@ -148,6 +157,7 @@ class MountStatus(msgspec.Struct, frozen=True):
     cache: CacheStatus = CacheStatus()
     limiter: LimiterStatus = LimiterStatus()
     api_calls: ApiCalls = ApiCalls()
+    rights: RightsStatus = RightsStatus()
     refusals: list[Refusal] = []
     """The last 20, newest first."""
     warning: StatusWarning | None = None

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
+import msgspec
+
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount
 from procorefs.journal.states import WAITING_FOR_OTHERS, WAITING_FOR_PEOPLE, ChangeState
 from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.procore.api.client import Client
+from procorefs.procore.wire.rights import restriction
 from procorefs.service import status
 from procorefs.service.display_names import DisplayNames
 from procorefs.service.status import StatusWarning
 from procorefs.storage.refused_calls import RefusedCalls
+from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.upload.commands import Commands
 from procorefs.upload.items import Item
@@ -32,6 +36,7 @@ class Reporter:
     follower: Follower
     cache: ChunkCache
     refusals: RefusedCalls
+    rights: AccountRights
     outbox: Commands | None = None
     """None: the mount sends nothing."""
 
@@ -56,6 +61,9 @@ class Reporter:
             cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
             limiter=_limiter(self.client.limiter.snapshot()),
             api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
+            rights=status.RightsStatus(
+                restriction(self.rights.current), msgspec.to_builtins(self.rights.current)
+            ),
             refusals=[status.Refusal(r.path, r.sentence, _iso(r.at_s)) for r in self.refusals],
             warning=self._warning(),
         )

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from procorefs.procore.wire.rights import Rights
+
 _FACT = "sync_state"
 
 
@@ -63,6 +65,14 @@ class LastRelisting(msgspec.Struct, frozen=True):
     """How many in a row, up to this one, found nothing that the polls had missed."""
 
 
+class KnownRights(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the account may do, as Procore told last or a call has shown since."""
+
+    asked_at_s: float
+    """Unix time."""
+    rights: Rights = Rights()
+
+
 class SyncState(msgspec.Struct, omit_defaults=True):
     """How far the tree has followed Procore; times are seconds of Procore's clock where nothing else is said."""
 
@@ -93,8 +103,15 @@ class SyncState(msgspec.Struct, omit_defaults=True):
     bin_total: KnownTotal | None = None
     """The recycle bin's total when it was last read."""
     relisting: LastRelisting | None = None
+    rights: KnownRights | None = None
+    """None: Procore was not asked yet."""
     index_route: int = 0
     """Which of the client's routes the project's list has (procore.api.client)."""
+
+    @property
+    def is_bin_hidden(self) -> bool:
+        """Whether Procore lists no deletions to the account: then only full listings find them."""
+        return self.rights is not None and self.rights.rights.see_bin is False
 
 
 class SyncStateRow:

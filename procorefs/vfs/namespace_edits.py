@@ -38,6 +38,8 @@ from procorefs.vfs.refusals import (
     NotPermitted,
     Reserved,
     WriteAccess,
+    needed_to_rename,
+    needed_to_set,
 )
 from procorefs.vfs.view import View
 from procorefs.vfs.write_sessions import WriteSessions
@@ -104,6 +106,7 @@ class NamespaceEdits:
         self._check_folder(folder)
         if self._view.child(folder, name) is not None:
             raise Exists
+        self._access.check_rights({"write"}, self._path_of(folder, name))
         self._check_entry(folder, name)
         kind = Kind.FOLDER if is_folder else Kind.FILE
         if (
@@ -161,6 +164,7 @@ class NamespaceEdits:
         if node.is_folder:
             raise IsAFolder
         self._access.check(node)
+        self._check_removable(node)
         self._takeover.remove(node)
         self._view.entries_changed(folder)
         return node.inode
@@ -171,10 +175,16 @@ class NamespaceEdits:
         if not node.is_folder:
             raise NotAFolder
         self._access.check(node)
+        self._check_removable(node)
         self._check_empty(node)
         self._takeover.remove(node)
         self._view.entries_changed(folder)
         return node.inode
+
+    def _check_removable(self, node: Node) -> None:
+        """Raises NotPermitted for a document that the account may not delete; what Procore lacks can always go."""
+        if self._has_document(node) or self._calls.makes(node.inode):
+            self._access.check_rights({"delete"}, self._view.path(node.inode))
 
     def _check_empty(self, node: Node) -> None:
         if not self._view.is_empty(node.inode):
@@ -213,6 +223,19 @@ class NamespaceEdits:
         if target is not None:
             self._check_replaceable(source, target)
         self._check_new_place(source, new_folder, new_name, target)
+        self._check_rename_rights(source, target, Location(new_folder, new_name.decode()))
+
+    def _check_rename_rights(self, source: Node, target: Node | None, place: Location) -> None:
+        change = self._view.change(source.inode)
+        document = change.document if change is not None else source.document_id
+        needed = needed_to_rename(
+            self._store.known(document) if document is not None else None,
+            place,
+            is_folder=source.is_folder,
+            replaces_document=target is not None and self._has_document(target),
+            is_sent=self._fates.fate(place, is_folder=source.is_folder) is Fate.SENT,
+        )
+        self._access.check_rights(needed, self._view.path(source.inode))
 
     def _check_new_place(self, source: Node, folder: Inode, name: bytes, target: Node | None) -> None:
         """Raise NameRefused or NotPermitted if an entry cannot have that place. `target`: what it replaces."""
@@ -335,6 +358,8 @@ class NamespaceEdits:
                 raise IntoItself
         self._check_exchanged(one, other_folder, other_name, other)
         self._check_exchanged(other, folder, name, one)
+        self._check_rename_rights(one, None, Location(other_folder, other_name.decode()))
+        self._check_rename_rights(other, None, Location(folder, name.decode()))
         with self._changes.transaction():
             changes = self._changes.change_of(one), self._changes.change_of(other)
             fates = [self._fates.fate_of(change) for change in changes]
@@ -369,8 +394,10 @@ class NamespaceEdits:
             known = self._store.known(document) if document is not None else None
             detail = decode_detail(known.detail) if known is not None else Detail()
             patch = lacking(patch, detail, tags)
-        if patch == (change.patch if change is not None else MetadataPatch()):
+        before = change.patch if change is not None else MetadataPatch()
+        if patch == before:
             return False
+        self._access.check_rights(needed_to_set(patch, before), self._view.path(inode))
         with self._changes.transaction():
             change = self._changes.change_of(node)
             change.patch = patch

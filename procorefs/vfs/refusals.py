@@ -1,12 +1,19 @@
-"""The reasons for which a change is refused at once, and the check that a node may change.
+"""The reasons for which a change is refused at once, and the checks of what may change.
 
-`kernel/errno_table.py` has the errno of each.
+`kernel/errno_table.py` has the errno of each. What stays on this machine needs no right in Procore, with one exception:
+an account that may only read makes nothing at all.
 """
 
 from collections.abc import Callable
 
+from msgspec import UNSET
+
+from procorefs.journal.change import Location, MetadataPatch
+from procorefs.procore.wire.rights import Right, Rights, restriction
 from procorefs.tree.naming.name_rules import Refusal
 from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.rows import Known
+from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.vfs.view import View
 
 
@@ -58,7 +65,7 @@ class IntoItself(ChangeRefused):
 
 
 class NotPermitted(ChangeRefused):
-    """Procore has it read-only, or it cannot be changed at all."""
+    """Procore has it read-only, the account lacks a right, or it cannot be changed at all."""
 
 
 class NotSupported(ChangeRefused):
@@ -70,12 +77,20 @@ class HeldByOther(ChangeRefused):
 
 
 class WriteAccess:
-    """Checks whether a node may be changed at all."""
+    """Checks whether a node may be changed at all, and whether the account may do it."""
 
-    def __init__(self, view: View, holder_of: Callable[[Inode], str | None]) -> None:
+    def __init__(self, view: View, holder_of: Callable[[Inode], str | None], rights: AccountRights) -> None:
         """`holder_of` returns the name of another user who has the document checked out."""
         self._view = view
         self._holder_of = holder_of
+        self._rights = rights
+
+    def check_rights(self, needed: set[Right], path: str) -> None:
+        """Raise NotPermitted if the account is known to lack one of the rights."""
+        lacking = {right: False for right in needed if getattr(self._rights.current, right) is False}
+        if lacking:
+            self._rights.refused_here()
+            raise NotPermitted(f"{restriction(Rights(**lacking))} in Procore", path=path)
 
     def check(self, node: Node) -> None:
         """Raise NotPermitted or HeldByOther if the node may not change."""
@@ -84,3 +99,42 @@ class WriteAccess:
         holder = self._holder_of(node.inode)
         if holder is not None:
             raise HeldByOther(f"{holder} has it checked out", path=self._view.path(node.inode))
+
+
+def needed_to_rename(
+    known: Known | None, place: Location, *, is_folder: bool, replaces_document: bool, is_sent: bool
+) -> set[Right]:
+    """The rights that an entry's new place needs. Pure.
+
+    `known`: its document in Procore, if it has one; `is_sent`: Procore is told of the place at once. A file that
+    replaces a document becomes a version of it, and its own document is removed. What goes back to the name that it
+    has in Procore, or gets a temporary name, changes nothing there.
+    """
+    needed: set[Right] = set()
+    if replaces_document and (known is not None or is_folder):
+        needed.add("delete")
+    if known is None or (replaces_document and not is_folder):
+        return needed | {"write"}
+    if is_sent and place.name != known.name and place.shown != known.node.shown:
+        needed.add("rename")
+    if is_sent and place.folder != known.node.parent:
+        needed.add("move")
+    return needed
+
+
+def needed_to_set(patch: MetadataPatch, before: MetadataPatch) -> set[Right]:
+    """The rights that metadata needs, as far as it was not wanted before. Pure."""
+    return {
+        right
+        for name, right in _NEEDED_TO_SET.items()
+        if (wanted := getattr(patch, name)) not in (UNSET, {}) and wanted != getattr(before, name)
+    }
+
+
+_NEEDED_TO_SET: dict[str, Right] = {
+    "description": "describe",
+    "tags": "describe",
+    "private": "set_private",
+    "tracked": "write",
+    "custom_fields": "write",
+}

@@ -52,6 +52,7 @@ class WriteSessions:
         if node.is_folder:
             raise IsAFolder
         self._access.check(node)
+        self._access.check_rights({"write"}, self._view.path(inode))
         change = self._view.change(inode)
         dirty_file = self._dirty_files.find(inode, change.shown if change is not None else None)
         if dirty_file is not None:

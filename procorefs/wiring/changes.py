@@ -19,6 +19,7 @@ from procorefs.staging.staging_area import Staging
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import Inode, Invalidation
+from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.attempts import Attempts
@@ -139,7 +140,7 @@ def open_base(
     return base
 
 
-def open_edits(base: Base, holder_of: Callable[[Inode], str | None]) -> LocalEdits:
+def open_edits(base: Base, holder_of: Callable[[Inode], str | None], rights: AccountRights) -> LocalEdits:
     """The parts that make programs' changes. `holder_of`: the name of another user with a document checked out."""
     store, own, view, dirty_files, journal = (
         base.store,
@@ -149,7 +150,7 @@ def open_edits(base: Base, holder_of: Callable[[Inode], str | None]) -> LocalEdi
         base.journal,
     )
     calls, changes = base.calls, base.changes
-    access = WriteAccess(view, holder_of)
+    access = WriteAccess(view, holder_of, rights)
     takeover = DocumentTakeover(store, own, view, dirty_files, journal, calls, changes)
     return LocalEdits(
         changes,
@@ -169,6 +170,7 @@ def open_writing(
     *,
     tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
+    rights: AccountRights,
     follower: Follower,
     invalidate: Callable[[Sequence[Invalidation]], None],
     refused: Callable[[str, str], None],
@@ -176,7 +178,7 @@ def open_writing(
     """The parts that upload changes, on top of the base."""
     store, own, view, dirty_files = base.store, base.applier.own, base.view, base.dirty_files
     queue, calls, durability = base.queue, base.calls, base.durability
-    edits = open_edits(base, holder_of)
+    edits = open_edits(base, holder_of, rights)
     uploader = Uploader(Uploads(client), edits.changes.save_if_current)
     changed_names = ChangedNames(view, refused)
     results = ResultApplier(store, own, view, dirty_files, edits, calls, changed_names, invalidate)

@@ -18,6 +18,7 @@ from procorefs.kernel.procore_directory import ProcoreDirectory
 from procorefs.kernel.read_handlers import ReadHandlers
 from procorefs.project import Projects
 from procorefs.storage.refused_calls import RefusedCalls
+from procorefs.tree.sync.account_rights import AccountRights
 
 DEFAULT_UMASK = 0o022
 
@@ -45,8 +46,9 @@ def open_kernel_side(
     notifier: Notifier,
     refusals: RefusedCalls,
     status: StatusFile,
+    rights: AccountRights,
 ) -> KernelSide:
-    bridge, ownership = Bridge(), _ownership(options)
+    bridge, ownership = Bridge(), _ownership(options, rights)
     handles, nodes = OpenHandles(projects), NodeLookup(projects, notifier)
     reads = ReadHandlers(projects, nodes, handles, ownership, thumbnails=options.thumbnails)
     directory = ProcoreDirectory(projects, status.content, status.update, ownership)
@@ -67,11 +69,12 @@ def open_kernel_side(
     return KernelSide(operations, flocks)
 
 
-def _ownership(options: MountOptions) -> Ownership:
+def _ownership(options: MountOptions, rights: AccountRights) -> Ownership:
     return Ownership(
         uid=os.getuid() if options.uid is None else options.uid,
         gid=os.getgid() if options.gid is None else options.gid,
         umask=DEFAULT_UMASK if options.umask is None else options.umask,
         masks_kept=options.umask is not None,
         hides_private=options.allow_other,
+        reads_only=lambda: rights.current.write is False,
     )

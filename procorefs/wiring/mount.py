@@ -28,6 +28,7 @@ from procorefs.service.status_report import Reporter
 from procorefs.storage.events import EventSource
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import Inode, Invalidation, Node
+from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from procorefs.versions.procore_inodes import FIRST_PROCORE_INODE
@@ -60,6 +61,7 @@ class Parts:
     """The parts that the daemon uses."""
 
     follower: Follower
+    rights: AccountRights
     display_names: DisplayNames
     writing: Writing
     locking: Locking
@@ -78,9 +80,21 @@ class _Reading:
     siblings: SiblingReadAhead
     base: Base
     metadata: MetadataCaches
+    rights: AccountRights
     follower: Follower
     documents_changed: EventSource[Collection[DocumentId]]
     """Emits documents that an answer shows as new, changed or removed."""
+
+    @property
+    def running(self) -> tuple[Running, ...]:
+        """The `run` of each part."""
+        return (
+            self.content.run,
+            self.siblings.run,
+            self.follower.run,
+            self.rights.run,
+            self.metadata.run,
+        )
 
 
 @dataclass(slots=True)
@@ -97,8 +111,9 @@ class Assembly:
 
     def build(self, stack: ExitStack) -> Parts:
         """Raises Failure, OSError, sqlite3.Error."""
-        limiter = self._client.limiter
-        brief = BriefWait(lambda: limiter.would_wait(Priority.INTERACTIVE), self._client.connectivity)
+        brief = BriefWait(
+            partial(self._client.limiter.would_wait, Priority.INTERACTIVE), self._client.connectivity
+        )
         reading = self._reading(stack)
         locking, writing = self._changing(stack, reading)
         xattrs = open_attributes(
@@ -119,6 +134,7 @@ class Assembly:
             reading.follower,
             self._cache,
             self._hooks.refusals,
+            reading.rights,
             writing.commands,
         )
         version_lists = VersionLists(reading.base.view, self._client)
@@ -129,12 +145,10 @@ class Assembly:
             self._hooks.notifier,
             self._hooks.refusals,
             StatusFile(lambda: as_file(self._hooks.status(reporter)), reporter.update),
+            reading.rights,
         )
-        running = (
-            reading.content.run,
-            reading.siblings.run,
-            reading.follower.run,
-            reading.metadata.run,
+        running: tuple[Running, ...] = (
+            *reading.running,
             version_lists.run,
             writing.durability.run,
             partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
@@ -142,7 +156,17 @@ class Assembly:
             locking.check_outs.run,
             kernel.flocks.run,
         )
-        return Parts(reading.follower, display_names, writing, locking, project, kernel, reporter, running)
+        return Parts(
+            reading.follower,
+            reading.rights,
+            display_names,
+            writing,
+            locking,
+            project,
+            kernel,
+            reporter,
+            running,
+        )
 
     def _reading(self, stack: ExitStack) -> _Reading:
         options = self._mount.options
@@ -159,6 +183,7 @@ class Assembly:
         )
         stack.callback(base.close)
         metadata = open_metadata_caches(self._store, self._client, freshness_s=options.freshness_s)
+        rights = AccountRights(self._store, self._client.rights, self._client.permissions)
         documents_changed = EventSource[Collection[DocumentId]]()
         documents_changed.subscribe(metadata.tags.doubt)
         follower = Follower(
@@ -170,7 +195,7 @@ class Assembly:
             freshness_s=options.freshness_s,
             changed=documents_changed.emit,
         )
-        return _Reading(content, siblings, base, metadata, follower, documents_changed)
+        return _Reading(content, siblings, base, metadata, rights, follower, documents_changed)
 
     def _changing(self, stack: ExitStack, reading: _Reading) -> tuple[Locking, Writing]:
         """Build locks and uploads: uploads need the check-outs of other users, a check-in waits for unsent bytes."""
@@ -194,6 +219,7 @@ class Assembly:
             options,
             tags=reading.metadata.tags,
             holder_of=claims.holder_name,
+            rights=reading.rights,
             follower=reading.follower,
             invalidate=self._hooks.invalidate,
             refused=self._hooks.refusals.add,

@@ -44,7 +44,7 @@ def _first_mount(place: Place, sandbox: Sandbox, mount: Mount) -> Iterator[Figur
     mount.mount()
     subprocess.run(["ls", mount.path], stdout=subprocess.DEVNULL, check=True)
     yield Figure(
-        f"first ls of the root, {place.sizes.documents:,} documents", sandbox.calls(), "calls", at_most(3)
+        f"first ls of the root, {place.sizes.documents:,} documents", sandbox.calls(), "calls", at_most(4)
     )
     yield _walk_figure(sandbox, mount, per_page, total)
     yield Figure(

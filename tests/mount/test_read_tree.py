@@ -29,9 +29,9 @@ def test_first_ls_and_walks_cost_few_calls(sandbox: SandboxHandle, mount: Callab
     sandbox.reset_calls()
     mounted = mount(sandbox)
     assert list(mounted.path.iterdir())
-    assert sandbox.calls()["total"] <= 3
+    assert sandbox.calls()["total"] <= 4
     assert len(list(mounted.path.rglob("*"))) == 1500
-    assert sandbox.calls()["total"] <= 1 + 5
+    assert sandbox.calls()["total"] <= 2 + 5
     sandbox.reset_calls()
     assert len(list(mounted.path.rglob("*"))) == 1500
     mounted.unmount()

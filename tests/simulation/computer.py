@@ -171,6 +171,7 @@ class Life:
                         lambda reporter: reporter.status("mounted"),
                     )
                     parts = Assembly(mount, client, store, cache, state_dir, me.id, hooks).build(inner)
+                    await parts.rights.learn(parts.project.brief_wait)
                     if not parts.follower.complete:
                         await parts.display_names.learn()
                         await parts.follower.list_root()

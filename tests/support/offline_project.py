@@ -9,9 +9,13 @@ import trio
 
 from procorefs.config.options import MountOptions
 from procorefs.journal.change import Change
+from procorefs.procore.api.calls import Permission
 from procorefs.procore.wire.models import Document, FolderListing
+from procorefs.procore.wire.rights import Rights
 from procorefs.staging.staging_area import StagedFile, StagedRecord, Staging
+from procorefs.storage.events import EventSource
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
+from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.dirty_files import DirtyFile, DirtyFiles
 from procorefs.wiring.changes import JOURNAL, STAGING, Base, open_base, open_edits
@@ -20,6 +24,10 @@ from tests.support.staged_base import MIB, Bases, spares_of
 from tests.support.tree_documents import ROOT_ID, folder
 
 TREE = "tree.sqlite"
+
+
+async def _nobody_asks() -> Rights:
+    raise AssertionError("Procore was asked about rights")
 
 
 class OfflineProject:
@@ -35,7 +43,8 @@ class OfflineProject:
             base.journal,
         )
         self.calls, self.durability = base.calls, base.durability
-        self.edits = open_edits(base, lambda _inode: None)
+        self.rights = AccountRights(base.store, _nobody_asks, EventSource[Permission]())
+        self.edits = open_edits(base, lambda _inode: None, self.rights)
 
     @property
     def staging(self) -> Staging:

@@ -22,6 +22,8 @@ class Habits:
     """Without a filter the bin's contents are in the list."""
     deleted_parent: str = "bin"  # or "old"
     below_deleted: str = "deleted"  # or "living", "hidden"
+    bin_hidden: bool = False
+    """The account may not see the bin: what is in it, and below what is in it, is left out everywhere."""
     delete_touches: bool = True
     delete_touches_below: bool = False
     restore_touches: bool = True
@@ -199,7 +201,8 @@ class Project:
             on_sent()
         self.before_answer()
         number = ROOT_ID if folder_id is None else folder_id
-        if number not in self.items:
+        item = self.items.get(number)
+        if item is None or (self.habits.bin_hidden and (item.deleted or self.buried(item))):
             raise NotFound("Could not list the folder: it does not exist")
         children = [
             replace_unknown(self.document(item))
@@ -242,6 +245,8 @@ class Project:
         if item.id in self.left_out and not in_recycle_bin:
             return False
         buried = self.buried(item)
+        if habits.bin_hidden and (item.deleted or buried or item.id == BIN_ID or in_recycle_bin):
+            return False
         if buried and habits.below_deleted == "hidden":
             return False
         deleted = item.deleted or (buried and habits.below_deleted == "deleted")

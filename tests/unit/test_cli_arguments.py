@@ -138,7 +138,11 @@ def test_a_usage_error_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_daemon_tells_its_parent_how_it_went(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "daemon.log"
-    daemonize.start(lambda ready: ready(), log)
+    assert (
+        daemonize.start(lambda ready: ready("this account may not write"), log)
+        == "this account may not write"
+    )
+    assert daemonize.start(lambda ready: ready(""), log) == ""
 
     def fail(_ready: object) -> None:
         raise Failure("the disk is\nfull; free some")

@@ -12,15 +12,17 @@ from trio.testing import MockClock
 from procorefs.limiter import LocalLimiter
 from procorefs.procore.errors import Unavailable
 from procorefs.procore.wire.models import DocumentId, Kind
+from procorefs.procore.wire.rights import Rights
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.nodes import ROOT, State
 from procorefs.tree.sync.follower import Follower, Relisting
 from procorefs.tree.sync.full_listing import PAGES_AT_ONCE, Listed
 from procorefs.tree.sync.poll_plan import DirectFetches
 from procorefs.tree.sync.shared_task import SharedTask
+from procorefs.tree.sync_state import KnownRights
 from procorefs.tree.tree_store import TreeStore
 from tests.support.local_work import ME, Inside
-from tests.support.tree_project import ROOT_ID, Habits, Project
+from tests.support.tree_project import ROOT_ID, Habits, Project, replace
 
 HOUR_S = 3600.0
 
@@ -195,6 +197,39 @@ async def test_deletions_show_at_the_next_poll_although_the_total_is_capped(
             assert known is not None
             assert known.node.state is State.DELETED
         assert follower.poll_state().documents == 27
+    store.close()
+
+
+@pytest.mark.parametrize("total", ["right", "none"])
+async def test_deletions_that_no_bin_lists(total: str, tmp_path: Path, autojump_clock: MockClock) -> None:
+    """By listings, because of the total or by time, a tenth of the smallest budget at most; no bin is read."""
+    habits = Habits(bin_hidden=True, per_page_cap=10)
+    project = Project(habits if total == "right" else replace(habits, total=lambda _count: None))
+    top = project.create(Kind.FOLDER, ROOT_ID, "top")
+    for number in range(100):
+        project.now_s += 10
+        last = project.create(Kind.FILE, top if number % 2 else ROOT_ID, f"{number}.pdf")
+    store = TreeStore(tmp_path / "tree")
+    with store.transaction(), store.sync.change() as state:
+        state.rights = KnownRights(1_700_000_000, Rights(see_bin=False))
+
+    async def use(hours: float) -> None:
+        for _ in range(int(hours * 12)):
+            await trio.sleep(300)
+            project.now_s += 300
+            await follower.poll_if_due()
+
+    async with follower_on(store, project) as follower:
+        await follower.listed.wait()
+        await use(1)
+        project.calls = 0
+        await use(4)
+        polls = 4 * HOUR_S / 150
+        assert project.calls <= polls + 4 * HOUR_S / 60
+        for gone, left in ((last, 100), (top, 50)):
+            project.delete(gone)
+            await use(2)
+            assert follower.poll_state().documents == left
     store.close()
 
 

@@ -102,10 +102,12 @@ def login(
     made = make_profile(asked, config.profiles.get(name, Profile()))
     secret = _secret(asked, paths, name, made, config.profiles.get(name))
     is_project_said = asked.company is not None or asked.project is not None
-    who = _try(made, secret, name, paths, checks_project=is_project_said)
+    who, clause = _try(made, secret, name, paths, checks_project=is_project_said)
     _keep(paths, config, name, made, secret)
     say(f"Logged in as {who}. The profile '{name}' is in {paths.config_file}.")
     say("`procorefs projects` lists its projects.")
+    if clause:
+        say(f"{clause[0].upper()}{clause[1:]}.")
 
 
 def make_profile(asked: Asked, old: Profile) -> Profile:
@@ -170,8 +172,11 @@ def _ask(what: str, *, hidden: bool = False) -> str:
     return line
 
 
-def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project: bool) -> str:
-    """Log in and return the user's name. Raises ProcoreError, LoginNotFinished, UnknownProject."""
+def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project: bool) -> tuple[str, str]:
+    """Log in and return the user's name, and what the account may not do in the project, as a clause.
+
+    Raises ProcoreError, LoginNotFinished, UnknownProject.
+    """
     import trio
 
     by_person = made.grant is Grant.AUTHORIZATION_CODE
@@ -188,14 +193,14 @@ def _try(made: Profile, secret: str, name: str, paths: Paths, *, checks_project:
         budget_dir=paths.budgets_dir,
     )
     private_dir(paths.tokens_dir)
-    me = trio.run(_log_in, api, made.company if checks_project else None, made.project)
+    me, clause = trio.run(_log_in, api, made.company if checks_project else None, made.project)
     if me is None:
-        return "a user without a name"
-    return me.name or me.login or f"user {me.id}"
+        return "a user without a name", clause
+    return me.name or me.login or f"user {me.id}", clause
 
 
-async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "Me | None":
-    """The user; None: Procore accepts the login but does not give the user."""
+async def _log_in(api: ApiSettings, company: str | None, project: str | None) -> "tuple[Me | None, str]":
+    """The user (None: Procore accepts the login but does not give the user), and what the account may not do."""
     from procorefs.cli.support.login_redirect import LoginNotFinished
     from procorefs.procore.api.client import REFUSALS, open_client
     from procorefs.procore.auth.token_renewal import new_verifier
@@ -213,17 +218,24 @@ async def _log_in(api: ApiSettings, company: str | None, project: str | None) ->
             me = await client.me()
         except REFUSALS:
             me = None  # the login itself was accepted
-        if company:
-            await _check(client, company, project)
-        return me
+        return me, await _check(client, company, project) if company else ""
 
 
-async def _check(client: "Client", company: str, project: str | None) -> None:
-    """Check that the account can reach the company and project. Raises UnknownProject."""
+async def _check(client: "Client", company: str, project: str | None) -> str:
+    """Check that the account can reach the company and project, and say what it may not do. Raises UnknownProject."""
+    from procorefs.procore.errors import ProcoreError
+    from procorefs.procore.wire.rights import restriction
+
     try:
-        await check_reachable(client, company, project)
+        company_id, project_id = await check_reachable(client, company, project)
     except UnknownProject as error:
         raise UnknownProject(f"{error}, after a login without --company and --project") from error
+    if project_id is None:
+        return ""
+    try:
+        return restriction(await client.rights((company_id, project_id)))
+    except ProcoreError:
+        return ""  # unknown: what is not allowed is refused when it is tried
 
 
 async def _code(client: "Client", redirect_uri: str, verifier: str) -> str:

@@ -13,6 +13,7 @@ from procorefs.cli.mounts.locate import given_path
 from procorefs.cli.mounts.mountpoint import check_fuse, ready_mountpoint, wait_for_closing_owner
 from procorefs.cli.mounts.registry import registered
 from procorefs.cli.support.project_ids import find_ids, wanted
+from procorefs.cli.support.terminal import say
 from procorefs.config import (
     Account,
     Failure,
@@ -85,9 +86,15 @@ def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, fo
     if foreground:
         daemonize.log_to_stderr()
         with contextlib.suppress(KeyboardInterrupt):
-            _serve(plan, None, lambda: None)
+            _serve(plan, None, _say_restriction)
     else:
-        daemonize.start(lambda ready: _serve(plan, plan.log_file, ready), plan.log_file)
+        _say_restriction(daemonize.start(lambda ready: _serve(plan, plan.log_file, ready), plan.log_file))
+
+
+def _say_restriction(clause: str) -> None:
+    """Say what the account may not do."""
+    if clause:
+        say(f"{clause[0].upper()}{clause[1:]}.", to_stderr=True)
 
 
 def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
@@ -118,7 +125,7 @@ def _with_redis_password(options: MountOptions, password: str | None) -> MountOp
     return msgspec.structs.replace(options, limiter=with_password(options.limiter, password))
 
 
-def _serve(plan: Plan, log_file: Path | None, ready: Callable[[], None]) -> None:
+def _serve(plan: Plan, log_file: Path | None, ready: Callable[[str], None]) -> None:
     """Run the daemon, in its own process."""
     private_dir(plan.paths.tokens_dir)
     company_id, project_id = find_ids(plan.account, plan.company, plan.project)

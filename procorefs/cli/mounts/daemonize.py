@@ -25,16 +25,19 @@ log = logging.getLogger(__name__)
 _LOG_BYTES = 5 << 20
 _LOG_FILES = 3
 
-Run = Callable[[Callable[[], None]], None]
-"""Runs until the daemon ends; calls its argument when the daemon is ready."""
+Run = Callable[[Callable[[str], None]], None]
+"""Runs until the daemon ends; calls its argument when the daemon is ready, with a note for people or an empty text."""
 
 
 class NotStarted(Failure):
     """The daemon ended before it was ready; the text is its reason."""
 
 
-def start(run: Run, log_file: Path) -> None:
-    """Run `run` as a daemon and return once it is ready. Raises NotStarted; Ctrl-C meanwhile ends the daemon."""
+def start(run: Run, log_file: Path) -> str:
+    """Run `run` as a daemon and return its note once it is ready.
+
+    Raises NotStarted; Ctrl-C meanwhile ends the daemon.
+    """
     private_dir(log_file.parent)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -48,7 +51,7 @@ def start(run: Run, log_file: Path) -> None:
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as report:
-        _await(report.readline, log_file)
+        return _await(report.readline, log_file)
 
 
 def log_to_stderr() -> None:
@@ -56,7 +59,7 @@ def log_to_stderr() -> None:
     _log_to(logging.StreamHandler())
 
 
-def _await(readline: Callable[[], bytes], log_file: Path) -> None:
+def _await(readline: Callable[[], bytes], log_file: Path) -> str:
     pid = int(readline().removeprefix(b"pid ") or 0)
     try:
         report = readline().decode(errors="replace").strip()
@@ -64,10 +67,12 @@ def _await(readline: Callable[[], bytes], log_file: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         raise
-    if report != "ready":
+    word, _, note = report.partition(" ")
+    if word != "ready":
         raise NotStarted(
             report.removeprefix("error ") or f"the daemon ended before it was ready; {log_file} may say why"
         )
+    return note
 
 
 def _serve(run: Run, log_file: Path, writer: int) -> NoReturn:
@@ -76,7 +81,7 @@ def _serve(run: Run, log_file: Path, writer: int) -> NoReturn:
     try:
         os.write(writer, b"pid %d\n" % os.getpid())
         _detach_from_terminal(log_file, writer)
-        run(lambda: _report(writer, "ready"))
+        run(lambda note: _report(writer, f"ready {note}".rstrip()))
         status = 0
     except BaseException as error:
         sentence = sentence_of(error) or unexpected(error, log_file)

@@ -75,16 +75,19 @@ async def _company_id(client: "Client", company: str) -> CompanyId:
     return one_named(company, names, "company").id
 
 
-async def check_reachable(client: "Client", company: str, project: str | None) -> None:
-    """Ask Procore for a company and its project, ids or names. Raises UnknownProject, ProcoreError."""
+async def check_reachable(
+    client: "Client", company: str, project: str | None
+) -> tuple[CompanyId, ProjectId | None]:
+    """Ask Procore for a company and its project, ids or names; the ids. Raises UnknownProject, ProcoreError."""
     companies = [(candidate, (candidate.name,)) for candidate in await client.companies()]
     company_id = _one_meant(company, companies, "company").id
-    if project is not None:
-        projects = [
-            (candidate, (candidate.name, candidate.display_name))
-            for candidate in await client.projects(company_id)
-        ]
-        _one_meant(project, projects, f"project of company {company}")
+    if project is None:
+        return company_id, None
+    projects = [
+        (candidate, (candidate.name, candidate.display_name))
+        for candidate in await client.projects(company_id)
+    ]
+    return company_id, _one_meant(project, projects, f"project of company {company}").id
 
 
 def _one_meant(text: str, candidates: Sequence[tuple[N, Iterable[str]]], what: str) -> N:

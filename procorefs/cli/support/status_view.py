@@ -66,6 +66,8 @@ def _rows(mount: MountStatus) -> Iterator[tuple[str, str]]:
     warning = mount.warning or (StatusWarning(mount.outbox.warning) if mount.outbox.warning else None)
     if warning is not None:
         yield "warning", _warning(warning)
+    if mount.rights.restriction:
+        yield "rights", mount.rights.restriction
     yield from _outbox(mount)
     cache = mount.cache
     used = f"{show_size(cache.bytes)} of {show_size(cache.limit)}"

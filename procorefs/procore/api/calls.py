@@ -6,7 +6,7 @@ no connection, the token had expired, the limit was used up (429), or the platfo
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -18,6 +18,7 @@ from procorefs.limiter import Limiter, Priority
 from procorefs.procore.api.change_errors import change_error, unanswered
 from procorefs.procore.auth.token_renewal import Auth
 from procorefs.procore.errors import (
+    Forbidden,
     Invalid,
     Malformed,
     NotAuthorized,
@@ -33,7 +34,9 @@ from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire import decoding
 from procorefs.procore.wire.models import CompanyId, Page
 from procorefs.procore.wire.paging import Answer, page_of
+from procorefs.procore.wire.rights import Right
 from procorefs.storage import clocks
+from procorefs.storage.events import EventSource
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ class Call(msgspec.Struct, frozen=True):
     """Called each time it is sent, after all waiting for the budget; if it raises, the call is not sent."""
     is_list: bool = False
     """It asks for one page of a list."""
+    needs: frozenset[Right] = frozenset()
+    """The rights without which Procore refuses it with 403."""
 
     def page(self, page: int, per_page: int) -> "Call":
         """The same for one page of its list."""
@@ -80,10 +85,27 @@ class Call(msgspec.Struct, frozen=True):
             self, query=self.query | {"page": str(page), "per_page": str(per_page)}, is_list=True
         )
 
-    def sending(self, method: str, body: Any = None, *, harmless: bool = False) -> "Call":  # noqa: ANN401 - JSON
+    def sending(
+        self,
+        method: str,
+        body: Any = None,  # noqa: ANN401 - JSON
+        *,
+        harmless: bool = False,
+        needs: Iterable[Right] = (),
+    ) -> "Call":
         """The same as a change with a JSON body (None: without one)."""
         encoded = b"" if body is None else msgspec.json.encode(body)
-        return msgspec.structs.replace(self, method=method, body=encoded, harmless=harmless)
+        return msgspec.structs.replace(
+            self, method=method, body=encoded, harmless=harmless, needs=frozenset(needs)
+        )
+
+
+class Permission(msgspec.Struct, frozen=True):
+    """What the answer to a call showed of the account's rights."""
+
+    rights: frozenset[Right]
+    is_granted: bool
+    """False: at least one of them is missing, or the document is closed to the account."""
 
 
 class ApiCalls(msgspec.Struct):
@@ -117,6 +139,8 @@ class Api:
         self.connectivity = auth.connectivity
         self.limiter = limiter
         self.stats = ApiCalls()
+        self.permissions = EventSource[Permission]()
+        """Emits what the answer to each changing call shows of the account's rights."""
         self._base = settings.api_url.rstrip("/")
 
     async def all_pages(
@@ -232,6 +256,8 @@ class Api:
                 outcome.failure if body_matters or outcome.status == 0 else None,
                 names_retry_after="retry-after" in outcome.headers,
             )
+        if call.needs and (error is None or isinstance(error, Forbidden)):
+            self.permissions.emit(Permission(call.needs, is_granted=error is None))
         if error is not None:
             raise error
         return Answer(outcome.headers, outcome.body, trio.current_time() - sent_s)

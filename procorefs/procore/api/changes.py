@@ -6,7 +6,7 @@ been done, every other error that it was not done. Each returns the document as 
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from procorefs.procore.api.calls import Api, Call, OnSent
 from procorefs.procore.errors import Invalid, Malformed, error_messages
 from procorefs.procore.wire import decoding
 from procorefs.procore.wire.models import Document, DocumentId
+from procorefs.procore.wire.rights import Right
 
 FILES = "/rest/v1.0/files"
 FOLDERS = "/rest/v1.0/folders"
@@ -74,7 +75,9 @@ class ProjectChanges:
         """A new folder (parent None: in the root). Raises NameTaken, Unanswered and the like."""
         fields = {**_of_new(change), **_place(parent_id), "name": name}
         call = self._call("folders", FOLDERS, "create the folder", priority, on_sent)
-        return await self._client.change(call.sending("POST", {"folder": fields}), decoding.folder)
+        return await self._client.change(
+            call.sending("POST", {"folder": fields}, needs=_needs_of_new(fields)), decoding.folder
+        )
 
     async def update_folder(
         self,
@@ -97,7 +100,7 @@ class ProjectChanges:
     ) -> None:
         """Into the recycle bin, with all below. Raises NotFound when it is not there any more."""
         call = self._call("folders", f"{FOLDERS}/{folder_id}", "delete the folder", priority, on_sent)
-        await self._client.ask(call.sending("DELETE"))
+        await self._client.ask(call.sending("DELETE", needs=("delete",)))
 
     async def create_file(
         self,
@@ -118,7 +121,9 @@ class ProjectChanges:
         bytes_and_name = {"name": name, "upload_uuid": upload_uuid, "unique_name": False}
         fields = {**_of_new(change), **_place(parent_id), **bytes_and_name}
         call = self._call("files", FILES, "create the file", priority, on_sent)
-        return await self._client.change(call.sending("POST", {"file": fields}), decoding.file)
+        return await self._client.change(
+            call.sending("POST", {"file": fields}, needs=_needs_of_new(fields)), decoding.file
+        )
 
     async def update_file(
         self,
@@ -144,7 +149,7 @@ class ProjectChanges:
     ) -> None:
         """Into the recycle bin. Raises CheckedOut; NotFound when it is not there any more."""
         call = self._call("files", f"{FILES}/{file_id}", "delete the file", priority, on_sent)
-        await self._client.ask(call.sending("DELETE"))
+        await self._client.ask(call.sending("DELETE", needs=("delete",)))
 
     async def check_out(
         self,
@@ -169,13 +174,14 @@ class ProjectChanges:
             raise ValueError("nothing to change")
         if fields.get("parent_id", UNSET) is None:
             fields["parent_id"] = await self._root(call.priority)
+        needs = needs_of(fields)
         try:
-            return await self._client.change(call.sending("PATCH", {key: fields}), parse)
+            return await self._client.change(call.sending("PATCH", {key: fields}, needs=needs), parse)
         except Invalid as error:
             if type(error) is not Invalid or not _may_be_about(error, cleared, fields):
                 raise
             fields |= dict.fromkeys(cleared)
-            return await self._client.change(call.sending("PATCH", {key: fields}), parse)
+            return await self._client.change(call.sending("PATCH", {key: fields}, needs=needs), parse)
 
     async def _root(self, priority: Priority) -> DocumentId:
         """The id of the root folder: to move there it must be named."""
@@ -209,6 +215,27 @@ def fields_of(change: FolderChange) -> Json:
         for definition_id, value in change.custom_fields.items():
             fields[f"custom_field_{definition_id}"] = _checked(value)
     return {name: value for name, value in fields.items() if value is not UNSET}
+
+
+def needs_of(fields: Iterable[str]) -> set[Right]:
+    """The rights that a PATCH with these fields needs."""
+    return {_NEEDS.get(name, "write") for name in fields}
+
+
+def _needs_of_new(fields: Iterable[str]) -> set[Right]:
+    """The same for something new, whose name and place need no right of their own."""
+    needs = needs_of(fields) - {"rename", "move"}
+    needs.add("write")
+    return needs
+
+
+_NEEDS: dict[str, Right] = {
+    "name": "rename",
+    "parent_id": "move",
+    "description": "describe",
+    "explicit_permissions": "set_private",
+}
+"""The fields that need another right than new bytes do."""
 
 
 def cleared_by(change: FolderChange) -> set[str]:

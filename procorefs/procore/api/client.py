@@ -36,10 +36,12 @@ from procorefs.procore.wire.models import (
     Me,
     Page,
     Project,
+    ProjectId,
     Version,
     VersionId,
 )
 from procorefs.procore.wire.paging import Answer, page_of
+from procorefs.procore.wire.rights import Rights, rights_of
 from procorefs.storage import clocks
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,18 @@ class Client(Api):
                     return Me(owner)
             raise
         return decoding.me(answer.body, action)
+
+    async def rights(self, project: tuple[CompanyId, ProjectId] | None = None) -> Rights:
+        """What the account may do with the documents of a project, or of that of the settings.
+
+        Raises ProcoreError; Malformed if the answer cannot be understood.
+        """
+        company_id, project_id = project or self.company_and_project()
+        action, query = "ask what this account may do", {"project_id": str(project_id)}
+        path = "/rest/v1.0/settings/permissions"
+        call = Call("settings/permissions", path, query, action, Priority.INTERACTIVE, CompanyId(company_id))
+        answer = await self.ask(call)
+        return rights_of(answer.body, action)
 
     async def companies(self, *, priority: Priority = Priority.INTERACTIVE) -> list[Company]:
         """All companies of the user."""

@@ -39,13 +39,13 @@ class ProjectMetadata:
         """Put a tag on a file or folder; it is created when there is none of that name. Raises Unanswered."""
         call = self._tags("tag the document", Priority.WRITING)
         body = {"document_id": document_id, "document_custom_tag": {"name": name}}
-        return await self._client.change(call.sending("POST", body), decoding.tag)
+        return await self._client.change(call.sending("POST", body, needs=("describe",)), decoding.tag)
 
     async def remove_tag(self, document_id: DocumentId, tag_id: TagId) -> None:
         """Take a tag off a file or folder. Raises NotFound when it does not have it, Unanswered."""
         query = {"document_id": str(document_id)}
         call = self._tags("take a tag off the document", Priority.WRITING, f"/{tag_id}", query)
-        await self._client.ask(call.sending("DELETE"))
+        await self._client.ask(call.sending("DELETE", needs=("describe",)))
 
     async def custom_field_definitions(self) -> list[FieldDefinition]:
         """The fields of all tools, each once; two may have one label."""

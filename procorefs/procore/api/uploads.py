@@ -110,7 +110,7 @@ class Uploads:
     async def _begin(self, call: Call, body: dict[str, Any]) -> Answer:
         """The first step. The route is there for every project, so a 404 is about no document and passes."""
         try:
-            return await self._client.ask(call.sending("POST", body, harmless=True))
+            return await self._client.ask(call.sending("POST", body, harmless=True, needs=("write",)))
         except NotFound as error:
             raise _as(Unavailable, error) from error
 

@@ -7,6 +7,7 @@ All work runs in this part's own nursery and is shared: a request that gives up 
 """
 
 import logging
+import math
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
@@ -214,6 +215,8 @@ class Follower:
             if self._used and self.complete:
                 self._used = False
                 await self._join("poll", lambda: self._poll(Priority.REFRESH))
+                if self._relist.may_hide_deletions():
+                    self._relist.request()
 
     # Work, at most one of a kind at a time
 
@@ -304,6 +307,7 @@ class Relisting:
         self._store = store
         self._unix_time_s = unix_time_s
         self._requested = trio.Event()
+        self._began_s = trio.current_time()
 
     @property
     def due(self) -> bool:
@@ -311,6 +315,19 @@ class Relisting:
 
     def request(self) -> None:
         self._requested.set()
+
+    def may_hide_deletions(self) -> bool:
+        """Whether the last full listing is too old for an account that is not told of deletions.
+
+        The first listing took about a call for each hundred documents, and counts as ended when this run began.
+        """
+        state = self._store.sync.read()
+        if not state.is_bin_hidden:
+            return False
+        if (last := state.relisting) is None:
+            calls = math.ceil(self._store.counts.live() / poll_plan.POLL_PAGE)
+            return trio.current_time() - self._began_s > poll_plan.hidden_bin_relist_s(calls)
+        return not 0 <= self._unix_time_s() - last.ended_at_s <= poll_plan.hidden_bin_relist_s(last.calls)
 
     async def wanted(self) -> None:
         """Wait until a listing is requested and due."""
@@ -322,10 +339,12 @@ class Relisting:
             await trio.sleep(wait_s)
 
     def _wait_s(self) -> float:
-        last = self._store.sync.read().relisting
-        if last is None:
+        state = self._store.sync.read()
+        if (last := state.relisting) is None:
             return 0.0
         pause_s = poll_plan.relist_pause_s(last.calls, last.futile)
+        if state.is_bin_hidden:
+            pause_s = min(pause_s, poll_plan.hidden_bin_relist_s(last.calls))
         return min(pause_s, last.ended_at_s + pause_s - self._unix_time_s())
 
     def done(self, listed: Listed) -> None:

@@ -30,6 +30,17 @@ RELIST_CALL_S = 4.0
 """Full listings take at most one call in this many seconds on average: a quarter of the smallest budget."""
 
 
+HIDDEN_BIN_RELIST_S = 600.0
+HIDDEN_BIN_RELIST_CALL_S = 60.0
+"""Without the right to see the recycle bin the project is listed again after this time, and so long for each call that
+it takes: a tenth of the smallest budget at most."""
+
+
+def hidden_bin_relist_s(calls: int) -> float:
+    """How long after a full listing the next one looks for deletions that Procore does not list to the account."""
+    return max(HIDDEN_BIN_RELIST_S, calls * HIDDEN_BIN_RELIST_CALL_S)
+
+
 def poll_is_due(now_s: float, last_poll_s: float | None, freshness_s: float) -> bool:
     return last_poll_s is None or now_s - last_poll_s > freshness_s
 

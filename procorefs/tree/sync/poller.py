@@ -160,6 +160,8 @@ class Poller:
 
     async def deletions(self, total: int | None, priority: Priority) -> None:
         """Apply deletions: the newest page of the recycle bin, and all pages when the totals still don't fit."""
+        if self._store.sync.read().is_bin_hidden:
+            return
         gone: set[DocumentId] = set()
         try:
             page = await self._fetch_deleted(1, poll_plan.POLL_PAGE, gone, priority)
