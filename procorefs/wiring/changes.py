@@ -30,6 +30,7 @@ from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import Blocking, WaitCheck
 from procorefs.upload.planning.due import DueTimes
 from procorefs.upload.planning.queue import Queue
+from procorefs.upload.planning.refused_content import RefusedContent
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.scheduler import CatchUp, FreeableSpace, Planning, Scheduler, Workers
 from procorefs.upload.sending.after_refusal import AfterRefusal
@@ -182,7 +183,7 @@ def open_writing(
     uploader = Uploader(Uploads(client), edits.changes.save_if_current)
     changed_names = ChangedNames(view, refused)
     results = ResultApplier(store, own, view, dirty_files, edits, calls, changed_names, invalidate)
-    situations = Situations(store, view, dirty_files, calls, base.fates)
+    situations = Situations(store, view, dirty_files, calls, base.fates, RefusedContent())
     documents = DocumentCalls(
         store, own, calls, client, ProjectChanges(client), tags, follower.polled_since, durability.reached
     )

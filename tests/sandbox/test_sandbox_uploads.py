@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.sandbox import SandboxHandle, plain
 
-SEGMENT_BYTES = 5 * 1024 * 1024
+SEGMENT_BYTES = 5 * 1024 * 1024 + 1
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def _segments(content: bytes) -> list[dict[str, Any]]:
 
 
 def test_segments(client: httpx.Client, sandbox: SandboxHandle) -> None:
-    content = b"0123456789abcdef" * (SEGMENT_BYTES // 16) + b"the rest"
+    content = (b"0123456789abcdef" * (SEGMENT_BYTES // 16 + 1))[:SEGMENT_BYTES] + b"the rest"
     segments = _segments(content)
     begun = _begin(client, sandbox, segments=segments)
     path = f"{_path(sandbox)}/{begun['uuid']}"
@@ -143,6 +143,7 @@ def test_segments_are_big_enough_and_well_described(client: httpx.Client, sandbo
     digest = hashlib.sha256(b"").hexdigest()
     wrong: list[Any] = [
         [{"size": 10, "sha256": digest}, {"size": 10, "sha256": digest}],
+        [{"size": SEGMENT_BYTES - 1, "sha256": digest}, {"size": 10, "sha256": digest}],
         [{"size": 10, "sha256": "short"}],
         [{"size": 10}],
         [],

@@ -16,6 +16,7 @@ from procorefs.tree.nodes import ROOT, Inode
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.request_order import RequestOrder
 from procorefs.upload.planning.plan import Confirm, Delete, InPlace, Update, WaitForLate, hindrance
+from procorefs.upload.planning.refused_content import RefusedContent
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.documents import DocumentCalls
 from procorefs.upload.sending.unanswered import UnansweredCalls
@@ -36,7 +37,9 @@ def project(tmp_path: Path) -> Iterator[OfflineProject]:
 
 
 def situations_of(project: OfflineProject) -> Situations:
-    return Situations(project.store, project.view, project.dirty_files, project.calls, project.base.fates)
+    return Situations(
+        project.store, project.view, project.dirty_files, project.calls, project.base.fates, RefusedContent()
+    )
 
 
 @pytest.mark.parametrize(

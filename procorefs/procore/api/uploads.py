@@ -60,8 +60,8 @@ FURTHER = frozenset({307, 308})
 """Redirects that keep method and body."""
 
 MAX_REDIRECTS = 3
-MIN_SEGMENT_BYTES = 5 * 1024 * 1024
-"""Of every segment but the last."""
+MIN_SEGMENT_BYTES = 5 * 1024 * 1024 + 1
+"""Of every segment but the last: more than 5 MiB."""
 
 MAX_SEGMENT_BYTES = 5 * 1024**3
 

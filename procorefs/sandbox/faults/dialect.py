@@ -42,6 +42,11 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stored_names: Literal["as_sent", "nfc", "tidied", "cleaned"] = "as_sent"
     """What becomes of a name that is sent: nothing; NFC; also no white space in front and never two in a row; also some
     signs replaced."""
+    empty_files: Literal["taken", "refused_at_upload", "refused_at_file"] = "taken"
+    strict_types: Literal["taken", "refused_at_upload", "refused_at_file"] = "taken"
+    """Files of the types that "strict file uploads" blocks."""
+    refusals_name_rule: bool = True
+    """Refusals of empty files and blocked types say so."""
     kinds_share_names: bool = False
     """A file and a folder may have one name."""
     root_id_as_parent: bool = True

@@ -8,7 +8,13 @@ from msgspec import UNSET, UnsetType
 
 from procorefs.sandbox.api.call_contract import Call
 from procorefs.sandbox.api.refusals import ApiError, FileConflict, checked_out, forbidden, invalid, not_found
-from procorefs.sandbox.project.procore_names import check_name, check_path_length, name_taken, stored
+from procorefs.sandbox.project.procore_names import (
+    check_content,
+    check_name,
+    check_path_length,
+    name_taken,
+    stored,
+)
 from procorefs.sandbox.project.records import Document, Json, Value
 from procorefs.sandbox.project.roles import Right
 from procorefs.sandbox.project.tree_changes import Changes
@@ -62,13 +68,15 @@ class Edit:
         if holder is not None and holder != self.call.caller.user.id:
             raise checked_out(self._shown(document), self.store.user(holder).name)
 
-    def use_upload(self, uuid: str, document: Document | None) -> tuple[int, str]:
+    def use_upload(self, uuid: str, name: str, document: Document | None) -> tuple[int, str]:
         """(size, source) of an upload's bytes, for a new file or the next version of one. Raises ApiError."""
         uploads = Uploads(self.call.sandbox)
         if document is not None and uploads.is_used(uuid) and self._dialect.used_upload == "conflict":
             words = "This is in conflict with an earlier request"
             raise FileConflict(self._shown(document), words, "conflict")
-        return uploads.use(self.call.caller, self.project.id, uuid)
+        size, source = uploads.use(self.call.caller, self.project.id, uuid)
+        check_content(name, size, self._dialect, at="file")
+        return size, source
 
     def _shown(self, document: Document) -> Json:
         return self.call.renderer(self.project).file(document, self.store.versions(document.id))

@@ -9,6 +9,12 @@ from procorefs.sandbox.faults.dialect import Dialect
 _REFUSED = re.compile(r"[?<>:|\\*/\x00]")
 _SPACE_AT_EXTENSION = re.compile(r"\s\.[^.]*\Z|\s\Z")
 MAX_PATH_CHARACTERS = 255
+_TYPES = (
+    "apk app bat bin cmd com command cpl csh exe gadget inf1 ins inx ipa isu job jse ksh lnk msc msi msp mst osx out"
+    " paf pif prg ps1 reg rgs run sct shb shs u3p vb vbe vbs vbscript workflow ws wsf"
+)
+STRICT_TYPES = frozenset(_TYPES.split())
+"""The types that a company can block. (procore-api.md, Names)"""
 
 
 def check_name(name: str) -> None:
@@ -31,6 +37,18 @@ def stored(name: str, dialect: Dialect) -> str:
         return composed
     tidied = re.sub(r"\s+", " ", composed).lstrip()
     return tidied if dialect.stored_names == "tidied" else re.sub(r'[#%&~"]', "_", tidied)
+
+
+def check_content(name: str, size: int | None, dialect: Dialect, *, at: str) -> None:
+    """Raises ApiError 400 for an empty file or a blocked type, if such are refused `at` the upload or the file."""
+    if size == 0 and dialect.empty_files == f"refused_at_{at}":
+        raise _refused_content(dialect, {"base": ["The file is empty"]})
+    if file_type(name) in STRICT_TYPES and dialect.strict_types == f"refused_at_{at}":
+        raise _refused_content(dialect, {"name": ["has a file type that is not allowed"]})
+
+
+def _refused_content(dialect: Dialect, errors: dict[str, list[str]]) -> ApiError:
+    return ApiError(400, errors if dialect.refusals_name_rule else "This request can't be processed")
 
 
 def check_path_length(characters: int) -> None:

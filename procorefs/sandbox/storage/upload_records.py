@@ -15,7 +15,7 @@ from procorefs.sandbox.state import Sandbox
 
 START_WITHIN_S = 3600
 USE_WITHIN_S = 7 * 86_400
-MIN_SEGMENT_BYTES = 5 * 1024 * 1024
+MIN_SEGMENT_BYTES = 5 * 1024 * 1024 + 1
 MAX_SEGMENT_BYTES = 5 * 1024 * 1024 * 1024
 
 

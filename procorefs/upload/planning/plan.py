@@ -68,6 +68,8 @@ class Situation:
     """Procore's document of the change; None if there is none."""
     detail: Detail | None = None
     unanswered: tuple[UnansweredCall, ...] = ()
+    content_refusal: str = ""
+    """A sentence why Procore would not accept the bytes."""
     name_refusal: str = ""
     """Why Procore would refuse the name of a new document."""
     call_in_the_way: Inode | None = None
@@ -224,6 +226,11 @@ def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
         step = _removal(now) if change.is_removed else _wanted(change, now)
     if now.name_refusal and not isinstance(step, Wait):
         return Refuse(f"{now.name_refusal}: rename it")
+    sends_bytes = (isinstance(step, Create) and not change.is_folder) or (
+        isinstance(step, Update) and step.has_bytes
+    )
+    if now.content_refusal and sends_bytes:
+        return Refuse(now.content_refusal)
     return step
 
 

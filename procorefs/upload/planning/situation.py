@@ -19,6 +19,7 @@ from procorefs.upload.planning.plan import (
     next_step,
     target_of,
 )
+from procorefs.upload.planning.refused_content import RefusedContent
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
@@ -28,13 +29,20 @@ class Situations:
     """Reads the tree, the changes and the open calls."""
 
     def __init__(
-        self, store: TreeStore, view: View, dirty_files: DirtyFiles, calls: InFlightCalls, fates: ChangeFate
+        self,
+        store: TreeStore,
+        view: View,
+        dirty_files: DirtyFiles,
+        calls: InFlightCalls,
+        fates: ChangeFate,
+        content_rules: RefusedContent,
     ) -> None:
         self._store = store
         self._view = view
         self._dirty_files = dirty_files
         self._calls = calls
         self._fates = fates
+        self.content_rules = content_rules
 
     def step(self, change: Change, goal: Goal = Goal.SEND) -> Step:
         """Decide what the next try of a change does, with the present facts."""
@@ -53,6 +61,7 @@ class Situations:
             known=known,
             detail=decode_detail(known.detail) if known is not None and change.patch else None,
             unanswered=unanswered,
+            content_refusal=self._content_refusal(change, known, target),
             name_refusal=str(refusal) if refusal is not None else "",
             call_in_the_way=self._calls.in_the_way(
                 change.inode, change.document, target if goal is Goal.SEND else None
@@ -62,6 +71,12 @@ class Situations:
         if change.is_removed:
             return self._of_removal(change, common)
         return common if target is None else self._of_target(change, target, common)
+
+    def _content_refusal(self, change: Change, known: Known | None, target: Location | None) -> str:
+        if change.staged is None:
+            return ""
+        name = target.name if target is not None else known.name if known is not None else ""
+        return self.content_rules.refusal(name, change.staged.size_bytes)
 
     def known(self, document: DocumentId | None) -> Known | None:
         """What Procore has of a document; None if it has none."""

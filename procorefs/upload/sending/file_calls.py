@@ -25,7 +25,7 @@ from procorefs.procore.errors import (
 from procorefs.procore.wire.models import Document, Version
 from procorefs.staging.staging_area import StagedFile
 from procorefs.tree.rows import Known
-from procorefs.upload.outcomes import Blocked, Superseded
+from procorefs.upload.outcomes import Blocked, Refused, Superseded
 from procorefs.upload.planning.plan import Create, Update, Wait
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.after_refusal import AfterRefusal
@@ -75,6 +75,11 @@ class FileCalls:
             return
         try:
             await self._send_bytes(change, file, step)
+        except (Invalid, UploadRefused) as error:
+            why = self._situations.content_rules.explain(_name(step), file.size_bytes, error)
+            if not why:
+                raise
+            raise Refused(why) from error
         finally:
             self._content.thaw(change, file)
 

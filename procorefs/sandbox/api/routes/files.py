@@ -75,7 +75,7 @@ def create_file(call: Call) -> Answer:
         name = free_name(name, {child.name for child in edit.store.children(parent_id)})
     edit.check_place(parent_id, name, is_file=True)
     fields = edit.custom_fields(custom, "{}")
-    size, source = edit.use_upload(wish.upload_uuid, None)
+    size, source = edit.use_upload(wish.upload_uuid, name, None)
     document_id = edit.changes.create_file(
         edit.project.id,
         parent_id,
@@ -135,8 +135,8 @@ def create_file_version(call: Call) -> Answer:
         raise invalid("file_version", "takes no custom fields")
     edit.not_held_by_other(document)
     edit.rename_and_move(document, wish.name, UNSET)
-    size, source = edit.use_upload(wish.upload_uuid, document)
     name = document.name if wish.name is UNSET else wish.name
+    size, source = edit.use_upload(wish.upload_uuid, name, document)
     version_id = edit.changes.add_version(document.id, name, size=size, source=source, notes=wish.notes)
     version = edit.store.version(version_id)
     assert version is not None
@@ -193,7 +193,7 @@ def _until(call: Call, text: str | None) -> int | None:
 def _add_version(edit: Edit, document: Document, wish: FileFields) -> None:
     name = document.name if wish.name is UNSET else wish.name
     if not isinstance(wish.upload_uuid, UnsetType):
-        size, source = edit.use_upload(wish.upload_uuid, document)
+        size, source = edit.use_upload(wish.upload_uuid, name, document)
         edit.changes.add_version(document.id, name, size=size, source=source)
     elif edit.call.sandbox.dialect.patch_makes_version:
         newest = edit.store.versions(document.id)[0]

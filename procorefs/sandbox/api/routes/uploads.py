@@ -7,6 +7,7 @@ import msgspec
 from procorefs.sandbox.api.call_contract import Call, Endpoint
 from procorefs.sandbox.api.json_answers import Answer
 from procorefs.sandbox.api.refusals import ApiError, invalid
+from procorefs.sandbox.project.procore_names import check_content
 from procorefs.sandbox.project.roles import Right
 from procorefs.sandbox.storage.upload_records import (
     MAX_SEGMENT_BYTES,
@@ -56,6 +57,7 @@ def create_upload(call: Call) -> Answer:
     if size is not None and size < 0:
         raise invalid("size", "is negative")
     segments = None if isinstance(wish.segments, msgspec.UnsetType) else _checked(wish.segments, size)
+    check_content(wish.response_filename, size, call.sandbox.dialect, at="upload")
     upload = Uploads(call.sandbox).begin(call.caller, project.id, wish.response_filename, size, segments)
     return Answer(shown(call.sandbox, upload), 201)
 
