@@ -11,13 +11,14 @@ SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/b
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
+DEBIAN_MAN := go-md2man
 
 # What root runs lies where only root writes: never links into a clone.
 PREFIX := /opt/procorefs
 SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
 
-.PHONY: help setup demo test lint types unit soak fuzz coverage bench install uninstall clean
+.PHONY: help setup demo test lint types unit soak fuzz coverage bench man dist install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +64,13 @@ bench: $(READY) ## figures beside rclone mount, and which goals were missed; tak
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
 	$(BIN)/python -m scripts.bench
 
+man: $(READY) ## manual pages, in man
+	scripts/debian-packages $(DEBIAN_MAN)
+	$(BIN)/python -m scripts.man_pages man
+
+dist: man ## source archive and wheel, in dist
+	$(BIN)/python -m build --outdir dist
+
 install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
 	scripts/debian-packages $(DEBIAN)
 	$(PYTHON) -m venv $(PREFIX)
@@ -76,4 +84,4 @@ uninstall: ## remove what install made (as root)
 	rm -rf $(PREFIX)
 
 clean: ## remove what setup and tests made
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info procorefs/kernel/bridge/*.so
+	rm -rf $(VENV) build dist man .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info procorefs/kernel/bridge/*.so

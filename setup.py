@@ -1,4 +1,4 @@
-"""Builds the C extension of the bridge; everything else stands in pyproject.toml."""
+"""Builds the C extension of the bridge and adds manual pages to a wheel; pyproject.toml has everything else."""
 
 import subprocess
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 BRIDGE = Path("procorefs/kernel/bridge/src")
+MANUAL = Path("man")  # made by `make man`; there is none in a plain clone
 
 
 def pkg_config(*words: str) -> list[str]:
@@ -15,6 +16,10 @@ def pkg_config(*words: str) -> list[str]:
 
 
 setup(
+    data_files=[
+        (f"share/man/man{section}", sorted(str(page) for page in MANUAL.glob(f"*.{section}")))
+        for section in (1, 5, 8)
+    ],
     ext_modules=[
         Extension(
             "procorefs.kernel.bridge._bridge",
@@ -30,5 +35,5 @@ setup(
             ],
             extra_link_args=pkg_config("--libs"),
         )
-    ]
+    ],
 )

@@ -55,10 +55,15 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.version_option(package_name="procorefs", prog_name="procorefs")
+@click.option("--version", is_flag=True, help="Show the versions that matter in a bug report and exit.")
 @click.pass_context
-def procorefs(ctx: click.Context) -> None:
+def procorefs(ctx: click.Context, version: bool) -> None:
     """Mount the Documents of a Procore project as a directory."""
+    if version:
+        from procorefs.cli.support.versions import versions
+
+        say("\n".join(f"{name} {number}" for name, number in versions().items()))
+        ctx.exit()
     if ctx.invoked_subcommand is None:
         say(ctx.get_help())
 

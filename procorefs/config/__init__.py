@@ -1,7 +1,7 @@
 """Settings: reads and checks directories, profiles, environment, SPEC and -o once; returns frozen structs."""
 
 from procorefs.config.account import Account, find_account
-from procorefs.config.options import MountOptions, options_help, parse_options
+from procorefs.config.options import MountOptions, described_options, options_help, parse_options
 from procorefs.config.paths import Paths, find_paths, private_dir
 from procorefs.config.profiles import Config, Profile, read_config, write_config
 from procorefs.config.resolved import ResolvedMount
@@ -18,6 +18,7 @@ __all__ = [
     "Profile",
     "ResolvedMount",
     "Spec",
+    "described_options",
     "find_account",
     "find_paths",
     "options_help",

@@ -262,12 +262,18 @@ def parse_options(texts: Iterable[str]) -> MountOptions:
 
 def options_help(width: int = 78) -> str:
     """The table as text, one paragraph for each option, with lines of at most `width`."""
-    return "\n".join(line for row in OPTIONS for line in _paragraph(row, width))
+    return "\n".join(line for option in described_options() for line in _paragraph(*option, width))
 
 
-def _paragraph(row: Option, width: int) -> list[str]:
-    name = row.name + (f"={row.unit}" if row.unit else "")
-    text = f"{row.help} Default: {row.default}."
+def described_options() -> list[tuple[str, str]]:
+    """Each option as people write it, and what it means, with its default."""
+    return [
+        (row.name + (f"={row.unit}" if row.unit else ""), f"{row.help} Default: {row.default}.")
+        for row in OPTIONS
+    ]
+
+
+def _paragraph(name: str, text: str, width: int) -> list[str]:
     column = " " * _HELP_COLUMN
     lines = textwrap.wrap(
         text, width, initial_indent=column, subsequent_indent=column, break_on_hyphens=False

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -162,3 +163,10 @@ def test_a_daemon_tells_its_parent_how_it_went(tmp_path: Path) -> None:
 def test_a_daemon_that_is_killed_before_it_is_ready(tmp_path: Path) -> None:
     with pytest.raises(NotStarted, match="ended before it was ready"):
         daemonize.start(lambda _ready: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log")
+
+
+def test_version_names_what_matters_in_a_bug_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(procorefs, ["--version"]) == 0
+    shown = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert shown["procorefs"] == version("procorefs")
+    assert {"Python", "pyfuse3", "trio", "httpx", "SQLite", "libfuse", "Linux"} <= set(shown)
