@@ -1,1 +1,1 @@
-"""Extended attributes: what Procore knows of a document beside its bytes, and what other programs leave at a file."""
+"""Extended attributes: the metadata of documents in Procore, and attributes of other programs."""

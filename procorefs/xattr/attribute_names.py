@@ -1,7 +1,7 @@
-"""Names the attributes of Procore, and the reasons for which an attribute is refused.
+"""Names the attributes of Procore, and defines the reasons for which an attribute is refused.
 
-What is listed is copied by `cp --preserve=xattr` and `rsync -X`, in both directions. So `private` is never listed: a
-copy must not publish a private document.
+`cp --preserve=xattr` and `rsync -X` copy the attributes that are listed, in both directions. So `private` is never
+listed: a copy must not publish a private document.
 """
 
 PROCORE = "user.procore."
@@ -10,14 +10,14 @@ DESCRIPTION = PROCORE + "description"
 CUSTOM = PROCORE + "custom."
 PRIVATE = PROCORE + "private"
 MOUNTER_ONLY = frozenset(PROCORE + short for short in ("raw", "url", "versions"))
-"""Attributes that other users of the mount cannot read: each costs a call, or opens the document to whoever has it."""
+"""Attributes that other users of the mount cannot read: each costs a call, or gives access to the document."""
 TRACKED = PROCORE + "tracked"
 
 XDG_TAGS = "user.xdg.tags"
 XDG_COMMENT = "user.xdg.comment"
 
 ALIASES = {TAGS: XDG_TAGS, XDG_TAGS: TAGS, DESCRIPTION: XDG_COMMENT, XDG_COMMENT: DESCRIPTION}
-"""Two names of one value: this project's, and that of freedesktop.org."""
+"""The two names of one value: ours, and that of freedesktop.org."""
 
 READ_ONLY = frozenset(
     PROCORE + name
@@ -36,44 +36,44 @@ READ_ONLY = frozenset(
         "raw",
     )
 )
-"""Not listed, and cannot be set."""
+"""Attributes that are not listed and cannot be set."""
 
 LONGEST_VALUE_BYTES = 64 << 10
-"""Linux's own limit of a value, and of a list of names (XATTR_SIZE_MAX, XATTR_LIST_MAX)."""
+"""Linux's limit for a value and for a list of names (XATTR_SIZE_MAX, XATTR_LIST_MAX)."""
 
 
 def is_ours(name: str) -> bool:
-    """Whether the name means something in Procore."""
+    """Whether the name is that of an attribute of Procore."""
     return name.startswith(PROCORE) or name in ALIASES
 
 
 class AttributeRefused(Exception):
-    """Nothing was changed. Each class becomes one errno (kernel/errno_table.py)."""
+    """An attribute was refused, and nothing was changed. Each class becomes one errno (kernel/errno_table.py)."""
 
 
 class NoAttribute(AttributeRefused):
-    """The file or folder has no such attribute now."""
+    """The file or folder does not have the attribute."""
 
 
 class AttributeExists(AttributeRefused):
-    """XATTR_CREATE, and it is there."""
+    """XATTR_CREATE was given, and the attribute exists."""
 
 
 class NoSuchAttribute(AttributeRefused):
-    """There is no attribute of that name for such a thing."""
+    """This kind of file or folder cannot have an attribute of that name."""
 
 
 class NotSettable(AttributeRefused):
-    """It can only be read, or set but not removed."""
+    """The attribute can only be read, or only be set and not removed."""
 
 
 class BadValue(AttributeRefused):
-    """Such an attribute cannot have the value; the text says why."""
+    """The attribute cannot have that value; the text says why."""
 
 
 class NotKnownYet(AttributeRefused):
-    """Procore must be asked first, and a request that holds a folder's lock does not wait for that."""
+    """Procore must be asked first, and a request that holds a folder's lock does not wait for the answer."""
 
 
 class TooMuch(AttributeRefused):
-    """The attributes of one file would take too much room."""
+    """The attributes of the file would be too large."""

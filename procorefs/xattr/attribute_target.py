@@ -1,4 +1,4 @@
-"""Shows a document's metadata as programs see it: what Procore has, under what was set here and is not sent yet."""
+"""Shows the metadata of a document as programs see it: what Procore has, with unsent changes applied."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class AttributeTarget:
 
     node: Node
     document: DocumentId | None
-    """None: Procore does not have it yet."""
+    """None if Procore does not have it yet."""
     detail: Detail
     """What Procore has."""
     patch: MetadataPatch
-    """What was set here and is not known to have arrived."""
+    """Metadata that was set here and that Procore may lack."""
 
     @property
     def description(self) -> str:
@@ -58,11 +58,11 @@ class AttributeTarget:
 
     @property
     def wanted_tags(self) -> list[str] | None:
-        """None: those that Procore has."""
+        """The tags that are to be set; None for those that Procore has."""
         return None if self.patch.tags is UNSET else self.patch.tags
 
     def field_ids(self) -> Iterator[int]:
-        """Fields that are not empty and can be set."""
+        """The fields that are not empty and can be set."""
         for key, shown in self.detail.custom_fields.items():
             field_id = field_id_of(key)
             if field_id is None or field_id in self.patch.custom_fields:
@@ -77,11 +77,11 @@ class AttributeTarget:
         return field_id in self.patch.custom_fields or field_key(field_id) in self.detail.custom_fields
 
     def data_type(self, field_id: int) -> str:
-        """As the document says; empty: it does not have the field."""
+        """The field's type in the document; empty if the document does not have it."""
         return data_type_of(self.detail.custom_fields.get(field_key(field_id)))
 
     def field(self, field_id: int) -> FieldValue:
-        """What the field is set to; None: nothing."""
+        """The field's value; None if it has none."""
         if field_id in self.patch.custom_fields:
             return self.patch.custom_fields[field_id]
         form = writable_form(self.detail.custom_fields.get(field_key(field_id)))
@@ -95,7 +95,7 @@ class AttributeTarget:
 
 
 class Targets:
-    """Finds the target of a request, and sets what is wanted of it."""
+    """Finds the target of a request, and records what is set on it."""
 
     def __init__(self, view: View, edits: NamespaceEdits, tags: Tags, brief: BriefWait) -> None:
         self._view = view
@@ -104,7 +104,7 @@ class Targets:
         self._brief = brief
 
     def find(self, inode: Inode) -> AttributeTarget | None:
-        """None: it is no node of the tree."""
+        """The target; None if the inode is no node of the tree."""
         node = self._view.by_inode(inode)
         if node is None:
             return None
@@ -119,14 +119,14 @@ class Targets:
         )
 
     def changeable(self, inode: Inode) -> AttributeTarget:
-        """Raises NoSuchEntry."""
+        """The target. Raises NoSuchEntry."""
         self._edits.shown_entry(inode)
         target = self.find(inode)
         assert target is not None
         return target
 
     def set(self, inode: Inode, patch: MetadataPatch) -> None:
-        """Have the document changed so. Raises NoSuchEntry, NotPermitted, sqlite3.Error."""
+        """Change the document's metadata. Raises NoSuchEntry, NotPermitted, sqlite3.Error."""
         target = self.changeable(inode)
         before = target.patch
         values = {
@@ -138,14 +138,15 @@ class Targets:
         )
 
     def known_tags(self, target: AttributeTarget) -> list[str] | None:
-        """The tags that Procore has, if they need not be asked for."""
+        """The tags that Procore has, if no call is needed."""
         if target.document is None:
             return []
         known = self._tags.known(target.document)
         return None if known is None else [tag.name for tag in known]
 
     async def soon(self, target: AttributeTarget, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait for the work; two seconds at most for a folder, whose lock the request holds. Raises NotKnownYet."""
+        """Wait for the work, at most two seconds for a folder, because the request holds its lock. Raises
+        NotKnownYet."""
         if not target.node.is_folder:
             return await work()
         try:

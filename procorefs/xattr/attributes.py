@@ -35,15 +35,15 @@ from procorefs.xattr.handlers import Attribute, Handlers
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The program that asks, and how."""
+    """The caller of a request, and its flags."""
 
     thread: int
     makes: bool = False
-    """XATTR_CREATE: only if it is not there."""
+    """XATTR_CREATE: set only if the attribute does not exist."""
     replaces: bool = False
-    """XATTR_REPLACE: only if it is."""
+    """XATTR_REPLACE: set only if the attribute exists."""
     is_mounter: bool = True
-    """Whether it runs as the user who mounted, or as root."""
+    """Whether the caller is the user who mounted, or root."""
 
     def check(self, is_there: bool) -> None:
         """Raises AttributeExists, NoAttribute."""
@@ -64,11 +64,11 @@ class Attributes:
 
     @staticmethod
     def needs_procore(name: bytes) -> bool:
-        """Whether the value follows Procore."""
+        """Whether the value comes from Procore."""
         return is_ours(name.decode("utf-8", "surrogateescape"))
 
     async def names(self, inode: Inode, caller: Caller) -> list[bytes]:
-        """What `cp --preserve=xattr` and `rsync -X` are to carry."""
+        """The names that `cp --preserve=xattr` and `rsync -X` copy."""
         target = self._targets.find(inode)
         if target is None:
             return []
@@ -78,7 +78,7 @@ class Attributes:
         return [name.encode() for name in found] + self._foreign.names(target.node)
 
     async def get(self, inode: Inode, name: bytes, caller: Caller) -> bytes:
-        """Raises NoAttribute when it is not there, or empty."""
+        """The value. Raises NoAttribute if it does not exist or is empty."""
         target = self._targets.find(inode)
         text = _user_name(name)
         if target is None:
@@ -98,7 +98,7 @@ class Attributes:
         return self._as_written(target, handler, name) or value
 
     def _as_written(self, target: AttributeTarget, handler: Attribute, name: bytes) -> bytes | None:
-        """The text as it was set here, as long as it means what Procore has."""
+        """The text as it was set here, while it means the same as the value in Procore."""
         written = self._foreign.get(target.node, name)
         return written if written is not None and handler.means(target, written.decode()) else None
 
@@ -130,7 +130,7 @@ class Attributes:
         self._aliases.did(caller.thread, inode, handler.name, is_set=True)
 
     def _keep_text(self, inode: Inode, handler: Attribute, name: bytes, text: str) -> None:
-        """Keep the text if it is not the one that would be shown."""
+        """Keep the text if it differs from the one that would be shown."""
         target = self._targets.changeable(inode)
         shown = handler.shown(target)
         if shown and shown != text:
@@ -164,7 +164,7 @@ class Attributes:
 
 @contextmanager
 def _about(name: bytes, done: str) -> Iterator[None]:
-    """Name the attribute in the reasons that people are told."""
+    """Add the attribute's name to the reason that people see."""
     try:
         yield
     except (BadValue, NotKnownYet, TooMuch) as error:

@@ -1,8 +1,9 @@
-"""Decides what a copy tool means that sets or removes both names of one value, one after the other.
+"""Decides what it means when a copy tool sets or removes both names of one value, one after the other.
 
-A copy tool sets all attributes that its source has, in any order, and rsync then removes what only the target has. So
-what a thread did to one name a moment ago says what its next step at the other name means: `user.procore.*` wins, and a
-name that the source lacks removes nothing. A program that reads the value between two steps means each of them.
+A copy tool sets all attributes of its source in any order, and rsync then removes those that only the target has. So
+the last step of a thread at one name decides what its next step at the other name means: `user.procore.*` takes
+precedence, and a name that the source lacks removes nothing. If a program reads the value between two steps, each
+step counts by itself.
 """
 
 from collections.abc import Callable
@@ -20,14 +21,14 @@ REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The last thing that was done to a pair of names."""
+    """The last step at a pair of names."""
 
     name: str
     is_set: bool
 
 
 class CopyAliases:
-    """Remembers the last step of each thread for a moment."""
+    """Keeps the last step of each thread for a short time."""
 
     def __init__(self, time_s: Callable[[], float] = trio.current_time) -> None:
         self._last: cachetools.TTLCache[tuple[int, Inode, str], Step] = cachetools.TTLCache(
@@ -43,22 +44,22 @@ class CopyAliases:
             self._last[thread, inode, _pair(name)] = Step(name, is_set)
 
     def is_superseded(self, thread: int, inode: Inode, name: str) -> bool:
-        """Whether the name that wins was set before: a value for this one is ignored."""
+        """Whether the name that takes precedence was just set: a value for this name is ignored."""
         last = self._other(thread, inode, name)
         return last is not None and last.is_set and last.name.startswith(PROCORE)
 
     def is_removed_with_alias(self, thread: int, inode: Inode, name: str) -> bool:
-        """Whether the other name was removed before, and the value with it."""
+        """Whether the other name, and so the value, was just removed."""
         last = self._other(thread, inode, name)
         return last is not None and not last.is_set
 
     def is_lacking_in_source(self, thread: int, inode: Inode, name: str) -> bool:
-        """Whether the other name was set before: the source has only that one, and the value stays."""
+        """Whether the other name was just set: the source has only that one, and the value stays."""
         last = self._other(thread, inode, name)
         return last is not None and last.is_set
 
     def _other(self, thread: int, inode: Inode, name: str) -> Step | None:
-        """The last step, if it was about the other name."""
+        """The last step, if it was at the other name."""
         if name not in ALIASES:
             return None
         last = self._last.get((thread, inode, _pair(name)))

@@ -1,7 +1,7 @@
-"""Caches the project's custom fields and their choices, over mounts, and decides when Procore is asked for them.
+"""Caches the project's custom fields and their choices across mounts, and decides when Procore is asked for them.
 
-They change about once a year. What is cached is used at once, and asked for again in the background when it is old. A
-label that is not cached may be new, and causes a call.
+They change about once a year. Cached fields are used at once, and old ones are requested again in the background. A
+label that is not cached may be new and causes a call.
 """
 
 import logging
@@ -23,16 +23,16 @@ from procorefs.xattr.custom_fields import labels
 log = logging.getLogger(__name__)
 
 OLD_S = 3600.0
-"""What is older is asked for again in the background, one call: 0.03 % of a budget of 3,600 calls an hour."""
+"""Older fields are requested again in the background with one call a day."""
 
 ASK_AGAIN_S = 30.0
-"""What is not cached is asked for no more often than this."""
+"""An unknown label causes at most one call in this time."""
 
 _FACT = "custom_fields"
 
 
 class Remembered(msgspec.Struct):
-    """What is cached; times are Unix times."""
+    """The cached fields; times are Unix times."""
 
     asked_at_s: float = 0.0
     definitions: list[FieldDefinition] = []
@@ -41,7 +41,7 @@ class Remembered(msgspec.Struct):
 
 
 class CustomFieldCache:
-    """Custom fields by label; `run` must run."""
+    """The custom fields by label; `run` must run."""
 
     def __init__(
         self, store: TreeStore, calls: ProjectMetadata, *, unix_time_s: Callable[[], float] = clocks.unix_s
@@ -72,24 +72,24 @@ class CustomFieldCache:
     def choices(self, field_id: int) -> list[LovEntry]:
         return self._known.choices.get(field_id, [])
 
-    # With a call, if need be
+    # With a call if necessary
 
     async def load(self) -> None:
-        """Wait until the fields are known; old ones are asked for again in the background. Raises ProcoreError."""
+        """Wait until the fields are known; old ones are requested again in the background. Raises ProcoreError."""
         if not self._known.asked_at_s:
             await self._join(_FACT, self._ask)
         elif self._is_older(self._known.asked_at_s, OLD_S):
             self._begin(_FACT, self._ask)
 
     async def look_up(self, label: str) -> FieldDefinition | None:
-        """The field of a label; one that is not cached may be new. Raises ProcoreError."""
+        """The field of a label; an unknown label causes a call. Raises ProcoreError."""
         await self.load()
         if label not in self._by_label and self._is_older(self._known.asked_at_s, ASK_AGAIN_S):
             await self._join(_FACT, self._ask)
         return self.field(label)
 
     async def choices_of(self, field: FieldDefinition) -> list[LovEntry]:
-        """The choices of a field, asked for if they are not known. Raises ProcoreError."""
+        """The choices of a field, with a call if they are unknown. Raises ProcoreError."""
         if field.data_type not in (ENTRY, ENTRIES):
             return []
         asked_at_s = self._known.choices_at_s.get(field.id, 0.0)
@@ -100,12 +100,12 @@ class CustomFieldCache:
         return self.choices(field.id)
 
     async def ask_choices(self, field: FieldDefinition) -> list[LovEntry]:
-        """The same for a label that is not among them: it may be new."""
+        """The choices again, for a label that is not among them and may be new."""
         if self._is_older(self._known.choices_at_s.get(field.id, 0.0), ASK_AGAIN_S):
             await self._join(field.id, lambda: self._ask_choices(field.id))
         return self.choices(field.id)
 
-    # Asking
+    # Requests
 
     async def _join(self, key: object, work: Callable[[], object]) -> None:
         if self._nursery is None:
@@ -151,7 +151,7 @@ class CustomFieldCache:
         try:
             return msgspec.json.decode(fact, type=Remembered) if fact else Remembered()
         except UNDECODABLE:
-            return Remembered()  # another version's: asking again costs a call
+            return Remembered()  # of another version: requesting them again costs a call
 
     def _remember(self) -> None:
         with self._store.transaction():

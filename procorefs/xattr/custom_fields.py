@@ -1,7 +1,7 @@
-"""Gives each custom field a unique label, and turns its value into text and back by its data type. Pure functions.
+"""Gives each custom field a unique label, and converts its value to text and back by its data type. Pure functions.
 
-The list of fields has those of all tools, so two may have one label. Then the id is added to the label; also when a
-label ends like one with an id, or is too long.
+The list has the fields of all tools, so two may have the same label. Then the id is added to the label, as it is if
+a label ends like one with an id or is too long.
 """
 
 import math
@@ -19,10 +19,10 @@ from procorefs.xattr.attribute_names import CUSTOM, BadValue, NotSettable
 from procorefs.xattr.value_texts import shown_truth, truth
 
 LONGEST_LABEL_BYTES = 255 - len(CUSTOM)
-"""Linux takes names of 255 bytes."""
+"""Bytes of a label: Linux accepts names of 255 bytes, with their prefix."""
 
 MOST_EXACT = 1e15
-"""Below it a whole float is that number and no other."""
+"""Below this, a whole float is exactly one integer."""
 
 _MARKED = re.compile(r" ~[0-9]+\Z")
 _KEY = re.compile(r"custom_field_([0-9]{1,18})\Z")
@@ -39,7 +39,7 @@ def field_id_of(key: str) -> int | None:
 
 
 def labels(definitions: Iterable[FieldDefinition]) -> dict[str, FieldDefinition]:
-    """Each field by the label that only it has."""
+    """Each field by its unique label."""
     named = [(_clean(definition.label), definition) for definition in definitions]
     counts = Counter(label for label, _ in named)
     found = {}
@@ -64,7 +64,7 @@ def _marked(label: str, field_id: int) -> str:
 
 
 def shown_value(data_type: str, value: FieldValue, choices: Mapping[int, str]) -> str:
-    """A value as text; '' when it is empty. `choices`: what is known of the labels of entries, by id."""
+    """A value as text; '' if it is empty. `choices`: the known labels of entries, by id."""
     if value is None or value in ("", []):
         return ""
     if data_type == BOOLEAN:
@@ -79,7 +79,7 @@ def shown_value(data_type: str, value: FieldValue, choices: Mapping[int, str]) -
 
 
 def _shown_choices(choices: Mapping[int, str]) -> dict[int, str]:
-    """Each entry by its label; by label and id where that is not enough."""
+    """Each entry by its label, or by label and id if the label is not unique."""
     on_one_line = {entry_id: _on_one_line(label) for entry_id, label in choices.items()}
     alike = Counter(on_one_line.values())
     return {
@@ -95,12 +95,12 @@ def _on_one_line(label: str) -> str:
 
 
 def shown_json(value: object) -> str:
-    """Of a type that is not known here."""
+    """The value of an unknown type, as JSON."""
     return msgspec.json.encode(value).decode()
 
 
 def parsed_value(data_type: str, text: str, choices: Sequence[LovEntry]) -> FieldValue:
-    """What a text means to a field; None when it is empty. Raises BadValue, NotSettable."""
+    """The value that a text means for a field; None if it is empty. Raises BadValue, NotSettable."""
     if data_type not in DATA_TYPES:
         raise NotSettable("fields of that type cannot be written")
     if not text:
@@ -132,7 +132,7 @@ def _entry_id(text: str, by_label: Mapping[str, int]) -> int:
 
 
 def _number(text: str) -> int | float:
-    """Raises BadValue, also where a float can't hold all the digits."""
+    """A number. Raises BadValue, also if a float cannot hold all its digits."""
     plain = text.strip()
     if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", plain):
         raise BadValue("it is not a number")

@@ -1,7 +1,7 @@
-"""Makes the values of attributes that can only be read: id, version, state, the whole JSON and the like.
+"""Makes the values of the read-only attributes: id, version, state, the whole JSON and others.
 
-Most are known. The versions and the JSON cost one call each, whose answer is used for some seconds: a program that
-reads an attribute asks for its size first.
+Most are known. The versions and the JSON cost one call each; the answer is reused for some seconds, because a
+program that reads an attribute requests its size first.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ ANSWERS = 64
 
 
 class DocumentFacts:
-    """`state_of` says the item state of a file and the reason for it."""
+    """`state_of` returns the item state of a file and its reason."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DocumentFacts:
         )
 
     async def get(self, target: AttributeTarget, name: str) -> bytes:
-        """Raises NoAttribute when there is nothing to say, ProcoreError."""
+        """The value. Raises NoAttribute if there is none, and ProcoreError."""
         short = name.removeprefix(PROCORE)
         if short in ("versions", "raw"):
             return await self._asked(target, short)
@@ -102,7 +102,7 @@ class DocumentFacts:
 
 
 def _creator_of_first_version(target: AttributeTarget) -> Person | None:
-    """The creator of the first version created the file; not every answer of Procore says the latter."""
+    """The creator of the file; the creator of the first version if an answer of Procore lacks it."""
     version = target.node.version
     return target.detail.version_by if version is not None and version.number == 1 else None
 
@@ -118,7 +118,7 @@ def _version(version: Version) -> dict[str, object]:
 
 
 def _fitting(items: list[dict[str, object]]) -> bytes:
-    """As many of the first as an attribute can hold."""
+    """As many of them, from the first on, as an attribute can hold."""
     encoded = msgspec.json.encode(items)
     while len(encoded) > LONGEST_VALUE_BYTES:
         items = items[: len(items) * LONGEST_VALUE_BYTES // len(encoded)]
@@ -127,7 +127,7 @@ def _fitting(items: list[dict[str, object]]) -> bytes:
 
 
 def _fitting_document(document: Any) -> bytes:  # noqa: ANN401 - JSON
-    """Without its lists where an attribute cannot hold them."""
+    """The JSON, without its lists if an attribute cannot hold them."""
     encoded = msgspec.json.encode(document)
     if len(encoded) > LONGEST_VALUE_BYTES and isinstance(document, dict):
         encoded = msgspec.json.encode({key: v for key, v in document.items() if not isinstance(v, list)})

@@ -1,7 +1,7 @@
-"""Keeps attributes of other programs on this machine, and texts as they were set.
+"""Keeps the attributes of other programs on this machine, and the texts of Procore's attributes as they were set.
 
-A text may say what Procore has in other words (`12.50`, `b` before `a`). As long as it means the same, it is shown as
-it was set. So a copy tool finds what it has copied, and copies nothing the second time.
+A text may differ from the one that ProcoreFS makes of the same value (`12.50`, `b` before `a`). While it means the
+same, it is shown as it was set. So a copy tool finds what it copied, and copies nothing the second time.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,15 @@ from procorefs.tree.nodes import Inode, Node
 from procorefs.xattr.attribute_names import LONGEST_VALUE_BYTES, NoAttribute, TooMuch, is_ours
 
 MOST_BYTES = 1 << 20
-"""All values of one file together."""
+"""The limit for all values of one file together."""
 
 MOST_NAME_BYTES = LONGEST_VALUE_BYTES // 2
-"""All names of one file together: Linux takes a list of 64 KiB, and those of Procore's attributes are in it, too."""
+"""The limit for all names of one file together: Linux accepts a list of 64 KiB, with the names of Procore's
+attributes."""
 
 
 class ForeignXattrs:
-    """`written` is called after each change, and brings it to disk within a second."""
+    """`written` is called after each change and has it synced within a second."""
 
     def __init__(self, rows: XattrStore, written: Callable[[Inode], None]) -> None:
         self._rows = rows

@@ -43,7 +43,7 @@ from procorefs.xattr.tags import Tags
 
 
 class Attribute:
-    """The handler of one attribute. This base class is an attribute that does not exist."""
+    """The handler of one attribute. This base class handles an attribute that does not exist."""
 
     is_settable = True
     is_removable = True
@@ -52,15 +52,15 @@ class Attribute:
         self.name = name
 
     async def value(self, _target: AttributeTarget) -> bytes:
-        """Empty when there is none."""
+        """The value; empty if there is none."""
         return b""
 
     async def is_listed(self, _target: AttributeTarget) -> bool:
-        """Whether copy tools are to carry it."""
+        """Whether the attribute is listed, so that copy tools copy it."""
         return False
 
     async def is_there(self, target: AttributeTarget) -> bool:
-        """Whether it has a value, for XATTR_CREATE and XATTR_REPLACE. Raises NotKnownYet."""
+        """Whether the attribute has a value, for XATTR_CREATE and XATTR_REPLACE. Raises NotKnownYet."""
         return bool(await self.value(target))
 
     async def has_what_to_remove(self, target: AttributeTarget) -> bool:
@@ -74,16 +74,16 @@ class Attribute:
         raise NoSuchAttribute(f"there is no {self.name}")
 
     def shown(self, _target: AttributeTarget) -> str:
-        """The text that is shown for the value; '' when a text that was set is never shown in other words."""
+        """The text that is shown for the value; '' if a text that was set is always shown as it was set."""
         return ""
 
     def means(self, _target: AttributeTarget, _text: str) -> bool:
-        """Whether a text that was set here means the present value, as far as is known without a call."""
+        """Whether a text that was set here means the present value, as far as known without a call."""
         return False
 
 
 class Fact(Attribute):
-    """What only Procore or the upload queue sets."""
+    """A value that only Procore or the outbox sets."""
 
     is_settable = False
     is_removable = False
@@ -97,7 +97,7 @@ class Fact(Attribute):
 
 
 class Flag(Attribute):
-    """A field of the document that is true or false."""
+    """A boolean of the document."""
 
     is_removable = False
 
@@ -145,11 +145,11 @@ class Description(Attribute):
 
 
 class TagFormat(NamedTuple):
-    """How one attribute shows all tags as one text."""
+    """How an attribute shows all tags as one text."""
 
     show: Callable[[Collection[str]], str]
     parse: Callable[[str, Collection[str]], list[str]]
-    """The tags of a text; the second argument is the tags that the document bears, which the text may mean."""
+    """The tags in a text; the second argument is the document's present tags, which the text may mean."""
 
 
 _LINES = TagFormat(value_texts.tag_lines, value_texts.tags_of_lines)
@@ -177,7 +177,7 @@ class TagList(Attribute):
         return [tag.name for tag in await self._tags.of(target.document)]
 
     def _at_hand(self, target: AttributeTarget) -> list[str] | None:
-        """The tags as programs see them, if they need not be asked for."""
+        """The tags as programs see them, if no call is needed."""
         return self._targets.known_tags(target) if target.wanted_tags is None else target.wanted_tags
 
     async def is_there(self, target: AttributeTarget) -> bool:
@@ -190,7 +190,7 @@ class TagList(Attribute):
         return bool(known)
 
     async def has_what_to_remove(self, target: AttributeTarget) -> bool:
-        """Tags that are not known are removed without asking: a program that lists them first makes them known."""
+        """Unknown tags are removed without a call: a program that lists them first makes them known."""
         tags = self._at_hand(target)
         return tags is None or bool(tags)
 
@@ -218,7 +218,7 @@ class _Field:
 
 
 class CustomField(Attribute):
-    """One custom field, by its label; by its id when the project's list does not have it."""
+    """A custom field, by its label, or by its id if the project's list lacks it."""
 
     def __init__(self, name: str, targets: Targets, fields: CustomFieldCache) -> None:
         super().__init__(name)
@@ -336,7 +336,7 @@ class Handlers:
         return self._by_name.get(name) or Attribute(name)
 
     async def names(self, target: AttributeTarget) -> list[str]:
-        """What copy tools are to carry: nothing that is empty, nothing that cannot be set. Raises ProcoreError."""
+        """The names to list: of values that are not empty and can be set. Raises ProcoreError."""
         found: list[str] = []
         for name in (TAGS, DESCRIPTION):
             if await self._by_name[name].is_listed(target):

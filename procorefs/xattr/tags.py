@@ -25,10 +25,10 @@ from procorefs.tree.sync.shared_task import SharedTask
 log = logging.getLogger(__name__)
 
 FRESHNESS_PER_AGE = 10
-"""Tags change seldom and cost more calls than a poll: an answer holds for this many times `freshness`."""
+"""Tags change rarely and cost more calls than a poll: an answer is valid for this many times `freshness`."""
 
 SHORTEST_AGE_S = 1.0
-"""One `getfattr` asks several times about one document."""
+"""An answer is reused for this time, because one `getfattr` makes several requests about a document."""
 
 REMEMBERED = 100_000
 
@@ -41,15 +41,15 @@ class Answer:
     """Tags of a document, or of the project."""
 
     asked_s: float
-    """Loop time of the request: it says nothing of what was changed later."""
+    """Loop time of the request: the answer does not cover later changes."""
     tags: list[Tag]
     got_s: float = field(default_factory=trio.current_time)
-    """Its age counts from here, however long the calls took."""
+    """Loop time from which its age counts, however long the calls took."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllTags:
-    """The tags of all documents that have some."""
+    """The tags of all documents that have any."""
 
     asked_s: float
     by_document: dict[DocumentId, list[Tag]]
@@ -64,7 +64,7 @@ def tags_age_s(freshness_s: float) -> float:
 
 
 class Tags:
-    """The project's tags as far as they are known; `run` must run."""
+    """The known tags of the project; `run` must run."""
 
     def __init__(
         self, calls: ProjectMetadata, age_s: float, *, would_wait: Callable[[], bool] = lambda: False
@@ -78,9 +78,9 @@ class Tags:
         self._all_tags: AllTags | None = None
         self._single: cachetools.LRUCache[DocumentId, Answer] = cachetools.LRUCache(REMEMBERED)
         self._changed_at: dict[DocumentId, float] = {}
-        """Loop times at which a poll showed a document to be changed: older answers may be wrong."""
+        """Loop times at which a poll showed a document to be changed: older answers may be outdated."""
         self._spent = 0
-        """Calls for single documents since the last answer for all documents or the project."""
+        """How many calls for single documents were made since the last answer for all documents or the project."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -91,7 +91,7 @@ class Tags:
     # Reading
 
     def known(self, document: DocumentId) -> list[Tag] | None:
-        """The tags of a document if they need not be asked for."""
+        """The tags of a document if no call is needed."""
         answer = self._newest(document)
         if answer is None or self._is_old(answer) or answer.asked_s < self._changed_s(document):
             return None
@@ -104,9 +104,9 @@ class Tags:
         return self._changed_at.get(document, float("-inf"))
 
     async def of(self, document: DocumentId) -> list[Tag]:
-        """The tags of a document; those last known when they cannot be asked for, or the budget is closed.
+        """The tags of a document; the last known ones if Procore cannot be reached or the budget is used up.
 
-        Raises ProcoreError when none are known.
+        Raises ProcoreError if none are known.
         """
         if self.known(document) is None and self._would_wait() and (answer := self._newest(document)):
             return answer.tags
@@ -120,17 +120,17 @@ class Tags:
             return answer.tags
 
     async def _asked(self, document: DocumentId) -> list[Tag]:
-        """The same, and asked for whenever they are not known for certain. Raises ProcoreError."""
+        """The same, with a call whenever they are not known for certain. Raises ProcoreError."""
         while (tags := self.known(document)) is None:
             await self._ask(document)
         return tags
 
     async def bears(self, document: DocumentId, wanted: list[str]) -> bool:
-        """Whether a document has just these tags. Raises ProcoreError."""
+        """Whether a document has exactly these tags. Raises ProcoreError."""
         return {tag.name for tag in await self._asked(document)} == set(wanted)
 
     def ask_soon(self, document: DocumentId) -> None:
-        """Have them asked for in the background."""
+        """Request them in the background."""
         if self._nursery is not None and self.known(document) is None:
             self._nursery.start_soon(self._ask_quietly, document)
 
@@ -212,26 +212,26 @@ class Tags:
         if before is None or before.asked_s <= answer.asked_s:
             self._single[document] = answer
 
-    # What was changed
+    # Changes by others
 
     def doubt(self, documents: Iterable[DocumentId]) -> None:
-        """They have changed in Procore, perhaps their tags."""
+        """Note that documents, and perhaps their tags, have changed in Procore."""
         if self._all_tags is not None or self._single:
             self._changed_at |= dict.fromkeys(documents, trio.current_time())
 
     def made(self, document: DocumentId) -> None:
-        """An upload has just created it: it has no tags."""
+        """Note a document that an upload has just created: it has no tags."""
         self._note(document, Answer(trio.current_time(), []))
 
-    # Changes
+    # Own changes
 
     async def make(self, document: DocumentId, wanted: list[str]) -> None:
-        """Give a document just these tags: a call for each that differs. Raises ProcoreError."""
+        """Give a document exactly these tags, with a call for each one that differs. Raises ProcoreError."""
         there = {tag.name: tag for tag in await self._asked(document)}
         for name in wanted:
             if name not in there:
                 added = await self._calls.add_tag(document, name)
-                # Procore may take it for a tag that is there under another name, which must not be removed then.
+                # Procore may treat it as an existing tag with another spelling, which must not be removed then.
                 there = {other: tag for other, tag in there.items() if tag.id != added.id} | {name: added}
                 self._took(document, there)
         for name in [name for name in there if name not in wanted]:

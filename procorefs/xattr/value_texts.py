@@ -1,7 +1,7 @@
-"""Turns tags, truth values, people and times into the text that programs see, and back. Pure functions.
+"""Converts tags, booleans, people and times to the text that programs see, and back. Pure functions.
 
-A text that was made from tags leads back to them, also with a comma or a line break in a tag: it is found among the
-tags that the document has already.
+A text that was made from tags is converted back to the same tags, even if a tag has a comma or a line break, because
+it is compared with the tags that the document has.
 """
 
 import re
@@ -29,17 +29,17 @@ def decoded(value: bytes) -> str:
 
 
 def in_order(tags: Iterable[str]) -> list[str]:
-    """The one order in which tags are shown: a copy tool compares bytes."""
+    """The tags in the order in which they are always shown, because a copy tool compares bytes."""
     return sorted(set(tags), key=lambda tag: (tag.casefold(), tag))
 
 
 def tag_lines(tags: Iterable[str]) -> str:
-    """One tag a line."""
+    """The tags, one on each line."""
     return "\n".join(_shown(tag) for tag in in_order(tags))
 
 
 def tags_of_lines(text: str, borne: Collection[str]) -> list[str]:
-    """The tags of a text with one a line; `borne`: the tags of the document, which the text may mean."""
+    """The tags of a text with one on each line. `borne`: the tags of the document, which the text may mean."""
     meant = _by_shown(borne)
     found: dict[str, None] = {}
     for line in re.split(r"[\r\n]", text):
@@ -49,12 +49,12 @@ def tags_of_lines(text: str, borne: Collection[str]) -> list[str]:
 
 
 def tag_list(tags: Iterable[str]) -> str:
-    """Separated by commas, as file managers keep them."""
+    """The tags, separated by commas, as file managers write them."""
     return ",".join(_shown(tag) for tag in in_order(tags))
 
 
 def tags_of_list(text: str, borne: Collection[str]) -> list[str]:
-    """The tags of a list with commas; one of `borne` that has commas in it is found as a whole."""
+    """The tags of a text with commas; a tag of `borne` that contains commas is recognised."""
     if text == tag_list(borne):
         return in_order(borne)
     meant = _by_shown(borne)
@@ -86,7 +86,7 @@ def _by_shown(tags: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
-# Truth values
+# Booleans
 
 _TRUTHS = {
     "true": True,
@@ -112,7 +112,7 @@ def shown_truth(value: bool) -> str:
     return "true" if value else "false"
 
 
-# What Procore sets
+# Values that Procore sets
 
 
 def person(somebody: Person) -> str:
