@@ -342,7 +342,7 @@ class _Normaliser:
         except KeyError:
             pass
         try:
-            person = Person(UserId(_id(wire.id)), text(wire.name), text(wire.login))
+            person = Person(UserId(_id(wire.id)), text(wire.name).strip(), text(wire.login).strip())
         except Unusable:
             person = None
         self._persons[key] = person

@@ -15,6 +15,8 @@ OTHER_COMPANY_ID = 8_802
 PROJECT_ID = 1_204_501
 CONFIDENTIAL_PROJECT_ID = 1_204_502
 QUIET_PROJECT_ID = 1_204_503
+SYSTEM_USER_ID = 2
+"""Made the system items; its name is a single blank."""
 SERVICE_USER_ID = 50_001
 OTHER_USER_ID = 50_002
 _PROJECT_STARTED_S = 1_735_689_600
@@ -93,7 +95,7 @@ def seed_company(store: Store, clock: Clock) -> None:
         (50_003, "dana.reyes@northwind.example", "Dana Reyes"),
         (50_004, "sam.okafor@northwind.example", "Sam Okafor"),
     ]
-    store.insert_many("users", "id, login, name", people)
+    store.insert_many("users", "id, login, name", [(SYSTEM_USER_ID, "", " "), *people])
     for number, user_id in enumerate((SERVICE_USER_ID, OTHER_USER_ID), 1):
         client_id = f"sandbox-client-{number}"
         store.insert_many(
@@ -122,9 +124,9 @@ def add_project(
         "created_at": _PROJECT_STARTED_S,
         "updated_at": _PROJECT_STARTED_S,
     }
-    root_id = store.insert_document(**made, parent_id=None, name=name, created_by=SERVICE_USER_ID)
+    root_id = store.insert_document(**made, parent_id=None, name=name, created_by=SYSTEM_USER_ID)
     bin_id = store.insert_document(
-        **made, parent_id=root_id, name="Recycle Bin", created_by=SERVICE_USER_ID, is_bin=1, read_only=1
+        **made, parent_id=root_id, name="Recycle Bin", created_by=SYSTEM_USER_ID, is_bin=1, read_only=1
     )
     columns = "id, company_id, name, number, active, created_at, updated_at, root_id, bin_id"
     row = (project_id, COMPANY_ID, name, number, int(active), now_s, now_s, root_id, bin_id)

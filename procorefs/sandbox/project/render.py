@@ -234,6 +234,8 @@ class Renderer:
         if known is None:
             user = self._store.user(user_id)
             known = {"id": ident(user.id), "login": user.login, "name": user.name}
+            if not user.name.strip():
+                known["company_name"] = None
             self._people[user_id, ident] = known
         return known
 

@@ -136,8 +136,8 @@ def _authorize(sandbox: Sandbox, request: Request, _form: dict[str, str]) -> Res
     if problem:
         return HTMLResponse(f"<h1>Not possible</h1><p>{html.escape(problem)}</p>", 400)
     people = sandbox.store.column(
-        "SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM clients) OR id ="
-        " (SELECT user_id FROM clients WHERE client_id = ?) ORDER BY id",
+        "SELECT id FROM users WHERE login != '' AND (id NOT IN (SELECT user_id FROM clients) OR id ="
+        " (SELECT user_id FROM clients WHERE client_id = ?)) ORDER BY id",
         (asked["client_id"],),
     )
     if not sandbox.dialect.authorize_page:
