@@ -42,6 +42,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     """How long a file waits after its last writer has closed it."""
     staging_size_bytes: int = 50 << 30
     """How many bytes may wait for their upload in the state directory."""
+    delete_guard: int | None = 500
+    """More documents than this, deleted within ten minutes, are held until a person decides; None: all are sent."""
     invalid_names: Literal["reject", "encode"] = "reject"
     """`encode`: characters that Procore refuses are sent as full-width characters (tree/naming/full_width.py)."""
     junk: Literal["skip", "keep"] = "skip"
@@ -124,6 +126,15 @@ def parse_calls_per_hour(text: str) -> int:
     return calls
 
 
+def _parse_delete_guard(text: str) -> int | None:
+    """A number of documents, or None for `off`. Raises ConfigError."""
+    if text == "off":
+        return None
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise ConfigError(f"'{text}' is no number of documents; write a number from 1, or off")
+    return int(text)
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("ro", "ro", None, "off", "", "Read-only: writes fail with EROFS."),
     Option("rw", "ro", None, "on", "", "Read and write.", meaning=False),
@@ -194,6 +205,15 @@ OPTIONS: tuple[Option, ...] = (
         "50G",
         "SIZE",
         "How much may wait on this disk for its upload; a program that writes more waits until some is sent.",
+    ),
+    Option(
+        "delete_guard",
+        "delete_guard",
+        _parse_delete_guard,
+        "500",
+        "N|off",
+        "More than N documents deleted, or overwritten with another type of content, within ten minutes are held "
+        "until `procorefs retry` or `procorefs discard`.",
     ),
     Option(
         "invalid_names",

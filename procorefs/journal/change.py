@@ -14,7 +14,7 @@ from procorefs.procore.wire.models import DocumentId, Kind, Version, VersionId
 from procorefs.procore.wire.upload_decoding import SegmentedUpload, WholeUpload
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
-from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.tree.nodes import Inode, Kept
 from procorefs.tree.rows import Known
 
 MOST_DROPPED = 3
@@ -181,15 +181,23 @@ class Incomplete(msgspec.Struct, frozen=True, omit_defaults=True, tag="incomplet
     reason: str = ""
 
 
+class Guarded(msgspec.Struct, frozen=True, omit_defaults=True, tag="guarded"):
+    """The delete guard holds it; see ChangeState.GUARDED."""
+
+    reason: str = ""
+    at_s: float = 0.0
+
+
 Place = Follow | Placed | Removed
 Content = Unchanged | Written | PendingCopy
-Progress = Open | Pending | Failed | Incomplete
+Progress = Open | Pending | Failed | Incomplete | Guarded
 
 _STATES: dict[type[Progress], ChangeState] = {
     Open: ChangeState.OPEN,
     Pending: ChangeState.PENDING,
     Failed: ChangeState.FAILED,
     Incomplete: ChangeState.INCOMPLETE,
+    Guarded: ChangeState.GUARDED,
 }
 
 
@@ -223,6 +231,8 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Why metadata was given up: the rest is sent first, then the change fails with this reason."""
     progress: Progress = Pending()
     """The recorded state. What follows from time or name alone is derived (due.py, item_states.py)."""
+    passes_guard: bool = False
+    """Whether a person let what is wanted now pass the delete guard."""
     created_at_s: float = 0.0
     """When the change was made. All times of changes are of clocks.unix_s, because they outlive the daemon."""
     touched_at_s: float = 0.0
@@ -380,7 +390,7 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     @property
     def since_s(self) -> float:
         """Since when it is in its state."""
-        return self.progress.at_s if isinstance(self.progress, Failed) else self.touched_at_s
+        return self.progress.at_s if isinstance(self.progress, Failed | Guarded) else self.touched_at_s
 
     def step(self, progress: Progress) -> None:
         """Change the state."""
@@ -414,8 +424,10 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     def touch(self) -> None:
         """Note a change by a program: earlier failures no longer count."""
         self.touched_at_s = clocks.unix_s()
-        self.step(Pending() if isinstance(self.progress, Failed) else type(self.progress)())
+        if not isinstance(self.progress, Guarded):
+            self.step(Pending() if isinstance(self.progress, Failed) else type(self.progress)())
         self.patch_refusal = ""
+        self.passes_guard = False
 
     # End
 
@@ -432,17 +444,3 @@ class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     def is_bare(self) -> bool:
         """Whether the change has no document and none can be made for it."""
         return self.document is None and not self.has_bytes and not self.is_folder
-
-
-def lost_folder(inode: Inode, name: str = "", reason: str = "") -> Change:
-    """The change of a folder that rows name and that is lost: it is shown, and not sent before `retry`."""
-    now_s = clocks.unix_s()
-    reason = reason or "the original folder of its content is unknown: move the content to where it belongs"
-    return Change(
-        inode,
-        Kind.FOLDER,
-        Placed(Location(ROOT, f"Recovered folder {name or inode}")),
-        progress=Failed(reason, now_s),
-        created_at_s=now_s,
-        touched_at_s=now_s,
-    )

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from procorefs.journal.change import Change, Failed
+from procorefs.journal.change import Change, Failed, Guarded
 from procorefs.journal.older_rows import decode
 from procorefs.journal.row_log import SUFFIXES, RowLog, clear
 from procorefs.journal.xattr_store import XattrStore
@@ -32,13 +32,10 @@ from procorefs.tree.nodes import Inode
 
 log = logging.getLogger(__name__)
 
-FORMAT = 5
-_OLDER_FORMATS = (
-    1,
-    2,
-    3,
-    4,
-)  # older_rows.py reads their rows; before 4: no row log, calls or numbers of entries
+FORMAT = 6
+_OLDER_FORMATS = (1, 2, 3, 4, 5)
+"""older_rows.py reads their rows. Before 4: no row log, calls or numbers of entries; before 6: no GUARDED changes."""
+
 CHECKPOINT_BYTES = 16 << 20
 """`sync` writes a longer write-ahead log back to the database."""
 
@@ -110,7 +107,7 @@ class Journal:
             )
         self.is_new = found == 0
         """Whether the journal was just created: existing staged files then have bytes that must be kept."""
-        self._is_numbered = found in (0, 4, FORMAT)
+        self._is_numbered = found not in (1, 2, 3)
         if found == 0:
             self._db.executescript(_SCHEMA)
         else:
@@ -319,8 +316,9 @@ def _past(change: Change) -> Change:
     """The row without times in the future, which a wall clock that was ahead left."""
     change.created_at_s = clocks.past_s(change.created_at_s)
     change.touched_at_s = clocks.past_s(change.touched_at_s)
-    if isinstance(change.progress, Failed):
-        change.progress = Failed(change.progress.reason, clocks.past_s(change.progress.at_s))
+    if isinstance(change.progress, Failed | Guarded):
+        at_s = clocks.past_s(change.progress.at_s)
+        change.progress = msgspec.structs.replace(change.progress, at_s=at_s)
     return change
 
 

@@ -1,6 +1,6 @@
 """The states that a change can be in, as the journal, the scheduler, attributes, `status` and commands name them.
 
-A change records one of four states (`RECORDED`), and steps from one to another as `STEPS` says. What people see
+A change records one of five states (`RECORDED`), and steps from one to another as `STEPS` says. What people see
 (upload/item_states.py) is the recorded state, or one that follows from the name, the connection and the calls under
 way: `HELD`, `UPLOADING` and the like are never written down.
 
@@ -11,6 +11,8 @@ way: `HELD`, `UPLOADING` and the like are never written down.
                  └──── the daemon or the machine died ◀─────┘
                                      ▼
                                 INCOMPLETE ── retry, closed again or renamed ─▶ PENDING
+
+    PENDING ── too much is deleted or overwritten at once ─▶ GUARDED ── retry, or not wanted any more ─▶ PENDING
 """
 
 import enum
@@ -31,6 +33,8 @@ class ChangeState(enum.StrEnum):
     """Procore refused it for good: it waits for `retry` or `discard`."""
     INCOMPLETE = "incomplete"
     """The daemon died while it was written: it is kept and shown, and not sent before `retry`."""
+    GUARDED = "guarded"
+    """The delete guard holds it (upload/delete_guard.py): it waits for `retry` or `discard`."""
 
     UPLOADING = "uploading"
     """A call for it is under way."""
@@ -52,30 +56,50 @@ class ChangeState(enum.StrEnum):
 
 
 RECORDED = frozenset(
-    {ChangeState.OPEN, ChangeState.PENDING, ChangeState.FAILED, ChangeState.INCOMPLETE},
+    {
+        ChangeState.OPEN,
+        ChangeState.PENDING,
+        ChangeState.FAILED,
+        ChangeState.INCOMPLETE,
+        ChangeState.GUARDED,
+    },
 )
 """The states that the journal records; all others are derived."""
 
 STEPS: Mapping[ChangeState, frozenset[ChangeState]] = {
     # Flushed or closed; cut off by a crash; its staged bytes are lost.
     ChangeState.OPEN: frozenset({ChangeState.PENDING, ChangeState.INCOMPLETE, ChangeState.FAILED}),
-    # Written again; refused for good; a power cut took bytes of it, or a crash left only bytes that were never flushed.
-    ChangeState.PENDING: frozenset({ChangeState.OPEN, ChangeState.FAILED, ChangeState.INCOMPLETE}),
+    # Written again; refused for good; a power cut took bytes of it, or a crash left only bytes that were never flushed;
+    # held by the delete guard.
+    ChangeState.PENDING: frozenset(
+        {ChangeState.OPEN, ChangeState.FAILED, ChangeState.INCOMPLETE, ChangeState.GUARDED}
+    ),
     # Written again; retried or changed again; its bytes are doubted after a power cut.
     ChangeState.FAILED: frozenset({ChangeState.OPEN, ChangeState.PENDING, ChangeState.INCOMPLETE}),
     # Retried, or closed by a new writer; its staged bytes are lost. It stays incomplete while it is written again.
     ChangeState.INCOMPLETE: frozenset({ChangeState.PENDING, ChangeState.FAILED}),
+    # Written again; retried, or no longer what the guard counts; its call failed, or its staged bytes are lost; a power
+    # cut took bytes of it.
+    ChangeState.GUARDED: frozenset(
+        {ChangeState.OPEN, ChangeState.PENDING, ChangeState.FAILED, ChangeState.INCOMPLETE}
+    ),
 }
 """The legal steps of a recorded state."""
 
 MOVING = frozenset({ChangeState.PENDING, ChangeState.UPLOADING})
 """States that are sent automatically."""
 
-WAITING_FOR_PEOPLE = frozenset({ChangeState.FAILED, ChangeState.INCOMPLETE})
+COUNTED_AS_FAILED = frozenset({ChangeState.FAILED, ChangeState.INCOMPLETE})
+"""States that `status` counts as failed."""
+
+WAITING_FOR_PEOPLE = COUNTED_AS_FAILED | {ChangeState.GUARDED}
 """States that end with `retry` or `discard`."""
 
 WAITING_FOR_OTHERS = frozenset({ChangeState.HELD, ChangeState.CHECKED_OUT, ChangeState.READ_ONLY})
-"""States that end when a name, another user or the mount changes; `status` counts them as held."""
+"""States that end when a name, another user or the mount changes."""
+
+COUNTED_AS_HELD = WAITING_FOR_OTHERS | {ChangeState.GUARDED}
+"""States that `status` counts as held."""
 
 STAYING = frozenset({ChangeState.HELD, ChangeState.LOCAL})
 """States of files that stay on this machine because of their name: no failure, but listed as not in Procore."""

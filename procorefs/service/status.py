@@ -29,6 +29,15 @@ class OutboxItem(msgspec.Struct, frozen=True):
     """ISO 8601, UTC."""
 
 
+class GuardedFolder(msgspec.Struct, frozen=True):
+    """What the delete guard holds in one folder; of a removed folder, with all that was below it."""
+
+    path: str
+    deletions: int
+    overwrites: int
+    """Documents that got bytes of another type."""
+
+
 class LocalFiles(msgspec.Struct, frozen=True):
     """Files that are never sent, because of their names or the names of their folders."""
 
@@ -47,7 +56,7 @@ class OutboxStatus(msgspec.Struct, frozen=True):
     pending: int = 0
     uploading: int = 0
     held: int = 0
-    """Files with a temporary name, and documents that another user has checked out."""
+    """Files with a temporary name, documents that another user has checked out, and what the delete guard holds."""
     failed: int = 0
     """Changes that Procore refused, and files that a crash left incomplete."""
     bytes_pending: int = 0
@@ -56,7 +65,9 @@ class OutboxStatus(msgspec.Struct, frozen=True):
     failures: list[OutboxItem] = []
     """The oldest 1,000 that failed."""
     held_items: list[OutboxItem] = []
-    """The oldest 1,000 that are held."""
+    """The oldest 1,000 that are held, but for what the delete guard holds."""
+    guarded: list[GuardedFolder] = []
+    """The folders in which the delete guard holds deletions or overwrites."""
     warning: str = ""
     """Why Procore cannot be reached; empty: it can."""
     local: LocalFiles = LocalFiles()

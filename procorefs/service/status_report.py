@@ -10,7 +10,7 @@ import msgspec
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount
-from procorefs.journal.states import WAITING_FOR_OTHERS, WAITING_FOR_PEOPLE, ChangeState
+from procorefs.journal.states import COUNTED_AS_FAILED, COUNTED_AS_HELD, ChangeState
 from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.procore.api.client import Client
 from procorefs.procore.wire.rights import restriction
@@ -21,6 +21,7 @@ from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.upload.commands import Commands
+from procorefs.upload.delete_guard import DeleteGuard
 from procorefs.upload.items import Item
 
 _MOST_ITEMS = 1000
@@ -39,6 +40,7 @@ class Reporter:
     rights: AccountRights
     outbox: Commands | None = None
     """None: the mount sends nothing."""
+    guard: DeleteGuard | None = None
 
     async def update(self) -> None:
         """Update the values that take time to get, before `status`; waits for two seconds at most."""
@@ -57,7 +59,7 @@ class Reporter:
             pid=os.getpid(),
             log=str(self.mount.log_file or ""),
             tree=status.TreeStatus(poll_state.documents, poll_state.state, poll_state.age_s),
-            outbox=outbox_status(self.outbox),
+            outbox=outbox_status(self.outbox, self.guard),
             cache=status.CacheStatus(cache.bytes, cache.limit, cache.hits, cache.misses),
             limiter=_limiter(self.client.limiter.snapshot()),
             api_calls=status.ApiCalls(calls.total, calls.by_route, calls.throttled),
@@ -77,7 +79,7 @@ class Reporter:
         return StatusWarning(reason, "" if connectivity.since_s is None else _iso(connectivity.since_s))
 
 
-def outbox_status(outbox: Commands | None) -> status.OutboxStatus:
+def outbox_status(outbox: Commands | None, guard: DeleteGuard | None = None) -> status.OutboxStatus:
     """The numbers of the outbox, and the oldest items that are not sent automatically."""
     if outbox is None:
         return status.OutboxStatus()
@@ -89,8 +91,9 @@ def outbox_status(outbox: Commands | None) -> status.OutboxStatus:
         failed=counts.failed,
         bytes_pending=counts.bytes_pending,
         eta_seconds=counts.eta_seconds,
-        failures=_items(item for item in stuck if item.state in WAITING_FOR_PEOPLE),
-        held_items=_items(item for item in stuck if item.state in WAITING_FOR_OTHERS),
+        failures=_items(item for item in stuck if item.state in COUNTED_AS_FAILED),
+        held_items=_items(item for item in stuck if item.state in COUNTED_AS_HELD),
+        guarded=[status.GuardedFolder(*folder) for folder in guard.held_folders()] if guard else [],
         warning=counts.warning,
         local=status.LocalFiles(
             counts.local,

@@ -72,8 +72,13 @@ class Commands:
         return self._counters.counts(self._attempts.warning, self._attempts.pace_s())
 
     def stuck(self) -> list[Item]:
-        """All items whose state is in STUCK, the oldest first."""
-        items = (self._states.item(self._view.change(inode)) for inode in self._counters.inodes(STUCK))
+        """All items whose state is in STUCK, the oldest first, except those that the delete guard itself holds."""
+        changes = (self._view.change(inode) for inode in self._counters.inodes(STUCK))
+        items = (
+            self._states.item(change)
+            for change in changes
+            if change is not None and change.state is not ChangeState.GUARDED
+        )
         stuck = [item for item in items if item is not None and item.state in STUCK]
         return sorted(stuck, key=lambda item: item.since)
 
@@ -186,7 +191,7 @@ class Commands:
     # Once more, or not at all
 
     def retry(self, below: Sequence[str]) -> list[Item]:
-        """Send what is failed, incomplete or checked out at or below these paths, and return it.
+        """Send what is failed, incomplete, checked out or guarded at or below these paths, and return it.
 
         What these changes wait for is sent as well, wherever it is.
         """
@@ -208,21 +213,31 @@ class Commands:
         self._edits.sessions.promise_incomplete(change)
         change.step(Pending())
         change.touch()
+        change.passes_guard = True
         if change.used_upload is None:
             change.drop_upload()
         self._edits.changes.save_if_current(change)
         self.hurry_one(change.inode)
 
     def discard(self, below: Sequence[str]) -> list[Item]:
-        """Throw away what is failed, incomplete or held at or below these paths, and return it.
+        """Throw away what is failed, incomplete, held or guarded at or below these paths, and return it.
 
-        The mount shows again what Procore has. Changes that are sent automatically are left alone.
+        The mount shows again what Procore has: of a deletion that the delete guard holds, also the folders above. Changes
+        that are sent automatically are left alone, and so are changes that only wait for one that the guard holds.
         """
         found = []
         items = {change.inode: item for change, item in self.items()}
         for inode, item in items.items():
             change = self._view.change(inode)
             if change is None or not is_at_or_below(item.path, below):
+                continue
+            if item.state is ChangeState.GUARDED and change.is_removed:
+                for one in (*self._removed_above(change), change):
+                    found += [items[one.inode]] if one.inode in items else []
+                    self._edits.takeover.leave_inside(one)
+                    self._results.dismiss(one)
+                continue
+            if item.state is ChangeState.GUARDED and change.state is not ChangeState.GUARDED:
                 continue
             going = [change, *self._placed_in(change)]
             is_free = not any(self._dirty_files.is_open(one.inode) for one in going)
@@ -231,6 +246,11 @@ class Commands:
                 for one in reversed(going):
                     self._results.dismiss(one)
         return found
+
+    def _removed_above(self, change: Change) -> list[Change]:
+        """The removed folders that Procore has a document in, the topmost first."""
+        above = (self._view.change(folder) for folder, _ in self._view.store.place(change.inode) or ())
+        return [one for one in above if one is not None and one.is_removed][::-1]
 
     def _placed_in(self, change: Change) -> list[Change]:
         """The changes below a folder that never was in Procore, which end with it; folders before their entries."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection
 
-from procorefs.journal.states import MOVING, WAITING_FOR_OTHERS, WAITING_FOR_PEOPLE, ChangeState
+from procorefs.journal.states import COUNTED_AS_FAILED, COUNTED_AS_HELD, MOVING, ChangeState
 from procorefs.tree.nodes import Inode
 from procorefs.upload.items import Counts
 from procorefs.upload.sending.byte_upload import Uploader
@@ -59,8 +59,8 @@ class Counters:
         return Counts(
             pending=self._counted[ChangeState.PENDING],
             uploading=self._counted[ChangeState.UPLOADING],
-            held=sum(self._counted[state] for state in WAITING_FOR_OTHERS),
-            failed=sum(self._counted[state] for state in WAITING_FOR_PEOPLE),
+            held=sum(self._counted[state] for state in COUNTED_AS_HELD),
+            failed=sum(self._counted[state] for state in COUNTED_AS_FAILED),
             bytes_pending=max(self._bytes - sum(self._uploader.sent_bytes.values()), 0),
             eta_seconds=moving * pace_s if moving and pace_s is not None and not warning else None,
             warning=warning if moving else "",

@@ -17,6 +17,12 @@ from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.view import View
 
+_WHY_BLOCKS = {
+    ChangeState.FAILED: "was refused",
+    ChangeState.INCOMPLETE: "is incomplete",
+    ChangeState.GUARDED: "the delete guard holds",
+}
+
 
 class ItemStates:
     """Reads changes and their tries; writes only the counters."""
@@ -55,8 +61,11 @@ class ItemStates:
             return ChangeState.FAILED
         if change.state is ChangeState.INCOMPLETE:
             return ChangeState.INCOMPLETE
-        if self.failed_blocker(change.inode) is not None:
-            return ChangeState.FAILED
+        if change.state is ChangeState.GUARDED:
+            return ChangeState.GUARDED
+        blocker = self.failed_blocker(change.inode)
+        if blocker is not None:
+            return ChangeState.GUARDED if blocker.state is ChangeState.GUARDED else ChangeState.FAILED
         if change.attempts and isinstance(self._attempts.error_of(change.inode), CheckedOut):
             return ChangeState.CHECKED_OUT
         if not change.is_removed and fate is Fate.HELD:
@@ -71,7 +80,7 @@ class ItemStates:
         return ChangeState.LOCAL if self._fates.is_own_content(change) else ChangeState.JUNK
 
     def failed_blocker(self, inode: Inode) -> Change | None:
-        """The last change in the chain of changes that it waits for, if that one failed or is incomplete."""
+        """The last change in the chain of changes that it waits for, if that one waits for people."""
         at, steps = inode, 0
         while (waiting := self._queue.blocked.get(at)) is not None and steps < DEEPEST:
             at, steps = waiting.by, steps + 1
@@ -105,8 +114,7 @@ class ItemStates:
             return change.reason or "its writer was cut off before it closed the file"
         before = self.failed_blocker(change.inode) if change.state is not ChangeState.FAILED else None
         if before is not None:
-            what = "was refused" if before.state is ChangeState.FAILED else "is incomplete"
-            return f"it waits for {self.path(before)}, which {what}"
+            return f"it waits for {self.path(before)}, which {_WHY_BLOCKS[before.state]}"
         is_held = (
             change.state is ChangeState.PENDING
             and not change.reason
@@ -114,7 +122,7 @@ class ItemStates:
         )
         if is_held and change.location is not None:
             return self._why_held(change.location)
-        if not self._sends and change.state is not ChangeState.FAILED:
+        if not self._sends and change.state not in WAITING_FOR_PEOPLE:
             return "the mount is read-only"
         return change.reason or change.patch_refusal or (waiting.why if waiting is not None else "")
 

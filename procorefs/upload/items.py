@@ -19,6 +19,7 @@ _WHY: dict[ChangeState, str] = {
     ChangeState.READ_ONLY: "the mount is read-only",
     ChangeState.INCOMPLETE: "the program that wrote it was interrupted",
     ChangeState.FAILED: "it was refused",
+    ChangeState.GUARDED: "more documents were deleted or overwritten at once than delete_guard allows",
 }
 
 
@@ -46,7 +47,7 @@ class Counts(msgspec.Struct, frozen=True):
     pending: int = 0
     uploading: int = 0
     held: int = 0
-    """`held`, `checked_out` and `read_only`."""
+    """`held`, `checked_out`, `read_only` and `guarded`."""
     failed: int = 0
     """`failed` and `incomplete`."""
     bytes_pending: int = 0

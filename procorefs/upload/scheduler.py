@@ -19,6 +19,7 @@ from procorefs.tree.nodes import Inode
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.attempts import Attempts, Transfer
+from procorefs.upload.delete_guard import DeleteGuard
 from procorefs.upload.failures import Failures
 from procorefs.upload.item_states import ItemStates
 from procorefs.upload.outcomes import Blocked, Superseded
@@ -131,7 +132,7 @@ class Workers:
         running = self._attempts.transfers.get(inode)
         if running is None or running.scope.cancel_called or self._calls.is_under_way(inode):
             return
-        if change is not running.change or not change.has_bytes:
+        if change is not running.change or not change.has_bytes or change.state is ChangeState.GUARDED:
             running.scope.cancel()
         elif running.number is not None and change.staged and change.staged.number != running.number:
             is_late = change.upload is not None and change.upload.is_used
@@ -148,6 +149,7 @@ class Planning:
     blocking: Blocking
     check: WaitCheck
     situations: Situations
+    guard: DeleteGuard
 
 
 class CatchUp:
@@ -234,6 +236,7 @@ class Scheduler:
 
     def count_all(self) -> None:
         """Count all changes, once, before any is sent."""
+        self._planning.guard.start(self._view.changes())
         for change in self._view.changes():
             self._queue.touched(change.inode)
             self._states.count(change.inode)
@@ -255,6 +258,7 @@ class Scheduler:
         for inode in self._queue.take_fresh(AT_ONCE):
             if self._edits.sessions.is_unflushed(inode) and not self._flush_late(inode):
                 continue
+            self._planning.guard.look(inode, self._view.change(inode))
             change = self._states.count(inode)
             if change is not None and change.state is ChangeState.OPEN:
                 self._queue.put(inode, None)
@@ -311,6 +315,7 @@ class Scheduler:
         return True
 
     def _dispatch_one(self, nursery: trio.Nursery, inode: Inode, change: Change) -> None:
+        self._planning.guard.look(inode, change)
         wait_s = self._planning.due.pause_s(change)
         if wait_s is None or wait_s > 0:
             self._queue.put(inode, None if wait_s is None else trio.current_time() + wait_s)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from procorefs.journal.change import Change, Location, Open, Placed, lost_folder
+from procorefs.journal.change import Change, Failed, Location, Open, Placed
 from procorefs.journal.in_flight_calls import InFlightCalls
-from procorefs.procore.wire.models import Version
+from procorefs.procore.wire.models import Kind, Version
+from procorefs.storage import clocks
 from procorefs.tree.naming.name_rules import marked
 from procorefs.tree.nodes import ROOT, Inode, Node, State, bound_to
 from procorefs.tree.tree_store import TreeStore
@@ -191,3 +192,17 @@ def _is_precious(change: Change) -> bool:
         return False
     wants_more = change.has_bytes or change.shown is not None or change.document is None
     return wants_more and (change.is_placed or change.is_following)
+
+
+def lost_folder(inode: Inode, name: str = "", reason: str = "") -> Change:
+    """The change of a folder that rows name and that is lost: it is shown, and not sent before `retry`."""
+    now_s = clocks.unix_s()
+    reason = reason or "the original folder of its content is unknown: move the content to where it belongs"
+    return Change(
+        inode,
+        Kind.FOLDER,
+        Placed(Location(ROOT, f"Recovered folder {name or inode}")),
+        progress=Failed(reason, now_s),
+        created_at_s=now_s,
+        touched_at_s=now_s,
+    )

@@ -29,7 +29,6 @@ from procorefs.journal.change import (
     Pending,
     Placed,
     Written,
-    lost_folder,
 )
 from procorefs.journal.damaged_journal import salvage
 from procorefs.journal.durability import Durability
@@ -46,6 +45,7 @@ from procorefs.tree.tree_store import DEEPEST, TreeStore
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.dirty_files import DirtyFiles
+from procorefs.vfs.local_work import lost_folder
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.attempts import Attempts
 from procorefs.upload.commands import Commands
 from procorefs.upload.counters import Counters
+from procorefs.upload.delete_guard import DeleteGuard
 from procorefs.upload.failures import Failures
 from procorefs.upload.item_states import ItemStates
 from procorefs.upload.planning.blocking import Blocking, WaitCheck
@@ -98,6 +99,7 @@ class Writing:
     open_writers: OpenWriters
     states: ItemStates
     commands: Commands
+    guard: DeleteGuard
     scheduler: Scheduler
     workers: Workers
 
@@ -189,8 +191,12 @@ def open_writing(
     )
     versions = VersionMatcher(content, client, me)
     conflicts = NameConflicts(store, view, documents, changed_names)
+    guard = DeleteGuard(
+        store, view, dirty_files, calls, edits.changes, base.journal, limit=options.delete_guard
+    )
+    remover = DocumentRemover(store, view, documents, situations, versions, results, guard)
     sender, unanswered = _open_sender(
-        base, edits, documents, situations, versions, uploader, conflicts, results
+        base, edits, documents, situations, versions, uploader, conflicts, remover, results
     )
     attempts, counters = Attempts(), Counters(uploader)
     states = ItemStates(view, dirty_files, base.fates, calls, queue, attempts, counters, sends=not options.ro)
@@ -200,7 +206,7 @@ def open_writing(
     failures = Failures(view, edits, calls, attempts, states, blocking, results, refused)
     workers = Workers(view, calls, queue, attempts, states, sender, failures)
     check = WaitCheck(view, dirty_files, queue, counters, states, unanswered.forget_expired)
-    planning = Planning(due, blocking, check, situations)
+    planning = Planning(due, blocking, check, situations, guard)
     catch_up = CatchUp(store, follower, queue, is_behind=base.is_tree_behind)
     scheduler = Scheduler(view, edits, queue, attempts, states, planning, workers, catch_up)
     open_writers = OpenWriters(
@@ -210,7 +216,7 @@ def open_writing(
         is_sendable=lambda change: base.fates.fate_of(change) is Fate.SENT,
         send=commands.hurry_one,
     )
-    return Writing(edits, durability, open_writers, states, commands, scheduler, workers)
+    return Writing(edits, durability, open_writers, states, commands, guard, scheduler, workers)
 
 
 def _open_sender(
@@ -221,6 +227,7 @@ def _open_sender(
     versions: VersionMatcher,
     uploader: Uploader,
     conflicts: NameConflicts,
+    remover: DocumentRemover,
     results: ResultApplier,
 ) -> tuple[ChangeSender, UnansweredCalls]:
     """The part that makes the calls of a change, and the part that confirms unanswered calls."""
@@ -229,7 +236,6 @@ def _open_sender(
     refusals = AfterRefusal(store, view, documents, situations, conflicts, results)
     files = FileCalls(documents, situations, content, uploader, versions, refusals, results)
     folders = FolderCalls(documents, refusals, results)
-    remover = DocumentRemover(store, view, documents, situations, versions, results)
     unanswered = UnansweredCalls(store, view, edits, documents, conflicts, versions, results)
     sender = ChangeSender(documents, situations, content, files, folders, remover, unanswered, results)
     return sender, unanswered

@@ -136,6 +136,7 @@ class Assembly:
             self._hooks.refusals,
             reading.rights,
             writing.commands,
+            writing.guard,
         )
         version_lists = VersionLists(reading.base.view, self._client)
         project = self._project(reading, writing, locking, xattrs, version_lists, brief)

@@ -6,6 +6,7 @@ from procorefs.journal.change import (
     Change,
     Failed,
     Follow,
+    Guarded,
     Incomplete,
     Location,
     MetadataPatch,
@@ -29,6 +30,7 @@ PROGRESS: dict[ChangeState, Progress] = {
     ChangeState.PENDING: Pending(),
     ChangeState.FAILED: Failed(),
     ChangeState.INCOMPLETE: Incomplete(),
+    ChangeState.GUARDED: Guarded(),
 }
 
 

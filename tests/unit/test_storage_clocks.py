@@ -149,7 +149,7 @@ def test_a_look_from_before_a_removal_never_counts_as_one_after_it(
     nobody = cast(Any, None)
     own = OwnChanges(nobody, nobody, RequestOrder(), UserId(9))
     documents = DocumentCalls(nobody, own, nobody, nobody, nobody, nobody, polled_since, nobody)
-    remover = DocumentRemover(nobody, nobody, documents, nobody, nobody, nobody)
+    remover = DocumentRemover(nobody, nobody, documents, nobody, nobody, nobody, nobody)
     change = make_change(Inode(5), Kind.FILE, Removed(), document=DocumentId(7), seen=file(7, "a").version)
     machine.passes(60)
     change.touch()

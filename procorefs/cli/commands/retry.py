@@ -11,6 +11,7 @@ from procorefs.cli.mounts.registry import Entry
 from procorefs.cli.support.formatting import counted, full_path
 from procorefs.cli.support.terminal import say
 from procorefs.config import Failure, find_paths
+from procorefs.journal.states import ChangeState
 from procorefs.service.control_socket import DiscardRequest, Remaining, RetryRequest, ask
 from procorefs.storage.printable import printable
 
@@ -25,7 +26,10 @@ class NothingThere(Failure):
 @click.command(short_help="Send failed changes again.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 def retry(paths: tuple[str, ...]) -> None:
-    """Send again what failed or was cut off at or below PATH…; `procorefs sync` waits for the result."""
+    """Send again what failed or was cut off at or below PATH…, and let pass what the delete guard holds there.
+
+    PATH may be gone from the mount. `procorefs sync` waits for the result.
+    """
     done = [
         (daemon, ask(Path(daemon.socket), RetryRequest(below), Remaining, timeout_s=_TIMEOUT_S))
         for daemon, below in _wanted(paths)
@@ -41,6 +45,7 @@ def retry(paths: tuple[str, ...]) -> None:
 def discard(paths: tuple[str, ...]) -> None:
     """Throw away what failed, was cut off or is held at or below PATH…. The mount then shows what Procore has.
 
+    Deletions that the delete guard holds are taken back: PATH may be gone from the mount.
     It does not ask before. Uploads in progress continue.
     """
     done = [
@@ -53,7 +58,12 @@ def discard(paths: tuple[str, ...]) -> None:
             "`procorefs status` lists failures"
         )
     for daemon, remaining in done:
+        held = [item for item in remaining.items if item.state is ChangeState.GUARDED]
+        if held:
+            say(f"Taken back: {counted(len(held), 'deletion or overwrite', 'deletions and overwrites')}")
         for item in remaining.items:
+            if item.state is ChangeState.GUARDED:
+                continue
             why = f" ({printable(item.reason)})" if item.reason else ""
             say(f"Thrown away: {full_path(item, Path(daemon.mountpoint))}{why}")
         if remaining.total > len(remaining.items):

@@ -15,12 +15,16 @@ _MOVING_LISTED = 20
 
 def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
     """A sentence for each item that needs a person, and one sentence for all that are being sent."""
-    moving = []
+    moving, held = [], 0
     for item in items:
-        if item.state in STUCK:
+        if item.state is ChangeState.GUARDED:
+            held += 1
+        elif item.state in STUCK:
             yield _stuck(item, mountpoint)
         else:
             moving.append(item)
+    if held:
+        yield _guarded(held, mountpoint)
     if moving:
         yield _moving(moving, mountpoint)
 
@@ -28,8 +32,11 @@ def sentences(items: Iterable[Item], mountpoint: Path) -> Iterator[str]:
 def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]:
     """Sentences after the daemon has ended: each item that needs a person, and some of the others."""
     moving = _MOVING_LISTED
-    said = 0
+    said = held = 0
     for item in items:
+        if item.state is ChangeState.GUARDED:
+            held += 1
+            continue
         if item.state in STUCK:
             yield f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}"
         elif moving:
@@ -38,6 +45,9 @@ def listed(items: Iterable[Item], total: int, mountpoint: Path) -> Iterator[str]
         else:
             continue
         said += 1
+    if held:
+        yield _guarded(held, mountpoint)
+        said += held
     if total > said:
         yield f"{total - said:,} more are not in Procore yet"
 
@@ -93,6 +103,16 @@ def _stuck(item: Item, mountpoint: Path) -> str:
         case _:
             remedy = f"fix that and run {retry}, or throw the change away with {discard}"
     return f"{_subject(item, mountpoint)} is not in Procore: {clause(item.why)}; {remedy}"
+
+
+def _guarded(number: int, mountpoint: Path) -> str:
+    place = shlex.quote(printable(str(mountpoint)))
+    are = "is" if number == 1 else "are"
+    return (
+        f"{counted(number, 'deletion or overwrite', 'deletions and overwrites')} {are} held by the delete guard and "
+        f"not in Procore; `procorefs status {place}` lists the folders; send them with `procorefs retry {place}`, or "
+        f"bring the documents back with `procorefs discard {place}`"
+    )
 
 
 def _moving(items: list[Item], mountpoint: Path) -> str:

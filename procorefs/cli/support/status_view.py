@@ -1,5 +1,6 @@
 """Formats and prints the status of mounts."""
 
+import shlex
 from collections.abc import Iterator
 from datetime import date, datetime
 
@@ -10,6 +11,7 @@ from procorefs.cli.support.formatting import clause, counted
 from procorefs.cli.support.terminal import console
 from procorefs.config.units import show_duration, show_size
 from procorefs.service.status import (
+    GuardedFolder,
     LimiterStatus,
     MountStatus,
     Named,
@@ -114,7 +116,31 @@ def _outbox(mount: MountStatus) -> Iterator[tuple[str, str]]:
             f"{counted(box.local.junk, 'file')} that programs keep for themselves, such as .DS_Store",
         )
     yield from _stuck("failed", box.failures, box.failed)
-    yield from _stuck("held", box.held_items, box.held)
+    yield from _guarded(mount)
+    yield from _stuck("held", box.held_items, box.held - sum(map(_documents, box.guarded)))
+
+
+def _guarded(mount: MountStatus) -> Iterator[tuple[str, str]]:
+    """The folders in which the delete guard holds something, and what to do."""
+    folders = sorted(mount.outbox.guarded, key=_documents, reverse=True)
+    for folder in folders[:_ITEMS_SHOWN]:
+        counts = {"deletion": folder.deletions, "overwrite": folder.overwrites}
+        said = ", ".join(counted(count, what) for what, count in counts.items() if count)
+        yield "guarded", f"{said} in {printable(folder.path) or 'the root'}"
+    more = folders[_ITEMS_SHOWN:]
+    if more:
+        yield "guarded", f"{sum(map(_documents, more)):,} in {counted(len(more), 'more folder')}"
+    if folders:
+        place = shlex.quote(printable(mount.mountpoint))
+        yield (
+            "guarded",
+            f"nothing of this is sent: `procorefs retry {place}` sends it, `procorefs discard {place}` brings it "
+            "back; both take a folder, too",
+        )
+
+
+def _documents(folder: GuardedFolder) -> int:
+    return folder.deletions + folder.overwrites
 
 
 def _stuck(label: str, items: list[OutboxItem], total: int) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from msgspec import UNSET
 from procorefs.journal.change import Change, Location, MetadataPatch
 from procorefs.journal.in_flight_calls import Call
 from procorefs.journal.metadata_patch import lacking
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.document_detail import Detail
 from procorefs.tree.nodes import Inode
@@ -84,7 +85,7 @@ class Situation:
     call_inside: Inode | None = None
     """An inode with an open call about an entry of the folder that is removed."""
     removed_above: Inode | None = None
-    """The nearest folder above that is removed, too."""
+    """The nearest folder above that is removed, too, and that the delete guard does not hold."""
     pending_copy: Inode | None = None
     """An inode that needs bytes of the document that is removed."""
     aside: Location | None = None
@@ -219,6 +220,8 @@ def next_step(change: Change, now: Situation, goal: Goal = Goal.SEND) -> Step:
     """Decide what the next try of a change does."""
     if goal is Goal.FETCH:
         return Fetch() if change.needs_version else Nothing()
+    if change.state is ChangeState.GUARDED:
+        return Nothing()
     if goal is Goal.STEP_ASIDE:
         return _step_aside(change, now)
     step = _open_call(change, now)

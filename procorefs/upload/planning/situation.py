@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from procorefs.journal.change import Change, Location, aside_name
 from procorefs.journal.in_flight_calls import Call, InFlightCalls
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import DocumentId
 from procorefs.tree.document_detail import decode_detail
 from procorefs.tree.naming.name_rules import MAX_PATH_CHARACTERS
@@ -124,7 +125,8 @@ class Situations:
             if at is None:
                 return None
             change = self._view.change(at)
-            if change is not None and change.is_removed and change.document is not None:
+            is_held = change is not None and change.state is ChangeState.GUARDED
+            if change is not None and change.is_removed and change.document is not None and not is_held:
                 return at
             node = self._store.by_inode(at)
             at = node.parent if node is not None else None

@@ -9,6 +9,7 @@ import logging
 import trio
 
 from procorefs.journal.change import Change
+from procorefs.journal.states import ChangeState
 from procorefs.limiter import Priority
 from procorefs.procore.errors import CheckedOut, Conflict, Forbidden, Invalid, NotFound
 from procorefs.procore.wire.models import Document, DocumentId, Version
@@ -16,6 +17,7 @@ from procorefs.storage import clocks
 from procorefs.tree.document_detail import same_bytes
 from procorefs.tree.nodes import ROOT
 from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.delete_guard import DeleteGuard
 from procorefs.upload.outcomes import Blocked, Refused, Superseded, may_pass
 from procorefs.upload.planning.plan import Delete, Wait
 from procorefs.upload.planning.situation import Situations
@@ -47,6 +49,7 @@ class DocumentRemover:
         situations: Situations,
         versions: VersionMatcher,
         results: ResultApplier,
+        guard: DeleteGuard,
     ) -> None:
         self._store = store
         self._view = view
@@ -54,6 +57,7 @@ class DocumentRemover:
         self._situations = situations
         self._versions = versions
         self._results = results
+        self._guard = guard
 
     async def remove(self, change: Change) -> None:
         """Delete the change's document if Procore still has what was seen here."""
@@ -143,7 +147,8 @@ class DocumentRemover:
             def leaves() -> None:
                 """Check the decision again just before the call is sent."""
                 is_old = trio.current_time() - decided_s > SENT_WITHIN_S
-                if is_old or not same_bytes(self._version(document_id), version):
+                is_held = change.state is ChangeState.GUARDED
+                if is_old or is_held or not same_bytes(self._version(document_id), version):
                     sending.refused()
                     raise Superseded
                 request.sent()
@@ -207,7 +212,7 @@ class DocumentRemover:
 
     async def _is_removed(self, document: Document) -> bool:
         """Whether the document was removed here, in this version or one that a late call of ours made. Raises
-        Blocked if it was moved here."""
+        Blocked if it was moved here, or if the delete guard holds it."""
         known = self._store.known(document.id)
         change = self._view.change(known.node.inode) if known is not None else None
         if change is None:
@@ -216,6 +221,9 @@ class DocumentRemover:
             raise Blocked(Wait(change.inode, "something is still to be moved out of it"))
         if not change.is_removed:
             return False
+        self._guard.look(change.inode, change)  # a removal of a moment ago counts, too
+        if change.state is ChangeState.GUARDED:
+            raise Blocked(Wait(change.inode, "the delete guard holds what was removed in it"))
         pending_copy = self._view.pending_copy_of(document.id)
         if pending_copy is not None:
             raise Blocked(Wait(pending_copy, "its bytes are on their way to another name"))
