@@ -31,11 +31,12 @@ FEATURES: dict[str, float] = {
     "clock": 0.2,
     "full": 0.15,
     "dialect": 0.5,
+    "guard": 0.25,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
 which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
 steps of the computer's wall clock; a disk that is full for a while; open
-questions that Procore answers otherwise."""
+questions that Procore answers otherwise; a delete guard that holds a few deletions already."""
 
 DIALECT: dict[str, tuple[Any, ...]] = {
     "root_in_list": (False,),
@@ -92,7 +93,9 @@ class Generator:
         self._haste = self._choose.choice((0.3, 0.6, 0.9))
         self._names = NAMES[: self._choose.choice((2, 3, 3))]
         self._fate = random.Random(f"{seed}/fate")
-        chosen = {name for name, part in FEATURES.items() if self._fate.random() < part}
+        self._guard = random.Random(f"{seed}/guard")
+        draws = {name: self._guard if name == "guard" else self._fate for name in FEATURES}
+        chosen = {name for name, part in FEATURES.items() if draws[name].random() < part}
         self._features = chosen & set(features)
         self._often = self._fate.choice((0.02, 0.06, 0.15))
         self._ways: list[tuple[Callable[[], None], float]] = [
@@ -128,6 +131,13 @@ class Generator:
 
     def _setting(self) -> Setting:
         """Half of the histories have a Procore that answers open questions otherwise than the usual one."""
+        guard, takes_back = self._guard.choice((1, 1, 2)), self._guard.random() < 0.5
+        setting = self._dialect()
+        if "guard" in self._features:
+            setting = msgspec.structs.replace(setting, delete_guard=guard, takes_back=takes_back)
+        return setting
+
+    def _dialect(self) -> Setting:
         if "dialect" not in self._features:
             return Setting()
         questions = self._fate.sample(sorted(DIALECT), self._fate.choice((1, 2, 4)))

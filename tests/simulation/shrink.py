@@ -56,6 +56,7 @@ class _Shrinker:
             usual,
             msgspec.structs.replace(setting, write_back_s=usual.write_back_s),
             msgspec.structs.replace(setting, per_page=None),
+            msgspec.structs.replace(setting, delete_guard=usual.delete_guard, takes_back=False),
             *(
                 msgspec.structs.replace(
                     setting,

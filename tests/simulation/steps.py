@@ -78,6 +78,9 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     """Documents on a page of Procore's lists, at most."""
     dialect: dict[str, Any] = {}
     """Answers to questions that Procore's documentation leaves open: fields of procorefs/sandbox/faults/dialect.py."""
+    delete_guard: int = 500
+    takes_back: bool = False
+    """What the delete guard holds at the end is discarded; else it is let go."""
 
 
 class History(msgspec.Struct):

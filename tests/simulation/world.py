@@ -114,7 +114,7 @@ class World:
         self._fill_disk(full=False)
         await player.close_all()
         self.told(f"{self.time.now_s():9.2f} the end")
-        await self.check(player)
+        await check_quiet(self, player, takes_back=self.history.setting.takes_back)
         if isinstance(player, Together):
             player.check()
         await self.now.end()
@@ -137,8 +137,9 @@ class World:
         assert self._outside is not None
         self._lives += 1
         disk.begin(None)
+        options = MountOptions(delete_guard=self.history.setting.delete_guard)
         self.life = Life(
-            directory, self.procore.settings(), MountOptions(), self.network, self.time.now_s, self._on_disk
+            directory, self.procore.settings(), options, self.network, self.time.now_s, self._on_disk
         )
         disk.begin(self.life.disk)
         await self._outside.start(self.life.run)

@@ -135,6 +135,15 @@ def test_a_redis_is_an_address_without_a_password() -> None:
         parse_options(["limiter=redis://:geheim@host"])
 
 
+def test_the_delete_guard_is_a_number_or_off() -> None:
+    assert parse_options([]).delete_guard == 500
+    assert parse_options(["delete_guard=off"]).delete_guard is None
+    assert parse_options(["delete_guard=1"]).delete_guard == 1
+    for text in ("0", "-1", "many", "1.5", "9" * 20):
+        with pytest.raises(ConfigError, match="write a number from 1, or off"):
+            parse_options([f"delete_guard={text}"])
+
+
 def test_the_calls_per_hour_are_a_number_or_found_out() -> None:
     assert parse_options([]).calls_per_hour is None
     assert parse_options(["calls_per_hour=auto"]).calls_per_hour == 0

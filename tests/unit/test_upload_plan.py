@@ -5,6 +5,7 @@ from msgspec import UNSET
 
 from procorefs.journal.change import FOLLOW, Change, Location, MetadataPatch, Removed
 from procorefs.journal.in_flight_calls import Call
+from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import DocumentId, Kind, Version, VersionId
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.tree.document_detail import Detail
@@ -79,6 +80,9 @@ def call(document: DocumentId | None = DOCUMENT, place: Location | None = None, 
         (file(NEW, staged=BYTES), Situation(known=FILE), Update(FILE, NEW, True)),
         (folder(ELSEWHERE), Situation(known=FOLDER), Update(FOLDER, ELSEWHERE, False)),
         (file(patch=NAMED), Situation(known=FILE, detail=Detail()), Update(FILE, None, False)),
+        # held by the delete guard
+        (file(Removed(), state=ChangeState.GUARDED), Situation(known=FILE), Nothing()),
+        (file(staged=BYTES, state=ChangeState.GUARDED), Situation(known=FILE), Nothing()),
         # already so
         (file(OLD), Situation(known=FILE), InPlace()),
         (file(), Situation(known=FILE), InPlace()),
