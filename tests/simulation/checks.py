@@ -45,17 +45,17 @@ async def check_quiet(world: "World", player: "Player | Together", *, takes_back
     doubled = world.procore.doubled()
     if doubled and not had_power_cut:  # which takes along that a save has just been sent
         raise Wrong(f"a save is two versions: {doubled}")
-    _check_calls(world)
+    _check_calls(world, has_taken_back=has_taken_back)
 
 
 UNCERTAIN = {"lost_before", "lost_after", "status_after", "gateway", "late"}
 """After such a fault nobody knows what was done, and calls may be refused because they were."""
 
 
-def _check_calls(world: "World") -> None:
+def _check_calls(world: "World", *, has_taken_back: bool) -> None:
     """No call that the contract forbids; and where everything is known, none that Procore refuses."""
     steps = world.history.steps
-    is_certain = not any(
+    is_certain = not has_taken_back and not any(
         step.op in ("colleague", "crash", "full", "clock")
         or any(fault.kind in UNCERTAIN for fault in step.faults)
         for step in steps
@@ -144,7 +144,7 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
                 (commands.discard if takes_back else commands.retry)([""])
             await trio.sleep(5.0)
         return has_taken_back
-    # What was taken back has its name in Procore, and something else may be wanted there by now.
+    # What was taken back has its name, and something else may have been put there meanwhile.
     if has_taken_back or any(step.op in ("colleague", "full") for step in world.history.steps):
         moving = [item for item in commands.waiting([""]) if item.state not in STUCK]
     else:
