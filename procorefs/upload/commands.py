@@ -222,7 +222,7 @@ class Commands:
     def discard(self, below: Sequence[str]) -> list[Item]:
         """Throw away what is failed, incomplete, held or guarded at or below these paths, and return it.
 
-        The mount shows again what Procore has: of a deletion that the delete guard holds, also the folders above. Changes
+        The mount shows again what Procore has, and the folders above deletions that the delete guard holds. Changes
         that are sent automatically are left alone, and so are changes that only wait for one that the guard holds.
         """
         found = []
