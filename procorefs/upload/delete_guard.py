@@ -309,13 +309,17 @@ def _encode_sent(windows: dict[GuardedKind, WishWindow]) -> str:
     return msgspec.json.encode({kind.value: window.sent for kind, window in windows.items()}).decode()
 
 
-def _decode_sent(text: str | None) -> dict[str, dict[int, int]]:
-    """Counts of minutes in the future count as those of the present."""
-    if not text:
+def _decode_sent(text: object) -> dict[str, dict[int, int]]:
+    """The counts of an earlier run. Minutes in the future become the present one; what cannot be read counts nothing."""
+    if not isinstance(text, str):
+        return {}
+    try:
+        sent = msgspec.json.decode(text, type=dict[str, dict[int, int]])
+    except msgspec.MsgspecError:
         return {}
     now = int(clocks.unix_s() // BUCKET_S)
     found: dict[str, dict[int, int]] = {}
-    for kind, counts in msgspec.json.decode(text, type=dict[str, dict[int, int]]).items():
+    for kind, counts in sent.items():
         kept: Counter[int] = Counter()
         for minute, count in counts.items():
             kept[min(minute, now)] += count
