@@ -310,7 +310,7 @@ def _encode_sent(windows: dict[GuardedKind, WishWindow]) -> str:
 
 
 def _decode_sent(text: object) -> dict[str, dict[int, int]]:
-    """The counts of an earlier run. Minutes in the future become the present one; what cannot be read counts nothing."""
+    """The counts of an earlier run; minutes in the future become the present one, and damaged counts are dropped."""
     if not isinstance(text, str):
         return {}
     try:
