@@ -327,9 +327,9 @@ class InFlightCalls:
             if not self.left_s(call):
                 self.forget(call)
 
-    def folder_made(self, place: Location, document: DocumentId) -> None:
-        """Note the folder that a call made: while it has the name, no other call can make one, and the folder
-        belongs to no other call."""
+    def folder_there(self, place: Location, document: DocumentId) -> None:
+        """Note a folder that a call made or moved there: while it has the name, no other call can make one, and the
+        folder is no other call's result."""
         for call in self._open():
             is_same = call.is_creating and call.kind is Kind.FOLDER and call.place == place
             if is_same and call.number not in self._sending:

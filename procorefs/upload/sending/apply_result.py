@@ -86,6 +86,8 @@ class ResultApplier:
         Raises Refused if Procore has other bytes than were sent. `target`: where the call put the document, which is
         in `parent` in any case. `is_new`: the call was to create it.
         """
+        if target is not None and change.is_folder and parent == target.folder:
+            self._calls.folder_there(target, document.id)
         if sent is None and not is_new:
             document = self._own.unchanged_bytes(document, "change")
         expected = None if is_new else document.id  # else another inode took it over during the call

@@ -47,7 +47,6 @@ class FolderCalls:
                 raise self._refusals.of_metadata(change, error, metadata, is_alone=False) from error
             self._documents.own.order.is_about(request, document.id)
             sending.answered()
-            self._documents.calls.folder_made(target, document.id)
             self._results.arrived(
                 change, document, target.folder, metadata=metadata, target=target, is_new=True
             )

@@ -166,7 +166,6 @@ class UnansweredCalls:
             self._results.may_show(call.place.folder)
             if is_ours and self._results.is_current(change):
                 self._documents.own.order.is_about(request, document.id)
-                self._documents.calls.folder_made(call.place, document.id)
                 self._results.arrived(
                     change,
                     document,
@@ -188,7 +187,7 @@ class UnansweredCalls:
         self._documents.calls.forget(call)
         assert call.place is not None
         assert node.document_id is not None
-        self._documents.calls.folder_made(call.place, node.document_id)
+        self._documents.calls.folder_there(call.place, node.document_id)
         self._edits.takeover.take_found(change, node)
         self._results.left(node)
 
@@ -214,7 +213,8 @@ class UnansweredCalls:
         known = self._store.known(node.document_id) if node.document_id is not None else None
         by = decode_detail(known.detail).created_by if known is not None else None
         begun_s = self._documents.client.server_s(call.began_at_s)
-        return self._versions.is_by_us(by) and node.created_at_s >= begun_s - OUR_CLOCK_S
+        is_new = node.inode > call.last_inode and node.created_at_s >= begun_s - OUR_CLOCK_S
+        return is_new and self._versions.is_by_us(by)
 
     def _folder_id(self, folder: Inode) -> DocumentId | msgspec.UnsetType | None:
         """A folder's document; None for the root, UNSET if Procore does not have it any more."""
@@ -278,6 +278,8 @@ class UnansweredCalls:
                 return
             is_placed = self._is_placed(call, document)
             self._results.refreshed(change, document, call.place if is_placed else None)
+            if is_placed and call.place is not None and document.kind is Kind.FOLDER:
+                self._documents.calls.folder_there(call.place, document.id)
             is_done = is_placed and self._has_metadata(call)
             if call.patch.tags is not UNSET and not change.is_removed:
                 is_done = await self._bears_tags(document_id, call.patch.tags) and is_done
