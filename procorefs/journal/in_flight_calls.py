@@ -49,6 +49,8 @@ class Call(msgspec.Struct, omit_defaults=True, eq=False):
     """When it ended without an answer, by clocks.unix_s; 0 if it is under way or the daemon died meanwhile."""
     is_late: bool = False
     """Whether it was looked up and was not done so far."""
+    made: DocumentId | None = None
+    """The document that its answer named, noted before the inode's row says so."""
 
     @property
     def is_creating(self) -> bool:
@@ -62,7 +64,7 @@ class Call(msgspec.Struct, omit_defaults=True, eq=False):
 
     def belongs_to(self, change: Change) -> bool:
         """Whether the change of the call's inode can find out its outcome, because it has the document."""
-        return self.document == change.document
+        return change.document == self.document or (self.made is not None and change.document == self.made)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -334,6 +336,14 @@ class InFlightCalls:
             is_same = call.is_creating and call.kind is Kind.FOLDER and call.place == place
             if is_same and call.number not in self._sending:
                 self.was_made(call, document)
+
+    def answered(self, inode: Inode, document: DocumentId) -> None:
+        """Note the document that the call under way has made: if the inode has another one, the result is not its."""
+        for number in self._sending:
+            call = self._calls[number]
+            if call.inode == inode and call.is_creating:
+                call.made = document
+                self._write(call)
 
     def was_made(self, call: Call, document: DocumentId) -> None:
         """Note that another call made what a late call was to make: while that has the name, the late call cannot

@@ -265,8 +265,11 @@ class DocumentTakeover:
     def take_unwanted_document(self, document: Document, parent: Inode) -> None:
         """Remove a document that our call made and that its inode no longer wants, or give it to another file."""
         now_s = clocks.unix_s()
+        with self._store.transaction():
+            # As a listing would: after a crash the call is known to have made it.
+            inode = self._store.reserve(1)
         change = Change(
-            self._changes.reserve_inode(),
+            inode,
             document.kind,
             Removed(),
             document=document.id,

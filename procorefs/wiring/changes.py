@@ -136,6 +136,9 @@ def open_base(
         recovery = Recovery(store, applier.own, view, dirty_files, durability, journal, calls, fates)
         recovery.run()
         base.is_tree_behind = recovery.is_tree_behind
+        for call in calls.open_calls():
+            if call.is_creating:  # while it was under way, its inode may have taken over another document
+                changes.keep_unconfirmed(call.inode)
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except BaseException:
         base.close()

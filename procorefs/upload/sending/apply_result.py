@@ -103,6 +103,8 @@ class ResultApplier:
             )
         shown = self._changed_names.entry(document, change.inode, parent, target)
         self._own.put(document, change.inode, parent, change.kept, shown=shown, is_new=is_new)
+        if is_new:
+            self._calls.answered(change.inode, document.id)
         change.document = document.id
         if sent is not None:
             self._calls.forget_uploaded(sent.upload.uuid)
