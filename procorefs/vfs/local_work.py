@@ -78,7 +78,7 @@ class LocalWork:
             for step, place in way:
                 if step not in pinned:
                     pinned.add(step)
-                    self._pin(step, place)
+                    self._pin(step, place, node.inode)
 
     def _precious_below(self, top: Inode) -> Iterator[Inode]:
         """All changes that wait in or below a folder, with their paths. The path of each folder is looked up once."""
@@ -118,10 +118,12 @@ class LocalWork:
                 return
             at = step[0]
 
-    def _pin(self, inode: Inode, place: Location) -> None:
+    def _pin(self, inode: Inode, place: Location, top: Inode) -> None:
         change = self._view.change(inode)
         if change is not None and change.document is None:
             return  # it has a place of its own, and no document that could be removed
+        if inode != top and all(above != top for above, _ in self._store.place(inode) or ()):
+            return  # a program moved it there, and Procore has it elsewhere
         node = self._view.by_inode(inode)
         if node is not None:
             self.pin(node, place)
