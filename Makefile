@@ -17,6 +17,7 @@ DEBIAN_MAN := go-md2man
 PREFIX := /opt/procorefs
 SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
+UNITS := /usr/local/lib/systemd
 
 .PHONY: help setup demo test lint types unit soak fuzz coverage bench man dist install uninstall clean
 
@@ -78,9 +79,14 @@ install: ## install a copy below /opt and link the commands for mount(8), /etc/f
 	chown -R --no-dereference 0:0 $(PREFIX)
 	ln -sf $(PREFIX)/bin/mount.fuse.procorefs $(SBIN)/mount.fuse.procorefs
 	ln -sf $(PREFIX)/bin/procorefs $(LOCAL_BIN)/procorefs
+	for scope in system user; do \
+	    mkdir -p $(UNITS)/$$scope; \
+	    sed 's|/usr/bin/|$(LOCAL_BIN)/|' packaging/systemd/$$scope/procorefs@.service >$(UNITS)/$$scope/procorefs@.service; \
+	done
 
 uninstall: ## remove what install made (as root)
 	rm -f $(SBIN)/mount.fuse.procorefs $(LOCAL_BIN)/procorefs
+	rm -f $(UNITS)/system/procorefs@.service $(UNITS)/user/procorefs@.service
 	rm -rf $(PREFIX)
 
 clean: ## remove what setup and tests made

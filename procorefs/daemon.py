@@ -30,6 +30,7 @@ from procorefs.procore.wire.rights import restriction
 from procorefs.service import control_socket
 from procorefs.service.login_user import find_login_user
 from procorefs.service.request_handler import RequestHandler
+from procorefs.service.service_manager import ServiceManager
 from procorefs.service.state_lock import StateLock, end_detached_owner, locked_state
 from procorefs.service.status import MountStatus
 from procorefs.service.status_report import Reporter
@@ -38,6 +39,7 @@ from procorefs.storage.failures import Failure, first_cause
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
 from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.commands import Commands
 from procorefs.upload.items import Counts
 from procorefs.wiring.mount import Assembly, DaemonHooks, Parts
 
@@ -101,6 +103,7 @@ class _Daemon:
         self._continues_unmounted = True
         self._notifier = Notifier()
         self._refusals = RefusedCalls()
+        self._service_manager = ServiceManager.of_environment(os.environ)
         self._stop = trio.Event()
         self._operations: Operations | None = None
         """None while there is no session to notify."""
@@ -225,6 +228,7 @@ class _Daemon:
         for part in parts.running:
             await running.start(part)
         running.start_soon(parts.display_names.complete, parts.follower.listed)
+        running.start_soon(self._service_manager.run, partial(self._summary, parts.writing.commands))
         if self._mount.options.ro:
             parts.writing.scheduler.count_all()
         else:
@@ -246,9 +250,21 @@ class _Daemon:
             session.answered()
             log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
             self._ready(restriction(parts.rights.current))
+            self._service_manager.ready()
             await session.ended()
             nursery.cancel_scope.cancel()
         log.info("%s is not mounted any more.", self._mount.mountpoint)
+
+    def _summary(self, outbox: Commands) -> str:
+        """What the mount does, for the service manager."""
+        counts = outbox.counts()
+        waiting = [
+            f"{number} {word}"
+            for number, word in ((counts.moving, "waiting"), (counts.held, "held"), (counts.failed, "failed"))
+            if number
+        ]
+        state = "detached from" if self._is_detached else "mounted at"
+        return f"{self._mount.source} {state} {self._mount.mountpoint}; {', '.join(waiting) or 'everything sent'}"
 
     def _request_handler(self, reporter: Reporter) -> RequestHandler:
         return RequestHandler(
@@ -272,6 +288,7 @@ class _Daemon:
 
     async def _cancel_on_stop(self, nursery: trio.CancelScope) -> None:
         await self._stop.wait()
+        self._service_manager.stopping()
         nursery.cancel()
 
     async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,13 +1,14 @@
 """Finds the account: the URLs and credentials from a profile and the environment, which takes precedence."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from procorefs.config.paths import Paths
 from procorefs.config.profiles import Config, Profile, SecretPlace
-from procorefs.config.secrets import load_secret
+from procorefs.config.secrets import load_secret, read_secret_file
 from procorefs.config.spec import as_id
 from procorefs.procore.http.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
@@ -44,7 +45,7 @@ def find_account(
         raise ConfigError(f"there is no profile '{chosen}'; run: procorefs login --profile {chosen}")
     stored = config.profiles[chosen] if chosen is not None else Profile()
     client_id = environment.get("PROCOREFS_CLIENT_ID") or stored.client_id
-    secret = environment.get("PROCOREFS_CLIENT_SECRET")
+    secret = _secret_in(environment)
     if not client_id:
         raise ConfigError(
             "no account is configured; run `procorefs login`, or set PROCOREFS_CLIENT_ID and "
@@ -106,6 +107,12 @@ def environment_id(environment: Mapping[str, str], variable: str) -> str | None:
     if text and as_id(text) is None:
         raise ConfigError(f"{variable} is '{text}'; it must be an id (a number)")
     return text or None
+
+
+def _secret_in(environment: Mapping[str, str]) -> str | None:
+    """The client secret of the environment, or of the file that it names."""
+    file = environment.get("PROCOREFS_CLIENT_SECRET_FILE")
+    return environment.get("PROCOREFS_CLIENT_SECRET") or (read_secret_file(Path(file)) if file else None)
 
 
 def _stored_secret(paths: Paths, name: str | None, profile: Profile, client_id: str) -> str:

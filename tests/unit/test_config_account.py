@@ -40,6 +40,15 @@ def write(file: Path, text: str, mode: int = 0o600) -> None:
     file.chmod(mode)
 
 
+def test_a_secret_may_come_from_a_file_that_the_environment_names(paths: Paths, tmp_path: Path) -> None:
+    write(tmp_path / "secret", "from the file\n", 0o400)
+    environment = {"PROCOREFS_CLIENT_ID": "id", "PROCOREFS_CLIENT_SECRET_FILE": str(tmp_path / "secret")}
+    assert find_account(environment, Config(), paths, None).api.client_secret == "from the file"
+    (tmp_path / "secret").chmod(0o644)
+    with pytest.raises(ConfigError, match="secret"):
+        find_account(environment, Config(), paths, None)
+
+
 def test_directories_follow_xdg(tmp_path: Path) -> None:
     found = find_paths(
         {

@@ -55,8 +55,17 @@ def start(run: Run, log_file: Path) -> str:
 
 
 def log_to_stderr() -> None:
-    """Log to stderr, for a mount in the foreground."""
-    _log_to(logging.StreamHandler())
+    """Log to stderr, for a mount in the foreground; with the levels of the journal if stderr leads there."""
+    handler = logging.StreamHandler()
+    _log_to(handler)
+    if _is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM", "")):
+        handler.setFormatter(_JournalLines("%(name)s: %(message)s"))
+
+
+def _is_journal(descriptor: int, journal_stream: str) -> bool:
+    """Whether a descriptor is the stream that systemd names by device and inode (systemd.exec(5))."""
+    status = os.fstat(descriptor)
+    return journal_stream == f"{status.st_dev}:{status.st_ino}"
 
 
 def _await(readline: Callable[[], bytes], log_file: Path) -> str:
@@ -123,6 +132,16 @@ class _OneLine(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's name and type
         return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
+class _JournalLines(_OneLine):
+    """Begins each line with the level that the journal stores (sd-daemon(3)); the journal adds time and process."""
+
+    _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next((number for level, number in self._PRIORITIES if record.levelno >= level), 7)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
 
 
 def _log_to(handler: logging.Handler) -> None:
