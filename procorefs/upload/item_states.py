@@ -10,7 +10,7 @@ from procorefs.tree.nodes import Inode
 from procorefs.tree.tree_store import DEEPEST
 from procorefs.upload.attempts import Attempts
 from procorefs.upload.counters import Counters
-from procorefs.upload.items import TEMPORARY, Item
+from procorefs.upload.items import TEMPORARY, TOO_MANY, Item
 from procorefs.upload.planning.queue import Queue
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import is_unknown
@@ -112,6 +112,8 @@ class ItemStates:
         waiting = self._queue.blocked.get(change.inode)
         if change.state is ChangeState.INCOMPLETE:
             return change.reason or "its writer was cut off before it closed the file"
+        if change.state is ChangeState.GUARDED:
+            return change.reason or TOO_MANY
         before = self.failed_blocker(change.inode) if change.state is not ChangeState.FAILED else None
         if before is not None:
             return f"it waits for {self.path(before)}, which {_WHY_BLOCKS[before.state]}"

@@ -11,6 +11,7 @@ import msgspec
 from procorefs.journal.states import ChangeState
 
 TEMPORARY = "it has a temporary name: programs write under such names, and an interrupted copy leaves one"
+TOO_MANY = "more documents were deleted or overwritten at once than delete_guard allows; `retry` sends it"
 
 _WHY: dict[ChangeState, str] = {
     ChangeState.HELD: TEMPORARY,
@@ -19,7 +20,7 @@ _WHY: dict[ChangeState, str] = {
     ChangeState.READ_ONLY: "the mount is read-only",
     ChangeState.INCOMPLETE: "the program that wrote it was interrupted",
     ChangeState.FAILED: "it was refused",
-    ChangeState.GUARDED: "more documents were deleted or overwritten at once than delete_guard allows",
+    ChangeState.GUARDED: TOO_MANY,
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.mounting import wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import MountedProject, run, sha256
+from tests.support.writing import MountedProject, errno_name, run, sha256
 
 LIMIT = 20
 OPTIONS = f"delete_guard={LIMIT},freshness=3600"
@@ -252,3 +252,18 @@ def test_off(mount_project: Callable[..., MountedProject]) -> None:
     shutil.rmtree(project.path / "old")
     project.sync()
     assert project.folders() == {"new", "new/deep"}
+
+
+def test_through_tells_what_is_held(mount_project: Callable[..., MountedProject]) -> None:
+    project = mount_project("write_mode=through,delete_guard=3,freshness=3600", prepare=fill)
+    run("find", project.path)
+    project.await_listed()
+    project.mounted.expect_warning(f"{TRIPS}|than delete_guard allows")
+    errors = [errno_name((project.path / "old" / f"{number:02}.pdf").unlink) for number in range(6)]
+    assert errors == ["", "", "", "EIO", "EIO", "EIO"]
+    assert "than delete_guard allows" in project.mounted.status()["refusals"][0]["reason"]
+    assert len([path for path in project.files() if path.startswith("old/")]) == 57
+    assert guarded(project) == {"old": (3, 0)}
+    assert len(os.listdir(project.path / "old")) == 25
+    command(project, "discard", project.path / "old")
+    assert len(os.listdir(project.path / "old")) == 28
