@@ -32,5 +32,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How long an hour takes, for tests that have no hour."""
     openapi_path: Path | None = None
     """Check every request and answer against this description."""
+    strict: bool = False
+    """Answer every open question as in dialect.STRICT."""
     version_urls: Literal["api", "api_bytes", "storage"] = "api"
     """See Dialect.version_urls."""

@@ -1,10 +1,12 @@
 """The parts of one running sandbox, put together."""
 
+import msgspec
+
 from procorefs.sandbox.api.call_counts import Calls
 from procorefs.sandbox.api.rate_windows import RateLimits
 from procorefs.sandbox.clock import Clock
 from procorefs.sandbox.config import SandboxConfig
-from procorefs.sandbox.faults.dialect import Dialect
+from procorefs.sandbox.faults.dialect import STRICT, Dialect
 from procorefs.sandbox.faults.fault_rules import Faults
 from procorefs.sandbox.project.rows import Store
 from procorefs.sandbox.storage.signed_urls import Urls
@@ -27,6 +29,8 @@ class Sandbox:
 
     def first_dialect(self) -> Dialect:
         """The one it starts with."""
+        if self.config.strict:
+            return msgspec.convert(STRICT, Dialect)
         return Dialect(version_urls=self.config.version_urls)
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ def test_first_ls_and_walks_cost_few_calls(sandbox: SandboxHandle, mount: Callab
 
 def test_a_server_without_v2_is_found_out_once(sandbox: SandboxHandle, mount: Callable[..., Mounted]) -> None:
     sandbox.reset(150)
-    sandbox.faults(settings={"no_v2": True})
+    sandbox.faults(dialect={"documents_lists": "none"})
     mounted = mount(sandbox)
     assert len(list(mounted.path.rglob("*"))) == 150
     mounted.unmount()

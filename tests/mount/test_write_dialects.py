@@ -37,6 +37,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
         "etag_quotes": "refused",
         "segment_size_as_text": True,
         "version_urls": "storage",
+        "documents_lists": "none",
     },
     "nothing moves": {
         "rename_touches": False,
@@ -50,6 +51,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
         "error_shape": "list",
         "used_upload": "missing",
         "delete_again": 204,
+        "documents_lists": "without_company",
         "stored_status": 200,
     },
     "everything moves": {
@@ -70,8 +72,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "names composed, versions anew": {"per_page_cap": 3},
-    "names tidied, versions renumbered": {"no_v2": True, "per_page_cap": 10},
-    "nothing moves": {"no_v2_with_company": True},
+    "names tidied, versions renumbered": {"per_page_cap": 10},
 }
 
 DECOMPOSED = "Pla\u0308ne"  # as macOS writes it

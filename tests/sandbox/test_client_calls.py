@@ -75,18 +75,18 @@ async def test_the_three_forms_of_a_document_agree(sandbox: SandboxHandle) -> No
         }
 
 
-@pytest.mark.parametrize("fault", [{}, {"no_v2_with_company": True}, {"no_v2": True}])
+@pytest.mark.parametrize("lists", ["both", "without_company", "none"])
 @pytest.mark.parametrize("cap", [None, 70])
 async def test_the_index_by_every_route_and_page_size(
-    sandbox: SandboxHandle, fault: dict[str, Any], cap: int | None
+    sandbox: SandboxHandle, lists: str, cap: int | None
 ) -> None:
     async with client_of(sandbox) as client:
         expected = await everything(client)
-    sandbox.faults(settings={**fault, "per_page_cap": cap})
+    sandbox.faults(dialect={"documents_lists": lists}, settings={"per_page_cap": cap})
     sandbox.reset_calls()
     async with client_of(sandbox) as client:
         found = await everything(client)
-    if "no_v2" in fault:  # the folder reads do not list the folder itself
+    if lists == "none":  # the folder reads do not list the folder itself
         expected = [document for document in expected if document.parent_id is not None]
     assert [(d.id, d.name, d.parent_id, d.kind) for d in found] == [
         (d.id, d.name, d.parent_id, d.kind) for d in expected
@@ -97,7 +97,7 @@ async def test_the_index_by_every_route_and_page_size(
 
 async def test_without_any_list_nothing_is_taken_for_empty(sandbox: SandboxHandle) -> None:
     """Neither is a deprecated list called, nor counts a list that is not there as one without documents."""
-    sandbox.faults(settings={"no_v2": True, "no_folder_reads": True})
+    sandbox.faults(dialect={"documents_lists": "none", "folder_reads": False})
     sandbox.reset_calls()
     async with client_of(sandbox) as client:
         with pytest.raises(NotFound):
@@ -124,14 +124,14 @@ async def test_what_lies_in_a_private_folder_counts_as_private(
     sandbox.act("put", path="/Secret/a.txt", text="x")
     for op in ("private", "grant"):
         sandbox.act(op, path="/Secret")
-    sandbox.faults(dialect=view, settings={"no_v2": True})
+    sandbox.faults(dialect={**view, "documents_lists": "none"})
     async with client_of(sandbox) as client:
         found = {document.name: document.private for document in await everything(client)}
     assert found == {"Secret": True, "a.txt": True, "Recycle Bin": False}
 
 
 async def test_a_missing_route_is_asked_for_once(sandbox: SandboxHandle) -> None:
-    sandbox.faults(settings={"no_v2": True, "per_page_cap": 50})
+    sandbox.faults(dialect={"documents_lists": "none"}, settings={"per_page_cap": 50})
     async with client_of(sandbox) as client:
         found = await everything(client)
     pages = -(-len(found) // 50)

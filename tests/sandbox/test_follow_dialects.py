@@ -27,19 +27,21 @@ DIALECTS: dict[str, dict[str, Any]] = {
 }
 
 
-SERVERS: list[dict[str, Any]] = [{}, {"per_page_cap": 3}, {"no_v2": True, "per_page_cap": 7}]
+SERVERS: list[tuple[str, int | None]] = [("both", None), ("without_company", 3), ("none", 7)]
+"""The documents lists that exist, and how many documents a page has at most."""
 
 
 @pytest.mark.parametrize(
-    ("dialect", "settings"),
+    ("dialect", "server"),
     list(zip(DIALECTS.values(), itertools.cycle(SERVERS), strict=False)),
     ids=DIALECTS.keys(),
 )
 async def test_changes_by_others_are_shown(
-    sandbox: SandboxHandle, tmp_path: Path, dialect: dict[str, Any], settings: dict[str, Any]
+    sandbox: SandboxHandle, tmp_path: Path, dialect: dict[str, Any], server: tuple[str, int | None]
 ) -> None:
     sandbox.reset(0)
-    sandbox.faults(dialect=dialect, settings=settings)
+    lists, per_page = server
+    sandbox.faults(dialect={**dialect, "documents_lists": lists}, settings={"per_page_cap": per_page})
     tree: Tree = {}
     folders = ("/Drawings", "/Drawings/A", "/Drawings/A/old", "/Photos")
     for path in folders:
@@ -79,5 +81,5 @@ async def test_changes_by_others_are_shown(
         sandbox.reset_calls()
         for _ in range(3):
             assert await followed.tree() == whole
-        if not settings:  # pages of a few documents do not reach over the last seconds
+        if per_page is None:  # pages of a few documents do not reach over the last seconds
             assert sandbox.calls()["total"] <= 3 * 2

@@ -1,11 +1,14 @@
 """The remaining open questions of the contract: each switch changes what it says and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from procorefs.sandbox.faults.dialect import STRICT, Dialect
+from tests.support.dialects import choices, drawn_dialect
 from tests.support.sandbox import SandboxHandle, plain
 
 
@@ -134,3 +137,94 @@ def test_tracked_folders_and_the_bin_are_shown(client: httpx.Client, sandbox: Sa
     sandbox.faults(dialect={"bin_folder_in_list": False, "root_in_list": False})
     fewer = client.get(sandbox.documents_path, params={"per_page": 2000}).json()["data"]
     assert len(fewer) == len(everything) - 2
+
+
+def test_strict_answers_every_open_question_in_another_way(
+    start_sandbox: Callable[..., SandboxHandle],
+) -> None:
+    handle = start_sandbox("--strict", "--hourly", "0", "--spike", "0")
+    spoken = handle.state()["dialect"]
+    assert {name: spoken[name] for name in STRICT} == STRICT
+    usual = msgspec.to_builtins(Dialect())
+    assert not [name for name, value in STRICT.items() if usual[name] == value]
+    with handle.session() as client:
+        assert client.get(handle.documents_path).status_code == 404
+        root = client.get(handle.documents_path.replace("documents", "folders"), params={"per_page": 2000})
+        assert root.status_code == 200
+    handle.faults(dialect={"stored_names": "as_sent"})
+    handle.faults(clear=True)
+    assert handle.state()["dialect"] == spoken
+
+
+def test_new_items_may_be_private(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    query = {"project_id": sandbox.project_id}
+    for name, private in (("A", False), ("B", True)):
+        sandbox.faults(dialect={"new_items_private": private})
+        made = client.post("/rest/v1.0/folders", params=query, json={"folder": {"name": name}})
+        assert made.json()["private"] is private
+
+
+def test_a_move_may_take_out_of_the_bin(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    document_id = sandbox.act("put", path="/x.txt", text="x")["id"]
+    folder_id = sandbox.act("create_folder", path="/Restored")["id"]
+    sandbox.act("delete", path="/x.txt")
+    path, query = f"/rest/v1.0/files/{document_id}", {"project_id": sandbox.project_id}
+    move = {"file": {"parent_id": folder_id}}
+    assert client.patch(path, params=query, json=move).status_code == 404
+    sandbox.faults(dialect={"move_restores": True})
+    assert client.patch(path, params=query, json=move).json()["parent_id"] == folder_id
+    assert "/Restored/x.txt" in sandbox.inventory()["files"]
+
+
+def test_what_a_short_view_leaves_out(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    sandbox.act("put", path="/x.txt", text="x")
+    sandbox.act(
+        "set_field",
+        path="/x.txt",
+        field="303",
+        value={"data_type": "string", "value": "cost", "variant": None},
+    )
+    sandbox.faults(dialect={"normal_view": "short", "field_variants": True})
+    query = {"filters[search]": "x.txt"}
+    short = client.get(sandbox.documents_path, params=query).json()["data"][0]
+    whole = client.get(sandbox.documents_path, params={**query, "view": "extended"}).json()["data"][0]
+    assert whole.keys() - short.keys() == {"custom_fields", "children"}
+    assert whole["custom_fields"]["custom_field_303"] == {
+        "data_type": "string",
+        "value": "cost",
+        "variant": None,
+    }
+
+
+def test_a_filter_may_take_one_value(client: httpx.Client, sandbox: SandboxHandle) -> None:
+    query = {"filters[file_type]": "pdf,jpg"}
+    assert client.get(sandbox.documents_path, params=query).status_code == 200
+    sandbox.faults(dialect={"several_values": False})
+    assert client.get(sandbox.documents_path, params=query).status_code == 400
+    assert client.get(sandbox.documents_path, params={"filters[file_type]": "pdf"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [("as_sent", "a #  b.txt"), ("nfc", "a #  b.txt"), ("tidied", "a # b.txt"), ("cleaned", "a _ b.txt")],
+)
+def test_names_may_be_stored_otherwise(
+    client: httpx.Client, sandbox: SandboxHandle, kind: str, stored: str
+) -> None:
+    sandbox.faults(dialect={"stored_names": kind})
+    made = client.post(
+        "/rest/v1.0/folders",
+        params={"project_id": sandbox.project_id},
+        json={"folder": {"name": "a #  b.txt"}},
+    )
+    assert (made.status_code, made.json()["name"]) == (201, stored)
+
+
+def test_drawn_dialects_are_spoken(sandbox: SandboxHandle) -> None:
+    """Every choice of every open question is one that the sandbox knows."""
+    for name, answers in choices().items():
+        for answer in answers:
+            assert sandbox.faults(dialect={name: answer})["dialect"][name] == answer
+            sandbox.faults(clear=True)
+    for seed in range(20):
+        sandbox.faults(clear=True, dialect=drawn_dialect(seed))

@@ -291,7 +291,7 @@ def test_a_folder_and_what_is_below_it(sandbox: SandboxHandle) -> None:
         compact = items_of(root, {**living, "view": "sync_compact"})
         assert all("has_private_ancestor" not in item for item in compact)
         assert client.get(root, params={"include_descendants": "true"}).status_code == 400
-        sandbox.faults(settings={"no_folder_reads": True})
+        sandbox.faults(dialect={"folder_reads": False})
         assert client.get(root).status_code == 404
 
 
@@ -304,9 +304,9 @@ def test_the_total_of_the_documents_list(sandbox: SandboxHandle, kind: str, tota
 
 def test_the_documents_lists_may_be_missing(sandbox: SandboxHandle) -> None:
     with sandbox.session() as client:
-        sandbox.faults(settings={"no_v2_with_company": True})
+        sandbox.faults(dialect={"documents_lists": "without_company"})
         assert client.get(sandbox.documents_path).status_code == 404
         assert client.get(f"/rest/v2.0/projects/{sandbox.project_id}/documents").status_code == 200
-        sandbox.faults(settings={"no_v2": True})
+        sandbox.faults(dialect={"documents_lists": "none"})
         assert client.get(f"/rest/v2.0/projects/{sandbox.project_id}/documents").status_code == 404
         assert client.get(sandbox.documents_path.replace("documents", "folders")).status_code == 200

@@ -99,6 +99,11 @@ COUNT = click.IntRange(min=0)
     help="Where version urls point: the API's host, which redirects or sends the bytes itself, or the store.",
 )
 @click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse more and tell less, wherever Procore's documentation leaves that open.",
+)
+@click.option(
     "--openapi",
     "openapi_path",
     is_flag=False,

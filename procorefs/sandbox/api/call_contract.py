@@ -207,7 +207,7 @@ def _company(sandbox: Sandbox, endpoint: Endpoint, request: Request, caller: Cal
         needed = caller.is_service and sandbox.dialect.service_needs_company
         if endpoint.company is Company.OPTIONAL and not needed:
             return None
-        raise ApiError(sandbox.dialect.missing_company_status, "The header Procore-Company-Id is missing")
+        raise ApiError(sandbox.dialect.missing_company_status, "Missing Procore-Company-Id header!")
     company_id = integer("Procore-Company-Id", given)
     in_path = request.path_params.get("company_id")
     if in_path is not None and in_path != given:

@@ -8,6 +8,14 @@ import msgspec
 class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One choice for every open question; changed while the sandbox runs (POST /sandbox/faults, `dialect`)."""
 
+    documents_lists: Literal["both", "without_company", "none"] = "both"
+    """Which of the two v2.0 documents lists exist."""
+    folder_reads: bool = True
+    """The v2.0 folder reads exist."""
+    normal_view: Literal["whole", "short"] = "whole"
+    """Short: only `view=extended` has custom fields, children and the file part's description."""
+    several_values: bool = True
+    """A filter takes several values."""
     root_in_list: bool = True
     bin_folder_in_list: bool = True
     bin_in_list: bool = False
@@ -24,6 +32,10 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     delete_touches: bool = True
     private_below: bool = True
     """What lies in a private folder is called private as well."""
+    new_items_private: bool = False
+    """What is made is private, whatever was sent."""
+    move_restores: bool = False
+    """A PATCH with `parent_id` takes an item out of the bin, for those who may do that."""
     deleted_get: Literal["flag", "404"] = "flag"
     delete_status: Literal[200, 204] = 204
     versions_order: Literal["newest", "oldest"] = "newest"
@@ -59,6 +71,8 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How the permissions call names the documents tool; empty: it does not list it."""
     action_words: Literal["snake", "title", "camel"] = "snake"
     """How it spells granular rights."""
+    field_variants: bool = False
+    """Values of custom fields carry `variant`."""
     tags_fold_case: bool = False
     """Two names of a tag that differ only in case are one."""
     default_per_page_v2: int = 10
@@ -104,3 +118,45 @@ class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """False: the login server does not know PKCE (RFC 7636) and ignores its parameters."""
     authorize_page: bool = True
     """The authorize page asks; False: it goes on at once, as for a person who is logged in and has agreed before."""
+
+
+STRICT: dict[str, object] = {
+    "documents_lists": "without_company",
+    "normal_view": "short",
+    "several_values": False,
+    "root_in_list": False,
+    "bin_folder_in_list": False,
+    "documents_total": "capped",
+    "deprecated_lists": 410,
+    "deleted_parent": "old",
+    "descendants": "hidden",
+    "deleted_get": "404",
+    "new_items_private": True,
+    "versions_order": "oldest",
+    "service_needs_company": True,
+    "missing_company_status": 403,
+    "rate_windows": "rolling",
+    "me_name": False,
+    "case_sensitive_names": False,
+    "stored_names": "cleaned",
+    "empty_files": "refused_at_file",
+    "strict_types": "refused_at_upload",
+    "root_id_as_parent": False,
+    "field_variants": True,
+    "tags_fold_case": True,
+    "revisions": False,
+    "answered_versions": "none",
+    "answered_lists": False,
+    "version_authors": False,
+    "used_upload": "unnamed",
+    "invalid_status": 422,
+    "segment_size_as_text": True,
+    "etag_quotes": "refused",
+    "error_shape": "error",
+    "oauth_error_shape": "errors",
+    "unauthorized_has_rate_headers": False,
+    "null_clears_description": False,
+    "version_urls": "storage",
+    "storage_etag": "none",
+}
+"""The choices of `procorefs sandbox --strict`: it refuses more and tells less, wherever Procore may do so."""

@@ -67,11 +67,6 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     short_range_bytes: int | None = None
     """206 answers carry at most so many bytes."""
     per_page_cap: int | None = None
-    no_v2: bool = False
-    """The v2.0 documents lists and the revisions do not exist."""
-    no_v2_with_company: bool = False
-    no_folder_reads: bool = False
-    """The v2.0 folder reads do not exist."""
     url_lifetime_s: int = 604_800
     expired_status: int = 403
     token_lifetime_s: int = 5400

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from procorefs.sandbox.api.refusals import invalid
 from procorefs.sandbox.faults.dialect import Dialect
 from procorefs.sandbox.project.records import Caller, Document, Project, Value
 from procorefs.sandbox.project.roles import Right, Role
@@ -79,6 +80,7 @@ class Listing:
                 "(instr(lower(f.name), lower(?)) OR instr(lower(f.description), lower(?)))", words, words
             )
         if (tags := query.get("filters[custom_tag_ids]")) is not None:
+            self._one_value(tags)
             marks = ", ".join("?" * len(tags))
             self._add(f"f.id IN (SELECT document_id FROM document_tags WHERE tag_id IN ({marks}))", *tags)
         if (folder_id := query.get("filters[folder_id]")) is not None:
@@ -117,7 +119,12 @@ class Listing:
 
     def _in(self, column: str, values: list[Any] | None) -> None:
         if values is not None:
+            self._one_value(values)
             self._add(f"f.{column} IN ({', '.join('?' * len(values))})", *values)
+
+    def _one_value(self, values: list[Any]) -> None:
+        if len(values) > 1 and not self._dialect.several_values:
+            raise invalid("filters", "takes one value")
 
     def below(self, folder_id: int, *, itself: bool = True) -> None:
         """Only that folder and what is below it."""

@@ -53,6 +53,10 @@ class Edit:
 
     def changeable(self, document: Document) -> Document:
         """Raises ApiError: in the bin, read-only, the root or the bin itself."""
+        if self._is_restored_by_move(document):
+            self.check(Right.END_CHECK_OUTS)
+            self.changes.restore(document)
+            return self.call.visible(self.project, document.id)
         if document.deleted or document.buried:
             status = self._dialect.delete_again
             if self.call.request.method == "DELETE" and status != 404:
@@ -61,6 +65,10 @@ class Edit:
         if document.read_only or document.is_bin or document.parent_id is None:
             raise forbidden("You may not change this document")
         return document
+
+    def _is_restored_by_move(self, document: Document) -> bool:
+        is_move = self.call.request.method == "PATCH" and b'"parent_id"' in self.call.raw_body
+        return bool(document.deleted) and is_move and self._dialect.move_restores
 
     def not_held_by_other(self, document: Document) -> None:
         """Raises FileConflict."""

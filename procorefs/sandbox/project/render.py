@@ -65,13 +65,21 @@ class Renderer:
             "private_parent": _reference(place.private_parent, ident),
             "tracked_folder": _reference(place.tracked_folder, ident),
             "children": _children(shown),
-            "custom_fields": _custom_fields(shown.fields, v2=v2),
+            "custom_fields": self._custom_fields(shown.fields, v2=v2),
         }
         if not v2:
             item["name_with_path"] = self._path(document)
         if shown.is_file:
             item["file"] = self._file_part(shown, ident)
         return self._complete(document.id, item)
+
+    def shortened(self, item: Json) -> Json:
+        """An item of the documents list without what a short view leaves out."""
+        left_out = ("custom_fields", "children")
+        short = {name: value for name, value in item.items() if name not in left_out}
+        if "file" in short:
+            short["file"] = {**short["file"], "description": None}
+        return short
 
     def folder_content(self, document: Document, *, tells_ancestor: bool) -> Json:
         """An item of the v2.0 folder reads."""
@@ -121,7 +129,7 @@ class Renderer:
             "is_deleted": self.is_deleted(document),
             "is_recycle_bin": bool(shown.is_bin),
             **has,
-            "custom_fields": _custom_fields(shown.fields, v2=False),
+            "custom_fields": self._custom_fields(shown.fields, v2=False),
         }
         return self._complete(document.id, item)
 
@@ -148,7 +156,7 @@ class Renderer:
             "file_type": shown.file_type,
             "is_deleted": self.is_deleted(document),
             "legacy_id": None,
-            "custom_fields": _custom_fields(shown.fields, v2=False),
+            "custom_fields": self._custom_fields(shown.fields, v2=False),
             "file_versions": rendered,
         }
         return self._complete(document.id, item)
@@ -219,6 +227,17 @@ class Renderer:
         if shown.deleted and self._dialect.deleted_parent == "bin":
             return self._project.bin_id
         return shown.parent_id
+
+    def _custom_fields(self, stored: str, *, v2: bool) -> Json:
+        if stored == "{}":
+            return {}
+        fields: Json = msgspec.json.decode(stored)
+        for field in fields.values():
+            if v2:
+                field["value"] = _with_text_ids(field["value"])
+            if self._dialect.field_variants:
+                field["variant"] = None
+        return fields
 
     def _private(self, shown: Document) -> bool:
         is_below = self._dialect.private_below and shown.private_root is not None
@@ -304,16 +323,6 @@ def _children(shown: Document) -> Json:
         "has_children_files": bool(shown.has_files),
         "has_children_folders": bool(shown.has_folders),
     }
-
-
-def _custom_fields(stored: str, *, v2: bool) -> Json:
-    if stored == "{}":
-        return {}
-    fields: Json = msgspec.json.decode(stored)
-    if v2:
-        for field in fields.values():
-            field["value"] = _with_text_ids(field["value"])
-    return fields
 
 
 def _with_text_ids(value: Value) -> Value:

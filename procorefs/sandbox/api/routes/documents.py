@@ -36,8 +36,9 @@ def list_documents_v1(call: Call) -> Answer:
 
 
 def _list(call: Call, *, v2: bool) -> Answer:
-    settings, dialect = call.sandbox.faults.settings, call.sandbox.dialect
-    if v2 and (settings.no_v2 or (settings.no_v2_with_company and "company_id" in call.request.path_params)):
+    dialect = call.sandbox.dialect
+    with_company = "company_id" in call.request.path_params
+    if v2 and dialect.documents_lists not in ("both", "both" if with_company else "without_company"):
         raise not_found("Route")
     if not v2 and dialect.deprecated_lists != "given":
         raise ApiError(dialect.deprecated_lists, "This endpoint is not available to new apps")
@@ -49,6 +50,8 @@ def _list(call: Call, *, v2: bool) -> Answer:
     renderer = call.renderer(project)
     found = listing.page(order_by_word(call.query.get("sort")), page.per_page, page.offset)
     items = [renderer.document(document, v2=v2) for document in found]
+    if dialect.normal_view == "short" and call.query.get("view") != "extended":
+        items = [renderer.shortened(item) for item in items]
     answer = page.answer({"data": items} if v2 else items, listing.count(), call.request.url)
     return answer.with_capped_total() if dialect.documents_total == "capped" else answer
 
@@ -69,7 +72,7 @@ def list_folder_contents(call: Call) -> Answer:
 
 def _list_folder(call: Call, folder: Document) -> Answer:
     """One mixed, paged list without the folder itself; only filters reach below it."""
-    if call.sandbox.faults.settings.no_folder_reads:
+    if not call.sandbox.dialect.folder_reads:
         raise not_found("Route")
     project, query = call.project(), call.query
     listing = Listing(call.sandbox.store, call.sandbox.dialect, project)
@@ -95,7 +98,7 @@ def _list_folder(call: Call, folder: Document) -> Answer:
 
 def list_revisions(call: Call) -> Answer:
     """The 20 newest versions."""
-    if not call.sandbox.dialect.revisions or call.sandbox.faults.settings.no_v2:
+    if not call.sandbox.dialect.revisions:
         raise not_found("Route")
     project = call.project()
     document = call.visible(project, call.path_id("document_id"))

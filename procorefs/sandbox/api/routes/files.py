@@ -84,7 +84,7 @@ def create_file(call: Call) -> Answer:
         source=source,
         description=wish.description or None,
         tracked=int(wish.is_tracked),
-        private=int(wish.explicit_permissions),
+        private=int(wish.explicit_permissions or call.sandbox.dialect.new_items_private),
         fields=fields,
     )
     return _shown(call, edit.project, document_id, 201)

@@ -46,7 +46,7 @@ def create_folder(call: Call) -> Answer:
         edit.project.id,
         parent_id,
         name,
-        private=int(fields.explicit_permissions is True),
+        private=int(fields.explicit_permissions is True or call.sandbox.dialect.new_items_private),
         tracked=int(fields.is_tracked is True),
         fields=edit.custom_fields(custom, "{}"),
     )
