@@ -19,8 +19,12 @@ COMMANDS = {
     "discard": ("procorefs.cli.commands.retry", "Throw failed changes away."),
     "check": ("procorefs.cli.commands.check", "List the names that Procore would refuse."),
     "login": ("procorefs.cli.commands.login", "Create a profile: try credentials and store them."),
-    "logout": ("procorefs.cli.commands.logout", "Revoke and delete the tokens of a profile."),
+    "logout": ("procorefs.cli.commands.login", "Revoke and delete the tokens of a profile."),
     "projects": ("procorefs.cli.commands.projects", "List the companies and projects that you can mount."),
+    "doctor": (
+        "procorefs.cli.commands.doctor",
+        "Check machine, account and mounts, and say what mends a problem.",
+    ),
     "sandbox": ("procorefs.cli.commands.sandbox", "Run an embedded Procore for trials and tests."),
     "demo": ("procorefs.cli.commands.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -121,6 +122,22 @@ def test_mount_status_umount(shell: CommandLine, sandbox: SandboxHandle) -> None
     assert birth(pid) is None
     assert shell.status() == []
     assert [file.name for file in shell.paths.runtime_dir.iterdir()] == [".lock"]
+
+
+def test_doctor_looks_at_machine_account_and_mount(shell: CommandLine) -> None:
+    shell.mount()
+    done = shell.run("doctor", "--json", shell.place)
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert {"login", "clock", "rights", "budget", f"mount {shell.place}"} <= set(found)
+    assert {one["verdict"] for one in found.values()} == {"ok"}
+    assert done.returncode == 0
+
+
+def test_doctor_says_what_mends_a_wrong_login(shell: CommandLine) -> None:
+    shell.env["PROCOREFS_CLIENT_SECRET"] = "wrong"
+    done = shell.run("doctor")
+    assert done.returncode == 1
+    assert re.search(r"BAD +login: .*\n +run `procorefs login` again", done.stdout), done.stdout
 
 
 def test_watching(shell: CommandLine) -> None:

@@ -1,7 +1,7 @@
-"""`procorefs login`: asks for credentials, tries them, and stores them as a profile.
+"""`procorefs login` and `logout`: try credentials and store them as a profile, and revoke its tokens.
 
-It stores nothing before Procore has accepted the credentials. A secret is typed without echo, or comes from a file or
-the environment, because every user can see the arguments of a process.
+`login` stores nothing before Procore has accepted the credentials. A secret is typed without echo, or comes from a file
+or the environment, because every user can see the arguments of a process.
 """
 
 import os
@@ -20,13 +20,14 @@ from procorefs.config import (
     ConfigError,
     Paths,
     Profile,
+    find_account,
     find_paths,
     private_dir,
     read_config,
     write_config,
 )
 from procorefs.config.account import checked_url, company_id_in
-from procorefs.config.secrets import load_secret, read_secret_file, store_secret
+from procorefs.config.secrets import forget_secret, load_secret, read_secret_file, store_secret
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.http.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
@@ -261,3 +262,42 @@ def _keep(paths: Paths, config: Config, name: str, made: Profile, secret: str) -
     place = store_secret(paths, name, secret)
     profiles = {**config.profiles, name: msgspec.structs.replace(made, secret_in=place)}
     write_config(paths.config_file, Config(config.default_profile or name, profiles))
+
+
+@click.command(short_help="Revoke and delete the tokens of a profile.")
+@click.option("--profile", "-p", metavar="NAME", help="Default: the default profile, else the environment.")
+@click.option("--forget", is_flag=True, help="Delete the stored secret and the profile too.")
+def logout(profile: str | None, forget: bool) -> None:
+    """Revoke the tokens of a profile at Procore and delete them here.
+
+    The secret of a service account stays, so the next command logs in again; --forget deletes it too.
+    """
+    paths = find_paths(os.environ)
+    config = read_config(paths.config_file)
+    account = find_account(os.environ, config, paths, profile)
+    import trio
+
+    try:
+        # Delete local tokens first, so that they are deleted even if Procore is unreachable.
+        trio.run(_log_out, account.api)
+    finally:
+        if forget and account.profile is not None:
+            forget_secret(paths, account.profile, config.profiles[account.profile].secret_in)
+            write_config(paths.config_file, _without(config, account.profile))
+    whose = f"profile '{account.profile}'" if account.profile else "the account of the environment"
+    stays = account.profile and not forget and account.api.grant is Grant.CLIENT_CREDENTIALS
+    # A service account logs in again without a person.
+    say(f"Logged out {whose}" + ("; its secret stays here (--forget deletes it)." if stays else "."))
+
+
+async def _log_out(api: ApiSettings) -> None:
+    from procorefs.procore.api.client import open_client
+
+    async with open_client(api) as client:
+        await client.auth.logout()
+
+
+def _without(config: Config, name: str) -> Config:
+    profiles = {other: profile for other, profile in config.profiles.items() if other != name}
+    default = config.default_profile if config.default_profile != name else None
+    return msgspec.structs.replace(config, default_profile=default, profiles=profiles)

@@ -73,7 +73,7 @@ def check_fuse(options: MountOptions) -> None:
         return
     if fusermount() is None:
         raise MountRefused("fusermount3 is missing; install the package fuse3")
-    if options.allow_other and not _others_allowed():
+    if options.allow_other and not others_allowed():
         raise MountRefused(f"allow_other needs the line user_allow_other in {FUSE_CONF}; root can add it")
 
 
@@ -146,7 +146,8 @@ def _check_directory(mountpoint: Path) -> None:
         raise MountRefused(f"the mount point {mountpoint} is not writable for you; name another directory")
 
 
-def _others_allowed() -> bool:
+def others_allowed() -> bool:
+    """Whether the configuration of FUSE lets users mount for others."""
     try:
         lines = FUSE_CONF.read_text(errors="replace").splitlines()
     except OSError:
