@@ -4,6 +4,7 @@ signal or stop request ─▶ the session ends ─▶ all parts are cancelled �
 unmount from outside ───▶ the session ends ─▶ unsent changes are sent without a mount point ─▶ the same
 """
 
+import gc
 import logging
 import os
 import signal
@@ -248,6 +249,7 @@ class _Daemon:
             await nursery.start(session.run)
             await trio.to_thread.run_sync(os.statvfs, self._mount.mountpoint, abandon_on_cancel=True)
             session.answered()
+            gc.freeze()  # what lives as long as the mount is not looked at by each full collection
             log.info("%s is mounted at %s.", self._mount.source, self._mount.mountpoint)
             self._ready(restriction(parts.rights.current))
             self._service_manager.ready()

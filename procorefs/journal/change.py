@@ -4,6 +4,7 @@
 
 A change records what is wanted, not the steps to it: ten renames are one rename, and a file that is created and
 removed leaves no change.
+A hundred thousand may wait, so the garbage collector skips these structs (gc=False): none of them refers to itself.
 """
 
 import msgspec
@@ -21,7 +22,7 @@ MOST_DROPPED = 3
 """How many uploads in a row are cancelled for newer bytes; the next one is completed."""
 
 
-class Location(msgspec.Struct, frozen=True):
+class Location(msgspec.Struct, frozen=True, gc=False):
     """A folder, and the name in it that Procore is to have."""
 
     folder: Inode
@@ -47,7 +48,7 @@ def aside_name(document: DocumentId) -> str:
     return f"~{document}"
 
 
-class MetadataPatch(msgspec.Struct, omit_defaults=True):
+class MetadataPatch(msgspec.Struct, gc=False, omit_defaults=True):
     """Metadata that was set here and that Procore may lack."""
 
     description: str | msgspec.UnsetType = msgspec.UNSET
@@ -67,7 +68,7 @@ class MetadataPatch(msgspec.Struct, omit_defaults=True):
         return bool(self.custom_fields) or any(value is not msgspec.UNSET for value in plain)
 
 
-class Upload(msgspec.Struct, omit_defaults=True):
+class Upload(msgspec.Struct, gc=False, omit_defaults=True):
     """The progress of an upload; each step is journaled before the next one begins."""
 
     generation: int
@@ -98,11 +99,11 @@ class Upload(msgspec.Struct, omit_defaults=True):
         return upload.uuid if upload is not None else ""
 
 
-class Follow(msgspec.Struct, frozen=True, tag="follow"):
+class Follow(msgspec.Struct, frozen=True, gc=False, tag="follow"):
     """The inode is wanted where Procore has the document."""
 
 
-class Placed(msgspec.Struct, frozen=True, omit_defaults=True, tag="placed"):
+class Placed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="placed"):
     """The inode is wanted at a location."""
 
     location: Location
@@ -111,7 +112,7 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True, tag="placed"):
     any more once Procore has it under a third name."""
 
 
-class Removed(msgspec.Struct, omit_defaults=True, tag="removed"):
+class Removed(msgspec.Struct, gc=False, omit_defaults=True, tag="removed"):
     """The inode was removed here.
 
     Without a document: a call of ours may have made one that is not wanted (in_flight_calls.py).
@@ -126,11 +127,11 @@ class Removed(msgspec.Struct, omit_defaults=True, tag="removed"):
 FOLLOW = Follow()
 
 
-class Unchanged(msgspec.Struct, frozen=True, tag="unchanged"):
+class Unchanged(msgspec.Struct, frozen=True, gc=False, tag="unchanged"):
     """The bytes are those in Procore."""
 
 
-class Written(msgspec.Struct, omit_defaults=True, tag="written"):
+class Written(msgspec.Struct, gc=False, omit_defaults=True, tag="written"):
     """Bytes that were written here are wanted; with the progress of their upload."""
 
     staged: StagedRecord
@@ -143,7 +144,7 @@ class Written(msgspec.Struct, omit_defaults=True, tag="written"):
     """Whether an upload in segments expired before the last ones had begun: then all begin at once."""
 
 
-class PendingCopy(msgspec.Struct, frozen=True, tag="pending_copy"):
+class PendingCopy(msgspec.Struct, frozen=True, gc=False, tag="pending_copy"):
     """Another document's bytes are wanted: it was renamed onto this one, or its name was taken over."""
 
     version: Version
@@ -152,14 +153,14 @@ class PendingCopy(msgspec.Struct, frozen=True, tag="pending_copy"):
 UNCHANGED = Unchanged()
 
 
-class Open(msgspec.Struct, frozen=True, omit_defaults=True, tag="open"):
+class Open(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="open"):
     """A program writes it; see ChangeState.OPEN."""
 
     reason: str = ""
     """Why its bytes could not be journaled, or why an earlier call was refused."""
 
 
-class Pending(msgspec.Struct, frozen=True, omit_defaults=True, tag="pending"):
+class Pending(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="pending"):
     """It is sent automatically; see ChangeState.PENDING."""
 
     reason: str = ""
@@ -168,20 +169,20 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True, tag="pending"):
     """Temporary failures in a row."""
 
 
-class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag="failed"):
+class Failed(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="failed"):
     """It failed for good; see ChangeState.FAILED."""
 
     reason: str = ""
     at_s: float = 0.0
 
 
-class Incomplete(msgspec.Struct, frozen=True, omit_defaults=True, tag="incomplete"):
+class Incomplete(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="incomplete"):
     """Its bytes were cut off; see ChangeState.INCOMPLETE."""
 
     reason: str = ""
 
 
-class Guarded(msgspec.Struct, frozen=True, omit_defaults=True, tag="guarded"):
+class Guarded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag="guarded"):
     """The delete guard holds it; see ChangeState.GUARDED."""
 
     reason: str = ""
@@ -201,7 +202,7 @@ _STATES: dict[type[Progress], ChangeState] = {
 }
 
 
-class Change(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Change(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """What is wanted of one inode; a row of the journal."""
 
     inode: Inode

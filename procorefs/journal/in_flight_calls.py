@@ -24,7 +24,7 @@ from procorefs.storage.failures import UNDECODABLE
 from procorefs.tree.nodes import Inode, Node
 
 
-class Call(msgspec.Struct, omit_defaults=True, eq=False):
+class Call(msgspec.Struct, gc=False, omit_defaults=True, eq=False):
     """One call; a row of the journal."""
 
     number: int

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar, TypeVarTuple
 
+import msgspec
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
@@ -44,68 +45,43 @@ _LONG_CUT_BYTES = 16 * MIB
 """A longer cut runs in a thread: it would block the loop for too long."""
 
 
-class StagedFile:
-    """A working file, with a descriptor while it has holders. A read that begins after a write sees the write."""
+class StagedFile(msgspec.Struct, eq=False, gc=False):
+    """A working file, with a descriptor while it has holders. A read that begins after a write sees the write.
 
-    __slots__ = (
-        "_allocated",
-        "_base",
-        "_context",
-        "_deleted",
-        "_disk",
-        "_exclusive",
-        "_fd",
-        "_holders",
-        "_is_changing",
-        "_log",
-        "_missing",
-        "_quota",
-        "_reader",
-        "_write_fd",
-        "changed",
-        "has_tail",
-        "is_frozen",
-        "is_on_disk",
-        "known_digest",
-        "number",
-        "promises",
-        "size_bytes",
-    )
+    A struct that the garbage collector skips: a hundred thousand may wait, and none refers to itself.
+    """
 
-    def __init__(self, context: StagedFileContext, number: int) -> None:
-        self.number = number
-        self.size_bytes = 0
-        """The length of the file on disk, except inside `exclusive`."""
-        self.changed = 0
-        """Counts writes and truncations; compare two values to detect a change."""
-        self.is_frozen = False
-        """An upload reads the file: no further write begins; see `still`."""
-        self.has_tail = False
-        """A crash left bytes beyond the end that no copy holds yet: do not write to or send the file."""
-        self.is_on_disk = False
-        """Nothing was written since the last `Staging.sync` of the file began: a power cut loses none of it."""
-        self.known_digest: tuple[int, bytes] | None = None
-        """`changed`, and the SHA-256 at that time (whole_file.py)."""
-        self.promises = Promises()
-        self._context = context
-        self._quota = context.quota
-        self._disk = context.disk
-        self._base: Version | None = None
-        self._missing: Extents | None = None
-        self._log: ExtentLog | None = None
-        """Records on disk which ranges are no longer missing."""
-        self._reader: BaseReader | None = None
-        """Reads the base; open while the file has holders."""
-        self._holders = 0
-        self._fd = -1
-        self._write_fd = -1
-        """The same descriptor, but -1 inside `exclusive`."""
-        self._exclusive: trio.Event | None = None
-        """Set at the end of `exclusive`."""
-        self._is_changing = False
-        self._allocated = 0
-        """The disk has blocks for the file up to this offset."""
-        self._deleted = False
+    _context: StagedFileContext
+    number: int
+    size_bytes: int = 0
+    """The length of the file on disk, except inside `exclusive`."""
+    changed: int = 0
+    """Counts writes and truncations; compare two values to detect a change."""
+    is_frozen: bool = False
+    """An upload reads the file: no further write begins; see `still`."""
+    has_tail: bool = False
+    """A crash left bytes beyond the end that no copy holds yet: do not write to or send the file."""
+    is_on_disk: bool = False
+    """Nothing was written since the last `Staging.sync` of the file began: a power cut loses none of it."""
+    known_digest: tuple[int, bytes] | None = None
+    """`changed`, and the SHA-256 at that time (whole_file.py)."""
+    promises: Promises = msgspec.field(default_factory=Promises)
+    _base: Version | None = None
+    _missing: Extents | None = None
+    _log: ExtentLog | None = None
+    """Records on disk which ranges are no longer missing."""
+    _reader: BaseReader | None = None
+    """Reads the base; open while the file has holders."""
+    _holders: int = 0
+    _fd: int = -1
+    _write_fd: int = -1
+    """The same descriptor, but -1 inside `exclusive`."""
+    _exclusive: trio.Event | None = None
+    """Set at the end of `exclusive`."""
+    _is_changing: bool = False
+    _allocated: int = 0
+    """The disk has blocks for the file up to this offset."""
+    _deleted: bool = False
 
     def set_base(
         self, base: Version | None, size_bytes: int, missing: tuple[Range, ...], *, log_bytes: int = 0
@@ -223,7 +199,7 @@ class StagedFile:
         if self._log is not None:
             self._context.remover.remove(self._log.path)
         self._context.remover.remove(self.path)
-        self._quota.freed(self.stored_bytes)
+        self._context.quota.freed(self.stored_bytes)
 
     # --- reading
 
@@ -294,16 +270,16 @@ class StagedFile:
     def write_now(self, offset: int, data: Chunk) -> bool:
         """Write without waiting; False: nothing was written, use `write`. Raises StagingFull, OSError."""
         descriptor = self._write_fd
-        if descriptor < 0 or self._disk.is_slow or self.is_frozen:
+        if descriptor < 0 or self._context.disk.is_slow or self.is_frozen:
             return False
         cost = self._cost(offset, offset + len(data))
-        if cost and not self._quota.take(cost):
+        if cost and not self._context.quota.take(cost):
             return False
         if cost and offset >= _LARGE_BYTES and offset + len(data) > self._allocated:
             self._preallocate(offset + len(data))
-        done, error = self._disk.write_on_loop(descriptor, offset, data)
+        done, error = self._context.disk.write_on_loop(descriptor, offset, data)
         self._written(offset, done, cost)
-        if self._log is not None and self._log.has_unwritten and not self._disk.is_slow:
+        if self._log is not None and self._log.has_unwritten and not self._context.disk.is_slow:
             self._log.write()  # on a slow disk the next write does it in a thread
         if error is not None:
             refuse(error)
@@ -358,7 +334,7 @@ class StagedFile:
         if self._log is None or not self._log.has_unwritten:
             return
         await self.still()
-        if self._disk.is_slow:
+        if self._context.disk.is_slow:
             with self.exclusive():
                 await self.in_thread(self._log.write)
         else:
@@ -371,7 +347,7 @@ class StagedFile:
 
     async def take_quota(self, cost: Callable[[], int]) -> int:
         """Take the quota that an operation needs now, outside `exclusive`: until the next await it needs no more."""
-        return await self._quota.take_for(cost, self.still)
+        return await self._context.quota.take_for(cost, self.still)
 
     def _begin_change(self, taken: int, before: Callable[[], None]) -> None:
         """Check again after a wait, in which an upload may have begun; no await may follow before the change."""
@@ -386,13 +362,13 @@ class StagedFile:
     def give_back(self, surplus: int) -> None:
         """Return quota that was taken and is not used."""
         if surplus:
-            self._quota.freed(surplus)
+            self._context.quota.freed(surplus)
 
     async def _write(self, offset: int, data: Chunk) -> tuple[int, OSError | None]:
         """Inside `exclusive`: `Disk.write`, in a thread if the disk is slow, else without an await."""
-        if self._disk.is_slow:
-            return await self.in_thread(self._disk.write, self._fd, offset, data)
-        return self._disk.write_on_loop(self._fd, offset, data)
+        if self._context.disk.is_slow:
+            return await self.in_thread(self._context.disk.write, self._fd, offset, data)
+        return self._context.disk.write_on_loop(self._fd, offset, data)
 
     def _written(self, offset: int, size_bytes: int, taken: int) -> None:
         """Account for what a write has done, which is a part of it when the disk is full, and settle its quota."""
@@ -453,7 +429,7 @@ class StagedFile:
             return
         self.is_on_disk = False
         for low, high in missing.within(offset, offset + len(data)):
-            self._quota.take_to_complete(high - low)
+            self._context.quota.take_to_complete(high - low)
             done = 0
             try:
                 done, error = await self._write(low, data[low - offset : high - offset])

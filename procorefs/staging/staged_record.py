@@ -66,15 +66,13 @@ class StagedFileContext:
     threads: trio.CapacityLimiter
 
 
-class Promises:
+class Promises(msgspec.Struct, eq=False, gc=False):
     """Counts the journal rows that promise the file's bytes, and which of them are withdrawn on disk."""
 
-    __slots__ = ("_made", "_since", "_withdrawn")
-
-    def __init__(self) -> None:
-        self._made = self._withdrawn = 0
-        self._since = 0
-        """The sequence of the first row that is not withdrawn."""
+    _made: int = 0
+    _withdrawn: int = 0
+    _since: int = 0
+    """The sequence of the first row that is not withdrawn."""
 
     def make(self, sequence: int) -> None:
         """Count a row with that sequence, which says that the file is closed; 0: an earlier run wrote it."""

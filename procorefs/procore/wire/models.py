@@ -50,7 +50,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
     created_by: Person | None = None
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(msgspec.Struct, frozen=True, gc=False):
     """A file or folder as one listing showed it."""
 
     id: DocumentId

@@ -38,7 +38,7 @@ MAX_VALUE = 64 * 1024
 MAX_ETAG = 200
 
 
-class WholeUpload(msgspec.Struct, frozen=True):
+class WholeUpload(msgspec.Struct, frozen=True, gc=False):
     """Where a file goes in one piece, for an hour from `created_at_s` on (Unix seconds)."""
 
     uuid: str
@@ -63,7 +63,7 @@ class Segment(SegmentPlan, frozen=True, kw_only=True):
     headers: dict[str, str]
 
 
-class SegmentedUpload(msgspec.Struct, frozen=True):
+class SegmentedUpload(msgspec.Struct, frozen=True, gc=False):
     """Where the segments of a file go, in the file's order."""
 
     uuid: str
