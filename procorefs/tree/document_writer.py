@@ -71,6 +71,7 @@ class DocumentWriter:
         """Folders that came with this answer."""
         self._touched_folders: set[Inode] = set()
         """Folders whose times were set to now."""
+        self._is_complete = store.sync.read().is_complete
         self._freed: list[tuple[Inode, bytes]] = []
         """Entries that were given up."""
         self.result = Applied()
@@ -335,7 +336,7 @@ class DocumentWriter:
         if folder in self._new_folders:
             return False
         node = self._store.by_inode(folder)
-        return node is not None and (node.listed or self._store.sync.read().is_complete)
+        return node is not None and (node.listed or self._is_complete)
 
     def _set_times(self, folder: Inode) -> None:
         """A folder's entries changed: its mtime and ctime become now, as on a local disk."""

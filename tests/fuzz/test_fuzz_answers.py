@@ -20,8 +20,15 @@ from procorefs.tree.naming.name_rules import shown_name
 from procorefs.xattr.value_texts import moment
 from tests.support.fuzzing import DEEP, JSON, bounded, damaged, fuzz, json_bytes, objects
 
+
+def documents(body: bytes, action: str) -> Items:
+    """The documents of a page, in one part."""
+    parts = list(decoding.documents(body, action))
+    return Items([document for part in parts for document in part.kept], sum(part.refused for part in parts))
+
+
 DECODERS: list[Callable[[bytes, str], object]] = [
-    decoding.documents,
+    documents,
     decoding.folder_listing,
     decoding.file,
     decoding.folder,

@@ -58,7 +58,14 @@ def index(*items: Any) -> list[Document]:
 
 
 def listed(*items: Any) -> decoding.Items:
-    return decoding.documents(json.dumps({"data": items}).encode(), ACTION)
+    return in_body(json.dumps({"data": items}).encode())
+
+
+def in_body(body: bytes) -> decoding.Items:
+    parts = list(decoding.documents(body, ACTION))
+    return decoding.Items(
+        [document for part in parts for document in part.kept], sum(part.refused for part in parts)
+    )
 
 
 def as_v1(value: Any) -> Any:
@@ -91,7 +98,14 @@ def test_v2_and_v1_become_the_same_document() -> None:
         version=Version(70, 3, 1234, MOMENT_S, "https://storage.example/x", ann),  # type: ignore[arg-type]
     )
     assert index(file_v2()) == [expected]
-    assert decoding.documents(json.dumps([as_v1(file_v2())]).encode(), ACTION).kept == [expected]
+    assert in_body(json.dumps([as_v1(file_v2())]).encode()).kept == [expected]
+
+
+def test_a_long_page_is_read_in_parts() -> None:
+    items = [file_v2(id=str(number)) for number in range(1, 2 * decoding.AT_ONCE + 2)]
+    parts = list(decoding.documents(json.dumps({"data": items}).encode(), ACTION))
+    assert [len(part.kept) for part in parts] == [decoding.AT_ONCE, decoding.AT_ONCE, 1]
+    assert [document.id for part in parts for document in part.kept] == [int(item["id"]) for item in items]
 
 
 @pytest.mark.parametrize(
@@ -216,10 +230,10 @@ def test_wrong_types_cost_their_field_and_no_more() -> None:
 
 def test_names_that_are_no_unicode_become_encodable() -> None:
     body = json.dumps({"data": [file_v2(name="a\ud800b")]}).encode()
-    (document,) = decoding.documents(body, ACTION).kept
+    (document,) = in_body(body).kept
     assert document.name.encode().startswith(b"a")
     body = json.dumps({"data": [file_v2(name="aXb")]}).encode().replace(b"aXb", b"a\xffb")
-    (document,) = decoding.documents(body, ACTION).kept
+    (document,) = in_body(body).kept
     assert document.name == "a\ufffdb"
 
 
@@ -228,7 +242,7 @@ def test_names_that_are_no_unicode_become_encodable() -> None:
 )
 def test_a_body_without_a_list_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed, match="Could not list it"):
-        decoding.documents(body, ACTION)
+        in_body(body)
 
 
 def folder_v1(**changes: Any) -> dict[str, Any]:

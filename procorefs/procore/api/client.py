@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+import trio
 
 from procorefs.limiter import Limiter, Priority, budget_key, open_limiter
 from procorefs.procore.api.calls import MOST_PAGES, Api, ApiCalls, Call, OnSent
@@ -301,7 +302,12 @@ class Client(Api):
             if page == 1:
                 return await self._index_page(query, 1, smaller, priority, on_sent)
             return await self._in_halves(query, page, per_page, priority, on_sent)
-        return page_of(answer, decoding.documents(answer.body, action), page, per_page)
+        items = decoding.Items([], 0)
+        for part in decoding.documents(answer.body, action):
+            items.kept += part.kept
+            items.refused += part.refused
+            await trio.lowlevel.checkpoint()
+        return page_of(answer, items, page, per_page)
 
     async def _in_halves(
         self,

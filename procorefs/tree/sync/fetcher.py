@@ -12,8 +12,8 @@ from procorefs.tree.document_writer import Applied
 from procorefs.tree.nodes import Inode, Invalidation
 from procorefs.tree.tree_store import TreeStore
 
-SLICE = 200
-"""Documents applied between two checkpoints of the loop: some 10 ms in which nothing else is served."""
+SLICE = 50
+"""Documents applied between two checkpoints of the loop: some 2 ms in which nothing else is served."""
 
 
 class ProjectLists(Protocol):
