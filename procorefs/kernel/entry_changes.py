@@ -65,7 +65,7 @@ class EntryChanges:
                 is_privileged=is_privileged(ctx),
             )
         self._set_id_bits.note(node)
-        return self._handles.files.info(handle), self._shown(node.inode)
+        return self._handles.files.info(handle), attributes(node, self._ownership)
 
     async def mknod(
         self, folder: Inode, name: bytes, mode: int, ctx: pyfuse3.RequestContext
@@ -108,6 +108,8 @@ class EntryChanges:
         project: Project, folder: Inode, name: bytes, moved: Node | None = None, *, is_folder: bool = False
     ) -> bytes:
         """The name in Procore for a program's name; an existing entry keeps its name."""
+        if not project.view.names.encodes:
+            return name
         known = project.view.names.to_procore(folder, name)
         if project.view.child(folder, known) is not None:
             return known

@@ -244,7 +244,8 @@ class FileChanges:
         node = self._nodes.node(inode)
         if fields.update_size:
             await self._resize_interruptibly(node, attr.st_size, has_handle=has_handle)
-        before = kept_of(self._nodes.node(inode))
+            node = self._nodes.node(inode)
+        before = kept_of(node)
         kept = kept_after_setattr(before, attr, fields)
         is_cut = fields.update_size and not is_privileged(ctx)
         is_owner_set = fields.update_uid or fields.update_gid
@@ -252,8 +253,9 @@ class FileChanges:
             kept = without_set_id_bits(kept)
         if kept != before:
             self._projects.of(inode).changes.edits.changes.keep(inode, kept)
-            self._set_id_bits.note(self._nodes.node(inode))
-        return attributes(self._nodes.node(inode), self._ownership)
+            node = self._nodes.node(inode)
+            self._set_id_bits.note(node)
+        return attributes(node, self._ownership)
 
     async def _resize_interruptibly(self, node: Node, size_bytes: int, *, has_handle: bool) -> None:
         """Resize; without a handle and with write_mode=through wait for Procore."""

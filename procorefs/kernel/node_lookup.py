@@ -104,22 +104,37 @@ class NodeLookup:
             raise Stale
         return node
 
-    async def entry(self, folder: Inode, name: bytes, tid: int) -> Node:
-        """An entry of a folder, for lookup.
+    def entry_now(self, folder: Inode, name: bytes, tid: int) -> Node | None:
+        """An entry of a folder, for lookup; None: its name is unknown, and `entry` waits for Procore.
 
-        A known name is answered immediately; an unknown name waits for the folder's listing or a due poll. Raises
-        NameTooLong, NoEntry, Stale, and NoAnswerYet if the folder's entries are unknown.
+        Raises NameTooLong, NoEntry, Stale.
         """
         if len(name) > MAX_COMPONENT_BYTES:
             raise NameTooLong
         if name in (b".", b".."):
             return self._dot(folder, name)
-        node = self._projects.of(folder).view.entry(folder, name)
+        project = self._projects.of(folder)
+        node = project.view.entry(folder, name)
         if node is None:
-            node = await self._find(folder, name)
+            if not project.follower.is_listed(folder) or project.follower.poll_is_due():
+                return None
+            node = self._lock_file(project, folder, name)
+            if node is None:
+                raise NoEntry
+        return self._found(node, tid)
+
+    async def entry(self, folder: Inode, name: bytes, tid: int) -> Node:
+        """The same after the folder's listing or a due poll. Raises NoAnswerYet if the folder's entries are unknown."""
+        return self._found(await self._find(folder, name), tid)
+
+    def _found(self, node: Node, tid: int) -> Node:
         if not node.is_folder:
             self.stale_opens.found(tid, node.inode)
         return node
+
+    @staticmethod
+    def _lock_file(project: Project, folder: Inode, name: bytes) -> Node | None:
+        return project.locks.lock_files.find(folder, project.view.names.to_procore(folder, name))
 
     def _dot(self, inode: Inode, name: bytes) -> Node:
         """The node of an inode, or its folder: file servers find documents by inode number across restarts."""
@@ -142,7 +157,7 @@ class NodeLookup:
             )
         except NoAnswerYet as error:
             node, late = project.view.entry(folder, name), error
-        node = node or project.locks.lock_files.find(folder, project.view.names.to_procore(folder, name))
+        node = node or self._lock_file(project, folder, name)
         if node is None and late is not None and not project.follower.is_listed(folder):
             raise late
         if node is None:

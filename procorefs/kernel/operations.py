@@ -219,13 +219,19 @@ class Operations(pyfuse3.Operations):
 
     # Names and attributes
 
-    @by_inode
+    @by_inode_at_once
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         if parent_inode == ROOT and name == OWN_ENTRY:
             return self._procore_directory.own_entry()
-        return await self._reads.lookup(Inode(parent_inode), name, ctx.pid)
+        folder = Inode(parent_inode)
+        found = self._reads.lookup_now(folder, name, ctx.pid)
+        if found is not None:
+            return found
+        with interruptible(self.bridge.take_request()):
+            return await self._reads.lookup(folder, name, ctx.pid)
+        raise Interrupted
 
     @by_inode_at_once
     async def getattr(self, inode: int, _ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

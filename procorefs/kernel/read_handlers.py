@@ -54,6 +54,11 @@ class ReadHandlers:
 
     # Names and attributes
 
+    def lookup_now(self, folder: Inode, name: bytes, tid: int) -> pyfuse3.EntryAttributes | None:
+        """The reply to a lookup that need not wait, as most do; None: `lookup` waits for Procore."""
+        node = self._nodes.entry_now(folder, name, tid)
+        return attributes(node, self._ownership) if node is not None else None
+
     async def lookup(self, folder: Inode, name: bytes, tid: int) -> pyfuse3.EntryAttributes:
         return attributes(await self._nodes.entry(folder, name, tid), self._ownership)
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import cachetools
 import msgspec
 
-from procorefs.journal.change import Change
+from procorefs.journal.change import Change, Location
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import DocumentId, Version
 from procorefs.tree.naming.full_width import EntryNames
@@ -161,16 +161,13 @@ class View:
                 return None
         return self._with_local(node)
 
-    def _with_change(self, node: Node | None, change: Change) -> Node | None:
+    def _with_change(self, node: Node | None, change: Change) -> Node:
+        location = change.location
         if node is None or change.document is None or node.document_id != change.document:
-            node = _local_node(change)
-        if change.location is not None:
+            node = _local_node(change, location)
+        elif location is not None:
             node = msgspec.structs.replace(
-                node,
-                parent=change.location.folder,
-                shown=change.location.shown,
-                state=State.LIVE,
-                kept=change.kept,
+                node, parent=location.folder, shown=location.shown, state=State.LIVE, kept=change.kept
             )
         elif change.is_removed:
             node = msgspec.structs.replace(node, parent=None, kept=change.kept)
@@ -229,8 +226,7 @@ class View:
         if change is not None:
             if not change.is_following:
                 return None
-            shown_node = self._with_change(node, change)
-            return None if shown_node is None else self._with_local(shown_node)
+            return self._with_local(self._with_change(node, change))
         return None if self._calls.may_have_made(node) else self._with_local(node)
 
     def lists_store(self, folder: Inode) -> bool:
@@ -363,13 +359,13 @@ class View:
         return node.version if node is not None else None
 
 
-def _local_node(change: Change) -> Node:
+def _local_node(change: Change, location: Location | None) -> Node:
     """The node of a change that has no document."""
     made_s = int(change.created_at_s)
     return Node(
         inode=change.inode,
-        parent=None,
-        shown=b"",
+        parent=location.folder if location is not None else None,
+        shown=location.shown if location is not None else b"",
         document_id=None,
         kind=change.kind,
         state=State.LIVE,

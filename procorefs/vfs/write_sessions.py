@@ -133,17 +133,19 @@ class WriteSessions:
 
         A block that a thread is writing may be half on disk: then the flush after that write journals the bytes.
         """
-        dirty_file = self._dirty_files.get(inode)
-        node = self._view.by_inode(inode)
-        if dirty_file is None or node is None or node.parent is None:
-            return  # only handles that are open see an unlinked file
-        if dirty_file.file.is_changing:
+        dirty_file, change = self._dirty_files.get(inode), self._view.change(inode)
+        if dirty_file is None or dirty_file.file.is_changing:
             return
-        change = self._view.change(inode)
         is_first = change is not None and change.state is ChangeState.OPEN
-        if dirty_file.is_changed or (is_first and dirty_file.clean is None):
+        has_news = dirty_file.is_changed or (is_first and dirty_file.clean is None)
+        if not has_news and (change is None or change.unclosed is None):
+            return
+        node = self._view.by_inode(inode)
+        if node is None or node.parent is None:
+            return  # only handles that are open see an unlinked file
+        if has_news:
             self.take_bytes(change or self._changes.change_of(node), dirty_file)
-        elif change is not None and change.unclosed is not None and dirty_file.clean is not None:
+        elif change is not None and dirty_file.clean is not None:
             change.unclosed = None  # it was opened for a write that was refused
             self._changes.save(change)
 

@@ -180,7 +180,9 @@ class DueTimes:
         now_s = clocks.unix_s()
         for change in self._view.changes():
             age_s = now_s - change.touched_at_s
-            is_waiting = change.has_bytes and change.state is ChangeState.PENDING and age_s < BUSY_FOR_S
+            if age_s >= BUSY_FOR_S:
+                continue  # of a hundred thousand that wait, most
+            is_waiting = change.has_bytes and change.state is ChangeState.PENDING
             if is_waiting and (age_s < self._write_back_s or self._fates.fate_of(change) is Fate.HELD):
                 folder = self._folder_of(change.inode)
                 if folder is not None:
