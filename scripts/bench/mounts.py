@@ -141,6 +141,12 @@ def our_mount(folder: Path, sandbox: Sandbox) -> Iterator[Mount]:
         mount.take_down()
 
 
+def rclone_command() -> str:
+    """The rclone that `make bench` put into the virtual environment, else the system's, which may be years old."""
+    own = Path(sys.prefix) / "rclone" / "bin" / "rclone"
+    return str(own) if own.exists() else "rclone"
+
+
 @contextlib.contextmanager
 def rclone_mount(folder: Path, source: Path, *options: str) -> Iterator[Path]:
     """`rclone mount --vfs-cache-mode full` of a directory, but for `options` with rclone's own settings.
@@ -154,7 +160,7 @@ def rclone_mount(folder: Path, source: Path, *options: str) -> Iterator[Path]:
     path.mkdir(parents=True)
     config = folder / "rclone.conf"
     config.touch(mode=0o600)
-    command = ["rclone", "mount", "--vfs-cache-mode", "full", "--cache-dir", str(folder / "cache")]
+    command = [rclone_command(), "mount", "--vfs-cache-mode", "full", "--cache-dir", str(folder / "cache")]
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(
             [*command, *options, str(source), str(path)],

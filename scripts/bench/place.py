@@ -3,7 +3,7 @@
 import contextlib
 import random
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Sizes:
     low_cap: int = 100
     most_documents: int = 1_000_000
     entries: int = 20_000
+    entries_beside: int = 10_000
+    """Of the tree that programs walk while uploads run."""
     opened_files: int = 2_000
     big_file_bytes: int = 512 * MIB
     rounds: int = 5
@@ -45,6 +47,7 @@ QUICK = Sizes(
     documents=5_000,
     most_documents=50_000,
     entries=2_000,
+    entries_beside=1_000,
     opened_files=500,
     big_file_bytes=64 * MIB,
     rounds=3,
@@ -77,6 +80,19 @@ class WrittenPair:
 
     ours: Mount
     rclone: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Trio:
+    """The same files in our mount, in rclone's and in a plain directory; the mounts send what is written to them."""
+
+    ours: Mount
+    rclone: Path
+    plain: Path
+    small_files: tuple[str, ...]
+
+    def paths(self, root: Path) -> list[str]:
+        return [f"{root}/{name}" for name in self.small_files]
 
 
 class Place:
@@ -150,6 +166,20 @@ class Place:
         options = ("--vfs-write-back", f"{WRITE_BACK_S}s")
         theirs = self._stack.enter_context(rclone_mount(self._folder / "rclone-written", source, *options))
         return WrittenPair(ours, theirs)
+
+    @cached_property
+    def trio(self) -> Trio:
+        """With rclone's settings for a mount that is used as ours is."""
+        sizes = replace(self.sizes, entries=self.sizes.entries_beside, big_file_bytes=MIB)
+        imported, theirs, plain = (self._folder / f"busy-{name}" for name in ("ours", "rclone", "plain"))
+        for root in (imported, theirs, plain):
+            names = make_tree(root, sizes)
+        ours = self.new_mount("busy", self.new_sandbox("busy", "--import", str(imported), "--spike", "25"))
+        ours.mount()
+        ours.wait_until_listed()
+        options = ("--dir-cache-time", "1h", "--vfs-write-back", "2s")
+        rclone = self._stack.enter_context(rclone_mount(self._folder / "rclone-busy", theirs, *options))
+        return Trio(ours, rclone, plain, names[: sizes.opened_files])
 
 
 def make_tree(root: Path, sizes: Sizes) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import operator
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,14 +48,21 @@ class Figure:
     goal: Goal | None = None
     """None: shown beside another row to make that one clear."""
     rclone: float | None = None
+    plain: float | None = None
+    """The same in a plain directory."""
     note: str = ""
     rounds_s: tuple[float, ...] = ()
-    """What each round took, of which `value` is the best; for the JSON file."""
+    """What each round took, of which `value` is the best or the median; for the JSON file."""
     rclone_rounds_s: tuple[float, ...] = ()
+    plain_rounds_s: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float | None:
         return self.value / self.rclone if self.rclone else None
+
+    @property
+    def of_plain(self) -> float | None:
+        return self.value / self.plain if self.plain else None
 
     @property
     def reached(self) -> bool | None:
@@ -67,14 +75,15 @@ class Figure:
         reached = {None: "", True: "yes", False: "NO"}[self.reached]
         other = "" if self.rclone is None else f"{_number(self.rclone)} {self.unit}"
         ratio = "" if self.ratio is None else f"{_number(self.ratio)} x"
+        of_plain = "" if self.of_plain is None else f"{_number(self.of_plain)} x"
         what = f"{self.what} ({self.note})" if self.note else self.what
         goal = self.goal.text if self.goal else ""
-        return (what, f"{_number(self.value)} {self.unit}", goal, reached, other, ratio)
+        return (what, f"{_number(self.value)} {self.unit}", goal, reached, other, ratio, of_plain)
 
     def as_json(self) -> dict[str, Any]:
         fields = asdict(self)
         fields["goal"] = self.goal.text if self.goal else None
-        return {**fields, "ratio": self.ratio, "reached": self.reached}
+        return {**fields, "ratio": self.ratio, "of_plain": self.of_plain, "reached": self.reached}
 
 
 def _number(value: float) -> str:
@@ -105,10 +114,38 @@ def rate(
         unit,
         goal,
         best_rate(amount, rclone_rounds_s) if rclone_rounds_s else None,
-        note,
+        note=note,
+        rounds_s=tuple(rounds_s),
+        rclone_rounds_s=tuple(rclone_rounds_s),
+    )
+
+
+def median_rate(
+    what: str,
+    amount: float,
+    unit: str,
+    goal: Goal,
+    rounds_s: Sequence[float],
+    rclone_rounds_s: Sequence[float],
+    plain_rounds_s: Sequence[float],
+) -> Figure:
+    """A row for rounds that differ in what runs beside them; the note says how much of the median they span."""
+    return Figure(
+        what,
+        amount / statistics.median(rounds_s),
+        unit,
+        goal,
+        amount / statistics.median(rclone_rounds_s),
+        amount / statistics.median(plain_rounds_s),
+        f"median, spread {_spread(rounds_s)}, rclone {_spread(rclone_rounds_s)}",
         tuple(rounds_s),
         tuple(rclone_rounds_s),
+        tuple(plain_rounds_s),
     )
+
+
+def _spread(rounds_s: Sequence[float]) -> str:
+    return f"{(max(rounds_s) - min(rounds_s)) / statistics.median(rounds_s):.0%}"
 
 
 def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
@@ -119,12 +156,18 @@ def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("rclone", justify="right", no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
+    table.add_column("of plain", justify="right", no_wrap=True)
     for figure in figures:
         table.add_row(*figure.cells())
     with console.capture() as printed:
         console.print(table)
     machine = "; ".join(f"{name} {value}" for name, value in facts)
-    print(machine, "Rates are those of the best round, ours and rclone's.", printed.get().strip(), sep="\n\n")
+    print(
+        machine,
+        "Rates are those of the best round, or the median where it says so.",
+        printed.get().strip(),
+        sep="\n\n",
+    )
 
 
 def missed_goals(figures: Sequence[Figure]) -> str:
@@ -134,7 +177,7 @@ def missed_goals(figures: Sequence[Figure]) -> str:
         return "No goal was missed."
     lines = [
         f"  {what}: {value}{f' ({ratio})' if ratio else ''}, goal {goal}"
-        for what, value, goal, _, _, ratio in missed
+        for what, value, goal, _, _, ratio, _ in missed
     ]
     return "\n".join([f"Goals missed: {len(missed)} of {sum(f.goal is not None for f in figures)}", *lines])
 

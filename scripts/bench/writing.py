@@ -29,14 +29,17 @@ def _sequential(place: Place, size_bytes: int, write_bytes: int, shown: str, goa
     piece = os.urandom(write_bytes)
 
     def once(root: Path) -> float:
-        return _written(root / "written.bin", piece, size_bytes // write_bytes)
+        file = root / "written.bin"
+        took_s = written(file, piece, size_bytes // write_bytes)
+        file.unlink()
+        return took_s
 
     ours, theirs = _in_turns(place, once)
     what = f"writing a {size_bytes // MIB} MiB file in pieces of {shown}"
     return rate(what, size_bytes / 1e6, "MB/s", times_rclone(goal), ours, theirs, "open to close")
 
 
-def _written(file: Path, piece: bytes, count: int) -> float:
+def written(file: Path, piece: bytes, count: int) -> float:
     """Seconds from open to the end of close."""
     began = time.perf_counter()
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -46,7 +49,6 @@ def _written(file: Path, piece: bytes, count: int) -> float:
     took_s = time.perf_counter() - began
     if file.stat().st_size != count * len(piece):
         raise work.Incomplete(f"{file} has {file.stat().st_size} bytes of {count * len(piece)}")
-    file.unlink()
     return took_s
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from scripts.bench import __main__ as bench
-from scripts.bench.results import Figure, at_most, times_rclone
+from scripts.bench.results import Figure, at_most, median_rate, times_rclone
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,12 @@ def test_what_breaks_is_a_failure(
     monkeypatch.setattr(bench, "measure", breaks)
     assert bench.main() == 2
     assert "cannot go on: no disk" in capsys.readouterr().err
+
+
+def test_a_median_names_its_spread() -> None:
+    figure = median_rate(
+        "a copy", 100, "files/s", times_rclone(2), (1.0, 2.0, 4.0), (5.0, 5.0, 5.0), (0.5, 0.5, 1.0)
+    )
+    assert (figure.value, figure.rclone, figure.plain) == (50.0, 20.0, 200.0)
+    assert (figure.reached, figure.of_plain) == (True, 0.25)
+    assert figure.note == "median, spread 150%, rclone 0%"
