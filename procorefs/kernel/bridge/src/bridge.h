@@ -1,19 +1,18 @@
-/* What the C files of the native bridge share; each declaration names the file that defines it.
+/* Declarations that the C files of the native bridge share, by the file that defines them.
  *
- * The bridge stands between pyfuse3 and libfuse and adds what pyfuse3 leaves out. It exports its own
+ * The bridge sits between pyfuse3 and libfuse and adds what pyfuse3 lacks. It exports its own
  * fuse_session_new and is loaded with RTLD_GLOBAL before pyfuse3 is imported, so the dynamic linker gives
  * pyfuse3 ours instead of libfuse's. Ours copies the operations table that pyfuse3 made, puts wrappers into
  * the copy and hands it to the real function:
  *
  *     kernel -> libfuse -> wrapper (wrappers.c) -> pyfuse3's C handler -> coroutine of the handler
  *
- * All wrappers run on the thread of pyfuse3's loop, which receives and processes requests in turn. What
- * touches Python takes the GIL by itself and does not rely on pyfuse3 holding it. Only notifications
+ * All wrappers run on the thread of pyfuse3's loop, which receives and processes one request after the other.
+ * Code that uses Python takes the GIL itself and does not rely on pyfuse3 holding it. Only notifications
  * (notifications.c) come from other threads.
  *
- * The state is the process's and not the module's because the exported symbols are: pyfuse3 too has one
- * session a process. Everything but the exported symbols has hidden visibility (setup.py), because the
- * library is loaded with RTLD_GLOBAL.
+ * The state belongs to the process and not to the module, as do the exported symbols; pyfuse3 has one session per
+ * process, too. All other symbols have hidden visibility (setup.py), because the library is loaded with RTLD_GLOBAL.
  */
 #ifndef PROCOREFS_BRIDGE_H
 #define PROCOREFS_BRIDGE_H
@@ -34,12 +33,12 @@
 
 /* requests.c: the request that is being handled, and how an interrupt finds it. */
 extern PyTypeObject RequestType;
-void begin_request(fuse_req_t req); /* first act of every wrapper: the request becomes the current one */
-void clear_current_request(void);   /* there is no request whose coroutine could take it */
+void begin_request(fuse_req_t req); /* each wrapper calls it first: the request becomes the current one */
+void clear_current_request(void);   /* no coroutine can take a request */
 PyObject *take_request(PyObject *module, PyObject *unused);
 PyObject *interrupt_count(PyObject *module, PyObject *unused);
 
-/* wrappers.c: one wrapper an operation. */
+/* wrappers.c: one wrapper for each operation. */
 extern struct fuse_lowlevel_ops pyfuse3_ops; /* pyfuse3's own entries */
 extern bool must_allow_parallel; /* set between pyfuse3's init and libfuse's reply to it (session.c) */
 void put_wrappers(struct fuse_lowlevel_ops *ops);
@@ -68,7 +67,7 @@ void return_session(void);
 PyObject *session_count(PyObject *module, PyObject *unused);
 PyObject *overridden(PyObject *module, PyObject *unused);
 
-/* notifications.c: what the kernel is told to forget. */
+/* notifications.c: entries and inodes that the kernel must read again. */
 extern PyTypeObject NotificationBatchType;
 PyObject *invalidate_listing(PyObject *module, PyObject *folder);
 
@@ -76,7 +75,7 @@ PyObject *invalidate_listing(PyObject *module, PyObject *folder);
 PyObject *abort_now(PyObject *module, PyObject *words);
 PyObject *start_guard(PyObject *module, PyObject *args);
 
-/* Put a callable, or with None nothing, where an owned reference is kept. */
+/* Store a callable in an owned reference; None clears it. */
 static inline void set_callable(PyObject **reference, PyObject *callable) {
     if (callable == Py_None) {
         Py_CLEAR(*reference);

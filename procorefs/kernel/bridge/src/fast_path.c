@@ -1,8 +1,8 @@
-/* The fast path: a write that waits for nothing is answered without a coroutine, and a request that follows right
- * after another one is received without a pass of the event loop. Each of the two halves the cost of a small write.
+/* The fast path: a write that need not wait is answered without a coroutine, and a request that comes immediately
+ * after another one is received without a pass of the event loop. Each of these halves the cost of a small write.
  *
- * Every other write (no dirty file yet, no space, an error) goes to the handler: the writer answers "done" or
- * "to the handler", and in the second case it has done nothing that may not be done again.
+ * Every other write (no dirty file yet, no space, an error) goes to the handler: the writer returns whether it has
+ * written the bytes. If it has not, it has changed nothing that the handler would not change again.
  */
 #include "bridge.h"
 
@@ -12,7 +12,7 @@
 
 static PyObject *writer; /* owned; called with (handle, offset, memoryview); NULL: all writes go to the handler */
 
-/* Whether the writer has written all of the bytes. It may not keep the view: they are libfuse's. */
+/* Whether the writer has written all bytes. It must not keep the view: the bytes belong to libfuse. */
 static bool written_at_once(uint64_t handle, off_t offset, char *bytes, size_t size) {
     bool done = false;
     PyGILState_STATE gil = PyGILState_Ensure();
@@ -23,7 +23,7 @@ static bool written_at_once(uint64_t handle, off_t offset, char *bytes, size_t s
             : PyObject_CallFunction(callee, "KLO", (unsigned long long)handle, (long long)offset, view);
         done = answer == Py_True;
         if (answer == NULL)
-            PyErr_Clear(); /* the handler meets the same error, and reports it */
+            PyErr_Clear(); /* the handler gets the same error and reports it */
         Py_XDECREF(answer);
         PyObject *released = view == NULL ? NULL : PyObject_CallMethod(view, "release", NULL);
         if (released == NULL)
@@ -59,7 +59,7 @@ static int session_fd = -1;
 
 void poll_descriptor(int fd) { session_fd = fd; }
 
-#define SPIN_NS 20000L /* most programs send their next request sooner than a sleep and a wake-up take */
+#define SPIN_NS 20000L /* most programs send their next request in less time than a sleep and a wake-up take */
 
 static long long now_ns(void) {
     struct timespec now;
@@ -75,15 +75,15 @@ static int await_request(struct pollfd *device, long long wait_ns) {
         int ready = ppoll(device, 1, &at_once, NULL);
         if (ready != 0)
             return ready;
-        sched_yield(); /* where there is one processor, the program needs it */
+        sched_yield(); /* with one processor, the program needs it */
     }
     long long left = passed < wait_ns ? wait_ns - passed : 0;
     struct timespec wait = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
     return ppoll(device, 1, &wait, NULL);
 }
 
-/* Whether the kernel has a request for us, now or within so many nanoseconds. An error of the descriptor counts
- * as a request: reading it tells which error. */
+/* Whether the kernel has a request, now or within this number of nanoseconds. An error of the descriptor counts
+ * as a request: read(2) returns the error. */
 PyObject *request_comes(PyObject *module, PyObject *within_ns) {
     (void)module;
     long long wait_ns = PyLong_AsLongLong(within_ns);

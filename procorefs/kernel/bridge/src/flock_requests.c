@@ -1,16 +1,16 @@
-/* flock(2), for which pyfuse3 has no handler: handed to Python and answered later.
+/* flock(2), for which pyfuse3 has no handler: passed to Python and answered later.
  *
- * Without a handler there is no entry in the operations table and the kernel's own flock
- * goes on working; POSIX locks (fcntl) never come here.
+ * Without a handler the operations table has no entry for flock, and the kernel handles flock itself. POSIX locks
+ * (fcntl) never come here.
  *
  *     kernel -> libfuse -> wrap_flock -> flock_handler(Flock)   returns at once
  *                                   ... any time later ...      Flock.reply(errno)
  *
- * A Flock is the one object that keeps a fuse_req_t, until its answer: reply takes it away, and so do the
- * object's death (EIO: no code is left that could answer) and the session's end (ENOTCONN), so that nothing is
- * answered twice and nothing after libfuse freed it. All of that happens under the GIL. An answer is safe
- * even inside of an interrupt's callback: libfuse holds a reference to the request there, and its lock is
- * not one that answering takes.
+ * Only a Flock keeps a fuse_req_t after its wrapper has returned. The request is answered by reply, when the object
+ * is deallocated (EIO: no code is left that could answer), or when the session ends (ENOTCONN). The answer clears
+ * the pointer, so nothing is answered twice or after libfuse has freed it. All of this happens under the GIL.
+ * Answering is safe inside the callback of an interrupt: libfuse holds a reference to the request there, and a lock
+ * that fuse_reply_err does not take.
  */
 
 #include "bridge.h"
@@ -33,7 +33,7 @@ static Flock *unanswered_flocks;
 
 bool handles_flock(void) { return flock_handler != NULL; }
 
-/* Returns 0 or the errno of an answer that reached no caller (the connection is gone). */
+/* Returns 0, or the errno of an answer that did not reach the caller (the connection is closed). */
 static int answer_flock(Flock *self, int error) {
     fuse_req_t req = self->unanswered;
     self->unanswered = NULL;
@@ -47,7 +47,7 @@ static int answer_flock(Flock *self, int error) {
     return -fuse_reply_err(req, error);
 }
 
-/* The session is about to be freed, and its requests must not be touched after that. */
+/* For the end of the session: its requests must not be used after it is freed. */
 void answer_all_flocks(int error) {
     PyGILState_STATE gil = PyGILState_Ensure();
     while (unanswered_flocks != NULL)
@@ -77,7 +77,7 @@ static PyObject *flock_reply(Flock *self, PyObject *number) {
     long error = PyLong_AsLong(number);
     if (error == -1 && PyErr_Occurred())
         return NULL;
-    if (error < 0 || error >= 4096) /* beyond them libfuse answers something else */
+    if (error < 0 || error >= 4096) /* libfuse refuses other values */
         return PyErr_Format(PyExc_ValueError, "%ld is no errno", error);
     if (self->unanswered == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this flock was answered already");
@@ -93,12 +93,12 @@ static PyObject *flock_answered(Flock *self, void *unused) {
 
 static PyMethodDef flock_methods[] = {
     {"reply", (PyCFunction)flock_reply, METH_O,
-     "Answer with an errno, or 0, exactly once; returns the errno of an answer that reached no caller, or 0."},
+     "Answer with an errno, or 0, exactly once; returns the errno of an answer that did not reach the caller, or 0."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef flock_members[] = {
-    {"request", T_OBJECT, offsetof(Flock, request), READONLY, "What the kernel interrupts."},
+    {"request", T_OBJECT, offsetof(Flock, request), READONLY, "The Request that the kernel can interrupt."},
     {"inode", T_ULONGLONG, offsetof(Flock, inode), READONLY, "Inode of the file."},
     {"handle", T_ULONGLONG, offsetof(Flock, handle), READONLY, "The handle that open returned."},
     {"owner", T_ULONGLONG, offsetof(Flock, owner), READONLY,
@@ -108,7 +108,7 @@ static PyMemberDef flock_members[] = {
 };
 
 static PyGetSetDef flock_properties[] = {
-    {"answered", (getter)flock_answered, NULL, "Whether the kernel has its answer, or is gone.", NULL},
+    {"answered", (getter)flock_answered, NULL, "Whether the kernel has the answer, or the session has ended.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -126,7 +126,7 @@ PyTypeObject FlockType = {
     .tp_getset = flock_properties,
 };
 
-/* From here on the object owes the answer. NULL with an exception: the caller does. */
+/* The new object answers the request. NULL with an exception: the caller must answer it. */
 static Flock *new_flock(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi, int operation) {
     PyObject *request = take_request(NULL, NULL);
     Flock *flock = request == NULL ? NULL : PyObject_GC_New(Flock, &FlockType);
@@ -163,14 +163,14 @@ void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int o
             PyErr_WriteUnraisable(handler);
         Py_XDECREF(result);
         Py_XDECREF(handler);
-        Py_DECREF(flock); /* answers it if the handler did neither keep nor answer it */
+        Py_DECREF(flock); /* answers the request if the handler neither kept nor answered it */
     }
     PyGILState_Release(gil);
 }
 
-/* flock_release stands in fi also after a lock that was refused and for descriptors that hold none by now:
- * the hook finds out what that owner holds. It runs before the kernel's next request is even read, so
- * a lock request after a close finds the lock free. */
+/* flock_release is set also after a refused lock, and for descriptors that hold no lock any more: the hook checks
+ * what the owner holds. It runs before the kernel's next request is read, so a lock request after a close finds
+ * the lock free. */
 void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     if (fi->flock_release) {
         PyGILState_STATE gil = PyGILState_Ensure();

@@ -3,17 +3,17 @@
 
 static PyMethodDef module_methods[] = {
     {"take_request", take_request, METH_NOARGS,
-     "The request whose handler begins, or None when it was taken already; empties the slot."},
+     "The request whose handler begins, or None if it was taken already; clears the slot."},
     {"set_opendir_policy", set_opendir_policy, METH_O,
      "Set the callable inode -> bool that says whether the kernel may keep its listing; None: never."},
     {"set_writer", set_writer, METH_O,
-     "Set the callable (handle, offset, view) -> bool that may write on the spot; None: all goes to the handler."},
+     "Set the callable (handle, offset, view) -> bool that may write immediately; None: all writes go to the handler."},
     {"request_comes", request_comes, METH_O,
-     "Whether the kernel has a request for us, now or within so many nanoseconds."},
+     "Whether the kernel has a request, now or within this number of nanoseconds."},
     {"set_flock_handler", set_flock_handler, METH_O,
-     "Before a session is made: set what is called with each Flock; None: the kernel answers flock itself."},
+     "Before a session is made: set the callable for each Flock; None: the kernel handles flock itself."},
     {"set_release_hook", set_release_hook, METH_O,
-     "Set the callable (inode, handle, lock owner) for each last close of a file that flock was tried on."},
+     "Set the callable (inode, handle, lock owner) for the last close of each file that flock was tried on."},
     {"session_count", session_count, METH_NOARGS, "How many FUSE sessions were made through the bridge."},
     {"setxattr_flags", last_setxattr_flags, METH_NOARGS,
      "XATTR_CREATE and XATTR_REPLACE of a setxattr, at the first line of its handler."},
@@ -25,14 +25,14 @@ static PyMethodDef module_methods[] = {
     {"start_guard", start_guard, METH_VARARGS,
      "Fork the guard of a connection; returns its process id and the descriptor of its heartbeat pipe."},
     {"overridden", overridden, METH_NOARGS,
-     "Symbols that pyfuse3 would not find in the bridge, with the file that has them instead (or None)."},
+     "Symbols that pyfuse3 would not find in the bridge, with the file in which it would find them (or None)."},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "procorefs.kernel.bridge._bridge",
-    .m_doc = "Stands between pyfuse3 and libfuse.",
+    .m_doc = "Sits between pyfuse3 and libfuse.",
     .m_size = -1,
     .m_methods = module_methods,
 };

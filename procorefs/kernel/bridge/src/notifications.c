@@ -1,10 +1,9 @@
-/* Kernel notifications, carried out in batches by threads that do not hold the GIL.
+/* Kernel notifications, sent in batches by threads that do not hold the GIL.
  *
- * A notification may block for as long as a request
- * that it must wait for (an entry during a mkdir in its folder, an inode during a READ of it), so it runs
- * on threads only. Several threads may carry out one batch: each claims one job after the other, so a thread
- * that is stuck holds up its own job and no other. A batch of 10,000 costs milliseconds because no GIL is
- * taken between two jobs.
+ * A notification may block as long as a request for which it must wait (an entry during a mkdir in its folder, an
+ * inode during a READ of it), so only threads send them. Several threads may work on one batch: each claims one job
+ * after the other, so a stuck thread delays its own job only. A batch of 10,000 takes milliseconds, because no
+ * thread takes the GIL between two jobs.
  */
 
 #include "bridge.h"
@@ -16,7 +15,7 @@ enum job_state { JOB_WAITING, JOB_CLAIMED, JOB_DONE, JOB_REPORTED };
 
 struct job {
     fuse_ino_t inode;
-    const char *name; /* inside of self->asked, which lives as long; NULL: the inode's data and attributes */
+    const char *name; /* points into self->asked; NULL: the inode's data and attributes */
     size_t name_size;
     int error; /* positive errno, or 0; valid from JOB_DONE on */
     enum job_state state;
@@ -88,7 +87,7 @@ static PyObject *batch_stop(NotificationBatch *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-/* Copies what is new under the lock and builds the list after it: making objects may run any Python code. */
+/* Copies the new indices under the lock and builds the list afterwards: creating objects may run any Python code. */
 static PyObject *batch_finished(NotificationBatch *self, PyObject *unused) {
     (void)unused;
     Py_ssize_t *indices = PyMem_Calloc(self->count, sizeof(*indices));
@@ -164,7 +163,7 @@ static PyObject *batch_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         PyErr_NoMemory();
     for (size_t i = 0; self->jobs != NULL && !PyErr_Occurred() && i < self->count; i++) {
         PyObject *pair = PyTuple_GET_ITEM(asked, (Py_ssize_t)i);
-        if (!PyTuple_CheckExact(pair)) /* a list could change under the threads */
+        if (!PyTuple_CheckExact(pair)) /* a list could change while threads use it */
             PyErr_SetString(PyExc_TypeError, "a job is a tuple (inode, name or None)");
         else
             fill_job(&self->jobs[i], pair);
@@ -183,7 +182,7 @@ static void batch_dealloc(NotificationBatch *self) {
 
 static PyMethodDef batch_methods[] = {
     {"carry_out", (PyCFunction)batch_carry_out, METH_NOARGS,
-     "Carry out unclaimed jobs until there are none left; blocks, without the GIL."},
+     "Carry out unclaimed jobs until none is left; blocks, without the GIL."},
     {"stop", (PyCFunction)batch_stop, METH_NOARGS, "Drop the unclaimed jobs."},
     {"finished", (PyCFunction)batch_finished, METH_NOARGS,
      "List (index, errno) of the jobs that were carried out since the last call."},
@@ -208,7 +207,7 @@ PyTypeObject NotificationBatchType = {
     .tp_getset = batch_values,
 };
 
-/* A directory's inode, in place: the one notification that the loop itself may send. */
+/* Notifies of a directory's inode on the calling thread: the only notification that the loop may send itself. */
 PyObject *invalidate_listing(PyObject *module, PyObject *folder) {
     (void)module;
     unsigned long long inode = PyLong_AsUnsignedLongLong(folder);

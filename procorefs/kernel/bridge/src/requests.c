@@ -1,8 +1,8 @@
 /* Requests: which request of the kernel is being handled, and how an interrupt finds its handler.
  *
- * Nothing but an unanswered Flock (flock_requests.c) holds a fuse_req_t longer than its wrapper runs. An
- * interrupt finds its Request by a serial number that is never used twice, so a late interrupt, or a Request
- * that was kept too long, finds nothing instead of freed memory.
+ * Only an unanswered Flock (flock_requests.c) holds a fuse_req_t after its wrapper has returned. An interrupt
+ * finds its Request by a serial number that is never reused, so a late interrupt, or one for a Request that was
+ * kept too long, finds nothing and no freed memory.
  */
 #include "bridge.h"
 
@@ -13,12 +13,12 @@ _Static_assert(sizeof(void *) >= sizeof(uint64_t), "serial numbers travel throug
 typedef struct Request {
     PyObject_HEAD
     uint64_t serial;      /* unique for the life of the process */
-    long tid;             /* thread that made the system call; 0: it lives outside of our PID namespace */
+    long tid;             /* thread that made the system call; 0: it is outside our PID namespace */
     unsigned int uid;     /* its user */
     bool interrupted;
-    bool finished;        /* while false, it stands in its bucket */
+    bool finished;        /* false: it is in its bucket */
     PyObject *callback;   /* owned; NULL: interrupts are ignored */
-    struct Request *next; /* in the bucket; not owned: finish and dealloc take it out */
+    struct Request *next; /* in the bucket; not owned: finish and dealloc remove the entry */
 } Request;
 
 /* The request whose C handler ran last and whose coroutine has not taken it yet; serial 0: none. */
@@ -52,14 +52,14 @@ static void forget_request(Request *request) {
     request->finished = true;
 }
 
-/* Tells Python of the interrupt. libfuse holds this request's own lock meanwhile: nothing that Python
- * can reach from here calls libfuse with it, because a Request holds no fuse_req_t (but see flock_requests.c). */
+/* Calls Python's callback for the interrupt. libfuse holds the lock of this request meanwhile. No code that runs
+ * here calls libfuse with the request, because a Request has no fuse_req_t (but see flock_requests.c). */
 static void deliver(Request *request) {
     request->interrupted = true;
     PyObject *callback = request->callback;
     if (callback == NULL)
         return;
-    Py_INCREF(callback); /* it may well finish the request, which drops the callback */
+    Py_INCREF(callback); /* it may finish the request, which drops the callback */
     PyObject *result = PyObject_CallNoArgs(callback);
     if (result == NULL)
         PyErr_WriteUnraisable(callback);
@@ -73,7 +73,7 @@ static void interrupted(fuse_req_t req, void *data) {
     PyGILState_STATE gil = PyGILState_Ensure();
     interrupts_seen++;
     if (current.serial == serial) {
-        current.interrupted = true; /* before its coroutine began: take_request hands it on */
+        current.interrupted = true; /* its coroutine has not begun: take_request passes this on */
     } else {
         Request *request = find_request(serial);
         if (request != NULL) {
@@ -91,7 +91,7 @@ void begin_request(fuse_req_t req) {
     current.tid = (long)fuse_req_ctx(req)->pid;
     current.uid = fuse_req_ctx(req)->uid;
     current.interrupted = false;
-    /* May call interrupted() at once, when the interrupt overtook the request. */
+    /* Calls interrupted() immediately if the interrupt arrived before the request. */
     fuse_req_interrupt_func(req, interrupted, (void *)(uintptr_t)current.serial);
 }
 
@@ -116,7 +116,7 @@ static void request_dealloc(Request *self) {
 
 static PyObject *request_on_interrupt(Request *self, PyObject *callback) {
     if (self->finished) {
-        PyErr_SetString(PyExc_RuntimeError, "this request is finished: nothing can interrupt it");
+        PyErr_SetString(PyExc_RuntimeError, "this request is finished and cannot be interrupted");
         return NULL;
     }
     Py_INCREF(callback);
@@ -135,14 +135,14 @@ static PyObject *request_finish(Request *self, PyObject *unused) {
 
 static PyMethodDef request_methods[] = {
     {"on_interrupt", (PyCFunction)request_on_interrupt, METH_O,
-     "Call back on the loop's thread when the kernel interrupts this request; at once if it already did."},
+     "Call back on the loop's thread when the kernel interrupts this request; immediately if it has done so."},
     {"finish", (PyCFunction)request_finish, METH_NOARGS,
-     "Drop the callback: from here on nothing interrupts this request. May be called again."},
+     "Drop the callback: nothing interrupts this request any more. May be called again."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef request_members[] = {
-    {"tid", T_LONG, offsetof(Request, tid), READONLY, "Calling thread; 0: outside of our PID namespace."},
+    {"tid", T_LONG, offsetof(Request, tid), READONLY, "Calling thread; 0: outside our PID namespace."},
     {"uid", T_UINT, offsetof(Request, uid), READONLY, "User of the calling thread."},
     {"interrupted", T_BOOL, offsetof(Request, interrupted), READONLY, "The kernel has interrupted it."},
     {"finished", T_BOOL, offsetof(Request, finished), READONLY, "Nothing can interrupt it any more."},

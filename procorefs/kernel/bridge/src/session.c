@@ -10,13 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static unsigned long sessions_made; /* how often pyfuse3 came through here */
+static unsigned long sessions_made; /* sessions that pyfuse3 made through this file */
 
-/* Guards the session against being destroyed under a notification on another thread. */
+/* Keeps the session from being destroyed while another thread sends a notification. */
 static pthread_mutex_t session_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t no_notification = PTHREAD_COND_INITIALIZER;
-static struct fuse_session *session; /* under session_lock; NULL: none, or it is going */
-static unsigned notifications;       /* under session_lock: threads that use the session right now */
+static struct fuse_session *session; /* under session_lock; NULL: none, or it is being destroyed */
+static unsigned notifications;       /* under session_lock: threads that use the session */
 
 struct fuse_session *borrow_session(void) {
     pthread_mutex_lock(&session_lock);
@@ -47,12 +47,12 @@ static void *real(const char *symbol) {
     return function;
 }
 
-/* pyfuse3's table may be longer or shorter than the one of our headers: it is copied whole, and entries
- * that it does not reach are NULL and stay unwrapped. versioned says which of the two forms to call. */
+/* pyfuse3's table may be longer or shorter than that of our headers: all of it is copied, and missing entries are
+ * NULL and get no wrapper. versioned: which of the two forms to call. */
 static struct fuse_session *make_session(const char *symbol, bool versioned, struct fuse_args *args,
                                          const struct fuse_lowlevel_ops *ops, size_t ops_size,
                                          void *version, void *userdata) {
-    static bool inside; /* a libfuse may call one of its forms from another, and meet ours again */
+    static bool inside; /* libfuse may implement one form by another, and so call ours again */
     void *function = real(symbol);
     if (function == NULL)
         return NULL;
@@ -111,20 +111,20 @@ static const char *const wanted_symbols[] = {
     "_fuse_session_new", "fuse_session_mount", "fuse_session_destroy",
 };
 
-/* libfuse before 3.17 never tells the kernel FUSE_PARALLEL_DIROPS, whatever a filesystem wants. Without it
- * the kernel holds a mutex of the directory during each lookup and readdir in it: behind one that waits for
- * the network, all others of that directory wait in D, where no Ctrl-C reaches them. So there the reply to
- * FUSE_INIT passes through a writev of ours. */
+/* libfuse before 3.17 never requests FUSE_PARALLEL_DIROPS from the kernel. Without it, the kernel holds a mutex of
+ * the directory during each lookup and readdir. While one of them waits for the network, all others in the directory
+ * wait in state D, where no signal reaches them. So with these versions a writev of ours changes the reply to
+ * FUSE_INIT. */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 13)
-#define PARALLEL_BY_ITSELF 317 /* from this fuse_version() on */
+#define PARALLEL_BY_ITSELF 317 /* since this fuse_version() */
 
 static ssize_t plain_read(int fd, void *buffer, size_t size, void *userdata) {
     (void)userdata;
     return read(fd, buffer, size);
 }
 
-/* A handle that goes past the kernel's pages (direct_io.py) may be mapped all the same: kernels from 6.6 on
- * do that when they are told so, older ones ignore it and refuse a shared mapping of such a handle. */
+/* A handle with direct I/O (direct_io.py) can be mapped since kernel 6.6 if the daemon asks for it. Older kernels
+ * ignore the flag and refuse a shared mapping of such a handle. */
 #define DIRECT_IO_ALLOW_MMAP (1u << (36 - 32)) /* in flags2; not in the headers of older kernels */
 
 static void allow_mapping(struct fuse_init_out *reply, size_t size) {
@@ -159,7 +159,7 @@ static int patch_replies(struct fuse_session *mounted) {
 #else
 static int patch_replies(struct fuse_session *mounted) {
     (void)mounted;
-    return 0; /* no way in: lookups stay one at a time in a directory */
+    return 0; /* this libfuse has no hook: a directory has one lookup at a time */
 }
 #endif
 
@@ -176,17 +176,17 @@ int exported_mount(struct fuse_session *unmounted, const char *mountpoint) {
 
 #define DESTROY_WAIT_S 2
 
-/* Called by pyfuse3.close(). A notification that is still stuck then (the connection was not aborted
- * first) keeps the session's memory: the process is about to end, and freeing it would be worse. */
-EXPORTED void exported_destroy(struct fuse_session *going) __asm__("fuse_session_destroy");
-void exported_destroy(struct fuse_session *going) {
+/* Called by pyfuse3.close(). While a notification is stuck (the connection was not aborted before), the session is
+ * not freed: the thread uses it, and the process ends soon. */
+EXPORTED void exported_destroy(struct fuse_session *ending) __asm__("fuse_session_destroy");
+void exported_destroy(struct fuse_session *ending) {
     answer_all_flocks(ENOTCONN);
     poll_descriptor(-1);
     struct timespec deadline;
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += DESTROY_WAIT_S;
     pthread_mutex_lock(&session_lock);
-    if (session == going)
+    if (session == ending)
         session = NULL;
     while (notifications > 0 && pthread_cond_timedwait(&no_notification, &session_lock, &deadline) == 0)
         ;
@@ -194,7 +194,7 @@ void exported_destroy(struct fuse_session *going) {
     pthread_mutex_unlock(&session_lock);
     void (*function)(struct fuse_session *) = real("fuse_session_destroy");
     if (!in_use && function != NULL)
-        function(going);
+        function(ending);
 }
 
 PyObject *session_count(PyObject *module, PyObject *unused) {
@@ -203,7 +203,7 @@ PyObject *session_count(PyObject *module, PyObject *unused) {
     return PyLong_FromUnsignedLong(sessions_made);
 }
 
-/* The file that a global look-up of the symbol ends in, or None when nothing global has it. */
+/* The file that provides the symbol in a global look-up, or None. */
 static PyObject *provider(const char *symbol) {
     Dl_info found;
     void *function = dlsym(RTLD_DEFAULT, symbol);

@@ -1,4 +1,4 @@
-/* Wrappers: one an operation; each notes the request, adjusts flags where pyfuse3 has no say, and calls pyfuse3's. */
+/* One wrapper for each operation: it records the request, sets flags that pyfuse3 cannot set, and calls pyfuse3. */
 #include "bridge.h"
 
 #include <fcntl.h>
@@ -58,8 +58,8 @@ WRAP(create,
 WRAP(poll, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph),
      (req, ino, fi, ph))
 
-/* "Now" comes with the kernel's time, which is that of its last tick: up to 10 ms behind the clock that gave a file
- * its time when it was written. Without that time pyfuse3 takes CLOCK_REALTIME, as everything here does. */
+/* With "now" the kernel sends the time of its last tick, up to 10 ms before the clock that sets the time of a written
+ * file. Without that time pyfuse3 uses CLOCK_REALTIME, as all other code does. */
 static void wrap_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                          struct fuse_file_info *fi) {
     begin_request(req);
@@ -70,7 +70,7 @@ static void wrap_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int 
     pyfuse3_ops.setattr(req, ino, attr, to_set, fi);
 }
 
-/* Forgets have no reply, so no interrupt: their handler must find an empty slot. */
+/* Forgets have no reply and so no interrupt: their handler must find an empty slot. */
 static void wrap_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup) {
     clear_current_request();
     pyfuse3_ops.forget(req, ino, nlookup);
@@ -86,22 +86,22 @@ static void wrap_init(void *userdata, struct fuse_conn_info *conn) {
     must_allow_parallel = (conn->capable & FUSE_CAP_PARALLEL_DIROPS) != 0;
     if (must_allow_parallel)
         conn->want |= FUSE_CAP_PARALLEL_DIROPS;
-    /* With splice every small request costs three system calls; a plain read is one, and what pyfuse3
-     * does with the bytes needs them in memory anyway. */
+    /* With splice a small request costs three system calls, with read(2) one, and pyfuse3 needs the bytes in memory
+     * anyway. */
     conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
-    /* A program that maps a file would have its dirty pages sent whenever the kernel likes. */
+    /* The kernel would send the dirty pages of a mapped file at any time. */
     conn->want &= ~(unsigned)FUSE_CAP_WRITEBACK_CACHE;
     if (conn->max_background < MAX_BACKGROUND)
         conn->max_background = MAX_BACKGROUND;
     conn->congestion_threshold = conn->max_background / 4 * 3;
 }
 
-/* Both flags must stand in fi before pyfuse3's handlers copy it; they leave them as they are. */
+/* Both flags must be set in fi before pyfuse3's handlers copy it; the handlers do not change them. */
 static void wrap_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
     begin_request(req);
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 11)
     if ((fi->flags & O_ACCMODE) == O_RDONLY)
-        fi->noflush = 1; /* a read-only handle has nothing to flush: a round trip less for every close */
+        fi->noflush = 1; /* a read-only handle has nothing to flush: saves a round trip for each close */
 #endif
     pyfuse3_ops.open(req, ino, fi);
 }
@@ -114,7 +114,7 @@ static bool may_keep_listing(fuse_ino_t ino) {
         PyObject *answer = PyObject_CallFunction(policy, "K", (unsigned long long)ino);
         int truth = answer == NULL ? -1 : PyObject_IsTrue(answer);
         if (truth < 0)
-            PyErr_WriteUnraisable(policy); /* and the kernel asks for a new listing, which is always correct */
+            PyErr_WriteUnraisable(policy); /* the kernel then asks for a new listing, which is always correct */
         keep = truth == 1;
         Py_XDECREF(answer);
         Py_DECREF(policy);
@@ -134,7 +134,7 @@ static bool has_prefix(const char *name, const char *prefix) {
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* The kernel asks for security.capability at every write: these never cost a coroutine. */
+/* The kernel asks for security.capability at each write: these are answered without a coroutine. */
 static void wrap_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
     if (has_prefix(name, "security.") || has_prefix(name, "system.") || has_prefix(name, "trusted.")) {
         fuse_reply_err(req, EOPNOTSUPP);
@@ -144,8 +144,8 @@ static void wrap_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size
     pyfuse3_ops.getxattr(req, ino, name, size);
 }
 
-/* pyfuse3 does not hand the flags on: it asks getxattr first, which may have to ask Procore, while the kernel
- * holds the lock of the file or folder. So our handler gets them, and pyfuse3 sees none. */
+/* pyfuse3 does not pass on the flags: it calls getxattr first, which may have to call Procore while the kernel holds
+ * the lock of the file or folder. So our handler gets the flags, and pyfuse3 gets none. */
 static int setxattr_flags; /* of the request that began last */
 
 static void wrap_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
@@ -154,6 +154,7 @@ static void wrap_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, cons
     setxattr_flags = flags;
     pyfuse3_ops.setxattr(req, ino, name, value, size, 0);
 }
+
 void put_wrappers(struct fuse_lowlevel_ops *ops) {
 #define PUT(name)                      \
     do {                               \
