@@ -3,9 +3,9 @@
     {"version": 2, "request": {"ask": "status"}}
     {"version": 2, "result": …}   or   {"version": 2, "error": "one sentence"}
 
-The socket is 0600 in a 0700 directory, so only the user of the mount can connect. The client blocks, because commands
-have nothing else to do; the server runs in the daemon's nursery. An answer may take hours (sync): when the client
-disconnects, the daemon ends the work on it.
+The socket is 0600 in a 0700 directory, and both sides check that the other one runs as the same user. The client
+blocks, because commands have nothing else to do; the server runs in the daemon's nursery. An answer may take hours
+(sync): when the client disconnects, the daemon ends the work on it.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -193,6 +194,8 @@ async def _serve_client(client: "trio.SocketStream", handler: Handler) -> None:
     import trio
 
     async with client:
+        if _uid_of_peer(client.socket) not in (os.geteuid(), 0):
+            return
         with contextlib.suppress(trio.BrokenResourceError):
             received = b""
             with trio.move_on_after(_IDLE_S):
@@ -271,15 +274,24 @@ def _exchange(path: Path, question: bytes, deadline: float) -> bytes:
         client.settimeout(_left(deadline))
         with _short(path) as address:
             client.connect(address)
+        if _uid_of_peer(client) != os.geteuid():
+            raise OSError(errno.EPERM, "it belongs to another user")
         client.sendall(question)
-        received = b""
+        received = bytearray()
         while not received.endswith(b"\n"):
             client.settimeout(_left(deadline))
             piece = client.recv(1 << 16)
             if not piece:
                 raise OSError(errno.ECONNRESET, "it closed the connection without an answer")
             received += piece
-    return received
+    return bytes(received)
+
+
+def _uid_of_peer(connected: "socket.socket | trio.socket.SocketType") -> int:
+    """The user id of the process at the other end (SO_PEERCRED of unix(7))."""
+    pid_uid_gid = struct.Struct("iII")
+    found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
+    return int(pid_uid_gid.unpack(found)[1])
 
 
 def _left(deadline: float) -> float | None:

@@ -1,7 +1,8 @@
 """Creates, checks and replaces files and folders that only their owner may access.
 
 In a folder that another user owns or may write to, that user could choose what we read, delete and connect to. So a
-folder is used only after `lstat` shows a directory that this user owns and no other user may write to.
+folder is used only after `lstat` shows a directory that this user owns and no other user may write to, below folders
+in which no other user may put something else in its place.
 """
 
 import os
@@ -10,6 +11,9 @@ import tempfile
 from pathlib import Path
 
 _OUR_NAME = "procorefs"
+
+_OVERFLOW_UID = 65534
+"""In a user namespace, the owner of what belongs to a user outside, such as root of the machine."""
 
 
 class NotPrivate(OSError):
@@ -28,6 +32,7 @@ def make_private_folder(path: Path) -> None:
     A folder gets mode 0700 if this call creates it or if it is in a folder named `procorefs`; any other folder is only
     checked. Raises NotPrivate and other OSErrors.
     """
+    _check_parents(path)
     missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
     for folder in reversed(missing):
         is_ours = folder == path or _OUR_NAME in folder.parts
@@ -44,6 +49,7 @@ def is_private_folder(path: Path) -> bool:
     """Whether this user owns the directory `path` and no other user may write to it."""
     try:
         _check_folder(path, path.lstat())
+        _check_parents(path)
     except OSError:
         return False
     return True
@@ -56,6 +62,24 @@ def _check_folder(path: Path, found: os.stat_result) -> None:
         raise NotPrivate(path, f"it belongs to user id {found.st_uid}")
     if found.st_mode & 0o022:
         raise NotPrivate(path, "other users may write in it")
+
+
+def _check_parents(path: Path) -> None:
+    """Raise NotPrivate if a user other than this one and root could put another folder in the place of `path`.
+
+    So a folder in the home directory of another user (`sudo -E`) is not used. A folder that its group may write to is:
+    some systems give each user a group.
+    """
+    trusted = (os.geteuid(), 0, _OVERFLOW_UID)
+    for folder in path.absolute().parents:
+        if not os.path.lexists(folder):
+            continue
+        found = folder.stat()
+        for uid in (folder.lstat().st_uid, found.st_uid):
+            if uid not in trusted:
+                raise NotPrivate(folder, f"it belongs to user id {uid}")
+        if found.st_mode & 0o002 and not found.st_mode & stat.S_ISVTX:
+            raise NotPrivate(folder, "all users may write in it")
 
 
 def check_private_file(path: Path, found: os.stat_result) -> None:

@@ -1,8 +1,8 @@
 """What other programs of this user may send or leave: control socket, registry, lock owner, tokens, /proc."""
 
-import os
-import signal
 import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -67,25 +67,23 @@ ANSWERS = st.one_of(
 def test_a_command_understands_an_answer_or_says_that_it_does_not(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "socket"
     path.unlink(missing_ok=True)
-    child = 0
+
+    def serve_one(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            client.recv(1 << 16)
+            client.sendall(line + b"\n")
+
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        child = os.fork()
-        if child == 0:
-            try:
-                client, _ = listener.accept()
-                client.recv(1 << 16)
-                client.sendall(line + b"\n")
-            finally:
-                os._exit(0)
+        server = threading.Thread(target=serve_one, args=(listener,))
+        server.start()
         try:
             ask(path, StatusRequest(), dict[str, object], timeout_s=30)
         except ControlError as error:
             assert str(error)
-        finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        server.join()
 
 
 def entry(pid: int) -> bytes:

@@ -23,6 +23,7 @@ from procorefs.config.paths import private_dir, write_private
 from procorefs.config.secrets import read_secret_file
 from procorefs.procore.settings import Grant
 from procorefs.procore.wire.models import CompanyId, ProjectId
+from procorefs.storage.private_files import is_private_folder
 
 
 @pytest.fixture
@@ -104,6 +105,34 @@ def test_a_link_is_no_folder_of_ours(tmp_path: Path) -> None:
     (tmp_path / "procorefs").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="not a directory"):
         private_dir(tmp_path / "procorefs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have another user's folder made")
+def test_no_folder_is_used_where_another_user_could_replace_it(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "etc"
+    home.mkdir()
+    (elsewhere / "run").mkdir(mode=0o755, parents=True)
+    (home / "procorefs").symlink_to(elsewhere)
+    os.chown(home, 12345, -1)
+    assert not is_private_folder(home / "procorefs" / "run")
+    for folder in (home / "procorefs" / "run", home / "procorefs" / "tokens", home / "state" / "procorefs"):
+        with pytest.raises(ConfigError, match="belongs to user id 12345"):
+            private_dir(folder)
+    assert (elsewhere / "run").stat().st_mode & 0o777 == 0o755
+    assert [file.name for file in elsewhere.iterdir()] == ["run"]
+    os.chown(home, 0, -1)
+    os.chown(home / "procorefs", 12345, -1, follow_symlinks=False)
+    assert not is_private_folder(home / "procorefs" / "run")
+
+
+def test_no_folder_is_used_below_one_that_all_users_may_write_in(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(ConfigError, match="all users may write in it"):
+        private_dir(shared / "procorefs")
+    shared.chmod(0o1777)
+    assert private_dir(shared / "procorefs").is_dir()
 
 
 def test_the_secrets_of_a_named_configuration_lie_beside_it(tmp_path: Path) -> None:

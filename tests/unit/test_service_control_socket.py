@@ -2,8 +2,11 @@
 
 import math
 import os
+import shutil
 import socket
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -187,3 +190,50 @@ def test_a_daemon_that_hangs_up_or_talks_nonsense(tmp_path: Path) -> None:
             with pytest.raises(error):
                 ask(tmp_path / "s", StatusRequest(), MountStatus)
             thread.join()
+
+
+PYTHON = shutil.which("python3", path="/usr/local/bin:/usr/bin")
+AS_ANOTHER_USER = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+    client.settimeout(30)
+    try:
+        client.sendall(b'{"version":2,"request":{"ask":"status"}}\\n')
+        print(client.recv(1 << 16))
+    except (BrokenPipeError, ConnectionResetError):
+        print(b"")
+"""
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user may reach."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or PYTHON is None, reason="needs to become another user")
+async def test_a_daemon_answers_its_own_user_alone(public: Path) -> None:
+    """Even where the folder of the socket lets others in."""
+    path = public / "control.sock"
+    words = [str(PYTHON), "-c", AS_ANOTHER_USER, str(path)]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, answer, task_status=task_status))
+        await trio.Path(path).chmod(0o666)
+        said = await trio.run_process(words, capture_stdout=True, user=65534, group=65534, cwd="/")
+        assert said.stdout == b"b''\n"
+        assert await asked(path, StatusRequest()) == STATUS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_command_asks_its_own_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "control.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: serve(path, answer, task_status=task_status))
+        own = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+        with pytest.raises(NotListening, match="another user"):
+            await asked(path, StatusRequest())
+        nursery.cancel_scope.cancel()
