@@ -8,22 +8,24 @@ the part of the available calls that was used, how long calls of each class wait
 import argparse
 import concurrent.futures
 import functools
+import heapq
 import itertools
 import math
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
-import trio
-import trio.testing
 
 from procorefs.limiter import Priority
+from procorefs.limiter.answers import ServerClock, observe, read_report
 from procorefs.limiter.budget_state import State
-from procorefs.limiter.budget_store import MemoryStore, Step, T
-from procorefs.limiter.gate import Gate
+from procorefs.limiter.gate import ORDER_LOOK_S
+from procorefs.limiter.policy import settle
+from procorefs.limiter.process_queue import Asking, ask
+from procorefs.limiter.tuning import TUNING
 from procorefs.sandbox.api.rate_windows import HOUR_S, SPIKE_S, FixedWindow, Reading, RollingWindow
 
 UNIX_S = 1_800_000_000.3
@@ -137,11 +139,9 @@ class Server:
         self.stolen_s: list[float] = []
         self.throttled_s: list[float] = []
 
-    def now_s(self) -> float:
-        return UNIX_S + trio.current_time()
-
-    def call(self, *, other: bool) -> tuple[int, dict[str, str]]:
-        now_s, clock_s = self.now_s(), trio.current_time()
+    def call(self, clock_s: float, *, other: bool) -> tuple[int, dict[str, str]]:
+        """The answer to a call that arrives at this moment."""
+        now_s = UNIX_S + clock_s
         hour, spike = self._read(now_s)
         granted = hour.remaining > 0 and spike.remaining > 0
         if granted:
@@ -177,90 +177,146 @@ def _window(kind: Kind, length_s: int) -> FixedWindow | RollingWindow:
     return FixedWindow(length_s) if kind == "fixed" else RollingWindow(length_s)
 
 
-class DistantStore(MemoryStore):
-    """A store that takes a moment to ask, as Redis does."""
+class Caller(NamedTuple):
+    """One call that waits in a process."""
 
-    async def change(self, step: Step[T]) -> T:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(0.001)
-        return await super().change(step)
+    priority: Priority
+    since_s: float
+    works: bool
+    """It is a task that migrates, and has the next call when this one was answered."""
+
+
+class Process:
+    """The queue of one process, as `limiter.gate` keeps it: its first caller asks, and sleeps as long as it is told."""
+
+    def __init__(self, name: str) -> None:
+        self.owner, self.host = name, name.partition("/")[0]
+        self.clock = ServerClock()
+        self.callers: list[Caller] = []
+        self.wakes_at_s = math.inf
+        self.looked_s = 0.0
+
+    def waiting(self) -> tuple[int, int, int]:
+        counts = [0, 0, 0]
+        for caller in self.callers:
+            counts[caller.priority] += 1
+        return counts[0], counts[1], counts[2]
+
+    def may_ask(self, now_s: float) -> list[Caller]:
+        """The first, and now and then the first of each class that may be starving behind it."""
+        if not self.callers:
+            return []
+        first = min(self.callers)
+        if now_s < self.looked_s + ORDER_LOOK_S:
+            return [first]
+        self.looked_s = now_s
+        starved = (caller for caller in self.callers if now_s - caller.since_s >= TUNING.starved_s)
+        oldest = {caller.priority: caller for caller in sorted(starved, reverse=True)}
+        return [*oldest.values()] if first.priority in oldest else [first, *oldest.values()]
 
 
 class Simulation:
-    """One case with all that takes part in it."""
+    """One case with all that takes part in it; time moves from event to event."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.dice = random.Random(case.seed)
         self.server = Server(case)
+        self.state = State() if case.known is None else State(limit=case.known, told=True)
+        self.processes = [Process(f"host{h}/{p}") for h in range(HOSTS) for p in range(PROCESSES)]
         self.left = case.work
-        self.done = trio.Event()
         self.waits: list[tuple[float, Priority, float]] = []
         self.assumed: list[tuple[float, int, bool]] = []
-        self.started_s = self.ended_s = 0.0
+        self.started_s = self.ended_s = self.now_s = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
 
-    async def run(self) -> None:
-        store = DistantStore(State() if self.case.known is None else State(limit=self.case.known, told=True))
-        gates = [
-            Gate(store, unix_time_s=self.server.now_s, jitter=self.dice.random, owner=f"host{h}/{p}")
-            for h in range(HOSTS)
-            for p in range(PROCESSES)
-        ]
-        async with trio.open_nursery() as others:
-            if self.case.stolen:
-                others.start_soon(self._steal)
-                await trio.sleep(-OTHERS_START_S)
-            self.started_s = trio.current_time()
-            others.start_soon(self._note_assumed, gates[0])
-            async with trio.open_nursery() as work:
-                if self.case.people_every_s:
-                    work.start_soon(self._people, gates, work)
-                for gate in gates:
-                    for number in range(WORKERS):
-                        work.start_soon(self._migrate, gate, Priority.WRITING if number else Priority.REFRESH)
-                await self.done.wait()
-                self.ended_s = trio.current_time()
-                self.assumed.append((self.ended_s, *_limit(gates[0])))
-                work.cancel_scope.cancel()
-            others.cancel_scope.cancel()
+    def run(self) -> None:
+        if self.case.stolen:
+            self._steal(0)
+            self.started_s = -OTHERS_START_S
+        self._after(self.started_s, self._begin)
+        while self.left > 0:
+            self.now_s, _, event = heapq.heappop(self._events)
+            event()
+        self.ended_s = self.now_s
+        self._note_assumed()
 
-    async def _note_assumed(self, gate: Gate) -> None:
-        while True:
-            self.assumed.append((trio.current_time(), *_limit(gate)))
-            await trio.sleep(10)
+    def _after(self, seconds: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now_s + seconds, next(self._numbers), event))
 
-    async def _steal(self) -> None:
+    def _begin(self) -> None:
+        self._note_assumed()
+        for process in self.processes:
+            for number in range(WORKERS):
+                self._wish(process, Priority.WRITING if number else Priority.REFRESH, works=True)
+        if self.case.people_every_s:
+            self._after(self._pause_of_people_s(), self._act)
+
+    def _note_assumed(self) -> None:
+        self.assumed.append((self.now_s, self.state.limit, self.state.told))
+        self._after(10.0, self._note_assumed)
+
+    def _steal(self, calls: int) -> None:
         """Another program spends its part of the hour, now and then two or three calls at once."""
-        while True:
-            calls = self.dice.choice([1, 1, 1, 2, 3])
-            await trio.sleep(self.dice.expovariate(self.case.stolen * self.case.possible / HOUR_S / 1.6))
-            for _ in range(calls):
-                self.server.call(other=True)
+        for _ in range(calls):
+            self.server.call(self.now_s, other=True)
+        next_calls = self.dice.choice([1, 1, 1, 2, 3])
+        pause_s = self.dice.expovariate(self.case.stolen * self.case.possible / HOUR_S / 1.6)
+        self._after(pause_s, functools.partial(self._steal, next_calls))
 
-    async def _migrate(self, gate: Gate, priority: Priority) -> None:
-        while True:
-            await self._call(gate, priority)
+    def _pause_of_people_s(self) -> float:
+        return self.dice.expovariate(1 / self.case.people_every_s)
 
-    async def _people(self, gates: list[Gate], nursery: trio.Nursery) -> None:
-        while True:
-            await trio.sleep(self.dice.expovariate(1 / self.case.people_every_s))
-            gate = self.dice.choice(gates)
-            for _ in range(self.dice.randint(1, PERSON_BURST)):
-                nursery.start_soon(self._call, gate, Priority.INTERACTIVE)
+    def _act(self) -> None:
+        """One action of a person."""
+        process = self.dice.choice(self.processes)
+        for _ in range(self.dice.randint(1, PERSON_BURST)):
+            self._wish(process, Priority.INTERACTIVE, works=False)
+        self._after(self._pause_of_people_s(), self._act)
 
-    async def _call(self, gate: Gate, priority: Priority) -> None:
-        asked_s = trio.current_time()
-        try:
-            await gate.acquire(priority)
-        finally:
-            self.waits.append((asked_s, priority, trio.current_time() - asked_s))
-        await trio.sleep(self.dice.uniform(0.02, 0.1))
-        status, headers = self.server.call(other=False)
+    def _wish(self, process: Process, priority: Priority, *, works: bool) -> None:
+        process.callers.append(Caller(priority, self.now_s, works))
+        self._ask(process)
+
+    def _ask(self, process: Process) -> None:
+        sleep_s = math.inf
+        for caller in process.may_ask(self.now_s):
+            waited_s = self.now_s - caller.since_s
+            asking = Asking(process.owner, process.host, caller.priority, waited_s, process.waiting())
+            slept_s = ask(self.state, asking, self.now_s)
+            sleep_s = min(sleep_s, slept_s)
+            if slept_s == 0:
+                process.callers.remove(caller)
+                self._send(process, caller)
+        process.wakes_at_s = self.now_s + sleep_s
+        if process.callers:
+            self._after(sleep_s, functools.partial(self._wake, process, process.wakes_at_s))
+
+    def _wake(self, process: Process, wakes_at_s: float) -> None:
+        if process.wakes_at_s == wakes_at_s:
+            self._ask(process)
+
+    def _send(self, process: Process, caller: Caller) -> None:
+        self.waits.append((caller.since_s, caller.priority, self.now_s - caller.since_s))
+        self._after(self.dice.uniform(0.02, 0.1), functools.partial(self._arrive, process, caller, self.now_s))
+
+    def _arrive(self, process: Process, caller: Caller, sent_s: float) -> None:
+        status, headers = self.server.call(self.now_s, other=False)
         self.left -= status == 200
-        if self.left <= 0:
-            self.done.set()
-        await trio.sleep(self.dice.uniform(0.02, 0.3))
-        gate.observe(status, headers)
+        answer = functools.partial(self._answer, process, caller, sent_s, status, headers)
+        self._after(self.dice.uniform(0.02, 0.3), answer)
+
+    def _answer(
+        self, process: Process, caller: Caller, sent_s: float, status: int, headers: dict[str, str]
+    ) -> None:
+        unix_s = process.clock.unix_s(headers["date"], sent_s, self.now_s, UNIX_S + self.now_s)
+        settle(self.state, self.now_s)
+        report = read_report(status, headers, unix_s)
+        observe(self.state, process.owner, report, self.now_s, self.dice.random)
+        if caller.works:
+            process.callers.append(Caller(caller.priority, self.now_s, caller.works))
+        self._ask(process)
 
     def outcome(self) -> Outcome:
         server, case = self.server, self.case
@@ -308,11 +364,6 @@ class Simulation:
         )
 
 
-def _limit(gate: Gate) -> tuple[int, bool]:
-    known = gate.snapshot()
-    return known.hourly.limit, known.source != "assumed"
-
-
 def _waits(waits_s: list[float]) -> Waits:
     found = sorted(waits_s)
     if not found:
@@ -327,7 +378,7 @@ def _percentile(ordered: list[float], percent: float) -> float:
 def simulate(case: Case) -> Outcome:
     """Play one case."""
     simulation = Simulation(case)
-    trio.run(simulation.run, clock=trio.testing.MockClock(autojump_threshold=0))
+    simulation.run()
     return simulation.outcome()
 
 
