@@ -29,9 +29,9 @@ from procorefs.limiter.tuning import TUNING
 from procorefs.sandbox.api.rate_windows import HOUR_S, SPIKE_S, FixedWindow, Reading, RollingWindow
 
 UNIX_S = 1_800_000_000.3
-HOSTS = 2
-PROCESSES = 2  # a host
-WORKERS = 3  # tasks that migrate, a process
+HOSTS = 1
+PROCESSES = 1  # a host
+WORKERS = 12  # tasks that migrate, a process
 PERSON_BURST = 4  # calls at most that one action of a person needs
 OTHERS_START_S = -900.0  # before us: the server's hour does not begin with our first call
 SPIKE = 25
@@ -299,7 +299,9 @@ class Simulation:
 
     def _send(self, process: Process, caller: Caller) -> None:
         self.waits.append((caller.since_s, caller.priority, self.now_s - caller.since_s))
-        self._after(self.dice.uniform(0.02, 0.1), functools.partial(self._arrive, process, caller, self.now_s))
+        self._after(
+            self.dice.uniform(0.02, 0.1), functools.partial(self._arrive, process, caller, self.now_s)
+        )
 
     def _arrive(self, process: Process, caller: Caller, sent_s: float) -> None:
         status, headers = self.server.call(self.now_s, other=False)

@@ -17,8 +17,10 @@ from procorefs.limiter.tuning import TUNING
 
 SAME_RESET_S = 1.5
 """Resets that differ by less are the same one."""
-ROLLS = 8
+ROLLS = 3
 """So many times in a row a short window that rolls may seem not to."""
+ROUNDED_S = 1.2
+"""A Reset may be rounded up by so much, our idea of the server's clock included."""
 CLOCK_S = 0.1
 """By so much our idea of the server's clock may be wrong."""
 TELLING_S = 2.0
@@ -133,6 +135,7 @@ def observe(state: State, owner: str, report: Report, now_s: float, jitter: Call
     overlap = len(state.permits) + (0 if permit is None else state.answered - permit.answered)
     state.answered += 1
     state.recent.append(now_s)
+    state.noted.append(now_s)
     if report.status == 0:
         return
     reading = report.reading
@@ -176,6 +179,7 @@ def _learn_hour(state: State, reading: Reading, overlap: int, now_s: float) -> N
     """What is told is the truth: the limit, and how many calls of ours and of others are in the window."""
     if reading.reset_in_s <= 0:
         return  # a late word about a window that is over
+    counted_s, before_s = state.told_s, state.reset_s
     state.limit, state.told, state.told_s, state.told_last = reading.limit, True, now_s, True
     state.over_since_s = 0.0
     state.reset_s = now_s + reading.reset_in_s + TUNING.margin_s
@@ -184,12 +188,23 @@ def _learn_hour(state: State, reading: Reading, overlap: int, now_s: float) -> N
     if used > state.spike_limit * (elapsed_s / state.spike_s + 2):
         # so many calls cannot have gone since the window began: it rolls, and Reset is when all have left it
         state.reset_s = _next_leaves_s(state, now_s)
-    _correct_count(state, used, overlap, now_s)
+    _learn_kind(state, before_s, counted_s, now_s)
+    _correct_count(state, used, overlap, counted_s, now_s)
     if not state.spike_told:
         head = min(
             TUNING.headroom, reading.remaining, int(state.spike_limit * reading.remaining / reading.limit)
         )
         state.spike_limit = max(state.spike_limit, len(state.permits) + len(state.recent) + head)
+
+
+def _learn_kind(state: State, before_s: float, told_s: float, now_s: float) -> None:
+    """Does the hour roll? Then Reset moves on with the oldest call; else it stays until it has passed."""
+    moved_s = state.reset_s - before_s
+    is_one_hour = moved_s > state.hour_s - TUNING.unsure_s and now_s - told_s < TUNING.unsure_s
+    if told_s and SAME_RESET_S < moved_s < state.hour_s / 2 and now_s - told_s < state.hour_s / 2:
+        state.hour_rolls = True
+    elif is_one_hour or state.reset_s > _next_leaves_s(state, now_s) + TUNING.unsure_s:
+        state.hour_rolls = False
 
 
 def _next_leaves_s(state: State, now_s: float) -> float:
@@ -198,8 +213,11 @@ def _next_leaves_s(state: State, now_s: float) -> float:
     return max(oldest_s, now_s) + TUNING.margin_s
 
 
-def _correct_count(state: State, used: int, overlap: int, now_s: float) -> None:
-    """The server counts `used` calls, or more by as many as were under way at the same time."""
+def _correct_count(state: State, used: int, overlap: int, since_s: float, now_s: float) -> None:
+    """The server counts `used` calls, or more by as many as were under way at the same time.
+
+    The count was right when an answer last spoke of the hour: what it lacks came since then.
+    """
     ours, others = sent_in_hour(state, now_s)
     if ours > used + overlap:  # the oldest have left its window
         _drop_oldest(state, ours - used - overlap)
@@ -207,9 +225,12 @@ def _correct_count(state: State, used: int, overlap: int, now_s: float) -> None:
         state.heard_s = 0.0  # calls of others that left with them tell nothing of their rate
     most, least = max(used + overlap - ours, 0.0), max(used - ours, 0.0)
     found = min(max(others, least), most) - others
-    _add_others(state, found, now_s)
+    _spread_others(state, found, since_s)
     if state.heard_s:
         _average_others(state, found, now_s - state.heard_s)
+    if since_s == state.heard_s:
+        state.noted += [now_s] * round(found)
+    state.told_left = state.limit - ours - others - found
 
 
 def _drop_oldest(state: State, calls: float) -> None:
@@ -224,35 +245,34 @@ def _drop_oldest(state: State, calls: float) -> None:
 
 
 def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -> None:
-    """The short window: what we did not send in it, others did. The hour is not what runs out first."""
+    """The short window: what neither we nor known calls of others explain are new ones of others.
+
+    What is in doubt at the window's begin counts as explained: it is seen for sure in one of the next answers.
+    """
     reset_s = now_s + reading.reset_in_s
     moved_s = reset_s - state.spike_ends_s
     if SAME_RESET_S < moved_s < state.spike_s - SAME_RESET_S:
         state.spike_rolls = ROLLS
     elif (
-        state.spike_rolls and moved_s > state.spike_s - 0.5 and now_s - state.spike_told_s < state.spike_s - 1
+        state.spike_rolls and now_s - state.spike_s < state.spike_told_s < reset_s - state.spike_s - ROUNDED_S
     ):
         state.spike_rolls -= 1  # were it rolling, our call of the last answer would be in it still
     begun_s = now_s - state.spike_s if state.spike_rolls else reset_s - state.spike_s - CLOCK_S
-    ours = sum(answered_s >= begun_s for answered_s in state.recent)
-    ours += sum(
-        permit.taken_s <= taken_s for permit in state.permits
-    )  # those sent later were not counted yet
-    others = max(0.0, reading.limit - reading.remaining - ours)
-    heard_s = max(state.heard_s, now_s - state.spike_s if state.spike_rolls else state.spike_ends_s)
-    none_left = abs(moved_s) < SAME_RESET_S <= reading.reset_in_s
-    since_s = now_s - (state.heard_s if none_left and not state.spike_rolls else min(heard_s, now_s))
-    if reading.limit == state.spike_limit and state.spike_told and since_s > 0:
-        found = others - (state.spike_others if none_left else 0.0)
-        burst = others if since_s >= state.spike_s else others - state.spike_others
-        if state.spike_rolls:
-            found = others * since_s / state.spike_s
-        state.others_burst = max(state.others_burst, min(burst, TUNING.most_burst))
-        unseen_s = min(now_s - state.heard_s - since_s, state.hour_s)
-        _add_others(state, found + state.others_per_s * max(unseen_s, 0.0), now_s)
-        _average_others(state, found, since_s)
-    elif not state.spike_told:
+    used = reading.limit - reading.remaining
+    earlier = sum(permit.taken_s <= taken_s for permit in state.permits)  # later ones were not counted yet
+    others = max(0.0, used - earlier - sum(answered_s >= begun_s for answered_s in state.recent))
+    if not state.spike_told:
         _add_others(state, others, now_s)
+    elif reading.limit == state.spike_limit:
+        begun_s = taken_s - state.spike_s if state.spike_rolls else begun_s
+        known = len(state.permits) + sum(noted_s >= begun_s for noted_s in state.noted)
+        found = max(0, used - known)
+        state.noted += [now_s] * found
+        unseen_s = (begun_s if state.spike_rolls else min(state.spike_ends_s, begun_s)) - state.heard_s
+        unseen_s = min(max(unseen_s, 0.0), state.hour_s)
+        state.others_burst = max(state.others_burst, min(float(found), TUNING.most_burst))
+        _add_others(state, found + TUNING.unseen * state.others_per_s * unseen_s, now_s)
+        _average_others(state, found, now_s - state.heard_s - unseen_s)
     state.spike_limit, state.spike_told, state.told_last = reading.limit, True, False
     state.spike_told_s, state.spike_others, state.spike_ends_s = now_s, others, reset_s
     if reading.remaining == 0:
@@ -266,6 +286,21 @@ def _average_others(state: State, found: float, seen_s: float) -> None:
     span_s = max(state.watched_s, TUNING.watch_s)
     state.others_per_s = max(0.0, state.others_per_s + (found - state.others_per_s * seen_s) / span_s)
     state.others_burst *= math.exp(-seen_s / TUNING.others_burst_s)
+
+
+def _spread_others(state: State, calls: float, since_s: float) -> None:
+    """Count them evenly since that moment; fewer than were counted are taken from all."""
+    if not state.sent:
+        state.sent.append(Sent(since_s, 0, 0))
+    groups = [sent for sent in state.sent if sent.first_s >= since_s] or state.sent[-1:]
+    counted = sum(sent.others for sent in groups)
+    if counted + calls < 0:
+        groups, counted = state.sent, sum(sent.others for sent in state.sent)
+    for sent in groups:
+        if calls >= 0:
+            sent.others += calls / len(groups)
+        elif counted > 0:
+            sent.others *= max(0.0, 1 + calls / counted)
 
 
 def _add_others(state: State, calls: float, now_s: float) -> None:

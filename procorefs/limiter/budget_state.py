@@ -81,7 +81,7 @@ class State(msgspec.Struct, array_like=True, tag=3):
     """Calls of others in the short window at that moment."""
     spike_ends_s: float = 0.0
     """Its Reset, as told then."""
-    spike_rolls: int = 8
+    spike_rolls: int = 3
     """Each call leaves the short window by itself; 0: all leave it at Reset."""
     spike_reset_s: float = 0.0
     """No call before this: an answer said that the short window is used up."""
@@ -112,6 +112,12 @@ class State(msgspec.Struct, array_like=True, tag=3):
     hour_s: float = 3600.0
     spike_s: float = 10.0
     """The lengths of the windows; tests shorten them."""
+    hour_rolls: bool | None = None
+    """Each call leaves the hour by itself; False: all leave it at Reset. None: no told Reset has shown it."""
+    told_left: float = 0.0
+    """Calls that were left of the hour when an answer last spoke of it, less those sent since."""
+    noted: list[float] = []
+    """When calls that the short window may still hold were answered, or were found if they are of others."""
 
     def shift(self, seconds: float) -> None:
         """Move every time: the clock was changed by so much."""
@@ -119,6 +125,7 @@ class State(msgspec.Struct, array_like=True, tag=3):
             setattr(self, name, _moved(getattr(self, name), seconds))
         self.served_s = [_moved(time_s, seconds) for time_s in self.served_s]
         self.recent = [time_s + seconds for time_s in self.recent]
+        self.noted = [time_s + seconds for time_s in self.noted]
         for sent in self.sent:
             sent.first_s += seconds
         self.hosts = {host: time_s + seconds for host, time_s in self.hosts.items()}

@@ -31,6 +31,8 @@ def settle(state: State, now_s: float) -> None:
         _drop_permit(state, 0, state.permits[0].taken_s + TUNING.lease_s)
     gone = bisect.bisect_right(state.recent, now_s - state.spike_s)
     del state.recent[: max(gone, len(state.recent) - TUNING.most_recent)]
+    gone = bisect.bisect_right(state.noted, now_s - state.spike_s - TUNING.doubt_s)
+    del state.noted[: max(gone, len(state.noted) - TUNING.most_recent)]
 
 
 def drop_owner(state: State, owner: str, now_s: float) -> None:
@@ -45,6 +47,7 @@ def _drop_permit(state: State, index: int, at_s: float) -> None:
     """Give up a call whose answer nobody will report; it counts as sent."""
     del state.permits[index]
     bisect.insort(state.recent, at_s)
+    bisect.insort(state.noted, at_s)
 
 
 def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
@@ -56,6 +59,7 @@ def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
     if not state.sent or now_s >= state.sent[-1].first_s + TUNING.sent_s:
         state.sent.append(Sent(now_s, 0, 0))
     state.sent[-1].calls += 1
+    state.told_left -= 1
     if state.sure > 0:
         state.sure -= 1
     state.served_s[priority] = now_s
@@ -73,17 +77,11 @@ def hour_limit(state: State, configured: int = 0) -> int:
 
 
 def sent_in_hour(state: State, now_s: float) -> tuple[float, float]:
-    """Calls that are in the window, ours and those of others; of a group that is leaving it a part.
-
-    None leaves it before the Reset that an answer told.
-    """
-    at_s = state.told_s if state.told_last and now_s < state.reset_s else now_s
-    ours = others = 0.0
+    """Calls of the last hour, ours and those of others; of a group that is leaving it a part."""
+    ours = sum([sent.calls for sent in state.sent])
+    others = sum([sent.others for sent in state.sent])
     for sent in state.sent:
-        ours += sent.calls
-        others += sent.others
-    for sent in state.sent:
-        age_s = at_s - state.hour_s - sent.first_s
+        age_s = now_s - state.hour_s - sent.first_s
         if age_s <= 0:
             break
         left = min(age_s / TUNING.sent_s, 1.0)
@@ -93,9 +91,11 @@ def sent_in_hour(state: State, now_s: float) -> tuple[float, float]:
 
 
 def left_of_hour(state: State, now_s: float, configured: int = 0) -> float:
-    """Calls of the hour that may still be sent, by our count."""
-    limit = hour_limit(state, configured) * state.share
-    return limit - sum(sent_in_hour(state, now_s))
+    """Calls of the hour that may still be sent: by our count, and until the told Reset by what was told."""
+    left = hour_limit(state, configured) * state.share - sum(sent_in_hour(state, now_s))
+    if state.told_s <= state.began_s:  # others may have sent as many before we began, as they have since
+        left -= state.others_per_s * max(state.began_s + state.hour_s - now_s, 0.0)
+    return min(left, state.told_left) if state.told_last and now_s < state.reset_s else left
 
 
 def are_others(state: State) -> bool:
@@ -119,9 +119,10 @@ def wait_s(
     spike_wait_s = _spike_wait_s(
         state, now_s, configured, person=person or is_starved(state, priority, now_s, waited_s)
     )
-    wait = max(pause_s, spike_wait_s, _hour_wait_s(state, now_s, configured))
+    left = left_of_hour(state, now_s, configured)
+    wait = max(pause_s, spike_wait_s, _hour_wait_s(state, left, now_s, configured))
     if not person and wait <= 0:
-        gap_s = pace_gap_s(state, now_s, configured)
+        gap_s = pace_gap_s(state, left, now_s, configured)
         wait = 1.0 if math.isinf(gap_s) else max(wait, state.last_paced_s + gap_s - now_s)
     return wait
 
@@ -178,20 +179,20 @@ def _kept_of_spike(state: State, now_s: float, limit: int, configured: int, *, p
 # The hour
 
 
-def _hour_wait_s(state: State, now_s: float, configured: int) -> float:
+def _hour_wait_s(state: State, left: float, now_s: float, configured: int) -> float:
     """For all classes: what answers told, and one call at a time where nothing proves that there are more."""
     alone = state.sure == 0
-    left = left_of_hour(state, now_s, configured)
     if state.told_last:
         margin = 0
         if are_others(state):
-            margin = int(1 + 2 * state.others_per_s * (now_s - state.told_s))
-        if left - margin < 1:
+            since_s = now_s - state.told_s
+            margin = int(1 + 2 * state.others_per_s * since_s) + (since_s > TUNING.unseen_s)
+        if state.told_left - margin < 1:  # at Reset one call may go; what its answer tells is the truth
             if now_s < state.reset_s:
                 return state.reset_s - now_s
             alone = True
-    elif left < TUNING.serial:
-        alone = True
+        left = state.told_left - margin
+    alone = alone or left < TUNING.serial
     if configured and configured < state.limit and left < 1:
         return 1.0
     if not alone or not state.permits:
@@ -199,33 +200,43 @@ def _hour_wait_s(state: State, now_s: float, configured: int) -> float:
     return 0.0 if now_s >= state.permits[-1].taken_s + TUNING.probe_s else math.inf
 
 
-def pace_gap_s(state: State, now_s: float, configured: int) -> float:
+def pace_gap_s(state: State, left: float, now_s: float, configured: int) -> float:
     """Between two calls that nobody waits for: the one pacing rule. Infinite: nothing is left for them.
 
-    At each moment ahead, the calls that are left then, less the forecast, are to last until then.
+    At each moment ahead there are to be as many calls left as are kept for people until then. What is more is spread
+    until calls begin to leave the hour, and a little further.
     """
+    known = hour_limit(state, configured) * state.share
     limit = _paced_limit(state, now_s, configured)
-    used = sum(sent_in_hour(state, now_s))
-    left = limit - used
     forecast = Forecast(state, limit, now_s)
+    used = known - left
+    left += limit - known
     if left - forecast.calls(0.0) < 1:
         return math.inf
-    if used < hour_limit(state, configured) * TUNING.burst:
+    if used < known * TUNING.burst:
         return 0.0
-    gap_s, until_s = 0.0, math.inf
-    reset_in_s = state.reset_s - now_s if state.told_last else 0.0
+    gap_s, spread_until_s, kept_until_s = 0.0, -1.0, math.inf
+    reset_in_s = max(state.reset_s - now_s, 0.0) if state.told_last else 0.0
     for sent in state.sent:
-        in_s = sent.first_s + state.hour_s - now_s
-        part = 1.0 if in_s >= 0 else max(0.0, 1.0 + in_s / TUNING.sent_s)
-        in_s = max(in_s + TUNING.sent_s / 2, reset_in_s, 0.0)
-        until_s = min(until_s, in_s + TUNING.ahead_s)
-        in_s = min(in_s, until_s)
-        then = left - forecast.calls(in_s) - state.others_per_s * in_s
-        if then <= 0:
+        leaves_in_s = sent.first_s + state.hour_s - now_s
+        in_s = max(leaves_in_s + TUNING.sent_s / 2, reset_in_s, 0.0)
+        if reset_in_s and state.hour_rolls is False:
+            in_s = reset_in_s
+        then = left - state.others_per_s * in_s
+        if in_s <= kept_until_s and then <= forecast.calls(in_s):
             return math.inf
-        gap_s = max(gap_s, in_s / then)
-        if in_s >= until_s:
+        if spread_until_s < 0:
+            spread_until_s = in_s + TUNING.ahead_s
+            kept_until_s = in_s + TUNING.kept_ahead_s
+            if reset_in_s and state.hour_rolls is False:
+                then -= forecast.expected(reset_in_s)  # all leave then
+                return reset_in_s / then if then > 0 else math.inf
+        if in_s <= spread_until_s:
+            then -= forecast.expected(in_s)
+            gap_s = max(gap_s, in_s / then) if then > 0 else math.inf
+        elif in_s > kept_until_s:
             break
+        part = 1.0 if leaves_in_s >= 0 else max(0.0, 1.0 + leaves_in_s / TUNING.sent_s)
         left += (sent.calls + sent.others) * part
     return gap_s
 
@@ -256,11 +267,18 @@ class Forecast:
             squares += sent.people * sent.people
         self._least_per_s = TUNING.least_for_people * limit / state.hour_s
         self._used_per_s = used / over_s
-        self._variance_per_s = squares / over_s
+        self._variance_per_s = squares / over_s + TUNING.others_at_once * state.others_per_s
         self.per_s = max(self._used_per_s, self._least_per_s)
+        self.at_once = TUNING.person_burst + TUNING.spread * math.sqrt(
+            self._variance_per_s * TUNING.at_once_s
+        )
+
+    def expected(self, seconds: float) -> float:
+        """So many in the next seconds, if they go on as they did, and more at once in some of them."""
+        return self.at_once + self._used_per_s * seconds
 
     def calls(self, seconds: float) -> float:
-        """So many in the next seconds."""
+        """So many in the next seconds at most, and what is kept for them at least."""
         spread = TUNING.spread * math.sqrt(self._variance_per_s * seconds)
         expected = max(self._used_per_s * seconds + spread, self._least_per_s * seconds)
         return TUNING.person_burst + expected

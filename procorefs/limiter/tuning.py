@@ -22,12 +22,16 @@ class Tuning(msgspec.Struct, frozen=True):
     """The forecast looks back so far,"""
     lately_least_s: float = 300.0
     """and counts no shorter time than this."""
-    spread: float = 1.0
+    spread: float = 2.0
     """Standard deviations that are added to the forecast."""
-    person_burst: float = 4.0
-    """Calls that are kept for people at any moment."""
-    ahead_s: float = 180.0
-    """The pace looks so far beyond the moment at which calls begin to leave the hour."""
+    person_burst: float = 3.0
+    """Calls that are kept for people at any moment,"""
+    at_once_s: float = 15.0
+    """and the spread of so many seconds: after that calls that left the hour have taken their place."""
+    ahead_s: float = 300.0
+    """The pace is even for so long beyond the moment at which calls begin to leave the hour,"""
+    kept_ahead_s: float = 900.0
+    """and looks so much further for times at which few leave it and people need some."""
     burst: float = 0.2
     """Share of the limit that goes without pacing after a pause."""
     beyond: float = 0.04
@@ -66,6 +70,14 @@ class Tuning(msgspec.Struct, frozen=True):
     """After this time a burst of theirs is forgotten,"""
     most_burst: float = 5.0
     """and room is kept for no more than this."""
+    unseen: float = 0.5
+    """Share of their calls that is counted for time in which none could be seen: answers tell before too many went."""
+    unsure_s: float = 60.0
+    """By so much we may be wrong about when the next call leaves the hour."""
+    unseen_s: float = 3.0
+    """An answer that told of the hour so long ago may have missed a call of theirs."""
+    others_at_once: float = 2.0
+    """As many of their calls come at once."""
     few_others_per_hour: float = 1.0
     """Fewer calls of others are none."""
 
@@ -75,6 +87,8 @@ class Tuning(msgspec.Struct, frozen=True):
     """How long the others wait for the answer to a call that goes alone."""
     starved_s: float = 30.0
     """A class that waited so long, and got nothing for so long, gets one call before the others."""
+    doubt_s: float = 2.0
+    """A call that was answered so long before the short window's begin may still be in it."""
     most_permits: int = 200
     most_recent: int = 256
     first_backoff_s: float = 1.0

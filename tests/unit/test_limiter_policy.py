@@ -186,7 +186,7 @@ def test_the_pace_never_plans_more_than_the_limit_at_any_moment(
     budget = Budget()
     remaining = max(1, int(limit * (1 - used)))
     budget.call(0.0, told(limit, remaining, reset_in_s, 0.0))
-    gap_s = policy.pace_gap_s(budget.state, 0.0, 0)
+    gap_s = policy.pace_gap_s(budget.state, budget.left(0.0), 0.0, 0)
     if gap_s:
         left = budget.left(0.0)
         kept = policy.Forecast(budget.state, limit, 0.0).calls(reset_in_s)
