@@ -23,6 +23,9 @@ CHECKED_IN_WITHIN_S = 600.0
 """A check-out that can't be ended at once is tried again some minutes later."""
 
 REFUSED = {400, 403, 404, 405, 409, 410, 415, 422}
+LOOKS_WITHOUT_BIN = 40
+"""Deletions that are not listed show after two further listings of the project, which come every ten minutes."""
+
 QUIET_WITHIN_S = 7200.0
 """Of virtual time: then everything that waits must have gone. A temporary file waits an hour."""
 
@@ -76,7 +79,7 @@ async def _check_agreement(world: "World") -> None:
     ):  # a first listing that failed for long is tried again after minutes
         while world.parts.follower.poll_state().state != "complete":  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(AFTER_LOOK_S)
-    for _ in range(LOOKS):
+    for _ in range(LOOKS_WITHOUT_BIN if world.history.setting.is_limited else LOOKS):
         with suppress(OSError):
             await world.now.kernel.listing("")
         await trio.sleep(AFTER_LOOK_S)

@@ -32,11 +32,13 @@ FEATURES: dict[str, float] = {
     "full": 0.15,
     "dialect": 0.5,
     "guard": 0.25,
+    "rights": 0.15,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
 which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
 steps of the computer's wall clock; a disk that is full for a while; open
-questions that Procore answers otherwise; a delete guard that holds a few deletions already."""
+questions that Procore answers otherwise; a delete guard that holds a few deletions already; an account that is no
+administrator."""
 
 DIALECT: dict[str, tuple[Any, ...]] = {
     "root_in_list": (False,),
@@ -94,8 +96,8 @@ class Generator:
         self._names = NAMES[: self._choose.choice((2, 3, 3))]
         self._fate = random.Random(f"{seed}/fate")
         self._guard = random.Random(f"{seed}/guard")
-        draws = {name: self._guard if name == "guard" else self._fate for name in FEATURES}
-        chosen = {name for name, part in FEATURES.items() if draws[name].random() < part}
+        own_draws = {"guard": self._guard, "rights": random.Random(f"{seed}/rights")}
+        chosen = {name for name, part in FEATURES.items() if own_draws.get(name, self._fate).random() < part}
         self._features = chosen & set(features)
         self._often = self._fate.choice((0.02, 0.06, 0.15))
         self._ways: list[tuple[Callable[[], None], float]] = [
@@ -132,7 +134,7 @@ class Generator:
     def _setting(self) -> Setting:
         """Half of the histories have a Procore that answers open questions otherwise than the usual one."""
         guard, takes_back = self._guard.choice((1, 1, 2)), self._guard.random() < 0.5
-        setting = self._dialect()
+        setting = msgspec.structs.replace(self._dialect(), is_limited="rights" in self._features)
         if "guard" in self._features:
             setting = msgspec.structs.replace(setting, delete_guard=guard, takes_back=takes_back)
         return setting

@@ -65,6 +65,8 @@ class Model:
 
     def __init__(self, root: Folder | None = None) -> None:
         self.root = root if root is not None else Folder()
+        self.may_describe = True
+        """Whether the account may set descriptions."""
         self.during_ns = (0, 0)
         """The begin and the end of the operation under way."""
 
@@ -180,6 +182,8 @@ class Model:
         found = self.find(path)
         if isinstance(found, Folder):
             raise _error(errno.ENOTSUP)
+        if not self.may_describe:
+            raise _error(errno.EACCES)
         found.description = text
 
     def listing(self, path: str) -> set[str]:

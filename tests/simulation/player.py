@@ -359,6 +359,8 @@ class Player:
 
     async def _do_describe(self, step: Step) -> None:
         """Set the description that Procore shows."""
+        if not self._world.knows_rights():
+            return  # Procore refuses later what the mount can't
         text = content_of(step)
         await self._both(
             str(step),

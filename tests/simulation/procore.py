@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
+import msgspec
+
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.sandbox.api.oauth_tokens import expire_access_tokens
@@ -15,10 +17,11 @@ from procorefs.sandbox.config import SandboxConfig
 from procorefs.sandbox.control.acts import Act, Actor
 from procorefs.sandbox.fill import announcement, fill
 from procorefs.sandbox.project.invented_project import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
+from procorefs.sandbox.project.roles import GRANULAR, Right
 from procorefs.sandbox.state import Sandbox
 from tests.simulation.deletions import Deletions
 from tests.simulation.network import Application
-from tests.simulation.steps import Step, content_of
+from tests.simulation.steps import Setting, Step, content_of
 
 API, STORAGE = "127.0.0.1:1", "localhost:2"
 
@@ -48,6 +51,21 @@ class Procore:
             API: create_app(self.sandbox),
             STORAGE: create_storage_app(self.sandbox),
         }
+
+    def adopt(self, setting: Setting) -> None:
+        """Answer as a history wants it from now on."""
+        sandbox = self.sandbox
+        sandbox.dialect = msgspec.structs.replace(sandbox.dialect, **setting.dialect)
+        sandbox.faults.settings = msgspec.structs.replace(
+            sandbox.faults.settings, per_page_cap=setting.per_page
+        )
+        if setting.is_limited:
+            self._limit()
+
+    def _limit(self) -> None:
+        """The account is no administrator any more: it has all other rights, but for seeing the bin."""
+        actions = [action for action in GRANULAR if action != Right.SEE_BIN.granular]
+        self._actor.do(Act(op="membership", user="first", level="standard", actions=actions))
 
     def settings(self) -> ApiSettings:
         """How the product logs in."""

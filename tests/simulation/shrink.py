@@ -57,6 +57,7 @@ class _Shrinker:
             msgspec.structs.replace(setting, write_back_s=usual.write_back_s),
             msgspec.structs.replace(setting, per_page=None),
             msgspec.structs.replace(setting, delete_guard=usual.delete_guard, takes_back=False),
+            msgspec.structs.replace(setting, is_limited=False),
             *(
                 msgspec.structs.replace(
                     setting,

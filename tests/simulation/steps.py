@@ -81,6 +81,8 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     delete_guard: int = 500
     takes_back: bool = False
     """What the delete guard holds at the end is discarded; else it is let go."""
+    is_limited: bool = False
+    """The account has no administrator's rights: it may set no descriptions, and Procore lists no deletions to it."""
 
 
 class History(msgspec.Struct):

@@ -200,7 +200,8 @@ class Together:
             await self._kernel().flock(file, LOCKS[step.flags] | fcntl.LOCK_NB)
 
     async def _do_describe(self, step: Step) -> None:
-        await self._kernel().setxattr(step.path, DESCRIPTION, content_of(step))
+        if self._world.knows_rights():
+            await self._kernel().setxattr(step.path, DESCRIPTION, content_of(step))
 
     async def _do_cat(self, step: Step) -> None:
         file = await self._kernel().open(step.path, os.O_RDONLY)

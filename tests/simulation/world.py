@@ -80,6 +80,8 @@ class World:
         self.network.told = told
         self.turns = Turns(self.time.now_s)
         self.model = Model()
+        self.procore.adopt(history.setting)
+        self.model.may_describe = not history.setting.is_limited
         self.life: Life | None = None
         self.death: Step | None = None
         """The death that was decided on and has not come yet."""
@@ -133,11 +135,16 @@ class World:
     def parts(self) -> Parts:
         return self.now.parts
 
+    def knows_rights(self) -> bool:
+        """Whether the mount knows what a limited account may not do: its question may have got no answer."""
+        return not self.history.setting.is_limited or self.parts.rights.current.describe is False
+
     async def _start(self, directory: Path) -> None:
         assert self._outside is not None
         self._lives += 1
         disk.begin(None)
-        options = MountOptions(delete_guard=self.history.setting.delete_guard)
+        setting = self.history.setting
+        options = MountOptions(write_back_s=setting.write_back_s, delete_guard=setting.delete_guard)
         self.life = Life(
             directory, self.procore.settings(), options, self.network, self.time.now_s, self._on_disk
         )
