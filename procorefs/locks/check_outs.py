@@ -35,8 +35,8 @@ NEVER = float("inf")
 class CheckOuts:
     """The check-outs of one mount. `run` must run.
 
-    Not `sends`: nothing is checked out, and only other users' check-outs count. `is_unsent`: whether a file has bytes
-    that are sent without anybody's help; `changed` must be called when that changes.
+    While `sends` is False nothing is checked out, and only other users' check-outs count. `is_unsent`: whether a file
+    has bytes that are sent without anybody's help; `changed` must be called when that changes.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CheckOuts:
         claims: Claims,
         polls: HolderPolls,
         *,
-        sends: bool,
+        sends: Callable[[], bool],
         is_unsent: Callable[[Inode], bool],
         times: CheckOutTimes = CheckOutTimes(),  # noqa: B008 - frozen
     ) -> None:
@@ -219,7 +219,7 @@ class CheckOuts:
             if holder is not None:
                 raise HeldByAnother(holder)
             due_s = NEVER
-            if self._sends and claim.holds:  # the hold may have ended meanwhile
+            if self._sends() and claim.holds:  # the hold may have ended meanwhile
                 await self._check_out(claim, document)
                 due_s = trio.current_time()
             claim.failures = 0
@@ -310,7 +310,7 @@ class CheckOuts:
         assert claim.document is not None
         shown: Holder | None = None
         try:
-            if claim.until_s > self._wall_s() and await self._still_ours(claim) and self._sends:
+            if claim.until_s > self._wall_s() and await self._still_ours(claim) and self._sends():
                 claim.in_doubt = True  # until it is answered
                 await self._documents.check_out(claim.document, None)
                 self._polls.note(claim.inode)

@@ -226,10 +226,8 @@ class NamespaceEdits:
         self._check_rename_rights(source, target, Location(new_folder, new_name.decode()))
 
     def _check_rename_rights(self, source: Node, target: Node | None, place: Location) -> None:
-        change = self._view.change(source.inode)
-        document = change.document if change is not None else source.document_id
         needed = needed_to_rename(
-            self._store.known(document) if document is not None else None,
+            self._view.location_in_procore(source),
             place,
             is_folder=source.is_folder,
             replaces_document=target is not None and self._has_document(target),

@@ -12,7 +12,6 @@ from procorefs.journal.change import Location, MetadataPatch
 from procorefs.procore.wire.rights import Right, Rights, restriction
 from procorefs.tree.naming.name_rules import Refusal
 from procorefs.tree.nodes import ROOT, Inode, Node
-from procorefs.tree.rows import Known
 from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.vfs.view import View
 
@@ -102,28 +101,28 @@ class WriteAccess:
 
 
 def needed_to_rename(
-    known: Known | None, place: Location, *, is_folder: bool, replaces_document: bool, is_sent: bool
+    was: Location | None, place: Location, *, is_folder: bool, replaces_document: bool, is_sent: bool
 ) -> set[Right]:
-    """The rights that an entry's new place needs. Pure.
+    """Return the rights that an entry's new place needs. Pure.
 
-    `known`: its document in Procore, if it has one; `is_sent`: Procore is told of the place at once. A file that
-    replaces a document becomes a version of it, and its own document is removed. What goes back to the name that it
-    has in Procore, or gets a temporary name, changes nothing there.
+    `was` is where Procore has its document, or gets it by a call that is open; None: it has none. `is_sent`: Procore is
+    told of the place at once. A file that replaces a document becomes a version of it, and its own document is removed.
+    What gets a temporary name changes nothing in Procore.
     """
     needed: set[Right] = set()
-    if replaces_document and (known is not None or is_folder):
+    if replaces_document and (was is not None or is_folder):
         needed.add("delete")
-    if known is None or (replaces_document and not is_folder):
+    if was is None or (replaces_document and not is_folder):
         return needed | {"write"}
-    if is_sent and place.name != known.name and place.shown != known.node.shown:
+    if is_sent and place.name != was.name:
         needed.add("rename")
-    if is_sent and place.folder != known.node.parent:
+    if is_sent and place.folder != was.folder:
         needed.add("move")
     return needed
 
 
 def needed_to_set(patch: MetadataPatch, before: MetadataPatch) -> set[Right]:
-    """The rights that metadata needs, as far as it was not wanted before. Pure."""
+    """Return the rights that metadata needs, as far as it was not wanted before. Pure."""
     return {
         right
         for name, right in _NEEDED_TO_SET.items()

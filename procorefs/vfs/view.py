@@ -322,6 +322,15 @@ class View:
             return node.shown.decode("utf-8", "replace") if node is not None else ""
         return self._joined(place)
 
+    def location_in_procore(self, node: Node) -> Location | None:
+        """Where Procore has a node's document, or gets it by a call that is open; None: nowhere."""
+        change = self.change(node.inode)
+        document = change.document if change is not None else node.document_id
+        known = self.store.known(document) if document is not None else None
+        if known is not None:
+            return Location(known.node.parent or ROOT, known.name)
+        return change.location if change is not None and self._calls.makes(node.inode) else None
+
     def path_in_procore(self, inode: Inode) -> str:
         """The path at which Procore has a document, which may be hidden here or show elsewhere."""
         place = self.store.place(inode) if self.names.encodes else None

@@ -53,11 +53,11 @@ def open_locks(
     changed: EventSource[Inode],
     documents_changed: EventSource[Collection[DocumentId]],
     *,
-    sends: bool,
+    sends: Callable[[], bool],
     is_unsent: Callable[[Inode], bool],
     times: CheckOutTimes = CheckOutTimes(),  # noqa: B008 - frozen
 ) -> Locking:
-    """The parts that check documents out. Without `sends` they only respect other users' check-outs."""
+    """The parts that check documents out. While `sends` is False they only respect other users' check-outs."""
     polls = HolderPolls(claims, times)
     check_outs = CheckOuts(claims, polls, sends=sends, is_unsent=is_unsent, times=times)
     changed.subscribe(check_outs.changed)

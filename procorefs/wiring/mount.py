@@ -229,7 +229,7 @@ class Assembly:
             claims,
             base.queue.changed,
             reading.documents_changed,
-            sends=not options.ro,
+            sends=lambda: not options.ro and reading.rights.current.write is not False,
             is_unsent=writing.states.sends_bytes,
         )
         return locking, writing

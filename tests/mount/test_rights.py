@@ -1,5 +1,6 @@
 """What the account may not do in Procore is EACCES at once, and mode bits, commands and calls agree with it."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -151,6 +152,15 @@ def test_mode_bits_agree(project_as: Callable[..., MountedProject]) -> None:
     for path in (reader.path, reader.path / "folder", reader.path / "plan.txt"):
         assert not path.stat().st_mode & 0o222, path
     assert (reader.path / "plan.txt").stat().st_mode & stat.S_IRUSR
+
+
+def test_a_reader_locks_on_this_machine(project_as: Callable[..., MountedProject]) -> None:
+    project = project_as("read")
+    with project.counted() as calls, (project.path / "plan.txt").open("rb") as one:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        with (project.path / "plan.txt").open("rb") as other:
+            assert errno_name(lambda: fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)) == "EAGAIN"
+    assert calls.writes == 0
 
 
 @pytest.fixture

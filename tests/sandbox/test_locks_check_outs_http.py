@@ -99,7 +99,12 @@ async def _built(
         journal, store, applier, client, me, node_of=store.by_inode, invalidate=lambda _invalidations: None
     )
     locking = open_locks(
-        claims, EventSource(), documents_changed, sends=True, is_unsent=lambda _inode: False, times=times
+        claims,
+        EventSource(),
+        documents_changed,
+        sends=lambda: True,
+        is_unsent=lambda _inode: False,
+        times=times,
     )
     if not follower.complete:
         await follower.list_root()

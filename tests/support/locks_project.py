@@ -140,7 +140,7 @@ class MountLocks:
         self.documents_changed: EventSource[Collection[DocumentId]] = EventSource()
         self.claims = Claims(mount.user, mount, AskedEnds(journal, wall_s), wall_s=wall_s)
         parts = open_locks(
-            self.claims, self.changed, self.documents_changed, sends=sends, is_unsent=mount.is_unsent
+            self.claims, self.changed, self.documents_changed, sends=lambda: sends, is_unsent=mount.is_unsent
         )
         self.check_outs: CheckOuts = parts.check_outs
         self.polls: HolderPolls = parts.polls
