@@ -59,7 +59,7 @@ def _check_calls(world: "World", *, has_taken_back: bool) -> None:
     """No call that the contract forbids; and where everything is known, none that Procore refuses."""
     steps = world.history.steps
     is_certain = not has_taken_back and not any(
-        step.op in ("colleague", "crash", "full", "clock")
+        step.op in ("colleague", "crash", "full", "clock", "role")
         or any(fault.kind in UNCERTAIN for fault in step.faults)
         for step in steps
     )
@@ -148,7 +148,7 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
             await trio.sleep(5.0)
         return has_taken_back
     # What was taken back has its name, and something else may have been put there meanwhile.
-    if has_taken_back or any(step.op in ("colleague", "full") for step in world.history.steps):
+    if has_taken_back or any(step.op in ("colleague", "full", "role") for step in world.history.steps):
         moving = [item for item in commands.waiting([""]) if item.state not in STUCK]
     else:
         moving = commands.waiting([""])

@@ -166,6 +166,11 @@ class Generator:
             if "colleague" in self._features and self._fate.random() < self._often:
                 number += 1
                 yield self._colleague(number)
+            if {"rights", "colleague"} <= self._features and self._fate.random() < 0.03:
+                number += 1
+                yield Step(
+                    number, "role", flags=self._fate.choice(("limited", "limited", "standard", "read"))
+                )
             if "clock" in self._features and self._fate.random() < 0.02:
                 number += 1
                 yield Step(

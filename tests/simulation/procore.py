@@ -60,12 +60,19 @@ class Procore:
             sandbox.faults.settings, per_page_cap=setting.per_page
         )
         if setting.is_limited:
-            self._limit()
+            self.give_role("limited")
 
-    def _limit(self) -> None:
-        """The account is no administrator any more: it has all other rights, but for seeing the bin."""
+    def give_role(self, role: str) -> None:
+        """Let the account be a reader, or have the level Standard, `limited` with all rights but seeing the bin."""
         actions = [action for action in GRANULAR if action != Right.SEE_BIN.granular]
-        self._actor.do(Act(op="membership", user="first", level="standard", actions=actions))
+        self._actor.do(
+            Act(
+                op="membership",
+                user="first",
+                level="read" if role == "read" else "standard",
+                actions=actions if role == "limited" else [],
+            )
+        )
 
     def settings(self) -> ApiSettings:
         """How the product logs in."""

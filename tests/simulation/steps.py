@@ -58,6 +58,8 @@ class Step(msgspec.Struct, omit_defaults=True):
             told.append(f"flags={self.flags}")
         if self.op in ("write", "read", "ftruncate", "truncate", "save"):
             told.append(f"offset={self.offset} size={self.size}")
+        if self.op == "role":
+            told.append(self.flags)
         if self.op == "crash":
             told.append(f"{self.flags} {self.size}")
         if self.op == "colleague":

@@ -108,7 +108,7 @@ class World:
     async def _play(self) -> None:
         begin_boot(self.directory, 0)
         await self._start(self.directory / "0")
-        is_loose = any(step.op in ("colleague", "full") for step in self.history.steps)
+        is_loose = any(step.op in ("colleague", "full", "role") for step in self.history.steps)
         player: Player | Together = Together(self) if is_loose else Player(self)
         for step in self.history.steps:
             await player.play(step)
@@ -165,6 +165,8 @@ class World:
                 self.time.step_s += step.offset
             case "full":
                 self._fill_disk(full=step.flags == "on")
+            case "role":
+                self.procore.give_role(step.flags)
             case "expire":
                 self.procore.expire_tokens()
             case _:

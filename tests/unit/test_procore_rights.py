@@ -24,7 +24,7 @@ def read(*tools: Any) -> Rights:
 
 
 def test_the_levels() -> None:
-    assert read(tool("None")) == Rights(read=False)
+    assert read(tool("None")) == Rights(*[False] * 8)
     assert read(tool("Read Only")) == Rights(read=True, write=False, describe=False, **NONE_GRANTED)
     assert read(tool("Standard")) == Rights(read=True, write=True, describe=False, **NONE_GRANTED)
     assert read(tool("Admin")) == Rights(*[True] * 8)

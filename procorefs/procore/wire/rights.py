@@ -89,13 +89,13 @@ def _of_tool(tool: dict[str, Any]) -> Rights:
     level = tool.get("user_access_level")
     match _folded(level.get("name") if isinstance(level, dict) else level):
         case "admin":
-            return Rights(*(True,) * len(Rights.__struct_fields__))
+            return Rights(*[True] * len(Rights.__struct_fields__))
         case "standard":
             return Rights(read=True, write=True, describe=False, **_granular(tool))
         case "readonly" | "read":
             return Rights(read=True, write=False, describe=False, **_granular(tool))
         case "none":
-            return Rights(read=False)
+            return Rights(*[False] * len(Rights.__struct_fields__))
         case _:
             return Rights()
 
