@@ -174,8 +174,9 @@ class Recovery:
         for call in self._calls.open_calls():
             is_over = call.is_late and not self._calls.left_s(call)
             change = self._view.change(call.inode)
-            is_met = change is not None and (call.makes or call.belongs_to(change))
-            if is_met or call.is_creating or (call.is_late and not is_over):
+            is_applied = call.made is not None and (change is None or change.document == call.made)
+            is_met = change is not None and (call.makes or call.belongs_to(change)) and not is_applied
+            if is_met or (call.is_late and not is_over):
                 continue
             known = self._store.known(call.document) if call.document is not None else None
             if known is not None and self._view.change(known.node.inode) is not None:

@@ -137,7 +137,8 @@ def open_base(
         recovery.run()
         base.is_tree_behind = recovery.is_tree_behind
         for call in calls.open_calls():
-            if call.is_creating:  # while it was under way, its inode may have taken over another document
+            # While it was under way, its inode may have taken over another document.
+            if call.is_creating and view.change(call.inode) is not None:
                 changes.keep_unconfirmed(call.inode)
         journal.attributed.sweep(lambda inode: view.by_inode(inode) is not None)
     except BaseException:
