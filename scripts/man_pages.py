@@ -84,6 +84,10 @@ def _command_text(command: click.Command, context: click.Context) -> str:
     listed = "\n".join(_definition(*record) for record in records if record is not None and record[1])
     if command is procorefs.get_command(context, "mount"):
         listed += "\n# MOUNT OPTIONS\n" + "\n".join(_definition(*row) for row in described_options())
+    if isinstance(command, click.Group) and command.commands:
+        listed += "\n# COMMANDS\n" + "\n".join(
+            _definition(part, one.get_short_help_str(200)) for part, one in command.commands.items()
+        )
     return (
         f"# NAME\n{name} - {command.get_short_help_str(200).rstrip('.')}\n\n"
         f"# SYNOPSIS\n**{context.command_path}** {_escaped(usage)}\n\n"

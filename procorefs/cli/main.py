@@ -21,12 +21,13 @@ COMMANDS = {
     "login": ("procorefs.cli.commands.login", "Create a profile: try credentials and store them."),
     "logout": ("procorefs.cli.commands.login", "Revoke and delete the tokens of a profile."),
     "projects": ("procorefs.cli.commands.projects", "List the companies and projects that you can mount."),
+    "config": ("procorefs.cli.commands.config", "Show, check and edit the configuration file."),
     "doctor": (
         "procorefs.cli.commands.doctor",
         "Check machine, account and mounts, and say what mends a problem.",
     ),
-    "sandbox": ("procorefs.cli.commands.sandbox", "Run an embedded Procore for trials and tests."),
-    "demo": ("procorefs.cli.commands.demo", "Run a sandbox, a mount and a short tour; needs no account."),
+    "sandbox": ("procorefs.cli.trial.sandbox", "Run an embedded Procore for trials and tests."),
+    "demo": ("procorefs.cli.trial.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }
 """Name → module and line of help (here, so that `--help` imports no command)."""
 

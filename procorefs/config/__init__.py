@@ -1,6 +1,7 @@
 """Settings: reads and checks directories, profiles, environment, SPEC and -o once; returns frozen structs."""
 
 from procorefs.config.account import Account, find_account
+from procorefs.config.layers import Setting, layered_options, settings
 from procorefs.config.options import MountOptions, described_options, options_help, parse_options
 from procorefs.config.paths import Paths, find_paths, private_dir
 from procorefs.config.profiles import Config, Profile, read_config, write_config
@@ -17,14 +18,17 @@ __all__ = [
     "Paths",
     "Profile",
     "ResolvedMount",
+    "Setting",
     "Spec",
     "described_options",
     "find_account",
     "find_paths",
+    "layered_options",
     "options_help",
     "parse_options",
     "parse_spec",
     "private_dir",
     "read_config",
+    "settings",
     "write_config",
 ]

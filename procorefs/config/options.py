@@ -6,7 +6,7 @@ are passed to libfuse, the others change nothing.
 
 import difflib
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -278,6 +278,25 @@ def parse_options(texts: Iterable[str]) -> MountOptions:
         elif word and word not in STANDARD_WORDS and not word.startswith(STANDARD_PREFIXES):
             fields.update(_parse_word(word))
     return MountOptions(**fields, restrictions=frozenset(restrictions))
+
+
+def option_words(table: Mapping[str, str | float | bool]) -> list[str]:
+    """Options of a configuration file as words of `-o`. Raises ConfigError for an unknown one."""
+    words = []
+    for name, value in table.items():
+        row = next((row for row in OPTIONS if row.name == name), None)
+        if row is None and name not in RESTRICTIONS:
+            raise ConfigError(_unknown(name))
+        takes_value = row is not None and row.parse is not None
+        if isinstance(value, bool) and takes_value:
+            words.append(f"{name}={'on' if value else 'off'}")
+        elif isinstance(value, bool):
+            words += [name] if value else []
+        elif takes_value:
+            words.append(f"{name}={value}")
+        else:
+            raise ConfigError(f"option '{name}' takes no value; write {name} = true")
+    return words
 
 
 def options_help(width: int = 78) -> str:

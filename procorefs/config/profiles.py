@@ -6,6 +6,8 @@
     grant = "client_credentials"        # or "authorization_code"
     company = "4711"                    # id or name; with project the SPEC of `mount` may be left out
     project = "Harbour Tower"
+    [profiles.work.options]             # of `mount -o`; [options] holds for all profiles
+    cache_size = "20G"
 
 It contains no secrets: a client secret is in a separate file or in the keyring. Only its owner may write it, because
 its content decides which host gets the secret.
@@ -14,6 +16,7 @@ its content decides which host gets the secret.
 import enum
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +30,10 @@ from procorefs.storage.private_files import NotPrivate, check_private_file
 
 PRODUCTION_API = "https://api.procore.com"
 PRODUCTION_LOGIN = "https://login.procore.com"
+
+
+OptionTable = dict[str, str | int | float | bool]
+"""Options of `mount -o` by name; true for an option without a value."""
 
 
 class SecretPlace(enum.Enum):
@@ -50,6 +57,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     secret_in: SecretPlace = SecretPlace.FILE
     calls_per_hour: Annotated[int, msgspec.Meta(ge=1)] | Literal["auto"] = "auto"
     """Calls that Procore grants per hour; `auto`: found out."""
+    options: OptionTable = {}
+    """Of all mounts of the profile."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,6 +66,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     default_profile: str | None = None
     profiles: dict[str, Profile] = {}
+    options: OptionTable = {}
+    """Of all mounts."""
 
     def chosen(self, name: str | None) -> str | None:
         """The profile `name`; without a name the default, the only one, `default`, or None."""
@@ -89,11 +100,15 @@ def write_config(file: Path, config: Config) -> None:
     lines = []
     if config.default_profile is not None:
         lines.append(f"default_profile = {_toml_string(config.default_profile)}\n")
+    if config.options:
+        lines += _table("options", config.options)
     for name, profile in config.profiles.items():
-        lines.append(f"[profiles.{_toml_string(name)}]")
+        heading = f"profiles.{_toml_string(name)}"
         fields = msgspec.to_builtins(profile)
-        lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
-        lines.append("")
+        options = fields.pop("options", {})
+        lines += _table(heading, fields)
+        if options:
+            lines += _table(f"{heading}.options", options)
     write_private(file, "\n".join(lines).encode())
 
 
@@ -116,7 +131,13 @@ def _parse(file: Path, text: bytes) -> Config:
     return config
 
 
-def _toml(value: str | int) -> str:
+def _table(heading: str, fields: Mapping[str, str | float]) -> list[str]:
+    return [f"[{heading}]", *(f"{key} = {_toml(value)}" for key, value in fields.items()), ""]
+
+
+def _toml(value: str | float) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return _toml_string(value) if isinstance(value, str) else str(value)
 
 

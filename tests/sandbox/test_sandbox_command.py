@@ -24,7 +24,7 @@ def _documents(handle: SandboxHandle) -> dict[str, int]:
 
 
 def _failing(*options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "procorefs.cli.commands.sandbox", *options]
+    command = [sys.executable, "-m", "procorefs.cli.trial.sandbox", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 

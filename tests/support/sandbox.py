@@ -177,7 +177,7 @@ def plain(method: str, url: str, **options: Any) -> httpx.Response:
 @contextmanager
 def running_sandbox(*options: str) -> Iterator[SandboxHandle]:
     """A sandbox in a child process; killed by its pid at the end."""
-    command = [sys.executable, "-m", "procorefs.cli.commands.sandbox", *options]
+    command = [sys.executable, "-m", "procorefs.cli.trial.sandbox", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     try:

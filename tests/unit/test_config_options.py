@@ -1,8 +1,22 @@
 """The words of -o: what they mean, what they refuse, and that the help lists them all."""
 
+from pathlib import Path
+
 import pytest
 
-from procorefs.config import ConfigError, MountOptions, options_help, parse_options
+from procorefs.config import (
+    Config,
+    ConfigError,
+    MountOptions,
+    Profile,
+    Setting,
+    layered_options,
+    options_help,
+    parse_options,
+    read_config,
+    settings,
+    write_config,
+)
 from procorefs.config.options import OPTIONS
 from procorefs.config.units import parse_duration_s, parse_octal, parse_size_bytes, show_duration, show_size
 
@@ -151,3 +165,47 @@ def test_the_calls_per_hour_are_a_number_or_found_out() -> None:
     for text in ("0", "-1", "many"):
         with pytest.raises(ConfigError):
             parse_options([f"calls_per_hour={text}"])
+
+
+def test_options_of_the_file_and_of_a_profile(tmp_path: Path) -> None:
+    config = Config(
+        None,
+        {"work": Profile(client_id="a", options={"freshness": 60, "thumbnails": True, "ro": True})},
+        {"freshness": "2m", "cache_size": "20G", "thumbnails": False, "allow_other": False},
+    )
+    file = tmp_path / "config.toml"
+    plain = layered_options(file, config, None, [])
+    assert (plain.freshness_s, plain.cache_size_bytes, plain.thumbnails) == (120, 20 << 30, False)
+    assert not plain.allow_other
+    work = layered_options(file, config, "work", ["freshness=5,rw"])
+    assert (work.freshness_s, work.cache_size_bytes, work.thumbnails, work.ro) == (5, 20 << 30, True, False)
+    shown = {setting.name: setting for setting in settings(file, config, "work")}
+    assert shown["freshness"] == Setting("freshness", "60", "[profiles.work.options]")
+    assert shown["cache_size"].origin == "[options]"
+    assert shown["fsync"] == Setting("fsync", "local", "default")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"cache_sise": "1G"}, "unknown option 'cache_sise'; did you mean cache_size"),
+        ({"freshness": "soon"}, "freshness"),
+        ({"ro": 1}, "write ro = true"),
+    ],
+)
+def test_a_wrong_option_in_the_file_names_the_file(
+    tmp_path: Path, options: dict[str, str | int | float | bool], says: str
+) -> None:
+    with pytest.raises(ConfigError, match="cannot be used") as refused:
+        layered_options(tmp_path / "config.toml", Config(options=options), None, [])
+    assert says in str(refused.value)
+    assert str(tmp_path / "config.toml") in str(refused.value)
+
+
+def test_options_survive_when_login_writes_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    config = Config(
+        "work", {"work": Profile(client_id="a", options={"ro": True, "freshness": 1.5})}, {"junk": "keep"}
+    )
+    write_config(file, config)
+    assert read_config(file) == config

@@ -120,7 +120,8 @@ def make_profile(asked: Asked, old: Profile) -> Profile:
     client_id = asked.client_id or os.environ.get("PROCOREFS_CLIENT_ID") or old.client_id or _ask("Client id")
     api_url = asked.api_url or os.environ.get("PROCOREFS_API_URL") or old.api_url
     login_url = asked.login_url or os.environ.get("PROCOREFS_LOGIN_URL") or old.login_url
-    return Profile(
+    return msgspec.structs.replace(
+        old,
         client_id=client_id,
         grant=Grant.AUTHORIZATION_CODE if by_person else Grant.CLIENT_CREDENTIALS,
         api_url=checked_url(api_url, "API URL"),
@@ -128,7 +129,6 @@ def make_profile(asked: Asked, old: Profile) -> Profile:
         company=asked.company or old.company,
         project=asked.project or old.project,
         redirect_uri=redirect_uri,
-        secret_in=old.secret_in,
     )
 
 
@@ -261,7 +261,8 @@ def _show(url: str) -> None:
 def _keep(paths: Paths, config: Config, name: str, made: Profile, secret: str) -> None:
     place = store_secret(paths, name, secret)
     profiles = {**config.profiles, name: msgspec.structs.replace(made, secret_in=place)}
-    write_config(paths.config_file, Config(config.default_profile or name, profiles))
+    kept = msgspec.structs.replace(config, default_profile=config.default_profile or name, profiles=profiles)
+    write_config(paths.config_file, kept)
 
 
 @click.command(short_help="Revoke and delete the tokens of a profile.")

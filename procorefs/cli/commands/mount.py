@@ -22,6 +22,7 @@ from procorefs.config import (
     ResolvedMount,
     find_account,
     find_paths,
+    layered_options,
     options_help,
     parse_options,
     parse_spec,
@@ -99,11 +100,15 @@ def _say_restriction(clause: str) -> None:
 
 def make_plan(spec_text: str | None, path: Path, words: Sequence[str]) -> Plan:
     """Make all checks that need no call to Procore. Raises Failure."""
-    options = _with_redis_password(parse_options(words), os.environ.get("PROCOREFS_REDIS_PASSWORD"))
+    parse_options(words)  # a wrong call is reported before a wrong file
     paths = find_paths(os.environ)
     config = read_config(paths.config_file)
     spec = parse_spec(spec_text, config.profiles) if spec_text is not None else None
     account = find_account(os.environ, config, paths, spec.profile if spec else None)
+    options = _with_redis_password(
+        layered_options(paths.config_file, config, account.profile, words),
+        os.environ.get("PROCOREFS_REDIS_PASSWORD"),
+    )
     company, project = wanted(spec, account)
     check_fuse(options)
     return Plan(

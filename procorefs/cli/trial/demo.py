@@ -24,7 +24,7 @@ from procorefs.cli.mounts.mountpoint import check_fuse
 from procorefs.cli.mounts.processes import signal_process, wait_for_end
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.cli.support.terminal import say
-from procorefs.cli.support.tour import Guide, tour
+from procorefs.cli.trial.tour import Guide, tour
 from procorefs.config import Failure, MountOptions, find_paths
 from procorefs.storage.mountinfo import read_mounts
 

@@ -1,0 +1,1 @@
+"""The commands to try ProcoreFS without an account: `sandbox` and `demo`."""
