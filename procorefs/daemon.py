@@ -75,6 +75,7 @@ def run_daemon(mount: ResolvedMount, *, ready: Callable[[str], None], detached: 
     """
     processes.raise_limit()
     processes.forbid_core_dumps()
+    os.umask(0o077)
     clocks.begin_run()
     try:
         trio.run(_Daemon(mount, ready, detached).run, clock=clocks.BootClock())

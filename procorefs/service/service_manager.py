@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import trio
 
+from procorefs.storage.printable import printable
+
 REPORT_S = 10.0
 """How often the status text is updated."""
 
@@ -43,7 +45,7 @@ class ServiceManager:
             return
         interval_s = min(REPORT_S, self._watchdog_s / 2 if self._watchdog_s else REPORT_S)
         while True:
-            text = " ".join(status().split())
+            text = printable(" ".join(status().split()))
             if text != self._reported:
                 self._reported = text
                 self._send(f"STATUS={text}")

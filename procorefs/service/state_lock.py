@@ -16,6 +16,7 @@ import msgspec
 
 from procorefs.service.control_socket import ControlError, StopRequest, ask
 from procorefs.storage.failures import UNDECODABLE, Failure
+from procorefs.storage.printable import shell_word
 from procorefs.storage.private_files import open_lock_file
 
 _LOCK = "owner"
@@ -113,7 +114,7 @@ def _refusal(other: Owner) -> str:
     if other.detached_socket:
         return (
             f"The daemon that sends what was left at {other.mountpoint} (process {other.pid}) does not end: "
-            f"run `procorefs umount --now {other.mountpoint}`."
+            f"run `procorefs umount --now {shell_word(other.mountpoint)}`."
         )
     where = other.mountpoint or "another directory"
     return f"The project is mounted at {where} already: use it there, or unmount it first."

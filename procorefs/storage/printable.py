@@ -1,6 +1,7 @@
 """Escapes control, bidirectional and line-breaking characters in untrusted text, for terminals and logs."""
 
 import re
+import shlex
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -12,6 +13,11 @@ def printable(text: str) -> str:
     In JSON such an escape means the same as the character.
     """
     return _UNPRINTABLE.sub(_escaped, text) if not text.isascii() or not text.isprintable() else text
+
+
+def shell_word(path: object) -> str:
+    """A path as one word of a command that people copy into a shell: a colleague may have named it `$(…)`."""
+    return shlex.quote(printable(str(path)))
 
 
 def _escaped(match: re.Match[str]) -> str:

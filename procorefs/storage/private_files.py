@@ -10,6 +10,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from procorefs.storage.printable import shell_word
+
 _OUR_NAME = "procorefs"
 
 _OVERFLOW_UID = 65534
@@ -87,7 +89,7 @@ def check_private_file(path: Path, found: os.stat_result) -> None:
     if found.st_uid not in (os.geteuid(), 0):
         raise NotPrivate(path, f"it belongs to user id {found.st_uid}")
     if found.st_mode & 0o077:
-        remedy = f"; run: chmod 600 '{path}'" if stat.S_ISREG(found.st_mode) else ""
+        remedy = f"; run: chmod 600 {shell_word(path)}" if stat.S_ISREG(found.st_mode) else ""
         raise NotPrivate(path, f"other users may read it{remedy}")
 
 

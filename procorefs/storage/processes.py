@@ -48,9 +48,15 @@ def raise_limit() -> None:
 
 
 def forbid_core_dumps() -> None:
-    """Forbid core dumps: they would contain tokens and document contents."""
+    """Forbid core dumps: they would contain tokens and document contents.
+
+    The limit does not hold for a program that the kernel pipes the dump to; the filter leaves that one no memory
+    (core(5)).
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    with suppress(OSError):  # a kernel without core dumps
+        Path("/proc/self/coredump_filter").write_text("0")
 
 
 def give_usual_limit(pid: int) -> None:

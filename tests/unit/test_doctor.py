@@ -108,3 +108,8 @@ def test_no_known_message_is_values_alone() -> None:
     assert [*without_values(["2026-11-30 03:00:00,123 INFO a: name of a document"], messages)] == [
         "(1 other lines were left out)"
     ]
+
+
+def test_a_line_that_is_made_to_match_slowly_does_not() -> None:
+    hostile = "2026-11-30 03:00:00,123 INFO a: " + ": ( ) ; 1 is by of a " * 20_000
+    assert len([*without_values([hostile], known_messages())]) <= 2

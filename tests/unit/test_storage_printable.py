@@ -3,6 +3,8 @@
 import ast
 import json
 import logging
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from rich.text import Text
 from procorefs.cli.mounts.daemonize import log_to_stderr
 from procorefs.cli.support import terminal
 from procorefs.cli.support.error_output import complain
-from procorefs.storage.printable import printable
+from procorefs.storage.printable import printable, shell_word
 
-CLI = Path(__file__).resolve().parents[2] / "procorefs" / "cli"
+PRODUCT = Path(__file__).resolve().parents[2] / "procorefs"
+CLI = PRODUCT / "cli"
 
 HOSTILE = "a\x1b[31mred\x1b]0;title\x07\rb\u202egnp.exe\u2066\x9b2J\u2028c\x7f\x00\U000e0001"
 
@@ -98,3 +101,26 @@ def test_commands_print_nothing_in_another_way() -> None:
                 ):
                     wrong.append(f"{file.name}:{node.lineno} {called}")
     assert not wrong
+
+
+@given(st.text() | st.sampled_from(["$(touch x)", "a'b", "; ls", "-l", "/plain/path", "`id`", "a\nb", ""]))
+def test_a_path_in_a_command_is_one_word_and_nothing_is_run(text: str) -> None:
+    word = shell_word(text)
+    assert word.isprintable()
+    assert shlex.split(word) == [printable(text)]
+
+
+def test_every_path_in_a_command_that_is_shown_is_quoted() -> None:
+    """In sentences with `procorefs COMMAND PATH` and after "run:"."""
+    shown = re.compile(
+        r"(?:`(?:procorefs|fusermount3)|run: (?:umount|mkdir|chmod))[^`\"]*?\{(?!shell_word)(\w[\w.]*)"
+    )
+    found = {
+        (path.name, match[1])
+        for path in PRODUCT.rglob("*.py")
+        for match in shown.finditer(path.read_text())
+        if "sandbox" not in path.parts
+    }
+    quoted_before = {("formatting.py", "path"), ("formatting.py", "place"), ("status_view.py", "place")}
+    profile_names = {("spec.py", "known"), ("spec.py", "head")}
+    assert found <= quoted_before | profile_names

@@ -36,7 +36,7 @@ from procorefs.service.control_socket import (
     ask,
 )
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
-from procorefs.storage.printable import printable
+from procorefs.storage.printable import printable, shell_word
 from procorefs.upload.items import Counts
 
 _END_S = 10.0
@@ -127,7 +127,8 @@ def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
     mount = mount_at(place, mounts)
     if below and mount is not None and mount.is_ours:
         raise NotUnmounted(
-            f"{printable(str(path))} is inside the mount {place}; run `procorefs umount {place}` to unmount that"
+            f"{printable(str(path))} is inside the mount {place}; run `procorefs umount {shell_word(place)}` to "
+            "unmount that"
         )
 
 
@@ -242,7 +243,7 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
         if entry is not None:
             _refuse_busy(place, entry, mapped=True)
         raise Busy(
-            f"{place} is busy: a process of another user uses it (root's fuser -vm '{place}' shows it); "
+            f"{place} is busy: a process of another user uses it (root's fuser -vm {shell_word(place)} shows it); "
             "nothing was changed"
         )
     if result == errno.EPERM:
@@ -250,8 +251,10 @@ def _check(result: int, place: Path, entry: Entry | None) -> None:
     if result == errno.ENOENT:
         raise NotUnmounted("fusermount3 is missing; install the package fuse3")
     if result == errno.EIO:
-        raise NotUnmounted(f"{place} cannot be unmounted; `fusermount3 -u '{place}'` says why")
-    raise NotUnmounted(f"{place} cannot be unmounted ({os.strerror(result)}); run: umount -l '{place}'")
+        raise NotUnmounted(f"{place} cannot be unmounted; `fusermount3 -u {shell_word(place)}` says why")
+    raise NotUnmounted(
+        f"{place} cannot be unmounted ({os.strerror(result)}); run: umount -l {shell_word(place)}"
+    )
 
 
 def _end(entry: Entry, paths: Paths, timeout_s: float) -> None:

@@ -39,14 +39,14 @@ def write_bundle(file: Path, findings: Sequence[Finding], paths: Paths) -> None:
             bundle.writestr(f"log-{number}.txt", "\n".join(without_values(lines, messages)))
 
 
-def without_values(lines: Sequence[str], messages: Sequence[tuple[str, re.Pattern[str]]]) -> Iterator[str]:
+def without_values(lines: Sequence[str], messages: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
     """The lines that one of the messages explains, with `…` for each value; others are counted at the end."""
     unknown = 0
     for line in lines:
         parts = _LINE.fullmatch(line)
         shown = None
         if parts is not None:
-            shown = next((text for text, pattern in messages if pattern.fullmatch(parts["message"])), None)
+            shown = next((text for text, constant in messages if _explains(constant, parts["message"])), None)
         if parts is None or shown is None:
             unknown += 1
         else:
@@ -54,8 +54,8 @@ def without_values(lines: Sequence[str], messages: Sequence[tuple[str, re.Patter
     yield f"({unknown} other lines were left out)"
 
 
-def known_messages() -> list[tuple[str, re.Pattern[str]]]:
-    """The messages that our code logs: with `…` for each value, and as a pattern; the longest text first."""
+def known_messages() -> list[tuple[str, Sequence[str]]]:
+    """The messages that our code logs: with `…` for each value, and the texts between these; the longest first."""
     found: set[str] = set()
     for file in Path(procorefs.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -63,7 +63,9 @@ def known_messages() -> list[tuple[str, re.Pattern[str]]]:
                 found.update(_message_of(node, node.func.attr))
     texts = sorted(found, key=lambda message: len(_VALUE.sub("", message)), reverse=True)
     return [
-        (_VALUE.sub("…", text), _pattern(text)) for text in texts if re.search("[a-z]", _VALUE.sub("", text))
+        (_VALUE.sub("…", text), _VALUE.split(text))
+        for text in texts
+        if re.search("[a-z]", _VALUE.sub("", text))
     ]
 
 
@@ -75,8 +77,21 @@ def _message_of(call: ast.Call, method: str) -> Iterator[str]:
             yield argument.value
 
 
-def _pattern(message: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in _VALUE.split(message)), re.DOTALL)
+def _explains(constant: Sequence[str], message: str) -> bool:
+    """Whether a message has these texts in this order, with any values between; in linear time."""
+    first, last = constant[0], constant[-1]
+    if len(constant) == 1:
+        return message == first
+    end = len(message) - len(last)
+    if not (message.startswith(first) and message.endswith(last)):
+        return False
+    at = len(first)
+    for text in constant[1:-1]:
+        found = message.find(text, at, end)
+        if found < 0:
+            return False
+        at = found + len(text)
+    return at <= end
 
 
 def _json(value: object) -> bytes:

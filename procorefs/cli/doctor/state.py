@@ -12,6 +12,7 @@ from procorefs.config import Paths
 from procorefs.service.control_socket import ControlError, StatusRequest, ask
 from procorefs.service.status import MountStatus
 from procorefs.storage.mountinfo import read_mounts
+from procorefs.storage.printable import shell_word
 
 PROBE_S = 3.0
 
@@ -39,7 +40,7 @@ def _daemon(entry: registry.Entry) -> Iterator[Finding]:
         yield problem(check, status.warning.reason, "calls are tried again; see `procorefs status`")
     elif outbox.failed or outbox.held:
         stuck = f"{outbox.failed} failed and {outbox.held} held changes"
-        yield warning(check, stuck, f"procorefs status {entry.mountpoint}")
+        yield warning(check, stuck, f"procorefs status {shell_word(entry.mountpoint)}")
     else:
         yield ok(check, f"{status.state}, {outbox.pending + outbox.uploading} changes waiting")
     if "redis is away" in status.limiter.shared_by:
@@ -53,9 +54,9 @@ def _dead_mounts(mountpoint: Path | None) -> Iterator[Finding]:
             continue
         result = errno_of(lambda path=path: os.statvfs(path), PROBE_S)  # type: ignore[misc]
         if result in _DEAD:
-            yield problem(f"mount {path}", "its daemon has ended", f"procorefs umount '{path}'")
+            yield problem(f"mount {path}", "its daemon has ended", f"procorefs umount {shell_word(path)}")
         elif result == errno.ETIMEDOUT:
-            yield problem(f"mount {path}", "it does not answer", f"umount -l '{path}'")
+            yield problem(f"mount {path}", "it does not answer", f"umount -l {shell_word(path)}")
 
 
 def _set_aside(state_dir: Path) -> Finding:

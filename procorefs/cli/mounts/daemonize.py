@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _LOG_BYTES = 5 << 20
 _LOG_FILES = 3
+_STDERR = 2
 
 Run = Callable[[Callable[[str], None]], None]
 """Runs until the daemon ends; calls its argument when the daemon is ready, with a note for people or an empty text."""
@@ -58,7 +59,7 @@ def log_to_stderr() -> None:
     """Log to stderr, for a mount in the foreground; with the levels of the journal if stderr leads there."""
     handler = logging.StreamHandler()
     _log_to(handler)
-    if _is_journal(sys.stderr.fileno(), os.environ.get("JOURNAL_STREAM", "")):
+    if _is_journal(_STDERR, os.environ.get("JOURNAL_STREAM", "")):
         handler.setFormatter(_JournalLines("%(name)s: %(message)s"))
 
 

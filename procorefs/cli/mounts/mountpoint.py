@@ -15,6 +15,7 @@ from procorefs.config import Failure, MountOptions, Paths
 from procorefs.service.control_socket import ControlError, NotListening, StatusRequest, ask
 from procorefs.service.status import MountStatus
 from procorefs.storage.mountinfo import Mount, mount_at, read_mounts
+from procorefs.storage.printable import shell_word
 
 _CLOSING_S = 15.0
 """A closing daemon ends within 10 s."""
@@ -82,7 +83,7 @@ def _wait_for_closing(entry: Entry, mountpoint: Path, deadline: float) -> None:
     if not _is_closing(entry) and mount_at(mountpoint, read_mounts()) is not None:
         raise MountRefused(
             f"{mountpoint} is already mounted ({entry.source}, process {entry.pid}); "
-            f"run `procorefs umount {mountpoint}` first"
+            f"run `procorefs umount {shell_word(mountpoint)}` first"
         )
     if time.monotonic() > deadline:
         raise MountRefused(
@@ -114,16 +115,15 @@ def _unmount_dead(mount: Mount) -> str:
     path = mount.mountpoint
     result = errno_of(lambda: os.statvfs(path), _PROBE_S)  # the kernel may answer stat from its cache
     if result == errno.ETIMEDOUT:
-        return f"{path} is a mount that does not answer ({mount.source}); run: umount -l '{path}'"
+        return f"{path} is a mount that does not answer ({mount.source}); run: umount -l {shell_word(path)}"
     if result not in _DEAD:
         return f"{path} is already mounted ({mount.source}, {mount.fstype}); choose another directory"
     if not mount.is_ours:
-        return f"{path} is a dead mount of {mount.fstype}; run: umount -l '{path}'"
+        return f"{path} is a dead mount of {mount.fstype}; run: umount -l {shell_word(path)}"
     result = unmount(path, lazy=True)
     if result:
-        return (
-            f"{path} is a dead mount and cannot be unmounted ({os.strerror(result)}); run: umount -l '{path}'"
-        )
+        reason = os.strerror(result)
+        return f"{path} is a dead mount and cannot be unmounted ({reason}); run: umount -l {shell_word(path)}"
     return ""
 
 
@@ -132,7 +132,7 @@ def _check_directory(mountpoint: Path) -> None:
         is_empty = not any(os.scandir(mountpoint))
     except FileNotFoundError as error:
         raise MountRefused(
-            f"the mount point {mountpoint} does not exist; run: mkdir '{mountpoint}'"
+            f"the mount point {mountpoint} does not exist; run: mkdir {shell_word(mountpoint)}"
         ) from error
     except NotADirectoryError as error:
         raise MountRefused(

@@ -1,13 +1,12 @@
 """Makes the sentences about changes that are not in Procore, each with what to do."""
 
-import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from procorefs.config.units import show_duration, show_size
 from procorefs.journal.states import STUCK, ChangeState
 from procorefs.service.control_socket import Staying
-from procorefs.storage.printable import printable
+from procorefs.storage.printable import printable, shell_word
 from procorefs.upload.items import Counts, Item
 
 _MOVING_LISTED = 20
@@ -91,7 +90,7 @@ def full_path(item: Item, mountpoint: Path) -> str:
 
 
 def _stuck(item: Item, mountpoint: Path) -> str:
-    path = shlex.quote(full_path(item, mountpoint))
+    path = shell_word(mountpoint / item.path)
     retry, discard = f"`procorefs retry {path}`", f"`procorefs discard {path}`"
     match item.state:
         case ChangeState.CHECKED_OUT:
@@ -106,7 +105,7 @@ def _stuck(item: Item, mountpoint: Path) -> str:
 
 
 def _guarded(number: int, mountpoint: Path) -> str:
-    place = shlex.quote(printable(str(mountpoint)))
+    place = shell_word(mountpoint)
     are = "is" if number == 1 else "are"
     return (
         f"{counted(number, 'deletion or overwrite', 'deletions and overwrites')} {are} held by the delete guard and "

@@ -1,6 +1,5 @@
 """Formats and prints the status of mounts."""
 
-import shlex
 from collections.abc import Iterator
 from datetime import date, datetime
 
@@ -20,7 +19,7 @@ from procorefs.service.status import (
     WindowStatus,
 )
 from procorefs.storage import clocks
-from procorefs.storage.printable import printable
+from procorefs.storage.printable import printable, shell_word
 
 _BAR_CELLS = 20  # of the bar that shows what is left of a window
 _ITEMS_SHOWN = 20
@@ -131,7 +130,7 @@ def _guarded(mount: MountStatus) -> Iterator[tuple[str, str]]:
     if more:
         yield "guarded", f"{sum(map(_documents, more)):,} in {counted(len(more), 'more folder')}"
     if folders:
-        place = shlex.quote(printable(mount.mountpoint))
+        place = shell_word(mount.mountpoint)
         yield (
             "guarded",
             f"nothing of this is sent: `procorefs retry {place}` sends it, `procorefs discard {place}` brings it "

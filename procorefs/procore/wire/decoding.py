@@ -15,6 +15,7 @@ import msgspec
 from procorefs.procore.errors import Malformed
 from procorefs.procore.http.addresses import acceptable_url
 from procorefs.procore.wire.lenient_json import (
+    MAX_NAME,
     Unusable,
     Wire,
     bounded_fields,
@@ -357,8 +358,8 @@ class _Normaliser:
     def _entry(
         self, wire: WireEntry, kind: Kind, part: WireFilePart | WireFile, versions: list[WireVersion]
     ) -> Document:
-        if wire.name is None:
-            raise Unusable("it has no name")
+        if wire.name is None or len(wire.name) > MAX_NAME:
+            raise Unusable("it has no name" if wire.name is None else "its name is too long")
         version, defect = self._newest(versions) if kind is Kind.FILE else (None, "")
         by, holder, until = wire.created_by, part.checked_out_by, part.checked_out_until
         return Document(

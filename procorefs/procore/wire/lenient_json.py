@@ -13,6 +13,9 @@ from procorefs.procore.errors import Malformed, is_nested_deeper, json_value
 MAX_FIELD_LEVELS = 16
 """Objects and lists in each other in custom fields; those of Procore have four."""
 
+MAX_NAME = 4096
+"""Characters of a document's name; Procore's longest have 255."""
+
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 """The first and the last second of Python's calendar, in UTC; with an offset, JSON can name others."""
 
