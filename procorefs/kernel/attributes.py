@@ -9,7 +9,7 @@ import msgspec
 from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.locks.lock_files import FIRST_LOCK_FILE
 from procorefs.storage import clocks
-from procorefs.tree.nodes import Kept, Node, keeps_times
+from procorefs.tree.nodes import Kept, Node, kept_of, without_set_id
 
 VALID_S = 60.0
 """How long the kernel may answer from its cache; a change from elsewhere invalidates the cache earlier."""
@@ -67,7 +67,7 @@ def attributes(node: Node, ownership: Ownership) -> pyfuse3.EntryAttributes:
     entry.st_mtime_ns = entry.st_atime_ns = mtime_s * _NS
     entry.st_ctime_ns = max(node.updated_at_s, mtime_s) * _NS
     if node.kept is not None:
-        _show_kept(entry, node, node.kept)
+        _show_kept(entry, node, kept_of(node))
         if ownership.masks_kept:
             entry.st_mode &= ~ownership.umask
     if ownership.reads_only():
@@ -91,13 +91,12 @@ def _show_kept(entry: pyfuse3.EntryAttributes, node: Node, kept: Kept) -> None:
         entry.st_uid = kept.uid
     if kept.gid is not None:
         entry.st_gid = kept.gid
-    if keeps_times(node, kept):
-        if kept.mtime_ns is not None:
-            entry.st_mtime_ns = entry.st_atime_ns = kept.mtime_ns
-        if kept.atime_ns is not None:
-            entry.st_atime_ns = kept.atime_ns
-        if kept.ctime_ns is not None:
-            entry.st_ctime_ns = kept.ctime_ns
+    if kept.mtime_ns is not None:
+        entry.st_mtime_ns = entry.st_atime_ns = kept.mtime_ns
+    if kept.atime_ns is not None:
+        entry.st_atime_ns = kept.atime_ns
+    if kept.ctime_ns is not None:
+        entry.st_ctime_ns = kept.ctime_ns
 
 
 def kept_of_new(mode: int, ctx: pyfuse3.RequestContext, ownership: Ownership) -> Kept:
@@ -129,9 +128,7 @@ def kept_after_setattr(kept: Kept, attr: pyfuse3.EntryAttributes, fields: pyfuse
 
 
 def without_set_id_bits(kept: Kept) -> Kept:
-    """Without the bits that a write removes; set-group-ID without group execute has another meaning and stays."""
-    mode = kept.mode
-    if mode is None:
+    """Without the bits that a write removes."""
+    if kept.mode is None or kept.mode == without_set_id(kept.mode):
         return kept
-    gone = mode & stat.S_ISUID | (mode & stat.S_ISGID if mode & stat.S_IXGRP else 0)
-    return msgspec.structs.replace(kept, mode=mode & ~gone, ctime_ns=clocks.file_ns()) if gone else kept
+    return msgspec.structs.replace(kept, mode=without_set_id(kept.mode), ctime_ns=clocks.file_ns())

@@ -1,6 +1,7 @@
 """The node of a file or folder in the tree, and what the kernel must invalidate when it changes."""
 
 import enum
+import stat
 from typing import NewType
 
 import msgspec
@@ -37,8 +38,8 @@ class State(enum.IntEnum):
 class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
     """What Procore does not store: times, mode and owner that were set here, and the hash of the bytes.
 
-    Times and hash belong to the version `version_id` and end with it. Mode and owner, and the times of a folder, belong
-    to the document.
+    Times, hash and set-ID bits belong to the version `version_id` and end with it. Mode and owner, and the times of a
+    folder, belong to the document.
     """
 
     version_id: int | None = None
@@ -103,7 +104,13 @@ def kept_of(node: Node) -> Kept:
     kept = node.kept or Kept()
     if keeps_times(node, kept):
         return kept
-    return msgspec.structs.replace(kept, mtime_ns=None, atime_ns=None, ctime_ns=None, sha256=b"")
+    mode = None if kept.mode is None else without_set_id(kept.mode)
+    return msgspec.structs.replace(kept, mtime_ns=None, atime_ns=None, ctime_ns=None, sha256=b"", mode=mode)
+
+
+def without_set_id(mode: int) -> int:
+    """Without the bits that another user's write removes; set-group-ID without group execute has another meaning."""
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
 
 
 def with_times(kept: Kept | None, time_ns: int) -> Kept:

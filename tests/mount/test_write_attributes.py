@@ -190,18 +190,24 @@ def test_another_users_write_takes_set_id_bits_away(
 
 
 def test_times_belong_to_a_version_and_modes_to_the_document(project: MountedProject) -> None:
-    """A newer version of somebody else drops the times that were set here; it does not change the mode."""
+    """A newer version of somebody else drops times and set-ID bits that were set here, and nothing else of the mode.
+
+    Somebody else's program would run as the owner.
+    """
     (project.path / "a.txt").write_bytes(b"one")
-    os.chmod(project.path / "a.txt", 0o755)
+    os.chmod(project.path / "a.txt", 0o6755)
     os.utime(project.path / "a.txt", ns=(LONG_AGO_NS, LONG_AGO_NS))
     project.sync()
     assert (project.path / "a.txt").stat().st_mtime_ns == LONG_AGO_NS
+    assert (project.path / "a.txt").stat().st_mode & 0o7777 == 0o6755
     project.sandbox.act("put", path="/a.txt", text="theirs")
     project.remount("freshness=0")
     wait_until(lambda: (project.path / "a.txt").read_bytes() == b"theirs", "the newer version to be seen")
     found = (project.path / "a.txt").stat()
     assert found.st_mtime_ns != LONG_AGO_NS
-    assert found.st_mode & 0o777 == 0o755
+    assert found.st_mode & 0o7777 == 0o755
+    os.utime(project.path / "a.txt")
+    assert (project.path / "a.txt").stat().st_mode & 0o7777 == 0o755
 
 
 def test_attributes_cost_nothing(project: MountedProject) -> None:

@@ -4,6 +4,7 @@ import ast
 import errno
 import functools
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,26 @@ def test_paths_that_contributors_are_sent_to_exist() -> None:
     named = re.findall(r"`((?:procorefs|tests|docs)/[\w/.-]+)`", (ROOT / "CONTRIBUTING.md").read_text())
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_each_promise_names_code_and_tests_that_exist() -> None:
+    text = page("threat-model.md")
+    named = re.findall(r"`((?:procorefs|tests)/[\w/.-]+)`", text)
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == 4]
+    assert len([row for row in rows if "`tests/" in row]) > 20
+    assert [row for row in rows if "| code |" not in row and "`tests/" not in row] == []
+
+
+def test_every_dependency_has_a_reason() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        settings = tomllib.load(file)
+    project = settings["project"]
+    wanted = [*project["dependencies"], *settings["build-system"]["requires"]]
+    wanted += [one for extra in project["optional-dependencies"].values() for one in extra]
+    names = {match[0] for one in wanted if (match := re.match(r"[\w-]+", one))} - {"procorefs"}
+    table = page("../CONTRIBUTING.md").partition("| needed for |")[2]
+    assert {name for name in names if f"`{name}`" not in table} == set()
 
 
 def test_readme_is_short_and_leads_to_every_page() -> None:
