@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import trio
+import trio.testing
 
 from procorefs.kernel.bridge.request_polling import POLL_NS, SLICE_S, RequestPolling
 
@@ -53,6 +54,24 @@ def test_when_its_turn_is_over_everybody_else_gets_one() -> None:
     polling()
     assert kernel.asked_ns == [0, 0]
     assert not kernel.waits
+
+
+def test_requests_get_as_long_a_turn_as_the_other_tasks_took() -> None:
+    kernel = Kernel(there=[True] * 4, waits=[True])
+    taken_s = 3 * SLICE_S
+    moments = [0.0, 0.0, 0.0, SLICE_S, SLICE_S, SLICE_S + taken_s, SLICE_S + taken_s, 3 * SLICE_S + taken_s]
+    polling = RequestPolling(kernel.request_comes, kernel.wait, iter([5.0 + s for s in moments]).__next__)
+
+    async def take_requests() -> None:
+        await polling.wait()
+        await polling.wait()
+        with trio.testing.assert_checkpoints():
+            await polling.wait()
+        with trio.testing.assert_no_checkpoints():
+            await polling.wait()
+
+    trio.run(take_requests)
+    assert kernel.asked_ns == [0, POLL_NS, POLL_NS, POLL_NS]
 
 
 def test_a_request_that_another_worker_took_is_not_returned() -> None:

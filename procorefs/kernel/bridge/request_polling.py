@@ -24,6 +24,9 @@ POLL_NS = 50_000
 SLICE_S = 0.001
 """How long one worker keeps the loop; no other task runs meanwhile, only threads."""
 
+LONGEST_SLICE_S = 0.01
+"""The same after a turn of the other tasks that took longer than SLICE_S: requests get half of the loop's time."""
+
 _WAIT = "_wait_fuse_readable"
 """pyfuse3's own wait; a version that has no such function works without polling, somewhat slower."""
 
@@ -73,13 +76,14 @@ class RequestPolling:
 
     async def _begins_another_slice(self) -> bool:
         """Let all other tasks run, then go on polling if no other worker began a slice and requests still come."""
-        before = self._slice
+        before, ended_s = self._slice, self._now_s()
         await trio.lowlevel.checkpoint()
+        others_s = self._now_s() - ended_s
         if before != self._slice or not self._request_comes(POLL_NS):
             return False
-        self._begin_slice()
+        self._begin_slice(min(max(SLICE_S, others_s), LONGEST_SLICE_S))
         return True
 
-    def _begin_slice(self) -> None:
+    def _begin_slice(self, length_s: float = SLICE_S) -> None:
         self._slice += 1
-        self._until_s = self._now_s() + SLICE_S
+        self._until_s = self._now_s() + length_s
