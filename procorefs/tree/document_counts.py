@@ -53,6 +53,13 @@ class DocumentCounts:
             self._hidden = (self._moves(), int(hidden))
         return self._hidden[1]
 
+    def unlisted_in(self, folder: Inode) -> int:
+        """How many folders in a folder are not listed."""
+        found = self._db.execute(
+            "SELECT count(*) FROM node WHERE parent = ? AND kind = 1 AND listed = 0", (folder,)
+        )
+        return int(found.fetchone()[0])
+
     def _deleted(self) -> int:
         found = self._db.execute(f"SELECT count(*) FROM node WHERE {APART} AND state = {State.DELETED.value}")
         return int(found.fetchone()[0])

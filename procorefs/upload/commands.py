@@ -148,6 +148,7 @@ class Commands:
         for change in filter(None, map(self._view.change, unwanted)):
             self.hurry_one(change.inode)
             await self._arrived(change, asked)
+        self._results.show_changed_folders()
         left = (
             self._states.item(self._view.change(inode))
             for inode in {*(one.inode for one in wanted), *unwanted}

@@ -97,6 +97,7 @@ class Writing:
     edits: LocalEdits
     durability: Durability
     open_writers: OpenWriters
+    changed_names: ChangedNames
     states: ItemStates
     commands: Commands
     guard: DeleteGuard
@@ -187,7 +188,7 @@ def open_writing(
     queue, calls, durability = base.queue, base.calls, base.durability
     edits = open_edits(base, holder_of, rights)
     uploader = Uploader(Uploads(client), edits.changes.save_if_current)
-    changed_names = ChangedNames(view, refused)
+    changed_names = ChangedNames(view, invalidate, refused)
     results = ResultApplier(store, own, view, dirty_files, edits, calls, changed_names, invalidate)
     situations = Situations(store, view, dirty_files, calls, base.fates, RefusedContent())
     documents = DocumentCalls(
@@ -220,7 +221,9 @@ def open_writing(
         is_sendable=lambda change: base.fates.fate_of(change) is Fate.SENT,
         send=commands.hurry_one,
     )
-    return Writing(edits, durability, open_writers, states, commands, guard, scheduler, workers)
+    return Writing(
+        edits, durability, open_writers, changed_names, states, commands, guard, scheduler, workers
+    )
 
 
 def _open_sender(

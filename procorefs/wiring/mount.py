@@ -154,6 +154,7 @@ class Assembly:
             writing.durability.run,
             partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
             writing.open_writers.run,
+            writing.changed_names.run,
             locking.check_outs.run,
             kernel.flocks.run,
         )

@@ -76,6 +76,26 @@ def test_the_stored_name_is_taken_over(
 
 
 @DIALECTS
+def test_a_folder_keeps_its_name_while_a_program_copies_into_it(
+    mount_project: Callable[..., MountedProject], stored_names: str
+) -> None:
+    project = _mounted(mount_project, stored_names)
+    _, folder = STORED[stored_names]
+    (project.path / FOLDER).mkdir()
+    wait_until(lambda: folder in _in_procore(project), "the folder to be made")
+    for number in range(3):
+        (project.path / FOLDER / f"{number}.txt").write_text("x")
+        wait_until(lambda: f"{folder}/{number}.txt" in project.files(), "the file")  # noqa: B023
+        assert os.listdir(project.path) == [FOLDER]
+    wait_until(lambda: os.listdir(project.path) == [folder], "the name that Procore has")
+    assert sorted(os.listdir(project.path / folder)) == ["0.txt", "1.txt", "2.txt"]
+    assert not (project.path / FOLDER).exists()
+    (project.path / FOLDER).mkdir()
+    project.sync()
+    assert _in_mount(project) == _in_procore(project) == {folder, *(f"{folder}/{n}.txt" for n in range(3))}
+
+
+@DIALECTS
 def test_two_names_that_become_one(
     sandbox: SandboxHandle, mount_project: Callable[..., MountedProject], stored_names: str
 ) -> None:
@@ -130,10 +150,8 @@ def test_made_and_not_answered_for(
         sandbox.release()
         project.mount_after_end("freshness=0", "write_back=0")
         project.mounted.expect_warning("changed the name")
-    (project.path / FOLDER / "inside.txt").write_text("x") if (project.path / FOLDER).exists() else None
+    (project.path / FOLDER / "inside.txt").write_text("x")
     project.sync()
-    wait_until(lambda: (project.path / folder).is_dir(), "the folder")
-    expected = {file, folder} | ({"theirs.txt"} if killed else set())
-    assert expected <= _in_procore(project) == _in_mount(project)
-    assert _in_mount(project) - expected <= {f"{folder}/inside.txt"}
+    expected = {file, folder, f"{folder}/inside.txt"} | ({"theirs.txt"} if killed else set())
+    assert _in_procore(project) == _in_mount(project) == expected
     assert project.file(file).numbers == [1]

@@ -109,6 +109,22 @@ async def test_without_any_list_nothing_is_taken_for_empty(sandbox: SandboxHandl
         }
 
 
+async def test_all_that_is_below_a_folder(sandbox: SandboxHandle) -> None:
+    async with client_of(sandbox) as client:
+        everywhere = await everything(client)
+        folder = next(d for d in everywhere if d.kind is Kind.FOLDER and d.name.startswith("01"))
+        expected = {document.id for document in await client.below(folder.id)}
+        found: set[DocumentId] = set()
+        number: int | None = 1
+        while number is not None:
+            page = await client.below_page(folder.id, page=number, per_page=10, priority=NOW)
+            assert page.total == len(expected)
+            found |= {document.id for document in page.items}
+            number = page.next_page
+    assert found == expected
+    assert len(found) > 10
+
+
 async def test_a_total_is_never_paged_by(sandbox: SandboxHandle) -> None:
     sandbox.faults(settings={"per_page_cap": 30}, dialect={"documents_total": "capped"})
     async with client_of(sandbox) as client:

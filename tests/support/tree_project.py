@@ -30,6 +30,8 @@ class Habits:
     move_touches: bool = True
     ties_upwards: bool = True
     per_page_cap: int = 100
+    folder_reads: bool = True
+    """There are lists of what is below a folder."""
     total: Callable[[int], int | None] = lambda count: count
     tells_time: bool = False
     """Answers have a Date."""
@@ -188,6 +190,27 @@ class Project:
         next_page = page + 1 if more else None
         asked_at_s = self.now_s if self.habits.tells_time else None
         return Page([self.document(item) for item in chosen], total, size, next_page, asked_at_s=asked_at_s)
+
+    async def below_page(
+        self,
+        folder_id: DocumentId,
+        *,
+        page: int,
+        per_page: int,
+        priority: Priority,  # noqa: ARG002
+        on_sent: Callable[[], None] | None = None,
+    ) -> Page[Document]:
+        self.calls += 1
+        if on_sent is not None:
+            on_sent()
+        self.before_answer()
+        if not self.habits.folder_reads:
+            raise NotFound("Could not list what is below the folder: there is no such call")
+        below = [item for item in self.below(folder_id) if not item.deleted and not self.buried(item)]
+        size = min(per_page, self.habits.per_page_cap)
+        items = [self.document(item) for item in below[(page - 1) * size : page * size]]
+        following = page + 1 if page * size < len(below) else None
+        return Page(items, len(below), size, following)
 
     async def folder(
         self,

@@ -261,6 +261,49 @@ async def test_a_restored_folder_is_asked_for_when_it_is_opened(
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("folder_reads", "per_page", "most_calls"),
+    [(True, 1000, 4), (True, 30, 7), (True, 2, 43), (False, 1000, 43)],
+    ids=["one page", "four pages", "more pages than folders", "no such call"],
+)
+async def test_a_walk_through_a_restored_folder_takes_few_calls(
+    tmp_path: Path, autojump_clock: MockClock, *, folder_reads: bool, per_page: int, most_calls: int
+) -> None:
+    project = Project(Habits(per_page_cap=1000, folder_reads=folder_reads))
+    top = project.create(Kind.FOLDER, ROOT_ID, "top")
+    for number in range(20):
+        outer = project.create(Kind.FOLDER, top, f"outer {number}")
+        inner = project.create(Kind.FOLDER, outer, "inner")
+        for name in ("a.pdf", "b.pdf", "c.pdf"):
+            project.create(Kind.FILE, inner, name)
+    store = TreeStore(tmp_path / "tree")
+    async with follower_on(store, project) as follower:
+        await follower.listed.wait()
+        project.now_s += 100
+        project.delete(top)
+        await trio.sleep(40)
+        await follower.poll_if_due()
+        assert follower.poll_state().documents == 0
+        gone = next(project.below(inner)).id
+        project.delete(gone)  # no poll tells of it while its folder is deleted
+        project.now_s += 100
+        project.restore(top)
+        await trio.sleep(40)
+        await follower.poll_if_due()
+        project.calls, project.habits = 0, replace(project.habits, per_page_cap=per_page)
+        found, waiting = 0, [ROOT]
+        while waiting:
+            folder = waiting.pop()
+            await follower.children_known(folder)
+            children = store.children(folder)
+            found += sum(not node.is_folder for node in children)
+            waiting += [node.inode for node in children if node.is_folder]
+        assert project.calls <= most_calls
+        assert store.known(DocumentId(gone)).node.parent is None  # type: ignore[union-attr]
+        assert found == 59
+    store.close()
+
+
 async def test_nothing_is_asked_while_nobody_uses_the_mount(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -178,6 +178,23 @@ class Client(Api):
             per_page = min(per_page, self._per_page_cap)
         return await self._index_page(query, page, per_page, priority, on_sent)
 
+    async def below_page(
+        self,
+        folder_id: DocumentId,
+        *,
+        page: int,
+        per_page: int,
+        priority: Priority,
+        on_sent: OnSent | None = None,
+    ) -> Page[Document]:
+        """One page of all that is below a folder and not in the recycle bin; NotFound if there is no such call."""
+        action = "list what is below the folder"
+        filters = {"sort": "created_at", "filters[folder_id]": str(folder_id)}
+        path, query = folder_route(*self.company_and_project(), filters)
+        call = Call("folders", path, query, action, priority, on_sent=on_sent)
+        answer = await self.ask(call.page(page, per_page))
+        return page_of(answer, decoding.documents(answer.body, action), page, per_page)
+
     async def folder(
         self, folder_id: DocumentId | None, *, priority: Priority, on_sent: OnSent | None = None
     ) -> FolderListing:
@@ -359,12 +376,10 @@ class Client(Api):
     def _index_routes(self, query: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
         """Paths with their queries."""
         company_id, project_id = self.company_and_project()
-        project = f"/rest/v2.0/companies/{company_id}/projects/{project_id}"
-        below, same_query = folder_query(query)
         return [
-            (f"{project}/documents", query),
+            (f"/rest/v2.0/companies/{company_id}/projects/{project_id}/documents", query),
             (f"/rest/v2.0/projects/{project_id}/documents", query),
-            (f"{project}/folders{below}", same_query),
+            folder_route(company_id, project_id, query),
         ]
 
 
@@ -381,8 +396,8 @@ def max_of(totals: set[int | None]) -> int:
     return max(total or 0 for total in totals)
 
 
-def folder_query(query: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """The same request to the v2.0 folder reads: what follows `/folders`, and the query.
+def folder_route(company_id: int, project_id: int, query: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The same request to the v2.0 folder reads: path and query.
 
     Only a filter reaches below a folder: without another one, what is not in the recycle bin is asked for.
     """
@@ -395,7 +410,8 @@ def folder_query(query: dict[str, str]) -> tuple[str, dict[str, str]]:
         "include_descendants": "true",
     }
     asked.setdefault("filters[is_in_recycle_bin]", "false")
-    return ("" if folder_id is None else f"/{folder_id}"), asked
+    below = "" if folder_id is None else f"/{folder_id}"
+    return f"/rest/v2.0/companies/{company_id}/projects/{project_id}/folders{below}", asked
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from procorefs.procore.wire.models import Document, DocumentId, FolderListing, P
 from procorefs.tree.apply import DocumentApplier
 from procorefs.tree.document_writer import Applied
 from procorefs.tree.nodes import Inode, Invalidation
+from procorefs.tree.request_order import Request
 from procorefs.tree.tree_store import TreeStore
 
 SLICE = 50
@@ -30,6 +31,16 @@ class ProjectLists(Protocol):
         sort: str = ...,
         updated_to_s: int | None = ...,
         in_recycle_bin: bool | None = ...,
+        priority: Priority,
+        on_sent: Callable[[], None] | None = ...,
+    ) -> Page[Document]: ...
+
+    async def below_page(
+        self,
+        folder_id: DocumentId,
+        *,
+        page: int,
+        per_page: int,
         priority: Priority,
         on_sent: Callable[[], None] | None = ...,
     ) -> Page[Document]: ...
@@ -81,20 +92,38 @@ class Fetcher:
                 priority=priority,
                 on_sent=request.sent,
             )
-            whole = Applied()
-            for start in range(0, len(page.items), SLICE):
-                part = self._applier.apply(
-                    page.items[start : start + SLICE],
-                    request=request,
-                    listing_pass=listing_pass,
-                    changes_since_s=changes_since_s,
-                )
-                self._announce(part)
-                whole.add(part)
-                await trio.lowlevel.checkpoint()
+            whole = await self._apply(page, request, listing_pass, changes_since_s)
         self._remember_route()
         await self._write_back()
         return page, whole
+
+    async def below_page(
+        self, folder: DocumentId, number: int, per_page: int, *, listing_pass: int, priority: Priority
+    ) -> Page[Document]:
+        """A page of all that is below a folder, the oldest first."""
+        with self._applier.order.reading() as request:
+            page = await self._lists.below_page(
+                folder, page=number, per_page=per_page, priority=priority, on_sent=request.sent
+            )
+            await self._apply(page, request, listing_pass, None)
+        await self._write_back()
+        return page
+
+    async def _apply(
+        self, page: Page[Document], request: Request, listing_pass: int, changes_since_s: int | None
+    ) -> Applied:
+        whole = Applied()
+        for start in range(0, len(page.items), SLICE):
+            part = self._applier.apply(
+                page.items[start : start + SLICE],
+                request=request,
+                listing_pass=listing_pass,
+                changes_since_s=changes_since_s,
+            )
+            self._announce(part)
+            whole.add(part)
+            await trio.lowlevel.checkpoint()
+        return whole
 
     def _remember_route(self) -> None:
         if self._store.sync.read().index_route != self._lists.index_route:

@@ -26,6 +26,7 @@ from procorefs.tree.sync.fetcher import Fetcher, ProjectLists
 from procorefs.tree.sync.full_listing import FullListing, Listed
 from procorefs.tree.sync.poller import Poller
 from procorefs.tree.sync.shared_task import SharedTask
+from procorefs.tree.sync.subtrees import Subtrees
 from procorefs.tree.sync_state import LastRelisting
 from procorefs.tree.tree_store import TreeStore
 
@@ -104,6 +105,7 @@ class Follower:
         self._used = False
         self._direct = poll_plan.DirectFetches(DIRECT_FOLDERS, DIRECT_REFILL_S)
         self._direct_soon = poll_plan.DirectFetches(SOON_FOLDERS, SOON_REFILL_S)
+        self._subtrees = Subtrees(store, self._fetcher)
         self._relist = Relisting(store, unix_time_s=unix_time_s)
 
     # For requests of the kernel
@@ -117,7 +119,10 @@ class Follower:
         while (node := self._store.by_inode(folder)) is not None and not node.listed:
             if node.document_id is None or not node.in_tree:
                 return
-            if self._may_fetch_directly(soon=soon):
+            above = None if soon else self._subtree_to_read(folder)
+            if above is not None:
+                await self._read_subtree(above)
+            elif self._may_fetch_directly(soon=soon):
                 await self._fetch_folder(folder, node.document_id)
             else:
                 await self._wait_for_listing()
@@ -126,6 +131,13 @@ class Follower:
         """Whether all children of the folder are in the tree; True for a folder that Procore does not have."""
         node = self._store.by_inode(folder)
         return node is None or node.listed or node.document_id is None or not node.in_tree
+
+    def _subtree_to_read(self, folder: Inode) -> Inode | None:
+        """A program that walks through unlisted folders has them listed at once; a person opens one now and then."""
+        above = (
+            self._subtrees.above(folder) if self.complete and not self._shared.running("listing") else None
+        )
+        return None if above is None or self._direct.take(trio.current_time()) else above
 
     def _may_fetch_directly(self, *, soon: bool) -> bool:
         """After the full listing only a restored folder is not listed; no pages will bring its contents."""
@@ -233,6 +245,9 @@ class Follower:
 
         await self._join(FolderWork(folder), work)
 
+    async def _read_subtree(self, folder: Inode) -> None:
+        await self._join(SubtreeWork(folder), lambda: self._subtrees.read(folder, listing_pass=self._pass()))
+
     async def _wait_for_listing(self) -> None:
         if self._failure is not None and trio.current_time() - self._failure[0] < RETRY_S:
             raise self._failure[1]
@@ -293,6 +308,13 @@ class Follower:
 @dataclass(frozen=True, slots=True)
 class FolderWork:
     """The key of a folder that is fetched directly."""
+
+    folder: Inode
+
+
+@dataclass(frozen=True, slots=True)
+class SubtreeWork:
+    """The key of a folder whose subtree is read."""
 
     folder: Inode
 

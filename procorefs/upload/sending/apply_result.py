@@ -315,6 +315,10 @@ class ResultApplier:
         self._edits.changes.dismiss(change)
         self._moved(change.inode, before)
 
+    def show_changed_folders(self) -> None:
+        """Show folders under names that Procore changed, if nothing waits in them."""
+        self._changed_names.show_folders()
+
     def refreshed(self, change: Change, document: Document, target: Location | None) -> None:
         """Put an answer into the tree and compare the change with it. `shown`: the entry under which it was put."""
         known = self._store.known(document.id)

@@ -10,17 +10,18 @@ nobody knows the rule: which document has the name is known only from answers.
 import enum
 import logging
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cachetools
+import trio
 
 from procorefs.journal.change import Change, Location
 from procorefs.limiter import Priority
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.wire.models import Document, DocumentId, Kind
 from procorefs.tree.naming.name_rules import shown_name
-from procorefs.tree.nodes import Inode
+from procorefs.tree.nodes import EntryGone, Inode, Invalidation, ListingChanged
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.outcomes import Blocked, Refused
@@ -31,6 +32,12 @@ from procorefs.vfs.view import View
 log = logging.getLogger(__name__)
 
 MOST_CHANGED_NAMES = 10_000
+QUIET_S = 10.0
+"""A folder shows under its changed name this long after its answer, if nothing waits in it."""
+
+LOOK_S = 5.0
+MOST_CHANGES = 1000
+"""With more changes than these, all folders count as busy."""
 
 
 class Likeness(enum.IntEnum):
@@ -56,10 +63,19 @@ class NameConflict:
 class ChangedNames:
     """The names of this run that Procore stored otherwise than they were sent."""
 
-    def __init__(self, view: View, tell: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        view: View,
+        invalidate: Callable[[Sequence[Invalidation]], None],
+        tell: Callable[[str, str], None],
+    ) -> None:
         """`tell` shows people a path and a sentence about it."""
         self._view = view
+        self._invalidate = invalidate
         self._tell = tell
+        self._busy_since_s: dict[Inode, float] = {}
+        """Folders that show under the names that were sent, by trio's time."""
+        self._added = trio.Event()
         self._stored: cachetools.LRUCache[Location, tuple[DocumentId, str]] = cachetools.LRUCache(
             MOST_CHANGED_NAMES
         )
@@ -68,18 +84,64 @@ class ChangedNames:
         """The entry of a document that a call has put to `target`; None: the one that it has, or its name.
 
         Procore may compose letters: the name that was sent stays, which is the same for every reader. Any other name
-        that it stored is the document's from now on. If a local file has that name, they stay two: this one is marked.
+        that it stored is a file's from now on, and a folder's as soon as nothing waits in it: a program that copies
+        into it goes on.
         """
         if target is None:
             return None
         if not _is_changed(document, target):
             return target.shown
+        if document.kind is Kind.FOLDER:
+            self._busy_since_s[inode] = trio.current_time()
+            self._added.set()
+            return target.shown
+        return self._free_entry(document.name, document.id, inode, parent)
+
+    def _free_entry(self, name: str, document: DocumentId, inode: Inode, parent: Inode) -> bytes:
+        """The entry for a name; if a local file has it, they stay two, and this one is marked."""
 
         def taken(entry: bytes) -> bool:
             other = self._view.child(parent, entry)
-            return other is not None and other.inode != inode and other.document_id != document.id
+            return other is not None and other.inode != inode and other.document_id != document
 
-        return shown_name(document.name, document.id, taken)
+        return shown_name(name, document, taken)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while True:
+            await self._added.wait()
+            self._added = trio.Event()
+            while self._busy_since_s:
+                await trio.sleep(LOOK_S)
+                self.show_folders(QUIET_S)
+
+    def show_folders(self, quiet_s: float = 0.0) -> None:
+        """Show folders under the names that Procore has, if nothing waited in them for so long."""
+        now_s = trio.current_time()
+        for inode, since_s in list(self._busy_since_s.items()):
+            if self._is_busy(inode):
+                self._busy_since_s[inode] = now_s
+            elif now_s - since_s >= quiet_s:
+                del self._busy_since_s[inode]
+                self._show(inode)
+
+    def _is_busy(self, folder: Inode) -> bool:
+        changes = self._view.changes() if len(self._view) <= MOST_CHANGES else None
+        return changes is None or any(self._view.is_within(change.inode, folder) for change in changes)
+
+    def _show(self, inode: Inode) -> None:
+        store, node = self._view.store, self._view.store.by_inode(inode)
+        known = store.known(node.document_id) if node is not None and node.document_id is not None else None
+        if node is None or node.document_id is None or known is None or node.parent is None:
+            return
+        entry = self._free_entry(known.name, node.document_id, inode, node.parent)
+        if entry == node.shown or not node.in_tree:
+            return
+        with store.transaction():
+            store.show(inode, entry)
+        self._invalidate(
+            [EntryGone(node.parent, node.shown), EntryGone(node.parent, entry), ListingChanged(node.parent)]
+        )
 
     def note(self, document: Document, inode: Inode, parent: Inode, target: Location | None) -> None:
         """Remember a changed name from the answer to a call, and tell people of it."""
@@ -88,7 +150,7 @@ class ChangedNames:
         self._stored[target] = (document.id, document.name)
         path = self._view.path(inode)
         why = f"Procore changed the name {target.name!r} to {document.name!r} by its own rules"
-        log.warning("%s: %s; it shows under that name now.", path, why)
+        log.warning("%s: %s.", path, why)
         self._tell(path, why)
 
     def is_stored_as(self, sent: Location, document: Document) -> bool:
