@@ -117,7 +117,8 @@ class UnansweredCalls:
                 if version is None:
                     new = await self._conflicts.new_in(folder_id, call.place, change, call.last_inode)
                     made = await self._versions.find_made(new, upload)
-                    document, version = made if made is not None else (document, None)
+                    if made is not None:
+                        document, version = made
                 if version is None:
                     sending.refused()
                     self._was_not_done(change, call)
