@@ -193,7 +193,7 @@ class Client(Api):
         path, query = folder_route(*self.company_and_project(), filters)
         call = Call("folders", path, query, action, priority, on_sent=on_sent)
         answer = await self.ask(call.page(page, per_page))
-        return page_of(answer, decoding.documents(answer.body, action), page, per_page)
+        return page_of(answer, await self._documents(answer, action), page, per_page)
 
     async def folder(
         self, folder_id: DocumentId | None, *, priority: Priority, on_sent: OnSent | None = None
@@ -319,12 +319,15 @@ class Client(Api):
             if page == 1:
                 return await self._index_page(query, 1, smaller, priority, on_sent)
             return await self._in_halves(query, page, per_page, priority, on_sent)
+        return page_of(answer, await self._documents(answer, action), page, per_page)
+
+    async def _documents(self, answer: Answer, action: str) -> decoding.Items:
         items = decoding.Items([], 0)
         for part in decoding.documents(answer.body, action):
             items.kept += part.kept
             items.refused += part.refused
             await trio.lowlevel.checkpoint()
-        return page_of(answer, items, page, per_page)
+        return items
 
     async def _in_halves(
         self,
