@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from procorefs.journal.states import STAYING, STUCK
+from procorefs.journal.states import STAYING, STUCK, ChangeState
 from procorefs.service import control_socket
 from procorefs.service.status import MountStatus
 from procorefs.upload.commands import Commands
@@ -40,9 +40,9 @@ class RequestHandler:
             case control_socket.WaitingRequest(paths):
                 return _left(self.outbox.waiting(paths) if self.outbox else [])
             case control_socket.RetryRequest(paths):
-                return _remaining(self.outbox.retry(paths) if self.outbox else [])
+                return _remaining(await self.outbox.retry(paths) if self.outbox else [])
             case control_socket.DiscardRequest(paths):
-                return _remaining(self.outbox.discard(paths) if self.outbox else [])
+                return _remaining(await self.outbox.discard(paths) if self.outbox else [])
 
     def _drain(self, paths: Sequence[str]) -> Counts:
         if self.outbox is None:
@@ -63,6 +63,7 @@ def _left(items: Sequence[Item]) -> control_socket.Left:
 
 
 def _remaining(items: Sequence[Item]) -> control_socket.Remaining:
-    # Items that need a person come first, so that the limit does not cut them off.
-    ordered = sorted(items, key=lambda item: item.state not in STUCK)
+    # Items that need a person come first, so that the limit does not cut them off; of what the delete guard holds,
+    # commands show only the number.
+    ordered = sorted(items, key=lambda item: (item.state not in STUCK, item.state is ChangeState.GUARDED))
     return control_socket.Remaining(ordered[: control_socket.MAX_ITEMS], len(items))

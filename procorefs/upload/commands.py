@@ -191,14 +191,27 @@ class Commands:
 
     # Once more, or not at all
 
-    def retry(self, below: Sequence[str]) -> list[Item]:
+    async def _items_below(self, below: Sequence[str]) -> list[tuple[Change, Item]]:
+        """All changes at or below these paths that count, with their items."""
+        found = []
+        for number, change in enumerate(self._view.changes(), 1):
+            if number % ITEMS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            item = self._states.item(change) if self._view.change(change.inode) is change else None
+            if item is not None and is_at_or_below(item.path, below):
+                found.append((change, item))
+        return found
+
+    async def retry(self, below: Sequence[str]) -> list[Item]:
         """Send what is failed, incomplete, checked out or guarded at or below these paths, and return it.
 
         What these changes wait for is sent as well, wherever it is.
         """
         found = []
-        for change, item in list(self.items()):
-            if item.state in TO_RETRY and is_at_or_below(item.path, below):
+        for number, (change, item) in enumerate(await self._items_below(below), 1):
+            if number % ITEMS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if item.state in TO_RETRY and self._view.change(change.inode) is change:
                 found.append(item)
                 before = self._states.failed_blocker(change.inode)
                 self._retry(change)
@@ -220,23 +233,22 @@ class Commands:
         self._edits.changes.save_if_current(change)
         self.hurry_one(change.inode)
 
-    def discard(self, below: Sequence[str]) -> list[Item]:
+    async def discard(self, below: Sequence[str]) -> list[Item]:
         """Throw away what is failed, incomplete, held or guarded at or below these paths, and return it.
 
         The mount shows again what Procore has, and the folders above deletions that the delete guard holds. Changes
         that are sent automatically are left alone, and so are changes that only wait for one that the guard holds.
         """
         found = []
-        items = {change.inode: item for change, item in self.items()}
-        for inode, item in items.items():
+        items = {change.inode: item for change, item in await self._items_below(below)}
+        for number, (inode, item) in enumerate(items.items(), 1):
+            if number % ITEMS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             change = self._view.change(inode)
-            if change is None or not is_at_or_below(item.path, below):
+            if change is None or inode in self._queue.sending:
                 continue
             if item.state is ChangeState.GUARDED and change.is_removed:
-                for one in (*self._removed_above(change), change):
-                    found += [items[one.inode]] if one.inode in items else []
-                    self._edits.takeover.leave_inside(one)
-                    self._results.dismiss(one)
+                found += self._take_back(change)
                 continue
             if item.state is ChangeState.GUARDED and change.state is not ChangeState.GUARDED:
                 continue
@@ -248,10 +260,15 @@ class Commands:
                     self._results.dismiss(one)
         return found
 
-    def _removed_above(self, change: Change) -> list[Change]:
-        """The removed folders that Procore has a document in, the topmost first."""
+    def _take_back(self, change: Change) -> list[Item]:
+        """Show a removed document again, and the removed folders that Procore has it in; returns what they were."""
         above = (self._view.change(folder) for folder, _ in self._view.store.place(change.inode) or ())
-        return [one for one in above if one is not None and one.is_removed][::-1]
+        going = [change, *(one for one in above if one is not None and one.is_removed)]
+        items = [self._states.item(one) for one in going]
+        for one in reversed(going):
+            self._edits.takeover.leave_inside(one)
+            self._results.dismiss(one)
+        return [item for item in items if item is not None]
 
     def _placed_in(self, change: Change) -> list[Change]:
         """The changes below a folder that never was in Procore, which end with it; folders before their entries."""

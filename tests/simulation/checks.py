@@ -138,13 +138,13 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
         while waiting := commands.waiting([""]):
             incomplete = [item.path for item in waiting if item.state == "incomplete"]
             if incomplete:
-                commands.retry(incomplete)  # as a person would
+                await commands.retry(incomplete)  # as a person would
             elif all(item.state == "guarded" for item in waiting):
                 _check_held(world)
                 has_taken_back |= takes_back and any(
                     _is_held_removal(change) for change, _ in commands.items()
                 )
-                (commands.discard if takes_back else commands.retry)([""])
+                await (commands.discard if takes_back else commands.retry)([""])
             await trio.sleep(5.0)
         return has_taken_back
     # What was taken back has its name, and something else may have been put there meanwhile.

@@ -123,7 +123,7 @@ class Player:
             await self._adopt_descriptions(Model(self._before))
         self._before = None
         await self._adopt_dirty()
-        self._world.parts.writing.commands.retry([""])
+        await self._world.parts.writing.commands.retry([""])
 
     def _note_past(self) -> None:
         self._past.note(self._world.time.now_s(), self._model, self._world.synced_until_s())
@@ -147,7 +147,7 @@ class Player:
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
             if not path.startswith(RECOVERED) and not self._past.changed(path, synced_until_s):
                 raise Wrong(f"after a power cut {path} is lost")
-        self._world.parts.writing.commands.discard(lost)
+        await self._world.parts.writing.commands.discard(lost)
         self._discarded = set(lost)
         # With the change its rename is discarded: the document shows under its name of before again.
         lost += [view.path(inode) for inode in failed if view.by_inode(inode) is not None]
@@ -160,7 +160,7 @@ class Player:
             raise Wrong(f"after a power cut {wrong}")
         self._model.root = aftermath.root_of(found)
         self._note_past()
-        self._world.parts.writing.commands.retry([""])
+        await self._world.parts.writing.commands.retry([""])
 
     async def _look(self) -> None:
         for _ in range(LOOKS):

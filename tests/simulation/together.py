@@ -106,7 +106,7 @@ class Together:
         if self._world.was_power_cut:
             sure_s = died_s - SYNCED_AFTER_S
             self._promised = {inode: kept for inode, kept in self._promised.items() if kept[0] < sure_s}
-        self._world.parts.writing.commands.retry([""])
+        await self._world.parts.writing.commands.retry([""])
 
     async def close_all(self) -> None:
         """Close what is open, after the death that was still to come."""

@@ -74,10 +74,10 @@ class FakeCommands(Commands):
             await self._moved.wait()
         return self.waiting(below)
 
-    def retry(self, below: Sequence[str]) -> list[Item]:
+    async def retry(self, below: Sequence[str]) -> list[Item]:
         return self._take(below, {"failed", "incomplete", "checked_out"})
 
-    def discard(self, below: Sequence[str]) -> list[Item]:
+    async def discard(self, below: Sequence[str]) -> list[Item]:
         return self._take(below, {"failed", "incomplete", "held"})
 
     def move(self, items: list[Item]) -> None:

@@ -58,15 +58,14 @@ def discard(paths: tuple[str, ...]) -> None:
             "`procorefs status` lists failures"
         )
     for daemon, remaining in done:
-        held = [item for item in remaining.items if item.state is ChangeState.GUARDED]
-        if held:
-            say(f"Taken back: {counted(len(held), 'deletion or overwrite', 'deletions and overwrites')}")
-        for item in remaining.items:
-            if item.state is ChangeState.GUARDED:
-                continue
+        thrown = [item for item in remaining.items if item.state is not ChangeState.GUARDED]
+        for item in thrown:
             why = f" ({printable(item.reason)})" if item.reason else ""
             say(f"Thrown away: {full_path(item, Path(daemon.mountpoint))}{why}")
-        if remaining.total > len(remaining.items):
+        if len(thrown) < len(remaining.items):  # what the delete guard holds comes last
+            number = remaining.total - len(thrown)
+            say(f"Taken back: {counted(number, 'deletion or overwrite', 'deletions and overwrites')}")
+        elif remaining.total > len(thrown):
             say(f"Thrown away: {remaining.total - len(remaining.items):,} more in {daemon.mountpoint}")
 
 
