@@ -1,6 +1,9 @@
 """Hostile headers: limits, Date, Retry-After, Content-Range, Link, ETag, Location, and addresses."""
 
+import ipaddress
 import math
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -134,10 +137,15 @@ ADDRESSES = st.one_of(
 @fuzz
 @given(ADDRESSES, ADDRESSES)
 @example("https://h/a", "http://[x")
+@example("https://h/a", "https://localhost./")
+@example("https://h/a", "https://10.0.0.1./")
 def test_a_redirect_leads_to_an_acceptable_address_or_nowhere(url: str, location: str) -> None:
     rule = AddressRule("api.example.com")
     target = redirected(url, location)
     if rule.accepts(target):
         assert target.lower().startswith("https://")
         assert acceptable_url(target)
-        assert "localhost" not in target.split("/")[2].lower().rstrip(".")
+        host = (urlsplit(target).hostname or "").rstrip(".")
+        assert host != "localhost"
+        with suppress(ValueError):
+            assert ipaddress.ip_address(host).is_global

@@ -87,6 +87,8 @@ async def test_no_refusal_takes_much_memory(sandbox: SandboxHandle, encoding: st
     [
         "http://files.example.com/x",
         "https://localhost/x",
+        "https://localhost./x",
+        "https://10.0.0.1./x",
         "https://127.0.0.1/x",
         "https://[::1]/x",
         "https://169.254.169.254/latest/meta-data",

@@ -43,6 +43,7 @@ class AddressRule:
 
 def _is_inside(host: str) -> bool:
     """Whether a host name can only mean this machine or its network."""
+    host = host.rstrip(".")  # the root of the DNS: the same host
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
