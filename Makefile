@@ -85,7 +85,7 @@ dist: man ## source archive and wheel, in dist
 install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
 	scripts/debian-packages $(DEBIAN)
 	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[keyring,redis,sandbox]'
+	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[keyring,redis,sandbox,web]'
 	chown -R --no-dereference 0:0 $(PREFIX)
 	ln -sf $(PREFIX)/bin/mount.fuse.procorefs $(SBIN)/mount.fuse.procorefs
 	ln -sf $(PREFIX)/bin/procorefs $(LOCAL_BIN)/procorefs

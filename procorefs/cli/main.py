@@ -21,6 +21,11 @@ COMMANDS = {
     "login": ("procorefs.cli.commands.login", "Create a profile: try credentials and store them."),
     "logout": ("procorefs.cli.commands.login", "Revoke and delete the tokens of a profile."),
     "projects": ("procorefs.cli.commands.projects", "List the companies and projects that you can mount."),
+    "serve": (
+        "procorefs.cli.commands.serve",
+        "Serve a status page and metrics of all mounts, on this machine only.",
+    ),
+    "open": ("procorefs.cli.commands.serve:open_page", "Open the status page in a browser."),
     "config": ("procorefs.cli.commands.config", "Show, check and edit the configuration file."),
     "doctor": (
         "procorefs.cli.commands.doctor",
@@ -29,7 +34,10 @@ COMMANDS = {
     "sandbox": ("procorefs.cli.trial.sandbox", "Run an embedded Procore for trials and tests."),
     "demo": ("procorefs.cli.trial.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }
-"""Name → module and line of help (here, so that `--help` imports no command)."""
+"""Name → module, or module:function, and line of help (here, so that `--help` imports no command)."""
+
+EXTRAS = {"serve": "web", "open": "web"}
+"""The optional dependencies of a command; `sandbox` for all others."""
 
 
 class LazyGroup(click.Group):
@@ -42,12 +50,14 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         try:
-            command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+            module, _, function = COMMANDS[cmd_name][0].partition(":")
+            command = getattr(import_module(module), function or cmd_name)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("procorefs"):
                 raise
             raise click.ClickException(
-                f"`{cmd_name}` needs the Python package {error.name}; run: pip install 'procorefs[sandbox]'"
+                f"`{cmd_name}` needs the Python package {error.name}; run: pip install "
+                f"'procorefs[{EXTRAS.get(cmd_name, 'sandbox')}]'"
             ) from error
         assert isinstance(command, click.Command)
         return command

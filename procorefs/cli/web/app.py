@@ -1,0 +1,116 @@
+"""The application of `procorefs serve`: the status page, its actions, and the metrics."""
+
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, unquote
+
+import jinja2
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from procorefs.cli.web.access import Guard
+from procorefs.cli.web.metrics import metrics_text
+from procorefs.cli.web.mounts import BudgetHistory, all_statuses, find_mount
+from procorefs.cli.web.plot import plot_of
+from procorefs.config import Paths
+from procorefs.config.units import show_duration, show_size
+from procorefs.service.control_socket import (
+    ControlError,
+    DiscardRequest,
+    Remaining,
+    RetryRequest,
+    ask,
+)
+from procorefs.storage.printable import printable
+
+_FILES = Path(__file__).parent
+
+WARNINGS_SHOWN = 10
+ITEMS_SHOWN = 100
+"""Of each list; the page says how many there are."""
+
+ACTION_WAIT_S = 60.0
+
+_TAIL_BYTES = 64 << 10
+
+
+def make_app(paths: Paths, token: str, port: int) -> Starlette:
+    """The application; it trusts requests that `Guard` lets pass."""
+    page = StatusPage(paths)
+    routes = [
+        Route("/", page.show),
+        Route("/mounts", page.mounts),
+        Route("/act", page.act, methods=["POST"]),
+        Route("/metrics", page.metrics),
+        Mount("/static", StaticFiles(directory=_FILES / "static")),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token, port=port)])
+
+
+class StatusPage:
+    """Answers the requests."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._history = BudgetHistory(time.time)
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_FILES / "templates"), autoescape=True
+        )
+        environment.filters |= {"size": show_size, "duration": show_duration, "printable": printable}
+        self._templates = environment
+
+    async def show(self, _request: Request) -> Response:
+        """The whole page."""
+        return HTMLResponse(await run_in_threadpool(self._rendered, "page.html"))
+
+    async def mounts(self, _request: Request) -> Response:
+        """The part of the page that is updated."""
+        return HTMLResponse(await run_in_threadpool(self._rendered, "mounts.html"))
+
+    async def metrics(self, _request: Request) -> Response:
+        """The metrics for Prometheus."""
+        statuses = await run_in_threadpool(all_statuses, self._paths)
+        return Response(metrics_text(statuses), media_type="text/plain; version=0.0.4")
+
+    async def act(self, request: Request) -> Response:
+        """Retry or discard at a path of a mount, then show the page again."""
+        form = parse_qs((await request.body()).decode(errors="replace"), keep_blank_values=True)
+        action, mount, path = (form.get(field, [""])[0] for field in ("action", "mount", "path"))
+        entry = await run_in_threadpool(find_mount, self._paths, mount)
+        if entry is None or action not in ("retry", "discard"):
+            return PlainTextResponse("There is no such mount or action any more.", 404)
+        paths = (unquote(path),)  # quoted in the page: a form would change line breaks
+        wanted = RetryRequest(paths) if action == "retry" else DiscardRequest(paths)
+        try:
+            await run_in_threadpool(ask, Path(entry.socket), wanted, Remaining, timeout_s=ACTION_WAIT_S)
+        except ControlError as error:
+            return PlainTextResponse(printable(str(error)), 409)
+        return RedirectResponse("/", 303)
+
+    def _rendered(self, template: str) -> str:
+        statuses = all_statuses(self._paths)
+        self._history.record(statuses)
+        return self._templates.get_template(template).render(
+            statuses=statuses,
+            plot=plot_of(self._history.samples),
+            warnings={status.pid: last_warnings(Path(status.log)) for status in statuses if status.log},
+            shown=ITEMS_SHOWN,
+        )
+
+
+def last_warnings(log: Path) -> list[str]:
+    """The last lines of a log with a warning or an error, the newest first."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    found = [line for line in lines if " WARNING " in line or " ERROR " in line]
+    return [printable(line) for line in reversed(found[-WARNINGS_SHOWN:])]

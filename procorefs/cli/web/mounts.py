@@ -1,0 +1,78 @@
+"""Asks the daemons of this user for their status, and records how the call budget is used over the last hours."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from procorefs.cli.mounts import registry
+from procorefs.cli.mounts.registry import Entry
+from procorefs.config import Paths
+from procorefs.service.control_socket import ControlError, StatusRequest, ask
+from procorefs.service.status import MountStatus, Named
+
+WAIT_S = 3.0
+
+SAMPLE_S = 60.0
+SAMPLES = 6 * 60
+"""Six hours."""
+
+_AT_ONCE = 8
+
+
+def all_statuses(paths: Paths) -> list[MountStatus]:
+    """The status of each mount, by mount point; one that does not answer has only its names and a state."""
+    entries = registry.running(paths)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(_status, entries))
+
+
+def find_mount(paths: Paths, key: str) -> Entry | None:
+    """The daemon with this process id, which the page has as the key of a mount."""
+    return next((entry for entry in registry.running(paths) if str(entry.pid) == key), None)
+
+
+def _status(entry: Entry) -> MountStatus:
+    try:
+        return ask(Path(entry.socket), StatusRequest(), MountStatus, timeout_s=WAIT_S)
+    except ControlError:
+        return MountStatus(
+            mountpoint=entry.mountpoint,
+            project=Named(entry.project_id),
+            company=Named(entry.company_id),
+            state="not answering",
+            pid=entry.pid,
+            log=entry.log,
+        )
+
+
+class Sample(NamedTuple):
+    """The calls of the hour before a moment."""
+
+    at_s: float
+    people: int
+    background: int
+    limit: int
+
+
+class BudgetHistory:
+    """Samples of the budget that all mounts share, the oldest first."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+
+    @property
+    def samples(self) -> list[Sample]:
+        return list(self._samples)
+
+    def record(self, statuses: list[MountStatus]) -> None:
+        """Add a sample, unless the last one is recent; all mounts of one account report the same budget."""
+        now_s = self._clock_s()
+        if not statuses or (self._samples and now_s - self._samples[-1].at_s < SAMPLE_S):
+            return
+        limiter = max((status.limiter for status in statuses), key=lambda one: one.hourly.limit or 0)
+        self._samples.append(
+            Sample(now_s, limiter.used_by_people, limiter.used_by_background, limiter.hourly.limit or 0)
+        )

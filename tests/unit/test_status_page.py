@@ -1,0 +1,160 @@
+"""The status page and the metrics: who may see them, what they show of names, and how the budget is drawn."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from procorefs.cli.web import app as application
+from procorefs.cli.web.access import COOKIE
+from procorefs.cli.web.app import last_warnings, make_app
+from procorefs.cli.web.metrics import metrics_text
+from procorefs.cli.web.mounts import BudgetHistory, Sample
+from procorefs.cli.web.plot import plot_of
+from procorefs.config import find_paths
+from procorefs.service.status import (
+    ApiCalls,
+    GuardedFolder,
+    LimiterStatus,
+    MountStatus,
+    Named,
+    OutboxItem,
+    OutboxStatus,
+    TreeStatus,
+    WindowStatus,
+)
+
+TOKEN = "t0ken"
+BASE = "http://127.0.0.1:8911"
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J\u202e"
+
+STATUS = MountStatus(
+    mountpoint="/srv/Secret Tower",
+    project=Named(12, HOSTILE),
+    company=Named(8, "Northwind"),
+    pid=77,
+    tree=TreeStatus(documents=1234, state="complete", age_seconds=5.0),
+    outbox=OutboxStatus(
+        pending=3,
+        failed=1,
+        failures=[OutboxItem(f"Secret/{HOSTILE}", "Procore refuses it", "2026-11-30T03:00:00Z")],
+        guarded=[GuardedFolder("Drawings", 510, 0)],
+    ),
+    limiter=LimiterStatus(hourly=WindowStatus(3600, 3000), used_by_people=40, used_by_background=560),
+    api_calls=ApiCalls(total=9, by_route={"GET documents": 9}),
+)
+
+
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> list[MountStatus]:
+    shown = [STATUS]
+    monkeypatch.setattr(application, "all_statuses", lambda _paths: shown)
+    return shown
+
+
+@pytest.fixture
+async def client(tmp_path: Path, statuses: list[MountStatus]) -> httpx.AsyncClient:
+    paths = find_paths({"HOME": str(tmp_path)})
+    transport = httpx.ASGITransport(make_app(paths, TOKEN, 8911))
+    return httpx.AsyncClient(transport=transport, base_url=BASE)
+
+
+async def log_in(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/", params={"token": TOKEN})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+
+
+async def test_the_page_shows_what_waits_and_escapes_names(client: httpx.AsyncClient) -> None:
+    await log_in(client)
+    answer = await client.get("/")
+    assert answer.status_code == 200
+    assert "1,234" in answer.text
+    assert "Drawings" in answer.text
+    assert "<script>alert" not in answer.text
+    assert "\x1b" not in answer.text
+    assert "\u202e" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert (await client.get("/static/style.css")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/", {}),
+        ("/", {"cookie": f"{COOKIE}=wrong"}),
+        ("/?token=wrong", {}),
+        ("/mounts", {"authorization": "Bearer wrong"}),
+        ("/static/page.js", {}),
+        ("/metrics", {}),
+    ],
+)
+async def test_without_the_token_nothing_is_shown(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    assert (await client.get(path, headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": "evil.example:8911"}, {"host": "127.0.0.1"}, {"origin": "https://evil.example"}]
+)
+async def test_another_site_cannot_use_the_cookie(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    await log_in(client)
+    for method in ("GET", "POST"):
+        answer = await client.request(method, "/act", headers=headers, data={"action": "retry"})
+        assert answer.status_code == 403
+
+
+async def test_no_get_and_no_bearer_token_changes_anything(client: httpx.AsyncClient) -> None:
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    assert (await client.get("/metrics", headers=bearer)).status_code == 200
+    assert (await client.post("/act", headers=bearer)).status_code == 401
+    await log_in(client)
+    assert (await client.get("/act", params={"action": "discard"})).status_code == 405
+    assert (await client.post("/act", data={"action": "discard", "mount": "77"})).status_code == 404
+
+
+def test_metrics_have_no_names() -> None:
+    text = metrics_text([STATUS]).decode()
+    assert 'procorefs_outbox_changes{project="12",state="failed"} 1.0' in text
+    assert 'procorefs_budget_used{by="background",project="12"} 560.0' in text
+    assert 'procorefs_calls_total{project="12",route="GET documents"} 9.0' in text
+    assert "Secret" not in text
+    assert "script" not in text
+
+
+def test_a_mount_that_does_not_answer_is_down() -> None:
+    text = metrics_text([MountStatus("/m", Named(1), Named(2), state="not answering")]).decode()
+    assert 'procorefs_up{project="1"} 0.0' in text
+
+
+def test_the_plot_fills_its_box() -> None:
+    assert plot_of([Sample(0, 1, 1, 10)]) is None
+    plot = plot_of([Sample(0, 0, 0, 600), Sample(1800, 60, 240, 600), Sample(3600, 0, 600, 600)])
+    assert plot is not None
+    assert plot.total == "0,80 0.0,80.0 300.0,40.0 600.0,0.0 600,80"
+    assert plot.people == "0,80 0.0,80.0 300.0,72.0 600.0,80.0 600,80"
+    assert (plot.limit, plot.most, plot.hours) == ("0.0,0.0 300.0,0.0 600.0,0.0", 600, 1.0)
+
+
+def test_the_history_has_a_sample_a_minute() -> None:
+    times = iter(range(1000, 2000, 20))
+    history = BudgetHistory(lambda: float(next(times)))
+    for _ in range(10):
+        history.record([STATUS])
+    history.record([])
+    assert [sample.at_s for sample in history.samples] == [1000, 1060, 1120, 1180]
+    assert history.samples[0][1:] == (40, 560, 3600)
+
+
+def test_the_warnings_of_a_log_are_the_newest(tmp_path: Path) -> None:
+    log = tmp_path / "mount.log"
+    assert last_warnings(log) == []
+    lines = [f"2026-11-30 03:00:{number:02d},000 WARNING a: {number}\x1b" for number in range(30)]
+    log.write_text("\n".join([*lines, "2026-11-30 03:01:00,000 INFO a: fine"]))
+    shown = last_warnings(log)
+    assert len(shown) == 10
+    assert shown[0].endswith("WARNING a: 29\\u001b")
