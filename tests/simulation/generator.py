@@ -56,7 +56,6 @@ DIALECT: dict[str, tuple[Any, ...]] = {
     "rename_touches": (False,),
     "check_out_touches": (False,),
     "delete_again": (204, 422),
-    "patch_makes_version": (True,),
     "patch_renumbers": (True,),
     "answered_versions": ("none",),
     "answered_lists": (False,),
@@ -64,9 +63,9 @@ DIALECT: dict[str, tuple[Any, ...]] = {
     "used_upload": ("words", "unnamed", "missing", "conflict"),
     "invalid_status": (422,),
     "version_urls": ("api_bytes", "storage"),
-    "kinds_share_names": (True,),
 }
-"""The answers beside the usual ones. Those that programs would see as other names are not among them."""
+"""The answers beside the usual ones. Those that programs would see as other names are not among them, and none that
+makes versions which nobody sent: the contract says that only new bytes make one."""
 
 
 _KINDS: dict[str, tuple[FaultKind, ...]] = {
