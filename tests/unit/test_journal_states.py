@@ -2,7 +2,7 @@
 
 import pytest
 
-from procorefs.journal.change import Change, Failed, Incomplete, Open, Pending, Progress
+from procorefs.journal.change import Change, Failed, Guarded, Incomplete, Open, Pending, Progress
 from procorefs.journal.states import RECORDED, STEPS, ChangeState
 from procorefs.procore.wire.models import Kind
 from procorefs.tree.nodes import Inode
@@ -39,6 +39,7 @@ def test_a_touch_forgets_failures_and_keeps_what_is_being_written() -> None:
         (Pending("offline", 3), Pending()),
         (Open("no room"), Open()),
         (Incomplete("cut off"), Incomplete()),
+        (Guarded(at_s=7.0), Guarded(at_s=7.0)),
     ):
         change = in_state(before)
         change.touch()
