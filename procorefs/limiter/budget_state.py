@@ -47,7 +47,7 @@ class Waiter(msgspec.Struct, array_like=True):
     """How many wait in that process, by class."""
 
 
-class State(msgspec.Struct, array_like=True, tag=3):
+class State(msgspec.Struct, array_like=True, tag=4):
     """One budget. The tag is the format of the record: another one is not understood."""
 
     limit: int = TUNING.first_limit
@@ -64,8 +64,8 @@ class State(msgspec.Struct, array_like=True, tag=3):
     """The calls of the last hour, oldest first."""
     began_s: float = 0.0
     """The first call after an hour without any."""
-    over_since_s: float = 0.0
-    """Since when more calls than the limit have been counted in the last hour."""
+    over_minutes: int = 0
+    """Minutes of the hour, as bits, at which more calls than the limit had been counted in the hour before."""
     others_per_s: float = 0.0
     """Calls of other programs with our client id, smoothed."""
     others_burst: float = 0.0
@@ -137,7 +137,7 @@ class State(msgspec.Struct, array_like=True, tag=3):
 
 
 _TIMES = (
-    "told_s", "reset_s", "began_s", "over_since_s", "heard_s", "spike_told_s", "spike_ends_s",
+    "told_s", "reset_s", "began_s", "heard_s", "spike_told_s", "spike_ends_s",
     "spike_reset_s", "clock_s", "paused_until_s", "last_paced_s",
 )  # fmt: skip
 
