@@ -325,7 +325,7 @@ def _raise_limit(state: State, now_s: float) -> None:
     count = sum(sent_in_hour(state, now_s))
     if state.told_last or count < state.limit * TUNING.still_over:
         return
-    minutes = round(state.hour_s / TUNING.over_s)
+    minutes = max(1, round(state.hour_s / TUNING.over_s))
     minute, before = int(now_s // TUNING.over_s), int(state.heard_s // TUNING.over_s)
     was_over = state.over_minutes >> before % minutes & 1
     for over in range(max(before, minute - minutes) if was_over else minute, minute + 1):

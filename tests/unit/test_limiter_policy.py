@@ -5,13 +5,14 @@ import math
 from collections.abc import Iterator
 from email.utils import formatdate
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from procorefs.limiter import Priority, answers, policy
 from procorefs.limiter.answers import Report, ServerClock, read_report
-from procorefs.limiter.budget_state import State, decode, encode
+from procorefs.limiter.budget_state import State, begin_again, decode, encode
 from procorefs.limiter.file_store import PLACE_BYTES
 from procorefs.limiter.tuning import TUNING
 
@@ -474,6 +475,14 @@ def test_a_record_survives_and_damage_is_seen(budget: Budget) -> None:
     assert decode(record) == budget.state
     assert decode(record[:-3]) is None
     assert decode(b"") is None
+
+
+def test_of_a_record_of_another_release_only_the_told_limit_is_kept() -> None:
+    older = msgspec.msgpack.encode([3, 1200, True, 5.0])
+    assert decode(older) is None
+    assert begin_again(older) == State(limit=1200, told=True)
+    for record in (b"", b"x", older[:-3], msgspec.msgpack.encode([2, 1200, True, 0]), encode(State())[:-1]):
+        assert begin_again(record) == State()
 
 
 NONSENSE = ["", "x", "-1", "nan", "inf", "1e400", "9" * 40, "12.5", "0x10", "\u0663"]
