@@ -158,13 +158,16 @@ class Procore:
         )
 
     def doubled(self) -> str:
-        """A version that this mount made twice in a row; empty: there is none."""
+        """A version that this mount made twice in a row; empty: there is none.
+
+        In some dialects Procore makes one of the same upload for a PATCH without bytes.
+        """
         store = self.sandbox.store
         for document, name in store.execute("SELECT id, name FROM documents WHERE is_file").fetchall():
             ours = [version for version in store.versions(document) if version.created_by == SERVICE_USER_ID]
             for newer, older in pairwise(ours):
                 content = self.sandbox.contents.read(newer)
-                is_next = newer.number == older.number + 1
+                is_next = newer.number == older.number + 1 and newer.source != older.source
                 if len(content) > 1 and is_next and content == self.sandbox.contents.read(older):
                     return f"{name}, versions {older.number} and {newer.number}: {content[:20]!r}"
         return ""
