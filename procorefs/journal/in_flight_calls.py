@@ -80,11 +80,11 @@ class Sending:
         self.is_unclear = False
 
     def answered(self) -> None:
-        """Record that it was done: its answer is applied next, and it no longer blocks others."""
+        """Record that it was done: its answer is applied next, without an await, and it no longer blocks others."""
         self.is_over = True
 
     def unclear(self) -> None:
-        """Record a refusal, which an earlier call may have caused: until that is known, every error leaves it open."""
+        """Record that this call or an earlier one was done, or may have been: every error leaves it open."""
         self.is_unclear = True
 
     def refused(self) -> None:

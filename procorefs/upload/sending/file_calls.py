@@ -139,9 +139,10 @@ class FileCalls:
                 if found is None:
                     return
                 document, ours, metadata = found.document, found.version, MetadataPatch()
-            sending.answered()
+            sending.unclear()
             self._documents.own.order.is_about(request, document.id)
             document = await self._documents.with_version(document)
+            sending.answered()
             self._results.arrived(
                 change,
                 document,
@@ -217,11 +218,12 @@ class FileCalls:
                     await self._refusals.of_move(change, known, target, parent_id, error)
                 # The earlier call may have carried other metadata or another place.
                 document, ours, metadata, target = found.document, found.version, MetadataPatch(), None
-            sending.answered()
+            sending.unclear()
             arrived = None
             if upload is not None:
                 document = await self._documents.with_version(document)
                 arrived = Sent(upload, ours or document.version)
+            sending.answered()
             parent = self._results.folder_of(document, target)
             self._results.arrived(change, document, parent, metadata=metadata, target=target, sent=arrived)
 

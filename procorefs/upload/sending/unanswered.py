@@ -123,9 +123,10 @@ class UnansweredCalls:
                     sending.refused()
                     self._was_not_done(change, call)
                     return
-            sending.answered()
+            sending.unclear()
             self._documents.own.order.is_about(request, document.id)
             document = await self._documents.with_version(document)
+            sending.answered()
             self._results.arrived(
                 change,
                 document,
@@ -257,8 +258,9 @@ class UnansweredCalls:
                         self._results.begin_upload_again(change, upload)
                     self._was_not_done(change, call)
                     return
-            sending.answered()
+            sending.unclear()
             document = await self._documents.with_version(document)
+            sending.answered()
             self._results.arrived(
                 change,
                 document,
