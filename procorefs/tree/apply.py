@@ -39,8 +39,10 @@ class DocumentApplier:
 
         `changes_since_s`: all changes since then are being applied, so a folder made later holds nothing else.
         """
+        admitted, overtaken = self._admitted(documents, request)
         with self._writer(listing_pass, changes_since_s) as writer:
-            writer.write(self._admitted(documents, request, writer))
+            writer.note_overtaken(overtaken)
+            writer.write(admitted)
         return writer.result
 
     def apply_folder(
@@ -51,12 +53,14 @@ class DocumentApplier:
         It removes nothing if the answer has an item that could not be understood: that may be any of them.
         """
         here = {document.id for document in listing.children}
+        admitted, overtaken = self._admitted(listing.children, request)
         with self._writer(listing_pass) as writer:
             if folder == ROOT:
                 writer.bind_root(listing.folder)
             elif listing.folder.deleted:
                 writer.write([listing.folder])
-            writer.write(self._admitted(listing.children, request, writer))
+            writer.note_overtaken(overtaken)
+            writer.write(admitted)
             if not listing.refused:
                 writer.remove(
                     node
@@ -95,16 +99,21 @@ class DocumentApplier:
         return writer.result
 
     def _admitted(
-        self, documents: Iterable[Document], request: Request, writer: DocumentWriter
-    ) -> list[Document]:
-        """The documents that the answer speaks for; of the others only their existence is noted."""
-        admitted = []
+        self, documents: Iterable[Document], request: Request
+    ) -> tuple[list[Document], list[Document]]:
+        """The documents that the answer speaks for, and the others.
+
+        A version that an unanswered call of ours has made of the same bytes is no change by a colleague.
+        """
+        admitted, overtaken = [], []
         for document in documents:
-            if self.order.admit(document.id, request):
-                admitted.append(document)
+            if not self.order.admit(document.id, request):
+                overtaken.append(document)
+            elif self._local.is_unconfirmed(document.id):
+                admitted.append(self.own.unchanged_bytes(document, "change", is_answer=False))
             else:
-                writer.note_overtaken(document)
-        return admitted
+                admitted.append(document)
+        return admitted, overtaken
 
     @contextmanager
     def _writer(self, listing_pass: int, changes_since_s: int | None = None) -> Iterator[DocumentWriter]:

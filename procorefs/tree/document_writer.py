@@ -102,13 +102,14 @@ class DocumentWriter:
         for document, known in sorted(changed, key=lambda pair: pair[0].id):
             self._place(document, known)
 
-    def note_overtaken(self, document: Document) -> None:
-        """The answer does not speak for the document, but shows that it exists."""
-        known = self._store.known(document.id)
-        if known is not None and not document.deleted and not document.recycle_bin:
-            version = known.node.version
-            self._store.see(known.node.inode, self._pass, version.url if version is not None else None)
-        self.result.overtaken.append(document)
+    def note_overtaken(self, documents: Iterable[Document]) -> None:
+        """Note documents that the answer does not speak for: it shows only that they exist."""
+        for document in documents:
+            known = self._store.known(document.id)
+            if known is not None and not document.deleted and not document.recycle_bin:
+                version = known.node.version
+                self._store.see(known.node.inode, self._pass, version.url if version is not None else None)
+            self.result.overtaken.append(document)
 
     def remove_deleted(self, deleted: Iterable[Known]) -> None:
         """Remove deleted documents from the tree, folders before what is in them.

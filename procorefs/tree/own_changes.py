@@ -43,6 +43,9 @@ class LocalChanges(Protocol):
     def has_bytes(self, inode: Inode) -> bool:
         """Whether the inode shows local bytes, written or about to be, and not a version of Procore."""
 
+    def is_unconfirmed(self, document: DocumentId) -> bool:
+        """Whether a call without bytes about the document got no answer and may have been carried out."""
+
     def entries_changed(self, folder: Inode) -> None:
         """Another client has added, renamed or removed an entry of the folder."""
 

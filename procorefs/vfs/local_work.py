@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from procorefs.journal.change import Change, Failed, Location, Open, Placed
 from procorefs.journal.in_flight_calls import InFlightCalls
-from procorefs.procore.wire.models import Kind, Version
+from procorefs.procore.wire.models import DocumentId, Kind, Version
 from procorefs.storage import clocks
 from procorefs.tree.naming.name_rules import marked
 from procorefs.tree.nodes import ROOT, Inode, Node, State, bound_to
@@ -39,6 +39,9 @@ class LocalWork:
         return self._dirty_files.has(inode) or (
             change is not None and (change.has_bytes or change.shown is not None)
         )
+
+    def is_unconfirmed(self, document: DocumentId) -> bool:
+        return any(call.upload is None for call in self._calls.given_up(ROOT, document))
 
     def entries_changed(self, folder: Inode) -> None:
         self._view.entries_changed(folder)

@@ -2,7 +2,7 @@
 
 from collections.abc import Container
 
-from procorefs.procore.wire.models import UserId, Version
+from procorefs.procore.wire.models import DocumentId, UserId, Version
 from procorefs.tree.nodes import Inode, Node
 
 ME = UserId(9)
@@ -19,6 +19,9 @@ class Inside:
         return inode in self._inside
 
     def has_bytes(self, _inode: Inode) -> bool:
+        return False
+
+    def is_unconfirmed(self, _document: DocumentId) -> bool:
         return False
 
     def entries_changed(self, _folder: Inode) -> None:

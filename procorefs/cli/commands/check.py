@@ -10,12 +10,11 @@ from procorefs.cli.support.preflight import Preflight, preflight
 from procorefs.cli.support.terminal import say, say_json
 from procorefs.config import Failure, find_paths, read_config
 from procorefs.config.account import find_client
-from procorefs.config.profiles import Profile
 from procorefs.config.units import show_size
 from procorefs.storage.printable import printable
 
-USUAL_LIMITS = (600, 3600)
-"""Calls per hour of new apps and of older ones: an unknown limit is one of them or more."""
+HOURLY_CALLS = 3600
+"""The limit that is assumed until Procore's headers name one."""
 
 TYPES_SHOWN = 8
 
@@ -29,10 +28,8 @@ class Checked(msgspec.Struct, frozen=True):
 
     dir: str
     hours: float
+    """The budget that `hours` assumes."""
     hourly_calls: int
-    """The budget that `hours` assumes: the known one, else the least."""
-    hours_by_limit: dict[int, float]
-    """Hours for each limit that is possible: one where it is known."""
     preflight: Preflight
 
 
@@ -40,7 +37,7 @@ class Checked(msgspec.Struct, frozen=True):
 @click.option("--into", metavar="FOLDER", default="", help="Folder of the project to copy into.")
 @click.option(
     "--hourly", metavar="CALLS", type=click.IntRange(min=1),
-    help="Calls that Procore grants per hour. Default: as last reported or configured.",
+    help=f"Calls that Procore grants per hour. Default: as last reported, else {HOURLY_CALLS}.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.argument("dirs", nargs=-1, required=True, metavar="DIR…")
@@ -49,8 +46,8 @@ def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -
 
     Exit status 1 when something would be refused.
     """
-    known = hourly or _known_limit()
-    found = [_checked(path, into, (known,) if known else USUAL_LIMITS) for path in dirs]
+    hourly_calls = hourly or _known_limit() or HOURLY_CALLS
+    found = [_checked(path, into, hourly_calls) for path in dirs]
     if as_json:
         say_json(found)
     else:
@@ -59,32 +56,26 @@ def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -
     return int(any(checked.preflight.refused for checked in found))
 
 
-def _checked(path: str, into: str, limits: tuple[int, ...]) -> Checked:
+def _checked(path: str, into: str, hourly: int) -> Checked:
     try:
         found = preflight(path, into)
     except OSError as error:
         raise Unreadable(f"{path} cannot be read ({error.strerror}); name a directory") from error
-    hours = {limit: found.hours(limit) for limit in limits}
-    return Checked(path, hours[limits[0]], limits[0], hours, found)
+    return Checked(path, found.hours(hourly), hourly, found)
 
 
 def _known_limit() -> int | None:
-    """The hourly limit of the default account, as last told or configured; makes no call."""
+    """The last known hourly limit of the default account; makes no call."""
     paths = find_paths(os.environ)
     try:
-        config = read_config(paths.config_file)
-        client = find_client(os.environ, config)
+        client = find_client(os.environ, read_config(paths.config_file))
     except Failure:
         return None  # a mount would report wrong settings; checking names needs none
     if client is None:
         return None
     from procorefs.limiter.opening import budget_key, known_hourly_limit  # trio takes its time to import
 
-    told = known_hourly_limit(paths.budgets_dir, budget_key(*client))
-    configured = config.profiles.get(config.chosen(None) or "", Profile()).calls_per_hour
-    if configured == "auto":
-        return told
-    return min(configured, told or configured)
+    return known_hourly_limit(paths.budgets_dir, budget_key(*client))
 
 
 def _show(checked: Checked) -> None:
@@ -96,9 +87,6 @@ def _show(checked: Checked) -> None:
         if found.longest_path
         else "none"
     )
-    hours = " or ".join(
-        f"{hours:.1f} hours at {limit:,} an hour" for limit, hours in checked.hours_by_limit.items()
-    )
     lines = {
         "files": f"{found.files:,} of {show_size(found.bytes)}",
         "folders": f"{found.folders:,}",
@@ -106,7 +94,7 @@ def _show(checked: Checked) -> None:
         "longest path": longest,
         "junk": f"{found.junk:,} left out, such as .DS_Store or Thumbs.db",
         "temporary": f"{found.held:,} left out until they are renamed" if found.held else "",
-        "calls": f"{found.api_calls:,}: {hours}",
+        "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
     say(printable(checked.dir))

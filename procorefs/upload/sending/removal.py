@@ -227,6 +227,8 @@ class DocumentRemover:
         pending_copy = self._view.pending_copy_of(document.id)
         if pending_copy is not None:
             raise Blocked(Wait(pending_copy, "its bytes are on their way to another name"))
+        if self._documents.calls.given_up(change.inode, document.id):
+            self._documents.own.unchanged_bytes(document, "change", is_answer=False)
         return document.version is None or await self._is_ours(change, document.version)
 
 
