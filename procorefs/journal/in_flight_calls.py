@@ -74,10 +74,16 @@ _decode = msgspec.json.Decoder(Call).decode
 class Sending:
     """A call that is being sent; records how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
+        self._call = call
         self.is_over = False
         self.is_refused = False
         self.is_unclear = False
+
+    @property
+    def place(self) -> Location | None:
+        """Where it puts the document: the folder's document may be another inode than when it was sent."""
+        return self._call.place
 
     def answered(self) -> None:
         """Record that it was done: its answer is applied next, without an await, and it no longer blocks others."""
@@ -158,7 +164,7 @@ class InFlightCalls:
         )
         self._next += 1
         self._write(call)
-        state = self._sending[call.number] = Sending()
+        state = self._sending[call.number] = Sending(call)
         state.is_unclear = repeats is not None  # the refusal says nothing about the repeated call
         self._calls[call.number] = call
         if repeats is not None:

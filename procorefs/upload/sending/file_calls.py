@@ -143,6 +143,7 @@ class FileCalls:
             self._documents.own.order.is_about(request, document.id)
             document = await self._documents.with_version(document)
             sending.answered()
+            target = sending.place or target
             self._results.arrived(
                 change,
                 document,
@@ -224,6 +225,7 @@ class FileCalls:
                 document = await self._documents.with_version(document)
                 arrived = Sent(upload, ours or document.version)
             sending.answered()
+            target = sending.place if target is not None else None
             parent = self._results.folder_of(document, target)
             self._results.arrived(change, document, parent, metadata=metadata, target=target, sent=arrived)
 

@@ -47,6 +47,7 @@ class FolderCalls:
                 raise self._refusals.of_metadata(change, error, metadata, is_alone=False) from error
             self._documents.own.order.is_about(request, document.id)
             sending.answered()
+            target = sending.place or target
             self._results.arrived(
                 change, document, target.folder, metadata=metadata, target=target, is_new=True
             )
@@ -84,6 +85,7 @@ class FolderCalls:
                     raise self._refusals.of_metadata(change, error, metadata, is_alone=is_alone) from error
                 await self._refusals.of_move(change, known, target, parent_id, error)
             sending.answered()
+            target = sending.place if target is not None else None
             parent = self._results.folder_of(document, target)
             self._results.arrived(change, document, parent, metadata=metadata, target=target)
 

@@ -127,12 +127,13 @@ class UnansweredCalls:
             self._documents.own.order.is_about(request, document.id)
             document = await self._documents.with_version(document)
             sending.answered()
+            place = sending.place or call.place
             self._results.arrived(
                 change,
                 document,
-                call.place.folder,
+                place.folder,
                 metadata=MetadataPatch(),
-                target=call.place,
+                target=place,
                 sent=Sent(upload, version or document.version),
                 is_new=True,
             )
