@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from procorefs.journal.states import ChangeState
 from tests.simulation import aftermath, scheduler
 from tests.simulation.aftermath import RECOVERED, Past, Quiet
 from tests.simulation.identities import Identities
@@ -141,7 +142,9 @@ class Player:
         await self._look()
         while self._world.network.is_troubled and self._world.parts.follower.poll_state().state != "complete":
             await self._look()
-        lost = [item.path for item in self._world.parts.writing.commands.stuck() if item.state == "failed"]
+        # Not what only waits for something incomplete: nobody needs to give that up.
+        items = self._world.parts.writing.commands.items()
+        lost = [item.path for change, item in items if change.state is ChangeState.FAILED]
         view = self._world.parts.project.view
         doubted, failed = aftermath.doubted_in(view), aftermath.failed_in(view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
