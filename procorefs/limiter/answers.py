@@ -181,7 +181,7 @@ def _learn_hour(state: State, reading: Reading, overlap: int, now_s: float) -> N
         return  # a late word about a window that is over
     counted_s, before_s = state.told_s, state.reset_s
     state.limit, state.told, state.told_s, state.told_last = reading.limit, True, now_s, True
-    state.over_since_s = 0.0
+    state.over_minutes = 0
     state.reset_s = now_s + reading.reset_in_s + TUNING.margin_s
     used = reading.limit - reading.remaining
     elapsed_s = state.hour_s - reading.reset_in_s
@@ -271,7 +271,9 @@ def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -
         unseen_s = (begun_s if state.spike_rolls else min(state.spike_ends_s, begun_s)) - state.heard_s
         unseen_s = min(max(unseen_s, 0.0), state.hour_s)
         state.others_burst = max(state.others_burst, min(float(found), TUNING.most_burst))
-        _add_others(state, found + TUNING.unseen * state.others_per_s * unseen_s, now_s)
+        _add_others(
+            state, found + (TUNING.unseen if state.told else 1.0) * state.others_per_s * unseen_s, now_s
+        )
         _average_others(state, found, now_s - state.heard_s - unseen_s)
     state.spike_limit, state.spike_told, state.told_last = reading.limit, True, False
     state.spike_told_s, state.spike_others, state.spike_ends_s = now_s, others, reset_s
@@ -317,21 +319,25 @@ def _add_others(state: State, calls: float, now_s: float) -> None:
 def _raise_limit(state: State, now_s: float) -> None:
     """More calls than the limit were counted and answers speak of the short window only: the limit is larger.
 
-    An hour that began with the call of another program may have begun anew meanwhile. Then the count proves something
-    only when it has been above the limit for an hour: one whole window was within that time.
+    An hour that began with the call of another program may have ended at any minute of ours. Then the count proves
+    something only when it was above the limit in each of them: with one of them a whole window ended.
     """
     count = sum(sent_in_hour(state, now_s))
     if state.told_last or count < state.limit * TUNING.still_over:
-        state.over_since_s = 0.0
-    if state.told_last or count <= state.limit:
         return
-    state.over_since_s = state.over_since_s or now_s
+    minutes = max(1, round(state.hour_s / TUNING.over_s))
+    minute, before = int(now_s // TUNING.over_s), int(state.heard_s // TUNING.over_s)
+    was_over = state.over_minutes >> before % minutes & 1
+    for over in range(max(before, minute - minutes) if was_over else minute, minute + 1):
+        state.over_minutes |= 1 << over % minutes
+    if count <= state.limit:
+        return
     is_one_window = not are_others(state) and now_s < state.began_s + state.hour_s
     is_sought = not state.told and TUNING.first_limit < state.limit < TUNING.older_limit
-    if is_one_window or is_sought or now_s >= state.over_since_s + state.hour_s:
+    if is_one_window or is_sought or state.over_minutes.bit_count() == minutes:
         is_below = state.limit < TUNING.older_limit
         state.limit = min(state.limit * 2, TUNING.older_limit) if is_below else state.limit * 2
-        state.told, state.over_since_s = False, 0.0
+        state.told, state.over_minutes = False, 0
 
 
 def _pause_for_429(state: State, report: Report, now_s: float, jitter: Callable[[], float]) -> None:

@@ -47,7 +47,7 @@ class Waiter(msgspec.Struct, array_like=True):
     """How many wait in that process, by class."""
 
 
-class State(msgspec.Struct, array_like=True, tag=3):
+class State(msgspec.Struct, array_like=True, tag=4):
     """One budget. The tag is the format of the record: another one is not understood."""
 
     limit: int = TUNING.first_limit
@@ -64,8 +64,8 @@ class State(msgspec.Struct, array_like=True, tag=3):
     """The calls of the last hour, oldest first."""
     began_s: float = 0.0
     """The first call after an hour without any."""
-    over_since_s: float = 0.0
-    """Since when more calls than the limit have been counted in the last hour."""
+    over_minutes: int = 0
+    """Minutes of the hour, as bits, at which more calls than the limit had been counted in the hour before."""
     others_per_s: float = 0.0
     """Calls of other programs with our client id, smoothed."""
     others_burst: float = 0.0
@@ -137,7 +137,7 @@ class State(msgspec.Struct, array_like=True, tag=3):
 
 
 _TIMES = (
-    "told_s", "reset_s", "began_s", "over_since_s", "heard_s", "spike_told_s", "spike_ends_s",
+    "told_s", "reset_s", "began_s", "heard_s", "spike_told_s", "spike_ends_s",
     "spike_reset_s", "clock_s", "paused_until_s", "last_paced_s",
 )  # fmt: skip
 
@@ -149,6 +149,7 @@ def _moved(time_s: float, seconds: float) -> float:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(State)
+_any_decoder = msgspec.msgpack.Decoder()
 
 
 def encode(state: State) -> bytes:
@@ -168,7 +169,7 @@ def decode(record: bytes) -> State | None:
 def _is_usable(state: State) -> bool:
     """Whether the arithmetic can go on with the values; whoever uses the same Redis may have written them."""
     times = [getattr(state, name) for name in _TIMES]
-    times += [*state.served_s, *state.recent, *state.hosts.values()]
+    times += [*state.served_s, *state.recent, *state.noted, state.told_left, *state.hosts.values()]
     times += [permit.taken_s for permit in state.permits]
     times += [time_s for waiter in state.waiters for time_s in (waiter.arrived_s, waiter.wakes_at_s)]
     counts: list[float] = [state.others_per_s, state.others_burst, state.watched_s, state.spike_others]
@@ -180,9 +181,21 @@ def _is_usable(state: State) -> bool:
         and all(0 <= count <= LARGEST for count in counts)
         and all(0 <= waiter.priority < len(Priority) for waiter in state.waiters)
         and state.throttled_in_a_row < 1000
+        and 0 <= state.over_minutes < 1 << 64
         and 1 <= state.limit <= LARGEST
         and 1 <= state.spike_limit <= LARGEST
         and 0 < state.spike_s <= state.hour_s <= LARGEST
         and 0 <= state.share <= 1
         and len(state.served_s) == len(Priority)
     )
+
+
+def begin_again(record: bytes) -> State:
+    """A fresh state in place of a record that is not understood; one of the release before keeps the hour's limit."""
+    try:
+        release, limit, told, *_ = _any_decoder.decode(record)
+    except (*UNDECODABLE, TypeError, ValueError):
+        return State()
+    if release == 3 and isinstance(limit, int) and 0 < limit <= LARGEST and isinstance(told, bool):
+        return State(limit=limit, told=told)
+    return State()

@@ -188,7 +188,7 @@ def _adopt(state: State, known: State, shift_s: float) -> None:
 
 
 _LEARNT = (
-    "limit", "told", "told_s", "told_last", "reset_s", "sent", "began_s", "over_since_s", "others_per_s",
+    "limit", "told", "told_s", "told_last", "reset_s", "sent", "began_s", "over_minutes", "others_per_s",
     "others_burst", "watched_s", "heard_s", "spike_limit", "spike_told", "spike_told_s", "spike_others", "spike_ends_s",
-    "spike_rolls", "spike_reset_s", "limits_told", "unlimited", "sure",
+    "spike_rolls", "spike_reset_s", "limits_told", "unlimited", "sure", "hour_rolls", "told_left", "noted",
 )  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from procorefs.limiter.budget_state import State, decode, encode
+from procorefs.limiter.budget_state import State, begin_again, decode, encode
 from procorefs.limiter.budget_store import Step, StoreAway, T
 from procorefs.limiter.policy import drop_owner
 from procorefs.storage import clocks, processes
@@ -71,7 +71,7 @@ class FileStore:
         try:
             number, state = self._read()
             if number == 0 and any(self._record(place) for place in (0, PLACE_BYTES)):
-                log.info("%s is of another version; the call budget begins anew", self._path.name)
+                log.info("%s is of another version: the call budget begins again", self._path.name)
             now_s = clocks.boot_s()
             self._reap(state, now_s)
             result = step(state, now_s)
@@ -92,13 +92,14 @@ class FileStore:
     def _read(self) -> tuple[int, State]:
         """The newest whole record and its number; a fresh one when there is none."""
         places = [self._record(0), self._record(PLACE_BYTES)]
-        for number, unix_s, boot, record in sorted(filter(None, places), reverse=True):
+        found = sorted(filter(None, places), reverse=True)
+        for number, unix_s, boot, record in found:
             state = decode(record)
             if state is not None:
                 if boot != self._boot:
                     _after_boot(state, unix_s)
                 return number, state
-        return 0, State()
+        return 0, begin_again(found[0][3]) if found else State()
 
     def _record(self, offset: int) -> tuple[int, float, bytes, bytes] | None:
         head = os.pread(self._file, HEADER.size + 2048, offset)

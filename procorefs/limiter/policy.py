@@ -55,7 +55,7 @@ def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
     state.permits.append(Permit(owner, now_s, state.answered))
     if not state.sent:
         state.began_s = now_s
-        state.over_since_s = 0.0
+        state.over_minutes = 0
     if not state.sent or now_s >= state.sent[-1].first_s + TUNING.sent_s:
         state.sent.append(Sent(now_s, 0, 0))
     state.sent[-1].calls += 1
@@ -207,20 +207,24 @@ def pace_gap_s(state: State, left: float, now_s: float, configured: int) -> floa
     until calls begin to leave the hour, and a little further.
     """
     known = hour_limit(state, configured) * state.share
-    limit = _paced_limit(state, now_s, configured)
-    forecast = Forecast(state, limit, now_s)
-    used = known - left
-    left += limit - known
+    limit, used = known, known - left
+    is_tried_out = _is_tried_out(state, now_s, configured)
+    if is_tried_out:  # what an older app gets is looked for at that pace
+        is_larger = not state.told and TUNING.first_limit < limit < TUNING.older_limit
+        limit = (TUNING.older_limit if is_larger else limit) * (1 + TUNING.beyond)
+    forecast = Forecast(state, limit, now_s, spread=0.0 if is_tried_out else TUNING.spread)
+    left = limit - used + forecast.at_once * is_tried_out
     if left - forecast.calls(0.0) < 1:
         return math.inf
     if used < known * TUNING.burst:
         return 0.0
     gap_s, spread_until_s, kept_until_s = 0.0, -1.0, math.inf
     reset_in_s = max(state.reset_s - now_s, 0.0) if state.told_last else 0.0
+    all_leave_at_reset = reset_in_s > 0 and state.hour_rolls is False
     for sent in state.sent:
         leaves_in_s = sent.first_s + state.hour_s - now_s
         in_s = max(leaves_in_s + TUNING.sent_s / 2, reset_in_s, 0.0)
-        if reset_in_s and state.hour_rolls is False:
+        if all_leave_at_reset:
             in_s = reset_in_s
         then = left - state.others_per_s * in_s
         if in_s <= kept_until_s and then <= forecast.calls(in_s):
@@ -228,12 +232,12 @@ def pace_gap_s(state: State, left: float, now_s: float, configured: int) -> floa
         if spread_until_s < 0:
             spread_until_s = in_s + TUNING.ahead_s
             kept_until_s = in_s + TUNING.kept_ahead_s
-            if reset_in_s and state.hour_rolls is False:
-                then -= forecast.expected(reset_in_s)  # all leave then
-                return reset_in_s / then if then > 0 else math.inf
+            gap_s = in_s / (then - forecast.calls(in_s))
         if in_s <= spread_until_s:
             then -= forecast.expected(in_s)
             gap_s = max(gap_s, in_s / then) if then > 0 else math.inf
+            if all_leave_at_reset:
+                break
         elif in_s > kept_until_s:
             break
         part = 1.0 if leaves_in_s >= 0 else max(0.0, 1.0 + leaves_in_s / TUNING.sent_s)
@@ -241,22 +245,16 @@ def pace_gap_s(state: State, left: float, now_s: float, configured: int) -> floa
     return gap_s
 
 
-def _paced_limit(state: State, now_s: float, configured: int) -> float:
-    """The limit that the pace aims at: an unknown one is tried out, but answers must tell before people need it."""
-    limit = hour_limit(state, configured)
+def _is_tried_out(state: State, now_s: float, configured: int) -> bool:
+    """Is the limit unknown? Then more calls go, until an answer tells it or the count proves that it is larger."""
     is_told = state.told and now_s - (state.told_s or now_s) < TUNING.told_for_s
-    if configured or is_told or (state.told_s and now_s - state.told_s < state.hour_s):
-        return limit * state.share
-    if not state.told and TUNING.first_limit < limit < TUNING.older_limit:
-        limit = TUNING.older_limit
-    people_per_hour = Forecast(state, limit, now_s).per_s * state.hour_s
-    return limit * (1 + min(TUNING.beyond, TUNING.told_calls / people_per_hour)) * state.share
+    return not (configured or is_told or (state.told_s and now_s - state.told_s < state.hour_s))
 
 
 class Forecast:
     """How many calls people will need, from what they used lately and its spread."""
 
-    def __init__(self, state: State, limit: float, now_s: float) -> None:
+    def __init__(self, state: State, limit: float, now_s: float, spread: float = TUNING.spread) -> None:
         since_s = now_s - TUNING.lately_s
         over_s = min(max(now_s - state.began_s, TUNING.lately_least_s), TUNING.lately_s)
         used = squares = 0
@@ -265,6 +263,7 @@ class Forecast:
                 break
             used += sent.people
             squares += sent.people * sent.people
+        self._spread = spread
         self._least_per_s = TUNING.least_for_people * limit / state.hour_s
         self._used_per_s = used / over_s
         self._variance_per_s = squares / over_s + TUNING.others_at_once * state.others_per_s
@@ -279,7 +278,7 @@ class Forecast:
 
     def calls(self, seconds: float) -> float:
         """So many in the next seconds at most, and what is kept for them at least."""
-        spread = TUNING.spread * math.sqrt(self._variance_per_s * seconds)
+        spread = self._spread * math.sqrt(self._variance_per_s * seconds)
         expected = max(self._used_per_s * seconds + spread, self._least_per_s * seconds)
         return TUNING.person_burst + expected
 

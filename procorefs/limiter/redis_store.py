@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import msgspec
 import trio
 
-from procorefs.limiter.budget_state import State, decode, encode
+from procorefs.limiter.budget_state import State, begin_again, decode, encode
 from procorefs.limiter.budget_store import Step, StoreAway, T
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ class RedisStore:
         self._known = State()
         self._ahead_s = 0.0  # Redis's clock, of trio's
         self._known_s = -math.inf
+        self._said_other = False
 
     async def change(self, step: Step[T]) -> T:
         with trio.move_on_after(TIMEOUT_S, shield=True):
@@ -242,7 +243,7 @@ class RedisStore:
         while True:
             state = decode(record) if record else None
             if state is None:
-                state = State()
+                state = self._begin_again(record)
             result = step(state, now_s)
             changed = encode(state)
             swapped, number, record, now_s = await self._swap(number, changed)
@@ -251,6 +252,14 @@ class RedisStore:
                 self._ahead_s = now_s - self._known_s
                 return result
             await trio.sleep(random.uniform(0, 0.002))
+
+    def _begin_again(self, record: bytes) -> State:
+        state = begin_again(record)
+        if record and not self._said_other:
+            self._said_other = True
+            kept = f"its {state.limit:,} calls per hour are kept" if state.told else "it begins again"
+            log.warning("Redis at %s holds the call budget of another version: %s", self._address, kept)
+        return state
 
     async def _swap(self, number: bytes, record: bytes) -> tuple[bool, bytes, bytes, float]:
         if self._connection is None:

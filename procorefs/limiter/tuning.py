@@ -34,14 +34,14 @@ class Tuning(msgspec.Struct, frozen=True):
     """and looks so much further for times at which few leave it and people need some."""
     burst: float = 0.2
     """Share of the limit that goes without pacing after a pause."""
-    beyond: float = 0.04
+    beyond: float = 0.03
     """An unknown limit is exceeded by so much, to find out: answers tell of the hour before it ends."""
     told_for_s: float = 86_400.0
     """A limit that no answer told for so long is unknown again."""
-    told_calls: float = 15.0
-    """But by no more than what people use of the calls that are left when an answer tells."""
     still_over: float = 0.98
-    """A count that was above the limit still counts as above it with this share of it."""
+    """A count counts as above the limit with this share of it,"""
+    over_s: float = 60.0
+    """for so long."""
     margin_s: float = 1.0
     """Reset has whole seconds and may be rounded down."""
     serial: float = 3.0

@@ -319,3 +319,27 @@ def test_a_token_can_be_opened_with_the_same_secret_alone(caplog: pytest.LogCapt
     assert Seal("other").opened(sealed) is None
     assert Seal("secret").opened(sealed[:-1] + b"x") is None
     assert "another client secret" in caplog.text
+
+
+def test_a_budget_of_another_version_is_replaced_and_keeps_the_told_limit(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hosts are brought up to date one after the other."""
+    address = parse_address(redis.url)
+
+    async def play() -> tuple[int, bool]:
+        connection = await redis_store.connect(address)
+        record = msgspec.msgpack.encode([3, 900, True, 12.5, "what only that version understands"])
+        await connection.command("HSET", "procorefs:budget:key", "number", "7", "record", record)
+        await connection.aclose()
+        store = RedisStore(address, "key")
+        try:
+            for _ in range(2):
+                found = await store.change(lambda state, _now_s: (state.limit, state.told))
+        finally:
+            await store.aclose()
+        return found
+
+    assert trio.run(play) == (900, True)
+    sentence = f"Redis at {address} holds the call budget of another version: its 900 calls per hour are kept"
+    assert [record.message for record in caplog.records if "another version" in record.message] == [sentence]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from procorefs.cli.commands.check import check
 from procorefs.cli.support.preflight import preflight
-from procorefs.config import find_paths
+from procorefs.config import Config, Profile, find_paths, write_config
 from procorefs.limiter.budget_state import State
 from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.opening import budget_key
@@ -76,36 +76,41 @@ def test_hours_are_those_of_the_limit_that_procore_last_told(
     budgets = find_paths(os.environ).budgets_dir
     budgets.mkdir(parents=True)
     store = FileStore(budgets / f"{budget_key('https://api.example.com', 'c')}.budget")
-    assert hours(tmp_path / "tree") == (6 / 3600, 3600)  # nobody has told anything yet
+    unknown = {"600": 6 / 600, "3600": 6 / 3600}
+    assert hours(tmp_path / "tree") == unknown
 
     def told(state: State, _now_s: float) -> None:
-        state.limit, state.told = 600, True
+        state.limit, state.told = 900, True
 
     store.change_now(told)
     store.close()
-    assert hours(tmp_path / "tree") == (6 / 600, 600)
-    assert hours(tmp_path / "tree", "--hourly", "60") == (6 / 60, 60)
+    assert hours(tmp_path / "tree") == {"900": 6 / 900}
+    assert hours(tmp_path / "tree", "--hourly", "60") == {"60": 6 / 60}
+    shown = CliRunner().invoke(check, [str(tmp_path / "tree")], standalone_mode=False).output
+    assert "6: 0.0 hours at 900 an hour" in shown
     monkeypatch.setenv("PROCOREFS_CLIENT_ID", "another")
-    assert hours(tmp_path / "tree") == (6 / 3600, 3600)
+    assert hours(tmp_path / "tree") == unknown
+    shown = CliRunner().invoke(check, [str(tmp_path / "tree")], standalone_mode=False).output
+    assert "6: 0.0 hours at 600 an hour or 0.0 hours at 3,600 an hour" in shown
     monkeypatch.setenv("PROCOREFS_API_URL", "nonsense")
-    assert hours(tmp_path / "tree") == (6 / 3600, 3600)
+    assert hours(tmp_path / "tree") == unknown
 
 
-def hours(tree: Path, *options: str) -> tuple[float, int]:
+def test_hours_are_those_of_the_configured_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CONFIG", "STATE"):
+        monkeypatch.setenv(f"XDG_{variable}_HOME", str(tmp_path / variable))
+    monkeypatch.delenv("PROCOREFS_CLIENT_ID", raising=False)
+    config = Config(profiles={"default": Profile(client_id="c", calls_per_hour=1200)})
+    write_config(find_paths(os.environ).config_file, config)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").touch()
+    assert hours(tmp_path / "tree") == {"1200": 2 / 1200}
+
+
+def hours(tree: Path, *options: str) -> dict[str, float]:
     result = CliRunner().invoke(check, [str(tree), "--json", *options], standalone_mode=False)
     assert result.return_value == 0
     (checked,) = json.loads(result.output)
-    return checked["hours"], checked["hourly_calls"]
-
-
-def test_paths_are_measured_from_the_folder_they_go_into(tmp_path: Path) -> None:
-    (tmp_path / ("x" * 250)).touch()
-    assert not preflight(str(tmp_path)).refused
-    assert not preflight(str(tmp_path), "/1234/").refused
-    (refused,) = preflight(str(tmp_path), "12345").refused
-    assert refused.rule == "path_length"
-
-
-def test_a_tree_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    result = CliRunner().invoke(check, [str(tmp_path / "nothing")], standalone_mode=False)
-    assert "cannot be read (No such file or directory)" in str(result.exception)
+    found: dict[str, float] = checked["hours_by_limit"]
+    assert found[str(checked["hourly_calls"])] == checked["hours"] == max(found.values())
+    return found

@@ -10,11 +10,12 @@ from procorefs.cli.support.preflight import Preflight, preflight
 from procorefs.cli.support.terminal import say, say_json
 from procorefs.config import Failure, find_paths, read_config
 from procorefs.config.account import find_client
+from procorefs.config.profiles import Profile
 from procorefs.config.units import show_size
 from procorefs.storage.printable import printable
 
-HOURLY_CALLS = 3600
-"""The limit that is assumed until Procore's headers name one."""
+USUAL_LIMITS = (600, 3600)
+"""Calls per hour of new apps and of older ones: an unknown limit is one of them or more."""
 
 TYPES_SHOWN = 8
 
@@ -28,8 +29,10 @@ class Checked(msgspec.Struct, frozen=True):
 
     dir: str
     hours: float
-    """The budget that `hours` assumes."""
     hourly_calls: int
+    """The budget that `hours` assumes: the known one, else the least."""
+    hours_by_limit: dict[int, float]
+    """Hours for each limit that is possible: one where it is known."""
     preflight: Preflight
 
 
@@ -37,7 +40,7 @@ class Checked(msgspec.Struct, frozen=True):
 @click.option("--into", metavar="FOLDER", default="", help="Folder of the project to copy into.")
 @click.option(
     "--hourly", metavar="CALLS", type=click.IntRange(min=1),
-    help=f"Calls that Procore grants per hour. Default: as last reported, else {HOURLY_CALLS}.",
+    help="Calls that Procore grants per hour. Default: as last reported or configured.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.argument("dirs", nargs=-1, required=True, metavar="DIR…")
@@ -46,8 +49,8 @@ def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -
 
     Exit status 1 when something would be refused.
     """
-    hourly_calls = hourly or _known_limit() or HOURLY_CALLS
-    found = [_checked(path, into, hourly_calls) for path in dirs]
+    known = hourly or _known_limit()
+    found = [_checked(path, into, (known,) if known else USUAL_LIMITS) for path in dirs]
     if as_json:
         say_json(found)
     else:
@@ -56,26 +59,32 @@ def check(dirs: tuple[str, ...], into: str, hourly: int | None, as_json: bool) -
     return int(any(checked.preflight.refused for checked in found))
 
 
-def _checked(path: str, into: str, hourly: int) -> Checked:
+def _checked(path: str, into: str, limits: tuple[int, ...]) -> Checked:
     try:
         found = preflight(path, into)
     except OSError as error:
         raise Unreadable(f"{path} cannot be read ({error.strerror}); name a directory") from error
-    return Checked(path, found.hours(hourly), hourly, found)
+    hours = {limit: found.hours(limit) for limit in limits}
+    return Checked(path, hours[limits[0]], limits[0], hours, found)
 
 
 def _known_limit() -> int | None:
-    """The last known hourly limit of the default account; makes no call."""
+    """The hourly limit of the default account, as last told or configured; makes no call."""
     paths = find_paths(os.environ)
     try:
-        client = find_client(os.environ, read_config(paths.config_file))
+        config = read_config(paths.config_file)
+        client = find_client(os.environ, config)
     except Failure:
         return None  # a mount would report wrong settings; checking names needs none
     if client is None:
         return None
     from procorefs.limiter.opening import budget_key, known_hourly_limit  # trio takes its time to import
 
-    return known_hourly_limit(paths.budgets_dir, budget_key(*client))
+    told = known_hourly_limit(paths.budgets_dir, budget_key(*client))
+    configured = config.profiles.get(config.chosen(None) or "", Profile()).calls_per_hour
+    if configured == "auto":
+        return told
+    return min(configured, told or configured)
 
 
 def _show(checked: Checked) -> None:
@@ -87,6 +96,9 @@ def _show(checked: Checked) -> None:
         if found.longest_path
         else "none"
     )
+    hours = " or ".join(
+        f"{hours:.1f} hours at {limit:,} an hour" for limit, hours in checked.hours_by_limit.items()
+    )
     lines = {
         "files": f"{found.files:,} of {show_size(found.bytes)}",
         "folders": f"{found.folders:,}",
@@ -94,7 +106,7 @@ def _show(checked: Checked) -> None:
         "longest path": longest,
         "junk": f"{found.junk:,} left out, such as .DS_Store or Thumbs.db",
         "temporary": f"{found.held:,} left out until they are renamed" if found.held else "",
-        "calls": f"{found.api_calls:,}: {checked.hours:.1f} hours at {checked.hourly_calls:,} an hour",
+        "calls": f"{found.api_calls:,}: {hours}",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
     say(printable(checked.dir))
