@@ -41,6 +41,8 @@ questions that Procore answers otherwise; a delete guard that holds a few deleti
 administrator."""
 
 DIALECT: dict[str, tuple[Any, ...]] = {
+    "documents_lists": ("without_company", "none"),
+    "new_items_private": (True,),
     "root_in_list": (False,),
     "bin_folder_in_list": (False,),
     "bin_in_list": (True,),

@@ -200,11 +200,12 @@ async def test_deletions_show_at_the_next_poll_although_the_total_is_capped(
     store.close()
 
 
-@pytest.mark.parametrize("total", ["right", "none"])
+@pytest.mark.parametrize("total", ["right", "none", "capped"])
 async def test_deletions_that_no_bin_lists(total: str, tmp_path: Path, autojump_clock: MockClock) -> None:
     """By listings, because of the total or by time, a tenth of the smallest budget at most; no bin is read."""
     habits = Habits(bin_hidden=True, per_page_cap=10)
-    project = Project(habits if total == "right" else replace(habits, total=lambda _count: None))
+    totals = {"right": habits.total, "none": lambda _count: None, "capped": lambda count: min(count, 20)}
+    project = Project(replace(habits, total=totals[total]))
     top = project.create(Kind.FOLDER, ROOT_ID, "top")
     for number in range(100):
         project.now_s += 10
