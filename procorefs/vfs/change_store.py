@@ -18,6 +18,7 @@ from procorefs.journal.journal import Journal
 from procorefs.journal.states import ChangeState
 from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks
+from procorefs.tree.naming.name_rules import marked
 from procorefs.tree.nodes import Inode, Kept, Node, with_times
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.dirty_files import DirtyFiles
@@ -281,9 +282,16 @@ class ChangeStore:
     def follow_again(self, change: Change) -> None:
         """Give up the wanted place. The document shows where Procore has it, or had it before its temporary name."""
         back = change.aside_from if self._is_aside(change) else None
-        self.set_place(change, Placed(back) if back is not None else FOLLOW)
+        self.set_place(change, Placed(self.free_place(back, change.inode)) if back is not None else FOLLOW)
         change.seen = None
         self.update(change)
+
+    def free_place(self, place: Location, inode: Inode) -> Location:
+        """The place, with a marked name if another inode shows there."""
+        there = self._view.child(place.folder, place.shown)
+        if there is None or there.inode == inode:
+            return place
+        return Location(place.folder, marked(place.name, str(inode)).decode("utf-8", "replace"))
 
     def _is_aside(self, change: Change) -> bool:
         """Whether Procore has the document under its temporary name, or may have."""

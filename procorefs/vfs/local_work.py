@@ -6,7 +6,6 @@ from procorefs.journal.change import Change, Failed, Location, Open, Placed
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.procore.wire.models import DocumentId, Kind, Version
 from procorefs.storage import clocks
-from procorefs.tree.naming.name_rules import marked
 from procorefs.tree.nodes import ROOT, Inode, Node, State, bound_to
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.change_store import ChangeStore
@@ -136,7 +135,7 @@ class LocalWork:
         change = self._changes.change_of(node)
         self._view.hide(change)
         if change.is_following:
-            change.place = Placed(self._free_place(place, node.inode))
+            change.place = Placed(self._changes.free_place(place, node.inode))
         if change.document is not None:
             self._calls.forget_document(change.document)
         change.document = change.seen = None
@@ -153,7 +152,7 @@ class LocalWork:
         if place is None:
             at = self._view.parent(change.inode)
             name = self._changes.node(change.inode).shown.decode("utf-8", "replace") or "recovered"
-            place = self._free_place(Location(at[0] if at is not None else ROOT, name), change.inode)
+            place = self._changes.free_place(Location(at[0] if at is not None else ROOT, name), change.inode)
         if change.document is not None:
             self._calls.forget_document(change.document)
         self._view.hide(change)
@@ -173,13 +172,6 @@ class LocalWork:
         self._changes.add(lost_folder(folder))
         self._changes.touched(folder)
         return True
-
-    def _free_place(self, place: Location, inode: Inode) -> Location:
-        """The place, with a marked name if another inode shows there."""
-        there = self._view.child(place.folder, place.shown)
-        if there is None or there.inode == inode:
-            return place
-        return Location(place.folder, marked(place.name, str(inode)).decode("utf-8", "replace"))
 
     def _keep_unclosed(self, change: Change) -> None:
         """Make the bytes that a crash cut off the content of the change, because the document is gone."""

@@ -90,11 +90,12 @@ class FileCalls:
         if is_known:
             self._content.nothing_new(change, file)
             return
+        document = change.document
         upload = await self._uploader.store(change, file, _name(step))
         await trio.lowlevel.checkpoint_if_cancelled()  # the last call cannot be cancelled
         self._content.check_wanted(change, file)
-        if change.upload is not upload:
-            raise Superseded  # another inode took it over
+        if change.upload is not upload or change.document != document:
+            raise Superseded  # another inode took it over, or it took over a document that may have these bytes
         now = self._situations.step(change)
         if isinstance(now, Create):
             self._uploader.use(change, upload, None)
