@@ -163,14 +163,22 @@ class LocalWork:
         self._changes.update(change)
 
     def recover_folder(self, folder: Inode) -> bool:
-        """Show a folder whose inode was reserved for a document that turned out to be gone before it was listed."""
+        """Show a folder that something waits in and that nothing else shows or creates; False if there is no need.
+
+        If its document was never listed, only `retry` sends it; if that was deleted, it is created again in the root.
+        """
         node = self._store.by_inode(folder)
-        if node is None or node.state is not State.EXPECTED or self._view.change(folder) is not None:
+        if node is None or self._view.change(folder) is not None:
             return False
-        with self._store.transaction():
-            self._store.move_row(folder, self._store.reserve(1))
-        self._changes.add(lost_folder(folder))
-        self._changes.touched(folder)
+        if node.state is State.EXPECTED:
+            with self._store.transaction():
+                self._store.move_row(folder, self._store.reserve(1))
+            self._changes.add(lost_folder(folder))
+            self._changes.touched(folder)
+            return True
+        if not node.is_folder or node.in_tree:
+            return False
+        self.pin(node, Location(ROOT, node.shown.decode("utf-8", "replace") or "recovered"))
         return True
 
     def _keep_unclosed(self, change: Change) -> None:
