@@ -469,7 +469,11 @@ class Kernel:
             _check_rename(path, to, old, new, flags)
             if new is not None and new.inode == old.inode:
                 return
-            if flags != RENAME_EXCHANGE:
+            if flags == RENAME_EXCHANGE:
+                for entry in (old, new):
+                    if entry is not None and self.watcher.shows(entry.inode):
+                        self.watcher.saw(entry.inode)
+            else:
                 self.watcher.removes(old_parent, old_name)
                 self.watcher.removes(new_parent, new_name)
             await self._ask("rename", old_parent, old_name, new_parent, new_name, flags, self.context)

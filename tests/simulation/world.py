@@ -163,6 +163,7 @@ class World:
                 self.network.go_away(step.offset)
             case "clock":
                 self.time.step_s += step.offset
+                self.procore.sandbox.clock.shift_s -= step.offset  # Procore has a clock of its own
             case "full":
                 self._fill_disk(full=step.flags == "on")
             case "role":
