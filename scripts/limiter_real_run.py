@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import msgspec
 import trio
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from procorefs.limiter import Priority, open_limiter
+from procorefs.limiter import Priority, answers, open_limiter, policy
 from procorefs.limiter.budget_state import State
 from procorefs.limiter.file_store import FileStore
 from procorefs.limiter.redis_store import RedisStore, parse_address
+from procorefs.limiter.tuning import TUNING
 from tests.support.redis_server import RedisServer
 from tests.support.sandbox import SandboxHandle, running_sandbox
 
@@ -41,6 +43,15 @@ class Call(NamedTuple):
     answered_s: float
     waited_s: float
     status: int
+
+
+def scale_tuning(hour_s: float) -> None:
+    """The pace of this process looks as far ahead, for such an hour, as it does in a real one."""
+    names = ("sent_s", "ahead_s", "kept_ahead_s", "at_once_s", "lately_s", "lately_least_s")
+    part = hour_s / State().hour_s
+    scaled = msgspec.structs.replace(TUNING, **{name: getattr(TUNING, name) * part for name in names})
+    for module in (policy, answers):
+        vars(module)["TUNING"] = scaled
 
 
 async def process(url: str, token: str, path: str, redis: str, folder: str, until_s: float) -> None:
@@ -160,7 +171,7 @@ def _measure(
     steal(sandbox, hourly, hour_s, begun_s + hour_s / 4, stolen_s)
     children = [
         subprocess.Popen(
-            [*command, str(folder / f"host{number % HOSTS}"), str(until_s)],
+            [*command, str(folder / f"host{number % HOSTS}"), str(until_s), str(hour_s)],
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ,
@@ -193,7 +204,8 @@ def _server_hours(calls_s: list[float], hour_s: int) -> list[float]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--process"]:
-        url, token, path, redis, folder, until_s = sys.argv[2:]
+        url, token, path, redis, folder, until_s, hour_s = sys.argv[2:]
+        scale_tuning(float(hour_s))
         trio.run(process, url, token, path, redis, folder, float(until_s))
         return
     parser = argparse.ArgumentParser(description=__doc__)

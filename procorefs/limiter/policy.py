@@ -173,7 +173,9 @@ def _kept_of_spike(state: State, now_s: float, limit: int, configured: int, *, p
         return int(kept)
     needed = TUNING.hurry * hour_limit(state, configured) * state.spike_s / state.hour_s
     room = min(limit - needed - kept, limit * TUNING.spike_share_for_people)
-    return int(kept + max(TUNING.spike_for_people, int(room)))
+    share = int(limit * TUNING.spike_least_for_people) if state.spike_told else 0
+    least = max(TUNING.spike_for_people, share)
+    return int(kept + max(least, int(room)))
 
 
 # The hour

@@ -48,7 +48,9 @@ class Tuning(msgspec.Struct, frozen=True):
     """With fewer calls left by our count, calls go one after the other."""
 
     spike_for_people: int = 2
-    """Calls of the short window that only people may use,"""
+    """Calls of the short window that only people may use, or"""
+    spike_least_for_people: float = 0.16
+    """this share of it, whichever is more: of 25 it is what one action needs,"""
     spike_share_for_people: float = 0.3
     """and up to this share of it where the hour runs out first,"""
     hurry: float = 1.3
