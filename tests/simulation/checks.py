@@ -9,7 +9,7 @@ from procorefs.journal.change import Change
 from procorefs.journal.states import STUCK, ChangeState
 from procorefs.upload.items import is_at_or_below
 from tests.simulation.model import File, Folder
-from tests.simulation.player import AFTER_LOOK_S, LOOKS, Player, Wrong
+from tests.simulation.player import AFTER_LOOK_S, LOOKS, LOOKS_WITHOUT_BIN, Player, Wrong
 from tests.simulation.words import differences
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ CHECKED_IN_WITHIN_S = 600.0
 """A check-out that can't be ended at once is tried again some minutes later."""
 
 REFUSED = {400, 403, 404, 405, 409, 410, 415, 422}
-LOOKS_WITHOUT_BIN = 40
-"""Deletions that are not listed show after two further listings of the project, which come every ten minutes."""
-
 QUIET_WITHIN_S = 7200.0
 """Of virtual time: then everything that waits must have gone. A temporary file waits an hour."""
 

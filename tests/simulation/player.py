@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from procorefs.journal.change import Change
 from procorefs.journal.states import ChangeState
 from tests.simulation import aftermath, scheduler
 from tests.simulation.aftermath import RECOVERED, Past, Quiet
@@ -40,6 +41,8 @@ LOCKS = {
 DESCRIPTION = "user.procore.description"
 LOOKS, AFTER_LOOK_S = 3, 40.0
 """So often is the root listed after a power cut, and so long each look may take: then the tree is right."""
+LOOKS_WITHOUT_BIN = 40
+"""Deletions that are not listed show after two further listings of the project, which come every ten minutes."""
 
 RENAME_FLAGS = {"noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}
 READ_BYTES = 1 << 17
@@ -142,9 +145,9 @@ class Player:
         await self._look()
         while self._world.network.is_troubled and self._world.parts.follower.poll_state().state != "complete":
             await self._look()
-        # Not what only waits for something incomplete: nobody needs to give that up.
-        items = self._world.parts.writing.commands.items()
-        lost = [item.path for change, item in items if change.state is ChangeState.FAILED]
+        lost = [
+            item.path for change, item in self._world.parts.writing.commands.items() if self._is_lost(change)
+        ]
         view = self._world.parts.project.view
         doubted, failed = aftermath.doubted_in(view), aftermath.failed_in(view)
         for path in set(lost) - self._discarded:  # the next power cut may have undone that
@@ -165,8 +168,13 @@ class Player:
         self._note_past()
         await self._world.parts.writing.commands.retry([""])
 
+    def _is_lost(self, change: Change) -> bool:
+        """Whether it failed, or waits for what failed. What waits for something incomplete is sent with that."""
+        blocker = self._world.parts.writing.states.failed_blocker(change.inode)
+        return ChangeState.FAILED in (change.state, blocker.state if blocker is not None else None)
+
     async def _look(self) -> None:
-        for _ in range(LOOKS):
+        for _ in range(LOOKS_WITHOUT_BIN if self._world.history.setting.is_limited else LOOKS):
             with suppress(OSError):
                 await self._kernel().listing("")
             await trio.sleep(AFTER_LOOK_S)
