@@ -32,17 +32,17 @@ from procorefs.vfs.view import View
 log = logging.getLogger(__name__)
 
 WINDOW_S = 600.0
-"""Documents are counted together when the first and the last were deleted within this time."""
+"""Documents are counted together if the first and the last were deleted within this time."""
 
 BUCKET_S = 60
-"""What was sent is counted by the minute in which it was wanted."""
+"""Sent deletions are counted by the minute in which they were wanted."""
 
 _FACT = "sent_deletions"
-"""In the journal: by kind and minute, how many were sent."""
+"""The journal's fact: by kind and minute, how many were sent."""
 
 
 class GuardedKind(enum.StrEnum):
-    """What the guard counts, each by itself."""
+    """The kinds of changes that the guard counts, each separately."""
 
     DELETION = "deletion"
     OVERWRITE = "overwrite"
@@ -50,7 +50,8 @@ class GuardedKind(enum.StrEnum):
 
 
 class WishWindow:
-    """Counts what is wanted within the window before the newest wish, sent or not, and all that is held. Pure."""
+    """Counts the changes that were wanted within the window before the newest one, sent or not, and all held ones.
+    Pure."""
 
     def __init__(self, limit: float, sent: dict[int, int]) -> None:
         """`sent`: how many were sent, by minute."""
@@ -66,7 +67,7 @@ class WishWindow:
 
     @property
     def waiting(self) -> list[Inode]:
-        """All that are counted, and neither sent nor held."""
+        """The counted changes that are neither sent nor held."""
         return list(self._waiting)
 
     @property
@@ -75,7 +76,7 @@ class WishWindow:
         return dict(self._sent)
 
     def add(self, inode: Inode, at_s: float) -> bool:
-        """Count a wish; False: it is older than the window."""
+        """Count a change; False if it is older than the window."""
         if self._waiting.get(inode) == at_s:
             return True
         self._newest_s = max(self._newest_s, at_s)
@@ -92,36 +93,36 @@ class WishWindow:
         return True
 
     def hold(self, inode: Inode) -> None:
-        """It is held: it counts until it is let go or given up."""
+        """Count a held change, until it is let go or given up."""
         self._waiting.pop(inode, None)
         self.held.add(inode)
 
     def was_sent(self, inode: Inode) -> None:
-        """Procore has done it: it counts as long as it is in the window."""
+        """Count a change that Procore has done, while it is in the window."""
         at_s = self._waiting.pop(inode, None)
         self.held.discard(inode)
         if at_s is not None:
             self._sent[int(at_s // BUCKET_S)] += 1
 
     def forget(self, inode: Inode) -> None:
-        """It is not wanted any more, or a person let it go."""
+        """Stop counting a change that is no longer wanted or that a person let go."""
         self._waiting.pop(inode, None)
         self.held.discard(inode)
 
 
 class _Counted(NamedTuple):
-    """What is counted of an inode."""
+    """What was counted for an inode."""
 
     kind: GuardedKind
     document: DocumentId
     version: VersionId | None
-    """That the tree had then."""
+    """The version in the tree at that time."""
     folder: Inode
-    """The folder that it is in or, of a folder, itself."""
+    """The folder that it is in; for a folder, itself."""
 
 
 class HeldFolder(NamedTuple):
-    """What is held in a folder, or of a removed folder."""
+    """How many changes are held in a folder, or below a removed folder."""
 
     path: str
     deletions: int
@@ -129,7 +130,7 @@ class HeldFolder(NamedTuple):
 
 
 class DeleteGuard:
-    """Looks at each change before it may be sent; synchronous."""
+    """Checks each change before it may be sent; synchronous."""
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class DeleteGuard:
         journal: Journal,
         limit: int | None,
     ) -> None:
-        """`limit`: more than so many documents within ten minutes are held; None: any number is sent."""
+        """`limit`: how many documents may be deleted within ten minutes; None if any number may."""
         self._store = store
         self._view = view
         self._dirty_files = dirty_files
@@ -155,12 +156,12 @@ class DeleteGuard:
         self._counted: dict[Inode, _Counted] = {}
 
     def start(self, changes: Iterable[Change]) -> None:
-        """Count what an earlier run left, in the order in which it was wanted."""
+        """Count the changes of an earlier run, in the order in which they were wanted."""
         for change in sorted(changes, key=lambda change: change.touched_at_s):
             self.look(change.inode, change)
 
     def look(self, inode: Inode, change: Change | None) -> None:
-        """Count a change as it is now, and hold it if too many are wanted. None: the inode has none any more."""
+        """Count a change as it is now, and hold it if too many are wanted; None if the inode has no change any more."""
         kind = self._kind_of(change) if change is not None else None
         counted = self._counted.get(inode)
         if counted is not None and counted.kind is not kind:
@@ -182,7 +183,7 @@ class DeleteGuard:
             self._hold(kind)
 
     def held_folders(self) -> list[HeldFolder]:
-        """What is held, by folder; that of a removed folder with all below it."""
+        """The held changes, by folder; a removed folder includes all below it."""
         counts: dict[Inode, Counter[GuardedKind]] = {}
         for kind, window in self._windows.items():
             for inode in window.held:
@@ -196,7 +197,7 @@ class DeleteGuard:
         ]
 
     def _path(self, folder: Inode) -> str:
-        """Of the topmost removed folder that a folder is in, or of the folder."""
+        """The path of the topmost removed folder that contains a folder, or of the folder itself."""
         removed, at = None, folder
         for _ in range(DEEPEST):
             change = self._view.change(at)
@@ -218,7 +219,7 @@ class DeleteGuard:
         return GuardedKind.OVERWRITE if self._has_other_type(change, change.document) else None
 
     def _has_other_type(self, change: Change, document: DocumentId) -> bool:
-        """Whether the bytes that were written over a document are of another type; read from the page cache."""
+        """Whether the bytes that were written over a document are of another type; reads them from the page cache."""
         if not isinstance(change.content, Written):
             return False
         known = self._store.known(document)
@@ -238,7 +239,7 @@ class DeleteGuard:
         self._counted[inode] = _Counted(kind, change.document, version, inode if change.is_folder else parent)
 
     def _end(self, inode: Inode, counted: _Counted) -> None:
-        """A change is not what was counted any more: Procore has done it, or it is not wanted."""
+        """Stop waiting for a counted change: Procore has done it, or it is no longer wanted."""
         del self._counted[inode]
         window = self._windows[counted.kind]
         known = self._store.known(counted.document)
@@ -257,7 +258,7 @@ class DeleteGuard:
     # Holding
 
     def _hold(self, kind: GuardedKind) -> None:
-        """Hold all that is not sent."""
+        """Hold all changes that are not sent."""
         window = self._windows[kind]
         waiting = (self._view.change(inode) for inode in window.waiting)
         held = [
@@ -278,12 +279,13 @@ class DeleteGuard:
         self._save(held)
 
     def _may_be_sent(self, change: Change) -> bool:
-        """Whether an unanswered call may have done it: what became of that call is found out in any case."""
+        """Whether an unanswered call may have done it: the outcome of that call is looked up in any case."""
         calls = self._calls.unconfirmed(change.inode, change.document)
         return any(call.removes or call.upload is not None for call in calls)
 
     def _save(self, changes: list[Change]) -> None:
-        """On a full disk the rows stay as they were: the next start counts again, and comes to the same."""
+        """Journal changes. On a full disk the rows stay as they were, and the next start counts with the same
+        result."""
         try:
             with self._journal.transaction():
                 for change in changes:
