@@ -126,7 +126,19 @@ class InFlightCalls:
                 ) from error
             call.began_at_s = clocks.past_s(call.began_at_s)
             call.given_up_at_s = clocks.past_s(call.given_up_at_s or clocks.unix_s())
+        self._drop_repeated()
         self._next = max(self._calls, default=0) + 1
+
+    def _drop_repeated(self) -> None:
+        """Drop calls that were repeated with the same upload, if a crash prevented that: the newest stands for all."""
+        newest: dict[str, int] = {}
+        for number, call in sorted(self._calls.items()):
+            if call.upload is not None:
+                before = newest.get(call.upload.uuid)
+                newest[call.upload.uuid] = number
+                if before is not None:
+                    del self._calls[before]
+                    self._journal.drop_call(before)
 
     # Sending
 
@@ -275,6 +287,16 @@ class InFlightCalls:
                 return call.inode
             if place is not None and call.place == place:
                 return call.inode
+        return None
+
+    def ahead_of(self, call: Call) -> Inode | None:
+        """Another inode with a call to the same place that is under way, or older: they are confirmed one by one."""
+        for other in self._open():
+            if other.inode == call.inode or other.place != call.place:
+                continue
+            is_ahead = other.number in self._sending or other.number < call.number
+            if is_ahead and (not other.is_late or self.left_s(other)):
+                return other.inode
         return None
 
     def may_have_made(self, node: Node) -> bool:

@@ -87,7 +87,7 @@ class Situations:
     def _place_blocker(self, change: Change, call: Call) -> Inode | None:
         if not call.is_creating or change.document is not None:
             return None
-        return self._calls.in_the_way(change.inode, None, call.place)
+        return self._calls.ahead_of(call)
 
     # Removals
 
