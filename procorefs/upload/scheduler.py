@@ -166,7 +166,7 @@ class CatchUp:
         """Wait for that poll. Before the first listing is complete there are no polls, and what is listed is
         current."""
         while self.is_behind and self._follower.complete:
-            if await self._follower.polled_since(trio.current_time()):
+            if await self._follower.caught_up():
                 break
             await trio.sleep(CATCH_UP_S)
         self.is_behind = False

@@ -185,6 +185,15 @@ class Follower:
         state = "listing" if not self.complete else "behind" if self._behind else "complete"
         return PollState(self._store.counts.live() - self._store.counts.hidden(), state, age_s)
 
+    async def caught_up(self) -> bool:
+        """Poll after a power cut, and list the project if its total is not explained: the tree may have documents that
+        we deleted. False if the poll fails."""
+        if not await self.polled_since(trio.current_time()):
+            return False
+        if self._relist.due:
+            await self._list_until_complete()
+        return True
+
     # For the daemon
 
     async def list_root(self) -> None:
