@@ -53,7 +53,7 @@ class Deletions:
 
     def worked(self, request: httpx.Request, status: int | None, sent_s: float, *, is_troubled: bool) -> None:
         """Procore has done what was asked."""
-        if request.method != "DELETE" or status != 204:
+        if request.method != "DELETE" or status not in (200, 204):
             return
         told_s = max(
             (as_of_s for came_s, as_of_s in self._looks if came_s <= sent_s - APPLIED_S),
