@@ -231,7 +231,9 @@ def error_of_login(action: str, status: int, body: bytes) -> ProcoreError:
         return LoginRefused(
             f"Could not {action}: the login was refused (HTTP {status}: {words})", status=status
         )
-    return error_of_answer(action, status, body)
+    error = error_of_answer(action, status, body)
+    # It says nothing about the document that the request was about, not even with a 404.
+    return error if error.passing else Unavailable(str(error))
 
 
 def server_message(answer: object) -> str:

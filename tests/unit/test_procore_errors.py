@@ -140,3 +140,4 @@ def test_a_refused_login_is_not_passing_and_a_broken_service_is() -> None:
     assert isinstance(refused, errors.LoginRefused)
     assert "invalid_client" in str(refused)
     assert errors.error_of_login("log in", 502, b"").passing
+    assert errors.error_of_login("log in", 404, b'{"errors": "not found"}').passing  # of no document
