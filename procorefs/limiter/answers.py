@@ -229,7 +229,7 @@ def _correct_count(state: State, used: int, overlap: int, since_s: float, now_s:
     if state.heard_s:
         _average_others(state, found, now_s - state.heard_s)
     if since_s == state.heard_s:
-        state.noted += [now_s] * round(found)
+        _note_others(state, found, now_s)
     state.told_left = state.limit - ours - others - found
 
 
@@ -267,7 +267,7 @@ def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -
         begun_s = taken_s - state.spike_s if state.spike_rolls else begun_s
         known = len(state.permits) + sum(noted_s >= begun_s for noted_s in state.noted)
         found = max(0, used - known)
-        state.noted += [now_s] * found
+        _note_others(state, found, now_s)
         unseen_s = (begun_s if state.spike_rolls else min(state.spike_ends_s, begun_s)) - state.heard_s
         unseen_s = min(max(unseen_s, 0.0), state.hour_s)
         state.others_burst = max(state.others_burst, min(float(found), TUNING.most_burst))
@@ -279,6 +279,11 @@ def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -
     state.spike_told_s, state.spike_others, state.spike_ends_s = now_s, others, reset_s
     if reading.remaining == 0:
         state.spike_reset_s = reset_s + TUNING.margin_s
+
+
+def _note_others(state: State, found: float, now_s: float) -> None:
+    """Note calls of others; an answer may name any number, and `settle` keeps no more than this many."""
+    state.noted += [now_s] * round(min(found, TUNING.most_recent))
 
 
 def _average_others(state: State, found: float, seen_s: float) -> None:

@@ -270,6 +270,7 @@ def test_two_users_side_by_side(sandbox: SandboxHandle, mount: Callable[..., Mou
     sandbox.act("create_folder", path="/private")
     sandbox.act("put", path="/private/mine.txt", text="mine")
     sandbox.act("private", path="/private", on=True)
+    sandbox.act("membership", user="first", level="standard")
     first = mount(sandbox, "freshness=0")
     second = mount(sandbox, "freshness=0", second_user=True)
     assert first.pid != second.pid

@@ -509,6 +509,18 @@ def test_no_header_stops_us_for_longer_than_a_window(
         assert 0 <= budget.wait_s(priority, 0.0) <= HOURLY_S + 110
 
 
+@pytest.mark.parametrize("reset_in_s", [5.0, 1800.0])
+@pytest.mark.parametrize("limit", ["1000000000", "9" * 40])
+def test_a_limit_without_bound_takes_no_memory(limit: str, reset_in_s: float) -> None:
+    """The calls that it seems to have been used for would be those of other programs."""
+    budget = Budget()
+    headers = {"x-rate-limit-limit": limit, "x-rate-limit-remaining": "0"}
+    for now_s in (0.0, 1.0, 2.0):
+        headers |= {"x-rate-limit-reset": str(UNIX_S + now_s + reset_in_s)}
+        budget.call(now_s, headers, 200)
+    assert len(encode(budget.state)) < 64 << 10
+
+
 steps = st.lists(st.tuples(st.floats(0, 4), st.sampled_from(list(Priority)), st.floats(0, 3)), max_size=80)
 
 
