@@ -75,19 +75,31 @@ def locked_state(state_dir: Path, mountpoint: Path) -> Iterator[StateLock]:
 
 
 def end_detached_owner(state_dir: Path) -> None:
-    """If a daemon without a mount point holds the lock, end it. Blocks until it has ended, for at most 15 s."""
+    """If a daemon without a mount point holds the lock, end it. Blocks until it has ended, for at most 15 s.
+
+    Also waits for a killed daemon: it holds the lock until the last of its threads has left the kernel.
+    """
     descriptor = _open(state_dir)
     try:
         deadline = time.monotonic() + _END_S
         while not _lock(descriptor) and time.monotonic() < deadline:
             owner = _owner(descriptor)
-            if not owner.detached_socket:
+            if owner.detached_socket:
+                with contextlib.suppress(ControlError):
+                    ask(Path(owner.detached_socket), StopRequest(), type(None), timeout_s=_ASK_S)
+            elif not _is_ending(owner.pid):
                 return
-            with contextlib.suppress(ControlError):
-                ask(Path(owner.detached_socket), StopRequest(), type(None), timeout_s=_ASK_S)
             time.sleep(_ASK_S)
     finally:
         os.close(descriptor)
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether the main thread has ended and others may still run: state Z or X of proc_pid_stat(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
 
 
 def _open(state_dir: Path) -> int:

@@ -1,9 +1,14 @@
 """One daemon owns a project's state; one that has lost its mount point hands it over when it is asked."""
 
 import fcntl
+import os
+import subprocess
+import threading
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -63,3 +68,20 @@ async def test_an_owner_without_mount_point_is_asked_to_end(tmp_path: Path) -> N
 
 async def _serve(socket: Path, handler: object, *, task_status: trio.TaskStatus[None]) -> None:
     await serve(socket, handler, task_status=task_status)  # type: ignore[arg-type]
+
+
+def test_a_killed_daemon_is_waited_for_until_it_lets_the_lock_go(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+    held = ExitStack()
+    held.enter_context(locked_state(tmp_path, tmp_path / "place"))
+    file = tmp_path / "owner"
+    file.write_bytes(msgspec.json.encode({"mountpoint": "/place", "pid": dead.pid}))
+    released = threading.Timer(0.3, held.close)
+    released.start()
+    end_detached_owner(tmp_path)
+    assert released.finished.is_set()
+    with locked_state(tmp_path, tmp_path / "other"):
+        pass
+    released.join()
+    dead.wait()
