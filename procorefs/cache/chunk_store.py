@@ -81,9 +81,9 @@ class _Database(diskcache.Cache):
 
     def __init__(self, directory: str, **settings: Any) -> None:  # noqa: ANN401 - diskcache's own
         try:
-            super().__init__(directory, **settings)  # type: ignore[no-untyped-call]
+            super().__init__(directory, **settings)  # type: ignore[no-untyped-call]  # diskcache has no types
         except BaseException:
-            self.close()  # type: ignore[no-untyped-call]
+            self.close()  # type: ignore[no-untyped-call]  # diskcache has no types
             raise
 
 

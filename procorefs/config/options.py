@@ -5,6 +5,7 @@ are passed to libfuse, the others change nothing.
 """
 
 import difflib
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
@@ -118,20 +119,17 @@ def _parse_limiter(text: str) -> str:
 
 def parse_calls_per_hour(text: str) -> int:
     """A number of calls, or 0 for `auto`. Raises ConfigError."""
-    if text == "auto":
-        return 0
-    calls = parse_number(text)
-    if calls < 1:
-        raise ConfigError(f"'{text}' is no number of calls; write a number from 1, or auto")
-    return calls
+    return 0 if text == "auto" else _parse_count(text, "calls", "auto")
 
 
 def _parse_delete_guard(text: str) -> int | None:
     """A number of documents, or None for `off`. Raises ConfigError."""
-    if text == "off":
-        return None
-    if not text.isdecimal() or not 1 <= int(text) < 2**31:
-        raise ConfigError(f"'{text}' is no number of documents; write a number from 1, or off")
+    return None if text == "off" else _parse_count(text, "documents", "off")
+
+
+def _parse_count(text: str, of_what: str, otherwise: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < 1:
+        raise ConfigError(f"'{text}' is no number of {of_what}; write a number from 1, or {otherwise}")
     return int(text)
 
 

@@ -15,6 +15,7 @@ its content decides which host gets the secret.
 
 import enum
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -132,7 +133,11 @@ def _parse(file: Path, text: bytes) -> Config:
 
 
 def _table(heading: str, fields: Mapping[str, str | float]) -> list[str]:
-    return [f"[{heading}]", *(f"{key} = {_toml(value)}" for key, value in fields.items()), ""]
+    return [f"[{heading}]", *(f"{_toml_key(key)} = {_toml(value)}" for key, value in fields.items()), ""]
+
+
+def _toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml_string(name)
 
 
 def _toml(value: str | float) -> str:

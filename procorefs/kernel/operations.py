@@ -205,13 +205,13 @@ class Operations(pyfuse3.Operations):
         """The names whose meaning changes when an entry is added or removed."""
         return self._projects.of(folder).view.names.affected(folder, shown)
 
-    async def answer_below_procore(  # each operation has its own arguments and its own reply
+    async def answer_below_procore(
         self,
         operation: str,
-        number: Any,  # noqa: ANN401 - the same
-        *args: Any,  # noqa: ANN401 - the same
-        **kwargs: Any,  # noqa: ANN401 - the same
-    ) -> Any:  # noqa: ANN401 - the same
+        number: Any,  # noqa: ANN401 - an inode or a handle, which have types of their own
+        *args: Any,  # noqa: ANN401 - each operation has its own arguments
+        **kwargs: Any,  # noqa: ANN401 - and these
+    ) -> Any:  # noqa: ANN401 - each operation has its own reply
         """Answer a request whose inode or handle is below `.procore`; it may wait."""
         with interruptible(self.bridge.take_request()):
             return await self._procore_directory.handler(operation)(number, *args, **kwargs)

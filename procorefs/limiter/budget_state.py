@@ -10,6 +10,8 @@ from procorefs.limiter.budget import Priority
 from procorefs.limiter.tuning import TUNING
 from procorefs.storage.failures import UNDECODABLE
 
+HOUR_S = 3600.0
+"""Procore's longest window; no record has a longer one."""
 LARGEST = 1e12
 """No count and no time, in seconds, is larger; Unix times are some 2e9."""
 
@@ -109,7 +111,7 @@ class State(msgspec.Struct, array_like=True, tag=4):
     """Host → when it last asked."""
     share: float = 1.0
     """The part of the limits that is ours while we cannot ask those who share it."""
-    hour_s: float = 3600.0
+    hour_s: float = HOUR_S
     spike_s: float = 10.0
     """The lengths of the windows; tests shorten them."""
     hour_rolls: bool | None = None
@@ -184,7 +186,7 @@ def _is_usable(state: State) -> bool:
         and 0 <= state.over_minutes < 1 << 64
         and 1 <= state.limit <= LARGEST
         and 1 <= state.spike_limit <= LARGEST
-        and 0 < state.spike_s <= state.hour_s <= LARGEST
+        and 0 < state.spike_s <= state.hour_s <= HOUR_S
         and 0 <= state.share <= 1
         and len(state.served_s) == len(Priority)
     )

@@ -25,7 +25,7 @@ from procorefs.storage.private_files import open_lock_file
 
 log = logging.getLogger(__name__)
 
-PLACE_BYTES = 16384
+PLACE_BYTES = 32768  # the record with as many calls as tuning.py allows has some 18,000
 HEADER = struct.Struct("<8sQd16sII")  # magic, number, Unix time, boot, length, checksum of record and header
 MAGIC = b"pfsbudg1"
 FIRST_LOOK_S = 0.001  # at a lock that another process holds, usually for some 0.1 ms

@@ -18,7 +18,7 @@ ACQUIRES = 2_000
 
 
 def budget(place: Place) -> Iterator[Figure]:
-    """Of the four kinds of server that the contract leaves open the worst counts."""
+    """The rows of the budget; the simulated ones are those of the worst of the kinds of server that Procore may be."""
     yield from _simulated(place)
     yield from _real(place)
     yield _acquire(place.new_folder("budget"))

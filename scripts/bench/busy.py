@@ -1,4 +1,4 @@
-"""How fast programs work while what they wrote before is being uploaded, beside rclone and a plain directory.
+"""Measures programs in a mount that uploads earlier writes, beside rclone mount and a plain directory.
 
 Our mount sends as fast as 25 calls in ten seconds allow, which is what a new app gets from Procore; rclone sends to a
 local directory. Lines and directories take turns in each round, so that all meet the same noise.

@@ -152,11 +152,8 @@ def show(facts: Sequence[Fact], figures: Sequence[Figure]) -> None:
     """The machine and the table, on stdout, as Markdown that a terminal shows well too."""
     console = Console(width=200, highlight=False, markup=False)
     table = Table(box=box.MARKDOWN)
-    for name, side in (("what", "left"), ("figure", "right"), ("goal", "right"), ("reached", "left")):
-        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("rclone", justify="right", no_wrap=True)
-    table.add_column("ratio", justify="right", no_wrap=True)
-    table.add_column("of plain", justify="right", no_wrap=True)
+    for name in ("what", "figure", "goal", "reached", "rclone", "ratio", "of plain"):
+        table.add_column(name, justify="left" if name in ("what", "reached") else "right", no_wrap=True)
     for figure in figures:
         table.add_row(*figure.cells())
     with console.capture() as printed:

@@ -171,6 +171,7 @@ def test_a_config_comes_back_as_it_was_written(paths: Paths) -> None:
             ),
             "play.ground": Profile(client_id="x", api_url="http://127.0.0.1:1"),
         },
+        options={"ro": True, "x-systemd.automount": True, "no option": 1.5},
     )
     write_config(paths.config_file, config)
     assert read_config(paths.config_file) == config

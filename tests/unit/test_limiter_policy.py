@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from procorefs.limiter import Priority, answers, policy
 from procorefs.limiter.answers import Report, ServerClock, read_report
-from procorefs.limiter.budget_state import State, begin_again, decode, encode
-from procorefs.limiter.file_store import PLACE_BYTES
+from procorefs.limiter.budget_state import Permit, State, Waiter, begin_again, decode, encode
+from procorefs.limiter.file_store import HEADER, PLACE_BYTES
 from procorefs.limiter.tuning import TUNING
 
 INTERACTIVE, WRITING, REFRESH = Priority
@@ -429,6 +429,27 @@ def test_the_record_stays_small_where_no_limit_is_told(budget: Budget) -> None:
         budget.call(number * 0.1, {})
     assert sum(sent.calls for sent in budget.state.sent) == 20_000
     assert len(encode(budget.state)) < PLACE_BYTES / 2
+
+
+def test_a_record_with_as_many_calls_as_are_allowed_fits_its_place(budget: Budget) -> None:
+    owner = f"{'h' * 64}/{2**22}/{2**31}"
+    for number in range(60):
+        budget.call(number * 60.1, {})
+    now_s = 60 * 60.1
+    state = budget.state
+    state.permits = [Permit(owner, now_s, number) for number in range(TUNING.most_permits)]
+    state.recent = [now_s] * (TUNING.most_recent * 2)
+    state.noted = [now_s] * (TUNING.most_recent * 2)
+    state.waiters = [Waiter(owner, 1, now_s, now_s, (1, 1, 1))] * 40
+    policy.settle(state, now_s)
+    assert len(state.permits) == TUNING.most_permits
+    assert len(state.recent) == len(state.noted) == TUNING.most_recent
+    assert len(encode(state)) < PLACE_BYTES - HEADER.size
+
+
+def test_a_record_with_a_longer_window_than_procore_has_is_not_used() -> None:
+    assert decode(encode(State(hour_s=3600.0))) is not None
+    assert decode(encode(State(hour_s=1e9))) is None  # its minutes would be counted one by one
 
 
 def test_when_the_hour_began_anew_one_call_goes_until_an_answer_proves_it(budget: Budget) -> None:

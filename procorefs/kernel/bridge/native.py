@@ -47,7 +47,7 @@ _load_bridge()
 import pyfuse3  # noqa: E402  (after the bridge, or it would find libfuse's own functions)
 
 from procorefs.kernel.bridge import _bridge  # noqa: E402  (loaded by now, as the bridge)
-from procorefs.kernel.bridge._bridge import (  # noqa: E402  (the same)
+from procorefs.kernel.bridge._bridge import (  # noqa: E402  (loaded by now, too)
     Flock,
     NotificationBatch,
     Request,

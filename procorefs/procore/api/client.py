@@ -230,7 +230,7 @@ class Client(Api):
         answer = await self.ask(Call("files", f"/rest/v1.0/files/{file_id}", query, action, priority))
         return decoding.versions(answer.body, action)
 
-    async def document_json(self, document_id: DocumentId, *, is_folder: bool, priority: Priority) -> Any:  # noqa: ANN401
+    async def document_json(self, document_id: DocumentId, *, is_folder: bool, priority: Priority) -> Any:  # noqa: ANN401 - JSON
         """A document's JSON, unchecked; a folder's without its children."""
         if is_folder:
             path, action = f"/rest/v1.0/folders/{document_id}", "look up the folder"
@@ -278,7 +278,7 @@ class Client(Api):
             if (
                 is_whole
                 or totals == {len(found)}
-                or (before == found.keys() and max_of(totals) <= len(found))
+                or (before == found.keys() and max(total or 0 for total in totals) <= len(found))
             ):
                 return list(found.values())
             before = set(found)
@@ -392,11 +392,6 @@ def time_range(from_s: int | None, to_s: int | None) -> str:
         to_s = int(clocks.wall_s()) + A_DAY_S
     ends = (datetime.fromtimestamp(s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for s in (from_s or 0, to_s))
     return "...".join(ends)
-
-
-def max_of(totals: set[int | None]) -> int:
-    """The largest total that was told; 0 when none was."""
-    return max(total or 0 for total in totals)
 
 
 def folder_route(company_id: int, project_id: int, query: dict[str, str]) -> tuple[str, dict[str, str]]:

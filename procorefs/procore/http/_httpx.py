@@ -10,7 +10,7 @@ _COMMAND_LINE = "httpx._main"
 if "httpx" in sys.modules:
     import httpx
 else:
-    sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]
+    sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]  # typeshed has no None, which stops an import
     import httpx
 
     del sys.modules[_COMMAND_LINE]

@@ -12,7 +12,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
 import httpcore
 

@@ -1,4 +1,4 @@
-"""Decides from Procore's permissions answer what the account may do with a project's documents; pure.
+"""Reads the account's rights on the documents of a project from the answer to Procore's permissions call; pure.
 
 A right that is unknown counts as one to be tried: Procore refuses the call if it must. How Procore calls the tool and
 spells the granular rights is unknown, so names are compared without case, blanks and punctuation, and a granular right

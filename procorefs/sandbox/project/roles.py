@@ -1,4 +1,4 @@
-"""What a user may do with a project's documents: a level, and granular rights beside it.
+"""Decides by a user's access level and granular rights what the user may do with the documents of a project.
 
 (procore-api.md, What the caller may do)
 """

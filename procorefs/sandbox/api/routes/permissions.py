@@ -1,4 +1,4 @@
-"""The tools of a project or of the company, and what the caller may do in each.
+"""The permissions call: lists the tools of a project or company with the caller's access level and granular rights.
 
 (procore-api.md, What the caller may do)
 """
