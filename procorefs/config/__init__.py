@@ -1,7 +1,7 @@
 """Settings: reads and checks directories, profiles, environment, SPEC and -o once; returns frozen structs."""
 
 from procorefs.config.account import Account, find_account
-from procorefs.config.layers import Setting, layered_options, settings
+from procorefs.config.layers import Setting, layered_options, option_settings
 from procorefs.config.options import MountOptions, described_options, options_help, parse_options
 from procorefs.config.paths import Paths, find_paths, private_dir
 from procorefs.config.profiles import Config, Profile, read_config, write_config
@@ -24,11 +24,11 @@ __all__ = [
     "find_account",
     "find_paths",
     "layered_options",
+    "option_settings",
     "options_help",
     "parse_options",
     "parse_spec",
     "private_dir",
     "read_config",
-    "settings",
     "write_config",
 ]

@@ -25,7 +25,7 @@ def layered_options(file: Path, config: Config, profile: str | None, words: Sequ
     return parse_options([*configured, *words])
 
 
-def settings(file: Path, config: Config, profile: str | None) -> Iterator[Setting]:
+def option_settings(file: Path, config: Config, profile: str | None) -> Iterator[Setting]:
     """The value of each option without `-o`. Raises ConfigError."""
     found: dict[str, Setting] = {}
     for heading, table in _tables(config, profile):

@@ -11,10 +11,10 @@ from procorefs.config import (
     Profile,
     Setting,
     layered_options,
+    option_settings,
     options_help,
     parse_options,
     read_config,
-    settings,
     write_config,
 )
 from procorefs.config.options import OPTIONS
@@ -179,7 +179,7 @@ def test_options_of_the_file_and_of_a_profile(tmp_path: Path) -> None:
     assert not plain.allow_other
     work = layered_options(file, config, "work", ["freshness=5,rw"])
     assert (work.freshness_s, work.cache_size_bytes, work.thumbnails, work.ro) == (5, 20 << 30, True, False)
-    shown = {setting.name: setting for setting in settings(file, config, "work")}
+    shown = {setting.name: setting for setting in option_settings(file, config, "work")}
     assert shown["freshness"] == Setting("freshness", "60", "[profiles.work.options]")
     assert shown["cache_size"].origin == "[options]"
     assert shown["fsync"] == Setting("fsync", "local", "default")

@@ -9,7 +9,7 @@ from procorefs.cli.web import app as application
 from procorefs.cli.web.access import COOKIE
 from procorefs.cli.web.app import last_warnings, make_app
 from procorefs.cli.web.metrics import metrics_text
-from procorefs.cli.web.mounts import BudgetHistory, Sample
+from procorefs.cli.web.mounts import SAMPLES, BudgetHistory, Sample
 from procorefs.cli.web.plot import plot_of
 from procorefs.config import find_paths
 from procorefs.service.status import (
@@ -140,14 +140,24 @@ def test_the_plot_fills_its_box() -> None:
     assert (plot.limit, plot.most, plot.hours) == ("0.0,0.0 300.0,0.0 600.0,0.0", 600, 1.0)
 
 
-def test_the_history_has_a_sample_a_minute() -> None:
-    times = iter(range(1000, 2000, 20))
-    history = BudgetHistory(lambda: float(next(times)))
-    for _ in range(10):
-        history.record([STATUS])
-    history.record([])
-    assert [sample.at_s for sample in history.samples] == [1000, 1060, 1120, 1180]
-    assert history.samples[0][1:] == (40, 560, 3600)
+def test_the_history_has_the_newest_samples() -> None:
+    history = BudgetHistory()
+    for minute in range(SAMPLES + 5):
+        history.record([STATUS], 60.0 * minute)
+    history.record([], 0.0)
+    assert len(history.samples) == SAMPLES
+    assert history.samples[0] == Sample(300.0, 40, 560, 3600)
+
+
+async def test_the_cookie_is_not_the_token_and_ends_with_the_server(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await log_in(client)
+    cookie = client.cookies[COOKIE]
+    assert TOKEN not in cookie
+    other = httpx.ASGITransport(make_app(find_paths({"HOME": str(tmp_path)}), TOKEN, 8911))
+    async with httpx.AsyncClient(transport=other, base_url=BASE, cookies={COOKIE: cookie}) as later:
+        assert (await later.get("/")).status_code == 401
 
 
 def test_the_warnings_of_a_log_are_the_newest(tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
 """`procorefs config`: shows, checks and edits the configuration file."""
 
 import os
-from pathlib import Path
 
 import click
 import msgspec
 
 from procorefs.cli.support.terminal import say, say_json
-from procorefs.config import Config, ConfigError, Failure, Paths, Setting, find_paths, read_config, settings
+from procorefs.config import (
+    Config,
+    ConfigError,
+    Failure,
+    Paths,
+    Setting,
+    find_paths,
+    option_settings,
+    read_config,
+)
 from procorefs.config.paths import write_private
 
 _NEW_FILE = b"""\
@@ -53,7 +61,7 @@ def show(profile: str | None, as_json: bool) -> None:
         raise ConfigError(f"there is no profile '{name}'; run: procorefs login --profile {name}")
     account = msgspec.to_builtins(read.profiles[name]) if name is not None else {}
     account.pop("options", None)
-    shown = Shown(str(paths.config_file), name, account, list(settings(paths.config_file, read, name)))
+    shown = Shown(str(paths.config_file), name, account, list(option_settings(paths.config_file, read, name)))
     if as_json:
         say_json(shown)
         return
@@ -77,7 +85,7 @@ def check() -> None:
     """Check that the file can be used."""
     paths, read = _read()
     for name in (None, *read.profiles):
-        list(settings(paths.config_file, read, name))
+        list(option_settings(paths.config_file, read, name))
     say(f"{paths.config_file} can be used.")
 
 
@@ -97,4 +105,4 @@ def edit(ctx: click.Context) -> None:
 
 def _read() -> tuple[Paths, Config]:
     paths = find_paths(os.environ)
-    return paths, read_config(Path(paths.config_file))
+    return paths, read_config(paths.config_file)

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -43,22 +45,21 @@ def serve(port: int) -> None:
     """
     paths = find_paths(os.environ)
     served = Served(port, _token(paths))
-    write_private(_file(paths), msgspec.json.encode(served))
-    say(served.address)
     try:
-        uvicorn.run(
-            make_app(paths, served.token, port),
-            host="127.0.0.1",
-            port=port,
-            log_level="warning",
-            lifespan="off",
-        )
-    except SystemExit as error:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
         raise NotServed(
-            f"port {port} of this machine cannot be used; give another one with --port"
+            f"port {port} of this machine cannot be used ({error.strerror}); give another one with --port"
         ) from error
-    finally:
-        _file(paths).unlink(missing_ok=True)
+    with listener:
+        write_private(_file(paths), msgspec.json.encode(served))
+        try:
+            say(served.address)
+            app = make_app(paths, served.token, port)
+            with suppress(KeyboardInterrupt):  # the usual end
+                uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        finally:
+            _file(paths).unlink(missing_ok=True)
 
 
 @click.command("open", short_help="Open the status page in a browser.")

@@ -12,8 +12,8 @@ from procorefs.cli.support.versions import versions
 from procorefs.config import MountOptions, Paths
 from procorefs.config.units import show_size
 
-OLDEST_KERNEL = (5, 4)
-"""The oldest kernel whose FUSE has what the bridge needs; the tests run on newer ones."""
+OLDEST_KERNEL = (4, 20)
+"""FUSE requests of 1 MiB (max_pages) and cached listings (FOPEN_CACHE_DIR) came with it."""
 
 DIRECT_IO_KERNEL = (6, 6)
 """From here on large writes need no copy in the kernel's page cache (kernel/open_handles.py)."""
@@ -37,7 +37,7 @@ def of_kernel(release: str) -> Finding:
     numbers = re.match(r"(\d+)\.(\d+)", release)
     version = (int(numbers[1]), int(numbers[2])) if numbers else OLDEST_KERNEL
     if version < OLDEST_KERNEL:
-        return problem("kernel", f"Linux {release} is too old", "run Linux 5.4 or newer")
+        return problem("kernel", f"Linux {release} is too old", "run Linux 4.20 or newer")
     if version < DIRECT_IO_KERNEL:
         return warning(
             "kernel", f"Linux {release} writes large files more slowly", "Linux 6.6 or newer is faster"

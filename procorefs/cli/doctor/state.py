@@ -3,11 +3,13 @@
 import errno
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from procorefs.cli.doctor.findings import Finding, ok, problem, warning
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.bounded_call import errno_of
+from procorefs.cli.mounts.mountpoint import DEAD
 from procorefs.config import Paths
 from procorefs.service.control_socket import ControlError, StatusRequest, ask
 from procorefs.service.status import MountStatus
@@ -15,8 +17,6 @@ from procorefs.storage.mountinfo import read_mounts
 from procorefs.storage.printable import shell_word
 
 PROBE_S = 3.0
-
-_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def check_state(paths: Paths, mountpoint: Path | None) -> Iterator[Finding]:
@@ -52,8 +52,8 @@ def _dead_mounts(mountpoint: Path | None) -> Iterator[Finding]:
         path = mount.mountpoint
         if not mount.is_ours or (mountpoint is not None and path != mountpoint):
             continue
-        result = errno_of(lambda path=path: os.statvfs(path), PROBE_S)  # type: ignore[misc]
-        if result in _DEAD:
+        result = errno_of(partial(os.statvfs, path), PROBE_S)
+        if result in DEAD:
             yield problem(f"mount {path}", "its daemon has ended", f"procorefs umount {shell_word(path)}")
         elif result == errno.ETIMEDOUT:
             yield problem(f"mount {path}", "it does not answer", f"umount -l {shell_word(path)}")

@@ -20,7 +20,8 @@ from procorefs.storage.printable import shell_word
 _CLOSING_S = 15.0
 """A closing daemon ends within 10 s."""
 _PROBE_S = 3.0
-_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
+"""What statfs returns for a mount whose daemon has ended."""
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -116,7 +117,7 @@ def _unmount_dead(mount: Mount) -> str:
     result = errno_of(lambda: os.statvfs(path), _PROBE_S)  # the kernel may answer stat from its cache
     if result == errno.ETIMEDOUT:
         return f"{path} is a mount that does not answer ({mount.source}); run: umount -l {shell_word(path)}"
-    if result not in _DEAD:
+    if result not in DEAD:
         return f"{path} is already mounted ({mount.source}, {mount.fstype}); choose another directory"
     if not mount.is_ours:
         return f"{path} is a dead mount of {mount.fstype}; run: umount -l {shell_word(path)}"

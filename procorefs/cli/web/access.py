@@ -1,10 +1,12 @@
 """Decides whether a request may see the page: token, Host and Origin; adds the security headers to each answer.
 
-The token is in the first address; the answer sets it as a cookie and removes it from the address. Prometheus sends it
-as a bearer token. Host and Origin are checked, so that no page of another site can use a browser that has the cookie.
+The token is in the first address; the answer sets a cookie for the session and removes the token from the address.
+Prometheus sends the token as a bearer token. A browser sends the cookie to any port of this host, so it is no token,
+and ends with the server. Host and Origin are checked, so that no page of another site can use the browser's cookie.
 """
 
 import hmac
+import secrets
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -31,6 +33,7 @@ class Guard:
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self._app = app
         self._token = token
+        self._session = secrets.token_urlsafe(32)
         self._hosts = {f"{host}:{port}" for host in _LOOPBACK}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,21 +57,22 @@ class Guard:
         if not is_own_host(request.headers, self._hosts):
             return PlainTextResponse("This address is for this machine only.", 403)
         given = request.query_params.get("token")
-        if given is not None and request.method == "GET" and self._is_token(given):
+        if given is not None and request.method == "GET" and _is_same(given, self._token):
             answer = RedirectResponse(request.url.path, 303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            answer.set_cookie(COOKIE, self._session, httponly=True, samesite="strict")
             return answer
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_token(bearer) and request.method == "GET":
+        if scheme.lower() == "bearer" and _is_same(bearer, self._token) and request.method == "GET":
             return None
-        if self._is_token(request.cookies.get(COOKIE, "")):
+        if _is_same(request.cookies.get(COOKIE, ""), self._session):
             return None
         return PlainTextResponse(
             "Open the address that `procorefs serve` printed, or run `procorefs open`.", 401
         )
 
-    def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode(), self._token.encode())
+
+def _is_same(text: str, secret: str) -> bool:
+    return hmac.compare_digest(text.encode(), secret.encode())
 
 
 def is_own_host(headers: Mapping[str, str], hosts: set[str]) -> bool:

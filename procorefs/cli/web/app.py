@@ -1,9 +1,12 @@
 """The application of `procorefs serve`: the status page, its actions, and the metrics."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
+import anyio
 import jinja2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from procorefs.cli.web.access import Guard
 from procorefs.cli.web.metrics import metrics_text
-from procorefs.cli.web.mounts import BudgetHistory, all_statuses, find_mount
+from procorefs.cli.web.mounts import SAMPLE_S, BudgetHistory, all_statuses, find_mount
 from procorefs.cli.web.plot import plot_of
 from procorefs.config import Paths
 from procorefs.config.units import show_duration, show_size
@@ -49,7 +52,9 @@ def make_app(paths: Paths, token: str, port: int) -> Starlette:
         Route("/metrics", page.metrics),
         Mount("/static", StaticFiles(directory=_FILES / "static")),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token, port=port)])
+    return Starlette(
+        routes=routes, middleware=[Middleware(Guard, token=token, port=port)], lifespan=page.recording
+    )
 
 
 class StatusPage:
@@ -57,12 +62,25 @@ class StatusPage:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._history = BudgetHistory(time.time)
+        self._history = BudgetHistory()
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FILES / "templates"), autoescape=True
         )
         environment.filters |= {"size": show_size, "duration": show_duration, "printable": printable}
         self._templates = environment
+
+    @asynccontextmanager
+    async def recording(self, _app: Starlette) -> AsyncIterator[None]:
+        """Record the use of the call budget while the application runs, whether the page is open or not."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._record)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _record(self) -> None:
+        while True:
+            self._history.record(await run_in_threadpool(all_statuses, self._paths), time.time())
+            await anyio.sleep(SAMPLE_S)
 
     async def show(self, _request: Request) -> Response:
         """The whole page."""
@@ -94,7 +112,6 @@ class StatusPage:
 
     def _rendered(self, template: str) -> str:
         statuses = all_statuses(self._paths)
-        self._history.record(statuses)
         return self._templates.get_template(template).render(
             statuses=statuses,
             plot=plot_of(self._history.samples),

@@ -1,7 +1,6 @@
 """Asks the daemons of this user for their status, and records how the call budget is used over the last hours."""
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from procorefs.service.status import MountStatus, Named
 WAIT_S = 3.0
 
 SAMPLE_S = 60.0
+"""Interval of the samples."""
 SAMPLES = 6 * 60
 """Six hours."""
 
@@ -57,22 +57,19 @@ class Sample(NamedTuple):
 
 
 class BudgetHistory:
-    """Samples of the budget that all mounts share, the oldest first."""
+    """Samples of the budget that all mounts of an account share, the oldest first."""
 
-    def __init__(self, clock_s: Callable[[], float]) -> None:
-        self._clock_s = clock_s
+    def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
 
     @property
     def samples(self) -> list[Sample]:
         return list(self._samples)
 
-    def record(self, statuses: list[MountStatus]) -> None:
-        """Add a sample, unless the last one is recent; all mounts of one account report the same budget."""
-        now_s = self._clock_s()
-        if not statuses or (self._samples and now_s - self._samples[-1].at_s < SAMPLE_S):
-            return
-        limiter = max((status.limiter for status in statuses), key=lambda one: one.hourly.limit or 0)
-        self._samples.append(
-            Sample(now_s, limiter.used_by_people, limiter.used_by_background, limiter.hourly.limit or 0)
-        )
+    def record(self, statuses: list[MountStatus], now_s: float) -> None:
+        """Add a sample: that of the account with the largest limit, if there are mounts of several."""
+        if statuses:
+            limiter = max((status.limiter for status in statuses), key=lambda one: one.hourly.limit or 0)
+            self._samples.append(
+                Sample(now_s, limiter.used_by_people, limiter.used_by_background, limiter.hourly.limit or 0)
+            )
