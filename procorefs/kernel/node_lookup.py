@@ -186,11 +186,16 @@ class NodeLookup:
     async def to_open(self, inode: Inode, tid: int, second_try: SecondTry | None) -> Node:
         """The node of a file for an open; no await between its return and the handle.
 
-        Waits for a due poll, then for notifications about the inode. Raises Stale for a replaced file: the kernel looks
+        Waits for a due poll, then for notifications about the inode. Raises Stale for a replaced file, and while
+        entries are being dropped, because the name may be another file's by now: the kernel looks
         the name up and opens what it finds, once. The second try may get the version that was the newest just before.
         """
         if second_try is None:
+            may_be_another = self._notifier.drops_entries
             await self._poll(inode, tid, opens=True)
+            if may_be_another:
+                self.stale_opens.expect(tid, opens=True)
+                raise Stale
         await self._notifier.settled(inode)
         # No await from here on: the version must not be replaced before the inode counts as open.
         project = self._projects.of(inode)

@@ -11,6 +11,7 @@ blocked behind a request without an answer, so a shutdown aborts first.
 
 import errno
 import logging
+import math
 import os
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ STUCK_S = 0.1
 """If a notification takes longer, another thread takes over the rest of its batch."""
 
 _CHECK_INTERVAL_S = 0.05
+RECENT_S = 0.1
+"""A request may have waited this long for the loop since the kernel resolved its path."""
+
 _EXPECTED = {0, errno.ENOENT, errno.ENOSYS}
 """ENOENT: the kernel did not know it, so there is nothing to forget. ENOSYS: libfuse
 says so until the kernel's INIT has been answered (a kernel without notifications can't mount)."""
@@ -47,7 +51,7 @@ class _Batch:
 class Notifier:
     """The kernel's notifications of one mount. All methods are called on the loop."""
 
-    __slots__ = ("_open", "_queued", "_threads", "_under_way", "_wake")
+    __slots__ = ("_dropped_s", "_entries", "_open", "_queued", "_threads", "_under_way", "_wake")
 
     def __init__(self) -> None:
         self._queued: dict[_Job, trio.Event | None] = {}
@@ -55,11 +59,16 @@ class Notifier:
         self._open: dict[int, set[trio.Event]] = {}
         """Inode -> its invalidations that are not carried out yet."""
         self._under_way: set[_Batch] = set()
+        self._entries = 0
+        """Invalidations of entries that are not carried out yet."""
+        self._dropped_s = -math.inf
+        """When (trio's clock) the last one was carried out."""
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._wake = trio.Event()
 
     def entry(self, parent: int, name: bytes) -> None:
         """Make the kernel drop the entry *name* of the folder *parent*."""
+        self._entries += (parent, name) not in self._queued
         self._queued[(parent, name)] = None
         self._wake.set()
 
@@ -88,6 +97,14 @@ class Notifier:
         except OSError as error:
             if error.errno not in _EXPECTED | _UNMOUNTED:
                 log.warning("The kernel keeps the attributes of inode %d: %s.", inode, error.strerror)
+
+    @property
+    def drops_entries(self) -> bool:
+        """Whether the kernel is about to drop entries, or did so a moment ago.
+
+        It may have resolved the path of a request that is answered now with one of them.
+        """
+        return self._entries > 0 or trio.current_time() - self._dropped_s < RECENT_S
 
     async def settled(self, inode: int) -> None:
         """Wait until every queued invalidation of *inode* has been carried out."""
@@ -137,6 +154,9 @@ class Notifier:
         for index, error in batch.notices.finished():
             inode, name = batch.jobs[index]
             batch.unreported -= 1
+            if name is not None:
+                self._entries -= 1
+                self._dropped_s = trio.current_time()
             self._settle(inode, batch.settled[index])
             if error not in _EXPECTED | _UNMOUNTED:
                 log.warning("The kernel keeps inode %d, name %r: %s.", inode, name, os.strerror(error))
@@ -162,3 +182,4 @@ class Notifier:
         self._queued.clear()
         self._open.clear()
         self._under_way.clear()
+        self._entries = 0

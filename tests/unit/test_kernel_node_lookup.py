@@ -1,0 +1,53 @@
+"""An open whose path the kernel may have resolved with an entry that is being dropped is resolved again."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from procorefs.kernel.bridge.notifications import RECENT_S, Notifier
+from procorefs.kernel.errno_table import Stale
+from procorefs.kernel.node_lookup import NodeLookup
+from procorefs.project import Projects
+from procorefs.tree.nodes import ROOT, Inode, Node
+
+FILE, THREAD = Inode(5), 77
+
+NODE = cast(Node, SimpleNamespace(inode=FILE))
+
+
+def lookup_with(notifier: Notifier) -> NodeLookup:
+    """A mount that has polled just now and in which the file is where it was."""
+    project = SimpleNamespace(
+        follower=SimpleNamespace(poll_is_due=lambda: False),
+        view=SimpleNamespace(by_inode=lambda _inode: NODE, reachable=lambda _inode: True),
+    )
+    return NodeLookup(cast(Projects, SimpleNamespace(of=lambda _inode: project)), notifier)
+
+
+async def test_an_open_is_resolved_again_while_an_entry_is_to_be_dropped() -> None:
+    notifier = Notifier()
+    lookup = lookup_with(notifier)
+    assert await lookup.to_open(FILE, THREAD, None) is NODE
+    notifier.entry(ROOT, b"a")
+    with pytest.raises(Stale):
+        await lookup.to_open(FILE, THREAD, None)
+    with lookup.stale_opens.second_try(THREAD) as second_try:
+        assert second_try is not None
+        assert await lookup.to_open(FILE, THREAD, second_try) is NODE
+
+
+async def test_an_open_is_resolved_again_just_after_an_entry_was_dropped(mock_clock: MockClock) -> None:
+    notifier = Notifier()
+    lookup = lookup_with(notifier)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(notifier.run)
+        notifier.entry(ROOT, b"a")
+        await notifier.inode(FILE).wait()  # it comes after the entry
+        with pytest.raises(Stale):
+            await lookup.to_open(FILE, THREAD, None)
+        mock_clock.jump(RECENT_S)
+        assert await lookup.to_open(FILE, THREAD, None) is NODE
+        nursery.cancel_scope.cancel()
