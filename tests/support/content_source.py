@@ -8,11 +8,12 @@ from pathlib import Path
 import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
-from procorefs.cache.reader import ContentReader
+from procorefs.cache.reader import ContentReader, Reader
 from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.wire.models import Version, VersionId
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 
 
 def version(version_id: int, size_bytes: int) -> Version:
@@ -126,3 +127,7 @@ async def settled(content: ContentReader) -> None:
     with trio.fail_after(20):
         while content.budget.held_bytes or content.is_downloading:  # noqa: ASYNC110 (three kinds of work may go on)
             await trio.sleep(0.002)
+
+
+async def read_all(reader: Reader, size: int, step: int = 128 * KIB) -> bytes:
+    return b"".join([bytes(await reader.read(offset, step)) for offset in range(0, size, step)])

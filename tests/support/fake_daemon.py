@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from procorefs.cli.commands import status, umount
+from procorefs.cli.main import procorefs, run
 from procorefs.cli.mounts import locate
 from procorefs.cli.mounts.registry import registered
 from procorefs.config import MountOptions, ResolvedMount, find_paths
@@ -176,3 +177,48 @@ def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]
             return stack.enter_context(Served(place, mount.control_socket))
 
         yield begin
+
+
+FAILED = Item("a/b.pdf", ChangeState.FAILED, "Procore forbids it (403).", 1.7e9)
+HELD = Item("a/.b.pdf.x4Kp2Q", ChangeState.HELD)
+LOCAL = Item(
+    "__MACOSX/plan.dwg",
+    ChangeState.LOCAL,
+    "it lies in '__MACOSX', and nothing there goes to Procore",
+    1.7e9,
+    3 << 20,
+)
+CHECKED_OUT = Item("c.dwg", ChangeState.CHECKED_OUT, "Jane Doe has it checked out")
+CUT_OFF = Item("d.ifc", ChangeState.INCOMPLETE)
+MOVING = Item("e.pdf", ChangeState.UPLOADING)
+LATER = Item("f.pdf", ChangeState.PENDING)
+
+
+class Running:
+    """A command on a thread, for as long as the test acts as Procore meanwhile."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.result: int | None = None
+        self._thread = threading.Thread(target=self._run, args=(arguments,))
+        self._thread.start()
+
+    def _run(self, arguments: tuple[str, ...]) -> None:
+        self.result = run(procorefs, arguments)
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._thread.is_alive()
+
+    def end(self) -> int | None:
+        self._thread.join(END_S)
+        assert not self._thread.is_alive()
+        return self.result
+
+
+def staying_lines(m: Path) -> list[str]:
+    """What `sync` and `umount` say of HELD."""
+    return [
+        f"procorefs: {m}/a/.b.pdf.x4Kp2Q (0 bytes) stays on this machine: it has a temporary name: programs write "
+        "under such names, and an interrupted copy leaves one; to upload it, rename it, or leave it unchanged "
+        "for an hour"
+    ]

@@ -9,11 +9,11 @@ import trio
 from procorefs.locks.check_out_ends import AskedEnds
 from procorefs.locks.check_out_journal import CheckOutJournal
 from procorefs.locks.check_outs import CheckOuts
-from procorefs.locks.claims import Claims
+from procorefs.locks.claims import CheckOutTimes, Claims
 from procorefs.locks.flock_table import LockOwner, Mode
 from procorefs.locks.holder_polls import HolderPolls
 from procorefs.locks.tree_documents import Held, HeldByAnother, Holder, TreeDocuments
-from procorefs.procore.errors import Unreachable
+from procorefs.procore.errors import Unanswered, Unreachable
 from procorefs.procore.wire.models import DocumentId, UserId
 from procorefs.storage.events import EventSource
 from procorefs.tree.nodes import Inode
@@ -174,3 +174,29 @@ async def ends(condition: Callable[[], bool], within_s: float = 60.0) -> float:
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.05)
     return trio.current_time() - began_s
+
+
+TIMES = CheckOutTimes()
+SHARED, EXCLUSIVE = Mode.SHARED, Mode.EXCLUSIVE
+LOST = Unanswered("Could not check it out: the connection broke")
+DOWN = Unreachable("Could not check it out: no route")
+
+
+async def lock(locks: MountLocks, owner: LockOwner, mode: Mode = EXCLUSIVE, *, wait: bool = False) -> None:
+    await locks.lock(FILE, owner, mode, wait=wait)
+
+
+class Waiter:
+    """A task that waits for a lock, and can be told to stop."""
+
+    def __init__(
+        self, locks: MountLocks, nursery: trio.Nursery, owner: LockOwner, mode: Mode = EXCLUSIVE
+    ) -> None:
+        self.scope = trio.CancelScope()
+        self.got_at_s: float | None = None
+        nursery.start_soon(self._wait, locks, owner, mode)
+
+    async def _wait(self, locks: MountLocks, owner: LockOwner, mode: Mode) -> None:
+        with self.scope:
+            await lock(locks, owner, mode, wait=True)
+            self.got_at_s = trio.current_time()

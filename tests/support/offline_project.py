@@ -183,4 +183,14 @@ def offline_project(directory: Path, bases: Bases | None = None, **options: Any)
         store.close()
 
 
-__all__ = ["JOURNAL", "STAGING", "OfflineProject", "offline_project"]
+def kept_bytes(directory: Path) -> list[bytes]:
+    """Everything that lies in staging areas of this state directory, swept or moved aside or not."""
+    return sorted(
+        path.read_bytes()
+        for area in directory.glob(f"{STAGING}*")
+        if area.is_dir()
+        for path in area.iterdir()
+    )
+
+
+__all__ = ["JOURNAL", "STAGING", "OfflineProject", "kept_bytes", "offline_project"]

@@ -1,9 +1,12 @@
 """A staging area over bases in memory, whose reads a test can stop and break."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from procorefs.procore.wire.models import Version
@@ -93,3 +96,17 @@ async def bytes_of(file: StagedFile) -> bytes:
 
 def base_of(size_bytes: int, version_id: int = 7) -> Version:
     return version(version_id, size_bytes)
+
+
+def need_reads_without_waiting(directory: Path) -> None:
+    """Where a file system has none (tmpfs), everything is read in a thread."""
+    file = os.open(directory / "probe", os.O_RDWR | os.O_CREAT)
+    try:
+        os.write(file, b"x")
+        os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            pytest.skip("the file system does not know RWF_NOWAIT")
+        raise
+    finally:
+        os.close(file)

@@ -10,63 +10,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procorefs.limiter import Priority, answers, policy
+from procorefs.limiter import Priority, policy
 from procorefs.limiter.answers import Report, ServerClock, read_report
 from procorefs.limiter.budget_state import Permit, State, Waiter, begin_again, decode, encode
 from procorefs.limiter.file_store import HEADER, PLACE_BYTES
 from procorefs.limiter.tuning import TUNING
-
-INTERACTIVE, WRITING, REFRESH = Priority
-UNIX_S = 1_800_000_000.0  # Unix time at second 0 of the store's clock
-HOURLY_S, SPIKE_S = 3600.0, 10.0
-OWNER = "host/1/1"
-
-
-class Budget:
-    """A state with a clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.state: State = State()
-        self.clock = ServerClock()
-        self.jitter = 0.5
-        self.configured = 0
-
-    def wait_s(self, priority: Priority, now_s: float) -> float:
-        policy.settle(self.state, now_s)
-        return policy.wait_s(self.state, priority, now_s, configured=self.configured)
-
-    def left(self, now_s: float) -> float:
-        return policy.left_of_hour(self.state, now_s)
-
-    def take(self, priority: Priority, now_s: float) -> None:
-        policy.settle(self.state, now_s)
-        policy.take(self.state, OWNER, priority, now_s)
-
-    def answer(self, now_s: float, headers: dict[str, str], status: int = 200, owner: str = OWNER) -> None:
-        policy.settle(self.state, now_s)
-        unix_s = UNIX_S + now_s
-        server_s = self.clock.unix_s(headers.get("date"), now_s, now_s, unix_s)
-        report = read_report(status, headers, server_s)
-        answers.observe(self.state, owner, report, now_s, lambda: self.jitter)
-
-    def call(self, now_s: float, headers: dict[str, str], status: int = 200) -> None:
-        self.take(INTERACTIVE, now_s)
-        self.answer(now_s, headers, status)
+from tests.support.limiter_budget import (
+    HOURLY_S,
+    INTERACTIVE,
+    OWNER,
+    REFRESH,
+    SPIKE_S,
+    UNIX_S,
+    WRITING,
+    Budget,
+    told,
+)
 
 
 @pytest.fixture
 def budget() -> Budget:
     return Budget()
-
-
-def told(limit: int, remaining: int, reset_in_s: float, now_s: float, **more: str) -> dict[str, str]:
-    """Rate-limit headers of a server whose clock is ours."""
-    return {
-        "x-rate-limit-limit": str(limit),
-        "x-rate-limit-remaining": str(remaining),
-        "x-rate-limit-reset": str(int(UNIX_S + now_s + reset_in_s)),
-        **{name.replace("_", "-"): value for name, value in more.items()},
-    }
 
 
 def test_before_the_first_answer_only_a_few_calls_go(budget: Budget) -> None:
@@ -279,190 +243,6 @@ def test_the_servers_clock_is_never_off_by_more_than_the_last_answers_allow(
         assert abs(found_s - (UNIX_S + ahead_s + now_s)) <= 1 + lasts_s + 1e-3
 
 
-def test_a_server_without_limits_is_not_slowed_down(budget: Budget) -> None:
-    for _ in range(200):
-        assert budget.wait_s(REFRESH, 0.0) == 0
-        budget.call(0.0, {})
-    budget.call(0.0, {}, status=429)  # there is a limit after all
-    assert budget.wait_s(INTERACTIVE, 30.0) == 0
-    budget.call(30.0, {})
-    for _ in range(24):
-        budget.take(INTERACTIVE, 30.0)
-    assert budget.wait_s(INTERACTIVE, 30.0) > 0
-
-
-def test_a_spike_limit_that_is_never_reported_does_not_slow_down(budget: Budget) -> None:
-    for number in range(200):
-        assert budget.wait_s(REFRESH, 0.0) == 0, number
-        budget.call(0.0, told(100_000, 99_999 - number, 3600, 0.0))
-
-
-def test_nor_does_it_when_many_calls_are_under_way_as_time_goes_by(budget: Budget) -> None:
-    for number in range(2000):
-        now_s = number * 0.01
-        assert budget.wait_s(REFRESH, now_s) == 0, number
-        budget.take(REFRESH, now_s)
-        if number >= 2:
-            budget.answer(now_s, told(10_000_000, 10_000_000, 3600, now_s))
-
-
-def working(budget: Budget, begin_s: float, end_s: float, gap_s: float) -> None:
-    """Calls that answers speak of the short window after."""
-    now_s = begin_s
-    while now_s < end_s:
-        own = min(24, 1 + sum(now_s - at_s < SPIKE_S for at_s in budget.state.recent))
-        budget.call(now_s, told(25, 25 - own, SPIKE_S, now_s))
-        now_s += gap_s
-
-
-def test_a_limit_is_assumed_low_and_twice_as_much_as_soon_as_more_is_proved(budget: Budget) -> None:
-    assert policy.hour_limit(budget.state) == 600
-    working(budget, 0.0, 599.5, 1.0)
-    assert policy.hour_limit(budget.state) == 600
-    working(budget, 600.0, 605.0, 1.0)
-    assert policy.hour_limit(budget.state) == 1200
-    working(budget, 605.0, 3000.0, 1.0)
-    assert policy.hour_limit(budget.state) == 3600  # what older apps get is tried before more
-    budget.call(3000.0, told(900, 100, 1000, 3000.0))
-    assert policy.hour_limit(budget.state) == 900  # down at once when told
-
-
-def test_with_other_programs_a_count_proves_only_what_lasts_an_hour(budget: Budget) -> None:
-    """Their calls may have begun the server's hour: in the last hour of ours a new one may have begun."""
-    budget.state.others_per_s = 0.01
-    budget.state.others_burst = 1.0
-    now_s = 0.0
-    while now_s < 2800.0 + 3500.0:
-        budget.state.others_per_s = 0.01
-        working(budget, now_s, now_s + 1, 5.0)
-        now_s += 5.0
-    assert policy.hour_limit(budget.state) == 600
-    while now_s < 3 * 3600.0 and policy.hour_limit(budget.state) == 600:
-        budget.state.others_per_s = 0.01
-        working(budget, now_s, now_s + 1, 5.0)
-        now_s += 5.0
-    assert policy.hour_limit(budget.state) == 1200
-
-
-def test_a_configured_limit_holds_unless_less_is_told(budget: Budget) -> None:
-    budget.configured = 100
-    working(budget, 0.0, 99.5, 1.0)
-    assert budget.wait_s(WRITING, 100.0) > 0
-    assert policy.hour_limit(budget.state, 100) == 100
-    budget.call(100.0, told(5000, 4000, 3000, 100.0))
-    assert policy.hour_limit(budget.state, 100) == 100
-    budget.call(101.0, told(50, 10, 3000, 101.0))
-    assert policy.hour_limit(budget.state, 100) == 50
-
-
-def test_what_is_told_of_the_hour_is_the_count(budget: Budget) -> None:
-    for number in range(60):
-        budget.call(number * 10.0, told(100, 99 - number, 700 - number * 10, number * 10.0))
-    assert budget.left(600.0) == pytest.approx(40, abs=1)
-    budget.call(710.0, told(100, 99, 3600, 710.0))  # it began anew
-    assert budget.left(710.0) == pytest.approx(99)
-
-
-def test_nothing_leaves_the_hour_before_the_reset_that_was_told(budget: Budget) -> None:
-    working(budget, 0.0, 100.0, 10.0)
-    budget.call(3590.0, told(600, 5, 200, 3590.0))
-    assert budget.left(3700.0) == pytest.approx(5)
-    assert budget.left(3792.0) > 10
-
-
-def test_of_a_rolling_hour_our_own_calls_leave_when_they_are_an_hour_old(budget: Budget) -> None:
-    working(budget, 0.0, 900.0, 10.0)
-    before = budget.left(3600.0)
-    assert budget.left(3600.0 + 450.0) - before == pytest.approx(45, abs=3)
-
-
-def test_a_reset_at_which_all_calls_have_left_a_rolling_hour_is_no_closed_hour(budget: Budget) -> None:
-    working(budget, 0.0, 3590.0, 6.0)
-    budget.call(3590.0, told(600, 0, 3600, 3590.0))
-    assert 0 < budget.wait_s(INTERACTIVE, 3590.0) < 60
-    assert budget.left(3660.0) < 20
-
-
-def test_calls_that_were_under_way_when_an_answer_told_are_no_sign_of_others(budget: Budget) -> None:
-    budget.call(0.0, told(16, 15, 10, 0.0))
-    budget.take(INTERACTIVE, 10.2)  # by our count still of that window, by the server's of the next
-    budget.answer(10.4, {})
-    budget.take(INTERACTIVE, 11.2)
-    budget.take(INTERACTIVE, 11.2)
-    budget.answer(11.3, told(16, 14, 8.8, 11.3))  # the other one is not in it yet
-    budget.answer(11.4, told(16, 13, 8.7, 11.4))
-    assert budget.state.others_burst == 0
-
-
-def test_the_short_window_is_counted_as_rolling_when_only_the_hour_is_told(budget: Budget) -> None:
-    for number in range(10):
-        budget.call(float(number), told(25, 24 - number, 10 - number, number))
-    arrived_s: list[float] = []
-    for number in range(3000):  # only the hour is told from here on: one call, a pause, as many as may go
-        now_s = 100.0 + number * 0.1
-        if number % 300 in range(1, 80) or budget.wait_s(INTERACTIVE, now_s) > 0:
-            continue
-        budget.call(now_s, told(3600, 3000 - len(arrived_s), 1800 - now_s, now_s))
-        arrived_s.append(now_s)
-    assert len(arrived_s) > 100
-    for index, moment_s in enumerate(arrived_s):
-        assert sum(moment_s <= other < moment_s + SPIKE_S for other in arrived_s[index:]) <= 25
-
-
-def test_where_the_hour_is_what_runs_out_a_spike_window_has_room_for_several_calls_of_a_person(
-    budget: Budget,
-) -> None:
-    budget.call(0.0, told(3600, 3000, 3000, 0.0))
-    budget.call(0.1, told(25, 24, 10, 0.1))
-    now_s = 0.1
-    while budget.wait_s(WRITING, now_s) <= 2.0:
-        now_s += budget.wait_s(WRITING, now_s)
-        budget.take(WRITING, now_s)
-    assert now_s < 10
-    for _ in range(6):
-        assert budget.wait_s(INTERACTIVE, now_s) == 0
-        budget.take(INTERACTIVE, now_s)
-
-
-def test_the_record_stays_small_where_no_limit_is_told(budget: Budget) -> None:
-    for number in range(20_000):
-        budget.call(number * 0.1, {})
-    assert sum(sent.calls for sent in budget.state.sent) == 20_000
-    assert len(encode(budget.state)) < PLACE_BYTES / 2
-
-
-def test_a_record_with_as_many_calls_as_are_allowed_fits_its_place(budget: Budget) -> None:
-    owner = f"{'h' * 64}/{2**22}/{2**31}"
-    for number in range(60):
-        budget.call(number * 60.1, {})
-    now_s = 60 * 60.1
-    state = budget.state
-    state.permits = [Permit(owner, now_s, number) for number in range(TUNING.most_permits)]
-    state.recent = [now_s] * (TUNING.most_recent * 2)
-    state.noted = [now_s] * (TUNING.most_recent * 2)
-    state.waiters = [Waiter(owner, 1, now_s, now_s, (1, 1, 1))] * 40
-    policy.settle(state, now_s)
-    assert len(state.permits) == TUNING.most_permits
-    assert len(state.recent) == len(state.noted) == TUNING.most_recent
-    assert len(encode(state)) < PLACE_BYTES - HEADER.size
-
-
-def test_a_record_with_a_longer_window_than_procore_has_is_not_used() -> None:
-    assert decode(encode(State(hour_s=3600.0))) is not None
-    assert decode(encode(State(hour_s=1e9))) is None  # its minutes would be counted one by one
-
-
-def test_when_the_hour_began_anew_one_call_goes_until_an_answer_proves_it(budget: Budget) -> None:
-    budget.call(0.0, told(600, 0, 100, 0.0))
-    assert budget.wait_s(INTERACTIVE, 100.5) > 0
-    assert budget.wait_s(INTERACTIVE, 101.0) == 0
-    budget.take(INTERACTIVE, 101.0)
-    assert budget.wait_s(INTERACTIVE, 101.0) == math.inf
-    budget.answer(101.1, told(600, 599, 3600, 101.1))
-    assert budget.wait_s(INTERACTIVE, 101.1) == 0
-    assert budget.left(101.1) == 599
-
-
 def test_calls_without_an_answer_are_given_up(budget: Budget) -> None:
     budget.call(0.0, told(3, 2, 9, 0.0))
     for _ in range(2):
@@ -504,6 +284,27 @@ def test_of_a_record_of_another_release_only_the_told_limit_is_kept() -> None:
     assert begin_again(older) == State(limit=1200, told=True)
     for record in (b"", b"x", older[:-3], msgspec.msgpack.encode([2, 1200, True, 0]), encode(State())[:-1]):
         assert begin_again(record) == State()
+
+
+def test_a_record_with_as_many_calls_as_are_allowed_fits_its_place(budget: Budget) -> None:
+    owner = f"{'h' * 64}/{2**22}/{2**31}"
+    for number in range(60):
+        budget.call(number * 60.1, {})
+    now_s = 60 * 60.1
+    state = budget.state
+    state.permits = [Permit(owner, now_s, number) for number in range(TUNING.most_permits)]
+    state.recent = [now_s] * (TUNING.most_recent * 2)
+    state.noted = [now_s] * (TUNING.most_recent * 2)
+    state.waiters = [Waiter(owner, 1, now_s, now_s, (1, 1, 1))] * 40
+    policy.settle(state, now_s)
+    assert len(state.permits) == TUNING.most_permits
+    assert len(state.recent) == len(state.noted) == TUNING.most_recent
+    assert len(encode(state)) < PLACE_BYTES - HEADER.size
+
+
+def test_a_record_with_a_longer_window_than_procore_has_is_not_used() -> None:
+    assert decode(encode(State(hour_s=3600.0))) is not None
+    assert decode(encode(State(hour_s=1e9))) is None  # its minutes would be counted one by one
 
 
 NONSENSE = ["", "x", "-1", "nan", "inf", "1e400", "9" * 40, "12.5", "0x10", "\u0663"]

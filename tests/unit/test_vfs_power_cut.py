@@ -1,0 +1,212 @@
+"""A start after a power cut, or with a journal or tree that cannot be read, keeps every byte."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from procorefs.journal.change import Pending
+from procorefs.journal.journal import Journal
+from procorefs.journal.states import ChangeState
+from procorefs.storage import processes
+from procorefs.tree.nodes import ROOT
+from tests.support.offline_project import JOURNAL, kept_bytes, offline_project
+from tests.support.tree_documents import file
+
+# The power cut
+
+
+class Boots:
+    """The machine's boot id, as a test sets it."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        monkeypatch.setattr(processes, "BOOT_ID", path)
+        self.boot("first")
+
+    def boot(self, number: str) -> None:
+        self.path.write_text(f"{number}\n")
+
+
+def start_and_end(directory: Path) -> None:
+    with offline_project(directory):
+        pass
+
+
+@pytest.fixture
+def boots(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Boots:
+    return Boots(tmp_path_factory.mktemp("proc") / "boot_id", monkeypatch)
+
+
+async def test_after_a_power_cut_what_was_not_synced_is_doubted(tmp_path: Path, boots: Boots) -> None:
+    """What a group commit had brought to disk goes on; what came after may be zeros, and is not sent by itself."""
+    with offline_project(tmp_path) as project:
+        durability = project.durability
+        safe = project.put("safe.dwg", b"synced")
+        await durability.flush()
+        lost = project.put("lost.dwg", b"not synced")
+    boots.boot("second")
+    with offline_project(tmp_path) as project:
+        assert project.change(safe).state is ChangeState.PENDING
+        assert project.change(lost).state is ChangeState.INCOMPLETE
+        assert "went down" in project.change(lost).reason
+    with offline_project(tmp_path) as project:
+        assert project.change(lost).state is ChangeState.INCOMPLETE  # once doubted, always
+
+
+async def test_after_a_power_cut_incomplete_bytes_that_were_retried_are_doubted(
+    tmp_path: Path, boots: Boots
+) -> None:
+    """Nothing of them was on disk when somebody had them sent: they may be zeros."""
+    with offline_project(tmp_path) as project:
+        inode = project.create("plan.dwg", b"half a pl")
+    with offline_project(tmp_path) as project:
+        change = project.change(inode)
+        project.edits.sessions.promise_incomplete(change)
+        change.step(Pending())
+        project.edits.changes.save(change)
+    boots.boot("second")
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).state is ChangeState.INCOMPLETE
+
+
+async def test_a_daemon_that_only_died_doubts_nothing(tmp_path: Path, boots: Boots) -> None:
+    with offline_project(tmp_path) as project:
+        inode = project.put("plan.dwg", b"not synced")
+    with offline_project(tmp_path) as project:
+        assert project.change(inode).state is ChangeState.PENDING
+
+
+async def test_killed_in_the_recovery_from_a_power_cut(
+    tmp_path: Path, boots: Boots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new boot is noted only when every row was doubted: the next start would take them for good ones."""
+    with offline_project(tmp_path) as project:
+        inodes = [project.put(f"{number}.dwg", b"not synced") for number in range(2)]
+    boots.boot("second")
+
+    def die(_self: Journal, _change: object) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setattr(Journal, "put", die)
+    with pytest.raises(OSError, match="killed"):
+        start_and_end(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(processes, "BOOT_ID", boots.path)
+    with offline_project(tmp_path) as project:
+        assert [project.change(inode).state for inode in inodes] == [ChangeState.INCOMPLETE] * 2
+
+
+async def test_a_tree_that_lost_its_numbers_gives_none_of_the_journals_out(tmp_path: Path) -> None:
+    """The tree is not synced with the journal: after a power cut its counter may be older than the journal's rows."""
+    with offline_project(tmp_path) as project:
+        before = project.store.reserve(0) - 1
+        inode = project.put("plan.dwg", b"the plan")
+    with closing(sqlite3.connect(tmp_path / "tree.sqlite")) as tree, tree:
+        tree.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'node'", (before,))
+    with offline_project(tmp_path) as project:
+        others = {project.put(f"{number}.txt", b"") for number in range(3)}
+        assert inode not in others
+        assert project.node(inode).shown == b"plan.dwg"
+
+
+# A journal that can't be read
+
+
+async def test_a_row_that_cannot_be_read_keeps_its_bytes(tmp_path: Path) -> None:
+    with offline_project(tmp_path) as project:
+        spoilt, whole = project.put("spoilt.dwg", b"spoilt"), project.put("whole.dwg", b"whole")
+    with closing(sqlite3.connect(tmp_path / JOURNAL)) as journal, journal:
+        journal.execute("UPDATE change SET body = x'7b' WHERE inode = ?", (spoilt,))
+    for turn in range(2):
+        with offline_project(tmp_path) as project:
+            assert project.view.change(spoilt) is None
+            assert project.change(whole).state is ChangeState.PENDING
+            assert project.put(f"new {turn}.dwg", b"new") != spoilt
+        assert b"spoilt" in kept_bytes(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["header", "pages", "gone"])
+async def test_a_damaged_journal_keeps_all_staged_files(tmp_path: Path, place: str) -> None:
+    """However many mounts follow; the log names where they lie."""
+    contents = [b"file %03d" % number * 400 for number in range(60)]
+    with offline_project(tmp_path) as project:
+        for number, data in enumerate(contents):
+            project.put(f"{number}.dwg", data)
+    damage(tmp_path / JOURNAL, place)
+    for turn in range(3):
+        with offline_project(tmp_path) as project:
+            project.put(f"later {turn}.dwg", b"later")
+        found = kept_bytes(tmp_path)
+        assert [data for data in found if data != b"later"] == sorted(contents)
+
+
+def damage(path: Path, place: str) -> None:
+    with closing(sqlite3.connect(path)) as journal:
+        journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(path.read_bytes())
+    match place:
+        case "header":
+            data[:64] = bytes(64)
+            path.write_bytes(data)
+        case "pages":
+            data[4096 * 4 :] = b"\xff" * (len(data) - 4096 * 4)
+            path.write_bytes(data)
+        case _:
+            path.unlink()
+    for side in ("-wal", "-shm"):
+        path.with_name(path.name + side).unlink(missing_ok=True)
+
+
+# A tree that can't be read
+
+
+async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
+    """The journal's inodes stay those of their documents when the new tree lists them."""
+    with offline_project(tmp_path) as project:
+        project.list_root(file(7, "old.dwg"))
+        old = project.child(ROOT, b"old.dwg").inode
+        project.edits.entries.rename(ROOT, b"old.dwg", ROOT, b"renamed.dwg")
+        made = project.put("new.dwg", b"new")
+    (tmp_path / "tree.sqlite").write_bytes(b"no tree" * 1000)
+    for side in ("-wal", "-shm"):
+        (tmp_path / f"tree.sqlite{side}").unlink(missing_ok=True)
+    with offline_project(tmp_path) as project:
+        project.list_root(file(6, "other.dwg"), file(7, "old.dwg"))
+        assert {node.shown: node.inode for node in project.view.children(ROOT)} == {
+            b"renamed.dwg": old,
+            b"new.dwg": made,
+            b"other.dwg": project.child(ROOT, b"other.dwg").inode,
+        }
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
+    """After a power cut the row of before would promise bytes that are half other ones."""
+    with offline_project(tmp_path) as project:
+        inode = project.put("plan.dwg", b"the plan")
+        durability = project.durability
+        await durability.flush()
+        synced: list[tuple[ChangeState, bytes]] = []
+
+        async def reached() -> None:
+            synced.append((project.change(inode).state, project.staged["1"]))
+            await durability.flush()
+
+        monkeypatch.setattr(durability, "reached", reached)
+        dirty_file = project.reopen(inode)
+        number = str(dirty_file.file.number)
+        assert number == "1"
+        if is_cut:
+            await project.edits.sessions.truncate(dirty_file, 3)
+        else:
+            await project.edits.sessions.write(dirty_file, 0, b"THE")
+        assert synced == [(ChangeState.OPEN, b"the plan")]
+        assert project.staged[number] == (b"the" if is_cut else b"THE plan")
+        await project.edits.sessions.write(dirty_file, 0, b"His")
+        project.edits.sessions.flushed(inode)
+        await project.edits.sessions.write(dirty_file, 0, b"Her")
+        assert len(synced) == 1, "no row that is on disk promises any of it"
