@@ -43,9 +43,9 @@ def test_killed_at_any_moment(
         mounted = mount(sandbox, "freshness=0", at=place)
         programs.start("find", place, "-type", "f", "-size", "-200k", "-exec", "md5sum", "{}", "+")
         programs.start("ls", "-laR", place)
-        time.sleep(moments.random() * 0.4)
+        time.sleep(moments.random() * 0.4)  # the drawn moment is the test's input; nothing is waited for
         sandbox.act("put", path=f"/crash {turn}.txt", text=f"round {turn}")
-        time.sleep(moments.random() * 0.1)
+        time.sleep(moments.random() * 0.1)  # the moment of the kill, drawn as well
         mounted.kill()
         programs.await_end(5)
     last = mount(sandbox, "freshness=0", at=place)

@@ -66,7 +66,7 @@ def test_entries_map_to_entries(name: bytes, beside: set[bytes]) -> None:
 
 
 @fuzz
-@given(st.sampled_from(["‛", "？", "‛？", ".", " ", "\x85", "~"]), st.integers(1, 40_000))  # noqa: RUF001
+@given(st.sampled_from(["‛", "？", "‛？", ".", " ", "\x85", "~"]), st.integers(1, 40_000))  # noqa: RUF001 - as above
 def test_long_names_take_no_time(part: str, count: int) -> None:
     name = part * count
     with bounded():

@@ -61,7 +61,7 @@ def flock(descriptor: int, operation: int) -> int:
 
 
 def program(mounted: Mounted, source: str) -> tuple[str, ...]:
-    head = "import errno, fcntl, os, signal, sys, threading, time\n"
+    head = "import errno, fcntl, os, signal, sys, threading\n"
     head += f"f = os.open({str(mounted.path / 'plain')!r}, os.O_RDWR)\n"
     return sys.executable, "-uc", head + textwrap.dedent(source)
 
@@ -151,7 +151,7 @@ def test_children_share_their_parents_lock(mounted: Mounted, open_file: Callable
 
 def test_a_killed_holder_lets_the_waiter_in(mounted: Mounted, open_file: Callable[[], int]) -> None:
     waiter = open_file()
-    with running(*program(mounted, "fcntl.flock(f, fcntl.LOCK_EX); time.sleep(60)")) as holder:
+    with running(*program(mounted, "fcntl.flock(f, fcntl.LOCK_EX); signal.pause()")) as holder:
         mounted.wait_for("has")
         assert flock(waiter, EX | NB) == errno.EWOULDBLOCK
         holder.kill()
@@ -234,7 +234,7 @@ def test_many_waiters_do_not_freeze_the_mount(mounted: Mounted, open_file: Calla
         threading.stack_size(65536)
         for _ in range(300):
             threading.Thread(target=wait, daemon=True).start()
-        time.sleep(60)
+        signal.pause()
     """
     with running(*program(mounted, source)) as waiters:
         for _ in range(300):
@@ -248,7 +248,7 @@ def test_many_waiters_do_not_freeze_the_mount(mounted: Mounted, open_file: Calla
 
 
 def test_locks_of_byte_ranges_stay_in_the_kernel(mounted: Mounted, open_file: Callable[[], int]) -> None:
-    with running(*program(mounted, "fcntl.lockf(f, fcntl.LOCK_EX); print(1); time.sleep(60)")) as holder:
+    with running(*program(mounted, "fcntl.lockf(f, fcntl.LOCK_EX); print(1); signal.pause()")) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         descriptor = os.open(mounted.path / "plain", os.O_RDWR)

@@ -254,17 +254,14 @@ except OSError as error:
 
 
 def wait_for_interrupt(mounted: Mounted) -> None:
-    deadline_s = time.monotonic() + SOON_S
-    while mounted.interrupts() == 0:
-        assert time.monotonic() < deadline_s, "the kernel sent no interrupt"
-        time.sleep(0.05)
+    wait_until(lambda: mounted.interrupts() > 0, "an interrupt from the kernel", SOON_S)
 
 
 def test_an_alarm_does_not_end_a_waiting_lookup(mounted: Mounted) -> None:
     with running(*python(ALARMED), str(mounted.path / "slow")) as alarmed:
         mounted.wait_for("lookup slow")
         wait_for_interrupt(mounted)
-        time.sleep(0.5)  # two more looks at its pending signals
+        time.sleep(0.5)  # two more checks of its pending signals, which give no event when they find none
         mounted.ask("release", "answered slow")
         output, errors = alarmed.communicate(timeout=SOON_S)
     assert (output, errors) == (f"{errno.ENOENT}\n", "")
@@ -319,10 +316,7 @@ def threads_in_d(pid: int) -> list[str]:
 
 
 def wait_for_stuck_thread(mounted: Mounted) -> None:
-    deadline_s = time.monotonic() + SOON_S
-    while not threads_in_d(mounted.process.pid):
-        assert time.monotonic() < deadline_s, "no thread got stuck: this would prove nothing"
-        time.sleep(0.02)
+    wait_until(lambda: bool(threads_in_d(mounted.process.pid)), "a thread to get stuck", SOON_S)
 
 
 def test_a_notification_that_waits_delays_nothing_else(mounted: Mounted) -> None:
@@ -406,13 +400,13 @@ class TestHang:
         assert_mount_is_dead(mounted.path)
 
     def test_a_loop_that_turns_keeps_its_mount(self, mounted: Mounted) -> None:
-        time.sleep(3)
+        time.sleep(3)  # two timeouts of the guard, whose clock is real: nothing may happen in them
         assert os.listdir(mounted.path) == ["plain"]
 
     def test_a_stopped_daemon_keeps_its_mount(self, mounted: Mounted) -> None:
         mounted.process.send_signal(signal.SIGSTOP)
         try:
-            time.sleep(3)
+            time.sleep(3)  # two timeouts of the guard, whose clock is real: nothing may happen in them
         finally:
             mounted.process.send_signal(signal.SIGCONT)
         assert os.listdir(mounted.path) == ["plain"]

@@ -85,7 +85,7 @@ def test_a_folder_keeps_its_name_while_a_program_copies_into_it(
     wait_until(lambda: folder in _in_procore(project), "the folder to be made")
     for number in range(3):
         (project.path / FOLDER / f"{number}.txt").write_text("x")
-        wait_until(lambda: f"{folder}/{number}.txt" in project.files(), "the file")  # noqa: B023
+        wait_until(lambda: f"{folder}/{number}.txt" in project.files(), "the file")  # noqa: B023 - called in this round only
         assert os.listdir(project.path) == [FOLDER]
     wait_until(lambda: os.listdir(project.path) == [folder], "the name that Procore has")
     assert sorted(os.listdir(project.path / folder)) == ["0.txt", "1.txt", "2.txt"]

@@ -147,38 +147,57 @@ def test_the_same_story(
     teller = Teller(project, tmp_path / "source")
     plans = f"{DECOMPOSED} {SPACED}"
 
-    with project.counted() as calls:
+    _make(teller, plans)
+    made = project.files()
+    inode = (project.path / plans / "old" / f"{SPACED}.txt").stat().st_ino
+    _write_again(teller, plans)
+    assert {path: file.id for path, file in project.files().items()} == {
+        path: file.id for path, file in made.items()
+    }
+    _rename(teller, plans)
+    assert (project.path / f"{SPACED}.txt").stat().st_ino == inode
+    assert {file.id for file in project.files().values()} == {file.id for file in made.values()}
+    _rename_over(teller, plans)
+    _lock(project, project.path / f"{SPACED}.txt")
+    teller.agree_here()
+    _lose_answers(sandbox, teller, plans)
+    project.remount()
+    teller.agree_here()
+    _remove(teller, plans)
+
+
+def _make(teller: Teller, plans: str) -> None:
+    with teller.project.counted() as calls:
         teller.both(lambda root: (root / plans / "old").mkdir(parents=True))
         teller.put(f"{plans}/{DECOMPOSED}.txt", "first")
         teller.put(f"{plans}/old/{SPACED}.txt", "another")
         teller.put("top.txt", "a third")
-        project.sync()
+        teller.project.sync()
     assert calls.writes == 2 + 2 * 3, calls.by_route
     teller.agree_here()
-    made = project.files()
-    inodes = {path: path.stat().st_ino for path in project.path.rglob("*")}
 
-    with project.counted() as calls:
+
+def _write_again(teller: Teller, plans: str) -> None:
+    with teller.project.counted() as calls:
         teller.put(f"{plans}/{DECOMPOSED}.txt", "second")
-        project.sync()
+        teller.project.sync()
     assert calls.writes == 2, calls.by_route
     teller.agree_here()
-    assert {path: file.id for path, file in project.files().items()} == {
-        path: file.id for path, file in made.items()
-    }
 
-    with project.counted() as calls:
+
+def _rename(teller: Teller, plans: str) -> None:
+    with teller.project.counted() as calls:
         teller.both(lambda root: (root / "top.txt").rename(root / plans / f"{DECOMPOSED} 2.txt"))
         teller.both(lambda root: (root / plans / "old" / f"{SPACED}.txt").rename(root / f"{SPACED}.txt"))
         teller.both(lambda root: (root / plans / "old").rename(root / plans / f"{DECOMPOSED} {SPACED} new"))
-        project.sync()
+        teller.project.sync()
     assert calls.writes == 3, calls.by_route
     teller.agree_here()
-    assert (project.path / f"{SPACED}.txt").stat().st_ino == inodes[
-        project.path / plans / "old" / f"{SPACED}.txt"
-    ]
-    assert {file.id for file in project.files().values()} == {file.id for file in made.values()}
 
+
+def _rename_over(teller: Teller, plans: str) -> None:
+    """The file that comes becomes a version of the document that was there."""
+    project = teller.project
     onto = next(file for path, file in project.files().items() if path.endswith(" 2.txt"))
     with project.counted() as calls:
         teller.put("fresh.txt", "third")
@@ -188,19 +207,15 @@ def test_the_same_story(
     teller.agree_here()
     assert onto.id in {file.id for file in project.files().values()}
 
-    _lock(project, project.path / f"{SPACED}.txt")
-    teller.agree_here()
 
-    _lose_answers(sandbox, teller, plans)
-
-    project.remount()
-    teller.agree_here()
+def _remove(teller: Teller, plans: str) -> None:
+    project = teller.project
     with project.counted() as calls:
         teller.both(lambda root: run("rm", "-r", root / plans, root / f"{SPACED}.txt"))
         project.sync()
     assert calls.writes == 2, calls.by_route
     teller.agree_here()
-    for _ in range(2):  # looks bring nothing back
+    for _ in range(2):  # polls bring nothing back
         os.listdir(project.path)
         teller.agree_here()
 

@@ -197,7 +197,7 @@ class Project:
         *,
         page: int,
         per_page: int,
-        priority: Priority,  # noqa: ARG002
+        priority: Priority,  # noqa: ARG002 - asked of every list
         on_sent: Callable[[], None] | None = None,
     ) -> Page[Document]:
         self.calls += 1

@@ -300,7 +300,9 @@ async def test_a_walk_through_a_restored_folder_takes_few_calls(
             found += sum(not node.is_folder for node in children)
             waiting += [node.inode for node in children if node.is_folder]
         assert project.calls <= most_calls
-        assert store.known(DocumentId(gone)).node.parent is None  # type: ignore[union-attr]
+        known = store.known(DocumentId(gone))
+        assert known is not None
+        assert known.node.parent is None
         assert found == 59
     store.close()
 
