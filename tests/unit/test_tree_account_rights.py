@@ -11,7 +11,7 @@ from procorefs.procore.api.brief_wait import BriefWait
 from procorefs.procore.api.calls import Permission
 from procorefs.procore.errors import Forbidden, Malformed, ProcoreError, Unavailable
 from procorefs.procore.http.connectivity import Connectivity
-from procorefs.procore.wire.rights import Rights
+from procorefs.procore.wire.rights import Right, Rights
 from procorefs.storage.events import EventSource
 from procorefs.tree.sync.account_rights import (
     DOUBT_S,
@@ -56,8 +56,8 @@ class Asked:
             raise self.answer
         return self.answer
 
-    def saw(self, *rights: str, is_granted: bool) -> None:
-        self.permissions.emit(Permission(frozenset(rights), is_granted))  # type: ignore[arg-type]
+    def saw(self, *rights: Right, is_granted: bool) -> None:
+        self.permissions.emit(Permission(frozenset(rights), is_granted))
 
 
 @pytest.fixture
