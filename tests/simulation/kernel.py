@@ -122,6 +122,9 @@ class Waited(Exception):
 class Notifier:
     """Takes the product's notifications; what they invalidate is invalid at once."""
 
+    drops_entries = False
+    """Whether names are still to be dropped: never, as they are dropped at once."""
+
     def __init__(self) -> None:
         self.kernel: Kernel | None = None
 
