@@ -29,6 +29,7 @@ from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import UserId
 from procorefs.procore.wire.rights import restriction
 from procorefs.service import control_socket
+from procorefs.service.log_detail import LogDetail
 from procorefs.service.login_user import find_login_user
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.service_manager import ServiceManager
@@ -42,6 +43,8 @@ from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingC
 from procorefs.tree.tree_store import TreeStore
 from procorefs.upload.commands import Commands
 from procorefs.upload.items import Counts
+from procorefs.upload.mount_access import MountAccess
+from procorefs.upload.scheduler import Scheduler
 from procorefs.wiring.mount import Assembly, DaemonHooks, Parts
 
 log = logging.getLogger(__name__)
@@ -106,6 +109,8 @@ class _Daemon:
         self._notifier = Notifier()
         self._refusals = RefusedCalls()
         self._service_manager = ServiceManager.of_environment(os.environ)
+        self._access = MountAccess(is_read_only=mount.options.ro)
+        self._log_detail = LogDetail(mount.options.log_level)
         self._stop = trio.Event()
         self._operations: Operations | None = None
         """None while there is no session to notify."""
@@ -142,7 +147,10 @@ class _Daemon:
     ) -> None:
         with ExitStack() as stack:
             hooks = DaemonHooks(self._invalidate, self._notifier, self._refusals, self._status)
-            parts = Assembly(self._mount, client, store, cache, state_dir, me, hooks).build(stack)
+            assembly = Assembly(
+                self._mount, client, store, cache, state_dir, me, hooks, self._access, self._log_detail
+            )
+            parts = assembly.build(stack)
             await parts.rights.learn(parts.project.brief_wait)
             if parts.rights.current.read is False:
                 raise MountFailed(_DOCUMENTS_OFF.format(self._mount.source))
@@ -150,7 +158,7 @@ class _Daemon:
                 await parts.display_names.learn()
                 await parts.follower.list_root()
             async with trio.open_nursery() as signals:
-                await signals.start(self._stop_on_signal)
+                await signals.start(self._handle_signals)
                 await self._run(parts, state_lock)
                 signals.cancel_scope.cancel()
 
@@ -189,7 +197,7 @@ class _Daemon:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._cancel_on_stop, scope)
-                if self._continues_unmounted and not self._mount.options.ro and outbox.moves():
+                if self._continues_unmounted and self._access.sends and outbox.moves():
                     self._is_detached = True
                     log.info(
                         "%s was unmounted with %d changes to send: they are sent without a mount point; a new mount "
@@ -231,10 +239,15 @@ class _Daemon:
             await running.start(part)
         running.start_soon(parts.display_names.complete, parts.follower.listed)
         running.start_soon(self._service_manager.run, partial(self._summary, parts.writing.commands))
-        if self._mount.options.ro:
-            parts.writing.scheduler.count_all()
-        else:
+        if self._access.sends:
             await running.start(parts.writing.scheduler.run)
+        else:
+            parts.writing.scheduler.count_all()
+            running.start_soon(self._send_once_writable, parts.writing.scheduler)
+
+    async def _send_once_writable(self, scheduler: Scheduler) -> None:
+        await self._access.writable()
+        await scheduler.run()
 
     async def _answer(self, session: Session, parts: Parts) -> None:
         """Serve the kernel and the control socket until the session ends or the daemon is told to stop."""
@@ -275,6 +288,7 @@ class _Daemon:
             stop=self._stop.set,
             unmounting=self._set_continues,
             outbox=reporter.outbox,
+            settings=reporter.settings,
         )
 
     def _set_continues(self, continues: bool) -> None:
@@ -294,12 +308,16 @@ class _Daemon:
         self._service_manager.stopping()
         nursery.cancel()
 
-    async def _stop_on_signal(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    async def _handle_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        ending = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        with trio.open_signal_receiver(*ending, signal.SIGUSR1) as signals:
             task_status.started()
             async for number in signals:
-                log.info("Ending on %s.", signal.Signals(number).name)
-                self._stop.set()
+                if number == signal.SIGUSR1:
+                    self._log_detail.toggle()
+                else:
+                    log.info("Ending on %s.", signal.Signals(number).name)
+                    self._stop.set()
 
     def _invalidate(self, changes: Sequence[Invalidation]) -> None:
         """Send invalidations to the kernel. Returns immediately: the notifier's threads make calls that may block."""

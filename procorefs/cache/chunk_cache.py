@@ -120,6 +120,13 @@ class ChunkCache:
         """The figures for `status`."""
         return CacheStats(bytes=self._bytes, limit=self.limit_bytes, hits=self.hits, misses=self.misses)
 
+    def set_limit(self, limit_bytes: int) -> None:
+        """Change the size limit; what is too much now is deleted, the least recently used first."""
+        self.limit_bytes = limit_bytes
+        self._discarded += self._make_room(0)
+        if self._discarded:
+            self._work.set()
+
     @property
     def keeps(self) -> bool:
         """Whether chunks that are stored now are kept; otherwise only the last few in memory are."""

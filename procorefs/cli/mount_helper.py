@@ -18,7 +18,7 @@ Usage: mount.fuse.procorefs SPEC MOUNTPOINT [-sfnv] [-o OPT[,OPT...]] [-t TYPE]
 
   mount(8) calls this for the type fuse.procorefs. SPEC is
   [PROFILE:]COMPANY/PROJECT, ids or names; `procorefs mount --help` lists the
-  options of -o.
+  options of -o. `-o remount,ro` and `-o remount,rw` change a mount that runs.
 
   -f  Check the call and mount nothing.
   -s, -n, -v, -t TYPE  Accepted and ignored.
@@ -53,8 +53,13 @@ def run(arguments: list[str]) -> int:
         if not call.fake:
             from procorefs.cli.commands.mount import mount_project
             from procorefs.cli.mounts.locate import given_path
+            from procorefs.cli.mounts.remount import is_remount, remount
 
-            mount_project(call.spec, given_path(call.mountpoint), call.words, foreground=False)
+            mountpoint = given_path(call.mountpoint)
+            if is_remount(call.words):
+                remount(mountpoint, call.words)
+            else:
+                mount_project(call.spec, mountpoint, call.words, foreground=False)
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED

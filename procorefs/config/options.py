@@ -5,6 +5,7 @@ are passed to libfuse, the others change nothing.
 """
 
 import difflib
+import logging
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,17 @@ from procorefs.config.units import parse_duration_s, parse_number, parse_octal, 
 from procorefs.storage.failures import ConfigError
 
 _HELP_COLUMN = 24
+
+LOG_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+"""The values of `log_level`."""
+
+SETTABLE = ("freshness", "cache_size", "log_level", "delete_guard")
+"""The options that `procorefs set` changes while the mount runs."""
 
 
 class MountOptions(msgspec.Struct, frozen=True):
@@ -55,6 +67,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     """Whether the lock file of an office program checks its document out."""
     thumbnails: bool = True
     """False: thumbnailers of file managers get an error, so that a view of a photo folder fetches no photos."""
+    log_level: str = "info"
+    """The least important messages that are logged."""
     restrictions: frozenset[str] = frozenset()
     """Restrictions of /etc/fstab for libfuse: nodev, noexec, nosuid."""
 
@@ -253,6 +267,14 @@ OPTIONS: tuple[Option, ...] = (
         "on|off",
         "Whether thumbnailers of file managers may read files. They read each photo of a folder once.",
     ),
+    Option(
+        "log_level",
+        "log_level",
+        _one_of(**{name: name for name in LOG_LEVELS}),
+        "info",
+        "|".join(LOG_LEVELS),
+        "The least important messages that are logged.",
+    ),
 )
 
 RESTRICTIONS = frozenset({"nodev", "noexec", "nosuid"})
@@ -276,6 +298,22 @@ def parse_options(texts: Iterable[str]) -> MountOptions:
         elif word and word not in STANDARD_WORDS and not word.startswith(STANDARD_PREFIXES):
             fields.update(_parse_word(word))
     return MountOptions(**fields, restrictions=frozenset(restrictions))
+
+
+def parse_setting(name: str, text: str) -> Any:  # noqa: ANN401 - each option has its own type
+    """The value of an option that can change while the mount runs. Raises ConfigError."""
+    option = next((row for row in OPTIONS if row.name == name), None)
+    if option is None:
+        raise ConfigError(_unknown(name))
+    if name not in SETTABLE or option.parse is None:
+        raise ConfigError(
+            f"option '{name}' cannot change while the mount runs; unmount, and mount with it "
+            f"(these can: {', '.join(SETTABLE)})"
+        )
+    try:
+        return option.parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"option '{name}': {error}") from error
 
 
 def option_words(table: Mapping[str, str | float | bool]) -> list[str]:

@@ -191,7 +191,7 @@ class EntryChanges:
 
 
 class ReadOnlyMount:
-    """Replaces EntryChanges and FileChanges on a read-only mount: refuses every change with EROFS."""
+    """Replaces EntryChanges and FileChanges while the mount is read-only: refuses every change with EROFS."""
 
     free_bytes = 0
 
@@ -199,14 +199,4 @@ class ReadOnlyMount:
         raise ReadOnly
 
     create = mknod = mkdir = unlink = rmdir = rename = _refuse
-    open = write = flush = setattr = setxattr = removexattr = _refuse
-
-    def write_at_once(self, _handle: int, _offset: int, _data: memoryview) -> bool:
-        """Write nothing."""
-        return False
-
-    async def fsync(self, _file: object) -> None:
-        """There is nothing to sync."""
-
-    async def fsyncdir(self) -> None:
-        """There is nothing to sync."""
+    open = setattr = setxattr = removexattr = _refuse

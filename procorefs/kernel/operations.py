@@ -181,8 +181,8 @@ class Operations(pyfuse3.Operations):
         handles: OpenHandles,
         errors: ErrorAnswers,
         reads: ReadHandlers,
-        entries: EntryChanges | ReadOnlyMount,
-        files: FileChanges | ReadOnlyMount,
+        entries: EntryChanges,
+        files: FileChanges,
         procore_directory: ProcoreDirectory,
     ) -> None:
         super().__init__()
@@ -191,11 +191,21 @@ class Operations(pyfuse3.Operations):
         self.errors = errors
         self._projects = projects
         self._reads = reads
-        self._entries = entries
-        self._files = files
         self._procore_directory = procore_directory
+        self._open_files = files
+        """For handles that are open for writing: their bytes are taken on a mount that became read-only, too."""
+        self._writable = entries, files
+        self._entries: EntryChanges | ReadOnlyMount = entries
+        self._files: FileChanges | ReadOnlyMount = files
         self.write_at_once = files.write_at_once
         """The bridge calls this first at each write: (handle, offset, bytes) -> whether all bytes are written."""
+
+    def set_read_only(self, is_read_only: bool) -> None:
+        """Refuse changes with EROFS from now on, or accept them; handles that are open for writing keep writing."""
+        if is_read_only:
+            self._entries = self._files = ReadOnlyMount()
+        else:
+            self._entries, self._files = self._writable
 
     def may_keep_listing(self, folder: int) -> bool:
         """Whether the kernel may use its cached listing; the bridge calls this at each opendir."""
@@ -264,7 +274,7 @@ class Operations(pyfuse3.Operations):
 
     @by_inode_at_once
     async def fsyncdir(self, _fh: int, _datasync: bool) -> None:
-        await self._files.fsyncdir()
+        await self._open_files.fsyncdir()
 
     # Entries
 
@@ -346,18 +356,18 @@ class Operations(pyfuse3.Operations):
 
     @by_file_at_once
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._files.write(fh, off, buf)
+        return await self._open_files.write(fh, off, buf)
 
     @by_file_at_once
     async def flush(self, fh: int) -> None:
         file = self.handles.files.get(fh)
         if file.writes:
-            await self._files.flush(file)
+            await self._open_files.flush(file)
             self.errors.space_was_there()
 
     @by_file_at_once
     async def fsync(self, fh: int, _datasync: bool) -> None:
-        await self._files.fsync(self.handles.files.get(fh))
+        await self._open_files.fsync(self.handles.files.get(fh))
 
     @by_file_at_once
     async def release(self, fh: int) -> None:

@@ -95,6 +95,22 @@ class DiscardRequest(msgspec.Struct, tag="discard", tag_field="ask", frozen=True
     paths: tuple[str, ...]
 
 
+class SetRequest(msgspec.Struct, tag="set", tag_field="ask", frozen=True):
+    """Answered with Settings: the values after these changes, by name. Without any, nothing changes."""
+
+    words: dict[str, str] = {}
+
+
+class AccessRequest(msgspec.Struct, tag="access", tag_field="ask", frozen=True):
+    """Answered with Settings: changes of programs are refused from now on, or accepted."""
+
+    read_only: bool
+
+
+class DetailRequest(msgspec.Struct, tag="detail", tag_field="ask", frozen=True):
+    """Answered never: debug detail is logged until the client disconnects."""
+
+
 class Remaining(msgspec.Struct, frozen=True):
     """Items of the outbox: the first MAX_ITEMS, and the number of all."""
 
@@ -125,6 +141,9 @@ Request = (
     | DrainRequest
     | RetryRequest
     | DiscardRequest
+    | SetRequest
+    | AccessRequest
+    | DetailRequest
 )
 Handler = Callable[[Request], Awaitable[object]]
 """Returns a value that msgspec can encode; a Failure becomes the reply's error."""

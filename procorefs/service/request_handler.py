@@ -2,10 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
+
+import trio
 
 from procorefs.journal.states import STAYING, STUCK, ChangeState
 from procorefs.service import control_socket
-from procorefs.service.status import MountStatus
+from procorefs.service.running_settings import RunningSettings
+from procorefs.service.status import MountStatus, Settings
 from procorefs.upload.commands import Commands
 from procorefs.upload.items import Counts, Item
 
@@ -20,10 +24,11 @@ class RequestHandler:
     """Sets whether the daemon continues to send after the unmount."""
     outbox: Commands | None
     """None: the mount sends nothing."""
+    settings: RunningSettings
 
     async def __call__(
         self, request: control_socket.Request
-    ) -> MountStatus | Counts | control_socket.Remaining | None:
+    ) -> MountStatus | Counts | control_socket.Remaining | Settings | None:
         match request:
             case control_socket.StatusRequest():
                 return await self.status()
@@ -43,6 +48,17 @@ class RequestHandler:
                 return _remaining(await self.outbox.retry(paths) if self.outbox else [])
             case control_socket.DiscardRequest(paths):
                 return _remaining(await self.outbox.discard(paths) if self.outbox else [])
+            case control_socket.SetRequest(words):
+                return self.settings.change(words)
+            case control_socket.AccessRequest(read_only):
+                return self.settings.set_read_only(read_only)
+            case control_socket.DetailRequest():
+                return await self._log_all_messages()
+
+    async def _log_all_messages(self) -> NoReturn:
+        with self.settings.log_detail.all_messages():
+            await trio.sleep_forever()
+        raise AssertionError("it ends by cancellation")
 
     def _drain(self, paths: Sequence[str]) -> Counts:
         if self.outbox is None:

@@ -153,6 +153,19 @@ class Refusal(msgspec.Struct, frozen=True):
     """ISO 8601, UTC."""
 
 
+class Settings(msgspec.Struct, frozen=True):
+    """The options that `procorefs set` and `mount -o remount` change, with their present values."""
+
+    freshness: float = 30.0
+    """Seconds."""
+    cache_size: int = 0
+    """Bytes."""
+    delete_guard: int | None = None
+    """Documents; None: off."""
+    log_level: str = "info"
+    read_only: bool = False
+
+
 class MountStatus(msgspec.Struct, frozen=True):
     """One mount."""
 
@@ -169,6 +182,7 @@ class MountStatus(msgspec.Struct, frozen=True):
     limiter: LimiterStatus = LimiterStatus()
     api_calls: ApiCalls = ApiCalls()
     rights: RightsStatus = RightsStatus()
+    settings: Settings = Settings()
     refusals: list[Refusal] = []
     """The last 20, newest first."""
     warning: StatusWarning | None = None

@@ -16,6 +16,7 @@ from procorefs.procore.api.client import Client
 from procorefs.procore.wire.rights import restriction
 from procorefs.service import status
 from procorefs.service.display_names import DisplayNames
+from procorefs.service.running_settings import RunningSettings
 from procorefs.service.status import StatusWarning
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.sync.account_rights import AccountRights
@@ -38,6 +39,7 @@ class Reporter:
     cache: ChunkCache
     refusals: RefusedCalls
     rights: AccountRights
+    settings: RunningSettings
     outbox: Commands | None = None
     """None: the mount sends nothing."""
     guard: DeleteGuard | None = None
@@ -66,6 +68,7 @@ class Reporter:
             rights=status.RightsStatus(
                 restriction(self.rights.current), msgspec.to_builtins(self.rights.current)
             ),
+            settings=self.settings.now(),
             refusals=[status.Refusal(r.path, r.sentence, _iso(r.at_s)) for r in self.refusals],
             warning=self._warning(),
         )

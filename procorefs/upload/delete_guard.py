@@ -55,7 +55,7 @@ class WishWindow:
 
     def __init__(self, limit: float, sent: dict[int, int]) -> None:
         """`sent`: how many were sent, by minute."""
-        self._limit = limit
+        self.limit = limit
         self._newest_s = 0.0
         self._waiting: dict[Inode, float] = {}  # when each was wanted, the oldest first
         self._sent = Counter(sent)
@@ -63,7 +63,7 @@ class WishWindow:
 
     @property
     def is_exceeded(self) -> bool:
-        return len(self._waiting) + len(self.held) + sum(self._sent.values()) > self._limit
+        return len(self._waiting) + len(self.held) + sum(self._sent.values()) > self.limit
 
     @property
     def waiting(self) -> list[Inode]:
@@ -150,10 +150,15 @@ class DeleteGuard:
         self._changes = changes
         self._journal = journal
         self.limit = limit
-        most = float("inf") if limit is None else float(limit)
         sent = _decode_sent(journal.fact(_FACT))
-        self._windows = {kind: WishWindow(most, sent.get(kind, {})) for kind in GuardedKind}
+        self._windows = {kind: WishWindow(_most(limit), sent.get(kind, {})) for kind in GuardedKind}
         self._counted: dict[Inode, _Counted] = {}
+
+    def set_limit(self, limit: int | None) -> None:
+        """Change the limit. Each change is compared with it before it is sent; what is held already stays held."""
+        self.limit = limit
+        for window in self._windows.values():
+            window.limit = _most(limit)
 
     def start(self, changes: Iterable[Change]) -> None:
         """Count the changes of an earlier run, in the order in which they were wanted."""
@@ -305,6 +310,10 @@ class DeleteGuard:
             what,
             path,
         )
+
+
+def _most(limit: int | None) -> float:
+    return float("inf") if limit is None else float(limit)
 
 
 def _encode_sent(windows: dict[GuardedKind, WishWindow]) -> str:

@@ -1,5 +1,7 @@
 """Decides the item state, the reason and the path of each change, as people and programs see them."""
 
+from collections.abc import Callable
+
 from procorefs.journal.change import Change, Location
 from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.states import MOVING, STAYING, WAITING_FOR_PEOPLE, ChangeState
@@ -37,8 +39,9 @@ class ItemStates:
         attempts: Attempts,
         counters: Counters,
         *,
-        sends: bool,
+        sends: Callable[[], bool],
     ) -> None:
+        """`sends`: whether this mount sends changes."""
         self._view = view
         self._dirty_files = dirty_files
         self._fates = fates
@@ -72,7 +75,7 @@ class ItemStates:
             return ChangeState.HELD
         if change.is_idle and not self._calls.unconfirmed(change.inode, change.document):
             return None
-        return ChangeState.PENDING if self._sends else ChangeState.READ_ONLY
+        return ChangeState.PENDING if self._sends() else ChangeState.READ_ONLY
 
     def _local_state(self, change: Change) -> ChangeState | None:
         if change.is_folder:
@@ -124,7 +127,7 @@ class ItemStates:
         )
         if is_held and change.location is not None:
             return self._why_held(change.location)
-        if not self._sends and change.state not in WAITING_FOR_PEOPLE:
+        if not self._sends() and change.state not in WAITING_FOR_PEOPLE:
             return "the mount is read-only"
         return change.reason or change.patch_refusal or (waiting.why if waiting is not None else "")
 

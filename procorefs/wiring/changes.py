@@ -28,6 +28,7 @@ from procorefs.upload.counters import Counters
 from procorefs.upload.delete_guard import DeleteGuard
 from procorefs.upload.failures import Failures
 from procorefs.upload.item_states import ItemStates
+from procorefs.upload.mount_access import MountAccess
 from procorefs.upload.planning.blocking import Blocking, WaitCheck
 from procorefs.upload.planning.due import DueTimes
 from procorefs.upload.planning.queue import Queue
@@ -175,6 +176,7 @@ def open_writing(
     content: ContentReader,
     me: UserId,
     options: MountOptions,
+    access: MountAccess,
     *,
     tags: DocumentTags,
     holder_of: Callable[[Inode], str | None],
@@ -204,7 +206,9 @@ def open_writing(
         base, edits, documents, situations, versions, uploader, conflicts, remover, results
     )
     attempts, counters = Attempts(), Counters(uploader)
-    states = ItemStates(view, dirty_files, base.fates, calls, queue, attempts, counters, sends=not options.ro)
+    states = ItemStates(
+        view, dirty_files, base.fates, calls, queue, attempts, counters, sends=lambda: access.sends
+    )
     commands = Commands(view, dirty_files, edits, queue, attempts, counters, states, results)
     due = DueTimes(store, view, dirty_files, base.fates, queue, attempts, write_back_s=options.write_back_s)
     blocking = Blocking(view, dirty_files, base.fates, calls, queue, attempts, states)

@@ -8,7 +8,7 @@ from procorefs.config import MountOptions
 from procorefs.kernel.attributes import Ownership
 from procorefs.kernel.bridge.native import Bridge
 from procorefs.kernel.bridge.notifications import Notifier
-from procorefs.kernel.entry_changes import EntryChanges, ReadOnlyMount
+from procorefs.kernel.entry_changes import EntryChanges
 from procorefs.kernel.file_changes import FileChanges, SetIdBits, UploadWait, WritePolicy
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.node_lookup import NodeLookup
@@ -19,6 +19,7 @@ from procorefs.kernel.read_handlers import ReadHandlers
 from procorefs.project import Projects
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.sync.account_rights import AccountRights
+from procorefs.upload.mount_access import MountAccess
 
 DEFAULT_UMASK = 0o022
 
@@ -43,6 +44,7 @@ class KernelSide:
 def open_kernel_side(
     projects: Projects,
     options: MountOptions,
+    access: MountAccess,
     notifier: Notifier,
     refusals: RefusedCalls,
     status: StatusFile,
@@ -53,18 +55,13 @@ def open_kernel_side(
     reads = ReadHandlers(projects, nodes, handles, ownership, thumbnails=options.thumbnails)
     directory = ProcoreDirectory(projects, status.content, status.update, ownership)
     errors = ErrorAnswers(projects, directory, refusals)
-    entries: EntryChanges | ReadOnlyMount
-    files: FileChanges | ReadOnlyMount
-    if options.ro:
-        entries = files = ReadOnlyMount()
-    else:
-        policy = WritePolicy(
-            is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote"
-        )
-        set_id_bits, upload_wait = SetIdBits(projects, nodes), UploadWait(projects, policy)
-        entries = EntryChanges(projects, nodes, handles, notifier, ownership, set_id_bits, upload_wait)
-        files = FileChanges(bridge, projects, nodes, handles, reads, ownership, set_id_bits, upload_wait)
+    policy = WritePolicy(is_through=options.write_mode == "through", syncs_remotely=options.fsync == "remote")
+    set_id_bits, upload_wait = SetIdBits(projects, nodes), UploadWait(projects, policy)
+    entries = EntryChanges(projects, nodes, handles, notifier, ownership, set_id_bits, upload_wait)
+    files = FileChanges(bridge, projects, nodes, handles, reads, ownership, set_id_bits, upload_wait)
     operations = Operations(bridge, projects, handles, errors, reads, entries, files, directory)
+    operations.set_read_only(access.is_read_only)
+    access.changed.subscribe(operations.set_read_only)
     flocks = Flocks(lambda inode: projects.of(inode).locks.flocks, errors.errno_of_flock, os.getuid())
     return KernelSide(operations, flocks)
 

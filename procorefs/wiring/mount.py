@@ -23,6 +23,8 @@ from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.wire.models import DocumentId, UserId, Version
 from procorefs.project import Content, LocalChanges, Project, ProjectLocks, Projects
 from procorefs.service.display_names import DisplayNames
+from procorefs.service.log_detail import LogDetail
+from procorefs.service.running_settings import RunningSettings
 from procorefs.service.status import MountStatus, as_file
 from procorefs.service.status_report import Reporter
 from procorefs.storage.events import EventSource
@@ -31,6 +33,7 @@ from procorefs.tree.nodes import Inode, Invalidation, Node
 from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.mount_access import MountAccess
 from procorefs.versions.procore_inodes import FIRST_PROCORE_INODE
 from procorefs.versions.version_lists import VersionLists
 from procorefs.versions.version_tree import VersionTree
@@ -108,6 +111,8 @@ class Assembly:
     _state_dir: Path
     _me: UserId
     _hooks: DaemonHooks
+    _access: MountAccess
+    _log_detail: LogDetail
 
     def build(self, stack: ExitStack) -> Parts:
         """Raises Failure, OSError, sqlite3.Error."""
@@ -135,6 +140,7 @@ class Assembly:
             self._cache,
             self._hooks.refusals,
             reading.rights,
+            RunningSettings(reading.follower, self._cache, writing.guard, self._log_detail, self._access),
             writing.commands,
             writing.guard,
         )
@@ -143,6 +149,7 @@ class Assembly:
         kernel = open_kernel_side(
             Projects(project),
             self._mount.options,
+            self._access,
             self._hooks.notifier,
             self._hooks.refusals,
             StatusFile(lambda: as_file(self._hooks.status(reporter)), reporter.update),
@@ -184,10 +191,8 @@ class Assembly:
             lambda: limiter.would_wait(Priority.WRITING),
         )
         stack.callback(base.close)
-        metadata = open_metadata_caches(self._store, self._client, freshness_s=options.freshness_s)
         rights = AccountRights(self._store, self._client.rights, self._client.permissions)
         documents_changed = EventSource[Collection[DocumentId]]()
-        documents_changed.subscribe(metadata.tags.doubt)
         follower = Follower(
             self._store,
             base.applier,
@@ -197,11 +202,13 @@ class Assembly:
             freshness_s=options.freshness_s,
             changed=documents_changed.emit,
         )
+        metadata = open_metadata_caches(self._store, self._client, lambda: follower.freshness_s)
+        documents_changed.subscribe(metadata.tags.doubt)
         return _Reading(content, siblings, base, metadata, rights, follower, documents_changed)
 
     def _changing(self, stack: ExitStack, reading: _Reading) -> tuple[Locking, Writing]:
         """Build locks and uploads: uploads need the check-outs of other users, a check-in waits for unsent bytes."""
-        base, options = reading.base, self._mount.options
+        base, access = reading.base, self._access
         lock_journal = CheckOutJournal.open(self._state_dir / LOCKS)
         stack.callback(lock_journal.close)
         claims = open_claims(
@@ -218,7 +225,8 @@ class Assembly:
             self._client,
             reading.content,
             self._me,
-            options,
+            self._mount.options,
+            access,
             tags=reading.metadata.tags,
             holder_of=claims.holder_name,
             rights=reading.rights,
@@ -230,7 +238,7 @@ class Assembly:
             claims,
             base.queue.changed,
             reading.documents_changed,
-            sends=lambda: not options.ro and reading.rights.current.write is not False,
+            sends=lambda: not access.is_read_only and reading.rights.current.write is not False,
             is_unsent=writing.states.sends_bytes,
         )
         return locking, writing

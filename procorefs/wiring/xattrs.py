@@ -38,10 +38,14 @@ class MetadataCaches:
             task_status.started()
 
 
-def open_metadata_caches(store: TreeStore, client: Client, *, freshness_s: float) -> MetadataCaches:
+def open_metadata_caches(
+    store: TreeStore, client: Client, freshness_s: Callable[[], float]
+) -> MetadataCaches:
     metadata = ProjectMetadata(client)
     tags = Tags(
-        metadata, tags_age_s(freshness_s), would_wait=lambda: client.limiter.would_wait(Priority.INTERACTIVE)
+        metadata,
+        lambda: tags_age_s(freshness_s()),
+        would_wait=lambda: client.limiter.would_wait(Priority.INTERACTIVE),
     )
     return MetadataCaches(tags, CustomFieldCache(store, metadata))
 

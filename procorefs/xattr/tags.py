@@ -67,8 +67,13 @@ class Tags:
     """The known tags of the project; `run` must run."""
 
     def __init__(
-        self, calls: ProjectMetadata, age_s: float, *, would_wait: Callable[[], bool] = lambda: False
+        self,
+        calls: ProjectMetadata,
+        age_s: Callable[[], float],
+        *,
+        would_wait: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`age_s`: how long an answer is used."""
         self._calls = calls
         self._age_s = age_s
         self._would_wait = would_wait
@@ -98,7 +103,7 @@ class Tags:
         return answer.tags
 
     def _is_old(self, answer: Answer) -> bool:
-        return trio.current_time() - answer.got_s > self._age_s
+        return trio.current_time() - answer.got_s > self._age_s()
 
     def _changed_s(self, document: DocumentId) -> float:
         return self._changed_at.get(document, float("-inf"))

@@ -1,5 +1,6 @@
 """One computer on which the product runs: its parts as daemon.py runs them, but for the kernel's session."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,10 +18,12 @@ from procorefs.procore.auth.token_store import open_store
 from procorefs.procore.http._httpx import httpx
 from procorefs.procore.http.http_client import Http, origin_of
 from procorefs.procore.settings import ApiSettings
+from procorefs.service.log_detail import LogDetail
 from procorefs.service.login_user import find_login_user
 from procorefs.storage import clocks, processes
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.tree_store import TreeStore
+from procorefs.upload.mount_access import MountAccess
 from procorefs.upload.planning import due
 from procorefs.wiring.mount import Assembly, DaemonHooks, Parts
 from tests.simulation.disk import Disk
@@ -170,7 +173,10 @@ class Life:
                         RefusedCalls(),
                         lambda reporter: reporter.status("mounted"),
                     )
-                    parts = Assembly(mount, client, store, cache, state_dir, me.id, hooks).build(inner)
+                    access = MountAccess(is_read_only=mount.options.ro)
+                    detail = LogDetail("info", logging.getLogger("simulated"))
+                    assembly = Assembly(mount, client, store, cache, state_dir, me.id, hooks, access, detail)
+                    parts = assembly.build(inner)
                     await parts.rights.learn(parts.project.brief_wait)
                     if not parts.follower.complete:
                         await parts.display_names.learn()

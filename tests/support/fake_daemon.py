@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -21,6 +22,7 @@ from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.service.control_socket import serve
 from procorefs.service.request_handler import RequestHandler
+from procorefs.service.running_settings import RunningSettings
 from procorefs.service.status import MountStatus, Named
 from procorefs.storage.mountinfo import Mount
 from procorefs.upload.commands import Commands
@@ -136,7 +138,9 @@ class Served:
         def unmounting(continues: bool) -> None:
             self.continues = continues
 
-        answers = RequestHandler(answered, self.stopped.set, unmounting, self.outbox)
+        answers = RequestHandler(
+            answered, self.stopped.set, unmounting, self.outbox, cast(RunningSettings, None)
+        )
         with self._scope:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(_serve, self._socket, answers))

@@ -43,7 +43,7 @@ def check_of(project: OfflineProject, *pending: Inode) -> tuple[WaitCheck, Queue
         queue,
         attempts,
         counters,
-        sends=True,
+        sends=lambda: True,
     )
     for inode in pending:
         project.view.show(make_change(inode, Kind.FOLDER, Location(ROOT, f"folder {inode}")))

@@ -65,7 +65,7 @@ class Project(ProjectMetadata):
 
 @asynccontextmanager
 async def asking(project: Project, age_s: float = AGE_S) -> AsyncIterator[Tags]:
-    tags = Tags(project, age_s)
+    tags = Tags(project, lambda: age_s)
     async with trio.open_nursery() as nursery:
         await nursery.start(tags.run)
         yield tags
@@ -209,7 +209,7 @@ async def test_a_closed_budget_makes_nobody_wait_who_can_be_answered(autojump_cl
     project = Project(3, {1: {5}})
     closed = False
     async with trio.open_nursery() as nursery:
-        tags = Tags(project, AGE_S, would_wait=lambda: closed)
+        tags = Tags(project, lambda: AGE_S, would_wait=lambda: closed)
         await nursery.start(tags.run)
         assert await names(tags, 5) == ["tag 1"]
         await trio.sleep(AGE_S + 1)
@@ -233,7 +233,7 @@ async def test_what_is_to_be_changed_is_asked_for_although_others_need_not_wait(
 ) -> None:
     """An earlier call, whose answer was lost, has set a tag; the budget would make a reader wait."""
     project = Project(2, {1: {5}})
-    tags = Tags(project, AGE_S, would_wait=lambda: True)
+    tags = Tags(project, lambda: AGE_S, would_wait=lambda: True)
     async with trio.open_nursery() as nursery:
         await nursery.start(tags.run)
         assert await names(tags, 5) == ["tag 1"]

@@ -81,7 +81,8 @@ class Follower:
         """`changed` is called with the documents that an answer shows to be changed."""
         self._store = store
         self._limiter = limiter
-        self._freshness_s = freshness_s
+        self.freshness_s = freshness_s
+        """`open` polls first if the last poll is older; `set_freshness` changes it."""
         self._fetcher = Fetcher(store, lists, applier, invalidate, changed)
         completeness = Completeness(store)
         self._poller = Poller(store, self._fetcher, completeness, applier.own)
@@ -150,7 +151,7 @@ class Follower:
         """Wait for a poll if one is due: at most two seconds, and not at all when it would wait for the budget."""
         if not self.poll_is_due():
             return
-        old_s = trio.current_time() - self._freshness_s
+        old_s = trio.current_time() - self.freshness_s
         with trio.move_on_after(POLL_WAIT_S) as wait:
             await self._join("poll", lambda: self._poll(Priority.INTERACTIVE))
             if self._poll_began_s < old_s:  # it was under way, and its request was too early
@@ -171,9 +172,13 @@ class Follower:
         self._used = True
         return (
             self.complete
-            and poll_plan.poll_is_due(trio.current_time(), self._tried_at_s, self._freshness_s)
+            and poll_plan.poll_is_due(trio.current_time(), self._tried_at_s, self.freshness_s)
             and not self._limiter.would_wait(Priority.INTERACTIVE)
         )
+
+    def set_freshness(self, seconds: float) -> None:
+        """Poll from now on when the last poll is older than this."""
+        self.freshness_s = seconds
 
     @property
     def complete(self) -> bool:

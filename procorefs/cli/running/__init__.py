@@ -1,0 +1,1 @@
+"""The commands that change or follow a running mount through its control socket."""
