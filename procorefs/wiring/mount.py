@@ -155,16 +155,6 @@ class Assembly:
             StatusFile(lambda: as_file(self._hooks.status(reporter)), reporter.update),
             reading.rights,
         )
-        running: tuple[Running, ...] = (
-            *reading.running,
-            version_lists.run,
-            writing.durability.run,
-            partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
-            writing.open_writers.run,
-            writing.changed_names.run,
-            locking.check_outs.run,
-            kernel.flocks.run,
-        )
         return Parts(
             reading.follower,
             reading.rights,
@@ -174,7 +164,13 @@ class Assembly:
             project,
             kernel,
             reporter,
-            running,
+            (
+                *reading.running,
+                version_lists.run,
+                *_running_of_changes(reading, writing),
+                locking.check_outs.run,
+                kernel.flocks.run,
+            ),
         )
 
     def _reading(self, stack: ExitStack) -> _Reading:
@@ -263,6 +259,15 @@ class Assembly:
             VersionTree(view, reading.follower, version_lists),
             brief,
         )
+
+
+def _running_of_changes(reading: _Reading, writing: Writing) -> tuple[Running, ...]:
+    return (
+        writing.durability.run,
+        partial(reading.base.view.folder_times.run, writing.edits.changes.keep_folder_times),
+        writing.open_writers.run,
+        writing.changed_names.run,
+    )
 
 
 def _node_of(view: View, inode: Inode) -> Node | None:
