@@ -268,7 +268,7 @@ class DocumentWriter:
             self._move_kept_ctime(document, old)
             is_newer, is_covered = not same_bytes(old.version, document.version), self._local.has_bytes(inode)
             if is_newer and is_covered and old.version is not None:
-                self._local.covered(inode, old.version)
+                self._local.covered(inode, old.version, document.version)
             data = is_newer and not is_covered
             self.result.invalidations.append(InodeChanged(inode, data=data))
         if document.kind is Kind.FOLDER and (old is None or old.state is not State.LIVE):

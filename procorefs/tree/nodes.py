@@ -51,6 +51,13 @@ class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like
     gid: int | None = None
     sha256: bytes = b""
 
+    def is_bound_to(self, version: Version | None) -> bool:
+        """Whether the values were bound to the version: it was made here or showed here.
+
+        After a power cut the tree may have an older one, and a poll brings this one as if it were new.
+        """
+        return version is not None and self.version_id == version.id
+
 
 def bound_to(kept: Kept, version: Version) -> Kept:
     """The values for a version that Procore made of the same bytes; without the hash, which needs more proof."""

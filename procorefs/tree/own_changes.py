@@ -52,8 +52,8 @@ class LocalChanges(Protocol):
     def same_bytes(self, inode: Inode, old: Version, new: Version) -> None:
         """Procore has made a new version of the same bytes: what is bound to the old one belongs to the new one."""
 
-    def covered(self, inode: Inode, seen: Version) -> None:
-        """Procore has newer bytes than `seen`; the local bytes cover them, so no program sees them."""
+    def covered(self, inode: Inode, old: Version, new: Version | None) -> None:
+        """Procore has other bytes than the tree had; the local bytes cover them, so no program sees them."""
 
     def removing(self, node: Node) -> None:
         """Procore has removed the node, which is still in the tree; unsent changes in or below it must stay."""

@@ -328,9 +328,9 @@ class ChangeStore:
         node = self.node(inode)
         if node.is_folder:
             self._view.folder_times.forget(inode)
-        if node.version is not None:
-            kept = msgspec.structs.replace(kept, version_id=node.version.id)
         change = self._view.change(inode)
+        if node.version is not None and not _hides_version(change):
+            kept = msgspec.structs.replace(kept, version_id=node.version.id)
         if change is not None:
             change.kept = kept
             self.save(change)
@@ -352,6 +352,11 @@ class ChangeStore:
                 self.save(change)
             if self._view.folder_times.of(folder) == time_ns:
                 self._view.folder_times.forget(folder)
+
+
+def _hides_version(change: Change | None) -> bool:
+    """Whether local bytes cover a version that no program may have seen: what is kept is not bound to that one."""
+    return change is not None and change.seen is not None and change.pending_copy is None
 
 
 def is_unknown(change: Change) -> bool:

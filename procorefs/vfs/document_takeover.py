@@ -24,7 +24,7 @@ from procorefs.journal.metadata_patch import over, set_in
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Version
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import decode_detail
-from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.change_store import ChangeStore
@@ -146,6 +146,7 @@ class DocumentTakeover:
             Removed(lost_upload=change.used_upload),
             document=change.document,
             seen=_seen(change, source),
+            kept=Kept(version_id=change.kept.version_id),
             created_at_s=clocks.unix_s(),
             touched_at_s=clocks.unix_s(),
         )

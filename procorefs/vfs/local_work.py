@@ -56,12 +56,13 @@ class LocalWork:
             change.seen = new
         self._changes.save_if_current(change)
 
-    def covered(self, inode: Inode, seen: Version) -> None:
-        """Note that local bytes become the version after a newer one; a removal does not delete that one."""
+    def covered(self, inode: Inode, old: Version, new: Version | None) -> None:
+        """Note that local bytes become the version after another user's; a removal does not delete that one."""
         change = self._view.change(inode)
-        if change is not None and change.seen is None and not change.is_removed:
-            change.seen = seen
-            self._changes.save_if_current(change)
+        if change is None or change.seen is not None or change.is_removed or change.kept.is_bound_to(new):
+            return
+        change.seen = old
+        self._changes.save_if_current(change)
 
     def succeeded(self, inode: Inode, successor: Inode) -> None:
         """Move the unsent change of an open file to the inode that the document has now."""

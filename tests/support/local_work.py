@@ -27,7 +27,7 @@ class Inside:
     def entries_changed(self, _folder: Inode) -> None:
         """Nobody looks at times."""
 
-    def covered(self, _inode: Inode, _seen: Version) -> None:
+    def covered(self, _inode: Inode, _old: Version, _new: Version | None) -> None:
         """Nothing is written here."""
 
     def same_bytes(self, _inode: Inode, _old: Version, _new: Version) -> None:

@@ -10,9 +10,9 @@ from procorefs.journal.change import Pending
 from procorefs.journal.journal import Journal
 from procorefs.journal.states import ChangeState
 from procorefs.storage import processes
-from procorefs.tree.nodes import ROOT
+from procorefs.tree.nodes import ROOT, Kept
 from tests.support.offline_project import JOURNAL, kept_bytes, offline_project
-from tests.support.tree_documents import file
+from tests.support.tree_documents import file, version
 
 # The power cut
 
@@ -96,6 +96,29 @@ async def test_killed_in_the_recovery_from_a_power_cut(
     monkeypatch.setattr(processes, "BOOT_ID", boots.path)
     with offline_project(tmp_path) as project:
         assert [project.change(inode).state for inode in inodes] == [ChangeState.INCOMPLETE] * 2
+
+
+@pytest.mark.parametrize("was_seen", [True, False])
+async def test_a_tree_that_lost_a_version_makes_it_nobody_elses(tmp_path: Path, *, was_seen: bool) -> None:
+    """A version that showed here is known although the older tree takes it for a new one. Another user's version below
+    bytes that were written here never showed: attributes that are set meanwhile do not make it known."""
+    first, second = file(7, "plan.dwg"), file(7, "plan.dwg", version=version(8), updated_at_s=3000)
+    with offline_project(tmp_path) as project:
+        project.list_root(first)
+        inode = project.child(ROOT, b"plan.dwg").inode
+        if was_seen:
+            project.look(second)
+            project.edits.changes.keep(inode, Kept(mtime_ns=1))
+        project.reopen(inode)
+        await project.dirty_file(inode).file.write(0, b"new")
+        project.close(inode)
+        if was_seen:  # the tree is set back
+            project.store.set_version(inode, version(7))
+        project.look(second)
+        project.edits.changes.keep(inode, Kept(mtime_ns=2))
+        change = project.change(inode)
+        assert (change.seen is None) is was_seen
+        assert change.kept.is_bound_to(version(8)) is was_seen
 
 
 async def test_a_tree_that_lost_its_numbers_gives_none_of_the_journals_out(tmp_path: Path) -> None:

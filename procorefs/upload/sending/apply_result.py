@@ -132,9 +132,10 @@ class ResultApplier:
 
         `before`: the newest version that was known or made here.
         """
-        is_newer = before is not None and not same_bytes(before, document.version)
+        is_other = before is not None and not same_bytes(before, document.version)
+        is_unseen = is_other and not change.kept.is_bound_to(document.version)
         has_bytes = change.has_bytes or change.shown is not None or self._dirty_files.has(change.inode)
-        if is_newer and has_bytes and change.seen is None and not change.is_removed:
+        if is_unseen and has_bytes and change.seen is None and not change.is_removed:
             change.seen = before
 
     def _moved(self, inode: Inode, before: tuple[Inode, bytes] | None) -> None:

@@ -105,6 +105,8 @@ class DocumentRemover:
         """Whether the document is what was removed here, or what a call of ours with a lost answer made of it."""
         if version is None or same_bytes(version, change.seen):
             return same_bytes(version, change.seen)
+        if change.kept.is_bound_to(version):
+            return True  # it was removed while the tree was older, after a power cut
         used = [
             change.upload,
             *(call.upload for call in self._documents.calls.of(change.inode, change.document)),
