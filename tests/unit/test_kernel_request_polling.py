@@ -82,3 +82,42 @@ def test_a_request_that_another_worker_took_is_not_returned() -> None:
 
 def test_the_end_is_told() -> None:
     assert not polling_of(Kernel(there=[], waits=[False]))()
+
+
+async def _two_workers() -> list[str]:
+    """Who takes three requests, of which the last comes while the worker that polls lets other tasks run."""
+    pending, took = 0, list[str]()
+    now_s, comes = 5.0, trio.Event()
+
+    async def readable() -> bool:
+        await (comes.wait() if trio.lowlevel.current_task().name == "waits" else trio.lowlevel.checkpoint())
+        return True
+
+    polling = RequestPolling(lambda _within_ns: pending > 0, readable, lambda: now_s)
+
+    async def take(name: str) -> None:
+        nonlocal pending
+        await polling.wait()
+        pending -= 1
+        took.append(name)
+
+    async def wait() -> None:
+        await take("waits")
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, name="waits")
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            pending += 1
+            await take("polls")
+        now_s, pending = now_s + SLICE_S, 1
+        comes.set()
+        await take("polls")
+        nursery.cancel_scope.cancel()
+    return took
+
+
+def test_the_worker_that_polls_takes_what_came_while_other_tasks_ran() -> None:
+    for _ in range(20):  # trio shuffles the tasks of a pass
+        assert trio.run(_two_workers) == ["polls"] * 3

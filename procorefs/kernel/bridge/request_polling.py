@@ -59,6 +59,8 @@ class RequestPolling:
         """The number of the current time slice."""
         self._is_busy = False
         """Whether the last request of this slice came right after the one before."""
+        self._is_between_slices = False
+        """Whether the worker that polls lets all other tasks run, and goes on after that."""
 
     async def wait(self) -> bool:
         """Wait for a request; False: the session has ended."""
@@ -69,7 +71,8 @@ class RequestPolling:
         elif self._is_busy and await self._begins_another_slice():
             return True
         while await self._original():
-            if self._request_comes(0):  # else another worker, which was polling, has taken it
+            # The worker between two slices takes it: a change of workers would cost more passes, and a new worker.
+            if not self._is_between_slices and self._request_comes(0):  # else another worker has taken it
                 self._begin_slice()
                 return True
         return False
@@ -77,7 +80,11 @@ class RequestPolling:
     async def _begins_another_slice(self) -> bool:
         """Let all other tasks run, then go on polling if no other worker began a slice and requests still come."""
         before, ended_s = self._slice, self._now_s()
-        await trio.lowlevel.checkpoint()
+        self._is_between_slices = True
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._is_between_slices = False
         others_s = self._now_s() - ended_s
         if before != self._slice or not self._request_comes(POLL_NS):
             return False
