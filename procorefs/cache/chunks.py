@@ -4,8 +4,12 @@ Small chunks come first, then 4 MiB each: the first bytes of a file, which a fil
 file is one chunk, and a big one has few database rows. Chunks on disk are named by their number: another grid needs
 other names (chunk_store.py), or old chunks are taken for new ones. An index may hold a million chunks, so the name of
 one and what is known of it are an integer each.
+
+What a reader that jumps gets of a chunk is kept in blocks of 32 KiB, whose numbers no chunk has. No block lies in two
+chunks.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NewType
 
 KIB = 1024
@@ -16,6 +20,10 @@ SNIFF_BYTES = 64 * KIB
 
 CHUNK_BYTES = 4 * MIB
 """The longest chunk; from 4 MiB on every chunk."""
+
+BLOCK_BYTES = 32 * KIB
+"""What one jump costs. Measured with programs that list a PDF's pages or an archive: 16 KiB cost them more requests
+and hardly fewer bytes, 64 KiB nearly twice the bytes."""
 
 _EARLY = (0, SNIFF_BYTES, 512 * KIB, CHUNK_BYTES)
 """Where chunks 0, 1, 2 and 3 start."""
@@ -52,16 +60,56 @@ def round_up(offset: int, size_bytes: int) -> int:
     return chunk_stop(chunk_at(offset - 1), size_bytes)
 
 
+def block_at(offset: int) -> int:
+    """The number of the block that holds the byte at `offset`."""
+    return offset // BLOCK_BYTES
+
+
+def block_start(number: int) -> int:
+    """The offset of a block's first byte."""
+    return number * BLOCK_BYTES
+
+
+def block_stop(number: int, size_bytes: int) -> int:
+    """The offset after a block's last byte in a version of `size_bytes`."""
+    return min(block_start(number + 1), size_bytes)
+
+
+def outside_blocks(
+    ranges: Iterable[tuple[int, int]], is_here: Callable[[int], bool]
+) -> list[tuple[int, int]]:
+    """The parts of ranges that lie in no block that `is_here`, as few as possible."""
+    outside: list[tuple[int, int]] = []
+    for low, high in ranges:
+        for number in range(block_at(low), block_at(high - 1) + 1):
+            if is_here(number):
+                continue
+            start, stop = max(block_start(number), low), min(block_start(number + 1), high)
+            if outside and outside[-1][1] == start:
+                start = outside.pop()[0]
+            outside.append((start, stop))
+    return outside
+
+
 ChunkKey = NewType("ChunkKey", int)
 """Names the same bytes for ever: those of a version never change."""
 
-_NUMBER_BITS = 44
-"""2**63 bytes are fewer chunks than this counts."""
+_NUMBER_BITS = 50
+"""2**63 bytes are fewer chunks and blocks than this counts."""
 
 
 def chunk_key(version: int, number: int) -> ChunkKey:
     """The key of a version's chunk."""
     return ChunkKey(version << _NUMBER_BITS | number)
+
+
+_BLOCKS = 1 << (_NUMBER_BITS - 1)
+"""Added to the number of a block: neither chunks nor blocks of 2**63 bytes have so large numbers."""
+
+
+def block_key(version: int, number: int) -> ChunkKey:
+    """The key of a version's block."""
+    return chunk_key(version, _BLOCKS | number)
 
 
 def version_of(key: ChunkKey) -> int:

@@ -7,7 +7,19 @@ import trio
 
 from procorefs.cache.chunk_cache import Chunk, ChunkCache
 from procorefs.cache.chunk_memory import MemoryBudget
-from procorefs.cache.chunks import MIB, chunk_at, chunk_key, chunk_length, chunk_start, chunk_stop
+from procorefs.cache.chunks import (
+    MIB,
+    ChunkKey,
+    block_at,
+    block_key,
+    block_start,
+    block_stop,
+    chunk_at,
+    chunk_key,
+    chunk_length,
+    chunk_start,
+    chunk_stop,
+)
 from procorefs.cache.shared_download import Shared, Transfer
 from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Unavailable
@@ -31,9 +43,17 @@ _SMALL_WINDOW_BYTES = 4 * MIB
 _LARGE_CACHE_BYTES = 512 * MIB
 """A smaller one does not hold what runs ahead of a few readers."""
 
-
 SLACK_BYTES = MIB
 """The kernel reads ahead in parallel and slightly out of order: this is still "in one go"."""
+
+_SETTLED_BYTES = MIB
+"""A reader that has read so much in one go after a jump reads on."""
+
+_SPARSE = 4
+"""A reader that reads less than one byte of so many that it passes jumps, however short its jumps are."""
+
+_SMALL_BYTES = MIB
+"""A version of at most this size is downloaded whole: another request costs more than its bytes."""
 
 
 class ContentReader:
@@ -172,9 +192,42 @@ class Reader:
         data = self._cache.read_now(key, low - start, high - start, chunk_length(number, self._size))
         if data is None:
             data = self._transfer.peek(number, low, high)
+        if data is None:
+            data = self._blocks_now(low, high)
         if data is not None:
             self._cache.hits += 1
         return data
+
+    def _blocks_now(self, low: int, high: int) -> Chunk | None:
+        """Bytes [low, high), if their blocks can be had without waiting for the disk."""
+        parts: list[Chunk] = []
+        while low < high:
+            key, start, stop = self._block(low)
+            part = self._cache.read_now(key, low - start, min(stop, high) - start, stop - start)
+            if part is None:
+                return None
+            parts.append(part)
+            low = stop
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _blocks(self, low: int, high: int) -> Chunk | None:
+        """Bytes [low, high) of one chunk, if each block of them is cached or has arrived."""
+        parts: list[Chunk] = []
+        while low < high:
+            key, start, stop = self._block(low)
+            part = await self._cache.read(key, low - start, min(stop, high) - start, stop - start)
+            if part is None:
+                part = self._transfer.peek(chunk_at(low), low, min(stop, high))
+            if part is None:
+                return None
+            parts.append(part)
+            low = stop
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _block(self, offset: int) -> tuple[ChunkKey, int, int]:
+        """Key, first byte and end of the block at `offset`."""
+        number = block_at(offset)
+        return block_key(self._version_id, number), block_start(number), block_stop(number, self._size)
 
     async def _parts(self, offset: int, end: int) -> bytes:
         parts: list[Chunk] = []
@@ -195,14 +248,19 @@ class Reader:
             data = await self._cache.read(key, low - start, high - start, chunk_length(number, self._size))
             if data is None:
                 data = self._transfer.peek(number, low, high)
+            if data is None:
+                data = await self._blocks(low, high)
             if data is not None:
                 self._cache.hits += not missed
                 return data
             self._cache.misses += not missed
             missed = True
-            data = await self._transfer.wait_for(low, high, max(end, self._goal()))
+            data = await self._transfer.wait_for(low, high, max(end, self._goal()), jumps=self._jumps())
             if data is not None:
                 return data
+
+    def _jumps(self) -> bool:
+        return self._ahead.jumps and self._size > _SMALL_BYTES
 
     def _goal(self) -> int:
         return self._ahead.frontier + self._ahead.window(self._content.window_limit())
@@ -212,7 +270,9 @@ class Reader:
         if ahead.covered >= self._size or not ahead.is_due(self._content.window_limit()):
             return
         try:
-            ahead.covered = self._transfer.prefetch(max(ahead.covered, ahead.frontier), self._goal())
+            ahead.covered = self._transfer.prefetch(
+                max(ahead.covered, ahead.frontier), self._goal(), jumps=self._jumps()
+            )
         except Unavailable:
             return  # closing: this read has its bytes
 
@@ -223,29 +283,47 @@ class ReadAhead:
     A seek starts it over, so random access downloads little more than asked for.
     """
 
-    __slots__ = ("covered", "frontier", "run_bytes")
+    __slots__ = ("_read_bytes", "_start", "covered", "frontier", "run_bytes")
 
     def __init__(self) -> None:
         self.frontier = 0
         """The end of what was read in one go."""
         self.run_bytes = 0
-        """How much that was."""
+        """How much that was, with the gaps; without the read that jumped there."""
         self.covered = 0
         """Up to here everything was cached or asked for when we last looked."""
+        self._start = 0
+        """Where it began: 0, or where a jump led."""
+        self._read_bytes = 0
+        """How much of it was really read."""
 
     def note(self, offset: int, end: int) -> None:
         """Take a read of [offset, end) into account."""
         frontier = self.frontier
         if not frontier - SLACK_BYTES <= offset <= frontier + SLACK_BYTES:
+            self._start, self._read_bytes = offset, 0
             self.frontier = self.covered = end
             self.run_bytes = 0
         elif end > frontier:
             self.run_bytes += end - frontier  # a gap counts: its read comes late
             self.frontier = end
+        self._read_bytes += end - offset
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the reader reads pieces of the version rather than all of it."""
+        return self._is_sparse or (self._start > 0 and self.run_bytes < _SETTLED_BYTES)
+
+    @property
+    def _is_sparse(self) -> bool:
+        return self._read_bytes * _SPARSE < self.run_bytes
 
     def window(self, limit_bytes: int) -> int:
         """How many bytes ahead of the frontier are wanted."""
-        return min(self.run_bytes, limit_bytes)
+        if not self.jumps:
+            return min(self.run_bytes, limit_bytes)
+        # what is read after a jump is short, or soon read faster than blocks come
+        return 0 if self._is_sparse else min(2 * self.run_bytes, limit_bytes)
 
     def is_due(self, limit_bytes: int) -> bool:
         """Whether less than half of the window is covered, so that one request fills a good part of it."""

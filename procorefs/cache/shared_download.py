@@ -8,13 +8,17 @@ partial chunk and at once to the readers that wait for it. Invariants:
 
 - the ranges that streams still have to bring do not overlap, and each waiter's missing bytes are in them; when a stream
   is shortened or ends, the waiters look again (`_look_again`);
-- a partial chunk exists only while a stream has bytes to bring for it, and holds its length of the memory budget;
+- a partial chunk exists only while a stream has bytes to bring for it, and holds its length of the memory budget; the
+  blocks of one that does not become whole are kept for readers, who look for them before they wait. Streams do not
+  count on them, so a block that is lost or evicted is only downloaded again;
 - all state is changed between awaits of the one loop, and read again after each await.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -23,17 +27,22 @@ from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import (
     KIB,
     MIB,
+    block_at,
+    block_key,
+    block_start,
+    block_stop,
     chunk_at,
     chunk_key,
     chunk_length,
     chunk_start,
     chunk_stop,
+    outside_blocks,
     round_up,
 )
+from procorefs.cache.partial_chunk import PartialChunk, Stream, Waiter, without
 from procorefs.procore.api.downloads import Downloads
 from procorefs.procore.errors import Malformed, ProcoreError, Silent, Unavailable
 from procorefs.procore.wire.models import Version
-from procorefs.storage.intervals import Intervals
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +57,9 @@ _HEAD_BYTES = 128 * KIB
 """A chunk is fetched from its start when the wanted bytes are so close to it."""
 
 _ALIGN_BYTES = 64 * KIB
+JUMPS_PER_CHUNK = 16
+"""Requests for blocks of one chunk; then a program reads so many places of it that the whole chunk is cheaper."""
+
 _IDLE_S = 10.0
 """Downloading ahead ends after this time without a read."""
 
@@ -62,47 +74,6 @@ itself, for a single page."""
 _BUDGET_LOOK_S = 1.0
 _LINGER_S = 1.0
 """After the last close a chunk may still become whole for this time."""
-
-
-@dataclass(slots=True, eq=False)
-class Stream:
-    """One running request: [position, end) is still to come. Others may lower `end`."""
-
-    position: int
-    end: int
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    has_begun: bool = False
-    """A byte has come."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A reader that waits for [low, high), which lies in one chunk. Ready with data, error, or neither: look again."""
-
-    low: int
-    high: int
-    ready: trio.Event = field(default_factory=trio.Event)
-    data: memoryview | None = None
-    error: Exception | None = None
-
-
-class _PartialChunk:
-    """A chunk that is being downloaded. Each byte is written once, so readers get slices of what is there."""
-
-    __slots__ = ("buffer", "spans", "start", "stop", "view")
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.start = start
-        self.stop = stop
-        self.buffer = bytearray(stop - start)
-        self.view = memoryview(self.buffer)
-        self.spans = Intervals()
-        """Offsets in the version."""
-
-    def slice(self, low: int, high: int) -> memoryview | None:
-        if not self.spans.covers(low, high):
-            return None
-        return self.view[low - self.start : high - self.start].toreadonly()
 
 
 @dataclass(slots=True, frozen=True)
@@ -133,9 +104,11 @@ class Transfer:
         self._readers = 0
         self._streams: list[Stream] = []
         self._slots = trio.Semaphore(STREAMS_PER_VERSION)
-        self._partial: dict[int, _PartialChunk] = {}
+        self._partial: dict[int, PartialChunk] = {}
         """By chunk number."""
-        self._waiters: list[_Waiter] = []
+        self._jumps: Counter[int] = Counter()
+        """Requests for blocks, by chunk number."""
+        self._waiters: list[Waiter] = []
         self._silent_since_s = 0.0
         """Trio time: while there are waiters, they have waited since then without a byte."""
         self._waited_until_s = float("-inf")
@@ -161,31 +134,38 @@ class Transfer:
         chunk = self._partial.get(number)
         return chunk.slice(low, high) if chunk is not None else None
 
-    def prefetch(self, low: int, goal: int) -> int:
-        """Have what follows `low` downloaded up to the end of goal's chunk; up to where that is so now."""
+    def prefetch(self, low: int, goal: int, *, jumps: bool) -> int:
+        """Have what follows `low` downloaded up to the end of goal's chunk; up to where that is so now.
+
+        `jumps`: up to the end of goal's block.
+        """
         if self._takes_whole_bodies():
             return low
-        low = chunk_start(chunk_at(low))
-        target = round_up(goal, self._size)
-        for start, stop in self._missing(low, target):
+        if jumps:
+            low, target = block_start(block_at(low)), self._block_end(goal)
+            gaps = outside_blocks(self._missing(low, target), self._is_block_cached)
+        else:
+            low, target = chunk_start(chunk_at(low)), round_up(goal, self._size)
+            gaps = self._missing(low, target)
+        for start, stop in gaps:
             if not self._start_ahead(start, stop):
                 return start
         return target
 
-    async def wait_for(self, low: int, high: int, goal: int) -> memoryview | None:
+    async def wait_for(self, low: int, high: int, goal: int, *, jumps: bool) -> memoryview | None:
         """Bytes [low, high) of one chunk as soon as they have come; None: look again. Raises ProcoreError.
 
-        What follows up to `goal` is downloaded with them.
+        What follows up to `goal` is downloaded with them. `jumps`: the reader will hardly read the rest of the chunk.
         """
         now_s = trio.current_time()
         if not self._waiters and now_s > self._waited_until_s + _REPEAT_S:
             self._silent_since_s = now_s
         self._check_patience()
-        self._demand(low, high, goal)
+        self._demand(low, high, goal, jumps)
         if self._is_cached(chunk_at(low)):
             await trio.lowlevel.checkpoint()
             return None  # it came into the cache meanwhile
-        waiter = _Waiter(low, high)
+        waiter = Waiter(low, high)
         self._waiters.append(waiter)
         try:
             await self._wait_for_byte(waiter)
@@ -198,7 +178,7 @@ class Transfer:
             raise waiter.error
         return waiter.data
 
-    async def _wait_for_byte(self, waiter: _Waiter) -> None:
+    async def _wait_for_byte(self, waiter: Waiter) -> None:
         """Raises Silent when no byte has come for too long."""
         while not waiter.ready.is_set():
             self._check_patience()
@@ -224,7 +204,7 @@ class Transfer:
 
     # Which ranges to ask for
 
-    def _demand(self, low: int, high: int, goal: int) -> None:
+    def _demand(self, low: int, high: int, goal: int, jumps: bool) -> None:
         """Start what [low, high) lacks, which a reader waits for, and continue to `goal`."""
         if self._takes_whole_bodies():
             for start, stop in self._missing(0, self._size):
@@ -232,8 +212,15 @@ class Transfer:
                     self._start(start, stop)
             return
         self._cut_distant_streams(low)
-        begin = self._begin_of(low)
-        for start, stop in self._missing(begin, round_up(max(high, goal), self._size)):
+        begin, target = self._begin_of(low), round_up(max(high, goal), self._size)
+        number = chunk_at(low)
+        if jumps and number > 0:
+            self._jumps[number] += 1
+            if self._jumps[number] <= JUMPS_PER_CHUNK:
+                begin, target = block_start(block_at(low)), self._block_end(max(high, goal))
+            else:
+                begin = chunk_start(number)
+        for start, stop in self._missing(begin, target):
             if start < high:
                 self._start(start, min(stop, start + STREAM_BYTES))
             elif not self._start_ahead(start, stop):
@@ -247,6 +234,14 @@ class Transfer:
         """Where to begin for bytes at `low`: at the chunk's start if that is near."""
         start = chunk_start(chunk_at(low))
         return start if low - start <= _HEAD_BYTES else low // _ALIGN_BYTES * _ALIGN_BYTES
+
+    def _block_end(self, offset: int) -> int:
+        """The end of the block of the byte before `offset`."""
+        return block_stop(block_at(offset - 1), self._size)
+
+    def _is_block_cached(self, number: int) -> bool:
+        length = block_stop(number, self._size) - block_start(number)
+        return self._cache.holds(block_key(self.version.id, number), length)
 
     def _missing(self, low: int, high: int) -> list[tuple[int, int]]:
         """The parts of [low, high) that are neither here nor on their way, as few ranges as possible."""
@@ -268,7 +263,7 @@ class Transfer:
         chunk = self._partial.get(number)
         gaps = chunk.spans.gaps(low, high) if chunk is not None else [(low, high)]
         for stream in self._streams:
-            gaps = [part for gap in gaps for part in _without(gap, stream.position, stream.end)]
+            gaps = [part for gap in gaps for part in without(gap, stream.position, stream.end)]
         return gaps
 
     def _is_cached(self, number: int) -> bool:
@@ -365,28 +360,33 @@ class Transfer:
         if number in self._partial:
             self._shared.budget.release(stop - start)
         else:
-            self._partial[number] = _PartialChunk(start, stop)
+            self._partial[number] = PartialChunk(start, stop)
 
-    def _serve(self, chunk: _PartialChunk, low: int, high: int) -> None:
+    def _serve(self, chunk: PartialChunk, low: int, high: int) -> None:
         for waiter in self._waiters:
             if waiter.low < high and low < waiter.high and waiter.data is None:
                 waiter.data = chunk.slice(waiter.low, waiter.high)
                 if waiter.data is not None:
                     waiter.ready.set()
 
-    def _finish(self, number: int, chunk: _PartialChunk) -> None:
+    def _finish(self, number: int, chunk: PartialChunk) -> None:
         del self._partial[number]
         size_bytes = chunk.stop - chunk.start
         key = chunk_key(self.version.id, number)
         self._cache.store(key, chunk.view.toreadonly(), lambda: self._shared.budget.release(size_bytes))
 
     def _head_of_last_chunk(self, stream: Stream) -> tuple[int, int] | None:
-        """The first gap of a chunk that this stream leaves incomplete at its front, if there are readers."""
+        """The first gap of a chunk that this stream leaves incomplete at its front, if there are readers.
+
+        A chunk that lacks more than half is not completed: what is here is kept in blocks.
+        """
         if self._readers == 0 or self._is_unwanted(stream):
             return None
         for number, chunk in self._partial.items():
-            if chunk.stop <= stream.position and self._missing_in_chunk(number, chunk.start, chunk.stop):
-                return self._missing_in_chunk(number, chunk.start, chunk.stop)[0]
+            if chunk.stop <= stream.position:
+                gaps = self._missing_in_chunk(number, chunk.start, chunk.stop)
+                if gaps and 2 * sum(high - low for low, high in gaps) <= chunk.stop - chunk.start:
+                    return gaps[0]
         return None
 
     def _is_unwanted(self, stream: Stream) -> bool:
@@ -412,11 +412,19 @@ class Transfer:
             self._on_idle(self)
 
     def _drop_incomplete(self) -> None:
-        """Forget partial chunks that no stream will complete."""
+        """Forget partial chunks that no stream will complete, but keep the blocks of them that are here."""
         for number, chunk in list(self._partial.items()):
             if not any(s.position < chunk.stop and chunk.start < s.end for s in self._streams):
                 del self._partial[number]
-                self._shared.budget.release(chunk.stop - chunk.start)
+                self._keep_blocks(chunk)
+
+    def _keep_blocks(self, chunk: PartialChunk) -> None:
+        release = self._shared.budget.release
+        left_bytes = chunk.stop - chunk.start
+        for number, data in chunk.whole_blocks(self._size):
+            left_bytes -= len(data)
+            self._cache.store(block_key(self.version.id, number), data, partial(release, len(data)))
+        release(left_bytes)
 
     def _look_again(self) -> None:
         for waiter in self._waiters:
@@ -432,11 +440,3 @@ class Transfer:
             stream.scope.deadline = deadline
         if self.is_idle:
             self._on_idle(self)
-
-
-def _without(gap: tuple[int, int], low: int, high: int) -> list[tuple[int, int]]:
-    """A range less [low, high)."""
-    start, stop = gap
-    if high <= start or stop <= low:
-        return [gap]
-    return [part for part in ((start, low), (high, stop)) if part[0] < part[1]]

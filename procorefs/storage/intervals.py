@@ -28,6 +28,10 @@ class Intervals:
         """Whether the set contains all of [low, high)."""
         return any(start <= low and high <= stop for start, stop in self._spans)
 
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The intervals, in order."""
+        return tuple(self._spans)
+
     def gaps(self, low: int, high: int) -> list[tuple[int, int]]:
         """The parts of [low, high) that are not in the set, in order."""
         missing = []

@@ -40,6 +40,11 @@ class Sandbox:
         """API calls since `reset_calls`; logins and storage are not among them."""
         return int(self._control("calls")["total"])
 
+    def storage(self) -> tuple[int, int]:
+        """Requests to the file store since `reset_calls`, and the bytes that it sent."""
+        counted = self._control("calls")
+        return int(counted["other"].get("storage GET", 0)), int(counted["storage_bytes_sent"])
+
     def reset_calls(self) -> None:
         self._control("calls/reset", {})
 

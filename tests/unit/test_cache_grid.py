@@ -72,7 +72,54 @@ def test_read_ahead_grows_with_sequential_reading_and_starts_over_after_a_seek()
     ahead.note(100 * MIB, 100 * MIB + 4096)
     assert ahead.window(32 * MIB) == 0
     ahead.note(100 * MIB + 4096, 100 * MIB + 8192)
-    assert ahead.window(32 * MIB) == 4096
+    assert ahead.window(32 * MIB) == 8192
+
+
+def test_a_reader_jumps_until_it_has_read_a_mebibyte_in_one_go() -> None:
+    ahead = ReadAhead()
+    ahead.note(0, 4096)
+    assert not ahead.jumps
+    ahead.note(50 * MIB, 50 * MIB + 4096)
+    assert ahead.jumps
+    for offset in range(50 * MIB, 51 * MIB, 64 * 1024):
+        assert ahead.jumps
+        ahead.note(offset + 4096, offset + 4096 + 64 * 1024)
+    assert not ahead.jumps
+
+
+def test_a_reader_that_skips_most_of_what_it_passes_jumps_and_is_not_read_ahead_for() -> None:
+    ahead = ReadAhead()
+    for offset in range(0, 8 * MIB, 256 * 1024):
+        ahead.note(offset, offset + 4096)
+    assert ahead.jumps
+    assert ahead.window(32 * MIB) == 0
+
+
+@given(RANGES, st.sets(st.integers(0, 70)))
+def test_what_lies_outside_of_blocks_that_are_here(ranges: list[tuple[int, int]], here: set[int]) -> None:
+    size = chunks.BLOCK_BYTES
+    spans = Intervals()
+    for start, stop in ranges:  # in quarters of a block
+        spans.add(start * size // 4, stop * size // 4)
+    outside = chunks.outside_blocks(spans.ranges(), here.__contains__)
+    quarters = {
+        place
+        for start, stop in spans.ranges()
+        for place in range(start, stop, size // 4)
+        if place // size not in here
+    }
+    assert {place for start, stop in outside for place in range(start, stop, size // 4)} == quarters
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(outside))
+
+
+@given(OFFSETS)
+def test_no_block_lies_in_two_chunks_or_has_the_key_of_one(offset: int) -> None:
+    block = chunks.block_at(offset)
+    low, high = chunks.block_start(block), chunks.block_stop(block, 2**63)
+    assert low <= offset < high
+    assert chunks.chunk_at(low) == chunks.chunk_at(high - 1)
+    assert chunks.block_key(7, block) != chunks.chunk_key(7, chunks.chunk_at(offset))
+    assert chunks.version_of(chunks.block_key(7, block)) == 7
 
 
 @given(st.permutations(range(16)))

@@ -1,0 +1,1 @@
+"""Measures what desktop programs cost on a mount."""
