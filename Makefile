@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/bridge/src/*.[ch])
 
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
-DEBIAN_TEST := git jq less libglib2.0-bin rclone redis-server unzip vim
+DEBIAN_TEST := dbus-daemon git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
 DEBIAN_MAN := go-md2man
 DEBIAN_PACKAGES := mmdebstrap
@@ -93,7 +93,7 @@ packages: ## build and try the Debian packages in bare systems of Debian 12 and 
 install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
 	scripts/debian-packages $(DEBIAN)
 	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[keyring,redis,sandbox,web]'
+	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[desktop,keyring,redis,sandbox,web]'
 	chown -R --no-dereference 0:0 $(PREFIX)
 	ln -sf $(PREFIX)/bin/mount.fuse.procorefs $(SBIN)/mount.fuse.procorefs
 	ln -sf $(PREFIX)/bin/procorefs $(LOCAL_BIN)/procorefs

@@ -45,6 +45,7 @@ from procorefs.upload.commands import Commands
 from procorefs.upload.items import Counts
 from procorefs.upload.mount_access import MountAccess
 from procorefs.upload.scheduler import Scheduler
+from procorefs.wiring.desktop import DesktopView, open_desktop
 from procorefs.wiring.mount import Assembly, DaemonHooks, Parts
 
 log = logging.getLogger(__name__)
@@ -163,12 +164,27 @@ class _Daemon:
                 signals.cancel_scope.cancel()
 
     async def _run(self, parts: Parts, state_lock: StateLock) -> None:
+        view = DesktopView(
+            self._mount,
+            parts.reporter.client,
+            parts.display_names,
+            parts.writing.commands,
+            parts.writing.guard,
+            self._refusals,
+        )
+        desktop = open_desktop(view)
         async with trio.open_nursery() as running:
             await self._start(running, parts)
+            if desktop is not None:
+                await running.start(desktop.run)
             if await self._mounted(parts):
+                if desktop is not None and self._continues_unmounted:
+                    running.start_soon(desktop.farewell, view.unsent(goes_on=True))
                 await self._detached(parts, state_lock)
             with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
                 await parts.writing.workers.finish()
+            if desktop is not None:
+                await desktop.farewell(view.unsent(goes_on=False))
             running.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
             await parts.writing.durability.flush()

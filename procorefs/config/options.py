@@ -65,6 +65,8 @@ class MountOptions(msgspec.Struct, frozen=True):
     """`remote`: fsync returns when the bytes are in Procore, and not when they are on this disk."""
     office_locks: bool = True
     """Whether the lock file of an office program checks its document out."""
+    notifications: bool = True
+    """Whether the desktop session shows what needs attention."""
     thumbnails: bool = True
     """False: thumbnailers of file managers get an error, so that a view of a photo folder fetches no photos."""
     log_level: str = "info"
@@ -258,6 +260,14 @@ OPTIONS: tuple[Option, ...] = (
         "on",
         "on|off",
         "Whether a document is checked out in Procore while an office program has it open.",
+    ),
+    Option(
+        "notifications",
+        "notifications",
+        _one_of(on=True, off=False),
+        "on",
+        "on|off",
+        "Whether the desktop shows what needs attention. Without a desktop session nothing is shown.",
     ),
     Option(
         "thumbnails",

@@ -13,7 +13,7 @@ FLOORS = (
     "wiring",
     "kernel",
     "project",
-    "service",
+    "service desktop",
     "versions xattr locks",
     "upload",
     "vfs",

@@ -64,6 +64,8 @@ class Auth:
         self._token: Token | None = None
         self.connectivity = Connectivity()
         """Of all calls of the account, its logins among them."""
+        self.refusal = ""
+        """Why the last renewal was refused; empty: it was not, and there is a token."""
 
     async def token(self) -> str:
         """A token that should be valid. Raises LoginRefused, Unavailable, Malformed."""
@@ -137,8 +139,12 @@ class Auth:
     async def _renewed(self, rejected: str | None) -> str:
         async with self._store.locked():
             token = await self._stored_by_others(rejected)
-            if token is None:
-                token = await self._fetched()
+            try:
+                token = token or await self._fetched()
+            except LoginRefused as error:
+                self.refusal = str(error)
+                raise
+            self.refusal = ""
             self._token = token
         return token.access_token
 
