@@ -1,10 +1,14 @@
-"""Identifies processes beyond their ids, and sets the resource limits of the daemon."""
+"""Identifies processes beyond their ids, and sets what the daemon and child processes may have: limits, environment."""
 
 import os
 import resource
 import socket
+from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
+
+SECRETS = ("PROCOREFS_CLIENT_SECRET", "PROCOREFS_REDIS_PASSWORD")
+"""Variables that no child process needs, apart from commands of ours."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -64,3 +68,16 @@ def give_usual_limit(pid: int) -> None:
     with suppress(OSError):  # it has ended
         for usual in _USUAL:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+
+
+def forget_secrets(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Remove the secrets before a program is started that lives long: a browser, an editor, the mount's guard."""
+    for variable in SECRETS:
+        environment.pop(variable, None)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment without secrets, for a program that is not ours."""
+    environment = dict(os.environ)
+    forget_secrets(environment)
+    return environment

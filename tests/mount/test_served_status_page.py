@@ -9,22 +9,29 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from procorefs.cli.web.access import COOKIE
 from tests.support.mounting import Home, wait_until
+from tests.support.other_user import answer_to_other, needs_other_user
 from tests.support.sandbox import SandboxHandle
 from tests.support.writing import MountedProject
 
 PORT = 18_911
 
 
-@pytest.fixture
-def address(home: Home) -> Iterator[str]:
-    """The address that the command prints first."""
-    with subprocess.Popen(
+def serving(home: Home) -> subprocess.Popen[str]:
+    """`procorefs serve`; its first line is the address."""
+    return subprocess.Popen(
         [sys.executable, "-m", "procorefs.cli", "serve", "--port", str(PORT)],
         env=home.environment,
         stdout=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+
+
+@pytest.fixture
+def address(home: Home) -> Iterator[str]:
+    """The address that the command prints first."""
+    with serving(home) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.send_signal(signal.SIGINT)
@@ -67,6 +74,33 @@ def test_a_failed_change_is_discarded_on_the_page(
         assert done.status_code == 200
     assert project.settle() == []
     assert not (project.path / "empty.txt").exists()
+
+
+@needs_other_user
+def test_another_user_who_knows_the_address_is_refused(home: Home, address: str) -> None:
+    with httpx.Client(base_url=address.split("/?")[0]) as client:
+        logged_in = get(client, "/?" + address.split("?")[1])
+        assert logged_in.status_code == 303
+        cookie = f"{COOKIE}={client.cookies[COOKIE]}"
+        assert client.get("/").status_code == 200
+    for head in (f"GET /?{address.split('?')[1]} HTTP/1.1", f"GET / HTTP/1.1\r\nCookie: {cookie}"):
+        # without a check of the connection itself, a header names another client
+        forged = "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http"
+        request = f"{head}\r\nHost: 127.0.0.1:{PORT}\r\n{forged}\r\nConnection: close\r\n\r\n"
+        answer = answer_to_other("127.0.0.1", PORT, request.encode())
+        assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+def test_open_knows_when_the_server_was_killed(home: Home) -> None:
+    """Another user may listen at its port now."""
+    with serving(home) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+        process.wait()
+    assert list(home.directory.rglob("serve.json"))
+    opened = home.procorefs("open", env={"BROWSER": "true"})
+    assert "the status page is not served" in opened.stderr
 
 
 def test_a_port_in_use_is_said(home: Home, address: str) -> None:

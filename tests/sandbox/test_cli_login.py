@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 
 from procorefs.config import find_paths, read_config
+from tests.support.environment import bare_environment
+from tests.support.mounting import wait_until
+from tests.support.other_user import answer_to_other, needs_other_user
 from tests.support.sandbox import SandboxHandle
 
 pytest_plugins = ["tests.support.sandbox"]
@@ -33,7 +36,7 @@ class CommandLine:
     def __init__(self, folder: Path, sandbox: SandboxHandle) -> None:
         self.sandbox = sandbox
         self.env = {
-            "PATH": os.environ["PATH"],
+            **bare_environment(),
             "HOME": str(folder),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             # no keyring of whoever runs the tests
@@ -321,6 +324,37 @@ def test_a_person_logs_in_with_a_browser(shell: CommandLine, free_tcp_port: int)
     fine(shell.run("logout"))
     assert not token_works(shell.sandbox, tokens["access_token"])
     refused(shell.run("projects"), "procorefs login")
+
+
+@needs_other_user
+def test_another_user_who_has_seen_the_state_sends_no_code(shell: CommandLine, free_tcp_port: int) -> None:
+    """It is in the list of processes while the browser starts; the code would log in to an account of theirs."""
+    page = f"http://127.0.0.1:{free_tcp_port}/callback"
+    with started_login(shell, "--browser", "--redirect-uri", page) as process:
+        url = login_url(process)
+        state = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["state"][0]
+        request = f"GET /callback?code=theirs&state={state} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        answer = answer_to_other("127.0.0.1", free_tcp_port, request.encode())
+        assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        assert "ProcoreFS is logged in" in allow(url)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_the_browser_does_not_get_the_secret(shell: CommandLine, free_tcp_port: int, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    browser = tmp_path / "bin" / "xdg-open"
+    browser.parent.mkdir()
+    browser.write_text(f"#!/bin/sh\nenv >{seen}.new; mv {seen}.new {seen}\n")
+    browser.chmod(0o755)
+    shell.env |= {"DISPLAY": ":0", "PATH": f"{browser.parent}:{shell.env['PATH']}"}
+    page = f"http://127.0.0.1:{free_tcp_port}/callback"
+    with started_login(shell, "--browser", "--redirect-uri", page) as process:
+        allow(login_url(process))
+        process.communicate(timeout=30)
+    wait_until(seen.exists, "the browser to be started")
+    assert "DISPLAY=:0" in seen.read_text()
+    assert shell.sandbox.client_secret not in seen.read_text()
 
 
 def test_a_person_says_no_in_the_browser(shell: CommandLine, free_tcp_port: int) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from procorefs.service.control_socket import (
 )
 from procorefs.service.status import MountStatus, Named
 from procorefs.upload.items import Item
+from tests.support.other_user import PYTHON, needs_other_user
 
 STATUS = MountStatus(mountpoint="/mnt", project=Named(1, "Tower"), company=Named(2))
 
@@ -192,7 +192,6 @@ def test_a_daemon_that_hangs_up_or_talks_nonsense(tmp_path: Path) -> None:
             thread.join()
 
 
-PYTHON = shutil.which("python3", path="/usr/local/bin:/usr/bin")
 AS_ANOTHER_USER = """
 import socket, sys
 with socket.socket(socket.AF_UNIX) as client:
@@ -214,7 +213,7 @@ def public() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or PYTHON is None, reason="needs to become another user")
+@needs_other_user
 async def test_a_daemon_answers_its_own_user_alone(public: Path) -> None:
     """Even where the folder of the socket lets others in."""
     path = public / "control.sock"

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from procorefs.cli.web import app as application
-from procorefs.cli.web.access import COOKIE
+from procorefs.cli.web.access import COOKIE, Access
 from procorefs.cli.web.app import last_warnings, make_app
 from procorefs.cli.web.metrics import metrics_text
 from procorefs.cli.web.mounts import SAMPLES, BudgetHistory, Sample
@@ -25,6 +25,7 @@ from procorefs.service.status import (
 )
 
 TOKEN = "t0ken"
+CODE = "c0de"
 BASE = "http://127.0.0.1:8911"
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\u202e"
@@ -55,13 +56,18 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> list[MountStatus]:
 
 @pytest.fixture
 async def client(tmp_path: Path, statuses: list[MountStatus]) -> httpx.AsyncClient:
-    paths = find_paths({"HOME": str(tmp_path)})
-    transport = httpx.ASGITransport(make_app(paths, TOKEN, 8911))
-    return httpx.AsyncClient(transport=transport, base_url=BASE)
+    return client_of(tmp_path)
+
+
+def client_of(home: Path, *, is_own_user: bool = True) -> httpx.AsyncClient:
+    """A browser of this user, or of another one."""
+    access = Access(8911, CODE, TOKEN, lambda _peer, _here: is_own_user)
+    app = make_app(find_paths({"HOME": str(home)}), access)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE)
 
 
 async def log_in(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/", params={"token": TOKEN})
+    answer = await client.get("/", params={"code": CODE})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
@@ -86,20 +92,34 @@ async def test_the_page_shows_what_waits_and_escapes_names(client: httpx.AsyncCl
     [
         ("/", {}),
         ("/", {"cookie": f"{COOKIE}=wrong"}),
-        ("/?token=wrong", {}),
-        ("/mounts", {"authorization": "Bearer wrong"}),
+        ("/?code=wrong", {}),
+        (f"/?code={TOKEN}", {}),
+        (f"/?token={TOKEN}", {}),
+        ("/metrics", {"authorization": "Bearer wrong"}),
+        ("/metrics", {"authorization": f"Bearer {CODE}"}),
+        ("/", {"authorization": f"Bearer {TOKEN}"}),
+        ("/mounts", {"authorization": f"Bearer {TOKEN}"}),
         ("/static/page.js", {}),
         ("/metrics", {}),
     ],
 )
-async def test_without_the_token_nothing_is_shown(
+async def test_without_code_or_cookie_nothing_is_shown(
     client: httpx.AsyncClient, path: str, headers: dict[str, str]
 ) -> None:
     assert (await client.get(path, headers=headers)).status_code == 401
 
 
 @pytest.mark.parametrize(
-    "headers", [{"host": "evil.example:8911"}, {"host": "127.0.0.1"}, {"origin": "https://evil.example"}]
+    "headers",
+    [
+        {"host": "evil.example:8911"},
+        {"host": "127.0.0.1"},
+        {"origin": "https://evil.example"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"origin": "https://127.0.0.1:8911"},
+        {"origin": "null"},
+        {"origin": "http://["},
+    ],
 )
 async def test_another_site_cannot_use_the_cookie(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
     await log_in(client)
@@ -149,15 +169,28 @@ def test_the_history_has_the_newest_samples() -> None:
     assert history.samples[0] == Sample(300.0, 40, 560, 3600)
 
 
-async def test_the_cookie_is_not_the_token_and_ends_with_the_server(
+async def test_the_cookie_is_not_the_code_and_ends_with_the_server(
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     await log_in(client)
     cookie = client.cookies[COOKIE]
+    assert CODE not in cookie
     assert TOKEN not in cookie
-    other = httpx.ASGITransport(make_app(find_paths({"HOME": str(tmp_path)}), TOKEN, 8911))
-    async with httpx.AsyncClient(transport=other, base_url=BASE, cookies={COOKIE: cookie}) as later:
+    async with client_of(tmp_path) as later:
+        later.cookies.set(COOKIE, cookie)
         assert (await later.get("/")).status_code == 401
+
+
+async def test_another_user_with_code_and_cookie_sees_and_does_nothing(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """The code is in the list of processes, and a browser sends the cookie to any port of the host."""
+    async with client_of(tmp_path, is_own_user=False) as other:
+        assert (await other.get("/", params={"code": CODE})).status_code == 403
+        assert (await other.get("/", headers={"cookie": f"{COOKIE}=x"})).status_code == 403
+        assert (await other.post("/act", data={"action": "discard", "mount": "77"})).status_code == 403
+        prometheus = {"authorization": f"Bearer {TOKEN}"}
+        assert (await other.get("/metrics", headers=prometheus)).status_code == 200
 
 
 def test_the_warnings_of_a_log_are_the_newest(tmp_path: Path) -> None:

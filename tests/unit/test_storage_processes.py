@@ -1,7 +1,16 @@
 """The limits of processes, set in processes of their own: a limit that was lowered for good would be the tests'."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from procorefs.cli.main import procorefs
+from procorefs.cli.main import run as run_command
+
+PRODUCT = Path(__file__).resolve().parents[2] / "procorefs"
 
 BEGIN = """
 import resource, subprocess, sys
@@ -51,3 +60,60 @@ def test_a_crash_leaves_no_core() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "0 0\n"
+
+
+def starts_of_programs() -> dict[str, str]:
+    """The functions of the product that start a program, with their source."""
+    found = {}
+    for file in PRODUCT.rglob("*.py"):
+        text = file.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                source = ast.get_source_segment(text, node) or ""
+                if any(
+                    start in source for start in ("subprocess.run(", "Popen(", "click.launch(", "click.edit(")
+                ):
+                    found[f"{file.name}:{node.name}"] = source
+    return found
+
+
+def test_no_program_gets_the_secrets() -> None:
+    """Its environment is theirs to show and to hand on."""
+    starts = starts_of_programs()
+    assert len(starts) >= 7
+    # the daemon has none in its environment any more, and the demo has a secret of its own for commands of ours
+    without = {"session.py:_detach", "tour.py:run"}
+    unsafe = {
+        name
+        for name, source in starts.items()
+        if "forget_secrets()" not in source and "child_environment()" not in source
+    }
+    assert unsafe == without
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of `procorefs config edit`: a program that writes its environment into the file that is returned."""
+    program = tmp_path / "editor"
+    program.write_text(f"#!/bin/sh\nenv >{tmp_path}/seen\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(program))
+    monkeypatch.setenv("PROCOREFS_CONFIG", str(tmp_path / "config.toml"))
+    return tmp_path / "seen"
+
+
+def test_an_editor_does_not_get_the_secrets(editor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCOREFS_CLIENT_SECRET", "s3cret")
+    monkeypatch.setenv("PROCOREFS_REDIS_PASSWORD", "s3cret")
+    assert run_command(procorefs, ["config", "edit"]) == 0
+    assert "VISUAL=" in editor.read_text()
+    assert "s3cret" not in editor.read_text()
+
+
+def test_a_file_of_another_user_is_not_edited(editor: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = editor.with_name("config.toml")
+    config.write_text("")
+    config.chmod(0o666)
+    assert run_command(procorefs, ["config", "edit"]) == 1
+    assert "other users may read it" in capsys.readouterr().err
+    assert not editor.exists()

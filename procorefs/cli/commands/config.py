@@ -17,6 +17,8 @@ from procorefs.config import (
     read_config,
 )
 from procorefs.config.paths import write_private
+from procorefs.storage.private_files import NotPrivate, check_private_file
+from procorefs.storage.processes import forget_secrets
 
 _NEW_FILE = b"""\
 # ProcoreFS; see `man 5 procorefs`. `procorefs login` writes this file: comments are lost then.
@@ -96,6 +98,11 @@ def edit(ctx: click.Context) -> None:
     file = find_paths(os.environ).config_file
     if not file.exists():
         write_private(file, _NEW_FILE)
+    try:
+        check_private_file(file, file.stat())  # an editor runs what the file of another user tells it to
+    except NotPrivate as error:
+        raise ConfigError(f"the configuration {error}") from error
+    forget_secrets()
     try:
         click.edit(filename=str(file))
     except click.ClickException as error:

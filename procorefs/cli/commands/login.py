@@ -31,6 +31,7 @@ from procorefs.config.secrets import forget_secret, load_secret, read_secret_fil
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.http.addresses import is_loopback
 from procorefs.procore.settings import OUT_OF_BAND, ApiSettings, Grant
+from procorefs.storage.processes import forget_secrets
 
 if TYPE_CHECKING:
     from procorefs.procore.api.client import Client
@@ -255,6 +256,7 @@ async def _code(client: "Client", redirect_uri: str, verifier: str) -> str:
 def _show(url: str) -> None:
     say(f"Log in at this address; the browser then returns here by itself:\n{url}", to_stderr=True)
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        forget_secrets()  # they were read before
         click.launch(url)
 
 

@@ -30,8 +30,7 @@ from procorefs.config import (
     read_config,
 )
 from procorefs.config.resolved import mount_key
-
-_SECRETS = ("PROCOREFS_CLIENT_SECRET", "PROCOREFS_REDIS_PASSWORD")
+from procorefs.storage.processes import forget_secrets
 
 
 class NotMounted(Failure):
@@ -82,8 +81,7 @@ def mount(words: tuple[str, ...], foreground: bool, places: tuple[str, ...]) -> 
 def mount_project(spec_text: str | None, path: Path, words: Sequence[str], *, foreground: bool) -> None:
     """Mount and return when the mount answers, or with `foreground` when it has ended. Raises Failure."""
     plan = make_plan(spec_text, path, words)
-    for variable in _SECRETS:
-        os.environ.pop(variable, None)  # programs that the daemon starts do not need them
+    forget_secrets()
     if foreground:
         daemonize.log_to_stderr()
         with contextlib.suppress(KeyboardInterrupt):

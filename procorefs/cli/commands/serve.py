@@ -10,12 +10,16 @@ import click
 import msgspec
 import uvicorn
 
+from procorefs.cli.mounts.processes import birth
+from procorefs.cli.support.local_peers import is_own_user
 from procorefs.cli.support.terminal import say
+from procorefs.cli.web.access import Access
 from procorefs.cli.web.app import make_app
 from procorefs.config import Failure, Paths, find_paths, private_dir
 from procorefs.config.paths import write_private
 from procorefs.storage.failures import UNDECODABLE
 from procorefs.storage.private_files import read_private_file
+from procorefs.storage.processes import forget_secrets
 
 PORT = 8911
 
@@ -28,12 +32,15 @@ class Served(msgspec.Struct, frozen=True):
     """Where the page is served; a file in the runtime directory has it for `open`."""
 
     port: int
-    token: str
+    code: str
+    pid: int
+    born: str
+    """`processes.birth` of that pid."""
 
     @property
     def address(self) -> str:
         """The first address; it logs the browser in."""
-        return f"http://127.0.0.1:{self.port}/?token={self.token}"
+        return f"http://127.0.0.1:{self.port}/?code={self.code}"
 
 
 @click.command(short_help="Serve a status page and metrics of all mounts, on this machine only.")
@@ -41,10 +48,12 @@ class Served(msgspec.Struct, frozen=True):
 def serve(port: int) -> None:
     """Serve a status page and Prometheus' /metrics of all mounts of this user until Ctrl-C.
 
-    The address that it prints contains a token, which the browser and Prometheus (as bearer token) must send.
+    The page is for browsers of this user, who open the address that it prints. Prometheus sends the token in
+    serve.token of the state directory as bearer token.
     """
     paths = find_paths(os.environ)
-    served = Served(port, _token(paths))
+    served = Served(port, secrets.token_urlsafe(32), os.getpid(), birth(os.getpid()) or "")
+    access = Access(port, served.code, _token(paths), is_own_user)
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
@@ -55,9 +64,10 @@ def serve(port: int) -> None:
         write_private(_file(paths), msgspec.json.encode(served))
         try:
             say(served.address)
-            app = make_app(paths, served.token, port)
+            # With `proxy_headers` any client could name another address as its own.
+            config = uvicorn.Config(make_app(paths, access), log_level="warning", proxy_headers=False)
             with suppress(KeyboardInterrupt):  # the usual end
-                uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+                uvicorn.Server(config).run(sockets=[listener])
         finally:
             _file(paths).unlink(missing_ok=True)
 
@@ -67,8 +77,12 @@ def open_page() -> None:
     """Open the page of a running `procorefs serve` in a browser."""
     try:
         served = msgspec.json.decode(read_private_file(_file(find_paths(os.environ))), type=Served)
-    except (OSError, *UNDECODABLE) as error:
-        raise NotServed("the status page is not served; run `procorefs serve` first") from error
+    except (OSError, *UNDECODABLE):
+        served = None
+    # After the end of the server another user may listen at its port.
+    if served is None or birth(served.pid) != served.born:
+        raise NotServed("the status page is not served; run `procorefs serve` first")
+    forget_secrets()
     click.launch(served.address)
 
 

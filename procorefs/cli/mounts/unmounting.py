@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from procorefs.cli.mounts.bounded_call import errno_of
+from procorefs.storage.processes import child_environment
 
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
@@ -47,7 +48,9 @@ def _fusermount(mountpoint: Path, lazy: bool) -> None:
     if helper is None:
         raise OSError(errno.ENOENT, "fusermount3 is missing")
     command = [helper, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
-    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(
+        command, capture_output=True, check=False, env={**child_environment(), "LC_ALL": "C"}
+    )
     if done.returncode != 0:
         number = next(
             (number for words, number in _FUSERMOUNT_SAYS.items() if words in done.stderr), errno.EIO

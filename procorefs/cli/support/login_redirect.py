@@ -1,10 +1,12 @@
 """Serves the page on this machine to which Procore's login redirects the browser with the code (RFC 8252, 7.3)."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 import trio
 
+from procorefs.cli.support.local_peers import is_own_user
 from procorefs.config import Failure
 
 WAIT_S = 600.0
@@ -14,6 +16,7 @@ _REQUEST_S = 10.0
 
 _PAGE = "<!doctype html><meta charset=utf-8><title>ProcoreFS</title><p>{}</p>"
 _WELCOME = "ProcoreFS is logged in; this page can be closed."
+_OTHER_USER = "This address is for the user who runs `procorefs login`."
 _UNEXPECTED = "This is not the answer to the login that ProcoreFS waits for."
 
 
@@ -73,6 +76,10 @@ async def _answer(
     browser: trio.SocketStream, path: str, state: str, send: trio.MemorySendChannel[str | LoginNotFinished]
 ) -> None:
     target = await _request_target(browser)
+    # The state is in the list of processes while the browser starts: another user could send a code of their own.
+    if not is_own_user(browser.socket.getpeername()[:2], browser.socket.getsockname()[:2]):
+        await _respond(browser, 403, _OTHER_USER)
+        return
     result: str | LoginNotFinished | None
     try:
         result = answer_of(target, path, state)
@@ -102,7 +109,7 @@ async def _respond(browser: trio.SocketStream, status: int, text: str) -> None:
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     body = _PAGE.format(escaped).encode()
     head = (
-        f"HTTP/1.1 {status} {'OK' if status == 200 else 'Bad Request'}\r\nContent-Type: text/html\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/html\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     await browser.send_all(head.encode() + body)

@@ -5,6 +5,8 @@ import sqlite3
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
+from procorefs.storage.processes import child_environment
+
 _LIBRARIES = ("pyfuse3", "trio", "httpx", "msgspec", "diskcache", "click")
 
 
@@ -28,8 +30,9 @@ def _libfuse() -> str:
     """The version that fusermount3 prints as "fusermount3 version: 3.14.0"; empty if there is none."""
     try:
         printed = subprocess.run(
-            ["fusermount3", "--version"], capture_output=True, text=True, timeout=5, check=True
-        )
+            ["fusermount3", "--version"],
+            env=child_environment(), capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""
     return printed.stdout.rpartition(" ")[2].strip()

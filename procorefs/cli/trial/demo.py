@@ -27,6 +27,7 @@ from procorefs.cli.support.terminal import say
 from procorefs.cli.trial.tour import Guide, tour
 from procorefs.config import Failure, MountOptions, find_paths
 from procorefs.storage.mountinfo import read_mounts
+from procorefs.storage.processes import child_environment
 
 _LEAST_DOCUMENTS = 7
 """The top folders of a generated project, which the tour uses."""
@@ -117,7 +118,9 @@ def _sandbox(folder: Path, documents: int) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-m", "procorefs.cli", "sandbox", "--seed", str(documents)]
     with (folder / "sandbox.log").open("wb") as log:
         # In a separate session, so that Ctrl-C reaches only this process: the unmount comes first.
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        child = subprocess.Popen(
+            command, env=child_environment(), stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
     assert child.stdout is not None
     try:
         ready, _, _ = select.select([child.stdout], [], [], _START_S)

@@ -1,18 +1,22 @@
-"""Decides whether a request may see the page: token, Host and Origin; adds the security headers to each answer.
+"""Decides whether a request may see the page: code, cookie or token, user, Host and Origin; adds security headers.
 
-The token is in the first address; the answer sets a cookie for the session and removes the token from the address.
-Prometheus sends the token as a bearer token. A browser sends the cookie to any port of this host, so it is no token,
-and ends with the server. Host and Origin are checked, so that no page of another site can use the browser's cookie.
+The first address has a code; the answer sets a cookie for the session and removes the code from the address. Other
+users of the machine can read the code in the list of processes, and a browser sends the cookie to any port of this
+host: both serve only processes of this user, and end with the server. Prometheus, which may run as another user, sends
+the token as a bearer token, and sees the metrics alone. Host and Origin are checked, so that no page of another site
+can use the browser's cookie.
 """
 
 import hmac
 import secrets
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from procorefs.cli.support.local_peers import Address
 
 COOKIE = "procorefs"
 
@@ -24,17 +28,31 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
+METRICS = "/metrics"
+
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-class Guard:
-    """Wraps an application; lets requests with the token pass."""
+class Access(NamedTuple):
+    """Who may see the page."""
 
-    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
+    port: int
+    code: str
+    """In the first address."""
+    token: str
+    """Prometheus'."""
+    is_own_user: Callable[[Address, Address], bool]
+    """Whether the process at the first address, connected to the second one, is of this user."""
+
+
+class Guard:
+    """Wraps an application; lets requests of this user pass, and Prometheus."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._token = token
+        self._access = access
         self._session = secrets.token_urlsafe(32)
-        self._hosts = {f"{host}:{port}" for host in _LOOPBACK}
+        self._hosts = {f"{host}:{access.port}" for host in _LOOPBACK}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,18 +74,26 @@ class Guard:
         """The answer to a request that may not pass; None: it may."""
         if not is_own_host(request.headers, self._hosts):
             return PlainTextResponse("This address is for this machine only.", 403)
-        given = request.query_params.get("token")
-        if given is not None and request.method == "GET" and _is_same(given, self._token):
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and request.method == "GET" and request.url.path == METRICS:
+            return None if _is_same(bearer, self._access.token) else PlainTextResponse("Wrong token.", 401)
+        if not self._is_own_user(request):
+            return PlainTextResponse("This address is for the user who runs `procorefs serve`.", 403)
+        given = request.query_params.get("code")
+        if given is not None and request.method == "GET" and _is_same(given, self._access.code):
             answer = RedirectResponse(request.url.path, 303)
             answer.set_cookie(COOKIE, self._session, httponly=True, samesite="strict")
             return answer
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _is_same(bearer, self._token) and request.method == "GET":
-            return None
         if _is_same(request.cookies.get(COOKIE, ""), self._session):
             return None
         return PlainTextResponse(
             "Open the address that `procorefs serve` printed, or run `procorefs open`.", 401
+        )
+
+    def _is_own_user(self, request: Request) -> bool:
+        peer, here = request.client, request.scope.get("server")
+        return (
+            peer is not None and here is not None and self._access.is_own_user((peer.host, peer.port), here)
         )
 
 
@@ -78,4 +104,5 @@ def _is_same(text: str, secret: str) -> bool:
 def is_own_host(headers: Mapping[str, str], hosts: set[str]) -> bool:
     """Whether Host, and Origin if there is one, name this server."""
     origin = headers.get("origin")
-    return headers.get("host", "") in hosts and (origin is None or urlsplit(origin).netloc in hosts)
+    own_origins = {f"http://{host}" for host in hosts}
+    return headers.get("host", "") in hosts and (origin is None or origin in own_origins)

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from procorefs.cli.web.access import Guard
+from procorefs.cli.web.access import METRICS, Access, Guard
 from procorefs.cli.web.metrics import metrics_text
 from procorefs.cli.web.mounts import SAMPLE_S, BudgetHistory, all_statuses, find_mount
 from procorefs.cli.web.plot import plot_of
@@ -42,19 +42,17 @@ ACTION_WAIT_S = 60.0
 _TAIL_BYTES = 64 << 10
 
 
-def make_app(paths: Paths, token: str, port: int) -> Starlette:
+def make_app(paths: Paths, access: Access) -> Starlette:
     """The application; it trusts requests that `Guard` lets pass."""
     page = StatusPage(paths)
     routes = [
         Route("/", page.show),
         Route("/mounts", page.mounts),
         Route("/act", page.act, methods=["POST"]),
-        Route("/metrics", page.metrics),
+        Route(METRICS, page.metrics),
         Mount("/static", StaticFiles(directory=_FILES / "static")),
     ]
-    return Starlette(
-        routes=routes, middleware=[Middleware(Guard, token=token, port=port)], lifespan=page.recording
-    )
+    return Starlette(routes=routes, middleware=[Middleware(Guard, access=access)], lifespan=page.recording)
 
 
 class StatusPage:
