@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from procorefs.storage.mountinfo import read_mounts
+from tests.support.environment import bare_environment
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
 
 def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
     environment = {
-        "PATH": os.environ["PATH"],
+        **bare_environment(),
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "PYTHONPATH": str(Path(__file__).parents[2]),

@@ -21,6 +21,7 @@ from procorefs.cli.mounts.processes import birth, wait_for_end
 from procorefs.cli.mounts.unmounting import unmount
 from procorefs.config import find_paths
 from procorefs.storage.mountinfo import mount_at, read_mounts
+from tests.support.environment import bare_environment
 from tests.support.sandbox import SandboxHandle
 
 pytest_plugins = ["tests.support.sandbox"]
@@ -37,7 +38,7 @@ class CommandLine:
         self.place = folder / "mnt"
         self.place.mkdir()
         self.env = {
-            "PATH": os.environ["PATH"],
+            **bare_environment(),
             "HOME": str(folder),
             "XDG_RUNTIME_DIR": str(folder),
             "PYTHONPATH": str(Path(__file__).parents[2]),

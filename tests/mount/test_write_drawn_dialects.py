@@ -5,7 +5,8 @@ import hashlib
 import os
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,8 @@ class Work:
 
     def _agrees(self) -> bool:
         shown = {
-            _composed(path.relative_to(self.project.path)): sha256(path.read_bytes())
-            for path in self.project.path.rglob("*")
-            if path.is_file()
+            _composed(path.relative_to(self.project.path)): sha256(content)
+            for path, content in self._contents()
         }
         files = {_composed(Path(path)): file.sha256 for path, file in self.project.files().items()}
         expected = sorted(hashlib.sha256(text.encode()).hexdigest() for text in self.texts)
@@ -53,10 +53,16 @@ class Work:
 
     def at(self, text: str) -> Path:
         """The file of the mount with that content."""
-        (found,) = [
-            path for path in self.project.path.rglob("*") if path.is_file() and path.read_text() == text
-        ]
+        (found,) = [path for path, content in self._contents() if content == text.encode()]
         return found
+
+    def _contents(self) -> Iterator[tuple[Path, bytes]]:
+        """The files of the mount, but for those that get another name from Procore meanwhile."""
+        for folder, _, names in os.walk(self.project.path):
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):
+                    yield path, path.read_bytes()
 
     def write(self, path: Path, text: str, instead_of: str = "") -> None:
         self.texts = self.texts - {instead_of} | {text}
