@@ -25,10 +25,11 @@ from procorefs.kernel.session import MountRefused, Session
 from procorefs.limiter import LOCAL, budget_key, open_limiter
 from procorefs.procore.api.client import Client, open_client
 from procorefs.procore.errors import ProcoreError
-from procorefs.procore.settings import ApiSettings
+from procorefs.procore.settings import ApiSettings, documents_page
 from procorefs.procore.wire.models import UserId
 from procorefs.procore.wire.rights import restriction
 from procorefs.service import control_socket
+from procorefs.service.file_facts import FileFactsReader
 from procorefs.service.log_detail import LogDetail
 from procorefs.service.login_user import find_login_user
 from procorefs.service.request_handler import RequestHandler
@@ -222,9 +223,7 @@ class _Daemon:
                         outbox.counts().moving,
                     )
                     socket = self._mount.detached_socket(os.getpid())
-                    await nursery.start(
-                        partial(control_socket.serve, socket, self._request_handler(parts.reporter))
-                    )
+                    await nursery.start(partial(control_socket.serve, socket, self._request_handler(parts)))
                     outbox.hurry(("",))  # no program can add changes
                     state_lock.detached(socket)
                     self._register_detached()
@@ -272,7 +271,7 @@ class _Daemon:
                 partial(
                     control_socket.serve,
                     self._mount.control_socket,
-                    self._request_handler(parts.reporter),
+                    self._request_handler(parts),
                 )
             )
             nursery.start_soon(self._cancel_on_stop, nursery.cancel_scope)
@@ -298,13 +297,20 @@ class _Daemon:
         state = "detached from" if self._is_detached else "mounted at"
         return f"{self._mount.source} {state} {self._mount.mountpoint}; {', '.join(waiting) or 'everything sent'}"
 
-    def _request_handler(self, reporter: Reporter) -> RequestHandler:
+    def _request_handler(self, parts: Parts) -> RequestHandler:
+        reporter = parts.reporter
         return RequestHandler(
             status=partial(self._status_now, reporter),
             stop=self._stop.set,
             unmounting=self._set_continues,
             outbox=reporter.outbox,
             settings=reporter.settings,
+            files=FileFactsReader(
+                parts.project.view,
+                parts.writing.states.of_file,
+                parts.locking.claims.holder_name,
+                documents_page(self._mount.api.login_url, self._mount.project_id),
+            ),
         )
 
     def _set_continues(self, continues: bool) -> None:

@@ -2,6 +2,7 @@
 
 import enum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -53,3 +54,15 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __rich_repr__(self) -> list[tuple[str, str]]:
         return [("api_url", self.api_url), ("client_id", self.client_id)]
+
+
+def documents_page(login_url: str, project_id: ProjectId) -> str:
+    """The page of a project's Documents tool in a browser; empty: this Procore has none that is known.
+
+    Procore's documentation names no address for a single document.
+    """
+    host = urlsplit(login_url).hostname or ""
+    label, _, domain = host.partition(".")
+    if domain != "procore.com" or not label.startswith("login"):
+        return ""
+    return f"https://{label.removeprefix('login').lstrip('-') or 'app'}.procore.com/{project_id}/project/documents"

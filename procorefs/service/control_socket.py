@@ -107,6 +107,12 @@ class AccessRequest(msgspec.Struct, tag="access", tag_field="ask", frozen=True):
     read_only: bool
 
 
+class FilesRequest(msgspec.Struct, tag="files", tag_field="ask", frozen=True):
+    """Answered with FilesAnswer from what is known: Procore is not asked."""
+
+    paths: tuple[str, ...]
+
+
 class DetailRequest(msgspec.Struct, tag="detail", tag_field="ask", frozen=True):
     """Answered never: debug detail is logged until the client disconnects."""
 
@@ -141,6 +147,7 @@ Request = (
     | DrainRequest
     | RetryRequest
     | DiscardRequest
+    | FilesRequest
     | SetRequest
     | AccessRequest
     | DetailRequest

@@ -8,6 +8,7 @@ import trio
 
 from procorefs.journal.states import STAYING, STUCK, ChangeState
 from procorefs.service import control_socket
+from procorefs.service.file_facts import FileFactsReader, FilesAnswer
 from procorefs.service.running_settings import RunningSettings
 from procorefs.service.status import MountStatus, Settings
 from procorefs.upload.commands import Commands
@@ -25,10 +26,11 @@ class RequestHandler:
     outbox: Commands | None
     """None: the mount sends nothing."""
     settings: RunningSettings
+    files: FileFactsReader
 
     async def __call__(
         self, request: control_socket.Request
-    ) -> MountStatus | Counts | control_socket.Remaining | Settings | None:
+    ) -> MountStatus | Counts | control_socket.Remaining | Settings | FilesAnswer | None:
         match request:
             case control_socket.StatusRequest():
                 return await self.status()
@@ -48,12 +50,19 @@ class RequestHandler:
                 return _remaining(await self.outbox.retry(paths) if self.outbox else [])
             case control_socket.DiscardRequest(paths):
                 return _remaining(await self.outbox.discard(paths) if self.outbox else [])
+            case control_socket.FilesRequest(paths):
+                return await self.files.answer(paths)
+            case control_socket.DetailRequest():
+                return await self._log_all_messages()
+            case control_socket.SetRequest() | control_socket.AccessRequest():
+                return self._change(request)
+
+    def _change(self, request: control_socket.SetRequest | control_socket.AccessRequest) -> Settings | None:
+        match request:
             case control_socket.SetRequest(words):
                 return self.settings.change(words)
             case control_socket.AccessRequest(read_only):
                 return self.settings.set_read_only(read_only)
-            case control_socket.DetailRequest():
-                return await self._log_all_messages()
 
     async def _log_all_messages(self) -> NoReturn:
         with self.settings.log_detail.all_messages():

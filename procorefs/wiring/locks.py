@@ -26,6 +26,7 @@ JOURNAL = "locks.sqlite"
 class Locking:
     """The parts; `check_outs.run` runs while there are requests, and ends before the client is closed."""
 
+    claims: Claims
     check_outs: CheckOuts
     polls: HolderPolls
     locks: Locks
@@ -62,4 +63,6 @@ def open_locks(
     check_outs = CheckOuts(claims, polls, sends=sends, is_unsent=is_unsent, times=times)
     changed.subscribe(check_outs.changed)
     documents_changed.subscribe(check_outs.documents_changed)
-    return Locking(check_outs, polls, Locks(claims, check_outs, polls), OfficeLocks(claims, check_outs))
+    return Locking(
+        claims, check_outs, polls, Locks(claims, check_outs, polls), OfficeLocks(claims, check_outs)
+    )

@@ -21,6 +21,7 @@ from procorefs.journal.states import STUCK, ChangeState
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.service.control_socket import serve
+from procorefs.service.file_facts import FileFactsReader
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.running_settings import RunningSettings
 from procorefs.service.status import MountStatus, Named
@@ -139,7 +140,12 @@ class Served:
             self.continues = continues
 
         answers = RequestHandler(
-            answered, self.stopped.set, unmounting, self.outbox, cast(RunningSettings, None)
+            answered,
+            self.stopped.set,
+            unmounting,
+            self.outbox,
+            cast(RunningSettings, None),
+            cast(FileFactsReader, None),
         )
         with self._scope:
             async with trio.open_nursery() as nursery:

@@ -90,7 +90,10 @@ async def _two_workers() -> list[str]:
     now_s, comes = 5.0, trio.Event()
 
     async def readable() -> bool:
-        await (comes.wait() if trio.lowlevel.current_task().name == "waits" else trio.lowlevel.checkpoint())
+        if trio.lowlevel.current_task().name == "waits":
+            await comes.wait()
+        else:
+            await trio.lowlevel.checkpoint()
         return True
 
     polling = RequestPolling(lambda _within_ns: pending > 0, readable, lambda: now_s)
