@@ -73,6 +73,11 @@ class ResolvedMount(msgspec.Struct, frozen=True):
         return base / host / f"{self.company_id}-{self.project_id}-{user_id}"
 
 
+def log_file(paths: Paths, mountpoint: Path) -> Path:
+    """The log of every daemon at this mount point."""
+    return paths.logs_dir / f"{(mountpoint.name or 'root')[:64]}-{mount_key(mountpoint)[:8]}.log"
+
+
 def mount_key(mountpoint: Path) -> str:
     """A short key for a mount point, for file names."""
     return hashlib.sha256(bytes(mountpoint)).hexdigest()[:16]

@@ -28,8 +28,8 @@ class LogDetail:
     def toggle(self) -> None:
         """Begin or end debug detail (SIGUSR1)."""
         self._is_toggled = not self._is_toggled
+        log.info("Debug detail is %s (SIGUSR1).", "on" if self._is_toggled else "off")
         self._apply()
-        log.warning("Debug detail is %s (SIGUSR1).", "on" if self._is_toggled else "off")
 
     @contextlib.contextmanager
     def all_messages(self) -> Iterator[None]:

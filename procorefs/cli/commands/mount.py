@@ -29,7 +29,7 @@ from procorefs.config import (
     private_dir,
     read_config,
 )
-from procorefs.config.resolved import mount_key
+from procorefs.config.resolved import log_file
 from procorefs.storage.processes import forget_secrets
 
 
@@ -52,8 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def log_file(self) -> Path:
         """The daemon's log, the same for every mount at this mount point."""
-        name = self.mountpoint.name or "root"
-        return self.paths.logs_dir / f"{name[:64]}-{mount_key(self.mountpoint)[:8]}.log"
+        return log_file(self.paths, self.mountpoint)
 
 
 def _epilog() -> str:

@@ -8,7 +8,6 @@ No event loop and no thread runs before the forks. The daemon reuses modules tha
 
 import contextlib
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from procorefs.cli.mounts.log_file import LogFile
 from procorefs.cli.support.error_output import sentence_of, unexpected
 from procorefs.config import Failure, private_dir
 from procorefs.storage.printable import printable
@@ -23,7 +23,8 @@ from procorefs.storage.printable import printable
 log = logging.getLogger(__name__)
 
 _LOG_BYTES = 5 << 20
-_LOG_FILES = 3
+LOG_FILES = 3
+"""How many files of a log exist at most."""
 _STDERR = 2
 
 Run = Callable[[Callable[[str], None]], None]
@@ -106,23 +107,13 @@ def _detach_from_terminal(log_file: Path, writer: int) -> None:
     os.chdir("/")
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
-    text = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    # The log gets the output of C libraries and helpers.
-    os.dup2(text, 2)
     # Close the caller's pipes: their readers must not wait for the daemon's end.
     os.closerange(3, writer)
     os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
-    _log_to(
-        logging.handlers.RotatingFileHandler(
-            log_file,
-            maxBytes=_LOG_BYTES,
-            backupCount=_LOG_FILES - 1,
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
-    )
+    # The log gets the output of C libraries and helpers, too.
+    _log_to(LogFile(log_file, max_bytes=_LOG_BYTES, files=LOG_FILES, stderr=_STDERR))
 
 
 class _OneLine(logging.Formatter):

@@ -48,6 +48,8 @@ OnSent = Callable[[], None]
 CALL_S = 120.0
 """A call whose answer takes longer counts as silent, even while bytes come."""
 
+TOO_MANY_REQUESTS = 429
+
 MOST_PAGES = 1000
 """A list with more pages counts as endless."""
 
@@ -114,10 +116,16 @@ class ApiCalls(msgspec.Struct):
     total: int = 0
     by_route: dict[str, int] = {}
     throttled: int = 0
+    by_answer: dict[tuple[str, int], int] = {}
+    """By route and status; 0: no answer came."""
 
-    def count(self, route: str) -> None:
+    def sent(self, route: str) -> None:
         self.total += 1
         self.by_route[route] = self.by_route.get(route, 0) + 1
+
+    def answered(self, route: str, status: int) -> None:
+        self.by_answer[route, status] = self.by_answer.get((route, status), 0) + 1
+        self.throttled += status == TOO_MANY_REQUESTS
 
 
 class _Outcome(msgspec.Struct):
@@ -264,7 +272,8 @@ class Api:
 
     async def _exchange(self, call: Call, own_headers: Mapping[str, str]) -> _Outcome:
         """Request and answer; the limiter is told the outcome in any case."""
-        self.stats.count(f"{call.method} {call.route}")
+        route, began_s = f"{call.method} {call.route}", trio.current_time()
+        self.stats.sent(route)
         status, answered, body = 0, Headers(), b""
         failure: ProcoreError | None = None
         try:
@@ -276,10 +285,10 @@ class Api:
             failure = error
         finally:
             self.limiter.observe(status, answered)
+            self.stats.answered(route, status)
         if scope.cancelled_caught:
             failure = Silent(f"Could not {call.action}: Procore did not finish its answer in {CALL_S:.0f} s")
-        if status == 429:
-            self.stats.throttled += 1
+        log.debug("%s: %s in %.3f s", route, status or failure, trio.current_time() - began_s)
         return _Outcome(status, answered, body, failure)
 
     def _request(self, call: Call, own_headers: Mapping[str, str]) -> AbstractAsyncContextManager[Response]:
