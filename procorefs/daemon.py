@@ -19,6 +19,7 @@ import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount, private_dir
+from procorefs.kernel.bridge.native import Bridge
 from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.kernel.operations import Operations
 from procorefs.kernel.session import MountRefused, Session
@@ -29,6 +30,7 @@ from procorefs.procore.settings import ApiSettings, documents_page
 from procorefs.procore.wire.models import UserId
 from procorefs.procore.wire.rights import restriction
 from procorefs.service import control_socket
+from procorefs.service.details import KernelFigures, MountDetails, RequestTimes
 from procorefs.service.file_facts import FileFactsReader
 from procorefs.service.log_detail import LogDetail
 from procorefs.service.login_user import find_login_user
@@ -301,6 +303,7 @@ class _Daemon:
         reporter = parts.reporter
         return RequestHandler(
             status=partial(self._status_now, reporter),
+            details=partial(self._details_now, reporter),
             stop=self._stop.set,
             unmounting=self._set_continues,
             outbox=reporter.outbox,
@@ -320,10 +323,24 @@ class _Daemon:
         await reporter.update()
         return self._status(reporter)
 
+    async def _details_now(self, reporter: Reporter) -> MountDetails:
+        await reporter.update()
+        bridge = Bridge()
+        times = {
+            kind: RequestTimes(list(counts), seconds)
+            for kind, (counts, seconds) in bridge.request_times().items()
+        }
+        kernel = KernelFigures(list(bridge.latency_bounds_s), times, self._notifier.sent)
+        return reporter.details(self._state, kernel)
+
     def _status(self, reporter: Reporter) -> MountStatus:
+        return reporter.status(self._state)
+
+    @property
+    def _state(self) -> str:
         if self._stop.is_set():
-            return reporter.status("closing")
-        return reporter.status("detached" if self._is_detached else "mounted")
+            return "closing"
+        return "detached" if self._is_detached else "mounted"
 
     async def _cancel_on_stop(self, nursery: trio.CancelScope) -> None:
         await self._stop.wait()

@@ -21,7 +21,7 @@ from procorefs.limiter.answers import Report, ServerClock, read_report
 from procorefs.limiter.budget import LimiterStatus, Priority, WindowStatus
 from procorefs.limiter.budget_state import State, decode, encode
 from procorefs.limiter.budget_store import MemoryStore, Store, StoreAway
-from procorefs.limiter.policy import hour_limit, left_of_hour, sent_in_hour, settle, wait_s
+from procorefs.limiter.policy import Forecast, hour_limit, left_of_hour, sent_in_hour, settle, wait_s
 from procorefs.limiter.tuning import TUNING
 from procorefs.storage import clocks
 from procorefs.storage.processes import process_name
@@ -149,6 +149,8 @@ class Gate:
         ]
         to_unix_s = self._unix_time_s() - now_s
         people = sum(sent.people for sent in state.sent)
+        ours, others = sent_in_hour(state, now_s)
+        forecast = Forecast(state, hour_limit(state, self._calls_per_hour), now_s)
         return LimiterStatus(
             hourly=self._hourly_status(state, now_s, to_unix_s),
             spike=_spike_status(state, now_s, to_unix_s),
@@ -160,7 +162,9 @@ class Gate:
             share=state.share,
             source=_source(state, self._calls_per_hour),
             used_by_people=people,
-            used_by_background=max(0, round(sent_in_hour(state, now_s)[0]) - people),
+            used_by_background=max(0, round(ours) - people),
+            used_by_others=round(others),
+            kept_for_people=round(forecast.calls(state.hour_s)),
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -48,6 +48,10 @@ class StatusRequest(msgspec.Struct, tag="status", tag_field="ask", frozen=True):
     """Answered with a MountStatus."""
 
 
+class DetailsRequest(msgspec.Struct, tag="details", tag_field="ask", frozen=True):
+    """Answered with MountDetails."""
+
+
 class StopRequest(msgspec.Struct, tag="stop", tag_field="ask", frozen=True):
     """Answered with null when the daemon has begun to stop."""
 
@@ -138,19 +142,17 @@ class Left(Remaining, frozen=True):
     staying: Staying = Staying()
 
 
+OutboxRequest = SyncRequest | WaitingRequest | DrainRequest | RetryRequest | DiscardRequest
 Request = (
     StatusRequest
+    | DetailsRequest
     | StopRequest
     | UnmountingRequest
-    | SyncRequest
-    | WaitingRequest
-    | DrainRequest
-    | RetryRequest
-    | DiscardRequest
     | FilesRequest
     | SetRequest
     | AccessRequest
     | DetailRequest
+    | OutboxRequest
 )
 Handler = Callable[[Request], Awaitable[object]]
 """Returns a value that msgspec can encode; a Failure becomes the reply's error."""

@@ -8,9 +8,10 @@ import trio
 
 from procorefs.journal.states import STAYING, STUCK, ChangeState
 from procorefs.service import control_socket
-from procorefs.service.file_facts import FileFactsReader, FilesAnswer
+from procorefs.service.details import MountDetails
+from procorefs.service.file_facts import FileFactsReader
 from procorefs.service.running_settings import RunningSettings
-from procorefs.service.status import MountStatus, Settings
+from procorefs.service.status import MountStatus
 from procorefs.upload.commands import Commands
 from procorefs.upload.items import Counts, Item
 
@@ -20,6 +21,7 @@ class RequestHandler:
     """Handles the requests to one mount."""
 
     status: Callable[[], Awaitable[MountStatus]]
+    details: Callable[[], Awaitable[MountDetails]]
     stop: Callable[[], None]
     unmounting: Callable[[bool], None]
     """Sets whether the daemon continues to send after the unmount."""
@@ -28,18 +30,32 @@ class RequestHandler:
     settings: RunningSettings
     files: FileFactsReader
 
-    async def __call__(
-        self, request: control_socket.Request
-    ) -> MountStatus | Counts | control_socket.Remaining | Settings | FilesAnswer | None:
+    async def __call__(self, request: control_socket.Request) -> object:
+        """The answer, as the request's description says."""
         match request:
             case control_socket.StatusRequest():
                 return await self.status()
+            case control_socket.DetailsRequest():
+                return await self.details()
             case control_socket.StopRequest():
                 self.stop()
                 return None
             case control_socket.UnmountingRequest(continues):
                 self.unmounting(continues)
                 return None
+            case control_socket.SetRequest(words):
+                return self.settings.change(words)
+            case control_socket.AccessRequest(read_only):
+                return self.settings.set_read_only(read_only)
+            case control_socket.DetailRequest():
+                return await self._log_all_messages()
+            case control_socket.FilesRequest(paths):
+                return await self.files.answer(paths)
+            case _:
+                return await self._of_the_outbox(request)
+
+    async def _of_the_outbox(self, request: control_socket.OutboxRequest) -> object:
+        match request:
             case control_socket.DrainRequest(paths):
                 return self._drain(paths)
             case control_socket.SyncRequest(paths):
@@ -50,19 +66,6 @@ class RequestHandler:
                 return _remaining(await self.outbox.retry(paths) if self.outbox else [])
             case control_socket.DiscardRequest(paths):
                 return _remaining(await self.outbox.discard(paths) if self.outbox else [])
-            case control_socket.FilesRequest(paths):
-                return await self.files.answer(paths)
-            case control_socket.DetailRequest():
-                return await self._log_all_messages()
-            case control_socket.SetRequest() | control_socket.AccessRequest():
-                return self._change(request)
-
-    def _change(self, request: control_socket.SetRequest | control_socket.AccessRequest) -> Settings | None:
-        match request:
-            case control_socket.SetRequest(words):
-                return self.settings.change(words)
-            case control_socket.AccessRequest(read_only):
-                return self.settings.set_read_only(read_only)
 
     async def _log_all_messages(self) -> NoReturn:
         with self.settings.log_detail.all_messages():

@@ -114,6 +114,10 @@ class LimiterStatus(msgspec.Struct, frozen=True):
     """Calls of the last 60 minutes that a person waited for."""
     used_by_background: int = 0
     """Calls of the last 60 minutes for writing and refreshing."""
+    used_by_others: int = 0
+    """Calls of the last 60 minutes by other programs with the same client id, as answers revealed them."""
+    kept_for_people: int = 0
+    """Calls that people may need in the next 60 minutes, by the forecast."""
 
 
 class ApiCalls(msgspec.Struct, frozen=True):

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 
 import msgspec
 
@@ -15,10 +14,12 @@ from procorefs.limiter import LimiterStatus, WindowStatus
 from procorefs.procore.api.client import Client
 from procorefs.procore.wire.rights import restriction
 from procorefs.service import status
+from procorefs.service.details import UPLOADS_SHOWN, KernelFigures, MountDetails, call_counts
 from procorefs.service.display_names import DisplayNames
 from procorefs.service.running_settings import RunningSettings
 from procorefs.service.status import StatusWarning
 from procorefs.storage.refused_calls import RefusedCalls
+from procorefs.tree.recent_changes import RecentChanges
 from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.upload.commands import Commands
@@ -40,6 +41,7 @@ class Reporter:
     refusals: RefusedCalls
     rights: AccountRights
     settings: RunningSettings
+    recent: RecentChanges
     outbox: Commands | None = None
     """None: the mount sends nothing."""
     guard: DeleteGuard | None = None
@@ -73,6 +75,16 @@ class Reporter:
             warning=self._warning(),
         )
 
+    def details(self, state: str, kernel: KernelFigures) -> MountDetails:
+        """The status, with what the page and the metrics show beyond it."""
+        return MountDetails(
+            self.status(state),
+            kernel,
+            call_counts(self.client.stats),
+            self.outbox.uploads(UPLOADS_SHOWN) if self.outbox is not None else [],
+            self.recent.newest(),
+        )
+
     def _warning(self) -> StatusWarning | None:
         """The warning about failing calls; for changes also between their tries."""
         connectivity = self.client.connectivity
@@ -86,7 +98,7 @@ def outbox_status(outbox: Commands | None, guard: DeleteGuard | None = None) -> 
     """The numbers of the outbox, and the oldest items that are not sent automatically."""
     if outbox is None:
         return status.OutboxStatus()
-    counts, stuck = outbox.counts(), outbox.stuck()
+    counts = outbox.counts()
     return status.OutboxStatus(
         pending=counts.pending,
         uploading=counts.uploading,
@@ -94,22 +106,21 @@ def outbox_status(outbox: Commands | None, guard: DeleteGuard | None = None) -> 
         failed=counts.failed,
         bytes_pending=counts.bytes_pending,
         eta_seconds=counts.eta_seconds,
-        failures=_items(item for item in stuck if item.state in COUNTED_AS_FAILED),
-        held_items=_items(item for item in stuck if item.state in COUNTED_AS_HELD),
+        failures=_items(outbox.stuck(COUNTED_AS_FAILED, _MOST_ITEMS)),
+        held_items=_items(outbox.stuck(COUNTED_AS_HELD, _MOST_ITEMS)),
         guarded=[status.GuardedFolder(*folder) for folder in guard.held_folders()] if guard else [],
         warning=counts.warning,
         local=status.LocalFiles(
             counts.local,
             counts.local_bytes,
-            _items(item for item in stuck if item.state is ChangeState.LOCAL),
+            _items(outbox.stuck((ChangeState.LOCAL,), _MOST_ITEMS)),
             counts.junk,
         ),
     )
 
 
 def _items(items: Iterable[Item]) -> list[status.OutboxItem]:
-    shown = islice(items, _MOST_ITEMS)
-    return [status.OutboxItem(item.path, item.why, _iso(item.since)) for item in shown]
+    return [status.OutboxItem(item.path, item.why, _iso(item.since)) for item in items]
 
 
 def _limiter(known: LimiterStatus) -> status.LimiterStatus:
@@ -125,6 +136,8 @@ def _limiter(known: LimiterStatus) -> status.LimiterStatus:
         source=known.source,
         used_by_people=known.used_by_people,
         used_by_background=known.used_by_background,
+        used_by_others=known.used_by_others,
+        kept_for_people=known.kept_for_people,
     )
 
 

@@ -5,7 +5,7 @@ The scheduler writes it; commands and item states read it. It wakes tasks that w
 
 import random
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -32,6 +32,8 @@ class Transfer:
     number: int | None
     """The number of the generation; None if its bytes must be fetched from another document first."""
     scope: trio.CancelScope
+    began_s: float = field(default_factory=trio.current_time)
+    """Trio's clock."""
 
 
 class Attempts:

@@ -4,18 +4,21 @@ Paths are those that programs see, from the root of the mount, with `/` between 
 root and means everything.
 """
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
+import msgspec
 import trio
 
 from procorefs.journal.change import Change, Pending
-from procorefs.journal.states import MOVING, STUCK, TO_DISCARD, TO_RETRY, ChangeState
+from procorefs.journal.states import MOVING, TO_DISCARD, TO_RETRY, ChangeState
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode
 from procorefs.upload.attempts import Attempts
 from procorefs.upload.counters import Counters
-from procorefs.upload.item_states import ItemStates
+from procorefs.upload.item_states import ItemStates, staged_bytes
 from procorefs.upload.items import Counts, Item, is_at_or_below
 from procorefs.upload.outcomes import Refused
 from procorefs.upload.planning.queue import Queue
@@ -39,6 +42,23 @@ class _Asked(NamedTuple):
     """The time, by clocks.unix_s."""
     sequence: int
     """The sequence of the journal's last entry of bytes."""
+
+
+class RunningUpload(msgspec.Struct, frozen=True):
+    """A file whose bytes are being sent."""
+
+    path: str
+    sent_bytes: int
+    size_bytes: int
+    seconds: float
+    """Since its try began."""
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all bytes are sent, at the pace so far; None: unknown."""
+        if not self.sent_bytes or not self.seconds:
+            return None
+        return (self.size_bytes - self.sent_bytes) * self.seconds / self.sent_bytes
 
 
 class Commands:
@@ -71,16 +91,18 @@ class Commands:
         self._states.count_new()
         return self._counters.counts(self._attempts.warning, self._attempts.pace_s())
 
-    def stuck(self) -> list[Item]:
-        """All items whose state is in STUCK, the oldest first, except those that the delete guard itself holds."""
-        changes = (self._view.change(inode) for inode in self._counters.inodes(STUCK))
-        items = (
-            self._states.item(change)
-            for change in changes
-            if change is not None and change.state is not ChangeState.GUARDED
+    def stuck(self, states: Collection[ChangeState], most: int) -> list[Item]:
+        """The oldest items in these states, except those that the delete guard itself holds.
+
+        Only these get a path and a reason, because a hundred thousand may be stuck.
+        """
+        changes = (self._view.change(inode) for inode in self._counters.inodes(states))
+        named = (
+            change for change in changes if change is not None and change.state is not ChangeState.GUARDED
         )
-        stuck = [item for item in items if item is not None and item.state in STUCK]
-        return sorted(stuck, key=lambda item: item.since)
+        oldest = heapq.nsmallest(most, named, key=lambda change: change.since_s)
+        items = (self._states.item(change) for change in oldest)
+        return [item for item in items if item is not None and item.state in states]
 
     def items(self) -> Iterator[tuple[Change, Item]]:
         """All changes that count, each with its item."""
@@ -98,6 +120,18 @@ class Commands:
         transfer = self._attempts.transfers.get(inode)
         number = transfer.number if transfer is not None else None
         return self._attempts.last_done(inode), self._counters.sent_bytes(number)
+
+    def uploads(self, most: int) -> list[RunningUpload]:
+        """The first of the uploads that run."""
+        return [
+            RunningUpload(
+                self._states.path(transfer.change),
+                self._counters.sent_bytes(transfer.number),
+                staged_bytes(transfer.change),
+                trio.current_time() - transfer.began_s,
+            )
+            for transfer in islice(self._attempts.transfers.values(), most)
+        ]
 
     def moves(self) -> bool:
         """Whether anything waits that is sent automatically."""

@@ -3,12 +3,11 @@
 import logging
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,12 +83,11 @@ class DesktopView:
     def _listed(self, counts: Counts) -> Known:
         if not (counts.failed or counts.held):
             return Known("")
-        stuck = self.commands.stuck()
         folders = self.guard.held_folders()
         return Known(
             "",
-            failed=_subjects(stuck, lambda item: item.state in COUNTED_AS_FAILED),
-            checked_out=_subjects(stuck, lambda item: item.state is ChangeState.CHECKED_OUT),
+            failed=_subjects(self.commands.stuck(COUNTED_AS_FAILED, _MOST_SUBJECTS)),
+            checked_out=_subjects(self.commands.stuck((ChangeState.CHECKED_OUT,), _MOST_SUBJECTS)),
             guarded=[Subject(folder.path, _guarded(*folder[1:])) for folder in folders],
             guarded_count=sum(sum(folder[1:]) for folder in folders),
         )
@@ -129,8 +127,8 @@ def session_address(environment: Mapping[str, str]) -> str | None:
     return None
 
 
-def _subjects(items: list[Item], wanted: Callable[[Item], bool]) -> list[Subject]:
-    return [Subject(item.path, item.why) for item in islice(filter(wanted, items), _MOST_SUBJECTS)]
+def _subjects(items: list[Item]) -> list[Subject]:
+    return [Subject(item.path, item.why) for item in items]
 
 
 def _guarded(deletions: int, overwrites: int) -> str:

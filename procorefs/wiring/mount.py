@@ -30,6 +30,7 @@ from procorefs.service.status_report import Reporter
 from procorefs.storage.events import EventSource
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.nodes import Inode, Invalidation, Node
+from procorefs.tree.recent_changes import RecentChanges
 from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.tree.sync.follower import Follower
 from procorefs.tree.tree_store import TreeStore
@@ -141,6 +142,7 @@ class Assembly:
             self._hooks.refusals,
             reading.rights,
             RunningSettings(reading.follower, self._cache, writing.guard, self._log_detail, self._access),
+            self._recent_changes(reading),
             writing.commands,
             writing.guard,
         )
@@ -238,6 +240,13 @@ class Assembly:
             is_unsent=writing.states.sends_bytes,
         )
         return locking, writing
+
+    def _recent_changes(self, reading: _Reading) -> RecentChanges:
+        recent = RecentChanges(
+            self._store, self._me, reading.base.view.path_in_procore, lambda: reading.follower.complete
+        )
+        reading.documents_changed.subscribe(recent.changed)
+        return recent
 
     def _project(
         self,

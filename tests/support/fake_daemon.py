@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from procorefs.journal.states import STUCK, ChangeState
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import CompanyId, ProjectId
 from procorefs.service.control_socket import serve
+from procorefs.service.details import MountDetails
 from procorefs.service.file_facts import FileFactsReader
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.running_settings import RunningSettings
@@ -61,8 +62,8 @@ class FakeCommands(Commands):
             local_bytes=sum(item.bytes for item in self.listed if item.state == "local"),
         )
 
-    def stuck(self) -> list[Item]:
-        return [item for item in self.listed if item.state in STUCK]
+    def stuck(self, states: Collection[ChangeState], most: int) -> list[Item]:
+        return [item for item in self.listed if item.state in states][:most]
 
     def waiting(self, below: Sequence[str]) -> list[Item]:
         return [item for item in self.listed if is_at_or_below(item.path, below)]
@@ -139,8 +140,12 @@ class Served:
         def unmounting(continues: bool) -> None:
             self.continues = continues
 
+        async def detailed() -> MountDetails:
+            return MountDetails(status)
+
         answers = RequestHandler(
             answered,
+            detailed,
             self.stopped.set,
             unmounting,
             self.outbox,

@@ -1,5 +1,7 @@
 """The status page and the metrics: who may see them, what they show of names, and how the budget is drawn."""
 
+import json
+import re
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,8 @@ from procorefs.cli.web.metrics import metrics_text
 from procorefs.cli.web.mounts import SAMPLES, BudgetHistory, Sample
 from procorefs.cli.web.plot import plot_of
 from procorefs.config import find_paths
+from procorefs.procore.api.calls import ApiCalls as CountedCalls
+from procorefs.service.details import CallCount, KernelFigures, MountDetails, RequestTimes, call_counts
 from procorefs.service.status import (
     ApiCalls,
     GuardedFolder,
@@ -23,6 +27,8 @@ from procorefs.service.status import (
     TreeStatus,
     WindowStatus,
 )
+from procorefs.tree.recent_changes import RecentChange
+from procorefs.upload.commands import RunningUpload
 
 TOKEN = "t0ken"
 CODE = "c0de"
@@ -39,6 +45,7 @@ STATUS = MountStatus(
     outbox=OutboxStatus(
         pending=3,
         failed=1,
+        eta_seconds=60.0,
         failures=[OutboxItem(f"Secret/{HOSTILE}", "Procore refuses it", "2026-11-30T03:00:00Z")],
         guarded=[GuardedFolder("Drawings", 510, 0)],
     ),
@@ -47,15 +54,28 @@ STATUS = MountStatus(
 )
 
 
+DETAILS = MountDetails(
+    STATUS,
+    KernelFigures(
+        [0.001, 1.0],
+        {"getattr": RequestTimes([5, 2, 1], 3.5)},
+        {"entry": 4, "inode": 0, "listing": 2, "attributes": 1},
+    ),
+    [CallCount("GET documents", "200", 7), CallCount("GET documents", "429", 2)],
+    [RunningUpload("Models/Tower.rvt", 250 << 20, 1000 << 20, 60.0)],
+    [RecentChange(f"Drawings/{HOSTILE}", "new version", "Ada", 1.8e9)],
+)
+
+
 @pytest.fixture
-def statuses(monkeypatch: pytest.MonkeyPatch) -> list[MountStatus]:
-    shown = [STATUS]
-    monkeypatch.setattr(application, "all_statuses", lambda _paths: shown)
+def mounts(monkeypatch: pytest.MonkeyPatch) -> list[MountDetails]:
+    shown = [DETAILS]
+    monkeypatch.setattr(application, "all_mounts", lambda _paths: shown)
     return shown
 
 
 @pytest.fixture
-async def client(tmp_path: Path, statuses: list[MountStatus]) -> httpx.AsyncClient:
+async def client(tmp_path: Path, mounts: list[MountDetails]) -> httpx.AsyncClient:
     return client_of(tmp_path)
 
 
@@ -80,6 +100,9 @@ async def test_the_page_shows_what_waits_and_escapes_names(client: httpx.AsyncCl
     assert answer.status_code == 200
     assert "1,234" in answer.text
     assert "Drawings" in answer.text
+    assert 'value="262144000"' in answer.text
+    assert "in 3 min" in answer.text
+    assert "new version by\nAda" in answer.text
     assert "<script>alert" not in answer.text
     assert "\x1b" not in answer.text
     assert "\u202e" not in answer.text
@@ -138,24 +161,54 @@ async def test_no_get_and_no_bearer_token_changes_anything(client: httpx.AsyncCl
 
 
 def test_metrics_have_no_names() -> None:
-    text = metrics_text([STATUS]).decode()
+    text = metrics_text([DETAILS]).decode()
     assert 'procorefs_outbox_changes{project="12",state="failed"} 1.0' in text
     assert 'procorefs_budget_used{by="background",project="12"} 560.0' in text
-    assert 'procorefs_calls_total{project="12",route="GET documents"} 9.0' in text
+    assert 'procorefs_calls_total{answer="200",project="12",route="GET documents"} 7.0' in text
     assert "Secret" not in text
     assert "script" not in text
 
 
+def test_latencies_are_a_histogram() -> None:
+    text = metrics_text([DETAILS]).decode()
+    name = "procorefs_request_seconds"
+    assert f'{name}_bucket{{kind="getattr",le="0.001",project="12"}} 5.0' in text
+    assert f'{name}_bucket{{kind="getattr",le="1.0",project="12"}} 7.0' in text
+    assert f'{name}_bucket{{kind="getattr",le="+Inf",project="12"}} 8.0' in text
+    assert f'{name}_sum{{kind="getattr",project="12"}} 3.5' in text
+    assert 'procorefs_notifications_total{project="12",what="entry"} 4.0' in text
+
+
+def test_a_server_that_invents_statuses_makes_few_labels() -> None:
+    calls = CountedCalls(by_answer={("GET documents", status): 1 for status in range(1000)})
+    assert len(call_counts(calls)) < 30
+    assert sum(call.count for call in call_counts(calls)) == 1000
+
+
+def test_the_dashboard_and_the_page_name_the_metrics_that_exist() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    dashboard = json.loads((docs / "grafana-dashboard.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(queries) > 10
+    text = metrics_text([DETAILS]).decode()
+    existing = set(re.findall(r"^(procorefs_\w+)[{ ]", text, re.MULTILINE))
+    assert {name for query in queries for name in re.findall(r"procorefs_\w+", query)} - existing == set()
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in existing}
+    page = (docs / "server.md").read_text()
+    assert {name for name in families if f"`{name}" not in page} == set()
+
+
 def test_a_mount_that_does_not_answer_is_down() -> None:
-    text = metrics_text([MountStatus("/m", Named(1), Named(2), state="not answering")]).decode()
+    text = metrics_text([MountDetails(MountStatus("/m", Named(1), Named(2), state="not answering"))]).decode()
     assert 'procorefs_up{project="1"} 0.0' in text
 
 
 def test_the_plot_fills_its_box() -> None:
-    assert plot_of([Sample(0, 1, 1, 10)]) is None
-    plot = plot_of([Sample(0, 0, 0, 600), Sample(1800, 60, 240, 600), Sample(3600, 0, 600, 600)])
+    assert plot_of([Sample(0, 1, 1, 0, 10)]) is None
+    plot = plot_of([Sample(0, 0, 0, 0, 600), Sample(1800, 60, 240, 150, 600), Sample(3600, 0, 600, 0, 600)])
     assert plot is not None
-    assert plot.total == "0,80 0.0,80.0 300.0,40.0 600.0,0.0 600,80"
+    assert plot.ours == "0,80 0.0,80.0 300.0,40.0 600.0,0.0 600,80"
+    assert plot.total == "0,80 0.0,80.0 300.0,20.0 600.0,0.0 600,80"
     assert plot.people == "0,80 0.0,80.0 300.0,72.0 600.0,80.0 600,80"
     assert (plot.limit, plot.most, plot.hours) == ("0.0,0.0 300.0,0.0 600.0,0.0", 600, 1.0)
 
@@ -163,10 +216,10 @@ def test_the_plot_fills_its_box() -> None:
 def test_the_history_has_the_newest_samples() -> None:
     history = BudgetHistory()
     for minute in range(SAMPLES + 5):
-        history.record([STATUS], 60.0 * minute)
+        history.record([DETAILS], 60.0 * minute)
     history.record([], 0.0)
     assert len(history.samples) == SAMPLES
-    assert history.samples[0] == Sample(300.0, 40, 560, 3600)
+    assert history.samples[0] == Sample(300.0, 40, 560, 0, 3600)
 
 
 async def test_the_cookie_is_not_the_code_and_ends_with_the_server(

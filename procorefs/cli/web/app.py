@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -18,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from procorefs.cli.web.access import METRICS, Access, Guard
 from procorefs.cli.web.metrics import metrics_text
-from procorefs.cli.web.mounts import SAMPLE_S, BudgetHistory, all_statuses, find_mount
+from procorefs.cli.web.mounts import SAMPLE_S, BudgetHistory, all_mounts, find_mount
 from procorefs.cli.web.plot import plot_of
 from procorefs.config import Paths
 from procorefs.config.units import show_duration, show_size
@@ -64,7 +65,12 @@ class StatusPage:
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FILES / "templates"), autoescape=True
         )
-        environment.filters |= {"size": show_size, "duration": show_duration, "printable": printable}
+        environment.filters |= {
+            "size": show_size,
+            "duration": show_duration,
+            "printable": printable,
+            "moment": show_moment,
+        }
         self._templates = environment
 
     @asynccontextmanager
@@ -77,7 +83,7 @@ class StatusPage:
 
     async def _record(self) -> None:
         while True:
-            self._history.record(await run_in_threadpool(all_statuses, self._paths), time.time())
+            self._history.record(await run_in_threadpool(all_mounts, self._paths), time.time())
             await anyio.sleep(SAMPLE_S)
 
     async def show(self, _request: Request) -> Response:
@@ -90,8 +96,8 @@ class StatusPage:
 
     async def metrics(self, _request: Request) -> Response:
         """The metrics for Prometheus."""
-        statuses = await run_in_threadpool(all_statuses, self._paths)
-        return Response(metrics_text(statuses), media_type="text/plain; version=0.0.4")
+        mounts = await run_in_threadpool(all_mounts, self._paths)
+        return Response(metrics_text(mounts), media_type="text/plain; version=0.0.4")
 
     async def act(self, request: Request) -> Response:
         """Retry or discard at a path of a mount, then show the page again."""
@@ -109,13 +115,22 @@ class StatusPage:
         return RedirectResponse("/", 303)
 
     def _rendered(self, template: str) -> str:
-        statuses = all_statuses(self._paths)
+        mounts = all_mounts(self._paths)
+        statuses = [mount.status for mount in mounts]
         return self._templates.get_template(template).render(
+            mounts=mounts,
             statuses=statuses,
             plot=plot_of(self._history.samples),
             warnings={status.pid: last_warnings(Path(status.log)) for status in statuses if status.log},
             shown=ITEMS_SHOWN,
+            now=time.time(),
         )
+
+
+def show_moment(unix_s: float) -> str:
+    """A moment in the time zone of this machine; with the date unless it is today."""
+    at = datetime.fromtimestamp(unix_s)
+    return f"{at:%H:%M}" if at.date() == datetime.now().date() else f"{at:%Y-%m-%d %H:%M}"
 
 
 def last_warnings(log: Path) -> list[str]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from procorefs.cli.mounts import registry
 from procorefs.cli.mounts.registry import Entry
 from procorefs.config import Paths
-from procorefs.service.control_socket import ControlError, StatusRequest, ask
+from procorefs.service.control_socket import ControlError, DetailsRequest, ask
+from procorefs.service.details import MountDetails
 from procorefs.service.status import MountStatus, Named
 
 WAIT_S = 3.0
@@ -21,11 +22,11 @@ SAMPLES = 6 * 60
 _AT_ONCE = 8
 
 
-def all_statuses(paths: Paths) -> list[MountStatus]:
-    """The status of each mount, by mount point; one that does not answer has only its names and a state."""
+def all_mounts(paths: Paths) -> list[MountDetails]:
+    """The details of each mount, by mount point; one that does not answer has only its names and a state."""
     entries = registry.running(paths)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return list(threads.map(_status, entries))
+        return list(threads.map(_details, entries))
 
 
 def find_mount(paths: Paths, key: str) -> Entry | None:
@@ -33,11 +34,11 @@ def find_mount(paths: Paths, key: str) -> Entry | None:
     return next((entry for entry in registry.running(paths) if str(entry.pid) == key), None)
 
 
-def _status(entry: Entry) -> MountStatus:
+def _details(entry: Entry) -> MountDetails:
     try:
-        return ask(Path(entry.socket), StatusRequest(), MountStatus, timeout_s=WAIT_S)
+        return ask(Path(entry.socket), DetailsRequest(), MountDetails, timeout_s=WAIT_S)
     except ControlError:
-        return MountStatus(
+        status = MountStatus(
             mountpoint=entry.mountpoint,
             project=Named(entry.project_id),
             company=Named(entry.company_id),
@@ -45,6 +46,7 @@ def _status(entry: Entry) -> MountStatus:
             pid=entry.pid,
             log=entry.log,
         )
+        return MountDetails(status)
 
 
 class Sample(NamedTuple):
@@ -53,6 +55,7 @@ class Sample(NamedTuple):
     at_s: float
     people: int
     background: int
+    others: int
     limit: int
 
 
@@ -66,10 +69,15 @@ class BudgetHistory:
     def samples(self) -> list[Sample]:
         return list(self._samples)
 
-    def record(self, statuses: list[MountStatus], now_s: float) -> None:
+    def record(self, mounts: list[MountDetails], now_s: float) -> None:
         """Add a sample: that of the account with the largest limit, if there are mounts of several."""
-        if statuses:
-            limiter = max((status.limiter for status in statuses), key=lambda one: one.hourly.limit or 0)
-            self._samples.append(
-                Sample(now_s, limiter.used_by_people, limiter.used_by_background, limiter.hourly.limit or 0)
+        if mounts:
+            limiter = max((mount.status.limiter for mount in mounts), key=lambda one: one.hourly.limit or 0)
+            sample = Sample(
+                now_s,
+                limiter.used_by_people,
+                limiter.used_by_background,
+                limiter.used_by_others,
+                limiter.hourly.limit or 0,
             )
+            self._samples.append(sample)

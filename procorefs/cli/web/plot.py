@@ -13,8 +13,10 @@ class Plot(NamedTuple):
 
     people: str
     """The area of calls that a person waited for."""
+    ours: str
+    """The area of our calls, which `people` covers in part."""
     total: str
-    """The area of all calls, which `people` covers in part."""
+    """The area of all calls, also those of other programs; `ours` covers it in part."""
     limit: str
     """The line of the limit."""
     most: int
@@ -28,7 +30,9 @@ def plot_of(samples: Sequence[Sample]) -> Plot | None:
     if len(samples) < 2:
         return None
     first_s, last_s = samples[0].at_s, samples[-1].at_s
-    most = max(max(sample.limit, sample.people + sample.background) for sample in samples) or 1
+    most = (
+        max(max(sample.limit, sample.people + sample.background + sample.others) for sample in samples) or 1
+    )
 
     def point(sample: Sample, calls: int) -> str:
         x = (sample.at_s - first_s) / (last_s - first_s) * WIDTH
@@ -39,7 +43,8 @@ def plot_of(samples: Sequence[Sample]) -> Plot | None:
 
     return Plot(
         people=area([point(sample, sample.people) for sample in samples]),
-        total=area([point(sample, sample.people + sample.background) for sample in samples]),
+        ours=area([point(sample, sample.people + sample.background) for sample in samples]),
+        total=area([point(sample, sample.people + sample.background + sample.others) for sample in samples]),
         limit=" ".join(point(sample, sample.limit) for sample in samples),
         most=most,
         hours=(last_s - first_s) / 3600,

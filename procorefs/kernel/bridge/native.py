@@ -86,6 +86,14 @@ class Bridge:
     interrupt_count: Callable[[], int] = staticmethod(_bridge.interrupt_count)
     """How many interrupts the kernel has sent, to handlers that listened and to others."""
 
+    request_times: Callable[[], dict[str, tuple[tuple[int, ...], float]]] = staticmethod(
+        _bridge.request_times
+    )
+    """By kind of request: how many took how long, for each bucket of `latency_bounds_s`, and all seconds together."""
+
+    latency_bounds_s: tuple[float, ...] = _bridge.LATENCY_BOUNDS_S
+    """The upper bounds of all buckets but the last one."""
+
     def set_opendir_policy(self, keep: Callable[[int], bool]) -> None:
         """Ask *keep* at every opendir whether the kernel may answer from the listing that it has kept.
 

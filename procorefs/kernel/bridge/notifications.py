@@ -51,9 +51,11 @@ class _Batch:
 class Notifier:
     """The kernel's notifications of one mount. All methods are called on the loop."""
 
-    __slots__ = ("_dropped_s", "_entries", "_open", "_queued", "_threads", "_under_way", "_wake")
+    __slots__ = ("_dropped_s", "_entries", "_open", "_queued", "_threads", "_under_way", "_wake", "sent")
 
     def __init__(self) -> None:
+        self.sent = {"entry": 0, "inode": 0, "listing": 0, "attributes": 0}
+        """How many were sent, by what the kernel drops; duplicates that were folded count once."""
         self._queued: dict[_Job, trio.Event | None] = {}
         """In the order queued; not in a batch yet."""
         self._open: dict[int, set[trio.Event]] = {}
@@ -68,7 +70,9 @@ class Notifier:
 
     def entry(self, parent: int, name: bytes) -> None:
         """Make the kernel drop the entry *name* of the folder *parent*."""
-        self._entries += (parent, name) not in self._queued
+        is_new = (parent, name) not in self._queued
+        self._entries += is_new
+        self.sent["entry"] += is_new
         self._queued[(parent, name)] = None
         self._wake.set()
 
@@ -76,6 +80,7 @@ class Notifier:
         """Make the kernel drop the inode's cached data and attributes; sets the event when that is done."""
         event = self._queued.get((inode, None))
         if event is None:
+            self.sent["inode"] += 1
             event = self._queued[(inode, None)] = trio.Event()
             self._open.setdefault(inode, set()).add(event)
             self._wake.set()
@@ -83,6 +88,7 @@ class Notifier:
 
     def listing(self, folder: int) -> None:
         """Make the kernel drop the cached listing of a directory; in place, because directories never block."""
+        self.sent["listing"] += 1
         error = invalidate_listing(folder)
         if error not in _EXPECTED | _UNMOUNTED:
             log.warning("The kernel keeps the listing of folder inode %d: %s.", folder, os.strerror(error))
@@ -92,6 +98,7 @@ class Notifier:
 
         Only while the session lasts.
         """
+        self.sent["attributes"] += 1
         try:
             pyfuse3.invalidate_inode(inode, attr_only=True)
         except OSError as error:

@@ -31,6 +31,23 @@
 
 #define EXPORTED __attribute__((visibility("default"), used))
 
+/* request_times.c: how long requests take, by kind. */
+#define EACH_REQUEST_KIND(KIND)                                                                           \
+    KIND(lookup) KIND(getattr) KIND(setattr) KIND(readlink) KIND(mknod) KIND(mkdir) KIND(unlink)          \
+    KIND(rmdir) KIND(symlink) KIND(rename) KIND(link) KIND(open) KIND(read) KIND(write) KIND(flush)       \
+    KIND(release) KIND(fsync) KIND(opendir) KIND(readdir) KIND(readdirplus) KIND(releasedir)              \
+    KIND(fsyncdir) KIND(statfs) KIND(setxattr) KIND(getxattr) KIND(listxattr) KIND(removexattr)           \
+    KIND(access) KIND(create) KIND(poll) KIND(flock)
+enum request_kind {
+#define ENUMERATE(name) REQUEST_##name,
+    EACH_REQUEST_KIND(ENUMERATE)
+#undef ENUMERATE
+    REQUEST_KINDS
+};
+void time_request(fuse_req_t req, enum request_kind kind); /* its time counts from here to its reply */
+PyObject *request_times(PyObject *module, PyObject *unused);
+PyObject *latency_bounds(void);
+
 /* requests.c: the request that is being handled, and how an interrupt finds it. */
 extern PyTypeObject RequestType;
 void begin_request(fuse_req_t req); /* each wrapper calls it first: the request becomes the current one */

@@ -38,6 +38,7 @@ static bool written_at_once(uint64_t handle, off_t offset, char *bytes, size_t s
 
 void wrap_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off,
                            struct fuse_file_info *fi) {
+    time_request(req, REQUEST_write);
     const struct fuse_buf *only = &bufv->buf[0];
     bool in_memory = bufv->count == 1 && bufv->idx == 0 && (only->flags & FUSE_BUF_IS_FD) == 0;
     if (in_memory && written_at_once(fi->fh, off, (char *)only->mem + bufv->off, only->size - bufv->off)) {

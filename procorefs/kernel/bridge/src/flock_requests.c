@@ -150,6 +150,7 @@ static Flock *new_flock(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_i
 }
 
 void wrap_flock(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, int operation) {
+    time_request(req, REQUEST_flock);
     begin_request(req);
     PyGILState_STATE gil = PyGILState_Ensure();
     Flock *flock = new_flock(req, ino, fi, operation);
@@ -186,6 +187,7 @@ void wrap_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
         }
         PyGILState_Release(gil);
     }
+    time_request(req, REQUEST_release);
     begin_request(req);
     pyfuse3_ops.release(req, ino, fi);
 }

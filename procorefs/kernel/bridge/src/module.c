@@ -17,6 +17,8 @@ static PyMethodDef module_methods[] = {
     {"session_count", session_count, METH_NOARGS, "How many FUSE sessions were made through the bridge."},
     {"setxattr_flags", last_setxattr_flags, METH_NOARGS,
      "XATTR_CREATE and XATTR_REPLACE of a setxattr, at the first line of its handler."},
+    {"request_times", request_times, METH_NOARGS,
+     "By kind of request, how many took how long: (a number for each bucket, seconds in all)."},
     {"interrupt_count", interrupt_count, METH_NOARGS, "How many interrupts the kernel has sent."},
     {"invalidate_listing", invalidate_listing, METH_O,
      "Drop the kernel's cached listing and attributes of a directory; returns an errno or 0."},
@@ -47,5 +49,9 @@ PyMODINIT_FUNC PyInit__bridge(void) {
         PyModule_AddObjectRef(module, "Flock", (PyObject *)&FlockType) < 0 ||
         PyModule_AddObjectRef(module, "NotificationBatch", (PyObject *)&NotificationBatchType) < 0)
         Py_CLEAR(module);
+    PyObject *bounds = module == NULL ? NULL : latency_bounds();
+    if (module != NULL && (bounds == NULL || PyModule_AddObjectRef(module, "LATENCY_BOUNDS_S", bounds) < 0))
+        Py_CLEAR(module);
+    Py_XDECREF(bounds);
     return module;
 }

@@ -13,6 +13,7 @@ static PyObject *opendir_policy; /* owned; called with the inode; NULL: listings
 
 #define WRAP(name, parameters, arguments)  \
     static void wrap_##name parameters {   \
+        time_request(req, REQUEST_##name); \
         begin_request(req);                \
         pyfuse3_ops.name arguments;        \
     }
@@ -62,6 +63,7 @@ WRAP(poll, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fu
  * file. Without that time pyfuse3 uses CLOCK_REALTIME, as all other code does. */
 static void wrap_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                          struct fuse_file_info *fi) {
+    time_request(req, REQUEST_setattr);
     begin_request(req);
     if (to_set & FUSE_SET_ATTR_ATIME_NOW)
         to_set &= ~FUSE_SET_ATTR_ATIME;
@@ -98,6 +100,7 @@ static void wrap_init(void *userdata, struct fuse_conn_info *conn) {
 
 /* Both flags must be set in fi before pyfuse3's handlers copy it; the handlers do not change them. */
 static void wrap_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    time_request(req, REQUEST_open);
     begin_request(req);
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 11)
     if ((fi->flags & O_ACCMODE) == O_RDONLY)
@@ -124,6 +127,7 @@ static bool may_keep_listing(fuse_ino_t ino) {
 }
 
 static void wrap_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    time_request(req, REQUEST_opendir);
     begin_request(req);
     fi->cache_readdir = 1;
     fi->keep_cache = may_keep_listing(ino);
@@ -134,12 +138,13 @@ static bool has_prefix(const char *name, const char *prefix) {
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* The kernel asks for security.capability at each write: these are answered without a coroutine. */
+/* The kernel asks for security.capability at each write: these are answered without a coroutine, and not counted. */
 static void wrap_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
     if (has_prefix(name, "security.") || has_prefix(name, "system.") || has_prefix(name, "trusted.")) {
         fuse_reply_err(req, EOPNOTSUPP);
         return;
     }
+    time_request(req, REQUEST_getxattr);
     begin_request(req);
     pyfuse3_ops.getxattr(req, ino, name, size);
 }
@@ -150,6 +155,7 @@ static int setxattr_flags; /* of the request that began last */
 
 static void wrap_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                           int flags) {
+    time_request(req, REQUEST_setxattr);
     begin_request(req);
     setxattr_flags = flags;
     pyfuse3_ops.setxattr(req, ino, name, value, size, 0);
