@@ -19,6 +19,7 @@ import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import ResolvedMount, private_dir
+from procorefs.config.login_user import find_login_user
 from procorefs.kernel.bridge.native import Bridge
 from procorefs.kernel.bridge.notifications import Notifier
 from procorefs.kernel.operations import Operations
@@ -33,7 +34,6 @@ from procorefs.service import control_socket
 from procorefs.service.details import KernelFigures, MountDetails, RequestTimes
 from procorefs.service.file_facts import FileFactsReader
 from procorefs.service.log_detail import LogDetail
-from procorefs.service.login_user import find_login_user
 from procorefs.service.request_handler import RequestHandler
 from procorefs.service.service_manager import ServiceManager
 from procorefs.service.state_lock import StateLock, end_detached_owner, locked_state

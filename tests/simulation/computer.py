@@ -10,6 +10,7 @@ import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
 from procorefs.config import MountOptions, Paths, ResolvedMount, private_dir
+from procorefs.config.login_user import find_login_user
 from procorefs.kernel.bridge.notifications import Notifier as KernelNotifier
 from procorefs.limiter import budget_key, open_limiter
 from procorefs.procore.api.client import Client
@@ -19,7 +20,6 @@ from procorefs.procore.http._httpx import httpx
 from procorefs.procore.http.http_client import Http, origin_of
 from procorefs.procore.settings import ApiSettings
 from procorefs.service.log_detail import LogDetail
-from procorefs.service.login_user import find_login_user
 from procorefs.storage import clocks, processes
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.tree.tree_store import TreeStore

@@ -32,6 +32,10 @@ def _load_bridge() -> ModuleType:
         ) from error
     finally:
         sys.setdlopenflags(flags)
+    if not hasattr(_bridge, "request_times"):
+        raise BridgeMissing(
+            "The native bridge was built from older sources: build it again with `make setup`."
+        )
     others = _bridge.overridden()
     if others:
         symbol, file = next(iter(others.items()))
