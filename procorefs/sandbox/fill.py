@@ -81,7 +81,7 @@ def announcement(sandbox: Sandbox) -> Json:
     return {
         "url": url,
         "login_url": url,
-        "control_url": f"{url}/sandbox",
+        "control_url": f"{url}/sandbox/{sandbox.control_key}",
         "storage_url": sandbox.urls.storage,
         **first,
         "company_id": COMPANY_ID,

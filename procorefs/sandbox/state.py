@@ -1,5 +1,7 @@
 """The parts of one running sandbox, put together."""
 
+import secrets
+
 import msgspec
 
 from procorefs.sandbox.api.call_counts import Calls
@@ -24,6 +26,8 @@ class Sandbox:
         self.calls = Calls()
         self.rates = RateLimits(config.hourly_calls, config.spike_calls, config.hour_s)
         self.urls = Urls(self.clock)
+        self.control_key = secrets.token_urlsafe(24)
+        """Part of the address of the control API, which reads local directories: other users must not reach it."""
         self.contents = Contents(config.data_dir)
         self.store = Store(config.data_dir / "procore.sqlite" if config.data_dir else None)
 

@@ -137,8 +137,35 @@ def _raw(url: str, sent: bytes) -> bytes:
     return received
 
 
+def test_no_other_user_reads_its_files(tmp_path: Path) -> None:
+    with running_sandbox("--data", str(tmp_path / "data")):
+        files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert [
+            path.name for path in files if path.stat().st_mode & 0o077 and path.parent.name != "content"
+        ] == []
+        assert (tmp_path / "data" / "content").stat().st_mode & 0o777 == 0o700
+
+
+def _control(sandbox: SandboxHandle) -> str:
+    return urlsplit(sandbox.control_url).path
+
+
+def test_only_who_knows_the_key_controls_it(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """Every user and every page in a browser reaches the port; an import would show them the user's files."""
+    (tmp_path / "private.txt").write_text("private")
+    wish = json.dumps({"path": str(tmp_path), "into": "/"}).encode()
+    for path in ("/sandbox/import", "/sandbox/x/import", "/sandbox//import"):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(wish)}\r\n\r\n"
+        assert _raw(sandbox.url, head.encode() + wish).startswith(b"HTTP/1.1 404")
+    for path in ("/sandbox/state", "/sandbox/x/state"):
+        answer = _raw(sandbox.url, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert sandbox.client_secret.encode() not in answer
+    assert "/private.txt" not in sandbox.inventory()["files"]
+
+
 def test_requests_in_one_packet_are_answered_in_turn(sandbox: SandboxHandle) -> None:
-    one = b"GET /sandbox/calls HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    one = f"GET {_control(sandbox)}/calls HTTP/1.1\r\nHost: x\r\n".encode() + b"%s\r\n"
     received = _raw(sandbox.url, one % b"" + one % b"Connection: close\r\n")
     assert received.count(b"HTTP/1.1 200") == 2
 
@@ -149,7 +176,9 @@ def test_nonsense_is_a_400(sandbox: SandboxHandle) -> None:
 
 def test_expect_continue_is_answered(sandbox: SandboxHandle) -> None:
     body = json.dumps({"documents": 0}).encode()
-    head = b"POST /sandbox/reset HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    head = (
+        f"POST {_control(sandbox)}/reset HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+    ).encode()
     received = _raw(sandbox.url, head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     assert b"HTTP/1.1 200" in received
 

@@ -28,7 +28,7 @@ class Calls:
         self.stored_bytes_sent = 0
 
     def report(self) -> dict[str, Any]:
-        """The answer of GET /sandbox/calls."""
+        """The answer of GET calls of the control API."""
         return {
             "total": self._api.total(),
             "by_route": dict(self._api),

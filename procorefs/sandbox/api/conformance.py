@@ -44,7 +44,7 @@ class NotTheDescription(Exception):
 
 
 class Checker:
-    """Optional: `--openapi [PATH]`; violations are read at /sandbox/violations."""
+    """Optional: `--openapi [PATH]`; the control API reports violations."""
 
     def __init__(self, path: Path) -> None:
         """Raises NotTheDescription, OSError; ModuleNotFoundError without openapi-core."""

@@ -1,16 +1,20 @@
-"""The control API below /sandbox: no part of Procore, never counted, never limited.
+"""The control API below /sandbox/KEY: no part of Procore, never counted, never limited.
 
-POST /sandbox/faults   switches, see switches.py; answers what holds now
-GET  /sandbox/calls    calls by route since the last POST /sandbox/calls/reset
-POST /sandbox/act      one deed of another user, see acts.py
-POST /sandbox/import   {"path", "into"}: a local directory tree goes into a folder
-POST /sandbox/reset    {"documents"}: everything anew
-GET  /sandbox/state    ids, urls, faults, documents
-GET  /sandbox/inventory         every document by its path, see inventory.py
-GET  /sandbox/waiting?count=N   answers when N calls wait at the gate of a silence
-GET  /sandbox/violations        what did not fit the OpenAPI description; POST /sandbox/violations/forget
+POST faults   switches, see switches.py; answers what holds now
+GET  calls    calls by route since the last POST calls/reset
+POST act      one deed of another user, see acts.py
+POST import   {"path", "into"}: a local directory tree goes into a folder
+POST reset    {"documents"}: everything anew
+GET  state    ids, urls, faults, documents
+GET  inventory         every document by its path, see inventory.py
+GET  waiting?count=N   answers when N calls wait at the gate of a silence
+GET  violations        what did not fit the OpenAPI description; POST violations/forget
+
+KEY is random and in the announced `control_url`: every user of the machine, and every page in a browser, can send
+requests to a port of the loopback address, and an import would show them any directory of the user who runs this.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +36,7 @@ from procorefs.sandbox.project.records import Json
 from procorefs.sandbox.state import Sandbox
 
 T = TypeVar("T")
+Work = Callable[[Request], Awaitable[Json]]
 
 
 class ImportWish(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,18 +51,22 @@ class ResetWish(msgspec.Struct, forbid_unknown_fields=True):
 def control_routes(sandbox: Sandbox, checker: Checker | None) -> list[Route]:
     """All routes of the control API."""
     control = _Control(sandbox, checker)
+
+    def route(method: str, name: str, work: Work) -> Route:
+        return Route(f"/sandbox/{{key}}/{name}", _Guarded(sandbox.control_key, work).serve, methods=[method])
+
     return [
-        _route("POST", "faults", control.faults),
-        _route("POST", "act", control.act),
-        _route("POST", "import", control.import_tree),
-        _route("POST", "reset", control.reset),
-        _route("GET", "state", control.state),
-        _route("GET", "inventory", control.inventory),
-        _route("GET", "calls", control.calls),
-        _route("POST", "calls/reset", control.reset_calls),
-        _route("GET", "waiting", control.waiting),
-        _route("GET", "violations", control.violations),
-        _route("POST", "violations/forget", control.forget_violations),
+        route("POST", "faults", control.faults),
+        route("POST", "act", control.act),
+        route("POST", "import", control.import_tree),
+        route("POST", "reset", control.reset),
+        route("GET", "state", control.state),
+        route("GET", "inventory", control.inventory),
+        route("GET", "calls", control.calls),
+        route("POST", "calls/reset", control.reset_calls),
+        route("GET", "waiting", control.waiting),
+        route("GET", "violations", control.violations),
+        route("POST", "violations/forget", control.forget_violations),
     ]
 
 
@@ -141,11 +150,17 @@ async def _body(request: Request, shape: type[T]) -> T:
         raise ApiError(400, str(error)) from error
 
 
-def _route(method: str, name: str, work: Callable[[Request], Awaitable[Json]]) -> Route:
-    async def serve(request: Request) -> Response:
+class _Guarded:
+    """Does the work of a route for those who know the key."""
+
+    def __init__(self, key: str, work: Work) -> None:
+        self._key = key
+        self._work = work
+
+    async def serve(self, request: Request) -> Response:
+        if not hmac.compare_digest(request.path_params["key"].encode(), self._key.encode()):
+            return Answer({"errors": "the address of the control API has another key"}, 404).response({})
         try:
-            return Answer(await work(request)).response({})
+            return Answer(await self._work(request)).response({})
         except ApiError as error:
             return Answer({"errors": error.errors}, error.status).response({})
-
-    return Route(f"/sandbox/{name}", serve, methods=[method])

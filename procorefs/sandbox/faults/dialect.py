@@ -6,7 +6,7 @@ import msgspec
 
 
 class Dialect(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One choice for every open question; changed while the sandbox runs (POST /sandbox/faults, `dialect`)."""
+    """One choice for every open question; changed while the sandbox runs (POST faults, `dialect`)."""
 
     documents_lists: Literal["both", "without_company", "none"] = "both"
     """Which of the two v2.0 documents lists exist."""

@@ -1,4 +1,4 @@
-"""Switches of POST /sandbox/faults: what goes wrong, which dialect is spoken, what has expired, which rates hold."""
+"""Switches of POST faults: what goes wrong, which dialect is spoken, what has expired, which rates hold."""
 
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ class Malformed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What POST /sandbox/faults takes; done in this order."""
+    """What POST faults takes; done in this order."""
 
     clear: bool = False
     """Nothing goes wrong any more, and the dialect is the default again."""

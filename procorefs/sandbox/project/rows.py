@@ -18,6 +18,8 @@ class Store:
     """One SQLite database, used from one thread; `change()` makes a transaction."""
 
     def __init__(self, path: Path | None) -> None:
+        if path is not None:
+            path.touch(mode=0o600)  # it has the clients' secrets; SQLite gives its other files the same mode
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         try:
             self._db.executescript(
