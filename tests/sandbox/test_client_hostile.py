@@ -99,6 +99,17 @@ async def test_no_refusal_takes_much_memory(sandbox: SandboxHandle, encoding: st
         "https://2130706433/x",
         "https://0x7f.1/x",
         "https://127.1/x",
+        "https://[64:ff9b::7f00:1]/x",
+        "https://[2002:7f00:1::]/x",
+        "https://[::7f00:1]/x",
+        "https://[ff02::1]/x",
+        "https://224.0.0.1/x",
+        "https://ip6-localhost/x",
+        "https://localhost.localdomain/x",
+        "https://metadata/computeMetadata/v1",
+        "https://metadata.google.internal/computeMetadata/v1",
+        "https://printer.local./x",
+        "https://router.home.arpa/x",
         "https://user@files.example.com/x",
         "ftp://files.example.com/x",
     ],
@@ -111,6 +122,8 @@ def test_addresses_that_may_be_fetched() -> None:
     far = AddressRule("api.procore.com")
     assert far.accepts("https://files.example.com/x?y=1")
     assert far.accepts("https://8.8.8.8/x")
+    assert far.accepts("https://[2606:4700::1111]/x")
+    assert far.accepts("https://local.example.com/x")
     assert AddressRule("10.1.2.3").accepts("https://10.1.2.3/x")  # a company's own proxy
     assert not AddressRule("10.1.2.3").accepts("https://10.1.2.4/x")
     near = AddressRule("127.0.0.1")

@@ -7,6 +7,28 @@ import functools
 import ipaddress
 from urllib.parse import urljoin, urlsplit
 
+_GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
+"""Beside it are ranges that lead to an IPv4 address, such as 64:ff9b::/96 for 127.0.0.1."""
+
+_SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
+"""Each of its addresses contains one of IPv4."""
+
+_LOCAL_DOMAINS = frozenset(
+    {
+        "arpa",
+        "corp",
+        "home",
+        "internal",
+        "lan",
+        "local",
+        "localdomain",
+        "localdomain4",
+        "localdomain6",
+        "localhost",
+    }
+)
+"""Last parts of names that the public DNS does not have. A name of one part is a local one too, as `metadata`."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name means this machine: `localhost`, ::1 and all of 127.0.0.0/8."""
@@ -22,8 +44,8 @@ class AddressRule:
     """Which of the addresses that the server names may be fetched, redirects included.
 
     A Procore elsewhere must not send requests to this machine or into its network: with `api_host` outside of it, plain
-    http, `localhost`, and the literal addresses of private, link-local and loopback ranges are refused. The API's own
-    host is always allowed: a company's proxy may have a private address.
+    http, names that only this network can have, and literal addresses of private, link-local and loopback ranges are
+    refused. The API's own host is always allowed: a company's proxy may have a private address.
     """
 
     def __init__(self, api_host: str) -> None:
@@ -44,13 +66,14 @@ class AddressRule:
 def _is_inside(host: str) -> bool:
     """Whether a host name can only mean this machine or its network."""
     host = host.rstrip(".")  # the root of the DNS: the same host
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
     try:
-        return not ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
     except ValueError:
+        first, _, last = host.rpartition(".")
         # what inet_aton(3) takes for an address though it has no four decimal parts, as 2130706433 or 0x7f.1
-        return host.rsplit(".", 1)[-1].startswith("0x") or host.rsplit(".", 1)[-1].isdecimal()
+        return not first or last in _LOCAL_DOMAINS or last.startswith("0x") or last.isdecimal()
+    is_translated = address.version == 6 and (address not in _GLOBAL_IPV6 or address in _SIX_TO_FOUR)
+    return not address.is_global or address.is_multicast or is_translated
 
 
 def redirected(url: str, location: str) -> str:
