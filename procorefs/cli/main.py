@@ -79,10 +79,10 @@ def procorefs(ctx: click.Context, version: bool) -> None:
     if version:
         from procorefs.cli.support.versions import versions
 
-        say("\n".join(f"{name} {number}" for name, number in versions().items()))
+        say(*(f"{name} {number}" for name, number in versions().items()))
         ctx.exit()
     if ctx.invoked_subcommand is None:
-        say(ctx.get_help())
+        say(*ctx.get_help().split("\n"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

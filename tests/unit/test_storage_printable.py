@@ -47,13 +47,34 @@ def hostile_in(text: str) -> set[str]:
 
 
 def test_lines_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.say(f"{HOSTILE}\nsecond")
+    terminal.say(HOSTILE, "second")
     terminal.say_json({"name": HOSTILE})
     complain(f"{HOSTILE} cannot be used")
     said = capsys.readouterr()
     assert not hostile_in(said.out + said.err)
     assert said.out.count("\n") == 3
     assert json.loads(said.out.split("\n")[2]) == {"name": HOSTILE}
+
+
+def test_a_line_break_in_a_name_begins_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "Tower\nprocorefs: run: rm -rf ~\r\x0b\x85\u2029x"
+    terminal.say(f"Logged in as {name}.")
+    complain(f"{name} cannot be used")
+    said = capsys.readouterr()
+    assert said.out.count("\n") == said.err.count("\n") == 1
+    assert said.out.startswith("Logged in as Tower\\nprocorefs: run")
+
+
+def test_rich_prints_only_escaped_text() -> None:
+    """It would break a line in the text of a cell or a paragraph before anything could escape it."""
+    wrong = []
+    for file in CLI.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("Text", "Text.from_markup"):
+                continue
+            if not ast.unparse(node.args[0]).startswith("printable("):
+                wrong.append(f"{file.name}:{node.lineno}")
+    assert not wrong
 
 
 def test_tables_of_commands(capsys: pytest.CaptureFixture[str]) -> None:

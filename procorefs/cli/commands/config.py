@@ -49,7 +49,7 @@ def config(ctx: click.Context) -> None:
     Options of `mount -o` win over those of the profile, and these over those of the file's table [options].
     """
     if ctx.invoked_subcommand is None:
-        say(ctx.get_help())
+        say(*ctx.get_help().split("\n"))
 
 
 @config.command(short_help="Show all settings, and where each comes from.")

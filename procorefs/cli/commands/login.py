@@ -247,14 +247,14 @@ async def _code(client: "Client", redirect_uri: str, verifier: str) -> str:
     state = new_state()
     url = client.auth.authorization_url(state, verifier)
     if redirect_uri == OUT_OF_BAND:
-        say(f"Open this address, log in, and paste the code that it shows:\n{url}", to_stderr=True)
+        say("Open this address, log in, and paste the code that it shows:", url, to_stderr=True)
         # Nothing else runs in this loop, so it may block.
         return _ask("Code")
     return await receive_code(redirect_uri, state, lambda: _show(url))
 
 
 def _show(url: str) -> None:
-    say(f"Log in at this address; the browser then returns here by itself:\n{url}", to_stderr=True)
+    say("Log in at this address; the browser then returns here by itself:", url, to_stderr=True)
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         forget_secrets()  # they were read before
         click.launch(url)

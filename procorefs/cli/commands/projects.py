@@ -9,6 +9,7 @@ from procorefs.cli.support.terminal import console, say_json
 from procorefs.config import Account, find_account, find_paths, private_dir, read_config
 from procorefs.procore.settings import ApiSettings
 from procorefs.procore.wire.models import Company, Project
+from procorefs.storage.printable import printable
 
 
 class CompanyProjects(msgspec.Struct, frozen=True):
@@ -73,13 +74,13 @@ def _show(found: list[CompanyProjects], account: Account) -> None:
                 f"{project.name}{note}",
                 project.project_number,
             )
-            # Names from Procore may contain markup of rich.
-            table.add_row(*(Text(cell) for cell in cells))
+            # Names from Procore may contain markup of rich, and line breaks.
+            table.add_row(*(Text(printable(cell)) for cell in cells))
     if table.row_count:
         out.print(table)
     for company in found:
         if not company.projects:
             reason = company.refused or "it has no project that you can see"
-            out.print(Text(f"{company.name} ({company.id}): {reason}"))
+            out.print(Text(printable(f"{company.name} ({company.id}): {reason}")))
     if not found:
         out.print("You can reach no company; ask its administrator to connect the app or to invite the user.")

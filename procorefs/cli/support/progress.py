@@ -7,11 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from procorefs.cli.support.formatting import shown_counts
 from procorefs.cli.support.terminal import console, say
+from procorefs.storage.printable import printable
 from procorefs.upload.items import Counts
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _FIRST_LINE_S = 2.0
 """Between two lines without a terminal; a shorter wait prints none."""
@@ -21,7 +25,7 @@ _EVERY_S = 30.0
 class _Line(Protocol):
     """A line of the terminal: rich.status.Status."""
 
-    def update(self, status: str) -> None: ...
+    def update(self, status: "Text") -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
@@ -39,7 +43,9 @@ class Progress:
         """Show the present counts."""
         text = f"{self._what}: {shown_counts(counts)}"
         if self._line is not None:
-            self._line.update(text)
+            from rich.text import Text  # slow to import
+
+            self._line.update(Text(printable(text)))  # a str would be read as markup
         elif self._clock_s() >= self._next_s:
             self._next_s = self._clock_s() + _EVERY_S
             say(text, to_stderr=True)

@@ -44,10 +44,10 @@ def show(mounts: list[MountStatus]) -> None:
 
 def _print_row(out: Console, label: str, value: str) -> None:
     """Print a label and its value; on a terminal a long value takes several lines."""
-    lines = [Text(value)]
+    lines = [Text(printable(value))]
     if out.is_terminal:
         width = max(out.width - _LABEL_CELLS, _LEAST_VALUE_CELLS)
-        lines = list(Text(value, overflow="fold").wrap(out, width))
+        lines = list(Text(printable(value), overflow="fold").wrap(out, width))
     for line in lines:
         line.rstrip()
         _print(out, Text.assemble((f"  {label}".ljust(_LABEL_CELLS), "dim"), line))

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def say(text: str, *, to_stderr: bool = False) -> None:
-    """Print lines. Raises OSError, such as BrokenPipeError."""
-    lines = (printable(line) for line in text.split("\n"))
-    print("\n".join(lines), file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr)
+def say(*lines: str, to_stderr: bool = False) -> None:
+    """Print lines. A line break in one of them, as in a name, begins no line. Raises OSError, as BrokenPipeError."""
+    text = "\n".join(map(printable, lines))
+    print(text, file=sys.stderr if to_stderr else sys.stdout, flush=to_stderr)
 
 
 def say_json(value: object) -> None:

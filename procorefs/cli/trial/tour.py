@@ -16,6 +16,7 @@ from rich.text import Text
 from procorefs.cli.support.terminal import console
 from procorefs.config import Failure
 from procorefs.config.units import show_size
+from procorefs.storage.printable import printable
 
 PROJECT = "project"
 """The mount point, in the folder of the demo, where all commands run."""
@@ -45,11 +46,12 @@ class Guide:
 
     def say(self, text: str, style: str = "") -> None:
         """Print one line without markup."""
-        self._console.print(Text(text, style=style))
+        self._console.print(Text(printable(text), style=style))
 
     def heading(self, text: str) -> None:
         """Print the heading of a step."""
-        self.say(f"\n{text}", "bold")
+        self._console.print()
+        self.say(text, "bold")
 
     def run(self, *command: str, show: str | None = None, lines: int = _SHOWN_LINES) -> str:
         """Run a command; print it, the start of its output, its time and its API calls; return the output."""
@@ -96,7 +98,8 @@ class Guide:
 
     def say_goodbye(self) -> None:
         """Print that the cleanup begins."""
-        self.say("\nUnmounting and cleaning up.")
+        self._console.print()
+        self.say("Unmounting and cleaning up.")
 
     def _ask(self, name: str, body: bytes | None = None) -> Any:  # noqa: ANN401 - whatever JSON it answers
         headers = {"Content-Type": "application/json"}
