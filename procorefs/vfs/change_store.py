@@ -79,11 +79,12 @@ class ChangeStore:
             yield
             return
         self._in_transaction, self._on_commit, self._on_rollback = True, [], []
+        self._view.begin_transaction()
         try:
             with self._journal.transaction():
                 yield
         except Exception:
-            others = self._view.replace_all(self._journal.load())
+            others = self._view.restore(self._journal.load())
             for undo in reversed(self._on_rollback):
                 undo()
             self._calls.load_owners()
@@ -92,6 +93,7 @@ class ChangeStore:
             raise
         finally:
             self._in_transaction = False
+            self._view.end_transaction()
         for call in self._on_commit:
             call()
 

@@ -50,6 +50,7 @@ class View:
         self._changes: dict[Inode, Change] = {}
         self._entries: dict[Inode, _FolderEntries] = {}
         self._pending_copies: dict[DocumentId, set[Inode]] = {}
+        self._hidden: dict[Inode, Change] | None = None  # in the open transaction
         self._detached: dict[Inode, Node] = {}  # unlinked here, never in Procore, still open
         self._dead_folders: cachetools.LRUCache[Inode, Node] = cachetools.LRUCache(DEAD_FOLDERS)
         """Folders that were removed here and never in Procore. A program may be in there, and no request tells when
@@ -88,6 +89,8 @@ class View:
         """Hide a change."""
         self._moves += change.is_folder
         del self._changes[change.inode]
+        if self._hidden is not None:
+            self._hidden.setdefault(change.inode, change)
         if change.content_source is not None:
             self._pending_copies[change.content_source].discard(change.inode)
             if not self._pending_copies[change.content_source]:
@@ -100,17 +103,29 @@ class View:
             if not own.order:
                 del self._entries[change.location.folder]
 
-    def replace_all(self, changes: list[Change]) -> set[Inode]:
-        """Show exactly these changes. An unaltered change stays the same object, because it may be in use.
+    def begin_transaction(self) -> None:
+        """Keep the changes that are hidden from now on, for `restore`."""
+        self._hidden = {}
 
-        Returns the inodes of all others, including those that have no change any more.
+    def end_transaction(self) -> None:
+        self._hidden = None
+
+    def restore(self, rows: list[Change]) -> set[Inode]:
+        """Show exactly these rows of the journal. Each change stays the same object, because a call may be sent for
+        it.
+
+        Returns the inodes of all that were altered, including those that have no change any more.
         """
         before, self._changes, self._entries, self._pending_copies = self._changes, {}, {}, {}
-        for change in changes:
-            old = before.get(change.inode)
-            self.show(old if old == change else change)
-        inodes = before.keys() | self._changes.keys()
-        return {inode for inode in inodes if before.get(inode) is not self._changes.get(inode)}
+        originals, self._hidden = before | (self._hidden or {}), None
+        altered = set()
+        for row in rows:
+            change = originals.get(row.inode, row)
+            if change != row or before.get(row.inode) is not change:
+                altered.add(row.inode)
+                _set_fields(change, row)
+            self.show(change)
+        return altered | (before.keys() - self._changes.keys())
 
     def pending_copy_of(self, document: DocumentId) -> Inode | None:
         """A change that still needs bytes of the document's versions."""
@@ -366,6 +381,11 @@ class View:
         """The version of Procore that the inode shows, or that is the base of what is written."""
         node = self.by_inode(inode)
         return node.version if node is not None else None
+
+
+def _set_fields(change: Change, row: Change) -> None:
+    for name in row.__struct_fields__:
+        setattr(change, name, getattr(row, name))
 
 
 def _local_node(change: Change, location: Location | None) -> Node:

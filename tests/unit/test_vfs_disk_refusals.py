@@ -26,6 +26,7 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             for inode in inodes.values():
                 project.dirty_file(inode)
                 project.dirty_files.enter(inode, writes=False)
+        changes = {inode: project.change(inode) for inode in inodes.values()}
         with full_disk(tmp_path / JOURNAL):
             with pytest.raises(sqlite3.OperationalError):
                 project.edits.entries.unlink(ROOT, b"one.dwg")
@@ -42,6 +43,7 @@ async def test_a_change_that_the_disk_refused_takes_no_bytes_along(tmp_path: Pat
             assert dirty_file is not None
             assert bytes(await dirty_file.file.read(0, 10)) == name.encode()
             assert project.child(ROOT, name.encode()).inode == inode
+            assert project.change(inode) is changes[inode], "a call may be under way for it"
     with offline_project(tmp_path) as project:
         assert {project.change(inode).state for inode in inodes.values()} == {ChangeState.PENDING}
 
@@ -146,5 +148,5 @@ async def test_after_a_moment_that_the_disk_refused_all_that_differs_is_looked_a
         project.base.queue.take_fresh(100)
         with full_disk(tmp_path / JOURNAL), pytest.raises(sqlite3.OperationalError):
             project.edits.entries.unlink(ROOT, b"two.dwg")
-        assert project.change(inodes[0]) is not before
+        assert not project.change(inodes[0]).reason
         assert project.base.queue.fresh >= set(inodes)
