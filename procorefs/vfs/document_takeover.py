@@ -23,7 +23,7 @@ from procorefs.journal.journal import Journal
 from procorefs.journal.metadata_patch import over, set_in
 from procorefs.procore.wire.models import Document, DocumentId, Kind, Version
 from procorefs.storage import clocks
-from procorefs.tree.document_detail import decode_detail
+from procorefs.tree.document_detail import decode_detail, same_bytes
 from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.tree_store import TreeStore
@@ -187,6 +187,16 @@ class DocumentTakeover:
         self._changes.keep_unconfirmed(change.inode)
         if change.upload is not None and change.upload.is_used:
             change.drop_upload()  # an upload can be used only once, for any document
+        self._drop_own_copy(change, document)
+
+    def _drop_own_copy(self, change: Change, document: DocumentId) -> None:
+        """A document that an inode gets back has the bytes of the pending copy, unless a call may have changed them."""
+        known = self._store.known(document)
+        if change.pending_copy is None or known is None or self._calls.has(change.inode, document):
+            return
+        if same_bytes(change.pending_copy, known.node.version):
+            change.content, change.seen = UNCHANGED, None
+            self.drop_content_source(change)
 
     def _hand_over_calls(self, document: DocumentId, inode: Inode) -> None:
         """Move the unconfirmed calls about a document to the inode that takes it over."""

@@ -94,6 +94,22 @@ async def test_a_document_goes_back_to_its_name(project: OfflineProject, name: b
         project.edits.entries.rename(ROOT, name, box, name)
 
 
+async def test_a_document_that_comes_back_from_another_file_needs_no_new_bytes(
+    project: OfflineProject,
+) -> None:
+    """It has them: to send a copy of them would make the same version twice."""
+    inode, new = child(project, b"plan.odt").inode, project.put("new.odt", b"new")
+    project.edits.entries.rename(ROOT, b"plan.odt", ROOT, b"aside.odt")
+    project.edits.entries.rename(ROOT, b"new.odt", ROOT, b"plan.odt")
+    assert project.change(new).document == 6
+    assert project.change(inode).pending_copy is not None
+    project.edits.entries.rename(ROOT, b"plan.odt", ROOT, b"new.odt")
+    project.edits.entries.rename(ROOT, b"aside.odt", ROOT, b"plan.odt")
+    assert child(project, b"plan.odt").document_id == 6
+    assert project.view.change(inode) is None
+    assert project.change(new).document is None
+
+
 async def test_a_folder_that_is_removed_and_made_again_keeps_its_name(project: OfflineProject) -> None:
     document = child(project, FOLDER).document_id
     project.edits.entries.remove_folder(ROOT, FOLDER)
