@@ -2,6 +2,7 @@
 
 import html
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from jeepney.io.trio import DBusRouter, open_dbus_connection
 from jeepney.wrappers import unwrap_msg
 
 from procorefs.storage.failures import first_cause
+from procorefs.storage.processes import uid_of_peer
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,9 @@ async def connected(address: str) -> AsyncIterator[SessionBus]:
     with _translated(), trio.fail_after(ANSWER_S):
         connection = await open_dbus_connection(address)
     async with connection:
+        # `sudo -E` keeps the address: another user's bus would see names, and choose actions on their documents.
+        if uid_of_peer(connection.socket) not in (os.geteuid(), 0):
+            raise NoDesktop("the session bus belongs to another user")
         with _translated():
             async with connection.router() as router:
                 yield SessionBus(router)

@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ import msgspec
 
 from procorefs.storage.failures import UNDECODABLE, Failure
 from procorefs.storage.private_files import remove_socket
+from procorefs.storage.processes import uid_of_peer
 from procorefs.upload.items import Item
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ async def _serve_client(client: "trio.SocketStream", handler: Handler) -> None:
     import trio
 
     async with client:
-        if _uid_of_peer(client.socket) not in (os.geteuid(), 0):
+        if uid_of_peer(client.socket) not in (os.geteuid(), 0):
             return
         with contextlib.suppress(trio.BrokenResourceError):
             received = b""
@@ -302,7 +302,7 @@ def _exchange(path: Path, question: bytes, deadline: float) -> bytes:
         client.settimeout(_left(deadline))
         with _short(path) as address:
             client.connect(address)
-        if _uid_of_peer(client) != os.geteuid():
+        if uid_of_peer(client) != os.geteuid():
             raise OSError(errno.EPERM, "it belongs to another user")
         client.sendall(question)
         received = bytearray()
@@ -313,13 +313,6 @@ def _exchange(path: Path, question: bytes, deadline: float) -> bytes:
                 raise OSError(errno.ECONNRESET, "it closed the connection without an answer")
             received += piece
     return bytes(received)
-
-
-def _uid_of_peer(connected: "socket.socket | trio.socket.SocketType") -> int:
-    """The user id of the process at the other end (SO_PEERCRED of unix(7))."""
-    pid_uid_gid = struct.Struct("iII")
-    found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
-    return int(pid_uid_gid.unpack(found)[1])
 
 
 def _left(deadline: float) -> float | None:

@@ -3,9 +3,14 @@
 import os
 import resource
 import socket
+import struct
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import trio
 
 SECRETS = ("PROCOREFS_CLIENT_SECRET", "PROCOREFS_REDIS_PASSWORD")
 """Variables that no child process needs, apart from commands of ours."""
@@ -39,6 +44,13 @@ def process_name() -> str:
 
 _USUAL: list[tuple[int, int]] = []
 """The soft and hard limit before `raise_limit`; empty: the limit was not raised."""
+
+
+def uid_of_peer(connected: "socket.socket | trio.socket.SocketType") -> int:
+    """The user id of the process at the other end of a Unix socket (SO_PEERCRED of unix(7))."""
+    pid_uid_gid = struct.Struct("iII")
+    found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
+    return int(pid_uid_gid.unpack(found)[1])
 
 
 def raise_limit() -> None:

@@ -1,5 +1,6 @@
 """Notifications over a real session bus: shown, replaced, withdrawn, chosen from, and a session that is not there."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import trio.testing
 from procorefs.desktop import notifier
 from procorefs.desktop.notices import Known, Subject
 from procorefs.desktop.notifier import DesktopNotifier
+from procorefs.desktop.session_bus import NoDesktop, connected
 from tests.support.fake_desktop import fake_desktop, session_bus
 
 FAILED = Known("Riverside", failed=[Subject("a/R&D <1>.txt", "the folder is gone")], failed_count=1)
@@ -132,6 +134,14 @@ async def test_without_a_notification_service_nothing_happens(
         async with running(address, mount, monkeypatch) as one:
             with trio.fail_after(10):
                 await one.farewell(("bye", "now"))
+
+
+async def test_the_bus_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sudo -E` keeps its address; what that user runs there may accept root."""
+    monkeypatch.setattr("procorefs.desktop.session_bus.uid_of_peer", lambda _socket: os.geteuid() + 1)
+    with session_bus(tmp_path) as address, pytest.raises(NoDesktop, match="belongs to another user"):
+        async with connected(address):
+            pass
 
 
 async def test_the_end_of_a_mount_is_shown_before_the_daemon_goes(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-OTHER_UID = 65_533
+OTHER_UID = 65_534
 
 PYTHON = shutil.which("python3", path="/usr/local/bin:/usr/bin")
 """The interpreter of the tests may be in a home directory, where no other user may go."""

@@ -1,4 +1,4 @@
-"""Knows what the account may do with the project's documents, and decides when Procore is asked about it.
+"""Decides what the account may do with the project's documents, and when Procore is asked about it.
 
 One call a day while the mount is in use; the answer is part of the tree's SyncState. The answers to changing calls
 correct it: a success grants, and a 403 that contradicts it asks again.
