@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.mounting import Home, Mounted, wait_until
+from tests.support.mounting import COMMAND_TIMEOUT_S, Home, Mounted, wait_until
 from tests.support.sandbox import SandboxHandle
 from tests.support.writing import MountedProject, errno_name
 
@@ -37,13 +37,16 @@ def test_more_files_open_for_writing_than_the_soft_limit(
         env=home.environment | sandbox.env(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=COMMAND_TIMEOUT_S,
     )
     assert started.returncode == 0, started.stderr
     mounted = Mounted(home, place, sandbox.env())
     try:
         done = subprocess.run(
-            [sys.executable, "-c", OPEN_THEM, place], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", OPEN_THEM, place],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
         )
         assert done.returncode == 0, done.stderr
         mounted.unmount()

@@ -25,8 +25,11 @@ from tests.support.sandbox import ROOT, SandboxHandle
 
 T = TypeVar("T")
 
-COMMAND_TIMEOUT_S = 60.0
-END_TIMEOUT_S = 15.0
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
+"""How much slower everything is than usual, as with AddressSanitizer (scripts/asan): multiplies bounds of waits."""
+
+COMMAND_TIMEOUT_S = 60.0 * PATIENCE
+END_TIMEOUT_S = 15.0 * PATIENCE
 
 
 class Home:

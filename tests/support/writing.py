@@ -23,13 +23,13 @@ import pytest
 from procorefs.service.control_socket import Left, StatusRequest, SyncRequest, WaitingRequest, ask
 from procorefs.service.status import MountStatus
 from procorefs.upload.items import Item
-from tests.support.mounting import UNLISTED, Mounted, list_all, wait_until
+from tests.support.mounting import PATIENCE, UNLISTED, Mounted, list_all, wait_until
 from tests.support.sandbox import SandboxHandle
 
-COMMAND_TIMEOUT_S = 120.0
+COMMAND_TIMEOUT_S = 120.0 * PATIENCE
 AT_FDCWD = -100
 NOREPLACE, EXCHANGE = 1, 2
-SYNC_TIMEOUT_S = 60.0
+SYNC_TIMEOUT_S = 60.0 * PATIENCE
 
 
 @dataclass(slots=True)
