@@ -201,6 +201,20 @@ class InFlightCalls:
         del self._sending[call.number]
         self.forget(call)
 
+    @contextmanager
+    def applying(self, call: Call) -> Iterator[None]:
+        """Apply what an unconfirmed call has done: it blocks others no longer, and is forgotten only after that.
+
+        A daemon that dies in between would take what the call made for another user's.
+        """
+        state = self._sending[call.number] = Sending(call)
+        state.answered()
+        try:
+            yield
+        finally:
+            del self._sending[call.number]
+        self.forget(call)
+
     def suppose(self, change: Change) -> None:
         """Add an unconfirmed call for a change whose upload may have been used and whose call a power cut lost."""
         place = change.location if change.location is not None and change.document is None else None

@@ -165,18 +165,18 @@ class UnansweredCalls:
                 and theirs in (None, change)
                 and _is_no_older(document, wanted_at_s)
             )
-            self._documents.calls.forget(call)
             self._results.may_show(call.place.folder)
-            if is_ours and self._results.is_current(change):
-                self._documents.own.order.is_about(request, document.id)
-                self._results.arrived(
-                    change,
-                    document,
-                    call.place.folder,
-                    metadata=MetadataPatch(),
-                    target=call.place,
-                    is_new=True,
-                )
+            with self._documents.calls.applying(call):
+                if is_ours and self._results.is_current(change):
+                    self._documents.own.order.is_about(request, document.id)
+                    self._results.arrived(
+                        change,
+                        document,
+                        call.place.folder,
+                        metadata=MetadataPatch(),
+                        target=call.place,
+                        is_new=True,
+                    )
 
     async def _look_for_unwanted(self, change: Change, call: Call) -> None:
         """Remove a folder that is no longer wanted, if our call made it."""
@@ -187,12 +187,12 @@ class UnansweredCalls:
         if node is None or not self._is_ours(call, node):
             self._was_not_done_yet(change, call)
             return
-        self._documents.calls.forget(call)
         assert call.place is not None
         assert node.document_id is not None
-        self._documents.calls.folder_there(call.place, node.document_id)
-        self._edits.takeover.take_found(change, node)
-        self._results.left(node)
+        with self._documents.calls.applying(call):
+            self._documents.calls.folder_there(call.place, node.document_id)
+            self._edits.takeover.take_found(change, node)
+            self._results.left(node)
 
     def _there(self, call: Call) -> Node | None:
         """The document at the place where the call was to create one, if it has no change."""
