@@ -145,7 +145,8 @@ class Recreate:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Another user has made a document of that name: ours becomes its next version, or the same folder."""
+    """Another user has made a document of that name: ours becomes its next version, or the same folder. A document of
+    another kind refuses the name. Procore is first asked whether it still has that document."""
 
     occupant: Occupant
 
@@ -373,9 +374,8 @@ def _hurdle(now: Situation, target: Location | None) -> Wait | Refuse | None:
 
 
 def _join(change: Change, occupant: Occupant) -> Step:
-    if occupant.kind is not change.kind:
-        return Refuse(kind_refusal(occupant.kind))
-    return takeover_wait(occupant) or Join(occupant)
+    wait = takeover_wait(occupant) if occupant.kind is change.kind else None
+    return wait or Join(occupant)
 
 
 def _step_aside(change: Change, now: Situation) -> Step:

@@ -25,6 +25,7 @@ from procorefs.upload.planning.plan import (
     InPlace,
     Join,
     Nothing,
+    Occupant,
     Recreate,
     Refuse,
     SetTags,
@@ -32,6 +33,7 @@ from procorefs.upload.planning.plan import (
     Update,
     Wait,
     WaitForLate,
+    kind_refusal,
 )
 from procorefs.upload.planning.situation import Situations
 from procorefs.upload.sending.apply_result import ResultApplier
@@ -83,8 +85,7 @@ class ChangeSender:
             case Recreate():
                 self._results.vanished(change)
             case Join(occupant):
-                assert occupant.document is not None
-                self._results.join(change, occupant.inode, occupant.document)
+                await self._join(change, occupant)
             case Fetch():
                 await self._content.fetch_missing(change)
             case StepAside() as step:
@@ -94,6 +95,28 @@ class ChangeSender:
             case Dismiss() | Delete() | SetTags() | Create() | Update() | InPlace() as step:
                 return await self._send(change, step)
         return False
+
+    async def _join(self, change: Change, occupant: Occupant) -> None:
+        """Join a document that has the name, or raise Refused if it is of another kind; only if Procore still has it.
+
+        After a power cut, or where deletions are not listed, the tree may have documents that are gone.
+        """
+        document_id = occupant.document
+        assert document_id is not None
+        known = self._situations.known(document_id)
+        order = self._documents.own.order
+        with order.reading() as request:
+            request.sent()
+            is_gone = await self._documents.now(document_id, occupant.kind) is None
+            if is_gone and known is not None and order.admit(document_id, request):
+                self._results.removed_in_procore(known.node)
+        step = self._situations.step(change)
+        is_same = isinstance(step, Join) and step.occupant.document == document_id
+        if is_gone or not is_same or not self._results.is_current(change):
+            return  # it is planned again
+        if occupant.kind is not change.kind:
+            raise Refused(kind_refusal(occupant.kind))
+        self._results.join(change, occupant.inode, document_id)
 
     async def _send(
         self, change: Change, step: Dismiss | Delete | SetTags | Create | Update | InPlace
