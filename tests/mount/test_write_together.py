@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mounting import wait_until
 from tests.support.patterns import pattern
 from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, run, sha256
 
@@ -106,6 +107,25 @@ def test_pending_files_move_with_their_folders(mount_project: Callable[..., Moun
     assert project.folders() == {"b", "deep"}
     assert project.binned() == []
     assert all(file.numbers == [1] for file in project.files().values())
+
+
+def test_a_colleagues_folder_refuses_its_name_while_procore_has_it(
+    mount_project: Callable[..., MountedProject],
+) -> None:
+    project = mount_project("write_back=60,freshness=0")
+    project.await_listed()
+    (project.path / "plan").write_bytes(NEW)
+    project.sandbox.act("create_folder", path="/plan", user="other")
+    project.sandbox.act("put", path="/later.txt", text="later", user="other")
+    wait_until(lambda: "later.txt" in os.listdir(project.path), "the mount to see what the colleague made")
+    project.mounted.expect_warning("plan was refused: Procore has a folder of that name")
+    assert [item.state for item in project.settle()] == ["failed"]
+    assert project.folders() == {"plan"}
+    project.sandbox.act("delete", path="/plan", user="other")
+    answer = project.mounted.home.procorefs("retry", project.path)
+    assert answer.returncode == 0, answer.stderr
+    project.sync()
+    project.assert_saved("plan", None, NEW)
 
 
 def test_unsent_files_are_exchanged(mount_project: Callable[..., MountedProject]) -> None:

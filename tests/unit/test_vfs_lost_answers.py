@@ -34,6 +34,23 @@ async def test_a_removed_file_waits_for_what_became_of_its_making(tmp_path: Path
         assert project.view.changes() == []
 
 
+async def test_a_call_is_forgotten_only_after_its_result_is_applied(tmp_path: Path) -> None:
+    with offline_project(tmp_path) as project:
+        inode = project.edits.entries.make_folder(ROOT, b"plans", Kept()).inode
+        place = project.change(inode).location
+        with pytest.raises(Unanswered), project.calls.sending(inode, Kind.FOLDER, None, place):
+            raise Unanswered("no answer")
+        [call] = project.calls.unconfirmed(inode, None)
+        with pytest.raises(ZeroDivisionError), project.calls.applying(call):
+            assert 1 // 0
+    with offline_project(tmp_path) as project:
+        [call] = project.calls.unconfirmed(inode, None)
+        with project.calls.applying(call):
+            assert not project.calls.has(inode, None), "it blocks nothing any more"
+            assert len(list(project.journal.calls())) == 1
+        assert list(project.journal.calls()) == []
+
+
 async def test_who_takes_over_a_document_takes_over_its_calls(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         project.list_root(file(7, "old.dwg"))
