@@ -11,6 +11,7 @@ SOURCES := pyproject.toml constraints.txt setup.py $(wildcard procorefs/kernel/b
 DEBIAN := attr fuse3 gcc libc6-dev libfuse3-dev make pkg-config python3-dev python3-venv rsync
 DEBIAN_TEST := dbus-daemon git jq less libglib2.0-bin rclone redis-server unzip vim
 DEBIAN_BENCH := rclone
+DEBIAN_BROWSER := chromium chromium-driver
 DEBIAN_MAN := go-md2man
 DEBIAN_PACKAGES := mmdebstrap
 # Newer than Debian's; the bench takes that one where this cannot be had.
@@ -23,7 +24,7 @@ SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
 UNITS := /usr/local/lib/systemd
 
-.PHONY: help setup demo test lint types unit soak fuzz asan coverage bench man dist deb packages install uninstall clean
+.PHONY: help setup demo test lint types unit soak fuzz asan coverage browser bench man dist deb packages install uninstall clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +71,10 @@ coverage: $(READY) ## lines and branches that unit and sandbox tests reach, by p
 	scripts/debian-packages $(DEBIAN_TEST)
 	$(BIN)/coverage run --branch --source procorefs -m pytest tests/unit tests/sandbox
 	$(BIN)/python scripts/coverage_report.py
+
+browser: $(READY) ## test the status page in Chromium without a window
+	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BROWSER)
+	$(BIN)/python -m pytest tests/mount/test_browser_status_page.py
 
 bench: $(READY) ## figures beside rclone mount, and which goals were missed; takes some minutes
 	scripts/debian-packages $(DEBIAN_TEST) $(DEBIAN_BENCH)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from procorefs.cli.web import app as application
@@ -254,3 +255,20 @@ def test_the_warnings_of_a_log_are_the_newest(tmp_path: Path) -> None:
     shown = last_warnings(log)
     assert len(shown) == 10
     assert shown[0].endswith("WARNING a: 29\\u001b")
+
+
+async def test_a_hundred_thousand_waiting_files_make_a_short_page(
+    client: httpx.AsyncClient, mounts: list[MountDetails]
+) -> None:
+    many = [
+        OutboxItem(f"Folder/{number}", "it was refused", "2026-11-30T03:00:00Z") for number in range(1000)
+    ]
+    outbox = OutboxStatus(
+        pending=100_000, failed=100_000, held=100_000, failures=many, held_items=many, bytes_pending=1 << 40
+    )
+    mounts[:] = [MountDetails(msgspec.structs.replace(STATUS, outbox=outbox))]
+    await log_in(client)
+    page = (await client.get("/")).text
+    assert "the oldest 100 of 100,000" in page
+    assert page.count("Folder/") < 1000
+    assert len(page) < 300_000
