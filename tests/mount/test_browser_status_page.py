@@ -64,7 +64,7 @@ def with_failures(mount_project: Callable[..., MountedProject], sandbox: Sandbox
     project = mount_project("freshness=3600")
     project.mounted.expect_warning("was refused")
     sandbox.faults(dialect={"empty_files": "refused_at_file"})
-    for name in ("first.txt", "second " + "with a very long name " * 6 + ".txt"):
+    for name in ("first.txt", f"second with a name that is {'very_' * 30}long.txt"):
         (project.path / name).touch()
     assert len(project.settle()) == 2
     return project

@@ -108,6 +108,7 @@ async def test_the_page_shows_what_waits_and_escapes_names(client: httpx.AsyncCl
     assert "\x1b" not in answer.text
     assert "\u202e" not in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["referrer-policy"] == "same-origin", "without it the Origin of a form is null"
     assert (await client.get("/static/style.css")).status_code == 200
 
 

@@ -20,11 +20,12 @@ from procorefs.cli.support.local_peers import Address
 
 COOKIE = "procorefs"
 
+# With `no-referrer`, browsers send `Origin: null` with a form, which is no origin of ours.
 HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
 
