@@ -43,6 +43,11 @@ class StaleOpens:
         self._projects = projects
         self._expected: dict[int, SecondTry] = {}
 
+    @property
+    def is_any_expected(self) -> bool:
+        """Whether a request may be a repeated one."""
+        return bool(self._expected)
+
     def expect(self, tid: int, *, opens: bool) -> None:
         """Note that a request of this thread gets ESTALE."""
         self._forget_old()
@@ -182,6 +187,19 @@ class NodeLookup:
             if project.view.place(inode) != before:
                 self.stale_opens.expect(tid, opens=opens)
                 raise Stale
+
+    def to_open_now(self, inode: Inode) -> Node | None:
+        """What `to_open` would return for a first try if it need not wait, as for most opens; else None."""
+        project = self._projects.of(inode)
+        if (
+            self.stale_opens.is_any_expected
+            or self._notifier.drops_entries
+            or not self._notifier.is_settled(inode)
+            or project.follower.poll_is_due()
+            or not project.view.reachable(inode)
+        ):
+            return None
+        return project.view.by_inode(inode)
 
     async def to_open(self, inode: Inode, tid: int, second_try: SecondTry | None) -> Node:
         """The node of a file for an open; no await between its return and the handle.

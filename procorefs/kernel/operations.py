@@ -333,13 +333,20 @@ class Operations(pyfuse3.Operations):
 
     # Files
 
-    @by_inode
+    @by_inode_at_once
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        if inode >= FIRST_LOCK_FILE:
-            return await self._reads.open_lock_file(Inode(inode), flags)
-        if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
-            return await self._files.open(Inode(inode), flags, ctx)
-        return await self._reads.open(Inode(inode), ctx.pid)
+        reads_only = flags & (os.O_ACCMODE | os.O_TRUNC) == os.O_RDONLY
+        if reads_only and inode < FIRST_LOCK_FILE:
+            opened = self._reads.open_now(Inode(inode), ctx.pid)
+            if opened is not None:
+                return opened
+        with interruptible(self.bridge.take_request()):
+            if inode >= FIRST_LOCK_FILE:
+                return await self._reads.open_lock_file(Inode(inode), flags)
+            if not reads_only:
+                return await self._files.open(Inode(inode), flags, ctx)
+            return await self._reads.open(Inode(inode), ctx.pid)
+        raise Interrupted
 
     @by_file_at_once
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer

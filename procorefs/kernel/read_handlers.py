@@ -102,6 +102,14 @@ class ReadHandlers:
 
     # Files
 
+    def open_now(self, inode: Inode, tid: int) -> pyfuse3.FileInfo | None:
+        """The reply to an open that need not wait, as most do; None: `open` waits."""
+        node = self._nodes.to_open_now(inode)
+        if node is None:
+            return None
+        self.check_thumbnailer(tid)
+        return self._handles.files.info(self._open_to_read(node))
+
     async def open(self, inode: Inode, tid: int) -> pyfuse3.FileInfo:
         """Bind the handle to the newest known version, or to bytes that were written here."""
         with self._nodes.stale_opens.second_try(tid) as second_try:

@@ -75,6 +75,7 @@ class Staging:
             path, self.quota, open_version, self.disk, self.remover, self.threads
         )
         self._first = self._next = 1 + max(self.numbers(), default=0)
+        self._logs = self._left_logs()
         self.spare_files = SpareFiles(path, self._reserve)
         self._created = 0
         """How many files this run has created."""
@@ -156,7 +157,8 @@ class Staging:
                 record.base, found.st_size, missing, log_bytes=len(logged) * missing_ranges.ENTRY_BYTES
             )
         else:
-            Path(file.path + missing_ranges.SUFFIX).unlink(missing_ok=True)
+            if record.number in self._logs:
+                Path(file.path + missing_ranges.SUFFIX).unlink(missing_ok=True)
             file.set_base(record.base, record.size_bytes, record.missing)
         if found.st_size > file.size_bytes:
             file.has_tail = True
@@ -170,14 +172,13 @@ class Staging:
 
         Returns the copy's record; None: it has no such bytes. Raises StagingFull, OSError.
         """
-        source = StagedFile(self._context, record.number)
         try:
-            size_bytes = os.lstat(source.path).st_size
+            size_bytes = os.stat(str(record.number), dir_fd=self._fd, follow_symlinks=False).st_size
         except FileNotFoundError:
             return None
         if size_bytes <= record.size_bytes:
             return None
-        copy = self.create()
+        source, copy = StagedFile(self._context, record.number), self.create()
         try:
             with source.held(), copy.held():
                 staged_bytes.copy_all(source.fd, copy.fd, size_bytes)
@@ -296,6 +297,13 @@ class Staging:
             await trio.to_thread.run_sync(work, descriptor, limiter=self._context.threads)
         except OSError as error:
             refuse(error)
+
+    def _left_logs(self) -> set[int]:
+        """The numbers of the files whose logs of ranges an earlier run has left: few of a hundred thousand have one."""
+        suffix = missing_ranges.SUFFIX
+        with os.scandir(self._context.directory) as entries:
+            names = [entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix)]
+        return {int(name) for name in names if name.isdecimal()}
 
     def numbers(self) -> list[int]:
         """The numbers of all files in the directory."""

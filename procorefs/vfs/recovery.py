@@ -244,15 +244,14 @@ class Recovery:
 
         After a power cut the tree may be older, with the inode's earlier document: the call is then confirmed.
         """
-        node = self._store.by_inode(change.inode)
-        if self.is_tree_behind or node is None or node.document_id is None or not node.in_tree:
+        makers = [call for call in self._calls.given_up(change.inode, None) if call.is_creating]
+        if self.is_tree_behind or not makers:
             return
-        for call in self._calls.given_up(change.inode, None):
-            if call.is_creating:
-                self._calls.was_made(call, node.document_id)
-                change.document = node.document_id
-                self._journal.put(change)
-                return
+        node = self._store.by_inode(change.inode)
+        if node is not None and node.document_id is not None and node.in_tree:
+            self._calls.was_made(makers[0], node.document_id)
+            change.document = node.document_id
+            self._journal.put(change)
 
     def _lost_folders(self) -> set[Inode]:
         """Folders that rows name, and whose path neither the journal nor the tree knows."""

@@ -143,6 +143,10 @@ class Notifier:
     def attributes(self, inode: int) -> None:
         """Attributes are never kept here."""
 
+    def is_settled(self, _inode: int) -> bool:
+        """Nothing takes time."""
+        return True
+
     async def settled(self, inode: int) -> None:
         """Nothing takes time."""
 

@@ -18,11 +18,11 @@ FILE, THREAD = Inode(5), 77
 NODE = cast(Node, SimpleNamespace(inode=FILE))
 
 
-def lookup_with(notifier: Notifier) -> NodeLookup:
+def lookup_with(notifier: Notifier, *, poll_is_due: bool = False, reachable: bool = True) -> NodeLookup:
     """A mount that has polled just now and in which the file is where it was."""
     project = SimpleNamespace(
-        follower=SimpleNamespace(poll_is_due=lambda: False),
-        view=SimpleNamespace(by_inode=lambda _inode: NODE, reachable=lambda _inode: True),
+        follower=SimpleNamespace(poll_is_due=lambda: poll_is_due),
+        view=SimpleNamespace(by_inode=lambda _inode: NODE, reachable=lambda _inode: reachable),
     )
     return NodeLookup(cast(Projects, SimpleNamespace(of=lambda _inode: project)), notifier)
 
@@ -37,6 +37,21 @@ async def test_an_open_is_resolved_again_while_an_entry_is_to_be_dropped() -> No
     with lookup.stale_opens.second_try(THREAD) as second_try:
         assert second_try is not None
         assert await lookup.to_open(FILE, THREAD, second_try) is NODE
+
+
+async def test_an_open_is_answered_now_only_if_nothing_is_waited_for_or_tried_again() -> None:
+    quiet, dropping, renewing = Notifier(), Notifier(), Notifier()
+    dropping.entry(ROOT, b"a")
+    renewing.inode(FILE)
+    assert lookup_with(quiet).to_open_now(FILE) is NODE
+    assert lookup_with(dropping).to_open_now(FILE) is None
+    assert lookup_with(renewing).to_open_now(FILE) is None
+    assert lookup_with(renewing).to_open_now(Inode(FILE + 1)) is NODE
+    assert lookup_with(quiet, poll_is_due=True).to_open_now(FILE) is None
+    assert lookup_with(quiet, reachable=False).to_open_now(FILE) is None
+    repeated = lookup_with(quiet)
+    repeated.stale_opens.expect(THREAD, opens=True)
+    assert repeated.to_open_now(FILE) is None
 
 
 async def test_an_open_is_resolved_again_just_after_an_entry_was_dropped(mock_clock: MockClock) -> None:

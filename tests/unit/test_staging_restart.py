@@ -12,6 +12,7 @@ import trio.lowlevel
 import trio.testing
 
 from procorefs.staging import staged_bytes
+from procorefs.staging.missing_ranges import SUFFIX
 from procorefs.staging.spare_files import SPARE_FILES
 from procorefs.staging.staging_area import StagedIncomplete, StagedRecord
 from tests.support.content_source import content_of
@@ -187,7 +188,9 @@ async def test_what_a_closed_file_misses_is_what_its_record_says(tmp_path: Path)
         assert file.write_now(500, b"not closed")
         file.release()
     with staging_in(tmp_path) as staging:
+        assert f"{record.number}{SUFFIX}" in os.listdir(tmp_path)
         file = staging.adopt(record)
+        assert f"{record.number}{SUFFIX}" not in os.listdir(tmp_path)
         assert (await bytes_of(file))[500:510] == content_of(base, 500, 510)
         await file.complete()
         file.delete()

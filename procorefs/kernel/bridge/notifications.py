@@ -113,6 +113,10 @@ class Notifier:
         """
         return self._entries > 0 or trio.current_time() - self._dropped_s < RECENT_S
 
+    def is_settled(self, inode: int) -> bool:
+        """Whether `settled` would return immediately."""
+        return not self._open.get(inode)
+
     async def settled(self, inode: int) -> None:
         """Wait until every queued invalidation of *inode* has been carried out."""
         while events := self._open.get(inode):
