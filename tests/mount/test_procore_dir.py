@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import Mounted, Programs, mount_followed
 from tests.support.patterns import pattern
 from tests.support.sandbox import SandboxHandle
@@ -24,19 +25,6 @@ Mount = Callable[..., Mounted]
 def put(sandbox: SandboxHandle, path: str, data: bytes) -> None:
     """Somebody else's next version of a file."""
     sandbox.act("put", path=path, base64=base64.b64encode(data).decode())
-
-
-def run(*command: str | Path, status: int = 0, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        [os.fspath(word) for word in command],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=cwd,
-    )
-    assert done.returncode == status, (done.stdout[-1000:], done.stderr)
-    return done.stdout
 
 
 def shell(place: Path, line: str, status: int = 0) -> str:

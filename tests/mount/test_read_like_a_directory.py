@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.environment import run
 from tests.support.mounting import Mounted, mount_followed, wait_until
 from tests.support.patterns import pattern
 from tests.support.sandbox import SandboxHandle
@@ -59,19 +60,6 @@ def errno_of(attempt: Callable[[], object]) -> int:
     except OSError as error:
         return error.errno or -1
     return 0
-
-
-def run(*command: str | Path, status: int = 0, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        [os.fspath(word) for word in command],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=cwd,
-    )
-    assert done.returncode == status, (done.stdout[-1000:], done.stderr)
-    return done.stdout
 
 
 def test_the_tools_of_every_day(mounted: Mounted, source: Path, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import Mounted, mount_followed, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import MountedProject, run
+from tests.support.writing import MountedProject
 
 LONG_AGO_NS = 1_500_000_000_123_456_789
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.patterns import pattern
-from tests.support.writing import MountedProject, run
+from tests.support.writing import MountedProject
 
 OLD = pattern(1, 300_000)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import MountedProject, errno_name, run, sha256
+from tests.support.writing import MountedProject, errno_name, sha256
 
 LIMIT = 20
 OPTIONS = f"delete_guard={LIMIT},freshness=3600"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import MountedProject, errno_name, run, sha256
+from tests.support.writing import MountedProject, errno_name, sha256
 
 DIALECTS: dict[str, dict[str, Any]] = {
     "names composed, versions anew": {

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import make_unlisted, wait_until
-from tests.support.writing import MountedProject, run, sha256
+from tests.support.writing import MountedProject, sha256
 
 GOES_AGAIN = r"is tried again in|cannot be polled|was created by another user"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import Home, wait_until
-from tests.support.writing import MountedProject, errno_name, run, sha256
+from tests.support.writing import MountedProject, errno_name, sha256
 
 
 @pytest.fixture

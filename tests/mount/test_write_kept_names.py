@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, run, sha256
+from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, sha256
 
 NAME, FOLDER = "Level 3: slabs.odt", "Level 3: all"
 

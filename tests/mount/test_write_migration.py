@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.writing import MountedProject, make_tree, run
+from tests.support.environment import run
+from tests.support.writing import MountedProject, make_tree
 
 FILES, FOLDERS = 500, 40
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import environment_of_others
 from tests.support.mounting import wait_until
 from tests.support.writing import InProcore, MountedProject, sha256
 
@@ -56,6 +57,7 @@ class Converting:
         answer = subprocess.run(
             [*words, "--convert-to", kind, name],
             cwd=self.folder,
+            env=environment_of_others(),
             capture_output=True,
             text=True,
             timeout=CONVERSION_S,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import Programs, ThreadOf, state_of, wait_until
-from tests.support.writing import MountedProject, errno_name, run, sha256
+from tests.support.writing import MountedProject, errno_name, sha256
 
 MIB = 1 << 20
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from procorefs.locks.office_locks import Program, content_for
+from tests.support.environment import run
 from tests.support.sandbox import SandboxHandle
 from tests.support.writing import (
     EXCHANGE,
@@ -15,7 +16,6 @@ from tests.support.writing import (
     MountedProject,
     errno_name,
     renameat2,
-    run,
     sha256,
 )
 

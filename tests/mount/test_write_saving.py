@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import wait_until
-from tests.support.writing import MountedProject, run
+from tests.support.writing import MountedProject
 
 OLD, NEW = b"old content\n" * 1000, b"new content, and longer\n" * 1000
 

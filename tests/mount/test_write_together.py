@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import wait_until
 from tests.support.patterns import pattern
-from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, run, sha256
+from tests.support.writing import EXCHANGE, MountedProject, errno_name, renameat2, sha256
 
 OLD, NEW = b"old content\n" * 1000, b"new content, and longer\n" * 1000
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.environment import run
 from tests.support.mounting import Home, Mounted, wait_until
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import MountedProject, errno_name, run
+from tests.support.writing import MountedProject, errno_name
 from tests.support.xattrs import (
     CUSTOM,
     DESCRIPTION,

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ from procorefs.upload.items import Item
 from tests.support.mounting import PATIENCE, UNLISTED, Mounted, list_all, wait_until
 from tests.support.sandbox import SandboxHandle
 
-COMMAND_TIMEOUT_S = 120.0 * PATIENCE
 AT_FDCWD = -100
 NOREPLACE, EXCHANGE = 1, 2
 SYNC_TIMEOUT_S = 60.0 * PATIENCE
@@ -238,21 +236,6 @@ def is_of(socket: Path, mounted: Mounted) -> bool:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """A command that must succeed; returns what it printed."""
-    answer = subprocess.run(
-        [os.fspath(word) for word in command],
-        cwd=cwd,
-        env=os.environ | (env or {}),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_S,
-        check=False,
-    )
-    assert answer.returncode == 0, f"{command[0]}: {answer.returncode}\n{answer.stderr}{answer.stdout}"
-    return answer.stdout
 
 
 def errno_name(attempt: Callable[[], object]) -> str:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.environment import run
 from tests.support.sandbox import SandboxHandle
-from tests.support.writing import run
 
 PROCORE = "user.procore."
 TAGS, DESCRIPTION = PROCORE + "tags", PROCORE + "description"
