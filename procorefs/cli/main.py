@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "set": ("procorefs.cli.running.settings:set_command", "Change settings of a mount while it runs."),
     "log": ("procorefs.cli.running.log:log_command", "Print or follow the log of a mount."),
+    "desktop": ("procorefs.cli.desktop.command", "Install what file managers show and offer."),
     "sandbox": ("procorefs.cli.trial.sandbox", "Run an embedded Procore for trials and tests."),
     "demo": ("procorefs.cli.trial.demo", "Run a sandbox, a mount and a short tour; needs no account."),
 }

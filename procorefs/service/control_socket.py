@@ -115,6 +115,8 @@ class FilesRequest(msgspec.Struct, tag="files", tag_field="ask", frozen=True):
     """Answered with FilesAnswer from what is known: Procore is not asked."""
 
     paths: tuple[str, ...]
+    folder: str | None = None
+    """The entries of this folder are told, too."""
 
 
 class DetailRequest(msgspec.Struct, tag="detail", tag_field="ask", frozen=True):

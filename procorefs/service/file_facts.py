@@ -1,6 +1,7 @@
 """Tells file managers what is known of files: state, reason, holder; asks nobody, so it answers at once."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -32,6 +33,8 @@ class FilesAnswer(msgspec.Struct, frozen=True):
     """The facts of the files that were asked about, in their order; None: there is no such file."""
 
     files: list[FileFacts | None]
+    entries: dict[str, FileFacts] = {}
+    """The first MOST_FILES entries of the folder that was asked about, by name, without names that are no UTF-8."""
     page: str = ""
     """The project's Documents page in a browser; empty: unknown."""
 
@@ -45,19 +48,22 @@ class FileFactsReader:
     holder_of: Callable[[Inode], str | None]
     page: str
 
-    async def answer(self, paths: Sequence[str]) -> FilesAnswer:
-        """What is known of the files at these paths, which start at the root of the mount."""
-        files = []
-        for number, path in enumerate(paths[:MOST_FILES], 1):
-            files.append(self._facts(path))
-            if number % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-        return FilesAnswer(files, self.page)
+    async def answer(self, paths: Sequence[str], folder: str | None = None) -> FilesAnswer:
+        """What is known of the files at these paths, and in the folder; paths start at the root of the mount."""
+        files: list[FileFacts | None] = []
+        for path in paths[:MOST_FILES]:
+            node = self._find(path)
+            files.append(None if node is None else self._facts(node))
+            await _turn(len(files))
+        entries: dict[str, FileFacts] = {}
+        parent = self._find(folder) if folder is not None else None
+        for node in self.view.children(parent.inode, limit=MOST_FILES) if parent is not None else ():
+            with suppress(UnicodeDecodeError):
+                entries[node.shown.decode()] = self._facts(node)
+            await _turn(len(entries))
+        return FilesAnswer(files, entries, self.page)
 
-    def _facts(self, path: str) -> FileFacts | None:
-        node = self._find(path)
-        if node is None:
-            return None
+    def _facts(self, node: Node) -> FileFacts:
         state, reason = self.state_of(node.inode)
         return FileFacts(
             state,
@@ -73,3 +79,9 @@ class FileFactsReader:
             if name and node is not None:
                 node = self.view.child(node.inode, name)
         return node
+
+
+async def _turn(number: int) -> None:
+    """Let other tasks run now and then."""
+    if number % _AT_ONCE == 0:
+        await trio.lowlevel.checkpoint()

@@ -49,8 +49,8 @@ class RequestHandler:
                 return self.settings.set_read_only(read_only)
             case control_socket.DetailRequest():
                 return await self._log_all_messages()
-            case control_socket.FilesRequest(paths):
-                return await self.files.answer(paths)
+            case control_socket.FilesRequest(paths, folder):
+                return await self.files.answer(paths, folder)
             case _:
                 return await self._of_the_outbox(request)
 

@@ -40,6 +40,10 @@ def test_files_are_told_with_state_reason_and_holder(
     assert new is not None
     assert (new.state, new.in_procore) == ("pending", False)
     assert missing is None
+    (place,) = (Path(home.environment["XDG_RUNTIME_DIR"]) / "procorefs").glob("*.sock")
+    answer = ask(place, FilesRequest((), "plans"), FilesAnswer)
+    assert answer.entries == {"held.txt": held, "new é.txt": new}
+    assert sandbox.calls()["total"] == 0
 
 
 def test_a_name_that_is_no_utf_8_and_too_many_paths_are_answered(

@@ -1,0 +1,1 @@
+"""`procorefs desktop`: installs what file managers need, and does what their menus offer."""
