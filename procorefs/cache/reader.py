@@ -9,6 +9,7 @@ from procorefs.cache.chunk_cache import Chunk, ChunkCache
 from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import (
     MIB,
+    SNIFF_BYTES,
     ChunkKey,
     block_at,
     block_key,
@@ -112,6 +113,11 @@ class ContentReader:
             for number in chunks
         )
 
+    def holds_head(self, version: Version) -> bool:
+        """The same for the first chunk, which a file manager reads."""
+        length = chunk_length(0, version.size_bytes)
+        return length <= 0 or self.cache.holds(chunk_key(version.id, 0), length)
+
     def _forget(self, transfer: Transfer) -> None:
         key = (transfer.version.id, transfer.version.size_bytes)
         if self._transfers.get(key) is transfer:
@@ -175,6 +181,16 @@ class Reader:
     def is_read_through(self) -> bool:
         """Whether the end was read, or there is nothing to read."""
         return self._ahead.frontier >= self._size
+
+    @property
+    def has_read_head_only(self) -> bool:
+        """Whether something was read, and nothing after the first chunk."""
+        return 0 < self._ahead.frontier <= SNIFF_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the version."""
+        return self._size
 
     def close(self) -> None:
         """No more reads; downloads for this reader alone end soon."""

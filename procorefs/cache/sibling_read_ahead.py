@@ -6,6 +6,8 @@ A small file costs its reader whole round trips to the storage and hardly any by
 by one mostly waits. Copy tools read in one of two orders: as the folder is listed (cp -r, tar), or by name (rsync, a
 shell's `*`). Bytes that are not read are wasted, so downloads begin with the third file that is read to its end in one
 order, and end with that order. A program that continues with the first file of another folder keeps its order.
+
+A program that reads the head of each file, as file managers do to find out its type, gets the heads of the next files.
 """
 
 import enum
@@ -18,7 +20,7 @@ from typing import NamedTuple
 import cachetools
 import trio
 
-from procorefs.cache.chunks import MIB
+from procorefs.cache.chunks import MIB, SNIFF_BYTES
 from procorefs.cache.reader import ContentReader, Reader
 from procorefs.procore.errors import ProcoreError
 from procorefs.procore.wire.models import Version
@@ -71,6 +73,8 @@ class _Sequence:
     """Files that are downloaded ahead and not opened yet."""
     end: Position | None = None
     """The last file that is downloaded ahead."""
+    heads: bool = False
+    """Only the heads of large files are read."""
 
 
 class SiblingReadAhead:
@@ -81,7 +85,7 @@ class SiblingReadAhead:
         self._following = following
         self._latest: _Sequence | None = None
         self._sequences: cachetools.LRUCache[int, _Sequence] = cachetools.LRUCache(FOLDERS)
-        self._send, self._receive = trio.open_memory_channel[Version](2 * MOST_FILES_AHEAD)
+        self._send, self._receive = trio.open_memory_channel[tuple[Version, bool]](2 * MOST_FILES_AHEAD)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
@@ -95,6 +99,7 @@ class SiblingReadAhead:
         orders = self._orders(sequence, sequence.position, position) if sequence is not None else frozenset()
         if sequence is not None and orders:
             sequence.run += 1
+            sequence.heads = _reads_heads(sequence)
             sequence.orders, sequence.position, sequence.reader = orders, position, reader
             while sequence.ahead and sequence.ahead.popleft() != position:
                 pass
@@ -114,8 +119,9 @@ class SiblingReadAhead:
         return _Sequence(position, reader)
 
     def _orders(self, sequence: _Sequence, before: Position, position: Position) -> frozenset[Order]:
-        """The orders in which `position` comes right after `before`, if the file before was read to its end."""
-        if position == before or not sequence.reader.is_read_through:
+        """The orders in which `position` comes right after `before`, if the file before was read: all, or its head."""
+        reader = sequence.reader
+        if position == before or not (reader.is_read_through or reader.has_read_head_only):
             return frozenset()
         if before == sequence.position and sequence.ahead and sequence.ahead[0] == position:
             return sequence.orders  # downloaded ahead: the tree need not be asked
@@ -133,26 +139,42 @@ class SiblingReadAhead:
         for position, version in self._following(start, order, room):
             sequence.ahead.append(position)
             sequence.end = position
-            if version.size_bytes > LARGEST_BYTES or self._content.holds(version):
+            if self._is_done(version, heads=sequence.heads):
                 continue
             try:
-                self._send.send_nowait(version)
+                self._send.send_nowait((version, sequence.heads))
             except trio.WouldBlock:
                 return  # the workers are behind: waiting readers need the storage more
 
+    def _is_done(self, version: Version, *, heads: bool) -> bool:
+        """Whether nothing of the version is to be downloaded ahead."""
+        if heads:
+            return self._content.holds_head(version)
+        return version.size_bytes > LARGEST_BYTES or self._content.holds(version)
+
     async def _work(self) -> None:
-        async for version in self._receive:
+        async for version, heads in self._receive:
             try:
-                await self._fetch(version)
+                await self._fetch(version, heads=heads)
             except ProcoreError as error:
                 log.debug("Version %d was not read ahead: %s", version.id, error)
 
-    async def _fetch(self, version: Version) -> None:
-        if self._content.holds(version):
+    async def _fetch(self, version: Version, *, heads: bool) -> None:
+        if self._is_done(version, heads=heads):
             return
         reader = self._content.open(version)
         try:
+            if heads:
+                await reader.read(0, 1)  # brings the first chunk
+                return
             for offset in range(0, version.size_bytes, MIB):
                 await reader.read(offset, MIB)
         finally:
             reader.close()
+
+
+def _reads_heads(sequence: _Sequence) -> bool:
+    """Whether only heads are read, as the file shows that is the sequence's last one now; a small one tells nothing."""
+    if not sequence.reader.is_read_through:
+        return True
+    return sequence.heads and sequence.reader.size_bytes <= SNIFF_BYTES

@@ -1,7 +1,9 @@
 """Makes a project of files that people open: a long PDF, an archive, photos, texts, and files of unknown type."""
 
 import random
+import shutil
 import struct
+import subprocess
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,6 +22,7 @@ def make_samples(folder: Path, *, big_mib: int = 1024, archive_mib: int = 300, p
         log.truncate((big_mib << 20) - 4000)
         log.seek(0, 2)
         log.write(b"2026-11-30 pour finished\n" * 160)
+    _letter(folder)
     (folder / "photos").mkdir()
     for number in range(photos):
         (folder / "photos" / f"photo {number:02}.png").write_bytes(png(noise, 1000))
@@ -69,6 +72,24 @@ def png(noise: random.Random, side: int) -> bytes:
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
+
+
+def _letter(folder: Path) -> None:
+    """An OpenDocument text, if LibreOffice is here to make it."""
+    if shutil.which("soffice") is not None:
+        (folder / "letter.txt").write_text("Dear Robin\n" * 200)
+        profile = f"-env:UserInstallation=file://{folder.parent}/profile"
+        words = [
+            "soffice",
+            profile,
+            "--headless",
+            "--convert-to",
+            "odt",
+            "--outdir",
+            str(folder),
+            str(folder / "letter.txt"),
+        ]
+        subprocess.run(words, capture_output=True, check=True)
 
 
 def _archive(path: Path, noise: random.Random, size_mib: int) -> None:

@@ -107,16 +107,41 @@ async def test_both_orders_are_noticed(tmp_path: Path, step: int) -> None:
         assert downloaded(source) == set(list(order)[: len(downloaded(source))])
 
 
-async def test_files_that_are_only_sniffed_or_picked_make_no_row(tmp_path: Path) -> None:
-    sniffed = one_folder(30, size=600_000)
-    async with reading(tmp_path / "sniffed", sniffed) as (program, source):
+async def test_heads_that_are_read_in_a_row_bring_the_next_heads_along(tmp_path: Path) -> None:
+    async with reading(tmp_path, one_folder(40, size=600_000)) as (program, source):
+        for inode in range(10, 13):
+            await program.read(inode, whole=False)
+        assert downloaded(source) == set(range(10, 17))
+        for inode in range(13, 20):
+            await program.read(inode, whole=False)
+        assert len(source.requests) == len(downloaded(source))
+        assert source.delivered_bytes == 65536 * len(source.requests)
+
+
+async def test_small_files_among_heads_are_read_ahead_and_large_ones_are_not(tmp_path: Path) -> None:
+    folders = Folders({1: [(i, b"%03d" % i, 600_000 if i % 3 else SIZE) for i in range(10, 40)]})
+    async with reading(tmp_path, folders) as (program, source):
         for inode in range(10, 20):
             await program.read(inode, whole=False)
-        assert downloaded(source) == set(range(10, 20))
-    async with reading(tmp_path / "picked", one_folder(40)) as (program, source):
-        for inode in range(10, 40, 3):
+        assert len(downloaded(source)) > 10
+        assert max(end for _, _, end in source.requests) == 65536
+
+
+async def test_who_reads_large_files_whole_after_heads_gets_whole_files(tmp_path: Path) -> None:
+    async with reading(tmp_path, one_folder(40, size=600_000)) as (program, source):
+        for inode in range(10, 13):
+            await program.read(inode, whole=False)
+        for inode in range(13, 25):
             await program.read(inode)
-        assert downloaded(source) == set(range(10, 40, 3))
+        assert any(inode >= 25 and end == 600_000 for inode, _, end in source.requests)
+
+
+async def test_files_that_are_picked_make_no_row(tmp_path: Path) -> None:
+    for whole in (True, False):
+        async with reading(tmp_path / str(whole), one_folder(40, size=600_000)) as (program, source):
+            for inode in range(10, 40, 3):
+                await program.read(inode, whole=whole)
+            assert downloaded(source) == set(range(10, 40, 3))
 
 
 async def test_a_row_goes_on_in_the_next_folder(tmp_path: Path) -> None:
