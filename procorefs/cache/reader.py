@@ -8,6 +8,7 @@ import trio
 from procorefs.cache.chunk_cache import Chunk, ChunkCache
 from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import (
+    KIB,
     MIB,
     SNIFF_BYTES,
     ChunkKey,
@@ -47,8 +48,11 @@ _LARGE_CACHE_BYTES = 512 * MIB
 SLACK_BYTES = MIB
 """The kernel reads ahead in parallel and slightly out of order: this is still "in one go"."""
 
-_SETTLED_BYTES = MIB
-"""A reader that has read so much in one go after a jump reads on."""
+_SETTLED_BYTES = 4 * MIB
+"""A reader that has read so much in one go after a jump reads on: chunks are as long. Images in a PDF are shorter."""
+
+_EAGER_BYTES = 256 * KIB
+"""Until a reader has read so much in one go after a jump, twice as much is fetched ahead: each request waits."""
 
 _SPARSE = 4
 """A reader that reads less than one byte of so many that it passes jumps, however short its jumps are."""
@@ -336,10 +340,10 @@ class ReadAhead:
 
     def window(self, limit_bytes: int) -> int:
         """How many bytes ahead of the frontier are wanted."""
-        if not self.jumps:
-            return min(self.run_bytes, limit_bytes)
-        # what is read after a jump is short, or soon read faster than blocks come
-        return 0 if self._is_sparse else min(2 * self.run_bytes, limit_bytes)
+        if self._is_sparse:
+            return 0
+        is_eager = self.jumps and self.run_bytes < _EAGER_BYTES
+        return min(2 * self.run_bytes if is_eager else self.run_bytes, limit_bytes)
 
     def is_due(self, limit_bytes: int) -> bool:
         """Whether less than half of the window is covered, so that one request fills a good part of it."""

@@ -75,13 +75,13 @@ def test_read_ahead_grows_with_sequential_reading_and_starts_over_after_a_seek()
     assert ahead.window(32 * MIB) == 8192
 
 
-def test_a_reader_jumps_until_it_has_read_a_mebibyte_in_one_go() -> None:
+def test_a_reader_jumps_until_it_has_read_four_mebibytes_in_one_go() -> None:
     ahead = ReadAhead()
     ahead.note(0, 4096)
     assert not ahead.jumps
     ahead.note(50 * MIB, 50 * MIB + 4096)
     assert ahead.jumps
-    for offset in range(50 * MIB, 51 * MIB, 64 * 1024):
+    for offset in range(50 * MIB, 54 * MIB, 64 * 1024):
         assert ahead.jumps
         ahead.note(offset + 4096, offset + 4096 + 64 * 1024)
     assert not ahead.jumps
