@@ -254,10 +254,13 @@ def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -
     if SAME_RESET_S < moved_s < state.spike_s - SAME_RESET_S:
         state.spike_rolls = ROLLS
     elif (
-        state.spike_rolls and now_s - state.spike_s < state.spike_told_s < reset_s - state.spike_s - ROUNDED_S
+        state.spike_rolls
+        and now_s - state.spike_s + TUNING.doubt_s < state.spike_told_s < reset_s - state.spike_s - ROUNDED_S
     ):
         state.spike_rolls -= 1  # were it rolling, our call of the last answer would be in it still
-    begun_s = now_s - state.spike_s if state.spike_rolls else reset_s - state.spike_s - CLOCK_S
+    # A Reset that is rounded up lies too far ahead: this call is in the window in any case.
+    fixed_s = min(reset_s - state.spike_s - CLOCK_S, taken_s)
+    begun_s = now_s - state.spike_s if state.spike_rolls else fixed_s
     used = reading.limit - reading.remaining
     earlier = sum(permit.taken_s <= taken_s for permit in state.permits)  # later ones were not counted yet
     others = max(0.0, used - earlier - sum(answered_s >= begun_s for answered_s in state.recent))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from scripts.limiter_simulation import Case, Kind, Tells, simulate
+from procorefs.limiter.policy import are_others
+from scripts.limiter_simulation import Case, Kind, Simulation, Tells, simulate
 
 FOUND_S = 3 * 3600.0
 """A limit of 3,600 is found out within this time of migration."""
@@ -28,3 +29,13 @@ def test_a_limit_of_3600_that_answers_tell_is_known_in_minutes() -> None:
     outcome = simulate(Case(3600, "fixed", "rolling", "share", calls=500))
     assert outcome.found_s is not None
     assert outcome.found_s <= 300
+
+
+@pytest.mark.parametrize("spike_window", ["fixed", "rolling"])
+def test_nobody_else_is_seen_where_nobody_else_calls(spike_window: Kind) -> None:
+    """Calls go some ten seconds apart, so each leaves the short window as the next arrives; Reset is rounded up."""
+    simulation = Simulation(
+        Case(600, "fixed", spike_window, "late", stolen=0.0, known=600, calls=500, seed=2)
+    )
+    simulation.run()
+    assert not are_others(simulation.state)
