@@ -21,7 +21,11 @@ _ANSWERED, _UNDER_WAY = 0.0, float("inf")
 
 
 class AskedEnds:
-    """Ends by document. `asked` raises sqlite3.Error; a record that cannot be deleted is only logged."""
+    """Ends by document. `asked` raises sqlite3.Error; a record that cannot be deleted is only logged.
+
+    An end is over by Procore's clock, which only an answer tells: so ends are forgotten at an answer, and not at the
+    start, when the machine's clock may have been set since.
+    """
 
     def __init__(self, journal: CheckOutJournal, wall_s: Callable[[], float]) -> None:
         self._journal = journal
@@ -30,8 +34,6 @@ class AskedEnds:
         """Each end with the loop time until which the call that asked for it may still be carried out."""
         for document, until_s in journal.known():
             self._ends.setdefault(document, {})[until_s] = _UNDER_WAY
-        for document in self.documents():
-            self._drop(document, lambda _until_s, _late_s: False)
 
     def begin_run(self) -> None:
         """What an earlier daemon asked for may still be carried out."""
@@ -40,7 +42,7 @@ class AskedEnds:
                 self.given_up(document, until_s)
 
     def documents(self) -> list[DocumentId]:
-        """All documents of which an end was asked for that is not over."""
+        """All documents of which an end was asked for that is not known to be over."""
         return list(self._ends)
 
     def of(self, document: DocumentId) -> Mapping[int, float]:
@@ -84,13 +86,15 @@ class AskedEnds:
         self._drop(document, lambda end_s, late_s: late_s <= now_s and end_s != shown_s)
 
     def _drop(self, document: DocumentId, is_done: Callable[[int, float], bool]) -> None:
-        """Forget what is done or over."""
-        ends, now_s = self._ends.get(document, {}), self._wall_s()
-        for until_s in [end for end, late_s in ends.items() if end <= now_s or is_done(end, late_s)]:
-            del ends[until_s]
-            self._forget(document, until_s)
-        if not ends:
-            self._ends.pop(document, None)
+        """Forget what is done, and what is over of any document."""
+        now_s = self._wall_s()
+        for other, ends in list(self._ends.items()):
+            for until_s, late_s in list(ends.items()):
+                if until_s <= now_s or (other == document and is_done(until_s, late_s)):
+                    del ends[until_s]
+                    self._forget(other, until_s)
+            if not ends:
+                del self._ends[other]
 
     def _forget(self, document: DocumentId, until_s: int) -> None:
         try:

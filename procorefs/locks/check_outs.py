@@ -85,14 +85,16 @@ class CheckOuts:
     def _adopt(self, documents: Iterable[DocumentId]) -> None:
         """Keep what an earlier daemon has asked for, as soon as the tree has the document."""
         for document in documents:
-            inode = self._documents.inode_of(document)
+            inode, ends = self._documents.inode_of(document), self._ends.of(document)
             if inode is None:
                 self._not_in_tree.add(document)
                 continue
             self._not_in_tree.discard(document)
+            if not ends:
+                continue  # all are over
             claim = self._claim(inode)
             if claim.document is None:  # else this daemon has checked it out meanwhile
-                claim.may_have(document, max(self._ends.of(document)))
+                claim.may_have(document, max(ends))
             claim.idle_until_s = max(claim.idle_until_s, trio.current_time() + self._times.adopted_s)
 
     # What programs hold
@@ -310,7 +312,7 @@ class CheckOuts:
         assert claim.document is not None
         shown: Holder | None = None
         try:
-            if claim.until_s > self._wall_s() and await self._still_ours(claim) and self._sends():
+            if await self._still_ours(claim) and self._sends():
                 claim.in_doubt = True  # until it is answered
                 await self._documents.check_out(claim.document, None)
                 self._polls.note(claim.inode)
@@ -328,7 +330,7 @@ class CheckOuts:
         return 0.0
 
     async def _still_ours(self, claim: Claim) -> bool:
-        """Whether Procore has the check-out that was asked for; in doubt Procore is asked.
+        """Whether Procore has the check-out that was asked for; in doubt Procore is asked, which also tells its clock.
 
         It is about the document that was checked out: the file may be another by now, or none.
         """
@@ -336,6 +338,8 @@ class CheckOuts:
         assert document is not None
         if claim.in_doubt:
             await self._documents.refresh(document)
+        if claim.until_s <= self._wall_s():
+            return False
         holder = self._documents.holder_of(document)
         if holder is None:
             return not claim.in_doubt

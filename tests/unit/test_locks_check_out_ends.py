@@ -48,6 +48,16 @@ def test_an_end_that_was_refused_or_is_over_is_forgotten() -> None:
     clock.now_s = FIRST_S + 1
     ends.holds(DOCUMENT, THIRD_S)
     assert set(journal.kept[DOCUMENT]) == {THIRD_S}
-    clock.now_s = THIRD_S + 1
-    assert AskedEnds(journal, clock).documents() == []
-    assert not journal.kept
+
+
+def test_an_end_is_over_only_at_an_answer() -> None:
+    """At the start nothing has told Procore's clock: the machine's own may be a day ahead by then."""
+    journal, clock = Journal(), Clock()
+    AskedEnds(journal, clock).asked(DOCUMENT, FIRST_S)
+    clock.now_s = FIRST_S + 86_400
+    ends = AskedEnds(journal, clock)
+    assert ends.documents() == [DOCUMENT]
+    assert set(journal.kept[DOCUMENT]) == {FIRST_S}
+    ends.holds(DocumentId(8), THIRD_S + 86_400)
+    assert ends.documents() == [DocumentId(8)]
+    assert DOCUMENT not in journal.kept
