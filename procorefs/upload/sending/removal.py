@@ -208,9 +208,18 @@ class DocumentRemover:
             await self._documents.polled_since(trio.current_time())  # so that it shows, with what is below
             if not self._is_wanted(change, document_id):
                 return False
+            self._wait_for_makers(unseen)
             self._results.doubt(change.inode)
             raise Refused(_sentence(unseen), take_back=True) from NotEmpty()
         return self._is_wanted(change, document_id)
+
+    def _wait_for_makers(self, unseen: list[Document]) -> None:
+        """Raises Blocked if an open call of ours may have made one of them: its own change removes it then."""
+        for document in unseen:
+            known = self._store.known(document.id)
+            maker = self._documents.calls.maker_of(known.node) if known is not None else None
+            if maker is not None:
+                raise Blocked(Wait(maker, "a call that got no answer may have made what is in it"))
 
     async def _is_removed(self, document: Document) -> bool:
         """Whether the document was removed here, in this version or one that a late call of ours made. Raises
