@@ -157,9 +157,10 @@ class InFlightCalls:
     ) -> Iterator[Sending]:
         """Hold a call open while it is sent and its answer is applied. Raises sqlite3.Error before anything is sent.
 
-        `repeats`: an unconfirmed call with the same upload, which this one replaces. The block reports the end by
-        `answered` or `refused`. A ProcoreError other than Unanswered is a refusal. Every other end without an
-        answer, and an answer that cannot be applied, leaves the call unconfirmed.
+        `repeats`: an unconfirmed call with the same upload, which this one replaces. That one may have moved the
+        document, so its place is kept. The block reports the end by `answered` or `refused`. A ProcoreError other
+        than Unanswered is a refusal. Every other end without an answer, and an answer that cannot be applied, leaves
+        the call unconfirmed.
         """
         call = Call(
             self._next,
@@ -167,7 +168,7 @@ class InFlightCalls:
             kind,
             document,
             document is None,
-            place,
+            place if repeats is None else repeats.place,
             removes,
             upload,
             patch or MetadataPatch(),
