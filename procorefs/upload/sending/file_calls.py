@@ -162,8 +162,9 @@ class FileCalls:
         conflicts = self._refusals.conflicts
         folder_id = self._documents.folder_id(target.folder)
         conflict = await conflicts.find(folder_id, target, change.kind)
-        if conflict is not None and conflict.document.kind is change.kind:
-            theirs = await self._documents.with_version(conflict.document)
+        maybe_made = conflicts.maybe_made(conflict, change)
+        if maybe_made is not None:
+            theirs = await self._documents.with_version(maybe_made)
             ours = await self._versions.find_ours(theirs, upload)
             if ours is not None:
                 return Found(theirs, ours)

@@ -192,11 +192,23 @@ class NameConflicts:
         listing = await self._documents.client.folder(folder, priority=Priority.WRITING)
         return [document for document in listing.children if not document.deleted]
 
+    def maybe_made(self, conflict: NameConflict | None, change: Change) -> Document | None:
+        """The document that has the name, if a call of the change may have made it.
+
+        None if it is of another kind, or another change has it, whose bytes may be the same.
+        """
+        if conflict is None or conflict.document.kind is not change.kind:
+            return None
+        return None if self._is_anothers(conflict.document, change) else conflict.document
+
+    def _is_anothers(self, document: Document, change: Change) -> bool:
+        """Whether another change has the document."""
+        known = self._store.known(document.id)
+        return known is not None and self._view.change(known.node.inode) not in (None, change)
+
     def _may_be(self, document: Document, place: Location, change: Change, last_inode: Inode) -> bool:
         known = self._store.known(document.id)
-        if known is not None and (
-            known.node.inode <= last_inode or self._view.change(known.node.inode) not in (None, change)
-        ):
+        if (known is not None and known.node.inode <= last_inode) or self._is_anothers(document, change):
             return False
         there = Location(place.folder, document.name)
         return self._documents.calls.maker_at(there, document.kind) in (None, change.inode)

@@ -111,8 +111,9 @@ class UnansweredCalls:
             except (NotFound, Forbidden, Invalid, Conflict, Gone):
                 sending.unclear()
                 conflict = await self._conflicts.find(folder_id, call.place, call.kind)
-                if conflict is not None and conflict.document.kind is Kind.FILE:
-                    document = await self._documents.with_version(conflict.document)
+                maybe_made = self._conflicts.maybe_made(conflict, change)
+                if maybe_made is not None:
+                    document = await self._documents.with_version(maybe_made)
                     version = await self._versions.find_ours(document, upload)
                 if version is None:
                     new = await self._conflicts.new_in(folder_id, call.place, change, call.last_inode)
