@@ -273,8 +273,11 @@ class DocumentTakeover:
         self._changes.update(change)
         self.pass_on(change)
 
-    def take_unwanted_document(self, document: Document, parent: Inode) -> None:
-        """Remove a document that our call made and that its inode no longer wants, or give it to another file."""
+    def take_unwanted_document(self, document: Document, parent: Inode, kept: Kept | None) -> None:
+        """Remove a document that our call made and that its inode no longer wants, or give it to another file.
+
+        `kept` is kept of the version that the call made.
+        """
         now_s = clocks.unix_s()
         with self._store.transaction():
             # As a listing would: after a crash the call is known to have made it.
@@ -288,7 +291,7 @@ class DocumentTakeover:
             created_at_s=now_s,
             touched_at_s=now_s,
         )
-        self._own.put(document, change.inode, parent, None)
+        self._own.put(document, change.inode, parent, kept)
         self._view.show(change)
         self._changes.update(change)
         if not self.pass_on(change):

@@ -24,7 +24,16 @@ from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import Document, DocumentId, Version
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import decode_detail, same_bytes
-from procorefs.tree.nodes import ROOT, EntryGone, Inode, InodeChanged, Invalidation, ListingChanged, Node
+from procorefs.tree.nodes import (
+    ROOT,
+    EntryGone,
+    Inode,
+    InodeChanged,
+    Invalidation,
+    Kept,
+    ListingChanged,
+    Node,
+)
 from procorefs.tree.own_changes import OwnChanges
 from procorefs.tree.rows import Known
 from procorefs.tree.tree_store import TreeStore
@@ -183,10 +192,12 @@ class ResultApplier:
         """Apply the answer to the inode that took the document over during the call."""
         known = self._store.known(document.id)
         if is_new or known is None:
-            self._edits.takeover.take_unwanted_document(document, parent)
+            self._edits.takeover.take_unwanted_document(
+                document, parent, _kept_for_next(None, document, sent)
+            )
             return
         owner = self._view.change(known.node.inode)
-        kept = owner.kept if owner is not None else known.node.kept
+        kept = known.node.kept if owner is None else _kept_for_next(owner.kept, document, sent)
         shown = self._changed_names.entry(document, known.node.inode, parent, target)
         self._own.put(document, known.node.inode, parent, kept, shown=shown)
         self._changed_names.note(document, known.node.inode, parent, target)
@@ -414,6 +425,21 @@ class ResultApplier:
         if change.upload is upload:
             change.drop_upload()
         self._edits.changes.save_if_current(change, touched=True)
+
+
+def _kept_for_next(kept: Kept | None, document: Document, sent: Sent | None) -> Kept | None:
+    """The same with the hash of the version that was sent, whose inode has gone on without the document: an inode that
+    has these bytes may get it. Times belong to other bytes."""
+    if sent is None or sent.version is None or not same_bytes(sent.version, document.version):
+        return kept
+    return msgspec.structs.replace(
+        kept or Kept(),
+        version_id=sent.version.id,
+        sha256=sent.upload.sha256,
+        mtime_ns=None,
+        atime_ns=None,
+        ctime_ns=None,
+    )
 
 
 def _version_of(known: Known | None) -> Version | None:
