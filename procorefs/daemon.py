@@ -181,13 +181,13 @@ class _Daemon:
             if desktop is not None:
                 await running.start(desktop.run)
             if await self._mounted(parts):
-                if desktop is not None and self._continues_unmounted:
-                    running.start_soon(desktop.farewell, view.unsent(goes_on=True))
+                if desktop is not None and self._continues_unmounted and self._access.sends:
+                    running.start_soon(desktop.show_last, view.unsent(continues=True))
                 await self._detached(parts, state_lock)
             with trio.CancelScope(shield=True), trio.move_on_after(LAST_CALLS_S):
                 await parts.writing.workers.finish()
             if desktop is not None:
-                await desktop.farewell(view.unsent(goes_on=False))
+                await desktop.show_last(view.unsent(continues=False))
             running.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_SYNC_S):
             await parts.writing.durability.flush()

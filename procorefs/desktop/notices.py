@@ -150,7 +150,7 @@ class _Told:
 
 
 @dataclass(slots=True)
-class Board:
+class NoticeHistory:
     """What was told so far; one for each mount. Times are seconds of any clock that only goes forward."""
 
     _told: dict[Kind, _Told] = field(default_factory=lambda: {kind: _Told() for kind in Kind})
@@ -182,12 +182,12 @@ class Board:
         return gathered and (passed_s >= CALM_S or passed_s >= PAUSES_S[min(told.count, len(PAUSES_S) - 1)])
 
 
-def unsent(project: str, moving: int, held: int, failed: int, *, goes_on: bool) -> tuple[str, str] | None:
+def unsent(project: str, moving: int, held: int, failed: int, *, continues: bool) -> tuple[str, str] | None:
     """Summary and body of the notice at the end of a mount; None: there is nothing to tell.
 
-    `goes_on`: the daemon still sends, although the mount point is gone.
+    `continues`: the daemon still sends, although the mount point is gone.
     """
-    if goes_on:
+    if continues:
         if not moving:
             return None
         return (

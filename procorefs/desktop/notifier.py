@@ -1,32 +1,34 @@
 """Shows desktop notifications about one mount, and does what people choose in them; one task owns all of it.
 
-    known() ── every few seconds ─▶ Board ─▶ not shown yet ─▶ SessionBus ─▶ action ─▶ retry, folder, status page
+    known() ── every few seconds ─▶ NoticeHistory ─▶ not shown yet ─▶ SessionBus ─▶ action ─▶ retry, folder, status page
 
 The bus is contacted only when there is something to tell, so a server never notices. What cannot be shown now, because
 the session is only starting, is tried again.
 """
 
 import logging
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
-from procorefs.desktop.notices import LABELS, Action, Board, Kind, Known, Notice, Withdrawn
+from procorefs.desktop.notices import LABELS, Action, Kind, Known, Notice, NoticeHistory, Withdrawn
 from procorefs.desktop.session_bus import NoDesktop, SessionBus, connected
+from procorefs.storage.failures import first_cause
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 5.0
+POLL_S = 5.0
 """How often the mount's state is read."""
 
-AGAIN_S = 60.0
+RETRY_S = 60.0
 """Time before a bus that failed is tried again."""
 
-FAREWELL_S = 2.0
+LAST_S = 2.0
 """How long the end of the mount waits for its last notification."""
 
 _NO_PAGE = "The status page is not served. Run `procorefs serve`, or `procorefs status` in a terminal."
@@ -42,8 +44,8 @@ class DesktopNotifier:
     known: Callable[[], Known]
     retry: Callable[[tuple[str, ...]], Awaitable[object]]
     """Send again what is at or below these paths."""
-    look_s: float = LOOK_S
-    _board: Board = field(default_factory=Board)
+    poll_s: float = POLL_S
+    _history: NoticeHistory = field(default_factory=NoticeHistory)
     _waiting: dict[Kind, Notice | Withdrawn] = field(default_factory=dict)
     """What is not shown yet: the newest of each kind."""
     _shown: dict[Kind, tuple[int, Notice]] = field(default_factory=dict)
@@ -53,36 +55,31 @@ class DesktopNotifier:
         """Tell what is new until cancelled."""
         task_status.started()
         while True:
-            await self._await_news()
-            try:
+            with _faults_logged():
+                await self._await_news()
                 async with connected(self.address) as bus:
                     await self._tell(bus)
-            except NoDesktop as error:
-                log.debug("No desktop notification is shown (%s).", error)
             self._shown.clear()
-            await trio.sleep(AGAIN_S)
+            await trio.sleep(RETRY_S)
 
-    async def farewell(self, text: tuple[str, str] | None) -> None:
+    async def show_last(self, text: tuple[str, str] | None) -> None:
         """Show a last notification, which nothing replaces; returns soon in any case."""
         if text is None:
             return
-        with trio.CancelScope(shield=True), trio.move_on_after(FAREWELL_S):
-            try:
-                async with connected(self.address) as bus:
-                    await bus.show(*text)
-            except NoDesktop as error:
-                log.debug("No desktop notification is shown (%s).", error)
+        with trio.CancelScope(shield=True), trio.move_on_after(LAST_S), _faults_logged():
+            async with connected(self.address) as bus:
+                await bus.show(*text)
 
-    def _look(self) -> None:
-        for news in self._board.next(self.known(), trio.current_time()):
+    def _poll(self) -> None:
+        for news in self._history.next(self.known(), trio.current_time()):
             self._waiting[news.kind] = news
 
     async def _await_news(self) -> None:
         """Wait until there is something to show."""
-        self._look()
+        self._poll()
         while not self._waiting:
-            await trio.sleep(self.look_s)
-            self._look()
+            await trio.sleep(self.poll_s)
+            self._poll()
 
     async def _tell(self, bus: SessionBus) -> None:
         """Show what is new on this connection until it breaks."""
@@ -127,8 +124,21 @@ class DesktopNotifier:
                     await bus.show("ProcoreFS", _NO_PAGE)
 
 
+@contextmanager
+def _faults_logged() -> Iterator[None]:
+    """Log each error, and go on: a notification must not end the mount."""
+    try:
+        yield
+    except* NoDesktop as group:
+        log.debug("No desktop notification is shown (%s).", first_cause(group))
+    except* Exception:
+        log.warning("Desktop notifications failed.", exc_info=True)
+
+
 async def open_status_page() -> bool:
     """Let `procorefs open` show the status page in a browser; False: it is not served."""
     command = [sys.executable, "-m", "procorefs.cli", "open"]
-    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    # No pipes: a browser that starts now would keep them open, and this would wait for its end.
+    nowhere = subprocess.DEVNULL
+    done = await trio.run_process(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, check=False)
     return done.returncode == 0

@@ -113,7 +113,10 @@ class SessionBus:
 async def connected(address: str) -> AsyncIterator[SessionBus]:
     """A connection for the block of an `async with`. Raises NoDesktop, also when it breaks."""
     with _translated(), trio.fail_after(ANSWER_S):
-        connection = await open_dbus_connection(address)
+        try:
+            connection = await open_dbus_connection(address)
+        except ValueError as error:  # an address such as `disabled:`, or a bus that refuses this user
+            raise NoDesktop(str(error)) from error
     async with connection:
         # `sudo -E` keeps the address: another user's bus would see names, and choose actions on their documents.
         if uid_of_peer(connection.socket) not in (os.geteuid(), 0):
@@ -127,7 +130,7 @@ _FAULTS = (
     DBusErrorResponse,
     OSError,
     RouterClosed,
-    RuntimeError,  # what jeepney raises for an address that it does not know
+    RuntimeError,  # what jeepney raises for a kind of address that it does not know
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     trio.EndOfChannel,
@@ -145,6 +148,8 @@ def _translated() -> Iterator[None]:
         raise NoDesktop(str(error) or type(error).__name__) from error
     except BaseExceptionGroup as group:  # of the router's nursery
         faults, others = group.split(_FAULTS)
-        if faults is None or others is not None:
+        if faults is None:
             raise
+        if others is not None:  # the connection is closed in any case
+            raise others from None
         raise NoDesktop(str(first_cause(group))) from group

@@ -75,10 +75,10 @@ class DesktopView:
             budget_ends_at=self._budget_ends_at(),
         )
 
-    def unsent(self, *, goes_on: bool) -> tuple[str, str] | None:
+    def unsent(self, *, continues: bool) -> tuple[str, str] | None:
         """The notice for the end of the mount, or None."""
         counts = self.commands.counts()
-        return unsent(self.project, counts.moving, counts.held, counts.failed, goes_on=goes_on)
+        return unsent(self.project, counts.moving, counts.held, counts.failed, continues=continues)
 
     def _listed(self, counts: Counts) -> Known:
         if not (counts.failed or counts.held):

@@ -1,6 +1,9 @@
 """Notifications over a real session bus: shown, replaced, withdrawn, chosen from, and a session that is not there."""
 
+import logging
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +38,7 @@ async def running(
     address: str, mount: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[DesktopNotifier]:
     monkeypatch.setattr("procorefs.desktop.notices.GATHER_S", 0.0)
-    one = DesktopNotifier(address, Path("/mnt/riverside"), lambda: mount.known, mount.retry, look_s=0.01)
+    one = DesktopNotifier(address, Path("/mnt/riverside"), lambda: mount.known, mount.retry, poll_s=0.01)
     async with trio.open_nursery() as nursery:
         await nursery.start(one.run)
         yield one
@@ -115,7 +118,7 @@ async def test_the_page_is_opened_or_a_notification_says_that_there_is_none(
 async def test_what_is_told_before_the_session_is_there_is_shown_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier, "AGAIN_S", 0.05)
+    monkeypatch.setattr(notifier, "RETRY_S", 0.05)
     mount = Mount()
     mount.known = FAILED
     async with running(f"unix:path={tmp_path}/bus", mount, monkeypatch):
@@ -127,13 +130,90 @@ async def test_what_is_told_before_the_session_is_there_is_shown_later(
 async def test_without_a_notification_service_nothing_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier, "AGAIN_S", 0.01)
+    monkeypatch.setattr(notifier, "RETRY_S", 0.01)
     mount = Mount()
     mount.known = FAILED
     with session_bus(tmp_path) as address:
         async with running(address, mount, monkeypatch) as one:
             with trio.fail_after(10):
-                await one.farewell(("bye", "now"))
+                await one.show_last(("bye", "now"))
+
+
+@pytest.mark.parametrize(
+    "address", ["disabled:", "autolaunch:", "nonce-tcp:host=localhost,port=1", "nothing"]
+)
+async def test_an_address_that_leads_to_no_bus_ends_nothing(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "RETRY_S", 0.01)
+    mount = Mount()
+    mount.known = FAILED
+    async with running(address, mount, monkeypatch) as one:
+        await trio.testing.wait_all_tasks_blocked()
+        await one.show_last(("bye", "now"))
+
+
+# jeepney leaves the socket to the garbage collector
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+async def test_a_bus_that_refuses_this_user_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the bus of another user, whose address `sudo -E` keeps, refuses root."""
+    monkeypatch.setattr(notifier, "RETRY_S", 0.01)
+    mount = Mount()
+    mount.known = FAILED
+    refused = 0
+
+    async def refuse(client: trio.SocketStream) -> None:
+        nonlocal refused
+        await client.receive_some()
+        await client.send_all(b"REJECTED EXTERNAL\r\n")
+        refused += 1
+
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    await listener.bind(str(tmp_path / "bus"))
+    listener.listen()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, refuse, [trio.SocketListener(listener)])
+        async with running(f"unix:path={tmp_path}/bus", mount, monkeypatch) as one:
+            await until(lambda: refused >= 2, "a second try")
+            await one.show_last(("bye", "now"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_error_of_ours_is_logged_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(notifier, "RETRY_S", 0.01)
+    mount = Mount()
+    mount.known = FAILED
+
+    async def retry(_paths: tuple[str, ...]) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(mount, "retry", retry)
+    with fake_desktop(tmp_path) as desktop, caplog.at_level(logging.WARNING):
+        async with running(desktop.address, mount, monkeypatch):
+            await until(lambda: len(desktop.shown) == 1, "a notification")
+            desktop.choose(desktop.shown[0].number, "retry")
+            await until(lambda: bool(caplog.records), "a warning")
+            mount.known = Known("Riverside", login_error="it was revoked")
+            await until(lambda: len(desktop.shown) == 2, "another notification")
+    assert "KeyError: 'a bug'" in caplog.text
+
+
+async def test_a_browser_that_stays_open_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "python"
+    command.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! >{tmp_path}/browser\n")
+    command.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(command))
+    try:
+        with trio.fail_after(10):
+            assert await notifier.open_status_page()
+    finally:
+        os.kill(int((tmp_path / "browser").read_text()), signal.SIGKILL)
 
 
 async def test_the_bus_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +228,6 @@ async def test_the_end_of_a_mount_is_shown_before_the_daemon_goes(tmp_path: Path
     mount = Mount()
     with fake_desktop(tmp_path) as desktop:
         one = DesktopNotifier(desktop.address, Path("/mnt"), lambda: CALM, mount.retry)
-        await one.farewell(None)
-        await one.farewell(("2 changes of Riverside not in Procore", "Nothing is lost."))
+        await one.show_last(None)
+        await one.show_last(("2 changes of Riverside not in Procore", "Nothing is lost."))
         assert [shown.summary for shown in desktop.shown] == ["2 changes of Riverside not in Procore"]
