@@ -35,8 +35,9 @@ NEVER = float("inf")
 class CheckOuts:
     """The check-outs of one mount. `run` must run.
 
-    While `sends` is False nothing is checked out, and only other users' check-outs count. `is_unsent`: whether a file
-    has bytes that are sent without anybody's help; `changed` must be called when that changes.
+    While `may_check_out` is False only other users' check-outs count. While `sends` is False nothing is checked in.
+    `is_unsent`: whether a file has bytes that are sent without anybody's help; `changed` must be called when that
+    changes.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class CheckOuts:
         claims: Claims,
         polls: HolderPolls,
         *,
+        may_check_out: Callable[[], bool],
         sends: Callable[[], bool],
         is_unsent: Callable[[Inode], bool],
         times: CheckOutTimes = CheckOutTimes(),  # noqa: B008 - frozen
@@ -53,6 +55,7 @@ class CheckOuts:
         self._documents = claims.documents
         self._ends = claims.ends
         self._wall_s = claims.wall_s
+        self._may_check_out = may_check_out
         self._sends = sends
         self._is_unsent = is_unsent
         self._times = times
@@ -221,7 +224,7 @@ class CheckOuts:
             if holder is not None:
                 raise HeldByAnother(holder)
             due_s = NEVER
-            if self._sends() and claim.holds:  # the hold may have ended meanwhile
+            if self._may_check_out() and claim.holds:  # the hold may have ended meanwhile
                 await self._check_out(claim, document)
                 due_s = trio.current_time()
             claim.failures = 0

@@ -54,13 +54,16 @@ def open_locks(
     changed: EventSource[Inode],
     documents_changed: EventSource[Collection[DocumentId]],
     *,
+    may_check_out: Callable[[], bool],
     sends: Callable[[], bool],
     is_unsent: Callable[[Inode], bool],
     times: CheckOutTimes = CheckOutTimes(),  # noqa: B008 - frozen
 ) -> Locking:
-    """The parts that check documents out. While `sends` is False they only respect other users' check-outs."""
+    """The parts that check documents out. While `may_check_out` is False they respect other users' check-outs only."""
     polls = HolderPolls(claims, times)
-    check_outs = CheckOuts(claims, polls, sends=sends, is_unsent=is_unsent, times=times)
+    check_outs = CheckOuts(
+        claims, polls, may_check_out=may_check_out, sends=sends, is_unsent=is_unsent, times=times
+    )
     changed.subscribe(check_outs.changed)
     documents_changed.subscribe(check_outs.documents_changed)
     return Locking(

@@ -236,7 +236,8 @@ class Assembly:
             claims,
             base.queue.changed,
             reading.documents_changed,
-            sends=lambda: not access.is_read_only and reading.rights.current.write is not False,
+            may_check_out=lambda: not access.is_read_only and reading.rights.current.write is not False,
+            sends=lambda: access.sends and reading.rights.current.write is not False,
             is_unsent=writing.states.sends_bytes,
         )
         return locking, writing

@@ -102,6 +102,7 @@ async def _built(
         claims,
         EventSource(),
         documents_changed,
+        may_check_out=lambda: True,
         sends=lambda: True,
         is_unsent=lambda _inode: False,
         times=times,

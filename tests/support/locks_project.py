@@ -139,8 +139,14 @@ class MountLocks:
         self.changed: EventSource[Inode] = EventSource()
         self.documents_changed: EventSource[Collection[DocumentId]] = EventSource()
         self.claims = Claims(mount.user, mount, AskedEnds(journal, wall_s), wall_s=wall_s)
+        self.may_check_out = sends
         parts = open_locks(
-            self.claims, self.changed, self.documents_changed, sends=lambda: sends, is_unsent=mount.is_unsent
+            self.claims,
+            self.changed,
+            self.documents_changed,
+            may_check_out=lambda: self.may_check_out,
+            sends=lambda: sends,
+            is_unsent=mount.is_unsent,
         )
         self.check_outs: CheckOuts = parts.check_outs
         self.polls: HolderPolls = parts.polls

@@ -399,6 +399,19 @@ async def test_a_mount_that_changes_nothing_looks_only(
         assert project.sent == []
 
 
+async def test_a_mount_that_becomes_read_only_checks_in_what_it_has(
+    project: Project, mount: Mount, autojump_clock: MockClock
+) -> None:
+    async with locking(mount) as locks:
+        await lock(locks, A)
+        locks.may_check_out = False
+        locks.unlock(FILE, A)
+        await trio.sleep(5)
+        assert project.sent[-1] == (ME, None)
+        await lock(locks, A)
+        assert len(project.sent) == 2
+
+
 async def test_a_check_in_goes_when_the_bytes_are_sent_without_any_time(
     project: Project, mount: Mount, autojump_clock: MockClock
 ) -> None:
