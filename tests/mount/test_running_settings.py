@@ -148,11 +148,13 @@ def test_a_read_only_remount_refuses_changes_and_sends_what_waits(mount_project:
 def test_a_mount_that_is_open_for_writing_stays_writable(mount_project: MountProject) -> None:
     project = mount_project("freshness=3600")
     with (project.path / "plan.txt").open("w") as file:
-        refused = remount(project.mounted, "ro")
+        before = settings(project.mounted)
+        refused = remount(project.mounted, "ro,freshness=7")
         assert refused.returncode == 32
         assert "open for writing" in refused.stderr
         file.write("written")
-    assert not settings(project.mounted)["read_only"]
+    assert settings(project.mounted) == before
+    assert not before["read_only"]
     project.sync()
     assert project.files().keys() == {"plan.txt"}
 

@@ -1,7 +1,7 @@
 """Remounts for `mount -o remount,…`: changes the kernel's flags of the mount, and what its daemon accepts and sends.
 
-    ro: the kernel first, which refuses while files are open for writing; then the daemon
-    rw: the daemon first, so that the kernel passes no change to a daemon that refuses it
+The kernel comes first, which refuses `ro` while files are open for writing: then nothing has changed. Until the daemon
+follows, a change may fail with EROFS, as it did before `rw` and does after `ro`.
 
 The kernel knows `ro`, `nodev`, `noexec` and `nosuid`. mount(8) adds the options of /etc/fstab and the present flags.
 """
@@ -61,12 +61,9 @@ def remount(path: Path, words: Sequence[str]) -> None:
     socket = Path(daemon.socket)
     named = dict(word.split("=", 1) for word in single if "=" in word)
     settings = {name: text for name, text in named.items() if name in SETTABLE}
-    ask(socket, SetRequest(settings), Settings)
-    if not options.ro:
-        ask(socket, AccessRequest(read_only=False), Settings)
     _remount_in_kernel(mountpoint, is_read_only=options.ro, restrictions=options.restrictions)
-    if options.ro:
-        ask(socket, AccessRequest(read_only=True), Settings)
+    ask(socket, AccessRequest(read_only=options.ro), Settings)
+    ask(socket, SetRequest(settings), Settings)
 
 
 def _single(words: Sequence[str]) -> list[str]:
