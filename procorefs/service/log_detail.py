@@ -42,11 +42,6 @@ class LogDetail:
             self._readers -= 1
             self._apply()
 
-    @property
-    def is_debug(self) -> bool:
-        """Whether debug detail is logged now."""
-        return self._root.level <= logging.DEBUG
-
     def _apply(self) -> None:
         is_asked_for = self._is_toggled or self._readers > 0
         self._root.setLevel(logging.DEBUG if is_asked_for else LOG_LEVELS[self.level])

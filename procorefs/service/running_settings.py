@@ -1,4 +1,4 @@
-"""Changes the settings of a running mount: each has one owner, and this is who calls its setter."""
+"""Changes the settings of a running mount: each has one owner, whose setter it calls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -42,15 +42,15 @@ def process_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{start_ticks(os.getpid())}"
 
 
-_USUAL: list[tuple[int, int]] = []
-"""The soft and hard limit before `raise_limit`; empty: the limit was not raised."""
-
-
 def uid_of_peer(connected: "socket.socket | trio.socket.SocketType") -> int:
     """The user id of the process at the other end of a Unix socket (SO_PEERCRED of unix(7))."""
     pid_uid_gid = struct.Struct("iII")
     found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
     return int(pid_uid_gid.unpack(found)[1])
+
+
+_USUAL: list[tuple[int, int]] = []
+"""The soft and hard limit before `raise_limit`; empty: the limit was not raised."""
 
 
 def raise_limit() -> None:

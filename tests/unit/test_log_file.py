@@ -91,6 +91,18 @@ def test_a_deleted_log_begins_again_and_stderr_follows(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
+def test_a_record_that_cannot_be_formatted_is_lost_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # it would print a traceback
+    path = tmp_path / "mount.log"
+    handler = LogFile(path, max_bytes=10_000, files=2)
+    handler.emit(logging.makeLogRecord({"msg": "%d changes", "args": ("three",)}))
+    handler.emit(logging.makeLogRecord({"msg": "%d changes", "args": (3,)}))
+    assert path.read_text() == "3 changes\n"
+    handler.close()
+
+
 def test_a_log_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mount.log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
@@ -106,6 +118,6 @@ def test_detail_ends_with_its_last_reason() -> None:
         detail.set_level("error")
         detail.toggle()
         with detail.all_messages():
-            assert detail.is_debug
-        assert detail.is_debug
+            assert root.level == logging.DEBUG
+        assert root.level == logging.DEBUG
     assert root.level == logging.ERROR

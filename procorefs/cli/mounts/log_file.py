@@ -32,14 +32,14 @@ class LogFile(logging.Handler):
         self._open()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record. A record that cannot be written is lost."""
+        """Write one record. One that cannot be formatted or written is lost: the caller has other work to do."""
         try:
             line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
             self._follow_renames()
             if self._is_full(self._descriptor, len(line)):
                 self._rotate(len(line))
             os.write(self._descriptor, line)
-        except OSError:
+        except Exception:
             self.handleError(record)
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from procorefs.config.resolved import log_file
 from procorefs.service.control_socket import ControlError, DetailRequest, ask
 from procorefs.storage.mountinfo import mount_at, read_mounts
 
-_LOOK_S = 0.2
+_POLL_S = 0.2
 _LEVEL = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 
 
@@ -88,7 +88,7 @@ def _follow(reader: "_LogReader | None", daemon: Entry, *, is_detailed: bool) ->
                 say(line)
         if not is_alive:
             return
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _ask_for_detail(socket: Path) -> None:
@@ -129,8 +129,8 @@ class _LogReader:
         with suppress(FileNotFoundError):
             if not os.path.samestat(os.fstat(stream.fileno()), self._path.stat()):
                 yield from self._shown(stream.read())  # written between the read and the rename
-                stream.close()
                 self._stream = self._path.open("rb")
+                stream.close()
                 yield from self._shown(self._stream.read())
 
     def _shown(self, data: bytes) -> Iterator[str]:
