@@ -201,6 +201,18 @@ def test_a_libfuse_in_front_of_us_is_one_clear_sentence() -> None:
     assert "libfuse3" in done.stderr
 
 
+def test_an_extension_of_other_sources_is_one_clear_sentence() -> None:
+    done = run_python(
+        """
+        import procorefs.kernel.bridge._bridge as bridge
+        bridge.INTERFACE -= 1
+        import procorefs.kernel.bridge.native
+        """
+    )
+    assert done.returncode == 1
+    assert "BridgeMissing: The native bridge was built from other sources" in done.stderr
+
+
 def test_the_loader_flags_are_given_back() -> None:
     done = run_python(
         "import sys\nbefore = sys.getdlopenflags()\nimport procorefs.kernel.bridge.native\n"

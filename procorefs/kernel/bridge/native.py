@@ -9,6 +9,9 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
+INTERFACE = 1
+"""The same number as in src/bridge.h; a change of what the extension offers raises both."""
+
 
 class BridgeMissing(ImportError):
     """The bridge is not between pyfuse3 and libfuse."""
@@ -32,9 +35,9 @@ def _load_bridge() -> ModuleType:
         ) from error
     finally:
         sys.setdlopenflags(flags)
-    if not hasattr(_bridge, "request_times"):
+    if getattr(_bridge, "INTERFACE", 0) != INTERFACE:
         raise BridgeMissing(
-            "The native bridge was built from older sources: build it again with `make setup`."
+            "The native bridge was built from other sources: build it again with `make setup`."
         )
     others = _bridge.overridden()
     if others:

@@ -29,6 +29,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The same number as in native.py, which refuses an extension that was built from other sources. */
+#define INTERFACE 1
+
 #define EXPORTED __attribute__((visibility("default"), used))
 
 /* request_times.c: how long requests take, by kind. */

@@ -49,6 +49,8 @@ PyMODINIT_FUNC PyInit__bridge(void) {
         PyModule_AddObjectRef(module, "Flock", (PyObject *)&FlockType) < 0 ||
         PyModule_AddObjectRef(module, "NotificationBatch", (PyObject *)&NotificationBatchType) < 0)
         Py_CLEAR(module);
+    if (module != NULL && PyModule_AddIntMacro(module, INTERFACE) < 0)
+        Py_CLEAR(module);
     PyObject *bounds = module == NULL ? NULL : latency_bounds();
     if (module != NULL && (bounds == NULL || PyModule_AddObjectRef(module, "LATENCY_BOUNDS_S", bounds) < 0))
         Py_CLEAR(module);
