@@ -12,13 +12,15 @@ import click
 
 from procorefs.cli.commands.retry import discard as discard_changes
 from procorefs.cli.desktop import installing
-from procorefs.cli.mounts.locate import find_location, given_path
+from procorefs.cli.mounts.locate import find_location, locate
 from procorefs.cli.support.formatting import counted
 from procorefs.cli.support.terminal import say
 from procorefs.config import Failure, find_paths
 from procorefs.service.control_socket import FilesRequest, ask
 from procorefs.service.file_facts import FilesAnswer
+from procorefs.storage.mountinfo import read_mounts
 from procorefs.storage.printable import printable
+from procorefs.storage.processes import child_environment
 
 _HOLD = "check-out"
 
@@ -94,7 +96,11 @@ def discard(ctx: click.Context, files: tuple[str, ...]) -> None:
     """Ask in a window whether changes of FILES are to be thrown away, and do it."""
     question = "Throw these changes away and show what Procore has?"
     try:
-        answer = subprocess.run(["kdialog", "--title", "ProcoreFS", "--warningyesno", question], check=False)
+        answer = subprocess.run(
+            ["kdialog", "--title", "ProcoreFS", "--warningyesno", question],
+            env=child_environment(),
+            check=False,
+        )
     except FileNotFoundError as error:
         raise NotDone("kdialog is not installed; use `procorefs discard`") from error
     if answer.returncode == 0:
@@ -105,7 +111,7 @@ def discard(ctx: click.Context, files: tuple[str, ...]) -> None:
 @click.argument("file")
 def check_out(file: str) -> None:
     """Check FILE out in Procore and keep it so until `procorefs desktop check-in FILE`, or Ctrl-C."""
-    given_path(file)
+    find_location(file, find_paths(os.environ))  # a lock elsewhere checks nothing out
     with Path(file).open("rb") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,15 +138,13 @@ def check_in(file: str) -> None:
 
 def _holding(file: Path) -> Iterator[int]:
     """The processes of this user that hold a check-out of the file."""
+    held = locate(file, read_mounts())
     for process in Path("/proc").iterdir():
         try:
-            words = (process / "cmdline").read_bytes().split(b"\0") if process.name.isdigit() else []
-            if process.stat().st_uid != os.geteuid() or _HOLD.encode() not in words:
+            words = (process / "cmdline").read_bytes() if process.name.isdigit() else b""
+            if process.stat().st_uid != os.geteuid() or f"\0desktop\0{_HOLD}\0".encode() not in words:
                 continue
-            if any(
-                link.is_symlink() and link.readlink() == file.absolute()
-                for link in (process / "fd").iterdir()
-            ):
+            if any(link.readlink() == held for link in (process / "fd").iterdir()):
                 yield int(process.name)
         except OSError:  # it has ended
             continue
@@ -148,5 +152,9 @@ def _holding(file: Path) -> Iterator[int]:
 
 def _open(address: str) -> None:
     """With the desktop's own program for it."""
-    if subprocess.run(["xdg-open", address], capture_output=True, check=False).returncode:
+    nowhere = subprocess.DEVNULL  # no pipe: a program that starts now would keep it open
+    done = subprocess.run(
+        ["xdg-open", address], env=child_environment(), stdout=nowhere, stderr=nowhere, check=False
+    )
+    if done.returncode:
         raise NotDone(f"{printable(address)} cannot be opened: xdg-open failed")
