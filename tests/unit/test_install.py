@@ -41,3 +41,11 @@ def test_the_container_recipe_uses_settings_and_packages_that_exist() -> None:
     assert options is not None
     parsed = parse_options([options[1]])
     assert (parsed.allow_other, parsed.limiter) == (True, "redis://redis:6379/0")
+
+
+def test_the_container_recipe_keeps_its_secrets_from_images_and_arguments() -> None:
+    recipe = ROOT / "packaging" / "container"
+    assert "packaging" in (recipe / "Dockerfile.dockerignore").read_text().splitlines()
+    lines = (recipe / "compose.yaml").read_text().splitlines()
+    expanded = [line.split(":")[0].strip() for line in lines if re.search(r"(?<!\$)\$\{?\w*PASSWORD", line)]
+    assert expanded == ["PROCOREFS_REDIS_PASSWORD", "REDIS_PASSWORD"]
