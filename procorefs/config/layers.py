@@ -50,5 +50,7 @@ def _checked(file: Path, table: OptionTable) -> list[str]:
         words = option_words(table)
         parse_options(words)
     except ConfigError as error:
-        raise ConfigError(f"the configuration {file} cannot be used: {error}") from error
+        raise ConfigError(
+            f"the configuration {file} cannot be used: {error}; `procorefs config edit` opens it"
+        ) from error
     return words

@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from procorefs.config.options import OPTIONS
 from procorefs.config.paths import write_private
 from procorefs.config.spec import PROFILE_NAME
 from procorefs.procore.settings import OUT_OF_BAND, Grant
@@ -32,6 +33,8 @@ from procorefs.storage.private_files import NotPrivate, check_private_file
 PRODUCTION_API = "https://api.procore.com"
 PRODUCTION_LOGIN = "https://login.procore.com"
 
+
+_CORRECT = "`procorefs config edit` opens it"
 
 OptionTable = dict[str, str | int | float | bool]
 """Options of `mount -o` by name; true for an option without a value."""
@@ -119,9 +122,11 @@ def _parse(file: Path, text: bytes) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"the configuration {file} is not UTF-8 text; repair it or move it away") from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"the configuration {file} cannot be used: {error}") from error
+        raise ConfigError(
+            f"the configuration {file} cannot be used: {_in_words(error)}; {_CORRECT}"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"the configuration {file} is not TOML: {error}") from error
+        raise ConfigError(f"the configuration {file} is not TOML: {error}; {_CORRECT}") from error
     for name in config.profiles:
         if not PROFILE_NAME.fullmatch(name):
             raise ConfigError(f"the configuration {file} has a profile '{name}'; use letters, digits, - _ .")
@@ -130,6 +135,19 @@ def _parse(file: Path, text: bytes) -> Config:
             f"the configuration {file} has no profile '{config.default_profile}', which default_profile names"
         )
     return config
+
+
+def _in_words(error: msgspec.ValidationError) -> str:
+    """The library's message with the words of the file."""
+    text, _, place = str(error).partition(" - at `$")
+    place = place.strip("`.").replace("[...]", ".NAME")
+    found = re.fullmatch("Object contains unknown field `(.*)`", text, re.DOTALL)
+    if found is None:
+        return f"{place}: {text}" if place else text
+    key = found[1]
+    if key in {row.name for row in OPTIONS}:
+        return f"'{key}' is an option of `mount`; write it in [options] or [profiles.NAME.options]"
+    return f"unknown key '{key}'{f' in [{place}]' if place else ''}"
 
 
 def _table(heading: str, fields: Mapping[str, str | float]) -> list[str]:

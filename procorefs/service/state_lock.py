@@ -125,8 +125,12 @@ def _owner(descriptor: int) -> Owner:
 def _refusal(other: Owner) -> str:
     if other.detached_socket:
         return (
-            f"The daemon that sends what was left at {other.mountpoint} (process {other.pid}) does not end: "
-            f"run `procorefs umount --now {shell_word(other.mountpoint)}`."
+            f"the daemon that sends what was left at {other.mountpoint} (process {other.pid}) does not end: "
+            f"run `procorefs umount --now {shell_word(other.mountpoint)}`"
         )
-    where = other.mountpoint or "another directory"
-    return f"The project is mounted at {where} already: use it there, or unmount it first."
+    if not other.mountpoint:
+        return "the project is already mounted at another directory; `procorefs status` lists the mounts"
+    return (
+        f"the project is already mounted at {other.mountpoint}; use it there, "
+        f"or run `procorefs umount {shell_word(other.mountpoint)}` first"
+    )

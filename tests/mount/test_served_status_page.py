@@ -103,10 +103,10 @@ def test_open_knows_when_the_server_was_killed(home: Home) -> None:
     assert "the status page is not served" in opened.stderr
 
 
-def test_a_port_in_use_is_said(home: Home, address: str) -> None:
+def test_a_second_server_is_refused(home: Home, address: str) -> None:
     with httpx.Client(base_url=address.split("/?")[0]) as client:
         assert get(client, "/").status_code == 401
     second = home.procorefs("serve", "--port", str(PORT))
     assert second.returncode == 1
-    assert "give another one with --port" in second.stderr
+    assert f"already served at port {PORT}" in second.stderr
     assert list(home.directory.rglob("serve.json")), "the first one can still be opened"

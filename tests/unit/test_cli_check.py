@@ -87,11 +87,11 @@ def test_hours_are_those_of_the_limit_that_procore_last_told(
     assert hours(tmp_path / "tree") == {"900": 6 / 900}
     assert hours(tmp_path / "tree", "--hourly", "60") == {"60": 6 / 60}
     shown = CliRunner().invoke(check, [str(tmp_path / "tree")], standalone_mode=False).output
-    assert "6: 0.0 hours at 900 an hour" in shown
+    assert "6: 24 s at 900 an hour" in shown
     monkeypatch.setenv("PROCOREFS_CLIENT_ID", "another")
     assert hours(tmp_path / "tree") == unknown
     shown = CliRunner().invoke(check, [str(tmp_path / "tree")], standalone_mode=False).output
-    assert "6: 0.0 hours at 600 an hour or 0.0 hours at 3,600 an hour" in shown
+    assert "6: 36 s at 600 an hour or 6 s at 3,600 an hour" in shown
     monkeypatch.setenv("PROCOREFS_API_URL", "nonsense")
     assert hours(tmp_path / "tree") == unknown
 

@@ -182,8 +182,10 @@ def test_a_config_comes_back_as_it_was_written(paths: Paths) -> None:
     ("text", "says"),
     [
         ("x = ", "is not TOML"),
-        ("colour = 1", "unknown field `colour`"),
-        ("[profiles.a]\nclient_secret = 'x'", "unknown field `client_secret`"),
+        ("colour = 1", "cannot be used: unknown key 'colour'; `procorefs config edit` opens it"),
+        ("freshness = 1", "'freshness' is an option of `mount`; write it in [options]"),
+        ("[profiles.a]\nproject = 5", "profiles.NAME.project: Expected `str"),
+        ("[profiles.a]\nclient_secret = 'x'", "unknown key 'client_secret' in [profiles.NAME]"),
         ("[profiles.a]\ngrant = 'magic'", "Invalid enum value 'magic'"),
         ("[profiles.a]\nclient_id = 3", "Expected `str`, got `int`"),
         ("default_profile = 'b'", "has no profile 'b'"),

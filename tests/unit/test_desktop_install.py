@@ -67,6 +67,7 @@ def test_a_mount_at_the_start_has_a_bookmark_beside_the_others(home: Path) -> No
     bookmarks.parent.mkdir(parents=True)
     bookmarks.write_text("file:///srv/plans Plans\n")
     place = home / "my mounts" / "Riverside"
+    place.mkdir(parents=True)
     assert run(procorefs, ["desktop", "install", "--mount", str(place), "8801/Riverside Medical"]) == 0
     line = f"file://{home}/my%20mounts/Riverside Riverside"
     assert bookmarks.read_text().splitlines() == ["file:///srv/plans Plans", line]

@@ -69,6 +69,11 @@ def test_without_an_account_it_says_what_to_run(home: Path, capsys: pytest.Captu
     assert "BAD   settings: no account is configured\n      run `procorefs login`" in printed
 
 
+def test_a_mount_point_without_a_mount_is_a_problem(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(procorefs, ["doctor", "--offline", str(home / "tower")]) == 1
+    assert f"BAD   mount {home}/tower: nothing is mounted there" in capsys.readouterr().out
+
+
 def test_without_a_network_it_finds_nothing_wrong(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(procorefs, ["doctor", "--offline", "--json"]) == 0
     assert {one["verdict"] for one in json.loads(capsys.readouterr().out)} == {"ok"}

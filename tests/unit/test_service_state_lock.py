@@ -20,7 +20,7 @@ def test_a_second_owner_is_told_of_the_first(tmp_path: Path) -> None:
     end_detached_owner(tmp_path)
     with locked_state(tmp_path, Path("/mnt/tower")):
         end_detached_owner(tmp_path)  # it is mounted: nobody asks it to end
-        refused = pytest.raises(AlreadyMounted, match="is mounted at /mnt/tower already")
+        refused = pytest.raises(AlreadyMounted, match="is already mounted at /mnt/tower")
         with refused, locked_state(tmp_path, Path("/mnt/other")):
             pass
     with locked_state(tmp_path, Path("/mnt/other")):

@@ -11,7 +11,7 @@ from procorefs.cli.support.terminal import say, say_json
 from procorefs.config import Failure, find_paths, read_config
 from procorefs.config.account import find_client
 from procorefs.config.profiles import Profile
-from procorefs.config.units import show_size
+from procorefs.config.units import show_duration, show_size
 from procorefs.storage.printable import printable
 
 USUAL_LIMITS = (600, 3600)
@@ -96,8 +96,9 @@ def _show(checked: Checked) -> None:
         if found.longest_path
         else "none"
     )
-    hours = " or ".join(
-        f"{hours:.1f} hours at {limit:,} an hour" for limit, hours in checked.hours_by_limit.items()
+    durations = " or ".join(
+        f"{show_duration(hours * 3600)} at {limit:,} an hour"
+        for limit, hours in checked.hours_by_limit.items()
     )
     lines = {
         "files": f"{found.files:,} of {show_size(found.bytes)}",
@@ -106,7 +107,7 @@ def _show(checked: Checked) -> None:
         "longest path": longest,
         "junk": f"{found.junk:,} left out, such as .DS_Store or Thumbs.db",
         "temporary": f"{found.held:,} left out until they are renamed" if found.held else "",
-        "calls": f"{found.api_calls:,}: {hours}",
+        "calls": f"{found.api_calls:,}: {durations}",
         "refused": f"{len(found.refused):,}" + (", listed above" if found.refused else ""),
     }
     say(printable(checked.dir))

@@ -17,6 +17,7 @@ from procorefs.config import (
     read_config,
 )
 from procorefs.config.paths import write_private
+from procorefs.storage.printable import printable
 from procorefs.storage.private_files import NotPrivate, check_private_file
 from procorefs.storage.processes import forget_secrets
 
@@ -25,6 +26,16 @@ _NEW_FILE = b"""\
 # [options]
 # cache_size = "20G"
 """
+
+
+_VARIABLES = {
+    "client_id": "PROCOREFS_CLIENT_ID",
+    "api_url": "PROCOREFS_API_URL",
+    "login_url": "PROCOREFS_LOGIN_URL",
+    "company": "PROCOREFS_COMPANY_ID",
+    "project": "PROCOREFS_PROJECT_ID",
+}
+"""The variables that win over a key of the profile."""
 
 
 class NotEdited(Failure):
@@ -37,7 +48,9 @@ class Shown(msgspec.Struct, frozen=True):
     file: str
     profile: str | None
     account: dict[str, str]
-    """The profile's keys, as far as they are set; secrets are elsewhere."""
+    """What the environment or else the profile sets; secrets are elsewhere."""
+    environment: dict[str, str]
+    """The variable of each key of `account` that comes from the environment."""
     options: list[Setting]
 
 
@@ -63,7 +76,10 @@ def show(profile: str | None, as_json: bool) -> None:
         raise ConfigError(f"there is no profile '{name}'; run: procorefs login --profile {name}")
     account = msgspec.to_builtins(read.profiles[name]) if name is not None else {}
     account.pop("options", None)
-    shown = Shown(str(paths.config_file), name, account, list(option_settings(paths.config_file, read, name)))
+    variables = {key: variable for key, variable in _VARIABLES.items() if os.environ.get(variable)}
+    account |= {key: os.environ[variable] for key, variable in variables.items()}
+    options = list(option_settings(paths.config_file, read, name))
+    shown = Shown(str(paths.config_file), name, account, variables, options)
     if as_json:
         say_json(shown)
         return
@@ -71,7 +87,7 @@ def show(profile: str | None, as_json: bool) -> None:
     if name is not None:
         say(f"  {'profile':<22} {name}")
     for key, value in account.items():
-        say(f"  {key:<22} {value}")
+        say(f"  {key:<22} {value:<18} {variables.get(key) or f'[profiles.{name}]'}")
     for setting in shown.options:
         say(f"  {setting.name:<22} {setting.value:<18} {setting.origin}")
 
@@ -88,6 +104,9 @@ def check() -> None:
     paths, read = _read()
     for name in (None, *read.profiles):
         list(option_settings(paths.config_file, read, name))
+    if not paths.config_file.exists():
+        say(f"There is no {paths.config_file}; the defaults apply. `procorefs login` creates it.")
+        return
     say(f"{paths.config_file} can be used.")
 
 
@@ -106,7 +125,9 @@ def edit(ctx: click.Context) -> None:
     try:
         click.edit(filename=str(file))
     except click.ClickException as error:
-        raise NotEdited(f"{error.format_message()}; set EDITOR to the command of an editor") from error
+        raise NotEdited(
+            f"{printable(str(file))} was not edited ({error.format_message()}); set EDITOR to the command of an editor"
+        ) from error
     ctx.invoke(check)
 
 

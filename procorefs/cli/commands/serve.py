@@ -1,5 +1,6 @@
 """`procorefs serve` and `open`: a status page and metrics of all mounts, on loopback, and the browser that shows it."""
 
+import errno
 import os
 import secrets
 import socket
@@ -10,6 +11,7 @@ import click
 import msgspec
 import uvicorn
 
+from procorefs.cli.desktop.browser import open_address
 from procorefs.cli.mounts.processes import birth
 from procorefs.cli.support.local_peers import is_own_user
 from procorefs.cli.support.terminal import say
@@ -19,7 +21,6 @@ from procorefs.config import Failure, Paths, find_paths, private_dir
 from procorefs.config.paths import write_private
 from procorefs.storage.failures import UNDECODABLE
 from procorefs.storage.private_files import read_private_file
-from procorefs.storage.processes import forget_secrets
 
 PORT = 8911
 
@@ -52,13 +53,23 @@ def serve(port: int) -> None:
     serve.token of the state directory as bearer token.
     """
     paths = find_paths(os.environ)
+    if (other := _running(paths)) is not None:
+        raise NotServed(
+            f"the status page is already served at port {other.port} (process {other.pid}); "
+            "`procorefs open` opens it"
+        )
     served = Served(port, secrets.token_urlsafe(32), os.getpid(), birth(os.getpid()) or "")
     access = Access(port, served.code, _token(paths), is_own_user)
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
+        reason = (
+            "another program uses it"
+            if error.errno == errno.EADDRINUSE
+            else os.strerror(error.errno or errno.EIO)
+        )
         raise NotServed(
-            f"port {port} of this machine cannot be used ({error.strerror}); give another one with --port"
+            f"port {port} of this machine cannot be used ({reason}); give another one with --port"
         ) from error
     with listener:
         write_private(_file(paths), msgspec.json.encode(served))
@@ -75,15 +86,20 @@ def serve(port: int) -> None:
 @click.command("open", short_help="Open the status page in a browser.")
 def open_page() -> None:
     """Open the page of a running `procorefs serve` in a browser."""
-    try:
-        served = msgspec.json.decode(read_private_file(_file(find_paths(os.environ))), type=Served)
-    except (OSError, *UNDECODABLE):
-        served = None
-    # After the end of the server another user may listen at its port.
-    if served is None or birth(served.pid) != served.born:
+    served = _running(find_paths(os.environ))
+    if served is None:
         raise NotServed("the status page is not served; run `procorefs serve` first")
-    forget_secrets()
-    click.launch(served.address)
+    open_address(served.address)
+
+
+def _running(paths: Paths) -> Served | None:
+    """The server of this user that runs."""
+    try:
+        served = msgspec.json.decode(read_private_file(_file(paths)), type=Served)
+    except (OSError, *UNDECODABLE):
+        return None
+    # After the end of the server another user may listen at its port.
+    return served if birth(served.pid) == served.born else None
 
 
 def _file(paths: Paths) -> Path:

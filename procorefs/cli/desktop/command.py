@@ -12,14 +12,15 @@ import click
 
 from procorefs.cli.commands.retry import discard as discard_changes
 from procorefs.cli.desktop import installing
-from procorefs.cli.mounts.locate import find_location, locate
+from procorefs.cli.desktop.browser import open_address
+from procorefs.cli.mounts.locate import find_location, given_path, locate
 from procorefs.cli.support.formatting import counted
 from procorefs.cli.support.terminal import say
-from procorefs.config import Failure, find_paths
+from procorefs.config import Failure, find_paths, read_config
 from procorefs.service.control_socket import FilesRequest, ask
 from procorefs.service.file_facts import FilesAnswer
 from procorefs.storage.mountinfo import read_mounts
-from procorefs.storage.printable import printable
+from procorefs.storage.printable import printable, shell_word
 from procorefs.storage.processes import child_environment
 
 _HOLD = "check-out"
@@ -29,9 +30,12 @@ class NotDone(Failure):
     """The action is not possible for this file."""
 
 
-@click.group(short_help="Install what file managers show and offer.")
-def desktop() -> None:
+@click.group(short_help="Install what file managers show and offer.", invoke_without_command=True)
+@click.pass_context
+def desktop(ctx: click.Context) -> None:
     """Install the parts for file managers, or do what their menus offer."""
+    if ctx.invoked_subcommand is None:
+        say(*ctx.get_help().split("\n"))
 
 
 @desktop.command("install", short_help="Install extension, menus, file types and emblems for you.")
@@ -51,21 +55,29 @@ def install(mountpoint: Path | None, spec: str | None) -> None:
     if spec is not None and mountpoint is None:
         raise click.UsageError("SPEC needs --mount MOUNTPOINT")
     targets, command = installing.Targets.of(os.environ), installing.command_path()
+    paths = find_paths(os.environ)
     wanted = dict(installing.contents(targets, command))
     if mountpoint is not None:
         mountpoint = mountpoint.expanduser().absolute()
+        if not os.path.lexists(mountpoint):
+            raise NotDone(
+                f"the mount point {printable(str(mountpoint))} does not exist; "
+                f"run: mkdir {shell_word(str(mountpoint))}"
+            )
         words = (*([spec] if spec else []), str(mountpoint))
         file, text = installing.autostart(targets, command, words)
         wanted[file] = text
-    done = installing.install(targets, find_paths(os.environ), wanted, mountpoint)
+    done = installing.install(targets, paths, wanted, mountpoint)
     say(f"Installed {counted(len(done), 'file')}. Start your file manager again to use them.")
+    if mountpoint is not None and not read_config(paths.config_file).profiles:
+        say("No profile exists, and the session mounts with one: run `procorefs login`.", to_stderr=True)
 
 
 @desktop.command("remove", short_help="Remove what `install` has installed.")
 def remove() -> None:
     """Remove what `procorefs desktop install` has installed for this user."""
     gone, kept = installing.remove(installing.Targets.of(os.environ), find_paths(os.environ))
-    say(f"Removed {counted(len(gone), 'file')}.")
+    say(f"Removed {counted(len(gone), 'file')}." if gone or kept else "Nothing was installed.")
     for path in kept:
         say(f"{printable(str(path))} was changed by somebody else and stays.")
 
@@ -75,7 +87,7 @@ def remove() -> None:
 def versions(file: str) -> None:
     """Open the folder of FILE's versions."""
     location = find_location(file, find_paths(os.environ))
-    _open(str(Path(location.daemon.mountpoint) / ".procore" / "versions" / location.below))
+    open_address(str(Path(location.daemon.mountpoint) / ".procore" / "versions" / location.below))
 
 
 @desktop.command("page", short_help="Open the project's Documents page in a browser.")
@@ -85,8 +97,11 @@ def page(file: str) -> None:
     location = find_location(file, find_paths(os.environ))
     answer = ask(Path(location.daemon.socket), FilesRequest((location.below,)), FilesAnswer)
     if not answer.page:
-        raise NotDone("this Procore has no page that is known")
-    _open(answer.page)
+        raise NotDone(
+            f"the page of {printable(file)} is not known: only Procore's own service has pages, "
+            "and this mount uses another address"
+        )
+    open_address(answer.page)
 
 
 @desktop.command("discard", short_help="Ask, and then throw failed changes away.")
@@ -102,7 +117,7 @@ def discard(ctx: click.Context, files: tuple[str, ...]) -> None:
             check=False,
         )
     except FileNotFoundError as error:
-        raise NotDone("kdialog is not installed; use `procorefs discard`") from error
+        raise NotDone("kdialog, which asks before, is not installed; run `procorefs discard`") from error
     if answer.returncode == 0:
         ctx.invoke(discard_changes, paths=files)
 
@@ -111,8 +126,12 @@ def discard(ctx: click.Context, files: tuple[str, ...]) -> None:
 @click.argument("file")
 def check_out(file: str) -> None:
     """Check FILE out in Procore and keep it so until `procorefs desktop check-in FILE`, or Ctrl-C."""
-    find_location(file, find_paths(os.environ))  # a lock elsewhere checks nothing out
-    with Path(file).open("rb") as held:
+    path = find_location(file, find_paths(os.environ)).path  # a lock elsewhere checks nothing out
+    try:
+        held = path.open("rb")
+    except OSError as error:
+        raise NotDone(f"{printable(file)} cannot be checked out ({error.strerror}); name a file") from error
+    with held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -129,32 +148,24 @@ def check_out(file: str) -> None:
 @click.argument("file")
 def check_in(file: str) -> None:
     """Check FILE in: ends each `procorefs desktop check-out FILE` of this user."""
-    found = list(_holding(Path(file)))
+    found = list(_holding(locate(given_path(file), read_mounts())))
     if not found:
-        raise NotDone(f"{printable(file)} was not checked out here")
+        raise NotDone(
+            f"{printable(file)} was not checked out here; `procorefs desktop check-out` does that, "
+            "and only what it holds can be checked in"
+        )
     for pid in found:
         os.kill(pid, signal.SIGTERM)
 
 
 def _holding(file: Path) -> Iterator[int]:
     """The processes of this user that hold a check-out of the file."""
-    held = locate(file, read_mounts())
     for process in Path("/proc").iterdir():
         try:
             words = (process / "cmdline").read_bytes() if process.name.isdigit() else b""
             if process.stat().st_uid != os.geteuid() or f"\0desktop\0{_HOLD}\0".encode() not in words:
                 continue
-            if any(link.readlink() == held for link in (process / "fd").iterdir()):
+            if any(link.readlink() == file for link in (process / "fd").iterdir()):
                 yield int(process.name)
         except OSError:  # it has ended
             continue
-
-
-def _open(address: str) -> None:
-    """With the desktop's own program for it."""
-    nowhere = subprocess.DEVNULL  # no pipe: a program that starts now would keep it open
-    done = subprocess.run(
-        ["xdg-open", address], env=child_environment(), stdout=nowhere, stderr=nowhere, check=False
-    )
-    if done.returncode:
-        raise NotDone(f"{printable(address)} cannot be opened: xdg-open failed")

@@ -6,7 +6,6 @@ changed since, and says so.
 
 import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import msgspec
 from procorefs.config import Paths, private_dir
 from procorefs.config.paths import write_private
 from procorefs.storage.failures import UNDECODABLE
+from procorefs.storage.processes import child_environment
 
 _EXTENSION = "procorefs_extension.py"
 _FILE_MANAGERS = ("nautilus-python", "nemo-python", "caja-python")
@@ -185,7 +185,7 @@ def _replace(path: Path, lines: list[str]) -> None:
 
 def _update_caches(targets: Targets) -> None:
     """Let the desktop notice; without these programs it does so at the next login."""
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    environment = {**child_environment(), "LC_ALL": "C.UTF-8"}
     for command in (
         ["update-mime-database", str(targets.data / "mime")],
         ["gtk-update-icon-cache", "-q", "-t", "-f", str(targets.data / "icons/hicolor")],

@@ -21,10 +21,16 @@ PROBE_S = 3.0
 
 def check_state(paths: Paths, mountpoint: Path | None) -> Iterator[Finding]:
     """The mounts of this user, or only that one, and the state directory."""
+    found: list[Finding] = []
     for entry in registry.running(paths):
         if mountpoint is None or Path(entry.mountpoint) == mountpoint:
-            yield from _daemon(entry)
-    yield from _dead_mounts(mountpoint)
+            found += _daemon(entry)
+    found += _dead_mounts(mountpoint)
+    if mountpoint is not None and not found:
+        found.append(
+            problem(f"mount {mountpoint}", "nothing is mounted there", "`procorefs status` lists the mounts")
+        )
+    yield from found
     yield _set_aside(paths.state_dir)
 
 

@@ -116,8 +116,13 @@ class _LogReader:
                 found.extend(self._shown(stream.read()))
         try:
             self._stream = self._path.open("rb")
+        except FileNotFoundError as error:
+            raise NoLog(
+                f"there is no log {self._path}: nothing was mounted there, or the log was deleted; "
+                "`procorefs status` lists the mounts"
+            ) from error
         except OSError as error:
-            raise NoLog(f"there is no log {self._path} ({error.strerror})") from error
+            raise NoLog(f"the log {self._path} cannot be read ({error.strerror})") from error
         found.extend(self._shown(self._stream.read()))
         return found
 

@@ -31,7 +31,7 @@ def _pair(word: str) -> tuple[str, str]:
     """The name and the text of a setting, which the daemon will accept. Raises ConfigError."""
     name, equals, text = word.partition("=")
     if not equals:
-        raise ConfigError(f"'{word}' is no setting; write KEY=VALUE, with one of {', '.join(SETTABLE)}")
+        raise ConfigError(f"'{word}' is not KEY=VALUE; KEY is one of {', '.join(SETTABLE)}")
     parse_setting(name, text)
     return name, text
 
