@@ -181,3 +181,16 @@ def test_a_daemon_that_has_gone_is_not_waited_for(tmp_path: Path, monkeypatch: p
     place = extension.Place(str(tmp_path), str(tmp_path / "gone.sock"), "a\udcff.txt")
     known.ask_about(str(tmp_path / "a\udcff.txt"), place, lambda: done.append("gone"))
     assert done == ["gone"]
+
+
+def test_a_file_that_is_shown_often_has_one_timer() -> None:
+    timers: list[Callable[[], bool]] = []
+    renewed: list[str] = []
+    renewals = extension.Renewals(timers.append)
+    for uri in ("file:///a", "file:///b", "file:///a"):
+        renewals.later(uri, lambda uri=uri: renewed.append(uri))  # type: ignore[misc]
+    assert len(timers) == 2
+    assert [expired() for expired in timers] == [False, False]
+    assert renewed == ["file:///a", "file:///b"]
+    renewals.later("file:///a", list)
+    assert len(timers) == 3

@@ -242,6 +242,28 @@ class Known:
             done()
 
 
+class Renewals:
+    """Files that are shown again after some seconds. Each has one timer, however many views show it."""
+
+    def __init__(self, start_timer: Callable[[Callable[[], bool]], object]) -> None:
+        """`start_timer(expired)`: call `expired` after some seconds, once."""
+        self._start_timer = start_timer
+        self._waiting: set[str] = set()
+
+    def later(self, uri: str, renew: Callable[[], object]) -> None:
+        """Call `renew` after some seconds, unless that is going to happen for this file already."""
+        if uri in self._waiting:
+            return
+        self._waiting.add(uri)
+
+        def expired() -> bool:
+            self._waiting.discard(uri)
+            renew()
+            return False
+
+        self._start_timer(expired)
+
+
 def path_of(uri: str) -> str | None:
     """The local path of an address, or None."""
     parts = urlsplit(uri)
@@ -300,6 +322,7 @@ if application():
         timer = GLib.timeout_add(int(ANSWER_S * 1000), expired)
 
     KNOWN = Known(_watch)
+    RENEWALS = Renewals(lambda expired: GLib.timeout_add_seconds(int(FRESH_S) + 1, expired))
 
     class ProcoreInfo(GObject.GObject, Host.InfoProvider, Host.ColumnProvider):  # type: ignore[misc, name-defined]
         """Emblems, and a column."""
@@ -345,11 +368,7 @@ if application():
                 file.add_emblem(emblem)
             file.add_string_attribute("procorefs_state", text_of(facts))
             if facts["state"] in WAITING or facts["state"] in STUCK or facts["holder"]:
-                GLib.timeout_add_seconds(int(FRESH_S) + 1, self._again, file)
-
-        def _again(self, file: Any) -> bool:
-            file.invalidate_extension_info()
-            return False
+                RENEWALS.later(file.get_uri(), file.invalidate_extension_info)
 
     class ProcoreMenu(GObject.GObject, Host.MenuProvider):  # type: ignore[misc, name-defined]
         """The menu of files."""
