@@ -1,4 +1,4 @@
-"""Decides what people are told by desktop notifications, and when: pure functions of what is known of a mount.
+"""Decides what people are told by desktop notifications, and when, from what is known of a mount.
 
     Known ── subjects ─▶ what is new by kind ── pace ─▶ Notice (replaces the one of its kind) or Withdrawn
 

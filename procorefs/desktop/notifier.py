@@ -1,4 +1,4 @@
-"""Shows desktop notifications about one mount, and does what people choose in them; one task owns all of it.
+"""Shows desktop notifications about one mount, and does what people choose in them.
 
     known() ── every few seconds ─▶ NoticeHistory ─▶ not shown yet ─▶ SessionBus ─▶ action ─▶ retry, folder, status page
 
