@@ -169,6 +169,19 @@ async def test_login_by_code_then_by_refresh(sandbox: SandboxHandle, tmp_path: P
         assert await client.me() == person
 
 
+async def test_a_login_of_another_process_ends_a_refusal(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    async with (
+        client_of(sandbox, token_dir=tmp_path, **PERSON) as daemon,
+        client_of(sandbox, token_dir=tmp_path, **PERSON) as command,
+    ):
+        with pytest.raises(LoginRefused):
+            await daemon.me()
+        assert "procorefs login" in daemon.auth.refusal
+        await command.auth.login_by_code(code_of(command, sandbox), VERIFIER)
+        await daemon.me()
+        assert daemon.auth.refusal == ""
+
+
 async def test_a_code_works_once(sandbox: SandboxHandle, tmp_path: Path) -> None:
     async with client_of(sandbox, token_dir=tmp_path, **PERSON) as client:
         code = code_of(client, sandbox)

@@ -71,6 +71,8 @@ class Auth:
         """A token that should be valid. Raises LoginRefused, Unavailable, Malformed."""
         if self._token is None:
             self._token = await trio.to_thread.run_sync(self._store.load)
+            if self._token is not None:
+                self.refusal = ""  # another process has logged in
         token = self._token
         if token is not None and clocks.wall_s() < token.expires_at_s:
             return token.access_token
