@@ -3,8 +3,8 @@
  *     wrapper -> time_request(req) -> ... -> fuse_reply_err, fuse_reply_attr, ... (ours) -> count -> libfuse's
  *
  * Like fuse_session_new, the reply functions are exported, so that pyfuse3 finds ours first. All of this costs two
- * reads of the clock and a look-up in a table for each request, 58 ns in all. A request whose reply goes another way is not
- * counted; its entry stays until libfuse uses the same memory for another request.
+ * reads of the clock and a look-up in a table for each request, 58 ns together. A request whose reply goes another way is
+ * not counted; its entry stays until libfuse uses the same memory for another request.
  *
  * Only the thread of the loop uses the table, without a lock. A reply from another thread is not counted: the
  * garbage collector may run in any thread and deallocate a Flock there.
@@ -78,12 +78,13 @@ static void free_slot(unsigned gap) {
 }
 
 void time_request(fuse_req_t req, enum request_kind kind) {
-    if (slots_used > SLOTS / 2)
-        return;
-    loop_thread = pthread_self();
     struct slot *slot = &slots[find_slot(req)];
-    if (slot->req == NULL)
+    if (slot->req == NULL) {
+        if (slots_used > SLOTS / 2)
+            return; /* not counted */
         slots_used++;
+    } /* else the memory of an earlier request, whose time must not count */
+    loop_thread = pthread_self();
     *slot = (struct slot){.req = req, .began_ns = now_ns(), .kind = kind};
 }
 
