@@ -60,6 +60,16 @@ def test_a_document_that_somebody_holds_is_refused_with_a_reason(
     assert "is checked out by another user or locked by a program" in said
 
 
+def test_a_mount_that_only_reads_checks_nothing_out(
+    sandbox: SandboxHandle, mount: Callable[..., Mounted], home: Home
+) -> None:
+    sandbox.act("put", path="/plan.txt", text="x")
+    mounted = mount_followed(sandbox, mount, "ro")
+    answer = home.procorefs("desktop", "check-out", mounted.path / "plan.txt")
+    assert answer.returncode == 1
+    assert "is not checked out: the mount or the account only reads" in answer.stderr
+
+
 def test_a_file_elsewhere_is_not_checked_out(home: Home, tmp_path: Path) -> None:
     (tmp_path / "plan.txt").write_text("x")
     answer = home.procorefs("desktop", "check-out", tmp_path / "plan.txt")

@@ -1,5 +1,6 @@
 """`procorefs desktop`: installs the parts for file managers, and does what their menus offer."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -22,6 +23,7 @@ from procorefs.service.file_facts import FilesAnswer
 from procorefs.storage.mountinfo import read_mounts
 from procorefs.storage.printable import printable, shell_word
 from procorefs.storage.processes import child_environment
+from procorefs.xattr.attribute_names import PROCORE
 
 _HOLD = "check-out"
 
@@ -138,6 +140,11 @@ def check_out(file: str) -> None:
             raise NotDone(
                 f"{printable(file)} is checked out by another user or locked by a program"
             ) from error
+        if not _is_checked_out(held.fileno()):
+            raise NotDone(
+                f"{printable(file)} is not checked out: the mount or the account only reads, or Procore does not have "
+                "the file yet"
+            )
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         say(f"{printable(file)} is checked out.")
         sys.stdout.flush()
@@ -156,6 +163,16 @@ def check_in(file: str) -> None:
         )
     for pid in found:
         os.kill(pid, signal.SIGTERM)
+
+
+def _is_checked_out(descriptor: int) -> bool:
+    """Whether Procore has the document as checked out: a lock on another file stays on this machine."""
+    try:
+        return bool(os.getxattr(descriptor, f"{PROCORE}checked_out_by"))
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            return False
+        raise
 
 
 def _holding(file: Path) -> Iterator[int]:
