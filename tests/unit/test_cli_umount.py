@@ -76,6 +76,31 @@ def test_umount_with_nothing_to_send_is_silent(
     assert not served.continues
 
 
+def test_umount_takes_the_project_for_its_mount_point(
+    start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = start("m")
+    assert run(procorefs, ["umount", "1/3"]) == 1
+    assert "nothing is mounted on" in capsys.readouterr().err
+    assert unmounted == []
+    assert run(procorefs, ["umount", "1/2"]) == 0
+    assert unmounted == [served.place]
+    assert served.stopped.is_set()
+
+
+def test_umount_of_a_project_that_is_mounted_twice_names_the_mount_points(
+    start: Start, unmounted: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = start("m"), start("n")
+    assert run(procorefs, ["umount", "1/2"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"procorefs: 1/2 is mounted at {one.place} and {other.place}; name one of these mount points\n"
+    )
+    assert unmounted == []
+
+
 def test_umount_of_a_frozen_daemon_takes_ten_seconds_at_most(
     start: Start, unmounted: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

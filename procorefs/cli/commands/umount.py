@@ -82,8 +82,8 @@ def umount(timeout_s: float | None, now: bool, place: str) -> None:
     the timeout are listed; the next mount sends them, and the exit status is 1. Files that stay on this machine because
     of their names are listed too, and do not affect the exit status.
 
-    A daemon whose mount point was removed by other means continues to send. Name it by its former MOUNTPOINT, or by its
-    PROJECT as given to `mount` or as COMPANY/PROJECT in ids.
+    PROJECT is the project of the mount, as given to `mount` or as COMPANY/PROJECT in ids. A daemon whose mount point
+    was removed by other means continues to send: name it by its PROJECT, or by its former MOUNTPOINT.
     """
     within_s = math.inf if timeout_s is None else timeout_s
     unmount_project(given_path(place), find_paths(os.environ), 0.0 if now else within_s, now=now)
@@ -101,24 +101,34 @@ def unmount_project(path: Path, paths: Paths, timeout_s: float, *, now: bool = F
     mount = mount_at(mountpoint, mounts)
     entry = registry.find(mountpoint, paths)
     if mount is None and entry is None:
-        entry = registry.find_detached(mountpoint, paths) or _detached_of(str(path), paths)
+        entry = registry.find_detached(mountpoint, paths) or _daemon_of(str(path), paths)
+        if entry is not None and not entry.detached:
+            mount = mount_at(Path(entry.mountpoint), mounts)
     if mount is not None:
         left = _drain_and_unmount(mount, entry, mounts, deadline, now=now)
     elif entry is not None:
         left = _waiting(entry, deadline) if now else _drain(entry, deadline)
     else:
-        raise NotUnmounted(f"nothing is mounted on {mountpoint}; `procorefs status` lists the mounts")
+        raise NotUnmounted(
+            f"nothing is mounted on {printable(str(mountpoint))}; `procorefs status` lists the mounts"
+        )
     if entry is not None:
         _end(entry, paths, timeout_s=min(max(deadline - time.monotonic(), _LEAST_END_S), _END_S))
         _report(entry, left)
 
 
-def _detached_of(project: str, paths: Paths) -> Entry | None:
-    """The daemon of that project that sends without a mount point, or None."""
-    for entry in registry.running(paths):
-        if entry.detached and project in (entry.source, f"{entry.company_id}/{entry.project_id}"):
-            return entry
-    return None
+def _daemon_of(project: str, paths: Paths) -> Entry | None:
+    """The daemon of that project, first one that sends without a mount point, or None. Raises NotUnmounted."""
+    found = [
+        entry
+        for entry in registry.running(paths)
+        if project in (entry.source, f"{entry.company_id}/{entry.project_id}")
+    ]
+    found = [entry for entry in found if entry.detached][:1] or found
+    if len(found) > 1:
+        places = " and ".join(printable(entry.mountpoint) for entry in found)
+        raise NotUnmounted(f"{printable(project)} is mounted at {places}; name one of these mount points")
+    return found[0] if found else None
 
 
 def _refuse_inside(path: Path, mounts: list[Mount]) -> None:
