@@ -248,9 +248,10 @@ class NamespaceEdits:
         if self._fates.fate(place, is_folder=source.is_folder) is not Fate.LOCAL:
             return
         if has_document or (source.is_folder and self._holds_documents(source)):
+            target_path = self._view.path_of_entry(folder, name)
             raise NotPermitted(
-                f"what is in Procore cannot move to a place that stays on this machine ({place.name!r}, or its "
-                "folder, is junk): remove it instead, then it is in Procore's recycle bin",
+                f"what is in Procore cannot move to {target_path!r}, which stays on this machine because of its "
+                "name: remove it instead, then it is in Procore's recycle bin",
                 path=self._view.path(source.inode),
             )
 

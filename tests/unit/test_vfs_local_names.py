@@ -112,7 +112,9 @@ async def test_a_document_is_never_junk(tmp_path: Path) -> None:
         trash = project.edits.entries.make_folder(ROOT, b".Trash-1000", Kept()).inode
         box = project.edits.entries.make_folder(ROOT, b"box", Kept()).inode
         for name in (b"plan.dwg", b"folder"):
-            with pytest.raises(NotPermitted):
+            with pytest.raises(
+                NotPermitted, match=f"cannot move to '.Trash-1000/{name.decode()}', which stays"
+            ):
                 project.edits.entries.rename(ROOT, name, trash, name)
         with pytest.raises(NameRefused):
             project.edits.entries.rename(ROOT, b"plan.dwg", ROOT, b"._plan: old.dwg")

@@ -36,7 +36,13 @@ class NoLog(Failure):
 
 @click.command(name="log", short_help="Print or follow the log of a mount.")
 @click.option(
-    "-n", "--lines", default=20, show_default=True, type=click.IntRange(0), help="Print so many lines."
+    "-n",
+    "--lines",
+    default=20,
+    show_default=True,
+    metavar="LINES",
+    type=click.IntRange(0),
+    help="How many lines to print.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Print new lines until Ctrl-C, or until the daemon ends.")
 @click.option(

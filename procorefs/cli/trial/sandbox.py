@@ -27,18 +27,29 @@ COUNT = click.IntRange(min=0)
     "--port",
     default=0,
     show_default=True,
+    metavar="PORT",
     type=PORT,
     help="Port of API and login on 127.0.0.1; 0: any free one.",
 )
 @click.option(
-    "--storage-port", default=0, show_default=True, type=PORT, help="Port of the file store; 0: any free one."
+    "--storage-port",
+    default=0,
+    show_default=True,
+    metavar="PORT",
+    type=PORT,
+    help="Port of the file store; 0: any free one.",
 )
 @click.option(
-    "--storage-host", default="localhost", show_default=True, help="Host name for clients of the file store."
+    "--storage-host",
+    default="localhost",
+    show_default=True,
+    metavar="HOST",
+    help="Host name for clients of the file store.",
 )
 @click.option(
     "--data",
     "data_dir",
+    metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep everything in this directory; without it nothing is kept.",
 )
@@ -51,11 +62,17 @@ COUNT = click.IntRange(min=0)
     help="Invent a construction project of N documents.",
 )
 @click.option(
-    "--random-seed", "seed", default=1, show_default=True, help="Each number invents another project."
+    "--random-seed",
+    "seed",
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Each number invents another project.",
 )
 @click.option(
     "--import",
     "import_dir",
+    metavar="DIR",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Add this directory tree to the project.",
 )
@@ -72,6 +89,7 @@ COUNT = click.IntRange(min=0)
     "hourly_calls",
     default=PUBLISHED_HOURLY_CALLS,
     show_default=True,
+    metavar="CALLS",
     type=COUNT,
     help="Calls an hour; 0: no limit.",
 )
@@ -80,6 +98,7 @@ COUNT = click.IntRange(min=0)
     "spike_calls",
     default=PUBLISHED_SPIKE_CALLS,
     show_default=True,
+    metavar="CALLS",
     type=COUNT,
     help="Calls in 10 seconds; 0: no limit.",
 )
@@ -88,6 +107,7 @@ COUNT = click.IntRange(min=0)
     "hour_s",
     default=3600,
     show_default=True,
+    metavar="S",
     type=click.IntRange(min=1),
     help="Length of the hour in seconds, to try limits.",
 )
