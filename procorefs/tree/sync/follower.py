@@ -32,8 +32,11 @@ from procorefs.tree.tree_store import TreeStore
 
 log = logging.getLogger(__name__)
 
-BACKGROUND_DELAY_S = 2.0
-"""After the root the full listing waits this long, unless a folder is opened: the first `ls` comes first."""
+BACKGROUND_DELAY_S = 1.0
+"""After the root the full listing waits this long, unless a folder is opened: the first `ls` comes first.
+
+Less than a look-up waits for Procore: where a folder's own call gets no answer, the pages come in time.
+"""
 
 POLL_WAIT_S = 2.0
 REGULAR_POLL_S = 180.0
