@@ -175,7 +175,8 @@ def _bringing(known: State, then_s: float, spent: int) -> Callable[[State, float
 def _adopt(state: State, known: State, shift_s: float) -> None:
     """Take over what was learnt later than what is at hand: all but what belongs to this place."""
     copy = decode(encode(known))
-    if copy is None or not copy.answered:
+    # What was carried here from another place may have no answer of its own yet.
+    if copy is None or not (copy.answered or copy.limits_told):
         return
     copy.shift(shift_s)
     if copy.heard_s < state.heard_s:

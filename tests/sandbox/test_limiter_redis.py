@@ -156,6 +156,23 @@ async def test_without_redis_a_host_goes_on_with_a_share_and_comes_back(
         assert state.spike_limit - len(state.recent) - state.spike_others <= 18 - granted + 1
 
 
+async def test_an_emptied_redis_gets_what_was_learnt_before_it_was_away(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """Also where no call was answered meanwhile."""
+    async with AsyncExitStack() as stack:
+        gate = await host(stack, redis, tmp_path, 1)
+        await gate.acquire(INTERACTIVE)
+        await tell(gate, 20, 18, 9)
+        redis.stop()
+        await gate.acquire(INTERACTIVE)
+        assert gate.snapshot().shared_by == "user (redis is away)"
+        redis.start()
+        await until(lambda: gate.snapshot().shared_by == "redis")
+        state, _ = RedisProbe(redis).state
+        assert state.spike_limit == 20
+
+
 async def test_a_silent_redis_is_away(
     redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
