@@ -162,7 +162,10 @@ def _bringing(known: State, then_s: float, spent: int) -> Callable[[State, float
         is_forgotten = not state.limits_told and not state.answered
         settle(state, now_s)
         if is_forgotten:
+            under_way = [now_s] * len(known.permits)  # their answers may be counted in the other place
             _adopt(state, known, now_s - then_s)
+            state.recent += under_way
+            state.noted += under_way
             return
         if spent:
             state.sent.append(Sent(now_s, spent, 0))
