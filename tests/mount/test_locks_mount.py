@@ -308,7 +308,7 @@ for attempt in range(600):
         context = resolver.resolve(f"uno:pipe,name={pipe};urp;StarOffice.ComponentContext")
         break
     except Exception:
-        time.sleep(0.1)
+        time.sleep(0.1)  # nothing tells that the office listens
 desktop = context.ServiceManager.createInstance("com.sun.star.frame.Desktop")
 document = desktop.loadComponentFromURL(uno.systemPathToFileUrl(path), "_blank", 0, ())
 print("read-only" if document.isReadonly() else "opened", flush=True)

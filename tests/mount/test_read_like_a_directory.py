@@ -447,12 +447,12 @@ def test_names_race_with_changes(sandbox: SandboxHandle, mount: Callable[..., Mo
             for turn in range(15):
                 name = names[turn % 4]
                 sandbox.act("rename", path=f"/busy/{name}", name="away.txt")
-                time.sleep(0.06)
+                time.sleep(0.06)  # the look-ups of the others race with the change; nothing is waited for
                 os.close(os.open(folder, os.O_RDONLY))
                 await_gone(folder / name)
                 assert (folder / "away.txt").stat().st_size == 1
                 sandbox.act("rename", path="/busy/away.txt", name=name)
-                time.sleep(0.06)
+                time.sleep(0.06)  # the look-ups of the others race with the change; nothing is waited for
                 os.close(os.open(folder, os.O_RDONLY))
                 await_gone(folder / "away.txt")
                 assert set(os.listdir(folder)) == set(names)

@@ -97,7 +97,7 @@ def test_ctrl_c_after_an_alarm(
     )
     program = programs.start(sys.executable, "-c", code, within=mounted.path)
     project.wait_for_silent_calls(1)
-    time.sleep(0.5)
+    time.sleep(0.5)  # alarms come meanwhile
     program.send_signal(signal.SIGINT)
     began_s = time.monotonic()
     assert program.wait(10) == -signal.SIGINT

@@ -39,7 +39,7 @@ class LogFile(logging.Handler):
             if self._is_full(self._descriptor, len(line)):
                 self._rotate(len(line))
             os.write(self._descriptor, line)
-        except Exception:
+        except Exception:  # like every handler of logging: it must not fail its caller
             self.handleError(record)
 
     def close(self) -> None:

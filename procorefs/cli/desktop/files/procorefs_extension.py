@@ -321,6 +321,7 @@ if application():
         )
         timer = GLib.timeout_add(int(ANSWER_S * 1000), expired)
 
+    # The classes below have ignored types: GObject and the binding of the file manager have none.
     KNOWN = Known(_watch)
     RENEWALS = Renewals(lambda expired: GLib.timeout_add_seconds(int(FRESH_S) + 1, expired))
 
