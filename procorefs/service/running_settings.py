@@ -35,6 +35,8 @@ class RunningSettings:
                     self.guard.set_limit(value)
                 case "log_level":
                     self.log_detail.set_level(value)
+                case _:
+                    raise AssertionError(f"nothing owns the setting {name}")
         return self.now()
 
     def set_read_only(self, is_read_only: bool) -> Settings:
