@@ -331,7 +331,7 @@ class Player:
 
     async def _do_fsync(self, step: Step) -> None:
         if step.slot in self._open:
-            await self._on_slot(step, lambda file: self._kernel().fsync(file), self._model.flush)
+            await self._on_slot(step, lambda file: self._kernel().fsync(file), self._model.fsync)
             self._note_past()
             self._past.fsynced()
 
