@@ -183,7 +183,7 @@ class NamespaceEdits:
 
     def _check_removable(self, node: Node) -> None:
         """Raises NotPermitted for a document that the account may not delete; what Procore lacks can always go."""
-        if self._has_document(node) or self._calls.makes(node.inode):
+        if self._has_document(node):
             self._access.check_rights({"delete"}, self._view.path(node.inode))
 
     def _check_empty(self, node: Node) -> None:
@@ -269,8 +269,13 @@ class NamespaceEdits:
         )
 
     def _has_document(self, node: Node) -> bool:
+        """Whether Procore has it, or an open call makes it: the call cannot be taken back."""
         change = self._view.change(node.inode)
-        return node.document_id is not None or (change is not None and change.document is not None)
+        return (
+            node.document_id is not None
+            or (change is not None and change.document is not None)
+            or self._calls.makes(node.inode)
+        )
 
     def _holds_documents(self, folder: Node) -> bool:
         return any(self._has_document(node) for node in self._view.descendants(folder.inode))

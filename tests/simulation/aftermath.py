@@ -6,6 +6,7 @@ from procorefs.journal.states import ChangeState
 from procorefs.tree.nodes import Inode
 from procorefs.vfs.view import View
 from tests.simulation.model import Entry, File, Folder, Model
+from tests.simulation.names import Stay, is_junk_file, stay_of
 
 SYNCED_AFTER_S = 2.5
 """What was closed so long before a power cut is on disk: a group commit begins each second, and takes its time."""
@@ -23,7 +24,11 @@ _NOTHING, _UNCLOSED = "nothing", "a file that is being written"
 
 
 def _contents_of(model: Model) -> dict[str, set[Content]]:
-    return {path: _contents_of_entry(entry) for path, entry in model.all()}
+    passing = passing_with_mount(model)
+    return {
+        path: _contents_of_entry(entry) | ({_NOTHING} if path in passing else set())
+        for path, entry in model.all()
+    }
 
 
 def _contents_of_entry(entry: Entry) -> set[Content]:
@@ -35,7 +40,36 @@ def _contents_of_entry(entry: Entry) -> set[Content]:
 def may_be_after_kill(shown: dict[str, int], model: Model) -> bool:
     """Whether a killed daemon may leave that of the model: what was being written may be as it was closed last."""
     wanted = {path: (-1,) if isinstance(entry, Folder) else _sizes_of(entry) for path, entry in model.all()}
-    return shown.keys() == wanted.keys() and all(size in wanted[path] for path, size in shown.items())
+    return (
+        shown.keys() <= wanted.keys()
+        and wanted.keys() - shown.keys() <= passing_with_mount(model)
+        and all(size in wanted[path] for path, size in shown.items())
+    )
+
+
+def passing_with_mount(model: Model) -> set[str]:
+    """Paths of what need not outlive the daemon: what programs keep for themselves, and the folders for that alone."""
+    passing: set[str] = set()
+    for path, entry in sorted(model.all(), key=lambda item: -item[0].count("/")):
+        if isinstance(entry, File):
+            contents = (bytes(entry.content), *entry.promised)
+            goes = any(is_junk_file(path, content) for content in contents)
+        else:
+            is_local = stay_of(path, None) is Stay.LOCAL
+            goes = is_local and all(f"{path}/{name}" in passing for name in entry.children)
+        if goes:
+            passing.add(path)
+    return passing
+
+
+def drop_missing(folder: Folder, shown: Collection[str], above: str = "") -> None:
+    """Take out of a model what is not there any more."""
+    for name, entry in list(folder.children.items()):
+        path = f"{above}/{name}".lstrip("/")
+        if path not in shown:
+            del folder.children[name]
+        elif isinstance(entry, Folder):
+            drop_missing(entry, shown, path)
 
 
 def _sizes_of(file: File) -> tuple[int, ...]:

@@ -1,14 +1,23 @@
 """What must be true when all is quiet: mount, tree, Procore and model agree."""
 
+from collections.abc import Container
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from procorefs.journal.change import Change
 from procorefs.journal.states import STUCK, ChangeState
-from procorefs.upload.items import is_at_or_below
-from tests.simulation.model import File, Folder
+from procorefs.upload.items import Item, is_at_or_below
+from tests.simulation.model import File, Folder, Model
+from tests.simulation.names import (
+    LOCKS,
+    Stay,
+    has_name_of_junk,
+    is_junk_file,
+    stay_of,
+    stays_for_ever,
+)
 from tests.simulation.player import AFTER_LOOK_S, LOOKS, LOOKS_WITHOUT_BIN, Player, Wrong
 from tests.simulation.words import differences
 
@@ -22,6 +31,9 @@ SURE = {"refused", "status_before"}
 CHECKED_IN_WITHIN_S = 600.0
 """A check-out that can't be ended at once is tried again some minutes later."""
 
+COUNTED_AFTER_S = 1.0
+"""The scheduler counts what changed in batches."""
+
 REFUSED = {400, 403, 404, 405, 409, 410, 415, 422}
 QUIET_WITHIN_S = 7200.0
 """Of virtual time: then everything that waits must have gone. A temporary file waits an hour."""
@@ -32,6 +44,7 @@ async def check_quiet(world: "World", player: "Player | Together", *, takes_back
     has_taken_back = await _quiet(world, takes_back=takes_back)
     if isinstance(player, Player) and not has_taken_back:
         await player.compare()
+        await trio.sleep(COUNTED_AFTER_S)
         _check_procore(world)
         held = world.procore.holds()
         wrong = player.identities.wrong_in(held)
@@ -40,7 +53,9 @@ async def check_quiet(world: "World", player: "Player | Together", *, takes_back
         player.identities.settled(held)
     else:
         await _check_agreement(world)
-    await _checked_in(world)
+    if not _has_lock_files(world.model):
+        await _checked_in(world)
+    _check_junk_is_not_sent(world)
     had_power_cut = any(step.op == "crash" and step.flags.startswith("power") for step in world.history.steps)
     doubled = world.procore.doubled()
     if doubled and not had_power_cut:  # which takes along that a save has just been sent
@@ -92,6 +107,9 @@ async def _check_agreement(world: "World") -> None:
     for paths in (shown, held):
         for path in [path for path in paths if is_at_or_below(path, named)]:
             del paths[path]
+    for path in [path for path in shown if has_name_of_junk(path)]:  # it may stay here, and hide a document
+        del shown[path]
+        held.pop(path, None)
     if shown != held:
         raise Wrong(f"mount and Procore differ: {differences(shown, held)}")
 
@@ -107,17 +125,69 @@ def _named(world: "World") -> list[str]:
 
 
 def _check_procore(world: "World") -> None:
-    wanted: dict[str, Any] = {
-        path: None if isinstance(entry, Folder) else bytes(entry.content) for path, entry in world.model.all()
-    }
     documents = world.procore.holds()
     held = {path: document.content for path, document in documents.items()}
+    wanted = _wanted_in_procore(world.model, held)
+    _check_staying(world)
+    waiting = [path for path in _named(world) if path not in wanted]
+    for path in [path for path in held if path not in wanted and is_at_or_below(path, waiting)]:
+        del held[path]
     if held != wanted:
         raise Wrong(f"Procore differs: {differences(held, wanted)}")
     for path, entry in world.model.all():
+        if path not in held:
+            continue
         described = world.procore.description(documents[path].id)
         if isinstance(entry, File) and entry.description is not None and described != entry.description:
             raise Wrong(f"Procore describes {path} as {described!r} and not as {entry.description!r}")
+
+
+def _wanted_in_procore(model: Model, held: Container[str]) -> dict[str, bytes | None]:
+    """What Procore is to have; junk only where it has it as a document."""
+    wanted: dict[str, bytes | None] = {}
+    for path, entry in model.all():
+        content = None if isinstance(entry, Folder) else bytes(entry.content)
+        stay = stay_of(path, content)
+        if stay is Stay.SENT or (stay is Stay.JUNK and path in held):
+            wanted[path] = content
+    return wanted
+
+
+def _check_staying(world: "World") -> None:
+    """What stays on this machine is named: all that has content of its own, and nothing else."""
+    files = {path: entry for path, entry in world.model.all() if isinstance(entry, File) and entry.content}
+    stays = {path: stay_of(path, bytes(file.content)) for path, file in files.items()}
+    local = {
+        path
+        for path, stay in stays.items()
+        if stay is Stay.LOCAL and not is_junk_file(path, bytes(files[path].content))
+    }
+    commands, sent = world.parts.writing.commands, world.procore.all_contents()
+    items = [item for _, item in commands.items()]
+    named = {item.path for item in items if item.state == ChangeState.LOCAL}
+    if named != local or commands.counts().local != len(local):
+        raise Wrong(
+            f"status names {sorted(named)}, {commands.counts().local} in all, and {sorted(local)} stay here"
+        )
+    waiting = {item.path for item in items}
+    for path, stay in stays.items():
+        if (
+            stay in (Stay.HELD, Stay.FAILED)
+            and bytes(files[path].content) not in sent
+            and path not in waiting
+        ):
+            raise Wrong(f"{path} stays here, and status does not name it")
+
+
+def _check_junk_is_not_sent(world: "World") -> None:
+    """No document began as what a program keeps for itself."""
+    for name, content in world.procore.first_versions():
+        if is_junk_file(name, content):
+            raise Wrong(f"{name!r} was sent as a new document, although it is junk")
+
+
+def _has_lock_files(model: Model) -> bool:
+    return any(path.rpartition("/")[2] in LOCKS for path, _ in model.all())
 
 
 async def _checked_in(world: "World") -> None:
@@ -132,7 +202,7 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
     """Wait until nothing waits; returns whether deletions were taken back."""
     commands, has_taken_back = world.parts.writing.commands, False
     with trio.move_on_after(QUIET_WITHIN_S):
-        while waiting := commands.waiting([""]):
+        while waiting := _moving(commands.waiting([""])):
             incomplete = [item.path for item in waiting if item.state == "incomplete"]
             if incomplete:
                 await commands.retry(incomplete)  # as a person would
@@ -148,11 +218,21 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
     if has_taken_back or any(step.op in ("colleague", "full", "role") for step in world.history.steps):
         moving = [item for item in commands.waiting([""]) if item.state not in STUCK]
     else:
-        moving = commands.waiting([""])
+        moving = _moving(commands.waiting([""]))
     if not moving:
         return has_taken_back
     left = [f"{item.path} is {item.state} {item.reason}" for item in moving]
     raise Wrong(f"after {QUIET_WITHIN_S:.0f} s there still waits: {'; '.join(left)}")
+
+
+def _moving(waiting: list[Item]) -> list[Item]:
+    """Without those that wait for ever because of their names."""
+    return [
+        item
+        for item in waiting
+        if item.state not in (ChangeState.LOCAL, ChangeState.HELD, ChangeState.FAILED)
+        or not stays_for_ever(item.path)
+    ]
 
 
 def _is_held_removal(change: Change) -> bool:

@@ -7,10 +7,18 @@ from typing import Any
 
 import msgspec
 
+from tests.simulation.names import (
+    HELD_FOLDER,
+    JUNK,
+    LOCAL_FOLDERS,
+    LOCKS,
+    REFUSED,
+    REFUSED_TEMPORARY,
+    TEMPORARY,
+)
 from tests.simulation.steps import Fault, FaultKind, History, Setting, Step
 
 NAMES = ("a", "b", "c")
-TEMPORARY = ("~a.tmp", ".a.Xk3z9Q", "a~")
 SLOTS = 3
 SIZES = (0, 1, 5, 40, 300, 5000)
 OFFSETS = (0, 0, 1, 7, 100, 4096)
@@ -33,12 +41,13 @@ FEATURES: dict[str, float] = {
     "dialect": 0.5,
     "guard": 0.25,
     "rights": 0.15,
+    "junk": 0.35,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
 which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
 steps of the computer's wall clock; a disk that is full for a while; open
 questions that Procore answers otherwise; a delete guard that holds a few deletions already; an account that is no
-administrator."""
+administrator. And what programs do in some histories only: names that never go to Procore, or that it refuses."""
 
 DIALECT: dict[str, tuple[Any, ...]] = {
     "documents_lists": ("without_company", "none"),
@@ -84,7 +93,7 @@ _STATUSES: dict[FaultKind, tuple[int, ...]] = {
 
 
 class Generator:
-    """One history from one seed. The programs' steps are the same whatever features are left out."""
+    """One history from one seed. Without a feature of fate the programs' steps are the same."""
 
     def __init__(self, seed: int, features: Collection[str] = tuple(FEATURES)) -> None:
         self._seed = seed
@@ -97,7 +106,8 @@ class Generator:
         self._names = NAMES[: self._choose.choice((2, 3, 3))]
         self._fate = random.Random(f"{seed}/fate")
         self._guard = random.Random(f"{seed}/guard")
-        own_draws = {"guard": self._guard, "rights": random.Random(f"{seed}/rights")}
+        self._junk = random.Random(f"{seed}/junk")
+        own_draws = {"guard": self._guard, "rights": random.Random(f"{seed}/rights"), "junk": self._junk}
         chosen = {name for name, part in FEATURES.items() if own_draws.get(name, self._fate).random() < part}
         self._features = chosen & set(features)
         self._often = self._fate.choice((0.02, 0.06, 0.15))
@@ -128,8 +138,11 @@ class Generator:
     def history(self) -> History:
         ways = [way for way, _ in self._ways]
         weights = [weight for _, weight in self._ways]
+        junk = (self._keep_beside, self._keep_beside, self._edit_in_office, self._trash, self._copy_refused)
         while len(self._steps) < self._length:
             self._choose.choices(ways, weights)[0]()
+            if "junk" in self._features and self._junk.random() < 0.15:
+                self._junk.choice(junk)()
         return History(self._seed, list(self._with_fate()), self._setting())
 
     def _setting(self) -> Setting:
@@ -187,7 +200,9 @@ class Generator:
     def _colleague(self, number: int) -> Step:
         op = self._fate.choice(("put", "put", "put", "create_folder", "rename_to", "delete"))
         path, to = (
-            "/".join(self._fate.choice(self._names) for _ in range(self._fate.randint(1, self._depth)))
+            self._with_junk(
+                [self._fate.choice(self._names) for _ in range(self._fate.randint(1, self._depth))], 0.05
+            )
             for _ in "ab"
         )
         pause_s = self._fate.choice((0.0, 0.0, 0.5, 3.0, 40.0))
@@ -228,6 +243,18 @@ class Generator:
         names = [self._choose.choice(self._names) for _ in range(depth)]
         if self._choose.random() < temporary:
             names[-1] = self._choose.choice(TEMPORARY)
+        return self._with_junk(names, 0.15)
+
+    def _with_junk(self, names: list[str], share: float) -> str:
+        """The path, sometimes with a name that never goes to Procore, or a folder for such things."""
+        if "junk" not in self._features:
+            return "/".join(names)
+        if self._junk.random() < share:
+            names[-1] = self._junk.choice(
+                (*JUNK, *JUNK, *LOCAL_FOLDERS, HELD_FOLDER, REFUSED_TEMPORARY, *REFUSED)
+            )
+        if self._junk.random() < share and len(names) <= self._depth:
+            names.insert(0, self._junk.choice((*LOCAL_FOLDERS, HELD_FOLDER)))
         return "/".join(names)
 
     def _size(self) -> int:
@@ -245,7 +272,10 @@ class Generator:
         slot = self._slot()
         self._add("close", slot=slot, joined=joined)
         self._add("open", path, slot=slot, flags="w", joined=True)
-        self._add("write", slot=slot, size=self._size(), joined=True)
+        program = JUNK.get(path.rpartition("/")[2], "")
+        if program and self._junk.random() < 0.5:
+            program = ""  # somebody's own file
+        self._add("write", slot=slot, size=self._size(), program=program, joined=True)
         if self._choose.random() < 0.1:
             self._add("fsync", slot=slot, joined=True)
         if self._choose.random() < 0.1:
@@ -267,6 +297,43 @@ class Generator:
         self._write_whole(path, joined=True)
         if self._choose.random() < 0.7:
             self._add("unlink", backup, joined=True)
+
+    def _keep_beside(self) -> None:
+        """As Finder: a file of its own beside a document, which is removed sooner or later."""
+        folder = self._path(temporary=0).rpartition("/")[0]
+        path = f"{folder}/{self._junk.choice(sorted(JUNK))}".lstrip("/")
+        self._write_whole(path, joined=True)
+        if self._junk.random() < 0.5:
+            self._settle()
+        elif self._junk.random() < 0.5:
+            self._add(*self._junk.choice((("unlink", path), ("rename", path, self._path()))))
+
+    def _edit_in_office(self) -> None:
+        """A lock file for as long as the document is open."""
+        path = self._path(temporary=0)
+        lock = "/".join([*path.split("/")[:-1], self._junk.choice(LOCKS)])
+        self._write_whole(lock, joined=True)
+        self._save()
+        if self._junk.random() < 0.8:
+            self._add("unlink", lock, joined=True)
+
+    def _trash(self) -> None:
+        """As a file manager: into the bin, and perhaps out of it, or the bin is emptied."""
+        path, trash = self._path(temporary=0), LOCAL_FOLDERS[1]
+        inside = f"{trash}/{path.rpartition('/')[2]}"
+        self._add("mkdir", trash, joined=True)
+        self._add("rename", path, inside, joined=True)
+        self._add(*self._junk.choice((("rename", inside, self._path()), ("rmtree", trash), ("list", trash))))
+
+    def _copy_refused(self) -> None:
+        """As rsync, with a name that Procore refuses; its temporary file is left, removed or renamed."""
+        folder = self._path(temporary=0).rpartition("/")[0]
+        beside, path = (f"{folder}/{name}".lstrip("/") for name in (REFUSED_TEMPORARY, REFUSED[0]))
+        self._write_whole(beside, joined=True)
+        self._add("rename", beside, path, joined=True)
+        self._add(
+            *self._junk.choice((("rename", beside, self._path()), ("unlink", beside), ("list", folder)))
+        )
 
     def _make_folder(self) -> None:
         self._add("mkdir", self._path(temporary=0))

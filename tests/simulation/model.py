@@ -2,10 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE
+from tests.simulation.names import LOCAL_FOLDERS, lies_in, may_be_made
 
 
 @dataclass(eq=False)
@@ -103,6 +104,7 @@ class Model:
         if found is None:
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT)
+            _check_name(path, is_folder=False)
             found = folder.children[name] = File(mtime_ns=self.during_ns)
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
@@ -200,6 +202,7 @@ class Model:
         folder, name = self._folder(path)
         if name in folder.children:
             raise _error(errno.EEXIST)
+        _check_name(path, is_folder=True)
         folder.children[name] = Folder()
 
     def unlink(self, path: str) -> None:
@@ -222,7 +225,8 @@ class Model:
             raise _error(errno.ENOTEMPTY)
         del folder.children[name]
 
-    def rename(self, path: str, to: str, flags: int = 0) -> None:
+    def rename(self, path: str, to: str, flags: int = 0, documents: Collection[str] = ()) -> None:
+        """`documents`: those of the two paths at or below which something is in Procore."""
         old_folder, old_name = self._folder(path)
         new_folder, new_name = self._folder(to)
         old, new = old_folder.children.get(old_name), new_folder.children.get(new_name)
@@ -231,15 +235,17 @@ class Model:
         _check_rename(path, to, old, new, flags)
         if old is new:
             return
+        if flags != RENAME_EXCHANGE and isinstance(new, Folder) and new.children:
+            raise _error(errno.ENOTEMPTY)
+        _check_place(old, to, path in documents)
+        if flags == RENAME_EXCHANGE and new is not None:
+            _check_place(new, path, to in documents)
         for moved in (old, new):
             if isinstance(moved, File):
                 moved.description = None  # it stays with the document, and that follows the name
-        if flags == RENAME_EXCHANGE:
-            assert new is not None
+        if flags == RENAME_EXCHANGE and new is not None:
             old_folder.children[old_name], new_folder.children[new_name] = new, old
             return
-        if isinstance(new, Folder) and new.children:
-            raise _error(errno.ENOTEMPTY)
         del old_folder.children[old_name]
         new_folder.children[new_name] = old
 
@@ -259,6 +265,20 @@ def _check_rename(path: str, to: str, old: Entry, new: Entry | None, flags: int)
         raise _error(errno.ENOTDIR)
     if isinstance(old, File) and isinstance(new, Folder):
         raise _error(errno.EISDIR)
+
+
+def _check_name(path: str, *, is_folder: bool, has_document: bool = False) -> None:
+    if not may_be_made(path, is_folder=is_folder, has_document=has_document):
+        raise _error(errno.EINVAL)
+
+
+def _check_place(entry: Entry, path: str, has_document: bool) -> None:
+    """Whether an entry may be renamed to a path; what is in Procore can't move where nothing is sent from."""
+    is_folder = isinstance(entry, Folder)
+    _check_name(path, is_folder=is_folder, has_document=has_document)
+    is_local = lies_in(path)[0] or (is_folder and path.rpartition("/")[2] in LOCAL_FOLDERS)
+    if is_local and has_document:
+        raise _error(errno.EACCES)
 
 
 def _below(folder: Folder, above: str) -> Iterator[tuple[str, Entry]]:

@@ -13,11 +13,14 @@ import trio
 
 from procorefs.journal.change import Change
 from procorefs.journal.states import ChangeState
+from procorefs.tree.nodes import Inode
+from procorefs.vfs.view import View
 from tests.simulation import aftermath, scheduler
 from tests.simulation.aftermath import RECOVERED, Past, Quiet
 from tests.simulation.identities import Identities
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
+from tests.simulation.names import LOCKS, is_refused, stays_for_ever
 from tests.simulation.steps import Step, content_of
 from tests.simulation.words import differences, named, short
 
@@ -32,7 +35,7 @@ FLAGS = {
     "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     "x": os.O_RDWR | os.O_CREAT | os.O_EXCL,
 }
-LOCKS = {
+FLOCKS = {
     "shared": fcntl.LOCK_SH,
     "exclusive": fcntl.LOCK_EX,
     "exclusive now": fcntl.LOCK_EX | fcntl.LOCK_NB,
@@ -119,6 +122,8 @@ class Player:
         roots = [root for root in roots if aftermath.may_be_after_kill(shown, Model(root))]
         if not roots:
             raise Wrong(f"after a death the mount differs: {differences(shown, sizes_of(self._model))}")
+        for root in roots:
+            aftermath.drop_missing(root, shown)
         self._model.root = roots[0]
         if len(roots) > 1 and not await self._has_bytes(aftermath.written_between(*map(Model, roots))):
             self._model.root = roots[1]  # what was under way has not come to be
@@ -169,7 +174,13 @@ class Player:
         await self._world.parts.writing.commands.retry([""])
 
     def _is_lost(self, change: Change) -> bool:
-        """Whether it failed, or waits for what failed. What waits for something incomplete is sent with that."""
+        """Whether it failed, or waits for what failed. What waits for something incomplete is sent with that.
+
+        What is not sent because of its name is all there.
+        """
+        path = self._world.parts.project.view.path(change.inode)
+        if any(map(is_refused, path.split("/"))) and change.reason.endswith("rename it"):
+            return False
         blocker = self._world.parts.writing.states.failed_blocker(change.inode)
         return ChangeState.FAILED in (change.state, blocker.state if blocker is not None else None)
 
@@ -248,6 +259,9 @@ class Player:
             await self._recover()
         for slot in sorted(self._open):
             await self._do_close(Step(-1, "close", slot=slot))
+        for path in [path for path, _ in self._model.all() if path.rpartition("/")[2] in LOCKS]:
+            if self._is_file(path):
+                await self._do_unlink(Step(-1, "unlink", path))
 
     async def _both(
         self, what: str, ours: Callable[[], Awaitable[Any]], model: Callable[[], Any]
@@ -357,7 +371,7 @@ class Player:
         except OSError as error:
             wanted_error = error.errno or 0
         try:
-            operation = LOCKS[step.flags] | (fcntl.LOCK_NB if wanted_error else 0)
+            operation = FLOCKS[step.flags] | (fcntl.LOCK_NB if wanted_error else 0)
             await self._kernel().flock(file, operation)
             got_error = 0
         except OSError as error:
@@ -448,16 +462,36 @@ class Player:
             return False
 
     async def _do_rename(self, step: Step) -> None:
+        """What is in Procore may not move everywhere. It may get there while the kernel still looks the names up."""
         flags = RENAME_FLAGS.get(step.flags, 0)
         replaced, moved = self._is_file(step.to), self._is_file(step.path)
+        documents = await self._with_documents(step.path, step.to)
+
+        async def ours() -> None:
+            nonlocal documents
+            try:
+                await self._kernel().rename(step.path, step.to, flags)
+            except OSError:
+                documents = await self._with_documents(step.path, step.to)
+                raise
+
         both = await self._both(
-            str(step),
-            lambda: self._kernel().rename(step.path, step.to, flags),
-            lambda: self._model.rename(step.path, step.to, flags),
+            str(step), ours, lambda: self._model.rename(step.path, step.to, flags, documents)
         )
         if both is not None and step.path != step.to:
             is_plain = not flags & RENAME_EXCHANGE
             self.identities.renamed(step.path, step.to, replaces_file=is_plain and replaced and moved)
+
+    async def _with_documents(self, *paths: str) -> set[str]:
+        """Those at or below which the mount has, or may have, something in Procore."""
+        if not any(map(stays_for_ever, paths)):
+            return set()
+        view, found = self._world.parts.project.view, set()
+        for shown, attributes in (await self._kernel().walk()).items():
+            for path in paths:
+                if f"{shown}/".startswith(f"{path}/") and has_document(view, Inode(attributes.inode)):
+                    found.add(path)
+        return found
 
     async def _do_rmtree(self, step: Step) -> None:
         """As rm -r."""
@@ -471,6 +505,15 @@ class Player:
             await self._do_rmdir(step)
         else:
             await self._do_unlink(step)
+
+
+def has_document(view: View, inode: Inode) -> bool:
+    """Whether Procore has it, or a call that is open may have made it."""
+    change, node = view.change(inode), view.by_inode(inode)
+    if node is None:
+        return False
+    known = node.document_id if change is None else change.document
+    return known is not None or view.location_in_procore(node) is not None
 
 
 def _sizes(walked: dict[str, Attributes]) -> dict[str, int]:

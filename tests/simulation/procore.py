@@ -143,6 +143,18 @@ class Procore:
         versions = (store.version(version) for version in store.column("SELECT id FROM versions"))
         return {self.sandbox.contents.read(version) for version in versions if version is not None}
 
+    def first_versions(self) -> list[tuple[str, bytes]]:
+        """Names and contents with which this mount made documents."""
+        store = self.sandbox.store
+        numbers = store.column(
+            "SELECT min(id) FROM versions WHERE created_by = ? AND number = 1 GROUP BY document_id",
+            (SERVICE_USER_ID,),
+        )
+        versions = (store.version(number) for number in numbers)
+        return [
+            (version.name, self.sandbox.contents.read(version)) for version in versions if version is not None
+        ]
+
     def description(self, document: int) -> str | None:
         found: str | None = self.sandbox.store.value(
             "SELECT description FROM documents WHERE id = ?", (document,)

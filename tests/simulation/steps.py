@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tests.simulation.names import program_content
+
 FaultKind = Literal[
     "refused", "lost_before", "lost_after", "status_before", "status_after", "gateway", "late"
 ]
@@ -44,6 +46,8 @@ class Step(msgspec.Struct, omit_defaults=True):
     """As for Python's open: r, r+, w, w+, a, x."""
     offset: int = 0
     size: int = 0
+    program: str = ""
+    """write: the program whose own file it is; empty: a person's."""
     pause_s: float = 0.0
     """Virtual time before it."""
     faults: list[Fault] = []
@@ -58,6 +62,8 @@ class Step(msgspec.Struct, omit_defaults=True):
             told.append(f"flags={self.flags}")
         if self.op in ("write", "read", "ftruncate", "truncate", "save"):
             told.append(f"offset={self.offset} size={self.size}")
+        if self.program:
+            told.append(f"by {self.program}")
         if self.op == "role":
             told.append(self.flags)
         if self.op == "crash":
@@ -98,7 +104,8 @@ class History(msgspec.Struct):
 def content_of(step: Step) -> bytes:
     """The bytes that a step writes: no other step of a usual history writes the same, however few they are."""
     word = b"%c<%d>" % (33 + step.number % 90, step.number)
-    return (word * (step.size // len(word) + 1))[: step.size]
+    content = (word * (step.size // len(word) + 1))[: step.size]
+    return program_content(step.program, step.number, content) if step.program else content
 
 
 class _Head(msgspec.Struct):

@@ -18,7 +18,8 @@ from procorefs.vfs.view import View
 from tests.simulation import scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
 from tests.simulation.kernel import Kernel, OpenFile, Watcher
-from tests.simulation.player import DESCRIPTION, FLAGS, LOCKS, READ_BYTES, RENAME_FLAGS, Wrong
+from tests.simulation.names import LOCKS, is_junk_file
+from tests.simulation.player import DESCRIPTION, FLAGS, FLOCKS, READ_BYTES, RENAME_FLAGS, Wrong
 from tests.simulation.steps import Step, content_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ class Together:
         """By inode: when a close promised which bytes, that no program has overwritten or removed."""
         self._sight = Sight(world)
 
+    @property
+    def _view(self) -> View:
+        return self._world.parts.project.view
+
     def _kernel(self) -> Kernel:
         kernel = self._world.now.kernel
         kernel.watcher = self._sight
@@ -116,6 +121,10 @@ class Together:
         for slot in sorted(self._open):
             with suppress(OSError):
                 await self._do_close(Step(-1, "close", slot=slot))
+        for path, attributes in (await self._kernel().walk()).items():
+            if path.rpartition("/")[2] in LOCKS and not attributes.is_folder:
+                with suppress(OSError):
+                    await self._do_unlink(Step(-1, "unlink", path))
 
     async def compare(self) -> None:
         """Nothing is known of what the mount must show now."""
@@ -185,7 +194,9 @@ class Together:
             with suppress(OSError, Exception):
                 content = bytes(await self._world.parts.kernel.operations.read(file.handle, 0, READ_BYTES))
         await self._kernel().close(file)
-        if content is not None and not self._world.now.is_dead and await self._has_name(file.inode):
+        if content is None or self._world.now.is_dead or not await self._has_name(file.inode):
+            return
+        if not is_junk_file(self._view.path(Inode(file.inode)), content):
             self._promised[file.inode] = (self._world.time.now_s(), content)
 
     async def _has_name(self, inode: int) -> bool:
@@ -197,7 +208,7 @@ class Together:
     async def _do_flock(self, step: Step) -> None:
         file = self._open.get(step.slot)
         if file is not None:
-            await self._kernel().flock(file, LOCKS[step.flags] | fcntl.LOCK_NB)
+            await self._kernel().flock(file, FLOCKS[step.flags] | fcntl.LOCK_NB)
 
     async def _do_describe(self, step: Step) -> None:
         if self._world.knows_rights():
@@ -236,6 +247,13 @@ class Together:
         if step.path != step.to and not flags and await self._inode_at(step.path) is not None:
             self._forget(await self._inode_at(step.to))
         await self._kernel().rename(step.path, step.to, flags)
+        self._forget_junk()
+
+    def _forget_junk(self) -> None:
+        """What a program keeps for itself is promised by nobody."""
+        for inode, (_, content) in list(self._promised.items()):
+            if is_junk_file(self._view.path(Inode(inode)), content):
+                self._forget(inode)
 
     async def _do_rmtree(self, step: Step) -> None:
         found = await self._kernel().stat(step.path)
@@ -254,7 +272,7 @@ class Together:
         sent = procore.all_contents()
         named = {item.path for item in commands.waiting([""])}
         for inode, (at_s, content) in self._promised.items():
-            path = self._world.parts.project.view.path(Inode(inode))
+            path = self._view.path(Inode(inode))
             if content and content not in sent and path not in named:
                 raise Wrong(f"{path or inode}, closed at {at_s:.1f} s, is nowhere: {content[:20]!r}")
         for document, version, path in procore.colleagues_gone():
