@@ -6,6 +6,7 @@ A read returns exactly the bytes asked for or raises ProcoreError: never another
 import trio
 
 from procorefs.cache.chunk_cache import Chunk, ChunkCache
+from procorefs.cache.chunk_files import FileRange
 from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import (
     KIB,
@@ -161,6 +162,15 @@ class Reader:
             self._note(offset, end)
             self._look_ahead()
         return data
+
+    def in_file(self, offset: int) -> FileRange | None:
+        """The cached chunk at `offset` as a file, for a reader that jumps: in other readers each read is noted, because
+        they read ahead."""
+        number = chunk_at(offset)
+        file = self._cache.open_file(chunk_key(self._version_id, number)) if self._ahead.has_jumped else None
+        if file is None:
+            return None
+        return file.at(chunk_start(number), is_end=chunk_stop(number, self._size) == self._size)
 
     async def read(self, offset: int, size_bytes: int) -> Chunk:
         """The bytes at `offset`: as many as asked for, or up to the end. Raises ProcoreError.
@@ -328,6 +338,11 @@ class ReadAhead:
             self.run_bytes += end - frontier  # a gap counts: its read comes late
             self.frontier = end
         self._read_bytes += end - offset
+
+    @property
+    def has_jumped(self) -> bool:
+        """Whether a read has led away from the file's start."""
+        return self._start > 0
 
     @property
     def jumps(self) -> bool:

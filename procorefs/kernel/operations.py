@@ -352,10 +352,16 @@ class Operations(pyfuse3.Operations):
     async def read(  # type: ignore[override]  # pyfuse3 takes any contiguous buffer
         self, fh: int, off: int, size: int
     ) -> bytes | bytearray | memoryview:
-        """Return bytes in memory or on disk immediately; only a read that waits can be interrupted."""
+        """Return bytes in memory or on disk immediately; only a read that waits can be interrupted.
+
+        The first read of a handle is often its only one; after a later one the bridge answers those that follow.
+        """
         source = self._reads.source(fh)
         data = source.read_now(off, size)
         if data is not None:
+            file = source.in_file(off) if off else None
+            if file is not None:
+                self.bridge.grant_read(fh, *file)
             return data
         with interruptible(self.bridge.take_request()):
             return await source.read(off, size)

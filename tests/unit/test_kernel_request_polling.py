@@ -15,11 +15,15 @@ class Kernel:
         self.there = there
         self.waits = waits
         self.asked_ns: list[int] = []
+        self.ended_grants = 0
         self.now_s = 5.0
 
     def request_comes(self, within_ns: int) -> bool:
         self.asked_ns.append(within_ns)
         return self.there.pop(0)
+
+    def end_read_grants(self) -> None:
+        self.ended_grants += 1
 
     async def wait(self) -> bool:
         await trio.lowlevel.checkpoint()
@@ -27,7 +31,7 @@ class Kernel:
 
 
 def polling_of(kernel: Kernel) -> Callable[[], bool]:
-    polling = RequestPolling(kernel.request_comes, kernel.wait, lambda: kernel.now_s)
+    polling = RequestPolling(kernel.request_comes, kernel.end_read_grants, kernel.wait, lambda: kernel.now_s)
     return lambda: trio.run(polling.wait)
 
 
@@ -60,7 +64,9 @@ def test_requests_get_as_long_a_turn_as_the_other_tasks_took() -> None:
     kernel = Kernel(there=[True] * 4, waits=[True])
     taken_s = 3 * SLICE_S
     moments = [0.0, 0.0, 0.0, SLICE_S, SLICE_S, SLICE_S + taken_s, SLICE_S + taken_s, 3 * SLICE_S + taken_s]
-    polling = RequestPolling(kernel.request_comes, kernel.wait, iter([5.0 + s for s in moments]).__next__)
+    polling = RequestPolling(
+        kernel.request_comes, kernel.end_read_grants, kernel.wait, iter([5.0 + s for s in moments]).__next__
+    )
 
     async def take_requests() -> None:
         await polling.wait()
@@ -72,6 +78,20 @@ def test_requests_get_as_long_a_turn_as_the_other_tasks_took() -> None:
 
     trio.run(take_requests)
     assert kernel.asked_ns == [0, POLL_NS, POLL_NS, POLL_NS]
+
+
+def test_no_grant_outlives_a_turn_of_other_tasks() -> None:
+    kernel = Kernel(there=[True, True, True, False, True], waits=[True, True])
+    polling = polling_of(kernel)
+    polling()
+    before = kernel.ended_grants
+    polling()
+    assert kernel.ended_grants == before  # it followed at once: no other task ran
+    kernel.now_s += SLICE_S
+    polling()
+    assert kernel.ended_grants == before + 1  # the slice was over
+    polling()
+    assert kernel.ended_grants == before + 2  # none followed at once
 
 
 def test_a_request_that_another_worker_took_is_not_returned() -> None:
@@ -96,7 +116,7 @@ async def _two_workers() -> list[str]:
             await trio.lowlevel.checkpoint()
         return True
 
-    polling = RequestPolling(lambda _within_ns: pending > 0, readable, lambda: now_s)
+    polling = RequestPolling(lambda _within_ns: pending > 0, lambda: None, readable, lambda: now_s)
 
     async def take(name: str) -> None:
         nonlocal pending

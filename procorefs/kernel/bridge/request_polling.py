@@ -39,7 +39,7 @@ def poll_requests(bridge: Bridge) -> None:
     if original is None:
         log.debug("pyfuse3 has no %s: each request takes passes of the event loop.", _WAIT)
     elif not isinstance(getattr(original, "__self__", None), RequestPolling):
-        setattr(pyfuse3, _WAIT, RequestPolling(bridge.request_comes, original).wait)
+        setattr(pyfuse3, _WAIT, RequestPolling(bridge.request_comes, bridge.end_read_grants, original).wait)
 
 
 class RequestPolling:
@@ -48,10 +48,12 @@ class RequestPolling:
     def __init__(
         self,
         request_comes: Callable[[int], bool],
+        end_read_grants: Callable[[], None],
         original: Wait,
         now_s: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._request_comes = request_comes
+        self._end_read_grants = end_read_grants
         self._original = original
         self._now_s = now_s
         self._until_s = 0.0
@@ -64,11 +66,13 @@ class RequestPolling:
 
     async def wait(self) -> bool:
         """Wait for a request; False: the session has ended."""
-        if self._now_s() < self._until_s:
+        has_ended = self._now_s() >= self._until_s
+        if not has_ended:
             self._is_busy = self._request_comes(POLL_NS)
             if self._is_busy:
                 return True
-        elif self._is_busy and await self._begins_another_slice():
+        self._end_read_grants()  # other tasks run from here on
+        if has_ended and self._is_busy and await self._begins_another_slice():
             return True
         while await self._original():
             # The worker between two slices takes it: a change of workers would cost more passes, and a new worker.

@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 /* The same number as in native.py, which refuses an extension that was built from other sources. */
-#define INTERFACE 1
+#define INTERFACE 2
 
 #define EXPORTED __attribute__((visibility("default"), used))
 
@@ -69,8 +69,17 @@ PyObject *last_setxattr_flags(PyObject *module, PyObject *unused);
 void wrap_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *bufv, off_t off,
                     struct fuse_file_info *fi);
 void poll_descriptor(int fd); /* of the mounted session; -1: none */
+long long monotonic_ns(void);
+int await_request(long long within_ns); /* what poll(2) returns */
+bool loop_polls(void); /* whether the loop calls request_comes before it takes a request */
 PyObject *set_writer(PyObject *module, PyObject *callee);
 PyObject *request_comes(PyObject *module, PyObject *within_ns);
+
+/* granted_reads.c: reads without Python. */
+bool reply_granted(fuse_req_t req); /* false: it is for Python */
+PyObject *grant_read(PyObject *module, PyObject *args);
+PyObject *end_read_grants(PyObject *module, PyObject *unused);
+PyObject *granted_reads(PyObject *module, PyObject *unused);
 
 /* flock_requests.c: flock(2). */
 extern PyTypeObject FlockType;

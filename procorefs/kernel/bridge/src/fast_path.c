@@ -62,38 +62,43 @@ void poll_descriptor(int fd) { session_fd = fd; }
 
 #define SPIN_NS 20000L /* most programs send their next request in less time than a sleep and a wake-up take */
 
-static long long now_ns(void) {
+long long monotonic_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Poll in a loop for SPIN_NS, then sleep in poll; returns what poll(2) returns. */
-static int await_request(struct pollfd *device, long long wait_ns) {
+/* Poll in a loop for SPIN_NS, then sleep in poll. */
+int await_request(long long wait_ns) {
+    struct pollfd device = {.fd = session_fd, .events = POLLIN};
     struct timespec at_once = {0, 0};
-    long long began = now_ns(), passed = 0;
-    for (; passed < wait_ns && passed < SPIN_NS; passed = now_ns() - began) {
-        int ready = ppoll(device, 1, &at_once, NULL);
+    long long began = monotonic_ns(), passed = 0;
+    for (; passed < wait_ns && passed < SPIN_NS; passed = monotonic_ns() - began) {
+        int ready = ppoll(&device, 1, &at_once, NULL);
         if (ready != 0)
             return ready;
         sched_yield(); /* with one processor, the program needs it */
     }
     long long left = passed < wait_ns ? wait_ns - passed : 0;
     struct timespec wait = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-    return ppoll(device, 1, &wait, NULL);
+    return ppoll(&device, 1, &wait, NULL);
 }
+
+static bool polls;
+
+bool loop_polls(void) { return polls; }
 
 /* Whether the kernel has a request, now or within this number of nanoseconds. An error of the descriptor counts
  * as a request: read(2) returns the error. */
 PyObject *request_comes(PyObject *module, PyObject *within_ns) {
     (void)module;
+    polls = true;
     long long wait_ns = PyLong_AsLongLong(within_ns);
     if (wait_ns == -1 && PyErr_Occurred())
         return NULL;
-    struct pollfd device = {.fd = session_fd, .events = POLLIN};
     int ready;
     Py_BEGIN_ALLOW_THREADS
-    ready = await_request(&device, wait_ns);
+    ready = await_request(wait_ns);
     Py_END_ALLOW_THREADS
     return PyBool_FromLong(ready > 0);
 }

@@ -10,6 +10,11 @@ static PyMethodDef module_methods[] = {
      "Set the callable (handle, offset, view) -> bool that may write immediately; None: all writes go to the handler."},
     {"request_comes", request_comes, METH_O,
      "Whether the kernel has a request, now or within this number of nanoseconds."},
+    {"grant_read", grant_read, METH_VARARGS,
+     "Answer reads of (handle) in the bridge from (descriptor) for (low, high) of the file, which begins at (start) of"
+     " the descriptor and ends there (is_end), until Python runs again; by the handler of a read, where it replies."},
+    {"end_read_grants", end_read_grants, METH_NOARGS, "End all grants, before other tasks run."},
+    {"granted_reads", granted_reads, METH_NOARGS, "How many reads were answered without Python."},
     {"set_flock_handler", set_flock_handler, METH_O,
      "Before a session is made: set the callable for each Flock; None: the kernel handles flock itself."},
     {"set_release_hook", set_release_hook, METH_O,

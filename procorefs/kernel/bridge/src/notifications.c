@@ -33,12 +33,6 @@ typedef struct {
     bool stopped;          /* nothing more is claimed */
 } NotificationBatch;
 
-static int64_t monotonic_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* Returns 0 or a positive errno. May block. */
 static int notify(fuse_ino_t inode, const char *name, size_t name_size) {
     struct fuse_session *borrowed = borrow_session();

@@ -14,7 +14,6 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 /* Upper bounds of the buckets, in nanoseconds; the last bucket has none. */
 static const long long bounds_ns[] = {
@@ -44,12 +43,6 @@ static struct slot {
 
 static unsigned slots_used;
 static pthread_t loop_thread;
-
-static long long now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static unsigned home_of(fuse_req_t req) {
     return (unsigned)(((uint64_t)(uintptr_t)req * 0x9e3779b97f4a7c15u) >> (64 - SLOT_BITS));
@@ -85,7 +78,7 @@ void time_request(fuse_req_t req, enum request_kind kind) {
         slots_used++;
     } /* else the memory of an earlier request, whose time must not count */
     loop_thread = pthread_self();
-    *slot = (struct slot){.req = req, .began_ns = now_ns(), .kind = kind};
+    *slot = (struct slot){.req = req, .began_ns = monotonic_ns(), .kind = kind};
 }
 
 static void request_ended(fuse_req_t req) {
@@ -94,7 +87,7 @@ static void request_ended(fuse_req_t req) {
     unsigned at = find_slot(req);
     if (slots[at].req == NULL)
         return;
-    long long took_ns = now_ns() - slots[at].began_ns;
+    long long took_ns = monotonic_ns() - slots[at].began_ns;
     unsigned bucket = 0;
     while (bucket < Py_ARRAY_LENGTH(bounds_ns) && took_ns > bounds_ns[bucket])
         bucket++;

@@ -108,7 +108,7 @@ EXPORT_VERSIONED(exported_new_underscore, "_fuse_session_new")
 
 static const char *const wanted_symbols[] = {
     "fuse_session_new", "fuse_session_new_30", "fuse_session_new_versioned", "_fuse_session_new_317",
-    "_fuse_session_new", "fuse_session_mount", "fuse_session_destroy",
+    "_fuse_session_new", "fuse_session_mount", "fuse_session_destroy", "fuse_session_receive_buf",
 };
 
 /* libfuse before 3.17 never requests FUSE_PARALLEL_DIROPS from the kernel. Without it, the kernel holds a mutex of

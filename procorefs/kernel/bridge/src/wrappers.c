@@ -34,8 +34,6 @@ WRAP(rename,
      (req, parent, name, newparent, newname, flags))
 WRAP(link, (fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname),
      (req, ino, newparent, newname))
-WRAP(read, (fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi),
-     (req, ino, size, off, fi))
 WRAP(write,
      (fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi),
      (req, ino, buf, size, off, fi))
@@ -58,6 +56,14 @@ WRAP(create,
      (req, parent, name, mode, fi))
 WRAP(poll, (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *ph),
      (req, ino, fi, ph))
+
+static void wrap_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi) {
+    time_request(req, REQUEST_read);
+    if (reply_granted(req))
+        return;
+    begin_request(req);
+    pyfuse3_ops.read(req, ino, size, off, fi);
+}
 
 /* With "now" the kernel sends the time of its last tick, up to 10 ms before the clock that sets the time of a written
  * file. Without that time pyfuse3 uses CLOCK_REALTIME, as all other code does. */
