@@ -164,7 +164,13 @@ class EntryChanges:
             project.changes.edits.entries.rename(old, name, new, new_name, replaces=not flags)
         else:
             raise pyfuse3.FUSEError(errno.EINVAL)
-        for folder, entry in ((old, name), (new, new_name)):
+        names = [(old, name), (new, new_name)]
+        if project.view.names.encodes:  # what was exchanged may have another name in Procore now
+            names += [
+                (old, project.view.names.to_procore(old, name_old)),
+                (new, project.view.names.to_procore(new, name_new)),
+            ]
+        for folder, entry in dict.fromkeys(names):
             self._renamed(project, folder, entry)
         if moved is not None:
             await self._upload_wait.if_through_briefly(moved.inode)

@@ -19,8 +19,8 @@ from procorefs.procore.wire.models import Kind
 from procorefs.storage import clocks
 from procorefs.tree.document_detail import Detail, decode_detail
 from procorefs.tree.naming.name_fate import Fate
-from procorefs.tree.naming.name_rules import entry_refusal
-from procorefs.tree.nodes import ROOT, Inode, Kept, Node, is_own_entry
+from procorefs.tree.naming.name_rules import entry_refusal, name_refusal
+from procorefs.tree.nodes import ROOT, Inode, Kept, Node
 from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import ChangeStore
@@ -36,8 +36,8 @@ from procorefs.vfs.refusals import (
     NotAFolder,
     NotEmpty,
     NotPermitted,
-    Reserved,
     WriteAccess,
+    check_own,
     needed_to_rename,
     needed_to_set,
 )
@@ -109,9 +109,8 @@ class NamespaceEdits:
         self._access.check_rights({"write"}, self._path_of(folder, name))
         self._check_entry(folder, name)
         kind = Kind.FOLDER if is_folder else Kind.FILE
-        if (
-            self._takeover.leaving(Location(folder, name.decode()), kind) is None
-        ):  # else the document keeps its name
+        leaving = self._takeover.leaving(Location(folder, name.decode()), kind)
+        if leaving is None:  # else the document keeps its name
             self._check_name(folder, name, is_folder=is_folder)
 
     def _check_folder(self, folder: Inode) -> None:
@@ -130,7 +129,7 @@ class NamespaceEdits:
 
     def _check_entry(self, folder: Inode, name: bytes) -> None:
         """The checks for all names, new or not."""
-        _check_own(folder, name)
+        check_own(folder, name)
         refusal = entry_refusal(name)
         if refusal is not None:
             raise NameRefused(self._path_of(folder, name), refusal)
@@ -263,10 +262,10 @@ class NamespaceEdits:
         there = self._store.child(folder, name)
         if there is not None and there.inode == source:
             return not self._calls.moves(there.inode, there.document_id)
-        return (
-            self._takeover.leaving(Location(folder, name.decode()), Kind.FOLDER if is_folder else Kind.FILE)
-            is not None
-        )
+        if is_folder and source is not None:
+            return False  # a folder that is moved keeps its own document
+        kind = Kind.FOLDER if is_folder else Kind.FILE
+        return self._takeover.leaving(Location(folder, name.decode()), kind) is not None
 
     def _has_document(self, node: Node) -> bool:
         """Whether Procore has it, or an open call makes it: the call cannot be taken back."""
@@ -338,6 +337,9 @@ class NamespaceEdits:
     def _move(self, change: Change, place: Location) -> None:
         before = self._fates.fate_of(change)
         self._changes.set_place(change, place)
+        self._moved(change, before)
+
+    def _moved(self, change: Change, before: Fate) -> None:
         self._takeover.inherit(change)
         self._takeover.follow_if_there(change)
         self._judge(change, before)
@@ -360,28 +362,29 @@ class NamespaceEdits:
             self._access.check(node)
             if node.is_folder and self._view.is_within(inside, node.inode):
                 raise IntoItself
-        self._check_exchanged(one, other_folder, other_name, other)
-        self._check_exchanged(other, folder, name, one)
-        self._check_rename_rights(one, None, Location(other_folder, other_name.decode()))
-        self._check_rename_rights(other, None, Location(folder, name.decode()))
+        places = (
+            self._check_exchanged(one, other_folder, other_name, other),
+            self._check_exchanged(other, folder, name, one),
+        )
+        for node, place in zip((one, other), places, strict=True):
+            self._check_rename_rights(node, None, place)
         with self._changes.transaction():
             changes = self._changes.change_of(one), self._changes.change_of(other)
             fates = [self._fates.fate_of(change) for change in changes]
-            places = Location(other_folder, other_name.decode()), Location(folder, name.decode())
             for change, place in zip(changes, places, strict=True):
                 self._changes.set_place(change, place)
             for change, before in zip(changes, fates, strict=True):
-                self._takeover.inherit(change)
-                self._takeover.follow_if_there(change)
-                self._judge(change, before)
-                change.touch()
-                _set_incomplete_aside(change)
-                self._changes.settle_or_update(change)
+                self._moved(change, before)
 
-    def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> None:
-        """Check one side of an exchange. A file without a document becomes a version of the other; two documents swap
-        names."""
-        self._check_new_place(node, folder, name, None if self._has_document(node) else other)
+    def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> Location:
+        """Check one side of an exchange and return its new place. A file without a document becomes a version of the
+        other; two documents swap names, and only one that Procore refuses is encoded."""
+        target, names = None if self._has_document(node) else other, self._view.names
+        keeps_name = self._keeps_name(node, Location(folder, name.decode()), target)
+        if names.encodes and not keeps_name and name_refusal(name) is not None:
+            name = names.encoded(names.to_programs(folder, name))
+        self._check_new_place(node, folder, name, target)
+        return Location(folder, name.decode())
 
     def set_metadata(
         self, inode: Inode, patch: MetadataPatch, *, tags: Collection[str] | None = None
@@ -417,7 +420,7 @@ class NamespaceEdits:
         return node
 
     def _entry(self, folder: Inode, name: bytes) -> Node:
-        _check_own(folder, name)
+        check_own(folder, name)
         node = self._view.child(folder, name)
         if node is None:
             raise NoSuchEntry
@@ -429,12 +432,6 @@ def _set_incomplete_aside(change: Change) -> None:
     if change.state is ChangeState.INCOMPLETE and change.document is not None:
         change.leave_unclosed()
         change.step(Pending(change.reason))
-
-
-def _check_own(folder: Inode, name: bytes) -> None:
-    """Raise Reserved if the entry is one of the mount's own."""
-    if is_own_entry(folder, name):
-        raise Reserved("it is the mount's own entry", path=name.decode())
 
 
 @dataclass(frozen=True, slots=True)

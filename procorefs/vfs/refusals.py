@@ -11,7 +11,7 @@ from msgspec import UNSET
 from procorefs.journal.change import Location, MetadataPatch
 from procorefs.procore.wire.rights import Right, Rights, restriction
 from procorefs.tree.naming.name_rules import Refusal
-from procorefs.tree.nodes import ROOT, Inode, Node
+from procorefs.tree.nodes import ROOT, Inode, Node, is_own_entry
 from procorefs.tree.sync.account_rights import AccountRights
 from procorefs.vfs.view import View
 
@@ -73,6 +73,12 @@ class NotSupported(ChangeRefused):
 
 class HeldByOther(ChangeRefused):
     """Another user has the document checked out."""
+
+
+def check_own(folder: Inode, name: bytes) -> None:
+    """Raise Reserved if the entry is one of the mount's own."""
+    if is_own_entry(folder, name):
+        raise Reserved("it is the mount's own entry", path=name.decode())
 
 
 class WriteAccess:

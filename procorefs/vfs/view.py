@@ -226,10 +226,16 @@ class View:
         return self._visible(node)
 
     def _has_name(self, folder: Inode, name: bytes) -> bool:
-        """Whether an entry has the name, or a document in Procore that is to leave it."""
+        """Whether an entry has the name, or a document in Procore that is to leave it.
+
+        That document does not count any more when a new entry, which is not its successor, shows under the name.
+        """
         if self.child(folder, name) is not None:
             return True
-        return self.lists_store(folder) and self.store.child(folder, name) is not None
+        if not self.lists_store(folder) or self.store.child(folder, name) is None:
+            return False
+        own = self._entries.get(folder)
+        return own is None or self.names.encoded(name) not in own.names
 
     def entry(self, folder: Inode, name: bytes) -> Node | None:
         """The node that programs see under a name."""

@@ -55,7 +55,7 @@ def passing_with_mount(model: Model) -> set[str]:
             contents = (bytes(entry.content), *entry.promised)
             goes = any(is_junk_file(path, content) for content in contents)
         else:
-            is_local = stay_of(path, None) is Stay.LOCAL
+            is_local = stay_of(path, None, encodes=model.encodes) is Stay.LOCAL
             goes = is_local and all(f"{path}/{name}" in passing for name in entry.children)
         if goes:
             passing.add(path)
@@ -111,8 +111,8 @@ class Past:
     `synced_until_s`: the last moment at which a sync could begin.
     """
 
-    def __init__(self) -> None:
-        self._moments: list[tuple[float, dict[str, set[Content]]]] = [(0.0, {})]
+    def __init__(self, model: Model) -> None:
+        self._moments: list[tuple[float, dict[str, set[Content]]]] = [(0.0, _contents_of(model))]
 
     def note(self, now_s: float, model: Model, synced_until_s: float) -> None:
         self._moments.append((now_s, _contents_of(model)))

@@ -8,6 +8,7 @@ import trio
 
 from procorefs.journal.change import Change
 from procorefs.journal.states import STUCK, ChangeState
+from procorefs.tree.naming.full_width import decode
 from procorefs.upload.items import Item, is_at_or_below
 from tests.simulation.model import File, Folder, Model
 from tests.simulation.names import (
@@ -46,7 +47,7 @@ async def check_quiet(world: "World", player: "Player | Together", *, takes_back
         await player.compare()
         await trio.sleep(COUNTED_AFTER_S)
         _check_procore(world)
-        held = world.procore.holds()
+        held = world.holds()
         wrong = player.identities.wrong_in(held)
         if wrong:
             raise Wrong(f"the name's document is another one: {wrong}")
@@ -102,7 +103,7 @@ async def _check_agreement(world: "World") -> None:
     }
     held = {
         path: -1 if document.is_folder else len(document.content or b"")
-        for path, document in world.procore.holds().items()
+        for path, document in world.holds().items()
     }
     for paths in (shown, held):
         for path in [path for path in paths if is_at_or_below(path, named)]:
@@ -125,7 +126,7 @@ def _named(world: "World") -> list[str]:
 
 
 def _check_procore(world: "World") -> None:
-    documents = world.procore.holds()
+    documents = world.holds()
     held = {path: document.content for path, document in documents.items()}
     wanted = _wanted_in_procore(world.model, held)
     _check_staying(world)
@@ -147,7 +148,7 @@ def _wanted_in_procore(model: Model, held: Container[str]) -> dict[str, bytes | 
     wanted: dict[str, bytes | None] = {}
     for path, entry in model.all():
         content = None if isinstance(entry, Folder) else bytes(entry.content)
-        stay = stay_of(path, content)
+        stay = stay_of(path, content, encodes=model.encodes)
         if stay is Stay.SENT or (stay is Stay.JUNK and path in held):
             wanted[path] = content
     return wanted
@@ -156,7 +157,8 @@ def _wanted_in_procore(model: Model, held: Container[str]) -> dict[str, bytes | 
 def _check_staying(world: "World") -> None:
     """What stays on this machine is named: all that has content of its own, and nothing else."""
     files = {path: entry for path, entry in world.model.all() if isinstance(entry, File) and entry.content}
-    stays = {path: stay_of(path, bytes(file.content)) for path, file in files.items()}
+    encodes = world.model.encodes
+    stays = {path: stay_of(path, bytes(file.content), encodes=encodes) for path, file in files.items()}
     local = {
         path
         for path, stay in stays.items()
@@ -182,7 +184,7 @@ def _check_staying(world: "World") -> None:
 def _check_junk_is_not_sent(world: "World") -> None:
     """No document began as what a program keeps for itself."""
     for name, content in world.procore.first_versions():
-        if is_junk_file(name, content):
+        if is_junk_file(decode(name) if world.model.encodes else name, content):
             raise Wrong(f"{name!r} was sent as a new document, although it is junk")
 
 
@@ -202,7 +204,7 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
     """Wait until nothing waits; returns whether deletions were taken back."""
     commands, has_taken_back = world.parts.writing.commands, False
     with trio.move_on_after(QUIET_WITHIN_S):
-        while waiting := _moving(commands.waiting([""])):
+        while waiting := _moving(world):
             incomplete = [item.path for item in waiting if item.state == "incomplete"]
             if incomplete:
                 await commands.retry(incomplete)  # as a person would
@@ -218,20 +220,20 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
     if has_taken_back or any(step.op in ("colleague", "full", "role") for step in world.history.steps):
         moving = [item for item in commands.waiting([""]) if item.state not in STUCK]
     else:
-        moving = _moving(commands.waiting([""]))
+        moving = _moving(world)
     if not moving:
         return has_taken_back
     left = [f"{item.path} is {item.state} {item.reason}" for item in moving]
     raise Wrong(f"after {QUIET_WITHIN_S:.0f} s there still waits: {'; '.join(left)}")
 
 
-def _moving(waiting: list[Item]) -> list[Item]:
-    """Without those that wait for ever because of their names."""
+def _moving(world: "World") -> list[Item]:
+    """What waits, without what waits for ever because of its name."""
     return [
         item
-        for item in waiting
+        for item in world.parts.writing.commands.waiting([""])
         if item.state not in (ChangeState.LOCAL, ChangeState.HELD, ChangeState.FAILED)
-        or not stays_for_ever(item.path)
+        or not stays_for_ever(item.path, encodes=world.model.encodes)
     ]
 
 
@@ -244,7 +246,7 @@ def _check_held(world: "World") -> None:
     steps = world.history.steps
     if any(step.op in ("colleague", "crash") or {f.kind for f in step.faults} - SURE for step in steps):
         return
-    living = {document.id for document in world.procore.holds().values()}
+    living = {document.id for document in world.holds().values()}
     for change in filter(_is_held_removal, world.parts.project.view.changes()):
         if change.document not in living:
             raise Wrong(f"document {change.document} was deleted although the delete guard holds it")

@@ -1,19 +1,22 @@
 """Makes histories: few names, so that they collide, and the ways in which programs save files."""
 
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 
 from tests.simulation.names import (
+    ENCODED,
     HELD_FOLDER,
     JUNK,
     LOCAL_FOLDERS,
     LOCKS,
+    MADE_BY_OTHERS,
     REFUSED,
     REFUSED_TEMPORARY,
+    SUBSTITUTES,
     TEMPORARY,
 )
 from tests.simulation.steps import Fault, FaultKind, History, Setting, Step
@@ -42,12 +45,15 @@ FEATURES: dict[str, float] = {
     "guard": 0.25,
     "rights": 0.15,
     "junk": 0.35,
+    "before": 0.25,
+    "encode": 0.2,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
 which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
 steps of the computer's wall clock; a disk that is full for a while; open
 questions that Procore answers otherwise; a delete guard that holds a few deletions already; an account that is no
-administrator. And what programs do in some histories only: names that never go to Procore, or that it refuses."""
+administrator. What programs do in some histories only: names that never go to Procore, or that it refuses. And how it
+begins: with what a colleague made before; with `invalid_names=encode`."""
 
 DIALECT: dict[str, tuple[Any, ...]] = {
     "documents_lists": ("without_company", "none"),
@@ -107,7 +113,10 @@ class Generator:
         self._fate = random.Random(f"{seed}/fate")
         self._guard = random.Random(f"{seed}/guard")
         self._junk = random.Random(f"{seed}/junk")
+        self._encode = random.Random(f"{seed}/encode")
+        self._before = random.Random(f"{seed}/before")
         own_draws = {"guard": self._guard, "rights": random.Random(f"{seed}/rights"), "junk": self._junk}
+        own_draws |= {"encode": self._encode, "before": self._before}
         chosen = {name for name, part in FEATURES.items() if own_draws.get(name, self._fate).random() < part}
         self._features = chosen & set(features)
         self._often = self._fate.choice((0.02, 0.06, 0.15))
@@ -151,7 +160,16 @@ class Generator:
         setting = msgspec.structs.replace(self._dialect(), is_limited="rights" in self._features)
         if "guard" in self._features:
             setting = msgspec.structs.replace(setting, delete_guard=guard, takes_back=takes_back)
-        return setting
+        encodes = "encode" in self._features
+        return msgspec.structs.replace(setting, encodes=encodes, made_before=self._made_before())
+
+    def _made_before(self) -> list[str]:
+        if "before" not in self._features:
+            return []
+        names = (*NAMES, *MADE_BY_OTHERS) if "encode" in self._features else NAMES
+        folders = ["", *(f"{self._before.choice(names)}/" for _ in range(self._before.choice((0, 1, 2))))]
+        files = [self._before.choice(folders) + self._before.choice(names) for _ in range(4)]
+        return list(dict.fromkeys([*folders[1:], *(path for path in files if f"{path}/" not in folders)]))
 
     def _dialect(self) -> Setting:
         if "dialect" not in self._features:
@@ -200,8 +218,10 @@ class Generator:
     def _colleague(self, number: int) -> Step:
         op = self._fate.choice(("put", "put", "put", "create_folder", "rename_to", "delete"))
         path, to = (
-            self._with_junk(
-                [self._fate.choice(self._names) for _ in range(self._fate.randint(1, self._depth))], 0.05
+            self._odd(
+                [self._fate.choice(self._names) for _ in range(self._fate.randint(1, self._depth))],
+                0.05,
+                (*MADE_BY_OTHERS, *SUBSTITUTES),
             )
             for _ in "ab"
         )
@@ -243,10 +263,14 @@ class Generator:
         names = [self._choose.choice(self._names) for _ in range(depth)]
         if self._choose.random() < temporary:
             names[-1] = self._choose.choice(TEMPORARY)
-        return self._with_junk(names, 0.15)
+        return self._odd(names, 0.15, ENCODED)
 
-    def _with_junk(self, names: list[str], share: float) -> str:
-        """The path, sometimes with a name that never goes to Procore, or a folder for such things."""
+    def _odd(self, names: list[str], share: float, encoded: Sequence[str]) -> str:
+        """The path, sometimes with a name that Procore refuses, or that never goes there."""
+        if "encode" in self._features:
+            for at in range(len(names)):
+                if self._encode.random() < (0.3 if at + 1 == len(names) else 0.15):
+                    names[at] = self._encode.choice(encoded)
         if "junk" not in self._features:
             return "/".join(names)
         if self._junk.random() < share:

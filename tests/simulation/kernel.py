@@ -157,7 +157,8 @@ class Notifier:
         for change in changes:
             match change:
                 case EntryGone(folder, name):
-                    self.entry(folder, name)
+                    for shown in self.kernel.operations.names_affected(folder, name):
+                        self.entry(folder, shown)
                 case ListingChanged(folder):
                     self.kernel.operations.handles.folders.listing_changed(folder)
                 case InodeChanged():

@@ -66,6 +66,8 @@ class Model:
 
     def __init__(self, root: Folder | None = None) -> None:
         self.root = root if root is not None else Folder()
+        self.encodes = False
+        """Whether names that Procore refuses are encoded."""
         self.may_describe = True
         """Whether the account may set descriptions."""
         self.during_ns = (0, 0)
@@ -74,6 +76,11 @@ class Model:
     def all(self) -> Iterator[tuple[str, Entry]]:
         """Every entry with its path."""
         yield from _below(self.root, "")
+
+    def has(self, path: str, content: bytes | None) -> None:
+        """Procore had it before the first mount."""
+        folder, name = self._folder(path)
+        folder.children[name] = Folder() if content is None else File(bytearray(content), content)
 
     def find(self, path: str) -> Entry:
         if not path:
@@ -104,7 +111,7 @@ class Model:
         if found is None:
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT)
-            _check_name(path, is_folder=False)
+            self._check_name(path, is_folder=False)
             found = folder.children[name] = File(mtime_ns=self.during_ns)
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
@@ -202,7 +209,7 @@ class Model:
         folder, name = self._folder(path)
         if name in folder.children:
             raise _error(errno.EEXIST)
-        _check_name(path, is_folder=True)
+        self._check_name(path, is_folder=True)
         folder.children[name] = Folder()
 
     def unlink(self, path: str) -> None:
@@ -225,6 +232,18 @@ class Model:
             raise _error(errno.ENOTEMPTY)
         del folder.children[name]
 
+    def _check_name(self, path: str, *, is_folder: bool, has_document: bool = False) -> None:
+        if not self.encodes and not may_be_made(path, is_folder=is_folder, has_document=has_document):
+            raise _error(errno.EINVAL)
+
+    def _check_place(self, entry: Entry, path: str, has_document: bool) -> None:
+        """Whether an entry may be renamed to a path; what is in Procore can't move where nothing is sent from."""
+        is_folder = isinstance(entry, Folder)
+        self._check_name(path, is_folder=is_folder, has_document=has_document)
+        is_local = lies_in(path)[0] or (is_folder and path.rpartition("/")[2] in LOCAL_FOLDERS)
+        if is_local and has_document:
+            raise _error(errno.EACCES)
+
     def rename(self, path: str, to: str, flags: int = 0, documents: Collection[str] = ()) -> None:
         """`documents`: those of the two paths at or below which something is in Procore."""
         old_folder, old_name = self._folder(path)
@@ -237,9 +256,9 @@ class Model:
             return
         if flags != RENAME_EXCHANGE and isinstance(new, Folder) and new.children:
             raise _error(errno.ENOTEMPTY)
-        _check_place(old, to, path in documents)
+        self._check_place(old, to, path in documents)
         if flags == RENAME_EXCHANGE and new is not None:
-            _check_place(new, path, to in documents)
+            self._check_place(new, path, to in documents)
         for moved in (old, new):
             if isinstance(moved, File):
                 moved.description = None  # it stays with the document, and that follows the name
@@ -265,20 +284,6 @@ def _check_rename(path: str, to: str, old: Entry, new: Entry | None, flags: int)
         raise _error(errno.ENOTDIR)
     if isinstance(old, File) and isinstance(new, Folder):
         raise _error(errno.EISDIR)
-
-
-def _check_name(path: str, *, is_folder: bool, has_document: bool = False) -> None:
-    if not may_be_made(path, is_folder=is_folder, has_document=has_document):
-        raise _error(errno.EINVAL)
-
-
-def _check_place(entry: Entry, path: str, has_document: bool) -> None:
-    """Whether an entry may be renamed to a path; what is in Procore can't move where nothing is sent from."""
-    is_folder = isinstance(entry, Folder)
-    _check_name(path, is_folder=is_folder, has_document=has_document)
-    is_local = lies_in(path)[0] or (is_folder and path.rpartition("/")[2] in LOCAL_FOLDERS)
-    if is_local and has_document:
-        raise _error(errno.EACCES)
 
 
 def _below(folder: Folder, above: str) -> Iterator[tuple[str, Entry]]:

@@ -29,6 +29,13 @@ JUNK = {
 }
 """Names of junk, with the program that writes each."""
 
+ENCODED = ("a:b", "a\uff1ab", "a?", "c ")
+"""Names that programs give where they are encoded: what Procore refuses, and a substitute that is meant."""
+MADE_BY_OTHERS = ("a:b", "a?", "c ")
+"""Names that Procore refuses today, and may still have."""
+SUBSTITUTES = ("a\uff1ab", "a\uff1f", "c\u2420", "a\u201b\uff1ab")
+"""Names in Procore that programs see as others."""
+
 _HELD = (TEMPORARY[0], TEMPORARY[1], REFUSED_TEMPORARY)
 
 
@@ -65,15 +72,15 @@ def is_refused(name: str) -> bool:
     return any(character in "?<>:|\\*" for character in name) or name != name.rstrip()
 
 
-def stay_of(path: str, content: bytes | None) -> Stay:
-    """What becomes of an entry. `content` None: it is a folder."""
+def stay_of(path: str, content: bytes | None, *, encodes: bool) -> Stay:
+    """What becomes of an entry. `content` None: it is a folder. `encodes`: Procore gets no name that it refuses."""
     *above, name = path.split("/")
     is_local, is_held = lies_in(path)
     if is_local or (content is None and name in LOCAL_FOLDERS):
         return Stay.LOCAL
     if content is not None and is_junk_file(path, content):
         return Stay.JUNK
-    if any(map(is_refused, [*above, name])):
+    if not encodes and any(map(is_refused, [*above, name])):
         is_temporary = name == HELD_FOLDER if content is None else name in _HELD
         return Stay.HELD if is_held or is_temporary else Stay.FAILED
     return Stay.SENT
@@ -97,13 +104,13 @@ def has_name_of_junk(path: str) -> bool:
     return is_local or name in LOCAL_FOLDERS or may_be_junk(name)
 
 
-def stays_for_ever(path: str) -> bool:
+def stays_for_ever(path: str, *, encodes: bool) -> bool:
     """Whether an entry of that path may wait for ever, as `status` says: it is local, or Procore refuses its name."""
-    return has_name_of_junk(path) or any(map(is_refused, path.split("/")))
+    return has_name_of_junk(path) or (not encodes and any(map(is_refused, path.split("/"))))
 
 
 def may_be_made(path: str, *, is_folder: bool, has_document: bool = False) -> bool:
-    """Whether a new entry may have that name, or one may be renamed to it."""
+    """Whether a new entry may have that name, or one may be renamed to it, where names are not encoded."""
     name = path.rpartition("/")[2]
     if not is_refused(name) or any(lies_in(path)):
         return True

@@ -69,7 +69,7 @@ class Player:
         self._open: dict[int, tuple[OpenFile, Opened]] = {}
         self._before: Folder | None = None
         """What the model had before the operation under way, while the daemon may die."""
-        self._past = Past()
+        self._past = Past(world.model)
         self._quiet = Quiet()
         self._discarded: set[str] = set()
         """What the last power cut took, and was told of."""
@@ -484,7 +484,7 @@ class Player:
 
     async def _with_documents(self, *paths: str) -> set[str]:
         """Those at or below which the mount has, or may have, something in Procore."""
-        if not any(map(stays_for_ever, paths)):
+        if not any(stays_for_ever(path, encodes=False) for path in paths):
             return set()
         view, found = self._world.parts.project.view, set()
         for shown, attributes in (await self._kernel().walk()).items():

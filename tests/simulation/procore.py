@@ -19,6 +19,7 @@ from procorefs.sandbox.fill import announcement, fill
 from procorefs.sandbox.project.invented_project import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
 from procorefs.sandbox.project.roles import GRANULAR, Right
 from procorefs.sandbox.state import Sandbox
+from procorefs.tree.naming.full_width import to_programs
 from tests.simulation.deletions import Deletions
 from tests.simulation.network import Application
 from tests.simulation.steps import Setting, Step, content_of
@@ -86,8 +87,8 @@ class Procore:
             project_id=ProjectId(told["project_id"]),
         )
 
-    def holds(self) -> dict[str, Held]:
-        """Every living document by its path."""
+    def holds(self, *, encodes: bool = False) -> dict[str, Held]:
+        """Every living document by its path. `encodes`: as programs see it where names are encoded."""
         store = self.sandbox.store
         project = store.project(PROJECT_ID)
         assert project is not None
@@ -95,16 +96,28 @@ class Procore:
         waiting = [(project.root_id, "")]
         while waiting:
             folder, above = waiting.pop()
+            names = {child.name for child in store.children(folder)}
             for child in store.children(folder):
                 if child.is_bin:
                     continue
-                path = f"{above}/{child.name}".lstrip("/")
+                name = to_programs(child.name, names.__contains__) if encodes else child.name
+                path = f"{above}/{name}".lstrip("/")
                 versions = store.versions(child.id)
                 content = self.sandbox.contents.read(versions[0]) if versions else None
                 found[path] = Held(child.id, not child.is_file, content, len(versions))
                 if not child.is_file:
                     waiting.append((child.id, path))
         return found
+
+    def make(self, path: str, content: bytes | None) -> None:
+        """Let the colleague make a file, or a folder, and those above it, where there is nothing yet."""
+        above = path.rpartition("/")[0]
+        if above and above not in self.holds():
+            self.make(above, None)
+        if content is None:
+            self._actor.do(Act(op="create_folder", path=f"/{path}"))
+        else:
+            self._actor.do(Act(op="put", path=f"/{path}", base64=base64.b64encode(content).decode()))
 
     def act(self, step: Step) -> None:
         """What the colleague does: nothing where it can't be done."""

@@ -58,6 +58,13 @@ class _Shrinker:
             msgspec.structs.replace(setting, per_page=None),
             msgspec.structs.replace(setting, delete_guard=usual.delete_guard, takes_back=False),
             msgspec.structs.replace(setting, is_limited=False),
+            msgspec.structs.replace(setting, encodes=False),
+            *(
+                msgspec.structs.replace(
+                    setting, made_before=[*setting.made_before[:at], *setting.made_before[at + 1 :]]
+                )
+                for at in range(len(setting.made_before))
+            ),
             *(
                 msgspec.structs.replace(
                     setting,

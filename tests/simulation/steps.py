@@ -89,6 +89,10 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
     delete_guard: int = 500
     takes_back: bool = False
     """What the delete guard holds at the end is discarded; else it is let go."""
+    encodes: bool = False
+    """Names that Procore refuses are encoded."""
+    made_before: list[str] = []
+    """What a colleague made before the first mount: files, and folders with a `/` at the end."""
     is_limited: bool = False
     """The account has no administrator's rights: it may set no descriptions, and Procore lists no deletions to it."""
 

@@ -21,7 +21,7 @@ from tests.simulation.computer import Life, begin_boot
 from tests.simulation.model import Model
 from tests.simulation.network import Network
 from tests.simulation.player import Player, Wrong
-from tests.simulation.procore import Procore
+from tests.simulation.procore import Held, Procore
 from tests.simulation.steps import History, Step
 from tests.simulation.together import Together
 from tests.support.illegal_steps import raise_illegal_steps
@@ -82,6 +82,8 @@ class World:
         self.model = Model()
         self.procore.adopt(history.setting)
         self.model.may_describe = not history.setting.is_limited
+        self.model.encodes = history.setting.encodes
+        self._make_before()
         self.life: Life | None = None
         self.death: Step | None = None
         """The death that was decided on and has not come yet."""
@@ -92,6 +94,17 @@ class World:
         self._on_disk: dict[str, bytes] = {}
         self._lives = 0
         self._outside: trio.Nursery | None = None
+
+    def _make_before(self) -> None:
+        for number, path in enumerate(self.history.setting.made_before):
+            content = None if path.endswith("/") else b"made before %d" % number
+            self.procore.make(path.rstrip("/"), content)
+        for path, document in self.holds().items():
+            self.model.has(path, document.content)
+
+    def holds(self) -> dict[str, Held]:
+        """What Procore holds, by the paths that programs see when nothing waits."""
+        return self.procore.holds(encodes=self.model.encodes)
 
     async def run(self) -> None:
         """Raises what was wrong."""
@@ -108,6 +121,8 @@ class World:
     async def _play(self) -> None:
         begin_boot(self.directory, 0)
         await self._start(self.directory / "0")
+        if self.history.setting.made_before:
+            await self.parts.follower.listed.wait()
         is_loose = any(step.op in ("colleague", "full", "role") for step in self.history.steps)
         player: Player | Together = Together(self) if is_loose else Player(self)
         for step in self.history.steps:
@@ -144,7 +159,11 @@ class World:
         self._lives += 1
         disk.begin(None)
         setting = self.history.setting
-        options = MountOptions(write_back_s=setting.write_back_s, delete_guard=setting.delete_guard)
+        options = MountOptions(
+            write_back_s=setting.write_back_s,
+            delete_guard=setting.delete_guard,
+            invalid_names="encode" if setting.encodes else "reject",
+        )
         self.life = Life(
             directory, self.procore.settings(), options, self.network, self.time.now_s, self._on_disk
         )

@@ -137,7 +137,7 @@ class Situations:
     def _of_target(self, change: Change, target: Location, common: Situation) -> Situation:
         folder = self._view.change(target.folder)
         is_missing = folder is not None and folder.document is None
-        node = self._store.child(target.folder, target.shown)
+        node = self._store.child(target.folder, target.shown) or self._shown_alike(target)
         is_other = node is not None and node.inode != change.inode
         is_inside, leaving = self._way_inside(change, target) if change.is_folder else (False, None)
         return replace(
@@ -147,6 +147,14 @@ class Situations:
             is_inside_itself=is_inside,
             leaving=leaving,
         )
+
+    def _shown_alike(self, target: Location) -> Node | None:
+        """The document that is to leave the name under which programs see the new entry: till then the two names are
+        one."""
+        plain = self._view.names.plain(target.name).encode("utf-8", "replace")
+        node = self._store.child(target.folder, plain) if plain != target.shown else None
+        theirs = self._view.change(node.inode) if node is not None else None
+        return node if theirs is not None and not theirs.is_following else None
 
     def occupant(self, change: Change, node: Node) -> Occupant:
         """Another document at the change's place, and what is wanted of it."""
