@@ -50,10 +50,18 @@ SLACK_BYTES = MIB
 """The kernel reads ahead in parallel and slightly out of order: this is still "in one go"."""
 
 _SETTLED_BYTES = 4 * MIB
-"""A reader that has read so much in one go after a jump reads on: chunks are as long. Images in a PDF are shorter."""
+"""A reader that has read so much in one go after a jump reads on: chunks are as long. Images in a PDF are shorter.
+
+After more jumps it takes as many times as much: a PDF viewer jumps to each page's object first, then it reads a few
+pages one after the other.
+"""
+
+_MOST_JUMPS = 4
+"""More jumps count as so many."""
 
 _EAGER_BYTES = 256 * KIB
-"""Until a reader has read so much in one go after a jump, twice as much is fetched ahead: each request waits."""
+"""Until a reader has read so much in one go after its first jump, twice as much is fetched ahead, and after
+more jumps as much: each request waits."""
 
 _SPARSE = 4
 """A reader that reads less than one byte of so many that it passes jumps, however short its jumps are."""
@@ -240,8 +248,8 @@ class Reader:
             low = stop
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _blocks(self, low: int, high: int) -> Chunk | None:
-        """Bytes [low, high) of one chunk, if each block of them is cached or has arrived."""
+    async def _blocks(self, low: int, high: int) -> list[Chunk]:
+        """The bytes from `low` on, up to the first block of [low, high) that is neither cached nor has arrived."""
         parts: list[Chunk] = []
         while low < high:
             key, start, stop = self._block(low)
@@ -249,10 +257,20 @@ class Reader:
             if part is None:
                 part = self._transfer.peek(chunk_at(low), low, min(stop, high))
             if part is None:
-                return None
+                break
             parts.append(part)
             low = stop
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts
+
+    def _gap_end(self, low: int, high: int) -> int:
+        """The start of the first cached block after that of `low`, which is not here; at most `high`."""
+        _, _, stop = self._block(low)
+        while stop < high:
+            key, start, end = self._block(stop)
+            if self._cache.holds(key, end - start):
+                return start
+            stop = end
+        return high
 
     def _block(self, offset: int) -> tuple[ChunkKey, int, int]:
         """Key, first byte and end of the block at `offset`."""
@@ -271,23 +289,33 @@ class Reader:
 
     async def _part(self, number: int, low: int, high: int, end: int) -> Chunk:
         """Bytes [low, high) of one chunk, of a read up to `end`."""
-        start = chunk_start(number)
+        start, length = chunk_start(number), chunk_length(number, self._size)
         key = chunk_key(self._version_id, number)
+        parts: list[Chunk] = []
         missed = False
         while True:
-            data = await self._cache.read(key, low - start, high - start, chunk_length(number, self._size))
+            data = await self._cache.read(key, low - start, high - start, length)
             if data is None:
                 data = self._transfer.peek(number, low, high)
             if data is None:
-                data = await self._blocks(low, high)
+                blocks = await self._blocks(low, high)
+                parts += blocks
+                low += sum(map(len, blocks))
+                if low == high:
+                    data = b""
             if data is not None:
                 self._cache.hits += not missed
-                return data
+                break
             self._cache.misses += not missed
             missed = True
-            data = await self._transfer.wait_for(low, high, max(end, self._goal()), jumps=self._jumps())
+            stop = self._gap_end(low, high)  # blocks that are here are not downloaded again
+            data = await self._transfer.wait_for(low, stop, max(end, self._goal()), jumps=self._jumps())
+            if data is not None and stop == high:
+                break
             if data is not None:
-                return data
+                parts.append(data)
+                low = stop
+        return data if not parts else b"".join([*parts, data])
 
     def _jumps(self) -> bool:
         return self._ahead.jumps and self._size > _SMALL_BYTES
@@ -308,12 +336,12 @@ class Reader:
 
 
 class ReadAhead:
-    """How far ahead of one reader to download: as far again as it has read in one go.
+    """How far ahead of one reader to download: as far again as it has read in one go, and less if it has jumped.
 
     A seek starts it over, so random access downloads little more than asked for.
     """
 
-    __slots__ = ("_read_bytes", "_start", "covered", "frontier", "run_bytes")
+    __slots__ = ("_jump_count", "_read_bytes", "covered", "frontier", "has_jumped", "run_bytes")
 
     def __init__(self) -> None:
         self.frontier = 0
@@ -322,8 +350,10 @@ class ReadAhead:
         """How much that was, with the gaps; without the read that jumped there."""
         self.covered = 0
         """Up to here everything was cached or asked for when we last looked."""
-        self._start = 0
-        """Where it began: 0, or where a jump led."""
+        self.has_jumped = False
+        """Whether a read has led away from the file's start, and none back to it."""
+        self._jump_count = 0
+        """Since it last read on for long; no more than matter."""
         self._read_bytes = 0
         """How much of it was really read."""
 
@@ -331,23 +361,23 @@ class ReadAhead:
         """Take a read of [offset, end) into account."""
         frontier = self.frontier
         if not frontier - SLACK_BYTES <= offset <= frontier + SLACK_BYTES:
-            self._start, self._read_bytes = offset, 0
+            # who goes back to the beginning reads all of it, as players and unpackers do after a look at the end
+            self._jump_count = min(self._jump_count + 1, _MOST_JUMPS) if offset else 0
+            self.has_jumped = offset > 0
+            self._read_bytes = 0
             self.frontier = self.covered = end
             self.run_bytes = 0
         elif end > frontier:
             self.run_bytes += end - frontier  # a gap counts: its read comes late
             self.frontier = end
         self._read_bytes += end - offset
-
-    @property
-    def has_jumped(self) -> bool:
-        """Whether a read has led away from the file's start."""
-        return self._start > 0
+        if self.run_bytes >= _SETTLED_BYTES * self._jump_count and not self._is_sparse:
+            self._jump_count = 0
 
     @property
     def jumps(self) -> bool:
         """Whether the reader reads pieces of the version rather than all of it."""
-        return self._is_sparse or (self._start > 0 and self.run_bytes < _SETTLED_BYTES)
+        return self._jump_count > 0 or self._is_sparse
 
     @property
     def _is_sparse(self) -> bool:
@@ -357,8 +387,11 @@ class ReadAhead:
         """How many bytes ahead of the frontier are wanted."""
         if self._is_sparse:
             return 0
-        is_eager = self.jumps and self.run_bytes < _EAGER_BYTES
-        return min(2 * self.run_bytes if is_eager else self.run_bytes, limit_bytes)
+        if self._jump_count == 0:
+            return min(self.run_bytes, limit_bytes)
+        is_eager = self._jump_count == 1 and self.run_bytes < _EAGER_BYTES
+        least = 2 * self.run_bytes if is_eager else min(self.run_bytes, _EAGER_BYTES)
+        return min(max(self.run_bytes // self._jump_count, least), limit_bytes)
 
     def is_due(self, limit_bytes: int) -> bool:
         """Whether less than half of the window is covered, so that one request fills a good part of it."""

@@ -15,11 +15,11 @@ partial chunk and at once to the readers that wait for it. Invariants:
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import cachetools
 import trio
 
 from procorefs.cache.chunk_cache import ChunkCache
@@ -106,8 +106,8 @@ class Transfer:
         self._slots = trio.Semaphore(STREAMS_PER_VERSION)
         self._partial: dict[int, PartialChunk] = {}
         """By chunk number."""
-        self._jumps: Counter[int] = Counter()
-        """Requests for blocks, by chunk number."""
+        self._jumps: cachetools.LRUCache[int, int] = cachetools.LRUCache(maxsize=1024)
+        """Requests for blocks, by chunk number; a forgotten one costs as many again."""
         self._waiters: list[Waiter] = []
         self._silent_since_s = 0.0
         """Trio time: while there are waiters, they have waited since then without a byte."""
@@ -212,19 +212,26 @@ class Transfer:
                     self._start(start, stop)
             return
         self._cut_distant_streams(low)
-        begin, target = self._begin_of(low), round_up(max(high, goal), self._size)
-        number = chunk_at(low)
-        if jumps and number > 0:
-            self._jumps[number] += 1
-            if self._jumps[number] <= JUMPS_PER_CHUNK:
-                begin, target = block_start(block_at(low)), self._block_end(max(high, goal))
-            else:
-                begin = chunk_start(number)
-        for start, stop in self._missing(begin, target):
+        for start, stop in self._to_demand(low, high, goal, jumps):
             if start < high:
                 self._start(start, min(stop, start + STREAM_BYTES))
             elif not self._start_ahead(start, stop):
                 break
+
+    def _to_demand(self, low: int, high: int, goal: int, jumps: bool) -> list[tuple[int, int]]:
+        """The ranges that bring what [low, high) lacks and what follows up to about `goal`."""
+        number, target = chunk_at(low), max(high, goal)
+        if not jumps or number == 0:
+            return self._missing(self._begin_of(low), round_up(target, self._size))
+        if goal <= high:  # it does not read on
+            self._jumps[number] = self._jumps.get(number, 0) + 1
+        if self._jumps.get(number, 0) > JUMPS_PER_CHUNK:
+            return self._missing(chunk_start(number), round_up(target, self._size))
+        last = block_at(high - 1)
+        return outside_blocks(
+            self._missing(block_start(block_at(low)), self._block_end(target)),
+            lambda block: block > last and self._is_block_cached(block),  # a cached one may prove unreadable
+        )
 
     def _takes_whole_bodies(self) -> bool:
         """Whether the storage ignores ranges: then one stream brings everything, and none is cut or runs ahead."""
@@ -378,15 +385,15 @@ class Transfer:
     def _head_of_last_chunk(self, stream: Stream) -> tuple[int, int] | None:
         """The first gap of a chunk that this stream leaves incomplete at its front, if there are readers.
 
-        A chunk that lacks more than half is not completed: what is here is kept in blocks.
+        A chunk that lacks more than half, or has blocks in the cache, is not completed: it is kept in blocks.
         """
         if self._readers == 0 or self._is_unwanted(stream):
             return None
         for number, chunk in self._partial.items():
-            if chunk.stop <= stream.position:
-                gaps = self._missing_in_chunk(number, chunk.start, chunk.stop)
-                if gaps and 2 * sum(high - low for low, high in gaps) <= chunk.stop - chunk.start:
-                    return gaps[0]
+            gaps = self._missing_in_chunk(number, chunk.start, min(chunk.stop, stream.position))
+            lacks_bytes = sum(high - low for low, high in gaps)
+            if chunk.stop <= stream.position and 0 < 2 * lacks_bytes <= chunk.stop - chunk.start:
+                return gaps[0] if outside_blocks(gaps, self._is_block_cached) == gaps else None
         return None
 
     def _is_unwanted(self, stream: Stream) -> bool:

@@ -87,6 +87,34 @@ def test_a_reader_jumps_until_it_has_read_four_mebibytes_in_one_go() -> None:
     assert not ahead.jumps
 
 
+def test_a_reader_that_has_jumped_often_takes_longer_and_is_read_ahead_for_less() -> None:
+    ahead = ReadAhead()
+    for place in range(1, 60):
+        ahead.note(place * 50 * MIB, place * 50 * MIB + 4096)
+    begin = ahead.frontier
+    for offset in range(begin, begin + 16 * MIB, 64 * 1024):
+        assert ahead.jumps
+        ahead.note(offset, offset + 64 * 1024)
+        if ahead.jumps:
+            assert ahead.window(32 * MIB) <= max(256 * 1024, ahead.run_bytes // 4)
+    assert not ahead.jumps
+    assert ahead.window(32 * MIB) == 16 * MIB
+    ahead.note(4096, 8192)  # since then, its first jump
+    assert ahead.jumps
+    ahead.note(8192, 4 * MIB + 8192)
+    assert not ahead.jumps
+
+
+def test_a_reader_that_goes_back_to_the_beginning_reads_on() -> None:
+    ahead = ReadAhead()
+    ahead.note(0, 4096)
+    ahead.note(100 * MIB, 100 * MIB + 4096)
+    ahead.note(0, 4096)
+    assert not ahead.jumps
+    ahead.note(4096, MIB + 4096)
+    assert ahead.window(32 * MIB) == MIB
+
+
 def test_a_reader_that_skips_most_of_what_it_passes_jumps_and_is_not_read_ahead_for() -> None:
     ahead = ReadAhead()
     for offset in range(0, 8 * MIB, 256 * 1024):

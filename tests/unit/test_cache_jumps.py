@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from procorefs.cache.chunk_cache import MEMORY_BYTES
-from procorefs.cache.chunks import chunk_key
+from procorefs.cache.chunk_store import chunk_path
+from procorefs.cache.chunks import block_at, block_key, chunk_key
 from procorefs.cache.reader import ContentReader, Reader
 from procorefs.cache.shared_download import JUMPS_PER_CHUNK
 from procorefs.procore.wire.models import Version
 from tests.support.content_source import KIB, MIB, MemorySource, content_of, running, settled, version
 
-BLOCK = 32 * KIB
+BLOCK = 16 * KIB
 PLACES = (300 * MIB + 5, 17 * MIB, 399 * MIB, 103 * MIB)
 
 
@@ -51,7 +52,7 @@ async def test_a_read_over_the_edge_of_a_kept_block_is_right(tmp_path: Path) -> 
         await settled(content)
         await read_and_compare(reader, one, edge - 3000, edge - 60 * KIB, size=100 * KIB)
         reader.close()
-    assert source.delivered_bytes <= 16 * BLOCK
+    assert source.delivered_bytes <= 512 * KIB
 
 
 async def test_the_end_of_a_large_file_costs_no_more_than_what_is_read_of_it(tmp_path: Path) -> None:
@@ -88,15 +89,86 @@ async def test_short_jumps_ahead_do_not_fetch_what_they_pass(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("start", [100 * MIB, 101 * MIB + 12345])
-async def test_reading_on_after_a_jump_soon_asks_for_large_ranges(tmp_path: Path, start: int) -> None:
+@pytest.mark.parametrize(("jump_count", "most_requests"), [(1, 30), (100, 60)])
+async def test_reading_on_after_jumps_soon_asks_for_large_ranges(
+    tmp_path: Path, start: int, jump_count: int, most_requests: int
+) -> None:
     source, one = MemorySource(piece_bytes=MIB), version(1, 400 * MIB)
     async with running(tmp_path, source) as (content, _):
         reader = content.open(one)
-        await read_and_compare(reader, one, 0)
+        await read_and_compare(reader, one, *(n * 2 * MIB for n in range(jump_count)))
+        await settled(content)
+        source.requests.clear()
         await read_and_compare(reader, one, *range(start, start + 64 * MIB, 128 * KIB), size=128 * KIB)
         reader.close()
-    assert len(source.requests) <= 30
+    assert len(source.requests) <= most_requests
     assert max(end - low for _, low, end in source.requests) >= 8 * MIB
+
+
+async def test_a_viewer_that_looks_at_every_page_and_draws_some_fetches_hardly_more(tmp_path: Path) -> None:
+    source, one = MemorySource(piece_bytes=64 * KIB), version(1, 80 * MIB)
+    page, pages, drawn = 1300 * KIB, 60, 5
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        await read_and_compare(reader, one, 0, one.size_bytes - 8 * KIB)
+        await read_and_compare(reader, one, *(n * page for n in range(1, pages)))
+        await settled(content)
+        looked_bytes = source.delivered_bytes
+        assert looked_bytes <= (pages + 5) * BLOCK
+        await read_and_compare(reader, one, *range(64 * KIB, page, 128 * KIB), size=128 * KIB)
+        await settled(content)
+        assert source.delivered_bytes - looked_bytes <= page + 512 * KIB
+        await read_and_compare(reader, one, *range(page, drawn * page, 128 * KIB), size=128 * KIB)
+        reader.close()
+        await settled(content)
+    assert source.delivered_bytes - looked_bytes <= drawn * page * 5 / 4 + 512 * KIB
+    assert len(source.requests) <= pages + 50
+
+
+async def test_blocks_that_are_here_are_not_fetched_again_by_a_longer_read(tmp_path: Path) -> None:
+    source, one = MemorySource(), version(1, 40 * MIB)
+    begin = 9 * MIB
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        await read_and_compare(reader, one, begin, 0, begin + 3 * BLOCK, 0)
+        await settled(content)
+        before = source.delivered_bytes
+        await read_and_compare(reader, one, begin, size=6 * BLOCK)
+        reader.close()
+        await settled(content)
+        assert source.delivered_bytes - before == 4 * BLOCK
+
+
+@pytest.mark.parametrize("has_block", [True, False])
+async def test_a_chunk_whose_front_is_missing_is_completed_unless_it_is_kept_in_blocks(
+    tmp_path: Path, *, has_block: bool
+) -> None:
+    source, one = MemorySource(), version(1, 40 * MIB)
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        await read_and_compare(reader, one, 8 * MIB if has_block else 20 * MIB)
+        await settled(content)
+        before = source.delivered_bytes
+        await read_and_compare(reader, one, 10 * MIB, size=2 * MIB)
+        await settled(content)
+        reader.close()
+        assert source.delivered_bytes - before == (2 if has_block else 4) * MIB
+
+
+async def test_blocks_lost_on_the_disk_are_fetched_again(tmp_path: Path) -> None:
+    source, one = MemorySource(), version(1, 40 * MIB)
+    begin = 9 * MIB
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        await read_and_compare(reader, one, *(place for n in range(4) for place in (begin + n * BLOCK, 0)))
+        await settled(content)
+        reader.close()
+    for number in range(1, 4):
+        (tmp_path / chunk_path(block_key(one.id, block_at(begin) + number))).unlink()
+    async with running(tmp_path, source) as (content, _):
+        reader = content.open(one)
+        await read_and_compare(reader, one, begin, size=6 * BLOCK)
+        reader.close()
 
 
 async def test_a_small_file_is_fetched_whole_wherever_it_is_read_first(tmp_path: Path) -> None:
