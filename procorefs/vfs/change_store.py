@@ -282,10 +282,14 @@ class ChangeStore:
         return change.inode
 
     def follow_again(self, change: Change) -> None:
-        """Give up the wanted place. The document shows where Procore has it, or had it before its temporary name."""
+        """Give up the wanted place. The document shows where Procore has it, or had it before its temporary name.
+
+        Its newest version shows as well, unless local bytes cover it.
+        """
         back = change.aside_from if self._is_aside(change) else None
         self.set_place(change, Placed(self.free_place(back, change.inode)) if back is not None else FOLLOW)
-        change.seen = None
+        if change.shown is None and not self._dirty_files.has(change.inode):
+            change.seen = None
         self.update(change)
 
     def free_place(self, place: Location, inode: Inode) -> Location:
