@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ def busy(place: Place) -> Iterator[Figure]:
     roots = (trio.ours.path, trio.rclone, trio.plain)
     times_s: dict[tuple[str, Path], list[float]] = {}
     for number in range(sizes.rounds + 1):
+        began_s = time.perf_counter()
         for root in roots:
             make_files(root / f"backlog {number}", BACKLOG_FILES, 1, COPIED_FILE_BYTES)
         for line, root in itertools.product(lines, roots):
@@ -61,6 +63,8 @@ def busy(place: Place) -> Iterator[Figure]:
                 times_s.setdefault((line.what, root), []).append(took_s)
         for root in roots:
             shutil.rmtree(root / f"rsync {number}")
+        took_s = time.perf_counter() - began_s
+        print(f"        round {number} of {sizes.rounds} took {took_s:.0f} s", file=sys.stderr, flush=True)
     for line in lines:
         ours, theirs, plain = (times_s[line.what, root] for root in roots)
         yield median_rate(line.what, line.amount, line.unit, times_rclone(line.goal), ours, theirs, plain)
