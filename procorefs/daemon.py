@@ -259,7 +259,7 @@ class _Daemon:
         if self._access.sends:
             await running.start(parts.writing.scheduler.run)
         else:
-            parts.writing.scheduler.count_all()
+            parts.writing.scheduler.take_up()
             running.start_soon(self._send_once_writable, parts.writing.scheduler)
 
     async def _send_once_writable(self, scheduler: Scheduler) -> None:

@@ -303,7 +303,10 @@ class Change(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields
     @property
     def records(self) -> list[StagedRecord]:
         """All staged files with bytes of the inode."""
-        return [record for record in (self.staged, self.unclosed) if record is not None]
+        staged = self.staged
+        if self.unclosed is not None:
+            return [staged, self.unclosed] if staged is not None else [self.unclosed]
+        return [staged] if staged is not None else []
 
     @property
     def needs_version(self) -> bool:

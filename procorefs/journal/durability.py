@@ -8,6 +8,7 @@ journal after `synced` are doubted, because the kernel may have written them bef
 
 import logging
 import sqlite3
+from collections.abc import Iterable
 
 import trio
 
@@ -41,6 +42,12 @@ class Durability:
         """Note a new entry of the journal, with the staged file that it names: both are synced soon."""
         if file is not None and not file.is_on_disk:
             self._changed[file.number] = file
+        self._wake.set()
+
+    def all_journaled(self, files: Iterable[StagedFile]) -> None:
+        """Note the staged files of an earlier run that the journal names: that run may have ended before it synced
+        the last ones."""
+        self._changed.update((file.number, file) for file in files if not file.is_on_disk)
         self._wake.set()
 
     def delete_after_sync(self, file: StagedFile) -> None:

@@ -11,7 +11,7 @@ never takes it along, and it holds all that is needed to go on without the tree.
 import logging
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
@@ -183,24 +183,31 @@ class Journal:
 
     def load(self) -> list[Change]:
         """All rows. One that cannot be read stays where it is and is reported."""
-        found = []
+        found: list[Change] = []
         self.unreadable = 0
-        rows = dict(self._db.execute("SELECT inode, body FROM change")) | self._appended.rows
-        for inode, body in sorted(rows.items()):
+        now_s = clocks.unix_s()
+        for inode, body in self._rows():
             try:
-                found.append(_past(decode(body)))
-                self.sequence = max(self.sequence, found[-1].sequence)
+                change = decode(body)
             except UNDECODABLE as error:
                 self.unreadable += 1
                 log.error("The journal's row of inode %d cannot be read (%s); it is kept.", inode, error)
+                continue
+            _end_future(change, now_s)
+            found.append(change)
+        self.sequence = max(self.sequence, max((change.sequence for change in found), default=0))
         return found
 
-    def inodes(self) -> list[Inode]:
-        """The inodes of all rows, also of unreadable ones, of noted folders and of attributes."""
-        rows = self._db.execute(
-            "SELECT inode FROM change UNION SELECT inode FROM folder UNION SELECT inode FROM attribute"
-        )
-        return [Inode(inode) for (inode,) in rows]
+    def _rows(self) -> Iterable[tuple[Inode, bytes]]:
+        """Inode and body of each row, in the order of the inodes."""
+        rows = self._db.execute("SELECT inode, body FROM change ORDER BY inode")
+        return sorted((dict(rows) | self._appended.rows).items()) if self._appended.rows else rows
+
+    def last_inode(self) -> Inode:
+        """The highest inode of all rows, also of unreadable ones, of noted folders and of attributes; 0: none."""
+        tables = ("change", "folder", "attribute")
+        found = [self._db.execute(f"SELECT max(inode) FROM {table}").fetchone()[0] for table in tables]
+        return Inode(max(inode or 0 for inode in found))
 
     def put(self, change: Change) -> None:
         """Write a row, within a transaction as a part of it."""
@@ -312,14 +319,15 @@ class Journal:
             clear(spent)
 
 
-def _past(change: Change) -> Change:
-    """The row without times in the future, which a wall clock that was ahead left."""
-    change.created_at_s = clocks.past_s(change.created_at_s)
-    change.touched_at_s = clocks.past_s(change.touched_at_s)
-    if isinstance(change.progress, Failed | Guarded):
-        at_s = clocks.past_s(change.progress.at_s)
-        change.progress = msgspec.structs.replace(change.progress, at_s=at_s)
-    return change
+def _end_future(change: Change, now_s: float) -> None:
+    """Move times in the future, which a wall clock that was ahead left, to the present."""
+    if change.created_at_s > now_s:
+        change.created_at_s = now_s
+    if change.touched_at_s > now_s:
+        change.touched_at_s = now_s
+    progress = change.progress
+    if isinstance(progress, Failed | Guarded) and progress.at_s > now_s:
+        change.progress = msgspec.structs.replace(progress, at_s=now_s)
 
 
 def open_journal(path: Path) -> Journal:

@@ -8,7 +8,7 @@ names. Bytes of a finished write are in the kernel's page cache and survive the 
 
 import os
 import stat
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Iterable
 from pathlib import Path
 
 import trio
@@ -74,8 +74,9 @@ class Staging:
         self._context = StagedFileContext(
             path, self.quota, open_version, self.disk, self.remover, self.threads
         )
-        self._first = self._next = 1 + max(self.numbers(), default=0)
-        self._logs = self._left_logs()
+        self._left, self._logs = _listed(self._fd)
+        """The numbers of the files of earlier runs until `sweep`, and of those among them with a log of ranges."""
+        self._next = 1 + max(self._left, default=0)
         self.spare_files = SpareFiles(path, self._reserve)
         self._created = 0
         """How many files this run has created."""
@@ -167,6 +168,40 @@ class Staging:
         self.quota.put_back(file.stored_bytes)
         return file
 
+    def adopt_whole(self, records: Iterable[StagedRecord]) -> dict[int, StagedFile]:
+        """The files of those records of closed files that are on disk exactly as the records say, by number.
+
+        All others need `adopt`, which mends or refuses them. Raises OSError.
+        """
+        sizes = self._sizes()
+        whole: dict[int, StagedFile] = {}
+        stored_bytes = 0
+        for record in records:
+            number, size_bytes = record.number, record.size_bytes
+            if (
+                sizes.get(number) != size_bytes
+                or number in self._logs
+                or (record.missing and not record.base)
+            ):
+                continue
+            file = StagedFile(self._context, number, size_bytes)
+            file.promises.make(0)
+            if record.missing:
+                file.set_base(record.base, size_bytes, record.missing)
+            stored_bytes += file.stored_bytes
+            whole[number] = file
+        self.quota.put_back(stored_bytes)
+        return whole
+
+    def _sizes(self) -> dict[int, int]:
+        """The sizes of the regular files of earlier runs, by number."""
+        found = {}
+        for number in self._left:
+            status = os.stat(str(number), dir_fd=self._fd, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                found[number] = status.st_size
+        return found
+
     def salvage(self, record: StagedRecord) -> StagedRecord | None:
         """After a crash: copy a closed file that has bytes beyond its recorded end, with these bytes; blocks.
 
@@ -197,9 +232,8 @@ class Staging:
         return await whole_file.save_tail(file, self.create)
 
     def with_bytes(self) -> list[int]:
-        """Numbers of the files of an earlier run that are not empty."""
-        sizes = {number: os.stat(str(number), dir_fd=self._fd).st_size for number in self.numbers()}
-        return sorted(number for number, size_bytes in sizes.items() if size_bytes and number < self._first)
+        """Numbers of the files of earlier runs that are not empty."""
+        return sorted(number for number, size_bytes in self._sizes().items() if size_bytes)
 
     def size_bytes(self, number: int) -> int:
         """The size of a file of an earlier run."""
@@ -223,8 +257,9 @@ class Staging:
 
     def sweep(self, keep: Container[int]) -> None:
         """Delete the files of earlier runs that are not in `keep`. Raises OSError."""
-        for number in self.numbers():
-            if number < self._first and number not in keep:
+        left, self._left = self._left, []
+        for number in left:
+            if number not in keep:
                 path = f"{self._context.directory}/{number}"
                 self.remover.remove(path + missing_ranges.SUFFIX)
                 self.remover.remove(path)
@@ -298,14 +333,17 @@ class Staging:
         except OSError as error:
             refuse(error)
 
-    def _left_logs(self) -> set[int]:
-        """The numbers of the files whose logs of ranges an earlier run has left: few of a hundred thousand have one."""
-        suffix = missing_ranges.SUFFIX
-        with os.scandir(self._context.directory) as entries:
-            names = [entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix)]
-        return {int(name) for name in names if name.isdecimal()}
-
     def numbers(self) -> list[int]:
         """The numbers of all files in the directory."""
-        with os.scandir(self._context.directory) as entries:
-            return [int(entry.name) for entry in entries if entry.name.isdecimal()]
+        return _listed(self._fd)[0]
+
+
+def _listed(directory: int) -> tuple[list[int], set[int]]:
+    """The numbers of all files in a directory, and of those with a log of ranges: few of a hundred thousand."""
+    numbers, logs, suffix = [], set(), missing_ranges.SUFFIX
+    for name in os.listdir(directory):
+        if name.isdecimal():
+            numbers.append(int(name))
+        elif name.endswith(suffix) and name.removesuffix(suffix).isdecimal():
+            logs.add(int(name.removesuffix(suffix)))
+    return numbers, logs

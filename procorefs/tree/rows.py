@@ -129,6 +129,15 @@ INSERT = f"INSERT INTO node (inode, {WRITTEN}, listed) VALUES ({', '.join('?' * 
 UPDATE = f"UPDATE node SET ({WRITTEN}) = ({', '.join('?' * 17)}) WHERE inode = ?"
 
 
+LONGEST_BELOW = (
+    "WITH RECURSIVE below(inode, length) AS ("
+    " SELECT inode, length(name) FROM node WHERE parent = ? AND state = 0"
+    " UNION ALL SELECT child.inode, below.length + 1 + length(child.name)"
+    "  FROM below JOIN node child ON child.parent = below.inode AND child.state = 0)"
+    " SELECT max(length) FROM below"
+)
+"""The number of characters of the longest path below a folder."""
+
 TAKE_OVER = f"""
 BEGIN IMMEDIATE;
 ALTER TABLE node RENAME COLUMN read_only TO access;

@@ -7,7 +7,7 @@ thread.
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from procorefs.tree.rows import (
     COLUMNS,
     FIRST_INODE,
     INSERT,
+    LONGEST_BELOW,
     OLDER_VERSION,
     ORPHANED,
     SCHEMA,
@@ -172,6 +173,14 @@ class TreeStore:
                 self._hot.clear()
             self._hot[by] = node
         return node
+
+    def documents_at(self, inodes: Iterable[Inode]) -> dict[Inode, DocumentId | None]:
+        """The document of each of these inodes that has a row: one query for a hundred thousand."""
+        rows = self._db.execute(
+            "SELECT node.inode, document_id FROM json_each(?) wanted CROSS JOIN node ON node.inode = wanted.value",
+            (msgspec.json.encode(list(inodes)).decode(),),
+        )
+        return dict(rows)
 
     def known(self, document_id: DocumentId) -> Known | None:
         """What is known of a document, in the tree or not."""
@@ -414,14 +423,7 @@ class TreeStore:
 
     def longest_below(self, folder: Inode) -> int:
         """Characters of the longest path below a folder, from it, without a leading '/'; 0 when it is empty."""
-        (longest,) = self._db.execute(
-            "WITH RECURSIVE below(inode, length) AS ("
-            " SELECT inode, length(name) FROM node WHERE parent = ? AND state = 0"
-            " UNION ALL SELECT child.inode, below.length + 1 + length(child.name)"
-            "  FROM below JOIN node child ON child.parent = below.inode AND child.state = 0)"
-            " SELECT max(length) FROM below",
-            (folder,),
-        ).fetchone()
+        (longest,) = self._db.execute(LONGEST_BELOW, (folder,)).fetchone()
         return int(longest or 0)
 
     # The file

@@ -96,6 +96,7 @@ class Commands:
 
         Only these get a path and a reason, because a hundred thousand may be stuck.
         """
+        self._states.count_new()
         changes = (self._view.change(inode) for inode in self._counters.inodes(states))
         named = (
             change for change in changes if change is not None and change.state is not ChangeState.GUARDED

@@ -39,9 +39,9 @@ class Counters:
         """Set how many bytes of the running generation are sent; 0 if none is running."""
         return self._uploader.sent_bytes.get(number, 0) if number is not None else 0
 
-    def has(self, inode: Inode) -> bool:
-        """Whether the change is counted."""
-        return inode in self._states
+    def uncounted(self, inodes: set[Inode]) -> set[Inode]:
+        """Those of the changes that are not counted."""
+        return inodes - self._states.keys()
 
     def inodes(self, states: Collection[ChangeState]) -> list[Inode]:
         """The changes that are in one of these states."""

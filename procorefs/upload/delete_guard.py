@@ -161,8 +161,14 @@ class DeleteGuard:
             window.limit = _most(limit)
 
     def start(self, changes: Iterable[Change]) -> None:
-        """Count the changes of an earlier run, in the order in which they were wanted."""
-        for change in sorted(changes, key=lambda change: change.touched_at_s):
+        """Count the changes of an earlier run, in the order in which they were wanted.
+
+        Without a document nothing is deleted or overwritten, but a change may be held that had one.
+        """
+        counted = [
+            change for change in changes if change.document is not None or change.state is ChangeState.GUARDED
+        ]
+        for change in sorted(counted, key=lambda change: change.touched_at_s):
             self.look(change.inode, change)
 
     def look(self, inode: Inode, change: Change | None) -> None:

@@ -60,13 +60,10 @@ class ItemStates:
             return self._local_state(change)
         if change.inode in self._queue.sending:
             return ChangeState.UPLOADING
-        if change.state is ChangeState.FAILED:
-            return ChangeState.FAILED
-        if change.state is ChangeState.INCOMPLETE:
-            return ChangeState.INCOMPLETE
-        if change.state is ChangeState.GUARDED:
-            return ChangeState.GUARDED
-        blocker = self.failed_blocker(change.inode)
+        recorded = change.state
+        if recorded in WAITING_FOR_PEOPLE:
+            return recorded
+        blocker = self.failed_blocker(change.inode) if self._queue.blocked else None
         if blocker is not None:
             return ChangeState.GUARDED if blocker.state is ChangeState.GUARDED else ChangeState.FAILED
         if change.attempts and isinstance(self._attempts.error_of(change.inode), CheckedOut):
@@ -164,9 +161,8 @@ class ItemStates:
 
     def count_new(self) -> None:
         """Count the changes that the scheduler has not seen yet."""
-        for inode in self._queue.fresh:
-            if not self._counters.has(inode):
-                self.count(inode)
+        for inode in self._counters.uncounted(self._queue.fresh):
+            self.count(inode)
 
     def moves(self, inode: Inode) -> bool:
         """Whether the change is sent automatically."""

@@ -221,7 +221,7 @@ class Scheduler:
         self._catch_up = catch_up
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        self.count_all()
+        self.take_up()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._planning.check.run)
             nursery.start_soon(self._catch_up.run)
@@ -234,13 +234,12 @@ class Scheduler:
                 else:
                     await self._queue.something_new(self._next_look_s())
 
-    def count_all(self) -> None:
-        """Count all changes, once, before any is sent."""
-        self._planning.guard.start(self._view.changes())
-        for change in self._view.changes():
-            self._queue.touched(change.inode)
-            self._states.count(change.inode)
-            self._attempts.tell(change.inode)
+    def take_up(self) -> None:
+        """Take up the changes of an earlier run, once, before any is sent. They are sorted in and counted by state a
+        few at a time, or when somebody asks for the counts."""
+        changes = self._view.changes()
+        self._planning.guard.start(changes)
+        self._queue.all_touched([change.inode for change in changes])
 
     @property
     def _may_start(self) -> bool:

@@ -35,15 +35,17 @@ class ChangeFate:
 
     def fate_of(self, change: Change) -> Fate:
         """The fate of a change: decided by its place and, for a file, by its content at the last close."""
-        if change.location is None:
+        location = change.location
+        if location is None:
             return Fate.SENT
         is_junk = change.is_junk and change.document is None
-        return self.fate(change.location, is_folder=change.is_folder, is_junk=is_junk)
+        return self.fate(location, is_folder=change.is_folder, is_junk=is_junk)
 
     def fate(self, place: Location, *, is_folder: bool, is_junk: bool = False) -> Fate:
         """The fate of an entry, by its own name and the names of its folders. `is_junk`: see Change.is_junk."""
         own = self._own_fate(place.name, is_folder=is_folder, is_junk=is_junk)
-        return max(own, self._above(place.folder).fate)
+        above = self._above(place.folder).fate
+        return above if above > own else own
 
     def may_be_junk(self, name: str) -> bool:
         """Whether a new file of that name stays on this machine if its content is that of junk."""
@@ -54,16 +56,17 @@ class ChangeFate:
 
         False for a file that has a document, or bytes that are not on this machine.
         """
-        if change.is_folder or change.document is not None or change.pending_copy is not None:
+        location = change.location
+        if location is None or change.document is not None or change.is_folder:
             return False
-        if change.location is None or not self.may_be_junk(change.location.name):
+        if not self.may_be_junk(location.name) or change.pending_copy is not None:
             return False
         record = change.staged or change.unclosed
         if record is None or not record.size_bytes:
             return True
         head = self._dirty_files.head(change.inode, record, junk_names.HEAD_BYTES)
         return head is not None and junk_names.is_junk(
-            self._view.names.plain(change.location.name), head, record.size_bytes
+            self._view.names.plain(location.name), head, record.size_bytes
         )
 
     def is_own_content(self, change: Change) -> bool:

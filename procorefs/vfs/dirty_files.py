@@ -8,7 +8,7 @@ is parked: only its staged file is known, by its number.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -342,6 +342,10 @@ class DirtyFiles:
 
     def park_file(self, file: StagedFile) -> None:
         self._parked[file.number] = file
+
+    def park_files(self, files: Mapping[int, StagedFile]) -> None:
+        """Park the files of an earlier run, by number."""
+        self._parked.update(files)
 
     def unpark(self, file: StagedFile) -> None:
         """Undo `park_file`, because no row names the file."""

@@ -80,9 +80,12 @@ class View:
         if change.content_source is not None:
             self._pending_copies.setdefault(change.content_source, set()).add(change.inode)
         self._moves += change.is_folder
-        if change.location is not None:
-            own = self._entries.setdefault(change.location.folder, _FolderEntries())
-            own.names[change.location.shown] = change.inode
+        location = change.location
+        if location is not None:
+            own = self._entries.get(location.folder)
+            if own is None:
+                own = self._entries[location.folder] = _FolderEntries()
+            own.names[location.shown] = change.inode
             insort(own.order, change.inode)
 
     def hide(self, change: Change) -> None:
@@ -133,6 +136,10 @@ class View:
             inode for inode in self._pending_copies.get(document, ()) if self._changes[inode].needs_version
         )
         return next(needing, None)
+
+    def filled_folders(self) -> list[Inode]:
+        """The folders that changes add entries to."""
+        return list(self._entries)
 
     def shown_in(self, folder: Inode) -> list[Inode]:
         """The inodes that changes add to a folder."""

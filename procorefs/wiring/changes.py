@@ -53,7 +53,7 @@ from procorefs.vfs.document_takeover import DocumentTakeover
 from procorefs.vfs.local_work import LocalWork
 from procorefs.vfs.namespace_edits import LocalEdits, NamespaceEdits
 from procorefs.vfs.open_writers import OpenWriters
-from procorefs.vfs.recovery import Recovery
+from procorefs.vfs.recovery.recovery import Recovery
 from procorefs.vfs.refusals import WriteAccess
 from procorefs.vfs.view import View
 from procorefs.vfs.write_sessions import WriteSessions

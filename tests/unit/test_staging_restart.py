@@ -21,6 +21,31 @@ from tests.support.staged_base import Bases, base_of, bytes_of, left_in, staging
 # --- restarts
 
 
+async def test_only_files_that_are_as_their_records_say_are_taken_up_together(tmp_path: Path) -> None:
+    base = base_of(10)
+    with staging_in(tmp_path) as staging:
+        files = [staging.create() for _ in range(4)]
+        for file in files:
+            await file.write(0, b"12345")
+        whole, longer, shorter, logged = (file.record() for file in files)
+        await files[1].write(5, b"6")
+        os.truncate(files[2].path, 4)
+        await trio.Path(files[3].path + SUFFIX).touch()
+        partial = staging.create(base).record()
+        sourceless = msgspec.structs.replace(partial, base=None)
+        nowhere = StagedRecord(9998, 0, None, ())
+        (tmp_path / "9999").symlink_to("/etc/passwd")
+        link = StagedRecord(9999, (tmp_path / "9999").lstat().st_size, None, ())
+    with staging_in(tmp_path) as staging:
+        found = staging.adopt_whole([whole, longer, shorter, logged, partial, nowhere, link])
+        assert found.keys() == {whole.number, partial.number}
+        assert await bytes_of(found[whole.number]) == b"12345"
+        assert [file.record() for file in found.values()] == [whole, partial]
+        assert staging.used_bytes == 5
+        assert all(file.promises.is_on_disk(0) for file in found.values())
+        assert not staging.adopt_whole([sourceless])
+
+
 async def test_a_restart_gives_exactly_what_the_record_says(tmp_path: Path) -> None:
     bases = Bases()
     base = base_of(10_000)

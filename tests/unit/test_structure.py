@@ -35,7 +35,6 @@ MOST_FILES = 12
 MOST_ARGUMENTS = 8
 
 EXCEPTIONS = {
-    "vfs": (13, "the scheduler's side of write sessions is not merged yet"),
     "staging/staged_file.py": (
         500,
         "one class holds one lock; its records and ranges stand in their own files",

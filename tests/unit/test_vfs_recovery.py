@@ -13,10 +13,12 @@ import trio
 import trio.testing
 
 from procorefs.journal.change import Location
+from procorefs.journal.journal import Journal
 from procorefs.journal.states import ChangeState
 from procorefs.staging.staged_bytes import Disk
-from procorefs.staging.staging_area import StagedFile, StagedRecord, StagingFull
+from procorefs.staging.staging_area import StagedFile, StagedRecord, Staging, StagingFull
 from procorefs.tree.nodes import ROOT
+from procorefs.tree.tree_store import TreeStore
 from procorefs.vfs.dirty_files import DirtyFiles
 from tests.support.offline_project import OfflineProject, offline_project
 from tests.support.tree_documents import file
@@ -30,6 +32,39 @@ async def test_what_was_closed_survives(tmp_path: Path) -> None:
         assert change.state is ChangeState.PENDING
         assert project.staged_file(inode, change.staged).size_bytes == 8
         assert list(project.staged.values()) == [b"the plan"]
+
+
+async def test_what_needs_no_mending_is_not_looked_at_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred thousand files may wait, and no program is answered before the end of the start."""
+    with offline_project(tmp_path) as project:
+        project.list_root(file(7, "old.dwg"))
+        old = project.child(ROOT, b"old.dwg").inode
+        async with project.syncing():
+            dirty_file = project.edits.sessions.open_for_writing(old, truncates=True)
+            project.dirty_files.enter(old, writes=True)
+            await project.edits.sessions.write(dirty_file, 0, b"new bytes")
+            project.close(old)
+            new = project.put("plan.dwg", b"the plan")
+            await project.durability.reached()
+        late = project.put("late.dwg", b"not synced")
+    with monkeypatch.context() as watched:
+        for one, name in ((Staging, "adopt"), (TreeStore, "move_row"), (Journal, "put")):
+            watched.setattr(one, name, None)
+        with offline_project(tmp_path) as project:
+            found = {inode: project.change(inode).staged for inode in (old, new, late)}
+            files = {inode: project.staged_file(inode, record) for inode, record in found.items()}
+            assert {inode: staged.is_on_disk for inode, staged in files.items()} == {
+                old: True,
+                new: True,
+                late: False,
+            }
+            assert project.node(old).document_id == 7
+    with offline_project(tmp_path) as project:
+        async with project.syncing():
+            await project.durability.reached()
+            assert project.staged_file(late, project.change(late).staged).is_on_disk
 
 
 async def test_what_was_never_closed_is_incomplete(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ It knows inodes and times, and not what is sent.
 """
 
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import trio
@@ -60,6 +61,13 @@ class Queue:
         elif self._asleep is not None:
             self._asleep.deadline = min(self._asleep.deadline, trio.current_time() + self.gather_s)
             self._asleep = None
+
+    def all_touched(self, inodes: Collection[Inode]) -> None:
+        """Note the changes of an earlier run, which wait for nothing yet."""
+        self.fresh.update(inodes)
+        for inode in inodes:
+            self.changed.emit(inode)
+        self._wake.set()
 
     def look_at(self, inode: Inode) -> None:
         """Check the change soon, without waking the changes that wait for it."""

@@ -19,14 +19,13 @@
 import logging
 import secrets
 import time
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 
 from procorefs.journal.change import (
     Change,
-    Failed,
     Incomplete,
     Location,
-    Pending,
     Placed,
     Written,
 )
@@ -36,7 +35,7 @@ from procorefs.journal.in_flight_calls import InFlightCalls
 from procorefs.journal.journal import Journal
 from procorefs.journal.states import ChangeState
 from procorefs.procore.wire.models import Kind
-from procorefs.staging.staging_area import StagedIncomplete, StagedRecord, StagingFull
+from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import clocks, processes
 from procorefs.tree.naming.name_fate import Fate
 from procorefs.tree.nodes import ROOT, Inode, State
@@ -46,6 +45,7 @@ from procorefs.vfs.change_fate import ChangeFate
 from procorefs.vfs.change_store import is_unknown
 from procorefs.vfs.dirty_files import DirtyFiles
 from procorefs.vfs.local_work import lost_folder
+from procorefs.vfs.recovery.staged_recovery import StagedRecovery
 from procorefs.vfs.view import View
 
 log = logging.getLogger(__name__)
@@ -78,45 +78,48 @@ class Recovery:
         """After `run`: whether the power was cut, so that the tree, which is never synced, may lack results that the
         journal no longer has."""
         self._folder_names: dict[Inode, str] = {}  # of a damaged journal
-        self._keep_tail: set[Inode] = (
-            set()
-        )  # of files with bytes beyond their end for which there was no space
 
     def run(self) -> None:
+        """Only what may be wrong is looked at one by one: a hundred thousand may wait, and no program is answered
+        before the end."""
         self._salvage()
         changes = self._journal.load()
-        numbers = (record.number for change in changes for record in change.records)
-        self._staging.pass_over(max(numbers, default=0))
-        self._meet_tree(changes)
         boot = processes.boot_id()
         was_power_cut = self.is_tree_behind = self._journal.fact("boot") not in (None, boot)
+        staged = StagedRecovery(self._store, self._dirty_files, self._journal, is_doubtful=was_power_cut)
+        others = staged.take_up_whole(changes)
+        self._staging.pass_over(max([*staged.whole, *_numbers(others)], default=0))
+        self._meet_tree(changes)
         with (
             self._journal.transaction()
         ):  # in a transaction of its own: adopting a file cuts off the bytes that were copied
-            for change in changes:
-                self._save_tail(change)
+            for change in others:
+                staged.save_tail(change)
         with self._store.transaction(), self._journal.transaction():
-            for change in changes:
+            for change in self._misplaced(changes):
                 self._reconcile(change)
-                self._mend_bytes(change, doubted=was_power_cut)
+            for change in others:
+                staged.mend(change)
+            for change in changes:
                 self._view.show(change)
-        self._meet_calls()
+        self._meet_calls(changes)
         self._drop_junk()
         for folder in sorted(self._lost_folders()):
             self._recover(folder)
-        for change in list(self._useless()):
+        for change in self._useless(others, changes):
             self._drop(change)
         # Only after every doubtful row is marked: after a crash in between they must be doubted again.
         self._journal.remember("boot", boot)
-        named = {record.number for change in self._view.changes() for record in change.records}
+        named = staged.whole.keys() | set(_numbers(others))
         if self._is_journal_behind():
             named |= self._recover_files(named)
         self._staging.sweep(named)
-        for file in self._dirty_files.parked:  # the last run may have ended before it synced them
-            self._durability.journaled(file)
+        self._durability.all_journaled(self._dirty_files.parked)
 
     def _salvage(self) -> None:
         """Take over the rows of a damaged journal that can still be read."""
+        if not self._journal.damaged:
+            return
         salvaged = salvage(self._journal.damaged, set(self._staging.with_bytes()))
         self._folder_names = salvaged.folders
         with self._journal.transaction():
@@ -168,7 +171,7 @@ class Recovery:
         )
         return set(numbers)
 
-    def _meet_calls(self) -> None:
+    def _meet_calls(self, changes: list[Change]) -> None:
         """Give each call that was under way a change that finds out its outcome, or forget it if nothing depends on
         it."""
         for call in self._calls.open_calls():
@@ -183,7 +186,7 @@ class Recovery:
                 self._calls.hand_over(call, known.node.inode)
             else:
                 self._calls.forget(call)  # nothing is wanted of it: the next poll shows what it did
-        for change in self._view.changes():
+        for change in [change for change in changes if change.upload is not None]:
             if change.used_upload is not None and not self._calls.has(change.inode, change.document):
                 self._calls.suppose(change)
 
@@ -197,10 +200,10 @@ class Recovery:
                 self._store.remember("mark", mark)
             # The tree is not synced with the journal: after a power cut it may be older.
             calls = self._calls.open_calls()
-            named = {folder for change in changes for folder in change.folders}
+            named = {change.location.folder for change in changes if change.location is not None}
             named |= {call.place.folder for call in calls if call.place is not None}
             of_calls = {inode for call in calls for inode in (call.inode, call.last_inode)}
-            self._store.reserve_beyond(max({ROOT, *named, *of_calls, *self._journal.inodes()}))
+            self._store.reserve_beyond(max({ROOT, *named, *of_calls, self._journal.last_inode()}))
             if self._journal.fact("tree") not in (None, mark):
                 log.log(
                     logging.WARNING if changes else logging.INFO,
@@ -219,8 +222,9 @@ class Recovery:
         for inode, document in self._journal.folders().items():
             if inode in named:
                 wanted.setdefault(document, inode)
+        there = self._store.documents_at(wanted.values())
         for document, inode in wanted.items():
-            if inode == ROOT:
+            if inode == ROOT or there.get(inode) == document:
                 continue
             if self._store.known(document) is not None:
                 self._own.claim(document, inode)
@@ -229,6 +233,23 @@ class Recovery:
                 if other is not None:
                     self._store.move_row(inode, self._store.reserve(1))
                 self._store.expect(document, inode)
+
+    def _misplaced(self, changes: list[Change]) -> list[Change]:
+        """The changes whose document the tree does not have at their inode, and those without a document at whose
+        inode the tree has one.
+
+        Mending one of them moves no row of another one: their inodes differ, and so do their documents.
+        """
+        there = self._store.documents_at([change.inode for change in changes])
+        misplaced = [change for change in changes if change.document is None and change.inode in there]
+        with_document = [change for change in changes if change.document is not None]
+        count = Counter(change.document for change in with_document)
+        misplaced += [
+            change
+            for change in with_document
+            if there.get(change.inode) != change.document or count[change.document] > 1
+        ]
+        return sorted(misplaced, key=lambda change: change.inode)
 
     def _reconcile(self, change: Change) -> None:
         """Give the document the change's inode, and no other document that inode."""
@@ -255,8 +276,7 @@ class Recovery:
 
     def _lost_folders(self) -> set[Inode]:
         """Folders that rows name, and whose path neither the journal nor the tree knows."""
-        named = {change.location.folder for change in self._view.changes() if change.location is not None}
-        return {folder for folder in named if self._is_lost(folder)}
+        return {folder for folder in self._view.filled_folders() if self._is_lost(folder)}
 
     def _is_lost(self, folder: Inode) -> bool:
         at = folder
@@ -297,122 +317,19 @@ class Recovery:
             self._view.path(folder),
         )
 
-    def _save_tail(self, change: Change) -> None:
-        """Copy the bytes beyond the recorded end of a closed file to a file beside it, before they are cut off."""
-        if (
-            change.staged is None
-            or change.unclosed is not None
-            or change.state in (ChangeState.OPEN, ChangeState.INCOMPLETE)
-        ):
-            return
-        try:
-            tail = self._staging.salvage(change.staged)
-        except (StagingFull, OSError) as error:
-            name = change.location.name if change.location is not None else self._store.path(change.inode)
-            log.error(
-                "%s is not sent before there is room to keep apart what a program was adding to it: %s",
-                name,
-                error,
-            )
-            self._keep_tail.add(change.inode)
-            return
-        if tail is not None:
-            change.unclosed = tail
-            self._journal.put(change)
-
-    def _mend_bytes(self, change: Change, *, doubted: bool) -> None:
-        if change.state is ChangeState.OPEN and change.document is not None and change.unclosed is None:
-            # Its new name must not wait until a person has looked at the bytes: another file may want the old name.
-            change.leave_unclosed()
-            change.step(Pending(change.reason))
-        try:
-            if change.staged is not None and change.state in (ChangeState.OPEN, ChangeState.INCOMPLETE):
-                change.want_bytes(self._take_up_open(change.staged))
-                self._tell_of_incomplete(change, doubted=doubted)
-                self._be_incomplete(change)
-            elif change.staged is not None:
-                self._mend_closed(change, change.staged, doubted=doubted)
-        except (StagedIncomplete, OSError) as error:
-            self._lose(change, error)
-        if change.unclosed is not None:
-            self._mend_unclosed(change, change.unclosed, doubted=doubted)
-
-    def _mend_closed(self, change: Change, staged: StagedRecord, *, doubted: bool) -> None:
-        """Take up the staged files of a change. Raises StagedIncomplete, OSError."""
-        if change.inode in self._keep_tail:
-            self._dirty_files.park_file(self._staging.adopt(staged, keeps_tail=True))
-        else:
-            self._dirty_files.adopt(staged)
-        if doubted and change.sequence > int(self._journal.fact("synced") or 0):
-            self._tell_of_incomplete(change, doubted=True)
-            self._be_incomplete(change)
-
-    def _take_up_open(self, record: StagedRecord) -> StagedRecord:
-        """Park a file that was being written, with the size that it has."""
-        file = self._staging.adopt(record, is_open=True)
-        self._dirty_files.park_file(file)
-        return file.record()
-
-    def _mend_unclosed(self, change: Change, unclosed: StagedRecord, *, doubted: bool) -> None:
-        """Keep the bytes of a document that was being written until everything else that is wanted of it is sent."""
-        try:
-            change.unclosed = self._take_up_open(unclosed)
-        except (StagedIncomplete, OSError) as error:
-            change.unclosed = None
-            if unclosed.base is None and change.seen is not None and not change.has_bytes:
-                # It has taken over a document whose bytes it never had: they must not show under its name.
-                change.want_bytes(unclosed)
-                self._lose(change, error)
-                return
-            log.error("What was being written of inode %d cannot be found: %s", change.inode, error)
-        if change.unclosed is not None and _is_untouched(change.unclosed):
-            self._dirty_files.drop_parked(change.unclosed)
-            change.unclosed = None
-        if change.unclosed is not None and (change.is_idle or change.is_bare):
-            self._tell_of_incomplete(change, doubted=doubted)
-            change.be_incomplete()
-            self._be_incomplete(change)
-        else:
-            self._journal.put(change)
-
-    def _tell_of_incomplete(self, change: Change, *, doubted: bool) -> None:
-        if doubted:
-            change.give_reason("the machine went down before it was on disk")
-        elif change.state is not ChangeState.INCOMPLETE:
-            log.warning(
-                "Inode %d was being written when the daemon ended, and never closed: it is kept as incomplete.",
-                change.inode,
-            )
-
-    def _be_incomplete(self, change: Change) -> None:
-        change.drop_upload()
-        change.step(Incomplete(change.reason))
-        self._journal.put(change)
-
-    def _lose(self, change: Change, error: Exception) -> None:
-        log.error(
-            "The bytes of inode %d (staged file %d) cannot be found: %s",
-            change.inode,
-            change.staged.number if change.staged else 0,
-            error,
-        )
-        change.step(Failed(f"its staged bytes are not there: {error}", clocks.unix_s()))
-        self._journal.put(change)
-
     def _drop(self, change: Change) -> None:
         self._view.hide(change)
         self._journal.drop(change.inode)
         for record in change.records:
             self._dirty_files.drop_parked(record)
 
-    def _useless(self) -> Iterator[Change]:
-        """Drop the rows that want nothing."""
-        for change in self._view.changes():
-            is_nowhere = is_unknown(change) and not self._calls.makes(change.inode)
-            # It was only open, and Procore removed it meanwhile.
-            was_only_open = change.state is ChangeState.OPEN and change.is_bare
-            if is_nowhere or was_only_open:
-                yield change
+    def _useless(self, others: list[Change], changes: list[Change]) -> list[Change]:
+        """The changes that want nothing. `others`: those that were not closed, among them."""
+        removed = [change for change in changes if change.is_removed]
+        nowhere = [change for change in removed if is_unknown(change) and not self._calls.makes(change.inode)]
+        # It was only open, and Procore removed it meanwhile.
+        only_open = [change for change in others if change.state is ChangeState.OPEN and change.is_bare]
+        return [change for change in nowhere + only_open if self._view.change(change.inode) is change]
 
     def _drop_junk(self) -> None:
         """Drop junk, which lives as long as the mount, and no change that an earlier run was to send or file with
@@ -438,10 +355,8 @@ class Recovery:
                 self._drop(change)
 
 
-def _is_untouched(record: StagedRecord) -> bool:
-    """Whether a program opened a version for writing and wrote nothing. Without a base version the file is a
-    different one."""
-    if record.base is None:
-        return False
-    begun = record.base.size_bytes
-    return record.size_bytes == begun and sum(high - low for low, high in record.missing) == begun
+def _numbers(changes: Iterable[Change]) -> Iterator[int]:
+    """The numbers of all staged files that the changes name."""
+    for change in changes:
+        for record in change.records:
+            yield record.number
