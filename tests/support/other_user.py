@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,26 @@ def answer_to_other(host: str, port: int, request: bytes) -> bytes:
         user=OTHER_UID, group=OTHER_UID, extra_groups=[], cwd="/", capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     return done.stdout
+
+
+_CONNECT = """\
+import os, socket, sys
+try:
+    socket.socket(socket.AF_UNIX).connect(f"/proc/self/fd/{sys.argv[1]}/{sys.argv[2]}")
+except OSError as error:
+    print(os.strerror(error.errno))
+"""
+
+
+def connect_as_other(file: Path) -> str:
+    """Connect to a socket file as another user, who may pass its folder; returns what the system says against it."""
+    folder = os.open(file.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        file.parent.chmod(0o755)
+        done = subprocess.run(
+            [str(PYTHON), "-I", "-c", _CONNECT, str(folder), file.name], pass_fds=(folder,),
+            user=OTHER_UID, group=OTHER_UID, extra_groups=[], cwd="/", capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+    finally:
+        os.close(folder)
+    return done.stdout.decode().strip()

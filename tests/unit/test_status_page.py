@@ -87,6 +87,13 @@ def client_of(home: Path, *, is_own_user: bool = True) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE)
 
 
+def forwarded_client(home: Path) -> httpx.AsyncClient:
+    """A browser whose connection is forwarded to the socket file from another port."""
+    access = Access(None, CODE, TOKEN, lambda _peer, _here: False)
+    transport = httpx.ASGITransport(make_app(find_paths({"HOME": str(home)}), access))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost:4242")
+
+
 async def log_in(client: httpx.AsyncClient) -> None:
     answer = await client.get("/", params={"code": CODE})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
@@ -151,6 +158,30 @@ async def test_another_site_cannot_use_the_cookie(client: httpx.AsyncClient, hea
     for method in ("GET", "POST"):
         answer = await client.request(method, "/act", headers=headers, data={"action": "retry"})
         assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "http://localhost:4242"}, 200),
+        ({"host": "127.0.0.1:1", "origin": "http://127.0.0.1:1"}, 200),
+        ({"host": "evil.example:4242"}, 403),
+        ({"host": "localhost.evil.example"}, 403),
+        ({"host": "localhost:4242@evil.example"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://localhost:9999"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+@pytest.mark.usefixtures("mounts")
+async def test_a_socket_file_answers_what_is_forwarded_and_no_other_site(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    client = forwarded_client(tmp_path)
+    assert (await client.get("/")).status_code == 401
+    await log_in(client)
+    assert (await client.get("/", headers=headers)).status_code == status
 
 
 async def test_no_get_and_no_bearer_token_changes_anything(client: httpx.AsyncClient) -> None:

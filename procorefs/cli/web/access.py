@@ -5,9 +5,13 @@ users of the machine can read the code in the list of processes, and a browser s
 host: both serve only processes of this user, and end with the server. Prometheus, which may run as another user, sends
 the token as a bearer token, and sees the metrics alone. Host and Origin are checked, so that no page of another site
 can use the browser's cookie.
+
+A socket file admits only its user and root by its mode. Something forwards to it from a port that is not known here,
+and that other users of that machine may reach: code, cookie, Host and Origin are checked as on loopback.
 """
 
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -32,12 +36,15 @@ HEADERS = {
 METRICS = "/metrics"
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_FORWARDED = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.ASCII)
+"""The Host of a request that was forwarded to a socket file."""
 
 
 class Access(NamedTuple):
     """Who may see the page."""
 
-    port: int
+    port: int | None
+    """On loopback; None: a socket file is served."""
     code: str
     """In the first address."""
     token: str
@@ -73,7 +80,7 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         """The answer to a request that may not pass; None: it may."""
-        if not is_own_host(request.headers, self._hosts):
+        if not self._is_own_host(request.headers):
             return PlainTextResponse("This address is for this machine only.", 403)
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and request.method == "GET" and request.url.path == METRICS:
@@ -91,7 +98,15 @@ class Guard:
             "Open the address that `procorefs serve` printed, or run `procorefs open`.", 401
         )
 
+    def _is_own_host(self, headers: Mapping[str, str]) -> bool:
+        if self._access.port is not None:
+            return is_own_host(headers, self._hosts)
+        host = headers.get("host", "")
+        return _FORWARDED.fullmatch(host) is not None and is_own_host(headers, {host})
+
     def _is_own_user(self, request: Request) -> bool:
+        if self._access.port is None:
+            return True  # the mode of the socket file
         peer, here = request.client, request.scope.get("server")
         return (
             peer is not None and here is not None and self._access.is_own_user((peer.host, peer.port), here)
