@@ -189,6 +189,7 @@ def _learn_hour(state: State, reading: Reading, overlap: int, now_s: float) -> N
         # so many calls cannot have gone since the window began: it rolls, and Reset is when all have left it
         state.reset_s = _next_leaves_s(state, now_s)
     _learn_kind(state, before_s, counted_s, now_s)
+    state.hour_ends_s = state.reset_s - TUNING.margin_s
     _correct_count(state, used, overlap, counted_s, now_s)
     if not state.spike_told:
         head = min(
@@ -274,9 +275,9 @@ def _learn_spike(state: State, reading: Reading, taken_s: float, now_s: float) -
         unseen_s = (begun_s if state.spike_rolls else min(state.spike_ends_s, begun_s)) - state.heard_s
         unseen_s = min(max(unseen_s, 0.0), state.hour_s)
         state.others_burst = max(state.others_burst, min(float(found), TUNING.most_burst))
-        _add_others(
-            state, found + (TUNING.unseen if state.told else 1.0) * state.others_per_s * unseen_s, now_s
-        )
+        is_partial = state.told and state.hour_rolls is not False
+        hidden = state.others_per_s * unseen_s * (TUNING.unseen if is_partial else 1.0)
+        _add_others(state, found + hidden, now_s)
         _average_others(state, found, now_s - state.heard_s - unseen_s)
     state.spike_limit, state.spike_told, state.told_last = reading.limit, True, False
     state.spike_told_s, state.spike_others, state.spike_ends_s = now_s, others, reset_s

@@ -121,6 +121,11 @@ class State(msgspec.Struct, array_like=True, tag=4):
     noted: list[float] = []
     """When calls that the short window may still hold were answered, or were found if they are of others."""
 
+    hour_ends_s: float = 0.0
+    """Where the hour does not roll, its end: as told, or an hour after the first call since then."""
+    since_paced: int = 0
+    """Calls of people since the last call of the classes that are paced."""
+
     def shift(self, seconds: float) -> None:
         """Move every time: the clock was changed by so much."""
         for name in _TIMES:
@@ -140,7 +145,7 @@ class State(msgspec.Struct, array_like=True, tag=4):
 
 _TIMES = (
     "told_s", "reset_s", "began_s", "heard_s", "spike_told_s", "spike_ends_s",
-    "spike_reset_s", "clock_s", "paused_until_s", "last_paced_s",
+    "spike_reset_s", "clock_s", "paused_until_s", "last_paced_s", "hour_ends_s",
 )  # fmt: skip
 
 

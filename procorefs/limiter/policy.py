@@ -4,8 +4,8 @@ Every function takes the state, which it changes, and the time on the store's cl
 
 Both windows are counted as if each call left them by itself: that is right where they roll, and never too much where
 they begin at a moment that nobody knows. What answers tell (`answers`) corrects the count. People's calls are stopped
-only by what an answer told. All others go at the pace at which at no moment ahead more calls are used than the limit,
-the forecast for people included.
+only by what an answer told. All others go at an even pace of all calls, people's included: at no moment ahead are more
+used than the limit less a reserve for people.
 """
 
 import bisect
@@ -63,10 +63,14 @@ def take(state: State, owner: str, priority: Priority, now_s: float) -> None:
     if state.sure > 0:
         state.sure -= 1
     state.served_s[priority] = now_s
+    if state.hour_rolls is False and 0 < state.hour_ends_s <= now_s:
+        state.hour_ends_s = now_s + state.hour_s  # the hour begins with its first call
     if priority is Priority.INTERACTIVE:
         state.sent[-1].people += 1
+        state.since_paced = min(state.since_paced + 1, TUNING.most_since_paced)
     else:
         state.last_paced_s = now_s
+        state.since_paced = 0
 
 
 def hour_limit(state: State, configured: int = 0) -> int:
@@ -123,7 +127,8 @@ def wait_s(
     wait = max(pause_s, spike_wait_s, _hour_wait_s(state, left, now_s, configured))
     if not person and wait <= 0:
         gap_s = pace_gap_s(state, left, now_s, configured)
-        wait = 1.0 if math.isinf(gap_s) else max(wait, state.last_paced_s + gap_s - now_s)
+        due_s = state.last_paced_s + gap_s * (1 + state.since_paced)
+        wait = 1.0 if math.isinf(gap_s) else max(wait, due_s - now_s)
     return wait
 
 
@@ -187,8 +192,8 @@ def _hour_wait_s(state: State, left: float, now_s: float, configured: int) -> fl
     if state.told_last:
         margin = 0
         if are_others(state):
-            since_s = now_s - state.told_s
-            margin = int(1 + 2 * state.others_per_s * since_s) + (since_s > TUNING.unseen_s)
+            expected = state.others_per_s * (now_s - state.told_s)
+            margin = int(1 + expected + TUNING.others_spread * math.sqrt(TUNING.others_at_once * expected))
         if state.told_left - margin < 1:  # at Reset one call may go; what its answer tells is the truth
             if now_s < state.reset_s:
                 return state.reset_s - now_s
@@ -203,10 +208,10 @@ def _hour_wait_s(state: State, left: float, now_s: float, configured: int) -> fl
 
 
 def pace_gap_s(state: State, left: float, now_s: float, configured: int) -> float:
-    """Between two calls that nobody waits for: the one pacing rule. Infinite: nothing is left for them.
+    """Between two calls of any class: the one pacing rule. Infinite: nothing is left for those whom nobody waits for.
 
-    At each moment ahead there are to be as many calls left as are kept for people until then. What is more is spread
-    until calls begin to leave the hour, and a little further.
+    What is left beyond a reserve goes evenly, the calls of people included: after theirs the others pause. It is the
+    slowest pace that suits each moment from now until calls begin to leave the hour, and at least `ahead_s`.
     """
     known = hour_limit(state, configured) * state.share
     limit, used = known, known - left
@@ -215,36 +220,39 @@ def pace_gap_s(state: State, left: float, now_s: float, configured: int) -> floa
         is_larger = not state.told and TUNING.first_limit < limit < TUNING.older_limit
         limit = (TUNING.older_limit if is_larger else limit) * (1 + TUNING.beyond)
     forecast = Forecast(state, limit, now_s, spread=0.0 if is_tried_out else TUNING.spread)
-    left = limit - used + forecast.at_once * is_tried_out
-    if left - forecast.calls(0.0) < 1:
-        return math.inf
+    left = limit - used + TUNING.person_burst * is_tried_out
     if used < known * TUNING.burst:
         return 0.0
-    gap_s, spread_until_s, kept_until_s = 0.0, -1.0, math.inf
+    gap_s, spread_until_s, kept_until_s = 0.0, 0.0, 0.0
+    ends_in_s = hour_ends_in_s(state, now_s)
     reset_in_s = max(state.reset_s - now_s, 0.0) if state.told_last else 0.0
-    all_leave_at_reset = reset_in_s > 0 and state.hour_rolls is False
     for sent in state.sent:
         leaves_in_s = sent.first_s + state.hour_s - now_s
-        in_s = max(leaves_in_s + TUNING.sent_s / 2, reset_in_s, 0.0)
-        if all_leave_at_reset:
-            in_s = reset_in_s
-        then = left - state.others_per_s * in_s
-        if in_s <= kept_until_s and then <= forecast.calls(in_s):
-            return math.inf
-        if spread_until_s < 0:
-            spread_until_s = in_s + TUNING.ahead_s
+        in_s = min(max(leaves_in_s + TUNING.sent_s / 2, reset_in_s, 0.0), ends_in_s)
+        if not kept_until_s:
+            spread_until_s = max(in_s, TUNING.ahead_s)
             kept_until_s = in_s + TUNING.kept_ahead_s
-            gap_s = in_s / (then - forecast.calls(in_s))
-        if in_s <= spread_until_s:
-            then -= forecast.expected(in_s)
-            gap_s = max(gap_s, in_s / then) if then > 0 else math.inf
-            if all_leave_at_reset:
-                break
         elif in_s > kept_until_s:
+            break
+        # until an end that is near nothing need be kept for later
+        if in_s == ends_in_s or ends_in_s > TUNING.ahead_s:
+            then = left - state.others_per_s * in_s
+            if then < 1 or then <= forecast.calls(in_s):
+                return math.inf
+            if in_s <= spread_until_s:
+                then -= forecast.reserve(in_s)
+                gap_s = max(gap_s, in_s / then) if then > 0 else math.inf
+        if in_s == ends_in_s:
             break
         part = 1.0 if leaves_in_s >= 0 else max(0.0, 1.0 + leaves_in_s / TUNING.sent_s)
         left += (sent.calls + sent.others) * part
     return gap_s
+
+
+def hour_ends_in_s(state: State, now_s: float) -> float:
+    """When all calls leave the hour together; infinite where each leaves by itself, or nobody knows."""
+    is_known = state.hour_rolls is False and state.hour_ends_s > now_s
+    return state.hour_ends_s - now_s if is_known else math.inf
 
 
 def _is_tried_out(state: State, now_s: float, configured: int) -> bool:
@@ -269,20 +277,16 @@ class Forecast:
         self._least_per_s = TUNING.least_for_people * limit / state.hour_s
         self._used_per_s = used / over_s
         self._variance_per_s = squares / over_s + TUNING.others_at_once * state.others_per_s
-        self.per_s = max(self._used_per_s, self._least_per_s)
-        self.at_once = TUNING.person_burst + TUNING.spread * math.sqrt(
-            self._variance_per_s * TUNING.at_once_s
-        )
 
-    def expected(self, seconds: float) -> float:
-        """So many in the next seconds, if they go on as they did, and more at once in some of them."""
-        return self.at_once + self._used_per_s * seconds
+    def reserve(self, seconds: float) -> float:
+        """What is kept for people who need more than the even pace gives them, at a moment so far ahead."""
+        seconds = min(seconds, TUNING.at_once_s)
+        return TUNING.person_burst + self._spread * math.sqrt(self._variance_per_s * seconds)
 
     def calls(self, seconds: float) -> float:
         """So many in the next seconds at most, and what is kept for them at least."""
         spread = self._spread * math.sqrt(self._variance_per_s * seconds)
-        expected = max(self._used_per_s * seconds + spread, self._least_per_s * seconds)
-        return TUNING.person_burst + expected
+        return max(self._used_per_s * seconds + spread, self._least_per_s * seconds)
 
 
 def _first_s(sent: Sent) -> float:

@@ -22,14 +22,16 @@ class Tuning(msgspec.Struct, frozen=True):
     """The forecast looks back so far,"""
     lately_least_s: float = 300.0
     """and counts no shorter time than this."""
-    spread: float = 2.0
-    """Standard deviations that are added to the forecast."""
-    person_burst: float = 3.0
-    """Calls that are kept for people at any moment,"""
-    at_once_s: float = 15.0
+    spread: float = 1.8
+    """Standard deviations that are added to the forecast, and kept in reserve."""
+    person_burst: float = 4.0
+    """Calls that are kept for people at any moment: one action of theirs,"""
+    at_once_s: float = 100.0
     """and the spread of so many seconds: after that calls that left the hour have taken their place."""
+    most_since_paced: int = 20
+    """For no more calls of people than this does the even pace pause."""
     ahead_s: float = 300.0
-    """The pace is even for so long beyond the moment at which calls begin to leave the hour,"""
+    """The pace is even for so long, or until calls begin to leave the hour,"""
     kept_ahead_s: float = 900.0
     """and looks so much further for times at which few leave it and people need some."""
     burst: float = 0.2
@@ -73,13 +75,14 @@ class Tuning(msgspec.Struct, frozen=True):
     most_burst: float = 5.0
     """and room is kept for no more than this."""
     unseen: float = 0.5
-    """Share of their calls that is counted for time in which none could be seen: answers tell before too many went."""
+    """Share of their calls that is counted for time in which none could be seen, where calls leave the hour one by one:
+    too few are corrected when an answer tells, too many are not."""
     unsure_s: float = 60.0
     """By so much we may be wrong about when the next call leaves the hour."""
-    unseen_s: float = 3.0
-    """An answer that told of the hour so long ago may have missed a call of theirs."""
     others_at_once: float = 2.0
-    """As many of their calls come at once."""
+    """As many of their calls come at once,"""
+    others_spread: float = 3.0
+    """and so many standard deviations of what they may have used since an answer told are left alone."""
     few_others_per_hour: float = 1.0
     """Fewer calls of others are none."""
 

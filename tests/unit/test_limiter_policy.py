@@ -137,25 +137,43 @@ def test_the_forecast_for_people_follows_what_they_used_and_how_unevenly(budget:
     least, some, more = (
         policy.Forecast(one.state, 600, 1800.0).calls(600.0) for one in (budget, even, uneven)
     )
-    assert least == pytest.approx(TUNING.person_burst + TUNING.least_for_people * 100)
-    assert some > 20 + TUNING.person_burst
+    assert least == pytest.approx(TUNING.least_for_people * 100)
+    assert some > 20
     assert more > some + 3
-    assert policy.Forecast(even.state, 600, 1800.0).calls(0.0) == TUNING.person_burst
+    assert policy.Forecast(even.state, 600, 1800.0).calls(0.0) == 0
+    reserves = [policy.Forecast(one.state, 600, 1800.0).reserve(600.0) for one in (budget, even, uneven)]
+    assert reserves == sorted(reserves)
+    assert reserves[0] == TUNING.person_burst
 
 
 @given(st.integers(50, 20_000), st.floats(0.05, 0.95), st.floats(100, 3500))
 def test_the_pace_never_plans_more_than_the_limit_at_any_moment(
     limit: int, used: float, reset_in_s: float
 ) -> None:
-    """What goes at that pace until the told Reset leaves the forecast for people."""
+    """What goes at that pace until the told Reset, calls of people included, leaves the reserve for people."""
     budget = Budget()
     remaining = max(1, int(limit * (1 - used)))
     budget.call(0.0, told(limit, remaining, reset_in_s, 0.0))
     gap_s = policy.pace_gap_s(budget.state, budget.left(0.0), 0.0, 0)
     if gap_s:
         left = budget.left(0.0)
-        kept = policy.Forecast(budget.state, limit, 0.0).calls(reset_in_s)
+        kept = policy.Forecast(budget.state, limit, 0.0).reserve(reset_in_s)
         assert reset_in_s / gap_s <= max(left - kept, 0.0) + 1
+
+
+def test_after_calls_of_people_the_others_pause_for_as_many(budget: Budget) -> None:
+    """All calls together go evenly: else the hour after has as uneven a pace where it rolls."""
+    alone, beside = Budget(), Budget()
+    for one in (alone, beside):
+        one.call(0.0, told(1000, 400, 3600, 0.0))
+        one.take(WRITING, 0.0)
+        one.answer(0.0, told(1000, 399, 3600, 0.0))
+    gap_s = alone.wait_s(WRITING, 0.0)
+    for number in range(3):
+        beside.call(0.0, told(1000, 398 - number, 3600, 0.0))
+    assert gap_s > 5
+    assert beside.wait_s(WRITING, 0.0) == pytest.approx(4 * gap_s, rel=0.05)
+    assert beside.wait_s(INTERACTIVE, 0.0) == 0
 
 
 def test_the_second_half_of_the_hour_is_spread_evenly(budget: Budget) -> None:

@@ -183,3 +183,32 @@ def test_when_the_hour_began_anew_one_call_goes_until_an_answer_proves_it(budget
     budget.answer(101.1, told(600, 599, 3600, 101.1))
     assert budget.wait_s(INTERACTIVE, 101.1) == 0
     assert budget.left(101.1) == 599
+
+
+def test_an_hour_that_ends_at_once_is_known_to_end_an_hour_after_its_first_call(budget: Budget) -> None:
+    """Answers tell of it only when it is nearly used up; until its end nothing need be kept for later."""
+
+    def work(begin_s: float, end_s: float) -> None:
+        for number in range(int((end_s - begin_s) / 8)):
+            now_s = begin_s + number * 8
+            for priority in [WRITING] + [INTERACTIVE] * (4 if number % 8 == 0 else 0):
+                budget.take(priority, now_s)
+                budget.answer(now_s, told(25, 20, SPIKE_S, now_s))
+
+    work(0.0, 3000.0)
+    budget.call(3000.0, told(600, 12, 1500, 3000.0))  # later than our oldest call leaves
+    assert policy.hour_ends_in_s(budget.state, 3000.0) == pytest.approx(1500, abs=2)
+    work(3000.0, 8070.0)
+    assert policy.hour_ends_in_s(budget.state, 8070.0) == pytest.approx(40, abs=10)
+    known_s = policy.pace_gap_s(budget.state, 13.0, 8070.0, 0)
+    budget.state.hour_rolls = None
+    assert known_s < 0.75 * policy.pace_gap_s(budget.state, 13.0, 8070.0, 0) < math.inf
+
+
+def test_the_last_calls_are_left_to_others_who_may_have_used_them_since_an_answer_told(
+    budget: Budget,
+) -> None:
+    budget.state.others_per_s = 0.02
+    budget.call(0.0, told(600, 5, 70, 0.0))
+    assert budget.wait_s(INTERACTIVE, 1.0) == 0
+    assert budget.wait_s(INTERACTIVE, 50.0) > 10
