@@ -86,7 +86,7 @@ class Journal:
                 raise JournalDamaged(f"The journal {path} cannot be read ({error}).") from error
             self._know_folders()
             self.attributed = XattrStore(self._db, self.note_folder)
-            self.attributed.known_documents(self._folders)
+            self.attributed.read(self._folders)
             self.sequence = int(self.fact("synced") or 0)
             """The number of the last entry of bytes; see Change.sequence."""
             self.unreadable = 0
@@ -161,6 +161,7 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._know_folders()
+            self.attributed.read(self._folders)
             raise
         finally:
             loop_waits.ends()

@@ -27,7 +27,7 @@ class XattrStore:
         self._db = db
         self._note = note
         db.execute(_SCHEMA)
-        self._inodes = {Inode(row[0]) for row in db.execute("SELECT DISTINCT inode FROM attribute")}
+        self._inodes: set[Inode] = set()
         self._documents: dict[DocumentId, Inode] = {}
 
     def bind(self, inode: Inode, document: DocumentId) -> None:
@@ -36,9 +36,17 @@ class XattrStore:
             self._note(inode, document)
             self._documents[document] = inode
 
-    def known_documents(self, documents: dict[Inode, DocumentId]) -> None:
-        """The documents that earlier runs recorded."""
-        self._documents |= {documents[inode]: inode for inode in self._inodes if inode in documents}
+    def handed_over(self, document: DocumentId, inode: Inode) -> None:
+        """Note that another file takes over the document: the attributes stay with the inode that had it before."""
+        before = self._documents.get(document)
+        if before is not None and before != inode:
+            del self._documents[document]
+            self._note(inode, document)  # in the place of the inode before
+
+    def read(self, documents: dict[Inode, DocumentId]) -> None:
+        """Know again which inodes have attributes, and the documents of these: at the start and after a rollback."""
+        self._inodes = {Inode(row[0]) for row in self._db.execute("SELECT DISTINCT inode FROM attribute")}
+        self._documents = {documents[inode]: inode for inode in self._inodes if inode in documents}
 
     def has_any(self, inode: Inode) -> bool:
         """Whether the inode has attributes; known in memory."""

@@ -155,6 +155,7 @@ class DocumentTakeover:
         if known is not None:
             change.patch = over(change.patch, set_in(decode_detail(known.detail)))
         self._claim(change.document, going.inode)
+        self._journal.attributed.handed_over(change.document, going.inode)
         self._hand_over_calls(change.document, going.inode)
         change.document = change.seen = None
         change.drop_upload()
@@ -182,6 +183,7 @@ class DocumentTakeover:
 
     def _inherit_document(self, change: Change, document: DocumentId, seen: Version | None) -> None:
         self._claim(document, change.inode)
+        self._journal.attributed.handed_over(document, change.inode)
         self._hand_over_calls(document, change.inode)
         change.document, change.seen = document, seen
         self._changes.keep_unconfirmed(change.inode)

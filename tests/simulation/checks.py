@@ -1,6 +1,7 @@
 """What must be true when all is quiet: mount, tree, Procore and model agree."""
 
-from collections.abc import Container
+import errno
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from procorefs.journal.change import Change
 from procorefs.journal.states import STUCK, ChangeState
 from procorefs.tree.naming.full_width import decode
 from procorefs.upload.items import Item, is_at_or_below
+from tests.simulation.attributes import DESCRIPTION, FIELD, KEYS, TAGS, Value, same, value_of
 from tests.simulation.model import File, Folder, Model
 from tests.simulation.names import (
     LOCKS,
@@ -19,8 +21,9 @@ from tests.simulation.names import (
     stay_of,
     stays_for_ever,
 )
-from tests.simulation.player import AFTER_LOOK_S, LOOKS, LOOKS_WITHOUT_BIN, Player, Wrong
-from tests.simulation.words import differences
+from tests.simulation.player import AFTER_LOOK_S, LOOKS, LOOKS_WITHOUT_BIN, TROUBLE, Player
+from tests.simulation.words import Wrong, differences
+from tests.simulation.words import named as named_error
 
 if TYPE_CHECKING:
     from tests.simulation.together import Together
@@ -34,6 +37,12 @@ CHECKED_IN_WITHIN_S = 600.0
 
 COUNTED_AFTER_S = 1.0
 """The scheduler counts what changed in batches."""
+
+SHOWN = (DESCRIPTION, TAGS, "user.procore.tracked", FIELD)
+"""Attributes that Procore has of files; the first one is none of folders."""
+SETS_ATTRIBUTES = {"setxattr", "copyxattr", "removexattr"}
+TAGS_AGE_S = 301.0
+"""So old may tags be that a mount shows: nothing tells it of others' changes."""
 
 REFUSED = {400, 403, 404, 405, 409, 410, 415, 422}
 QUIET_WITHIN_S = 7200.0
@@ -54,6 +63,10 @@ async def check_quiet(world: "World", player: "Player | Together", *, takes_back
         player.identities.settled(held)
     else:
         await _check_agreement(world)
+        await trio.sleep(TAGS_AGE_S)
+    if any(step.op in SETS_ATTRIBUTES for step in world.history.steps):
+        await _check_known_attributes(world)
+        await _check_shown_attributes(world)
     if not _has_lock_files(world.model):
         await _checked_in(world)
     _check_junk_is_not_sent(world)
@@ -136,11 +149,50 @@ def _check_procore(world: "World") -> None:
     if held != wanted:
         raise Wrong(f"Procore differs: {differences(held, wanted)}")
     for path, entry in world.model.all():
-        if path not in held:
+        if path in held:
+            _check_attributes(path, entry.attributes, world.procore.attributes(documents[path].id))
+
+
+async def _check_shown_attributes(world: "World") -> None:
+    """The mount shows the attributes that Procore has, but for what waits."""
+    documents, named = world.holds(), _named(world)
+    for path, attributes in (await world.now.kernel.walk()).items():
+        if path not in documents or has_name_of_junk(path) or is_at_or_below(path, named):
             continue
-        described = world.procore.description(documents[path].id)
-        if isinstance(entry, File) and entry.description is not None and described != entry.description:
-            raise Wrong(f"Procore describes {path} as {described!r} and not as {entry.description!r}")
+        held = world.procore.attributes(documents[path].id)
+        for name in SHOWN[attributes.is_folder :]:
+            shown = await _shown_value(world, path, name)
+            if not same(shown, held[KEYS[name]], KEYS[name]):
+                raise Wrong(f"{name} of {path} shows {shown!r}, and Procore has {held[KEYS[name]]!r}")
+
+
+async def _check_known_attributes(world: "World") -> None:
+    """The mount shows the attributes that the model knows."""
+    names = {key: name for name, key in reversed(KEYS.items())}
+    for path, entry in world.model.all():
+        for key, value in entry.attributes.items():
+            shown = await _shown_value(world, path, names[key])
+            if not same(shown, value, key):
+                raise Wrong(f"{names[key]} of {path} shows {shown!r} and not {value!r}")
+
+
+async def _shown_value(world: "World", path: str, name: str) -> Value:
+    """Read with patience."""
+    while True:
+        try:
+            return value_of(name, (await world.now.kernel.getxattr(path, name)).decode())
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                return frozenset() if KEYS[name] == "tags" else ""
+            if error.errno not in TROUBLE or not world.network.is_troubled:
+                raise Wrong(f"{name} of {path} can't be read: {named_error(error.errno or 0)}") from None
+        await trio.sleep(AFTER_LOOK_S)
+
+
+def _check_attributes(path: str, wanted: Mapping[str, Value], held: Mapping[str, Value]) -> None:
+    for key in wanted.keys() & held.keys():
+        if not same(held[key], wanted[key], key):
+            raise Wrong(f"Procore has as {key} of {path} {held[key]!r} and not {wanted[key]!r}")
 
 
 def _wanted_in_procore(model: Model, held: Container[str]) -> dict[str, bytes | None]:
@@ -182,9 +234,14 @@ def _check_staying(world: "World") -> None:
 
 
 def _check_junk_is_not_sent(world: "World") -> None:
-    """No document began as what a program keeps for itself."""
-    for name, content in world.procore.first_versions():
-        if is_junk_file(decode(name) if world.model.encodes else name, content):
+    """No document began as what a program keeps for itself; a copy of another document's bytes is somebody's."""
+
+    def is_kept(name: str, content: bytes) -> bool:
+        return is_junk_file(decode(name) if world.model.encodes else name, content)
+
+    documents = {content for name, content in world.procore.named_versions() if not is_kept(name, content)}
+    for name, content in world.procore.named_versions(first_of_ours=True):
+        if is_kept(name, content) and content not in documents:
             raise Wrong(f"{name!r} was sent as a new document, although it is junk")
 
 

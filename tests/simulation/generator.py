@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tests.simulation.attributes import FIXED, KEYS, SETTABLE, TAGS, XDG_TAGS
 from tests.simulation.names import (
     ENCODED,
     HELD_FOLDER,
@@ -47,13 +48,14 @@ FEATURES: dict[str, float] = {
     "junk": 0.35,
     "before": 0.25,
     "encode": 0.2,
+    "attributes": 0.3,
 }
 """What fate may do, and in which part of the histories it does: requests that are refused and surely not done; those of
 which nobody knows; those that are done later; the daemon killed; the power cut; a colleague's changes;
 steps of the computer's wall clock; a disk that is full for a while; open
 questions that Procore answers otherwise; a delete guard that holds a few deletions already; an account that is no
-administrator. What programs do in some histories only: names that never go to Procore, or that it refuses. And how it
-begins: with what a colleague made before; with `invalid_names=encode`."""
+administrator. What programs do in some histories only: names that never go to Procore, or that it refuses; extended
+attributes. And how it begins: with what a colleague made before; with `invalid_names=encode`."""
 
 DIALECT: dict[str, tuple[Any, ...]] = {
     "documents_lists": ("without_company", "none"),
@@ -116,7 +118,8 @@ class Generator:
         self._encode = random.Random(f"{seed}/encode")
         self._before = random.Random(f"{seed}/before")
         own_draws = {"guard": self._guard, "rights": random.Random(f"{seed}/rights"), "junk": self._junk}
-        own_draws |= {"encode": self._encode, "before": self._before}
+        self._attributes = random.Random(f"{seed}/attributes")
+        own_draws |= {"encode": self._encode, "before": self._before, "attributes": self._attributes}
         chosen = {name for name, part in FEATURES.items() if own_draws.get(name, self._fate).random() < part}
         self._features = chosen & set(features)
         self._often = self._fate.choice((0.02, 0.06, 0.15))
@@ -152,6 +155,10 @@ class Generator:
             self._choose.choices(ways, weights)[0]()
             if "junk" in self._features and self._junk.random() < 0.15:
                 self._junk.choice(junk)()
+            if "attributes" in self._features and self._attributes.random() < 0.1:
+                self._save_with_attributes()
+            while "attributes" in self._features and self._attributes.random() < 0.3:
+                self._use_attribute()
         return History(self._seed, list(self._with_fate()), self._setting())
 
     def _setting(self) -> Setting:
@@ -226,6 +233,12 @@ class Generator:
             for _ in "ab"
         )
         pause_s = self._fate.choice((0.0, 0.0, 0.5, 3.0, 40.0))
+        if "attributes" in self._features and self._attributes.random() < 0.4:
+            op = self._attributes.choice(("tag", "tag", "untag", "describe", "tracked"))
+            value = {"tracked": "true", "describe": f"theirs {number}"}.get(
+                op, self._attributes.choice("xyz")
+            )
+            return Step(number, "colleague", path, flags=op, value=value, pause_s=pause_s)
         return Step(
             number, "colleague", path, to, flags=op, size=self._fate.choice(SIZES[1:]), pause_s=pause_s
         )
@@ -403,6 +416,66 @@ class Generator:
 
     def _describe(self) -> None:
         self._add("describe", self._path(), size=self._choose.choice((5, 40)))
+
+    def _use_attribute(self) -> None:
+        op = self._attributes.choice(
+            ("setxattr", "setxattr", "setxattr", "getxattr", "removexattr", "copyxattr")
+        )
+        path, name = self._path(), self._attributes.choice(SETTABLE)
+        made = [step.to or step.path for step in self._steps[-30:] if step.op in ("rename", "mkdir", "open")]
+        if made and self._attributes.random() < 0.8:
+            path = self._attributes.choice(made[-4:])
+        if op == "copyxattr":
+            order = self._attributes.choice(("first", "last"))
+            self._add(op, path, flags=order, value=self._value(TAGS), joined=True)
+        elif op == "setxattr":
+            name = self._attributes.choice((*SETTABLE, *SETTABLE, *FIXED))
+            self._add(op, path, name, value=self._value(name), joined=True)
+        else:
+            self._add(op, path, name, joined=True)
+        if self._attributes.random() < 0.08:
+            self._settle()
+
+    def _save_with_attributes(self) -> None:
+        """What was set stays with the document, or with the file, however it is saved next."""
+        draw, path = self._attributes, self._path(temporary=0)
+        backup = "/".join([*path.split("/")[:-1], draw.choice((*TEMPORARY, *self._names))])
+        self._write_whole(path, joined=True)
+        if draw.random() < 0.5:
+            self._settle()
+        for name in draw.sample(SETTABLE, 3):
+            self._add("setxattr", path, name, value=self._value(name), joined=True)
+        if draw.random() < 0.3:
+            self._settle()
+        match draw.choice(("in place", "aside", "backup", "removed", "exchanged")):
+            case "aside":
+                self._write_whole(backup, joined=True)
+                self._add("rename", backup, path, joined=True)
+            case "backup":
+                self._add("rename", path, backup, joined=True)
+                self._write_whole(path, joined=True)
+            case "removed":
+                self._add("unlink", path, joined=True)
+                self._write_whole(path, joined=True)
+            case "exchanged":
+                self._add("rename", path, backup, flags="exchange", joined=True)
+            case _:
+                self._write_whole(path, joined=True)
+        for name in draw.sample(SETTABLE, 3):
+            self._add("getxattr", draw.choice((path, backup)), name, joined=True)
+
+    def _value(self, name: str) -> str:
+        draw, number = self._attributes, len(self._steps)
+        match KEYS.get(name):
+            case "tags":
+                tags = draw.sample(("x", "y", "z", f"t{number}"), draw.randint(1, 3))
+                return ("," if name == XDG_TAGS else "\n").join(tags)
+            case "tracked":
+                return draw.choice(("true", "false", "true", "perhaps"))
+            case "field":
+                return draw.choice((f"{number}", f"{number}.50", "wide"))
+            case _:
+                return f"words {number}"
 
     def _settle(self) -> None:
         for slot in range(SLOTS):

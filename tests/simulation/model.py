@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tests.simulation.attributes import KEYS, Value, check_settable, value_of
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE
 from tests.simulation.names import LOCAL_FOLDERS, lies_in, may_be_made
 
@@ -17,12 +18,13 @@ class File:
     closed: bytes | None = None
     """What it had at the last close, flush or truncation by its name: what was promised. None: it was never closed."""
 
-    description: str | None = None
     snapshots: list[bytes] = field(default_factory=list)
     """What it had since then while it was quiet for so long that it may have been sent, although it is open."""
 
     mtime_ns: tuple[int, int] | None = None
     """Between which two moments it was changed last; None: nobody can tell."""
+    attributes: dict[str, Value] = field(default_factory=dict)
+    """By key (attributes.py), those that are known; an empty one is known to be none."""
 
     def close(self) -> None:
         """What it has is promised."""
@@ -44,6 +46,8 @@ class Folder:
     """A folder."""
 
     children: "dict[str, File | Folder]" = field(default_factory=dict)
+    attributes: dict[str, Value] = field(default_factory=dict)
+    """As those of a file."""
 
 
 Entry = File | Folder
@@ -112,7 +116,7 @@ class Model:
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT)
             self._check_name(path, is_folder=False)
-            found = folder.children[name] = File(mtime_ns=self.during_ns)
+            found = folder.children[name] = File(mtime_ns=self.during_ns, attributes={"foreign": ""})
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
         if isinstance(found, Folder):
@@ -197,7 +201,30 @@ class Model:
             raise _error(errno.ENOTSUP)
         if not self.may_describe:
             raise _error(errno.EACCES)
-        found.description = text
+        found.attributes["description"] = text
+
+    def setxattr(self, path: str, name: str, text: str) -> None:
+        found = self.find(path)
+        check_settable(name, is_folder=isinstance(found, Folder))
+        found.attributes[KEYS[name]] = value_of(name, text)
+
+    def removexattr(self, path: str, name: str) -> bool:
+        """False: there may be none."""
+        found = self.find(path)
+        check_settable(name, is_folder=isinstance(found, Folder), removes=True)
+        before = found.attributes.get(KEYS[name])
+        found.attributes[KEYS[name]] = frozenset() if KEYS[name] == "tags" else ""
+        return bool(before)
+
+    def getxattr(self, path: str, name: str) -> Value | None:
+        """None: nobody can tell."""
+        found = self.find(path)
+        if KEYS[name] == "description" and isinstance(found, Folder):
+            raise _error(errno.ENOTSUP)
+        value = found.attributes.get(KEYS[name])
+        if value is not None and not value:
+            raise _error(errno.ENODATA)
+        return value
 
     def listing(self, path: str) -> set[str]:
         found = self.find(path)
@@ -210,7 +237,7 @@ class Model:
         if name in folder.children:
             raise _error(errno.EEXIST)
         self._check_name(path, is_folder=True)
-        folder.children[name] = Folder()
+        folder.children[name] = Folder(attributes={"foreign": ""})
 
     def unlink(self, path: str) -> None:
         folder, name = self._folder(path)
@@ -259,9 +286,9 @@ class Model:
         self._check_place(old, to, path in documents)
         if flags == RENAME_EXCHANGE and new is not None:
             self._check_place(new, path, to in documents)
-        for moved in (old, new):
-            if isinstance(moved, File):
-                moved.description = None  # it stays with the document, and that follows the name
+        for moved in [old] if new is None else [old, new]:
+            for key in moved.attributes.keys() - {"foreign"}:
+                del moved.attributes[key]  # they stay with the document, and that follows the name
         if flags == RENAME_EXCHANGE and new is not None:
             old_folder.children[old_name], new_folder.children[new_name] = new, old
             return

@@ -17,12 +17,13 @@ from procorefs.tree.nodes import Inode
 from procorefs.vfs.view import View
 from tests.simulation import aftermath, scheduler
 from tests.simulation.aftermath import RECOVERED, Past, Quiet
+from tests.simulation.attribute_steps import ATTRIBUTE_STEPS, AttributeSteps
 from tests.simulation.identities import Identities
 from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.names import LOCKS, is_refused, stays_for_ever
 from tests.simulation.steps import Step, content_of
-from tests.simulation.words import differences, named, short
+from tests.simulation.words import Wrong, differences, named, short
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -41,7 +42,6 @@ FLOCKS = {
     "exclusive now": fcntl.LOCK_EX | fcntl.LOCK_NB,
     "unlock": fcntl.LOCK_UN,
 }
-DESCRIPTION = "user.procore.description"
 LOOKS, AFTER_LOOK_S = 3, 40.0
 """So often is the root listed after a power cut, and so long each look may take: then the tree is right."""
 LOOKS_WITHOUT_BIN = 40
@@ -51,10 +51,6 @@ RENAME_FLAGS = {"noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}
 READ_BYTES = 1 << 17
 TROUBLE = (errno.EIO, errno.EAGAIN, errno.ETIMEDOUT)
 """What a program may be told while Procore can't be reached."""
-
-
-class Wrong(AssertionError):
-    """The product did what it must not."""
 
 
 class Died(Exception):
@@ -74,6 +70,7 @@ class Player:
         self._discarded: set[str] = set()
         """What the last power cut took, and was told of."""
         self.identities = Identities()
+        self._xattrs = AttributeSteps(world, self._both)
 
     @property
     def _model(self) -> Model:
@@ -93,7 +90,7 @@ class Player:
                 self._quiet.note(world.time.now_s(), self._model)
                 world.network.begin_step(step.number, step.faults)
                 if not world.befall(step):
-                    await getattr(self, f"_do_{step.op}")(step)
+                    await self._do(step)
                 self._note_past()
                 self._quiet.note(world.time.now_s(), self._model)
                 if not world.now.is_dead:
@@ -104,6 +101,12 @@ class Player:
             self._quiet.note(world.time.now_s(), self._model)
             self._note_past()  # what was under way may have come to be
             await self._recover()
+
+    async def _do(self, step: Step) -> None:
+        if step.op in ATTRIBUTE_STEPS:
+            await self._xattrs.play(step)
+        else:
+            await getattr(self, f"_do_{step.op}")(step)
 
     async def _recover(self) -> None:
         """What a new run of the daemon shows after a death is what was there, with or without what was under way."""
@@ -129,7 +132,7 @@ class Player:
             self._model.root = roots[1]  # what was under way has not come to be
         if self._before is not None:
             self._model.forget_times()  # what was under way may have come half through
-            await self._adopt_descriptions(Model(self._before))
+            await self._xattrs.adopt(Model(self._before))
         self._before = None
         await self._adopt_dirty()
         await self._world.parts.writing.commands.retry([""])
@@ -202,26 +205,6 @@ class Player:
             entry.mtime_ns = None
             entry.content = bytearray(content)
             entry.close()
-
-    async def _adopt_descriptions(self, before: Model) -> None:
-        """One that was being set is there, or the one before: names and bytes do not tell which."""
-        was = {path: entry.description for path, entry in before.all() if isinstance(entry, File)}
-        for path, entry in self._model.all():
-            if isinstance(entry, Folder) or entry.description in (None, was.get(path)):
-                continue
-            shown = await self._description_of(path)
-            if shown not in (entry.description, was.get(path)) and was.get(path) is not None:
-                raise Wrong(f"after a death {path} is described as {shown!r}, and not {entry.description!r}")
-            entry.description = shown
-
-    async def _description_of(self, path: str) -> str | None:
-        """As the mount shows it; None: it has none, or the network keeps it from being known."""
-        try:
-            return (await self._kernel().getxattr(path, DESCRIPTION)).decode()
-        except OSError as error:
-            if error.errno != errno.ENODATA and not self._world.network.is_troubled:
-                raise Wrong(f"the description of {path} can't be read: {named(error.errno or 0)}") from None
-            return None
 
     async def _bytes_of(self, path: str) -> bytes:
         """Read by its name, with patience."""
@@ -381,17 +364,6 @@ class Player:
             raise Wrong(f"{step}: {named(got_error)} instead of {named(wanted_error)}")
 
     # Paths
-
-    async def _do_describe(self, step: Step) -> None:
-        """Set the description that Procore shows."""
-        if not self._world.knows_rights():
-            return  # Procore refuses later what the mount can't
-        text = content_of(step)
-        await self._both(
-            str(step),
-            lambda: self._kernel().setxattr(step.path, DESCRIPTION, text),
-            lambda: self._model.describe(step.path, text.decode()),
-        )
 
     async def _do_cat(self, step: Step) -> None:
         """Read a whole file by its name."""

@@ -20,6 +20,7 @@ from procorefs.sandbox.project.invented_project import OTHER_USER_ID, PROJECT_ID
 from procorefs.sandbox.project.roles import GRANULAR, Right
 from procorefs.sandbox.state import Sandbox
 from procorefs.tree.naming.full_width import to_programs
+from tests.simulation.attributes import FIELD_ID, Value
 from tests.simulation.deletions import Deletions
 from tests.simulation.network import Application
 from tests.simulation.steps import Setting, Step, content_of
@@ -126,10 +127,18 @@ class Procore:
             act.base64 = base64.b64encode(content_of(step)).decode()
         elif step.flags == "rename_to":
             act.to = f"/{step.to}"
+        elif step.flags in ("tag", "untag"):
+            act.tag = step.value
+        elif step.flags == "describe":
+            act.text = step.value
+        elif step.flags == "tracked":
+            act.on = step.value == "true"
         if not self._could_be(step):
             return
         with suppress(ApiError):
             told = self._actor.do(act)
+            if step.flags in ("tag", "untag", "describe", "tracked"):
+                return
             self.deletions.acted(told["id"], deletes=step.flags == "delete")
 
     def _could_be(self, step: Step) -> bool:
@@ -156,23 +165,29 @@ class Procore:
         versions = (store.version(version) for version in store.column("SELECT id FROM versions"))
         return {self.sandbox.contents.read(version) for version in versions if version is not None}
 
-    def first_versions(self) -> list[tuple[str, bytes]]:
-        """Names and contents with which this mount made documents."""
+    def named_versions(self, *, first_of_ours: bool = False) -> list[tuple[str, bytes]]:
+        """Names and contents of all versions, or of those with which this mount made documents."""
         store = self.sandbox.store
-        numbers = store.column(
-            "SELECT min(id) FROM versions WHERE created_by = ? AND number = 1 GROUP BY document_id",
-            (SERVICE_USER_ID,),
-        )
-        versions = (store.version(number) for number in numbers)
+        which = f" WHERE number = 1 AND created_by = {SERVICE_USER_ID}" if first_of_ours else ""
+        versions = map(store.version, store.column(f"SELECT id FROM versions{which}"))
         return [
             (version.name, self.sandbox.contents.read(version)) for version in versions if version is not None
         ]
 
-    def description(self, document: int) -> str | None:
-        found: str | None = self.sandbox.store.value(
-            "SELECT description FROM documents WHERE id = ?", (document,)
+    def attributes(self, document: int) -> dict[str, Value]:
+        """By key (attributes.py)."""
+        store = self.sandbox.store
+        description, tracked, fields = store.one(
+            "SELECT description, tracked, fields FROM documents WHERE id = ?", (document,)
         )
-        return found
+        tags = "SELECT name FROM tags JOIN document_tags ON tag_id = id WHERE document_id = ?"
+        area = msgspec.json.decode(fields).get(f"custom_field_{FIELD_ID}", {}).get("value")
+        return {
+            "description": description or "",
+            "tracked": "true" if tracked else "false",
+            "tags": frozenset(store.column(tags, (document,))),
+            "field": "" if area is None else str(area),
+        }
 
     def checked_out(self) -> list[str]:
         """Names of documents that this mount has checked out now."""

@@ -46,6 +46,8 @@ class Step(msgspec.Struct, omit_defaults=True):
     """As for Python's open: r, r+, w, w+, a, x."""
     offset: int = 0
     size: int = 0
+    value: str = ""
+    """setxattr: the text, of the attribute in `to`; colleague: the tag, the description."""
     program: str = ""
     """write: the program whose own file it is; empty: a person's."""
     pause_s: float = 0.0
@@ -62,6 +64,8 @@ class Step(msgspec.Struct, omit_defaults=True):
             told.append(f"flags={self.flags}")
         if self.op in ("write", "read", "ftruncate", "truncate", "save"):
             told.append(f"offset={self.offset} size={self.size}")
+        if self.value:
+            told.append(repr(self.value))
         if self.program:
             told.append(f"by {self.program}")
         if self.op == "role":

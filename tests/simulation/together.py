@@ -17,10 +17,12 @@ from procorefs.tree.nodes import Inode
 from procorefs.vfs.view import View
 from tests.simulation import scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
+from tests.simulation.attributes import DESCRIPTION, TAGS, XDG_TAGS
 from tests.simulation.kernel import Kernel, OpenFile, Watcher
 from tests.simulation.names import LOCKS, is_junk_file
-from tests.simulation.player import DESCRIPTION, FLAGS, FLOCKS, READ_BYTES, RENAME_FLAGS, Wrong
+from tests.simulation.player import FLAGS, FLOCKS, READ_BYTES, RENAME_FLAGS
 from tests.simulation.steps import Step, content_of
+from tests.simulation.words import Wrong
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -213,6 +215,19 @@ class Together:
     async def _do_describe(self, step: Step) -> None:
         if self._world.knows_rights():
             await self._kernel().setxattr(step.path, DESCRIPTION, content_of(step))
+
+    async def _do_setxattr(self, step: Step) -> None:
+        await self._kernel().setxattr(step.path, step.to, step.value.encode(), tid=step.number)
+
+    async def _do_copyxattr(self, step: Step) -> None:
+        for name in (TAGS, XDG_TAGS) if step.flags == "first" else (XDG_TAGS, TAGS):
+            await self._kernel().setxattr(step.path, name, step.value.encode(), tid=step.number)
+
+    async def _do_removexattr(self, step: Step) -> None:
+        await self._kernel().removexattr(step.path, step.to, tid=step.number)
+
+    async def _do_getxattr(self, step: Step) -> None:
+        await self._kernel().getxattr(step.path, step.to)
 
     async def _do_cat(self, step: Step) -> None:
         file = await self._kernel().open(step.path, os.O_RDONLY)

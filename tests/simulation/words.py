@@ -4,6 +4,10 @@ import errno
 from typing import Any
 
 
+class Wrong(AssertionError):
+    """The product did what it must not."""
+
+
 def named(number: int) -> str:
     return errno.errorcode.get(number, "done")
 

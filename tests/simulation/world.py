@@ -20,10 +20,11 @@ from tests.simulation.checks import check_quiet
 from tests.simulation.computer import Life, begin_boot
 from tests.simulation.model import Model
 from tests.simulation.network import Network
-from tests.simulation.player import Player, Wrong
+from tests.simulation.player import Player
 from tests.simulation.procore import Held, Procore
 from tests.simulation.steps import History, Step
 from tests.simulation.together import Together
+from tests.simulation.words import Wrong
 from tests.support.illegal_steps import raise_illegal_steps
 
 MEMORY = Path("/dev/shm")

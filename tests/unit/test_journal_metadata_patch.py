@@ -193,6 +193,38 @@ def test_attributes_are_found_again_under_the_documents_new_number(tmp_path: Pat
         assert not rows.has_any(plan)
 
 
+def test_attributes_stay_with_a_renamed_file_when_another_gets_its_document(tmp_path: Path) -> None:
+    with offline_project(tmp_path) as project:
+        project.list_root(file(10, "plan.txt"))
+        plan, rows = inode_of(project, "plan.txt"), project.journal.attributed
+        rows.put(plan, b"user.mine", b"x")
+        rows.bind(plan, DocumentId(10))
+        project.edits.entries.rename(ROOT, b"plan.txt", ROOT, b"backup.txt")
+        new = project.put("plan.txt", b"newer")
+        assert project.change(new).document == 10
+        rows.follow(DocumentId(10), new)
+        assert rows.of(new) == {}
+        assert rows.of(plan) == {b"user.mine": b"x"}
+    with offline_project(tmp_path) as project:
+        rows = project.journal.attributed
+        rows.follow(DocumentId(10), new)
+        assert rows.of(plan) == {b"user.mine": b"x"}
+
+
+def test_attributes_are_there_after_a_transaction_that_failed(project: OfflineProject) -> None:
+    plan, rows = inode_of(project, "plan.txt"), project.journal.attributed
+    rows.put(plan, b"user.mine", b"x")
+
+    def fill_disk() -> None:
+        with project.journal.transaction():
+            rows.drop_all(plan)
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fill_disk()
+    assert rows.of(plan) == {b"user.mine": b"x"}
+
+
 def test_attributes_of_what_is_no_more_are_swept(tmp_path: Path) -> None:
     with offline_project(tmp_path) as project:
         project.list_root(file(10, "plan.txt"))
