@@ -20,6 +20,8 @@ DEBIAN_FUZZ := clang libclang-rt-dev
 
 # What root runs lies where only root writes: never links into a clone.
 PREFIX := /opt/procorefs
+# A Python in a home directory is one that others write to, or cannot run.
+SYSTEM_PYTHON := /usr/bin/python3
 SBIN := /sbin
 LOCAL_BIN := /usr/local/bin
 UNITS := /usr/local/lib/systemd
@@ -97,12 +99,13 @@ packages: ## build and try the Debian packages and the systemd unit in bare syst
 
 install: ## install a copy below /opt and link the commands for mount(8), /etc/fstab and all users (as root)
 	scripts/debian-packages $(DEBIAN)
-	$(PYTHON) -m venv $(PREFIX)
-	$(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[desktop,keyring,redis,sandbox,web]'
+	rm -f $(PREFIX)/bin/python* # venv keeps links to another Python
+	umask 022; $(SYSTEM_PYTHON) -m venv $(PREFIX)
+	umask 022; $(PREFIX)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[desktop,keyring,redis,sandbox,web]'
 	chown -R --no-dereference 0:0 $(PREFIX)
 	ln -sf $(PREFIX)/bin/mount.fuse.procorefs $(SBIN)/mount.fuse.procorefs
 	ln -sf $(PREFIX)/bin/procorefs $(LOCAL_BIN)/procorefs
-	for scope in system user; do \
+	umask 022; for scope in system user; do \
 	    mkdir -p $(UNITS)/$$scope; \
 	    sed 's|/usr/bin/|$(LOCAL_BIN)/|' packaging/systemd/$$scope/procorefs@.service >$(UNITS)/$$scope/procorefs@.service; \
 	done

@@ -1,5 +1,6 @@
 """What `make install` would do: nothing that root runs may lie where another user writes."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -18,11 +19,16 @@ def test_installed_commands_lead_into_a_copy_of_roots(tmp_path: Path) -> None:
         f"SBIN={tmp_path}",
         f"LOCAL_BIN={tmp_path}",
     ]
-    planned = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    environment = os.environ | {"PYTHON": "/home/robin/.pyenv/shims/python3"}
+    planned = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     links = [line.split()[2] for line in planned.splitlines() if line.startswith("ln ")]
     assert links == [f"{tmp_path}/opt/bin/mount.fuse.procorefs", f"{tmp_path}/opt/bin/procorefs"]
     assert f"chown -R --no-dereference 0:0 {tmp_path}/opt" in planned
     assert "--editable" not in planned
+    assert "/home/robin" not in planned
+    assert f"\numask 022; /usr/bin/python3 -m venv {tmp_path}/opt\n" in planned
 
 
 def test_the_container_recipe_uses_settings_and_packages_that_exist() -> None:
