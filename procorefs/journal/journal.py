@@ -92,6 +92,7 @@ class Journal:
             self.unreadable = 0
             """How many rows the last `load` could not read."""
             self._takes_over = self._is_entry = False  # in the open transaction
+            self._has_names_on_disk = False
             self._appended = RowLog(path)
             undo.callback(self._appended.close)
             self._take_up_appended()
@@ -301,23 +302,33 @@ class Journal:
     def sync(self, spent: int | None = None) -> None:
         """Bring all that was committed to disk; needs no connection, so it may run in a thread.
 
-        SQLite finds the frames of the synced log by their checksums after a power cut. The folder is synced for the
-        names of both files.
+        SQLite finds the frames of the synced log by their checksums after a power cut. The database itself and the
+        folder, for the names of the files, are synced once in a run: later only checkpoints write to the database,
+        and SQLite syncs it before it begins the log again. Each sync waits for the disk.
         """
-        for side in (self._path.with_name(self._path.name + "-wal"), self._path, self._path.parent):
-            try:
-                descriptor = os.open(side, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fsync(descriptor)
-                is_long = side.name.endswith("-wal") and os.fstat(descriptor).st_size > CHECKPOINT_BYTES
-            finally:
-                os.close(descriptor)
-            if is_long:
-                checkpoint(self._path)
+        log_file = self._path.with_name(self._path.name + "-wal")
+        is_long = _fsync(log_file) > CHECKPOINT_BYTES
+        if not self._has_names_on_disk:
+            _fsync(self._path)
+            _fsync(self._path.parent)
+            self._has_names_on_disk = log_file.exists()
+        if is_long:
+            checkpoint(self._path)
         if spent is not None:
             clear(spent)
+
+
+def _fsync(path: Path) -> int:
+    """Sync a file or folder and return its size; 0: it does not exist."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def _end_future(change: Change, now_s: float) -> None:

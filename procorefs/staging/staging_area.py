@@ -273,9 +273,7 @@ class Staging:
             if len(files) > _SYNCED_ALONE:
                 await self._in_thread(staged_bytes.sync_filesystem, self._fd)
             else:
-                await self._sync_alone(files)
-                if created > self._named:
-                    await self._in_thread(os.fsync, self._fd)
+                await self._sync_alone(files, has_new_names=created > self._named)
         except BaseException:
             for file in files:
                 file.is_on_disk = False
@@ -308,22 +306,26 @@ class Staging:
         self.remover.finish()
         os.close(self._fd)
 
-    async def _sync_alone(self, files: Collection[StagedFile]) -> None:
-        """Sync each file; raises the first error."""
+    async def _sync_alone(self, files: Collection[StagedFile], *, has_new_names: bool) -> None:
+        """Sync each file, and the directory if it has new names, all at once: the filesystem then waits for the disk
+        only once. Raises the first error."""
         errors: list[Exception] = []
 
-        async def sync_one(file: StagedFile) -> None:
+        async def sync(file: StagedFile | None) -> None:
             try:
-                if file.is_deleted:
-                    return
-                with file.held():
-                    await self._in_thread(os.fdatasync, file.fd)
+                if file is None:
+                    await self._in_thread(os.fsync, self._fd)
+                elif not file.is_deleted:
+                    with file.held():
+                        await self._in_thread(os.fdatasync, file.fd)
             except Exception as error:  # raised below
                 errors.append(error)
 
         async with trio.open_nursery() as nursery:
             for file in files:
-                nursery.start_soon(sync_one, file)
+                nursery.start_soon(sync, file)
+            if has_new_names:
+                nursery.start_soon(sync, None)
         if errors:
             raise errors[0]
 

@@ -1,6 +1,7 @@
 """Rows that were appended beside the journal's database: none is lost, and no older one comes back."""
 
 import errno
+import os
 import resource
 import shutil
 import sqlite3
@@ -53,6 +54,33 @@ def in_database(path: Path) -> int:
     """Rows that others than the daemon can see."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         return int(db.execute("SELECT count(*) FROM change").fetchone()[0])
+
+
+def test_only_the_first_sync_that_succeeds_waits_for_more_than_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every sync waits for the disk, and a program's fsync for all of them."""
+    synced: list[str] = []
+    refused: set[str] = {tmp_path.name}
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if name in refused:
+            raise OSError(errno.EIO, "the disk refuses")
+        synced.append(name)
+
+    with journal_at(tmp_path / "journal") as journal:
+        monkeypatch.setattr(os, "fsync", fsync)
+        journal.put(row(2, "a"))
+        with pytest.raises(OSError, match="refuses"):
+            journal.sync(journal.begin_sync(1))
+        refused.clear()
+        synced.clear()
+        journal.sync(journal.begin_sync(2))
+        assert synced == ["journal-wal", "journal", tmp_path.name]
+        journal.put(row(3, "b"))
+        journal.sync(journal.begin_sync(3))
+        assert synced[3:] == ["journal-wal"]
 
 
 def test_a_row_by_itself_is_appended_and_outlives_the_daemon(tmp_path: Path) -> None:
