@@ -249,6 +249,28 @@ class DirtyFiles:
                 self._exchange(dirty_file, copy)
         return dirty_file.file
 
+    async def continue_in_copy(self, dirty_file: DirtyFile) -> None:
+        """Park the staged file as it is, because its row names it, and continue with a copy. Does nothing if the file
+        is changed, flushed or frozen meanwhile.
+
+        Raises StagingFull, StagedIncomplete, OSError.
+        """
+        async with dirty_file.thaw:
+            file, flushed = dirty_file.file, dirty_file.flushed
+            if file.is_frozen or dirty_file.is_changed:
+                return
+            copy = await self.staging.freeze_copy(file)
+            if (
+                dirty_file.file is not file
+                or dirty_file.flushed != flushed
+                or file.is_frozen
+                or dirty_file.is_changed
+            ):
+                copy.delete()
+                return
+            self._exchange(dirty_file, copy)
+            self._parked[file.number] = file
+
     async def write(
         self, dirty_file: DirtyFile, offset: int, data: Chunk, before: Callable[[], None]
     ) -> None:

@@ -1,5 +1,7 @@
 """Decides when written bytes are journaled: at flush, release, truncation, and before closed bytes are overwritten."""
 
+from contextlib import suppress
+
 import msgspec
 import trio
 
@@ -8,7 +10,7 @@ from procorefs.journal.change import Change, Open, Pending
 from procorefs.journal.durability import Durability
 from procorefs.journal.journal import Journal
 from procorefs.journal.states import ChangeState
-from procorefs.staging.staging_area import StagedFile, StagedRecord
+from procorefs.staging.staging_area import StagedFile, StagedIncomplete, StagedRecord, StagingFull
 from procorefs.storage import clocks
 from procorefs.tree.nodes import Inode, kept_of
 from procorefs.vfs.change_fate import ChangeFate
@@ -16,6 +18,9 @@ from procorefs.vfs.change_store import ChangeStore
 from procorefs.vfs.dirty_files import EVERYTHING, DirtyFile, DirtyFiles
 from procorefs.vfs.refusals import IsAFolder, NotPermitted, WriteAccess
 from procorefs.vfs.view import View
+
+COPIED_BYTES = 4 << 20
+"""Copying a file up to this size takes less time than bringing the journal to disk, which is two waits for the disk."""
 
 
 class StillPromised(Exception):
@@ -239,7 +244,7 @@ class WriteSessions:
             try:
                 return await self._dirty_files.write(dirty_file, offset, data, before)
             except StillPromised:
-                await self._withdraw_on_disk(dirty_file)
+                await self._leave_promised(dirty_file)
 
     async def truncate(self, dirty_file: DirtyFile, size_bytes: int) -> None:
         """Set the size. Raises the same errors as `write`."""
@@ -249,7 +254,23 @@ class WriteSessions:
                     dirty_file, size_bytes, lambda: self._will_shrink(dirty_file, size_bytes)
                 )
             except StillPromised:
-                await self._withdraw_on_disk(dirty_file)
+                await self._leave_promised(dirty_file)
+
+    async def _leave_promised(self, dirty_file: DirtyFile) -> None:
+        """Let bytes change that a row on disk promises: of a short file, continue in a copy, and the promise holds."""
+        file, change = dirty_file.file, self._view.change(dirty_file.inode)
+        is_closed = (
+            change is not None
+            and change.state is not ChangeState.INCOMPLETE
+            and dirty_file.flushed_at_s is None
+            and not dirty_file.is_changed
+        )
+        has_space = file.stored_bytes <= self._dirty_files.staging.quota.left_bytes()
+        if is_closed and has_space and file.size_bytes <= COPIED_BYTES:
+            with suppress(StagingFull, StagedIncomplete):
+                await self._dirty_files.continue_in_copy(dirty_file)
+                return
+        await self._withdraw_on_disk(dirty_file)
 
     async def _withdraw_on_disk(self, dirty_file: DirtyFile) -> None:
         """Wait until no row on disk promises the file's bytes, unless they are promised again meanwhile."""

@@ -9,9 +9,11 @@ import pytest
 from procorefs.journal.change import Pending
 from procorefs.journal.journal import Journal
 from procorefs.journal.states import ChangeState
+from procorefs.staging.staging_area import StagedRecord
 from procorefs.storage import processes
-from procorefs.tree.nodes import ROOT, Kept
-from tests.support.offline_project import JOURNAL, kept_bytes, offline_project
+from procorefs.tree.nodes import ROOT, Inode, Kept
+from procorefs.vfs import write_sessions
+from tests.support.offline_project import JOURNAL, OfflineProject, kept_bytes, offline_project
 from tests.support.tree_documents import file, version
 
 # The power cut
@@ -204,11 +206,59 @@ async def test_a_lost_tree_takes_no_change_along(tmp_path: Path) -> None:
         }
 
 
+async def overwrite(project: OfflineProject, inode: Inode, *, is_cut: bool) -> None:
+    dirty_file = project.reopen(inode)
+    if is_cut:
+        await project.edits.sessions.truncate(dirty_file, 3)
+    else:
+        await project.edits.sessions.write(dirty_file, 0, b"THE")
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_synced_bytes_of_a_short_file_stay_until_a_later_row_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut: bool
+) -> None:
+    """No program waits for the disk for that: it writes to a copy."""
+    new = b"the" if is_cut else b"THE plan"
+    with offline_project(tmp_path) as project:
+        inode = project.put("plan.dwg", b"the plan")
+        await project.durability.flush()
+        monkeypatch.setattr(project.durability, "reached", None)
+        await overwrite(project, inode, is_cut=is_cut)
+    with offline_project(tmp_path) as project:  # after a kill
+        change = project.change(inode)
+        assert (change.state, change.staged) == (ChangeState.PENDING, StagedRecord(1, 8, None, ()))
+        assert sorted(project.staged.values()) == sorted([b"the plan", new])
+        project.edits.sessions.flushed(inode)
+        assert change.unclosed is not None, "nobody has closed it"
+        assert project.staged_file(inode, change.unclosed).size_bytes == len(new)
+        await project.edits.sessions.write(project.reopen(inode), len(new), b"!")
+        project.edits.sessions.flushed(inode)
+        assert project.staged["1"] == b"the plan"
+        await project.durability.flush()
+        assert list(project.staged.values()) == [new + b"!"]
+        assert project.staging.used_bytes == len(new) + 1
+
+
+async def test_without_space_for_a_copy_the_overwriting_program_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with offline_project(tmp_path) as project:
+        inode = project.put("plan.dwg", b"the plan")
+        await project.durability.flush()
+        monkeypatch.setattr(project.staging.quota, "limit_bytes", 15)
+        monkeypatch.setattr(project.durability, "reached", project.durability.flush)
+        await overwrite(project, inode, is_cut=False)
+        assert project.change(inode).state is ChangeState.OPEN
+        assert list(project.staged.values()) == [b"THE plan"]
+
+
 @pytest.mark.parametrize("is_cut", [False, True])
 async def test_synced_bytes_are_not_written_over_before_their_row_is_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_cut: bool
 ) -> None:
-    """After a power cut the row of before would promise bytes that are half other ones."""
+    """After a power cut the row of before would promise bytes that are half other ones. A long file is not copied."""
+    monkeypatch.setattr(write_sessions, "COPIED_BYTES", 7)
     with offline_project(tmp_path) as project:
         inode = project.put("plan.dwg", b"the plan")
         durability = project.durability
