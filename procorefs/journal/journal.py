@@ -1,7 +1,7 @@
 """The journal: one row an inode with what is wanted of it, in a database of its own.
 
-    a row by itself ─▶ appended (row_log.py) ─▶ taken over with the next moment, or with the next sync
-    rows of one moment, all or none ─────────▶ the database ─▶ sync ─▶ the disk
+    one row, also of a transaction ─▶ appended (row_log.py) ─▶ taken over with the next transaction or sync
+    a transaction of more, all or none ──────────────────────▶ the database ─▶ sync ─▶ the disk
 
 A row is written before the program has its answer, so it survives kill -9; `sync` brings it to the disk, so that it
 survives a power cut (at most a second later, see durability.py). It is a database of its own so that a damaged tree
@@ -85,12 +85,17 @@ class Journal:
             except sqlite3.DatabaseError as error:
                 raise JournalDamaged(f"The journal {path} cannot be read ({error}).") from error
             self._know_folders()
-            self.attributed = XattrStore(self._db, self.note_folder)
+            self.attributed = XattrStore(self._db, self._write, self.note_folder)
             self.attributed.read(self._folders)
             self.sequence = int(self.fact("synced") or 0)
             """The number of the last entry of bytes; see Change.sequence."""
             self.unreadable = 0
             """How many rows the last `load` could not read."""
+            self._is_open = False
+            """Whether a transaction is open. The database's own begins with its second write: a row that stays the only
+            one is appended, which costs a tenth."""
+            self._only_row: tuple[Inode, bytes] | None = None
+            """The row that the open transaction has written so far, and nothing else."""
             self._takes_over = self._is_entry = False  # in the open transaction
             self._has_names_on_disk = False
             self._appended = RowLog(path)
@@ -124,6 +129,7 @@ class Journal:
         if self._appended.is_clear:
             return
         with self.transaction():
+            self._begin()
             self._take_over()
             self.remember("position", self._appended.position)
         self.sync()
@@ -137,6 +143,7 @@ class Journal:
 
     def close(self) -> None:
         with suppress(sqlite3.Error), self.transaction():  # else the next run does it
+            self._begin()
             self._take_over()
         self._appended.close()
         self._db.close()
@@ -145,19 +152,16 @@ class Journal:
     def transaction(self) -> Iterator[None]:
         """Write all rows of the block or none. The block contains no await. A nested transaction is part of the
         outer one."""
-        if self._db.in_transaction:
+        if self._is_open:
             yield
             return
-        self._db.execute("BEGIN")
+        self._is_open = True
         try:
             yield
-            position = self._appended.position + self._is_entry
-            if self._takes_over or self._is_entry:
-                self.remember("position", position)
-            loop_waits.begins(perf_counter())
-            self._db.execute("COMMIT")
-            if self._takes_over or self._is_entry:
-                self._appended.taken_over(position)
+            if self._db.in_transaction:
+                self._commit()
+            elif self._only_row is not None:
+                self._appended.append(*self._only_row)
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -166,18 +170,47 @@ class Journal:
             raise
         finally:
             loop_waits.ends()
-            self._takes_over = self._is_entry = False
+            self._is_open = self._takes_over = self._is_entry = False
+            self._only_row = None
+
+    def _commit(self) -> None:
+        position = self._appended.position + self._is_entry
+        is_numbered = self._takes_over or self._is_entry
+        if is_numbered:
+            self.remember("position", position)
+        loop_waits.begins(perf_counter())
+        self._db.execute("COMMIT")
+        if is_numbered:
+            self._appended.taken_over(position)
+
+    def _begin(self) -> None:
+        """Begin the open transaction in the database, with the row that it has written."""
+        if not self._is_open or self._db.in_transaction:
+            return
+        self._db.execute("BEGIN")
+        row, self._only_row = self._only_row, None
+        if row is not None:
+            self._put_into_database(*row)
+
+    def _put_into_database(self, inode: Inode, body: bytes) -> None:
+        with self._entry():
+            self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (inode, body))
+
+    def _write(self, statement: str, parameters: tuple[object, ...]) -> None:
+        self._begin()
+        self._db.execute(statement, parameters)
 
     @contextmanager
     def _entry(self) -> Iterator[None]:
         """A transaction, or a part of one, that rows which are appended later depend on."""
         with self.transaction():
+            self._begin()
             self._take_over()
             self._is_entry = True
             yield
 
     def _take_over(self) -> None:
-        """Within a transaction: write the appended rows before anything else."""
+        """Within a transaction of the database: write the appended rows before anything else."""
         if self._takes_over or not self._appended.rows:
             return
         self._db.executemany("INSERT OR REPLACE INTO change VALUES (?, ?)", self._appended.rows.items())
@@ -214,9 +247,11 @@ class Journal:
     def put(self, change: Change) -> None:
         """Write a row, within a transaction as a part of it."""
         body = _encode(change)
-        if self._db.in_transaction or len(self._appended.rows) >= MOST_APPENDED:
-            with self._entry():
-                self._db.execute("INSERT OR REPLACE INTO change VALUES (?, ?)", (change.inode, body))
+        is_other = self._only_row is not None and self._only_row[0] != change.inode
+        if is_other or self._db.in_transaction or len(self._appended.rows) >= MOST_APPENDED:
+            self._put_into_database(change.inode, body)
+        elif self._is_open:
+            self._only_row = change.inode, body
         else:
             self._appended.append(change.inode, body)
         if change.document is not None:
@@ -283,7 +318,7 @@ class Journal:
         return row[0] if row else None
 
     def remember(self, name: str, value: int | str | None) -> None:
-        self._db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+        self._write("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
 
     def begin_sync(self, sequence: int) -> int | None:
         """Prepare `sync`, on the loop: write all rows to the database; bytes up to that entry are on disk.
@@ -291,6 +326,7 @@ class Journal:
         Returns the argument for `sync`.
         """
         with self.transaction():
+            self._begin()
             self._take_over()
             self.remember("synced", sequence)
         return self._appended.turn()

@@ -78,7 +78,9 @@ class RowLog:
         if written < len(record):
             with suppress(OSError):
                 os.ftruncate(file, os.fstat(file).st_size - written)
-            raise error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if error is None or error.errno == errno.ENOSPC:
+                raise OSError(errno.ENOSPC, "there is no room on the disk for the journal") from error
+            raise error
         self.rows[inode] = body
         self.position += 1
 

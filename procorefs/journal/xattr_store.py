@@ -21,10 +21,17 @@ CREATE TABLE IF NOT EXISTS attribute (
 
 
 class XattrStore:
-    """The rows of attributes; raises sqlite3.Error. `note` records the document of an inode."""
+    """The rows of attributes; raises sqlite3.Error."""
 
-    def __init__(self, db: sqlite3.Connection, note: Callable[[Inode, DocumentId], None]) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        write: Callable[[str, tuple[object, ...]], None],
+        note: Callable[[Inode, DocumentId], None],
+    ) -> None:
+        """`write` executes a statement within the journal's transaction; `note` records the document of an inode."""
         self._db = db
+        self._write = write
         self._note = note
         db.execute(_SCHEMA)
         self._inodes: set[Inode] = set()
@@ -59,18 +66,18 @@ class XattrStore:
         return dict(rows)
 
     def put(self, inode: Inode, name: bytes, value: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO attribute VALUES (?, ?, ?)", (inode, name, value))
+        self._write("INSERT OR REPLACE INTO attribute VALUES (?, ?, ?)", (inode, name, value))
         self._inodes.add(inode)
 
     def drop(self, inode: Inode, name: bytes) -> None:
-        self._db.execute("DELETE FROM attribute WHERE inode = ? AND name = ?", (inode, name))
+        self._write("DELETE FROM attribute WHERE inode = ? AND name = ?", (inode, name))
         if not self.of(inode):
             self._inodes.discard(inode)
 
     def drop_all(self, inode: Inode) -> None:
         """Drop the attributes of an inode that is never used again."""
         if inode in self._inodes:
-            self._db.execute("DELETE FROM attribute WHERE inode = ?", (inode,))
+            self._write("DELETE FROM attribute WHERE inode = ?", (inode,))
             self._inodes.discard(inode)
 
     def follow(self, document: DocumentId, inode: Inode) -> None:
@@ -78,7 +85,7 @@ class XattrStore:
         before = self._documents.get(document)
         if before is None or before == inode or before not in self._inodes or inode in self._inodes:
             return
-        self._db.execute("UPDATE attribute SET inode = ? WHERE inode = ?", (inode, before))
+        self._write("UPDATE attribute SET inode = ? WHERE inode = ?", (inode, before))
         self._inodes.discard(before)
         self._inodes.add(inode)
         self.bind(inode, document)

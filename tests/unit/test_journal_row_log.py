@@ -112,6 +112,50 @@ def test_rows_of_one_moment_take_over_what_was_appended_before(tmp_path: Path) -
             assert names(found) == {3: "later"}
 
 
+def test_a_moment_of_one_row_is_appended(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        with journal.transaction():
+            journal.put(row(2, "a"))
+            with journal.transaction():
+                journal.put(row(2, "b"))
+            with journal_at(killed(path)) as found:
+                assert names(found) == {}  # not before the end
+        assert in_database(path) == 0
+        with journal_at(killed(path)) as found:
+            assert names(found) == {2: "b"}
+
+
+def test_a_row_and_an_attribute_are_one_moment(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        with journal.transaction():
+            journal.put(row(2, "a"))
+            journal.attributed.put(Inode(2), b"user.color", b"red")
+            with journal_at(killed(path)) as found:
+                assert names(found) == {}
+                assert found.attributed.of(Inode(2)) == {}
+        with journal_at(killed(path)) as found:
+            assert names(found) == {2: "a"}
+            assert found.attributed.of(Inode(2)) == {b"user.color": b"red"}
+
+
+def row_that_fails(journal: Journal) -> None:
+    with journal.transaction():
+        journal.put(row(2, "never"))
+        raise sqlite3.IntegrityError
+
+
+def test_a_moment_of_one_row_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with journal_at(path) as journal:
+        journal.put(row(2, "a"))
+        with pytest.raises(sqlite3.IntegrityError):
+            row_that_fails(journal)
+        journal.put(row(3, "b"))
+        assert names(journal) == {2: "a", 3: "b"}
+
+
 def half_done(journal: Journal) -> None:
     with journal.transaction():
         journal.put(row(2, "never"))
@@ -229,6 +273,7 @@ def test_rows_count_only_with_all_that_was_written_before_them(tmp_path: Path) -
         before = killed(path)  # what the disk has of the database
         with journal.transaction():
             journal.put(row(2, "b"))
+            journal.put(row(5, "e"))
         journal.put(row(3, "a"))  # whose name has just become free
         journal.put_call(1, b"{}")
         journal.put(row(4, "c"))
@@ -245,6 +290,7 @@ def test_a_row_that_did_not_count_never_counts(tmp_path: Path) -> None:
         before = killed(path)
         with journal.transaction():
             journal.put(row(2, "a"))
+            journal.put(row(5, "e"))
         journal.put(row(3, "b"))
         left = {file.name: file.read_bytes() for file in row_files(path)}
     for name, content in left.items():
