@@ -270,7 +270,8 @@ async def _quiet(world: "World", *, takes_back: bool) -> bool:
                 has_taken_back |= takes_back and any(
                     _is_held_removal(change) for change, _ in commands.items()
                 )
-                await (commands.discard if takes_back else commands.retry)([""])
+                guarded = [item.path for item in waiting]  # not what else is held or failed
+                await (commands.discard if takes_back else commands.retry)(guarded)
             await trio.sleep(5.0)
         return has_taken_back
     # What was taken back has its name, and something else may have been put there meanwhile.
