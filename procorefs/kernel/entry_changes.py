@@ -21,7 +21,7 @@ from procorefs.kernel.node_lookup import NodeLookup
 from procorefs.kernel.open_handles import OpenHandles
 from procorefs.project import Project, Projects
 from procorefs.tree.nodes import Inode, Kept, Node
-from procorefs.vfs.refusals import ChangeRefused, Exists, NotPermitted, NotSupported
+from procorefs.vfs.refusals import ChangeRefused, Exists, NotPermitted, NotSupported, encoded_name
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 """renameat2(2)."""
@@ -116,7 +116,7 @@ class EntryChanges:
         source = moved.inode if moved is not None else None
         is_folder = is_folder or (moved is not None and moved.is_folder)
         is_kept = project.changes.edits.entries.is_leaving(folder, known, is_folder=is_folder, source=source)
-        return known if is_kept else project.view.names.encoded(name)
+        return known if is_kept else encoded_name(project.view, folder, name)
 
     @contextmanager
     def _removing_if_raised(self, folder: Inode, node: Node) -> Iterator[None]:

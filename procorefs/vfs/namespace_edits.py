@@ -38,6 +38,7 @@ from procorefs.vfs.refusals import (
     NotPermitted,
     WriteAccess,
     check_own,
+    encoded_name,
     needed_to_rename,
     needed_to_set,
 )
@@ -255,8 +256,7 @@ class NamespaceEdits:
             )
 
     def is_leaving(self, folder: Inode, name: bytes, *, is_folder: bool, source: Inode | None = None) -> bool:
-        """Whether a new entry takes over the document that Procore has under that name. `source`: an inode that
-        counts, too."""
+        """Whether a new entry takes over the document that Procore has there. `source`: an inode that counts, too."""
         if entry_refusal(name) is not None:
             return False
         there = self._store.child(folder, name)
@@ -348,8 +348,7 @@ class NamespaceEdits:
         self._changes.settle_or_update(change)
 
     def _judge(self, change: Change, before: Fate) -> None:
-        """After a move, decide again whether a file is junk; its new name, or that of a folder above, may change
-        that."""
+        """After a move, decide again whether a file is junk: its new name, or one of a folder above, may change it."""
         change.is_junk = self._fates.is_junk(change)
         if change.is_folder and self._fates.fate_of(change) is not before:
             for node in self._view.descendants(change.inode):
@@ -382,7 +381,8 @@ class NamespaceEdits:
         target, names = None if self._has_document(node) else other, self._view.names
         keeps_name = self._keeps_name(node, Location(folder, name.decode()), target)
         if names.encodes and not keeps_name and name_refusal(name) is not None:
-            name = names.encoded(names.to_programs(folder, name))
+            wanted, leaving = names.to_programs(folder, name), (node.inode, other.inode)
+            name = encoded_name(self._view, folder, wanted, leaving)
         self._check_new_place(node, folder, name, target)
         return Location(folder, name.decode())
 

@@ -4,7 +4,7 @@
 an account that may only read makes nothing at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from msgspec import UNSET
 
@@ -143,3 +143,16 @@ _NEEDED_TO_SET: dict[str, Right] = {
     "tracked": "write",
     "custom_fields": "write",
 }
+
+
+def encoded_name(view: View, folder: Inode, name: bytes, leaving: Collection[Inode] = ()) -> bytes:
+    """The name in Procore of a new entry that programs are to see as `name`; `leaving`: who gives up its name.
+
+    Raises Exists if another entry has it, which it shows only while a document has the very name that is wanted.
+    """
+    encoded = view.names.encoded(name)
+    there = view.child(folder, encoded) if encoded != name else None
+    if there is not None and there.inode not in leaving:
+        path = view.path_of_entry(folder, encoded)
+        raise Exists("it has the name in Procore that the new entry would get: rename it first", path=path)
+    return encoded
