@@ -80,18 +80,27 @@ def test_requests_get_as_long_a_turn_as_the_other_tasks_took() -> None:
     assert kernel.asked_ns == [0, POLL_NS, POLL_NS, POLL_NS]
 
 
-def test_no_grant_outlives_a_turn_of_other_tasks() -> None:
-    kernel = Kernel(there=[True, True, True, False, True], waits=[True, True])
-    polling = polling_of(kernel)
-    polling()
-    before = kernel.ended_grants
-    polling()
-    assert kernel.ended_grants == before  # it followed at once: no other task ran
+async def _ended_grants_after_each(kernel: Kernel, polling: RequestPolling) -> list[int]:
+    """How many grants had been ended after each of four requests, of which another worker takes the last one."""
+    ended = []
+
+    async def take() -> None:
+        await polling.wait()
+        ended.append(kernel.ended_grants)
+
+    await take()
+    await take()  # follows at once: no other task ran
     kernel.now_s += SLICE_S
-    polling()
-    assert kernel.ended_grants == before + 1  # the slice was over
-    polling()
-    assert kernel.ended_grants == before + 2  # none followed at once
+    await take()  # the slice was over
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)  # within the slice, and this worker never comes back
+    return ended
+
+
+def test_no_grant_outlives_a_turn_of_other_tasks() -> None:
+    kernel = Kernel(there=[True] * 4, waits=[True])
+    polling = RequestPolling(kernel.request_comes, kernel.end_read_grants, kernel.wait, lambda: kernel.now_s)
+    assert trio.run(_ended_grants_after_each, kernel, polling) == [1, 1, 2, 3]
 
 
 def test_a_request_that_another_worker_took_is_not_returned() -> None:

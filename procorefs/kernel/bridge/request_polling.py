@@ -56,6 +56,8 @@ class RequestPolling:
         self._end_read_grants = end_read_grants
         self._original = original
         self._now_s = now_s
+        self._worker: trio.lowlevel.Task | None = None
+        """Who took the last request."""
         self._until_s = 0.0
         self._slice = 0
         """The number of the current time slice."""
@@ -66,20 +68,31 @@ class RequestPolling:
 
     async def wait(self) -> bool:
         """Wait for a request; False: the session has ended."""
-        has_ended = self._now_s() >= self._until_s
-        if not has_ended:
+        worker = trio.lowlevel.current_task()
+        if self._now_s() < self._until_s:
             self._is_busy = self._request_comes(POLL_NS)
             if self._is_busy:
+                if worker is not self._worker:
+                    self._change_worker(worker)
                 return True
-        self._end_read_grants()  # other tasks run from here on
-        if has_ended and self._is_busy and await self._begins_another_slice():
+        elif self._is_busy and await self._begins_another_slice():
+            self._change_worker(worker)
             return True
         while await self._original():
             # The worker between two slices takes it: a change of workers would cost more passes, and a new worker.
             if not self._is_between_slices and self._request_comes(0):  # else another worker has taken it
                 self._begin_slice()
+                self._change_worker(worker)
                 return True
         return False
+
+    def _change_worker(self, worker: trio.lowlevel.Task) -> None:
+        """Let this worker take the next request, after other tasks may have run: no read is granted any more.
+
+        That a worker which made a grant comes back here is not certain: pyfuse3 ends workers that it does not need.
+        """
+        self._end_read_grants()
+        self._worker = worker
 
     async def _begins_another_slice(self) -> bool:
         """Let all other tasks run, then go on polling if no other worker began a slice and requests still come."""

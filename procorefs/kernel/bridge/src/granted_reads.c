@@ -113,6 +113,7 @@ static int receive_beyond_reads(receive function, struct fuse_session *session, 
         if (wanted == NULL || !read_granted(wanted))
             return size;
         fuse_session_process_buf(session, request); /* wrap_read replies */
+        read_bytes = -1;                            /* whatever libfuse made of it */
     } while (monotonic_ns() < until_ns && await_request(NEXT_REQUEST_NS) > 0);
     return -EINTR;
 }
