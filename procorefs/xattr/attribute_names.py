@@ -72,7 +72,7 @@ class BadValue(AttributeRefused):
 
 
 class NotKnownYet(AttributeRefused):
-    """Procore must be asked first, and a request that holds a folder's lock does not wait for the answer."""
+    """Procore must be asked first, and a request that holds a lock does not wait longer for the answer."""
 
 
 class TooMuch(AttributeRefused):

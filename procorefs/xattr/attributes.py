@@ -4,12 +4,16 @@
     every other user.*                              ─▶ foreign_xattrs.py: kept on this machine
 
 A request that sets or removes an attribute of a folder holds the kernel's lock on it, and every lookup in that folder
-waits for the request. So such a request waits for Procore two seconds at most.
+waits for the request. So such a request waits for Procore two seconds at most. One about a file holds up who writes the
+file, and waits half a minute at most.
 """
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+
+import trio
 
 from procorefs.tree.nodes import Inode
 from procorefs.vfs.refusals import NotPermitted
@@ -31,6 +35,10 @@ from procorefs.xattr.attribute_target import AttributeTarget, Targets
 from procorefs.xattr.copy_aliases import CopyAliases
 from procorefs.xattr.foreign_xattrs import ForeignXattrs
 from procorefs.xattr.handlers import Attribute, Handlers
+
+FILE_WAITS_S = 30.0
+"""So long a change of an attribute of a file waits for Procore. All tries of one call can take twice as long; they go
+on without the request, and serve the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,8 @@ class Attributes:
         with _about(name, "set"):
             target, text = self._targets.changeable(inode), _user_name(name)
             if is_ours(text):
-                await self._set(target, self._handlers.handler_of(text), name, value, caller)
+                handler = self._handlers.handler_of(text)
+                await _in_time(target, partial(self._set, target, handler, name, value, caller))
                 return
             caller.check(self._foreign.get(target.node, name) is not None)
             _check_writable(target)
@@ -142,7 +151,8 @@ class Attributes:
         with _about(name, "removed"):
             target, text = self._targets.changeable(inode), _user_name(name)
             if is_ours(text):
-                await self._remove(target, self._handlers.handler_of(text), name, caller)
+                handler = self._handlers.handler_of(text)
+                await _in_time(target, partial(self._remove, target, handler, name, caller))
                 return
             _check_writable(target)
             self._foreign.remove(target.node, name)
@@ -160,6 +170,18 @@ class Attributes:
         handler.remove(inode)
         self._foreign.forget(target.node, name)
         self._aliases.did(caller.thread, inode, handler.name, is_set=False)
+
+
+async def _in_time(target: AttributeTarget, change: Callable[[], Awaitable[None]]) -> None:
+    """Make a change. It awaits only answers, and nothing after it is made: cancelled, it is not made. Raises
+    NotKnownYet."""
+    if target.node.is_folder:
+        await change()  # it counts its shorter waits itself
+        return
+    with trio.move_on_after(FILE_WAITS_S) as scope:
+        await change()
+    if scope.cancelled_caught:
+        raise NotKnownYet("Procore must be asked first; try again")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ WAITS_S = {"lookup": 40.0, "open": 40.0, "opendir": 40.0, "read": 40.0, "getxatt
 """So long a request may take; all others hold a directory or are close(2), and may not wait for the network."""
 
 HOLDS_S = 2.0
-FILE_WAITS_S = 40.0
+FILE_WAITS_S = 31.0
 
 
 @dataclass(frozen=True, slots=True)
