@@ -98,7 +98,10 @@ def _check_calls(world: "World", *, has_taken_back: bool) -> None:
 
 
 async def _check_agreement(world: "World") -> None:
-    """Whatever somebody wanted: mount and Procore show the same, but for what status names."""
+    """Whatever somebody wanted: mount and Procore show the same, but for what status names.
+
+    What is private is shown to its maker and to who has the right: no mount can know of more.
+    """
     with trio.move_on_after(
         QUIET_WITHIN_S
     ):  # a first listing that failed for long is tried again after minutes
@@ -115,7 +118,7 @@ async def _check_agreement(world: "World") -> None:
     }
     held = {
         path: -1 if document.is_folder else len(document.content or b"")
-        for path, document in world.holds().items()
+        for path, document in world.shows().items()
     }
     for paths in (shown, held):
         for path in [path for path in paths if is_at_or_below(path, named)]:

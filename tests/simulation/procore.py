@@ -17,6 +17,7 @@ from procorefs.sandbox.config import SandboxConfig
 from procorefs.sandbox.control.acts import Act, Actor
 from procorefs.sandbox.fill import announcement, fill
 from procorefs.sandbox.project.invented_project import OTHER_USER_ID, PROJECT_ID, SERVICE_USER_ID
+from procorefs.sandbox.project.records import Document
 from procorefs.sandbox.project.roles import GRANULAR, Right
 from procorefs.sandbox.state import Sandbox
 from procorefs.tree.naming.full_width import to_programs
@@ -88,8 +89,11 @@ class Procore:
             project_id=ProjectId(told["project_id"]),
         )
 
-    def holds(self, *, encodes: bool = False) -> dict[str, Held]:
-        """Every living document by its path. `encodes`: as programs see it where names are encoded."""
+    def holds(self, *, encodes: bool = False, hidden: bool = True) -> dict[str, Held]:
+        """Every living document by its path. `encodes`: as programs see it where names are encoded.
+
+        `hidden`: also what Procore does not show to the mount's account.
+        """
         store = self.sandbox.store
         project = store.project(PROJECT_ID)
         assert project is not None
@@ -97,8 +101,9 @@ class Procore:
         waiting = [(project.root_id, "")]
         while waiting:
             folder, above = waiting.pop()
-            names = {child.name for child in store.children(folder)}
-            for child in store.children(folder):
+            children = [child for child in store.children(folder) if hidden or not self._hides(child)]
+            names = {child.name for child in children}
+            for child in children:
                 if child.is_bin:
                     continue
                 name = to_programs(child.name, names.__contains__) if encodes else child.name
@@ -109,6 +114,13 @@ class Procore:
                 if not child.is_file:
                     waiting.append((child.id, path))
         return found
+
+    def _hides(self, document: Document) -> bool:
+        """Whether it is private, and neither made by the mount's account nor shown to it by a right."""
+        if document.private_root is None or document.created_by == SERVICE_USER_ID:
+            return False
+        role = self.sandbox.store.role(SERVICE_USER_ID, PROJECT_ID)
+        return role is None or not role.may(Right.SEE_PRIVATE)
 
     def make(self, path: str, content: bytes | None) -> None:
         """Let the colleague make a file, or a folder, and those above it, where there is nothing yet."""

@@ -107,6 +107,10 @@ class World:
         """What Procore holds, by the paths that programs see when nothing waits."""
         return self.procore.holds(encodes=self.model.encodes)
 
+    def shows(self) -> dict[str, Held]:
+        """What of that Procore shows to the mount's account now."""
+        return self.procore.holds(encodes=self.model.encodes, hidden=False)
+
     async def run(self) -> None:
         """Raises what was wrong."""
         with self.turns.scope:
