@@ -89,8 +89,6 @@ class DocumentTakeover:
         document, node = departed.document, self._store.by_inode(departed.inode)
         seen = departed.seen or (node.version if node is not None else None)
         if departed.is_removed:
-            if self._view.pending_copy_of(document) is not None:
-                return  # another name still needs its bytes; it is removed after that
             self._changes.drop_local(departed)
         else:
             self._take_content_from(departed, document, node.version if node is not None else None)
@@ -108,7 +106,7 @@ class DocumentTakeover:
         return departed if departed is not change else None
 
     def leaving(self, place: Location, kind: Kind) -> Change | None:
-        """The change of the document that Procore has at a place and that a new entry there takes over."""
+        """The change of the document that Procore has at a place and that a new entry there takes over at once."""
         if not self._view.lists_store(place.folder):
             return None  # Procore has no such folder
         node = self._store.child(place.folder, place.shown)
@@ -117,7 +115,11 @@ class DocumentTakeover:
         departed = self._view.change(node.inode)
         if departed is None or departed.is_following or self._calls.moves(node.inode, departed.document):
             return None
-        return departed if departed.is_removed or kind is Kind.FILE else None
+        if not departed.is_removed:
+            return departed if kind is Kind.FILE else None
+        if departed.document is not None and self._view.pending_copy_of(departed.document) is not None:
+            return None  # another name still needs its bytes; it is removed after that
+        return departed
 
     def take_over(self, change: Change, source: Node, target: Node) -> None:
         """Give the source the target's document and remove the target, except for handles that have it open."""

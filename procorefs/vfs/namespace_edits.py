@@ -377,8 +377,8 @@ class NamespaceEdits:
 
     def _check_exchanged(self, node: Node, folder: Inode, name: bytes, other: Node) -> Location:
         """Check one side of an exchange and return its new place. A file without a document becomes a version of the
-        other; two documents swap names, and only one that Procore refuses is encoded."""
-        target, names = None if self._has_document(node) else other, self._view.names
+        other; a document only moves, so it cannot have a name that Procore refuses, and that is encoded."""
+        target, names = node if self._has_document(node) else other, self._view.names
         keeps_name = self._keeps_name(node, Location(folder, name.decode()), target)
         if names.encodes and not keeps_name and name_refusal(name) is not None:
             wanted, leaving = names.to_programs(folder, name), (node.inode, other.inode)
