@@ -160,6 +160,8 @@ class AttributeSteps:
                     del entry.attributes[key]
                 elif old is not None and not any(same(shown, one, key) for one in (value, old)):
                     raise Wrong(f"after a death {key} of {path} is {shown!r}, and not {value!r}")
+                elif key == "tracked" and not shown:
+                    del entry.attributes[key]  # a new document gets one from Procore that nobody here has set
                 else:
                     entry.attributes[key] = shown
 
