@@ -7,13 +7,14 @@ asks Procore about the document. The kernel may cache nothing of it.
 """
 
 import logging
+from collections.abc import Collection
 from functools import partial
 
 from procorefs.locks.holder_polls import HolderPolls
 from procorefs.locks.office_locks import SHORTENED, OfficeLocks, document_of, is_lock_file, plain_names
 from procorefs.procore.api.brief_wait import BriefWait, NoAnswerYet
 from procorefs.procore.errors import ProcoreError
-from procorefs.procore.wire.models import Kind
+from procorefs.procore.wire.models import DocumentId, Kind
 from procorefs.tree.nodes import Inode, Node, State
 from procorefs.vfs.view import View
 
@@ -52,6 +53,15 @@ class LockFiles:
         """A file is gone, or has another name."""
         if self._office is not None:
             self._office.removed(folder, name)
+
+    def documents_changed(self, _documents: Collection[DocumentId]) -> None:
+        """Others may have removed a lock file, or a folder above it, and no program on this mount will."""
+        if self._office is not None:
+            self._office.keep(
+                lambda folder, name: (
+                    self._view.reachable(folder) and self._view.child(folder, name) is not None
+                )
+            )
 
     # Those of others
 

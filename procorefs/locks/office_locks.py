@@ -12,7 +12,7 @@ shows the name in it and offers a copy. Names are a directory's bytes.
 """
 
 import enum
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from procorefs.locks.check_outs import CheckOuts
@@ -177,6 +177,12 @@ class OfficeLocks:
         inode = self._documents.pop((folder, lock_name), None)
         if inode is not None:
             self._check_outs.drop(inode, (folder, lock_name))
+
+    def keep(self, is_there: Callable[[Inode, bytes], bool]) -> None:
+        """Drop the holds of lock files that are gone; `is_there` tells by folder and name."""
+        for folder, lock_name in list(self._documents):
+            if not is_there(folder, lock_name):
+                self.removed(folder, lock_name)
 
     def shown_beside(self, document_name: bytes, inode: Inode) -> dict[bytes, bytes]:
         """The lock files, with their content, that show beside a document which another user has checked out."""

@@ -259,12 +259,14 @@ class Assembly:
         brief: BriefWait,
     ) -> Project:
         view, office = reading.base.view, locking.office if self._mount.options.office_locks else None
+        lock_files = LockFiles(view, locking.polls, office, brief)
+        reading.documents_changed.subscribe(lock_files.documents_changed)
         return Project(
             view,
             reading.follower,
             Content(reading.content, reading.siblings),
             LocalChanges(reading.base.dirty_files, writing.edits, writing.durability, writing.commands),
-            ProjectLocks(locking.locks, LockFiles(view, locking.polls, office, brief)),
+            ProjectLocks(locking.locks, lock_files),
             xattrs,
             VersionTree(view, reading.follower, version_lists),
             brief,

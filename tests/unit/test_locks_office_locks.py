@@ -194,6 +194,15 @@ def test_a_program_that_saves_by_renaming_keeps_its_lock() -> None:
     assert holds.holds == []
 
 
+def test_a_lock_file_that_is_gone_holds_nothing() -> None:
+    holds = Holds()
+    office = OfficeLocks(Holders(), holds)
+    office.created(FOLDER, b".~lock.a.odt#", Inode(5))
+    office.created(FOLDER, b".~lock.b.odt#", Inode(6))
+    office.keep(lambda folder, name: (folder, name) == (FOLDER, b".~lock.b.odt#"))
+    assert holds.holds == [(Inode(6), (FOLDER, b".~lock.b.odt#"))]
+
+
 def test_somebody_elses_lock_files_are_seen_beside_the_document() -> None:
     holders = Holders()
     office = OfficeLocks(holders, Holds())
