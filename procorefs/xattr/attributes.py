@@ -37,8 +37,8 @@ from procorefs.xattr.foreign_xattrs import ForeignXattrs
 from procorefs.xattr.handlers import Attribute, Handlers
 
 FILE_WAITS_S = 30.0
-"""So long a change of an attribute of a file waits for Procore. All tries of one call can take twice as long; they go
-on without the request, and serve the next one."""
+"""So long a change of an attribute of a file waits for Procore, whichever calls it needs. They go on without the
+request, and serve the next one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ class Api:
             token = await self._token_for_call()
             self._announce(call)
             try:
-                return await self._send(call, self._headers_of(call, token))
+                return await self._send(call, self._headers_of(call, token), self._silence_s(call, retries))
             except NotAuthorized:
                 if renewed:
                     raise
@@ -206,6 +206,12 @@ class Api:
                     raise
                 log.info("%s: trying again in %.1f s (%s %s)", error, pause_s, call.method, call.path)
                 await trio.sleep(pause_s)
+
+    def _silence_s(self, call: Call, retries: RetryPolicy) -> float:
+        """How long a try may be silent. Changes and work in the background have the full time for each try."""
+        most_s = self.settings.silence_s
+        is_awaited = call.method == "GET" and call.priority is Priority.INTERACTIVE
+        return retries.silence_s(most_s, trio.current_time()) if is_awaited else most_s
 
     def _announce(self, call: Call) -> None:
         """Tell the caller that it is sent now; if that raises, it is not sent. A call was taken before."""
@@ -248,10 +254,10 @@ class Api:
             self.limiter.observe(0, {})
             raise
 
-    async def _send(self, call: Call, own_headers: Mapping[str, str]) -> Answer:
+    async def _send(self, call: Call, own_headers: Mapping[str, str], silence_s: float) -> Answer:
         """One exchange and what it means. A call was taken before."""
         sent_s = trio.current_time()
-        outcome = await self._exchange(call, own_headers)
+        outcome = await self._exchange(call, own_headers, silence_s)
         error: ProcoreError | None
         if call.method == "GET" or call.harmless:
             error = _read_error(call, outcome)
@@ -270,7 +276,7 @@ class Api:
             raise error
         return Answer(outcome.headers, outcome.body, trio.current_time() - sent_s)
 
-    async def _exchange(self, call: Call, own_headers: Mapping[str, str]) -> _Outcome:
+    async def _exchange(self, call: Call, own_headers: Mapping[str, str], silence_s: float) -> _Outcome:
         """Request and answer; the limiter is told the outcome in any case."""
         route, began_s = f"{call.method} {call.route}", trio.current_time()
         self.stats.sent(route)
@@ -278,7 +284,7 @@ class Api:
         failure: ProcoreError | None = None
         try:
             with trio.move_on_after(CALL_S) as scope:
-                async with self._request(call, own_headers) as response:
+                async with self._request(call, own_headers, silence_s) as response:
                     status, answered = response.status_code, response.headers
                     body = await whole_body(response, call.action)
         except ProcoreError as error:
@@ -291,9 +297,10 @@ class Api:
         log.debug("%s: %s in %.3f s", route, status or failure, trio.current_time() - began_s)
         return _Outcome(status, answered, body, failure)
 
-    def _request(self, call: Call, own_headers: Mapping[str, str]) -> AbstractAsyncContextManager[Response]:
+    def _request(
+        self, call: Call, own_headers: Mapping[str, str], silence_s: float
+    ) -> AbstractAsyncContextManager[Response]:
         url = self._base + call.path + ("?" + urlencode(call.query) if call.query else "")
-        silence_s = self.settings.silence_s
         if call.method == "GET":
             return self.http.get(
                 url, action=call.action, headers=HEADERS, own_headers=own_headers, silence_s=silence_s
