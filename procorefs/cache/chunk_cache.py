@@ -180,10 +180,6 @@ class ChunkCache:
             self._index.move_to_end(key)
         return chunk[low:high] if len(chunk) == length else None
 
-    def open_file(self, key: ChunkKey) -> ChunkFile | None:
-        """The file of a big chunk that was read lately."""
-        return self._files.get(key)
-
     async def read(self, key: ChunkKey, low: int, high: int, length: int) -> Chunk | None:
         """Bytes [low, high) of the chunk of `length` bytes, or None: it is not here. Waits for the disk."""
         if not self._loaded.is_set():

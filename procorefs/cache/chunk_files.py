@@ -10,7 +10,6 @@ import errno
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 _SYS_OPENAT2 = 437
 """The same on all architectures."""
@@ -19,18 +18,6 @@ _RESOLVE_CACHED = 0x20
 """Linux 5.12."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-class FileRange(NamedTuple):
-    """Bytes [low, high) of a file that are in an open descriptor, until another task runs."""
-
-    descriptor: int
-    low: int
-    high: int
-    start: int
-    """Where `low` is in the descriptor."""
-    is_end: bool
-    """Whether the file ends at `high`."""
 
 
 class DamagedChunk(Exception):
@@ -109,10 +96,6 @@ class ChunkFile:
         except OSError:  # would block, or the filesystem cannot tell: a thread reads it
             return None
         return buffer if count == high - low else None
-
-    def at(self, offset: int, *, is_end: bool) -> FileRange:
-        """Where the chunk's bytes are, for a file in which the chunk begins at `offset`."""
-        return FileRange(self._fd, offset, offset + self._length, 0, is_end)
 
     def read(self, low: int, high: int) -> bytearray:
         """The bytes [low, high); blocks. Raises DamagedChunk, OSError."""

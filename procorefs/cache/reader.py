@@ -6,7 +6,6 @@ A read returns exactly the bytes asked for or raises ProcoreError: never another
 import trio
 
 from procorefs.cache.chunk_cache import Chunk, ChunkCache
-from procorefs.cache.chunk_files import FileRange
 from procorefs.cache.chunk_memory import MemoryBudget
 from procorefs.cache.chunks import (
     KIB,
@@ -171,15 +170,6 @@ class Reader:
             self._look_ahead()
         return data
 
-    def in_file(self, offset: int) -> FileRange | None:
-        """The cached chunk at `offset` as a file, for a reader that jumps: in other readers each read is noted, because
-        they read ahead."""
-        number = chunk_at(offset)
-        file = self._cache.open_file(chunk_key(self._version_id, number)) if self._ahead.has_jumped else None
-        if file is None:
-            return None
-        return file.at(chunk_start(number), is_end=chunk_stop(number, self._size) == self._size)
-
     async def read(self, offset: int, size_bytes: int) -> Chunk:
         """The bytes at `offset`: as many as asked for, or up to the end. Raises ProcoreError.
 
@@ -341,7 +331,7 @@ class ReadAhead:
     A seek starts it over, so random access downloads little more than asked for.
     """
 
-    __slots__ = ("_jump_count", "_read_bytes", "covered", "frontier", "has_jumped", "run_bytes")
+    __slots__ = ("_jump_count", "_read_bytes", "covered", "frontier", "run_bytes")
 
     def __init__(self) -> None:
         self.frontier = 0
@@ -350,8 +340,6 @@ class ReadAhead:
         """How much that was, with the gaps; without the read that jumped there."""
         self.covered = 0
         """Up to here everything was cached or asked for when we last looked."""
-        self.has_jumped = False
-        """Whether a read has led away from the file's start, and none back to it."""
         self._jump_count = 0
         """Since it last read on for long; no more than matter."""
         self._read_bytes = 0
@@ -363,7 +351,6 @@ class ReadAhead:
         if not frontier - SLACK_BYTES <= offset <= frontier + SLACK_BYTES:
             # who goes back to the beginning reads all of it, as players and unpackers do after a look at the end
             self._jump_count = min(self._jump_count + 1, _MOST_JUMPS) if offset else 0
-            self.has_jumped = offset > 0
             self._read_bytes = 0
             self.frontier = self.covered = end
             self.run_bytes = 0

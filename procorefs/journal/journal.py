@@ -129,7 +129,6 @@ class Journal:
         if self._appended.is_clear:
             return
         with self.transaction():
-            self._begin()
             self._take_over()
             self.remember("position", self._appended.position)
         self.sync()
@@ -143,7 +142,6 @@ class Journal:
 
     def close(self) -> None:
         with suppress(sqlite3.Error), self.transaction():  # else the next run does it
-            self._begin()
             self._take_over()
         self._appended.close()
         self._db.close()
@@ -204,13 +202,13 @@ class Journal:
     def _entry(self) -> Iterator[None]:
         """A transaction, or a part of one, that rows which are appended later depend on."""
         with self.transaction():
-            self._begin()
             self._take_over()
             self._is_entry = True
             yield
 
     def _take_over(self) -> None:
-        """Within a transaction of the database: write the appended rows before anything else."""
+        """Within a transaction: write the appended rows to the database before anything else."""
+        self._begin()
         if self._takes_over or not self._appended.rows:
             return
         self._db.executemany("INSERT OR REPLACE INTO change VALUES (?, ?)", self._appended.rows.items())
@@ -326,7 +324,6 @@ class Journal:
         Returns the argument for `sync`.
         """
         with self.transaction():
-            self._begin()
             self._take_over()
             self.remember("synced", sequence)
         return self._appended.turn()

@@ -78,9 +78,6 @@ class Text:
     def read_now(self, offset: int, size_bytes: int) -> bytes:
         return self.content[offset : offset + size_bytes]
 
-    def in_file(self, _offset: int) -> None:
-        """It is in no file."""
-
     async def read(self, offset: int, size_bytes: int) -> bytes:
         return self.read_now(offset, size_bytes)
 

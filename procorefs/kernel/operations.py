@@ -25,6 +25,7 @@ from procorefs.kernel.procore_directory import ProcoreDirectory
 from procorefs.kernel.read_handlers import ReadHandlers
 from procorefs.locks.lock_files import FIRST_LOCK_FILE
 from procorefs.project import Projects
+from procorefs.staging.staging_area import StagedFile
 from procorefs.storage.failures import Episode, first_cause
 from procorefs.storage.refused_calls import RefusedCalls
 from procorefs.storage.sqlite_files import is_damage
@@ -354,14 +355,14 @@ class Operations(pyfuse3.Operations):
     ) -> bytes | bytearray | memoryview:
         """Return bytes in memory or on disk immediately; only a read that waits can be interrupted.
 
-        The first read of a handle is often its only one; after a later one the bridge answers those that follow.
+        The first read of a handle is often its only one. After a later one of a staged file the bridge answers those
+        that follow; for chunks of versions that brought nothing.
         """
         source = self._reads.source(fh)
         data = source.read_now(off, size)
         if data is not None:
-            file = source.in_file(off) if off else None
-            if file is not None:
-                self.bridge.grant_read(fh, *file)
+            if off and isinstance(source, StagedFile) and source.is_at_rest:
+                self.bridge.grant_read(fh, source.fd, source.size_bytes)
             return data
         with interruptible(self.bridge.take_request()):
             return await source.read(off, size)

@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from procorefs.cache.chunk_cache import Chunk
-from procorefs.cache.chunk_files import FileRange
 from procorefs.cache.chunks import MIB
 from procorefs.procore.errors import Malformed
 from procorefs.procore.wire.models import Version
@@ -108,6 +107,11 @@ class StagedFile(msgspec.Struct, eq=False, gc=False):
     def is_complete(self) -> bool:
         """Whether all bytes are here."""
         return self._missing is None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it is held, all bytes are here, and no thread changes them."""
+        return self._fd >= 0 and self._missing is None and self._exclusive is None
 
     @property
     def stored_bytes(self) -> int:
@@ -212,12 +216,6 @@ class StagedFile(msgspec.Struct, eq=False, gc=False):
         if self._fd < 0 or (self._missing is not None and self._missing.next(offset, end) is not None):
             return None
         return staged_bytes.read_now(self._fd, offset, end - offset)
-
-    def in_file(self, offset: int) -> FileRange | None:  # noqa: ARG002 - as Reader has it: here the file is whole
-        """Where the bytes are if all are here and no thread changes them."""
-        if self._fd < 0 or self._missing is not None or self._exclusive is not None:
-            return None
-        return FileRange(self._fd, 0, self.size_bytes, 0, is_end=True)
 
     def head(self, size_bytes: int) -> bytes | None:
         """The first bytes, read without waiting; None: some are missing, or the disk returns an error."""

@@ -173,8 +173,8 @@ class Attributes:
 
 
 async def _in_time(target: AttributeTarget, change: Callable[[], Awaitable[None]]) -> None:
-    """Make a change. It awaits only answers, and nothing after it is made: cancelled, it is not made. Raises
-    NotKnownYet."""
+    """Make a change, or raise NotKnownYet. It awaits only Procore's answers, and alters nothing before the last one: if
+    it is cancelled, nothing is altered."""
     if target.node.is_folder:
         await change()  # it counts its shorter waits itself
         return

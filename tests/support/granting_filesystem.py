@@ -25,9 +25,6 @@ from procorefs.kernel.bridge.request_polling import poll_requests
 A, B = 2, 3
 WORDS = 5000
 SIZE_BYTES = 8 * WORDS
-RANGE_BYTES = 16_384
-BEFORE_BYTES = 512
-"""What stands in each file before the bytes that are read."""
 TURN_S = 0.01
 KEPT = 64
 """So many older files stay open, so that a grant that is too old reads old bytes."""
@@ -49,7 +46,7 @@ class Filesystem(pyfuse3.Operations):
         words = [self.generation << 32 | number for number in range(WORDS)]
         file, path = tempfile.mkstemp(prefix="generation-", dir=self.folder)
         os.unlink(path)
-        os.write(file, bytes(BEFORE_BYTES) + struct.pack(f"<{WORDS}Q", *words))
+        os.write(file, struct.pack(f"<{WORDS}Q", *words))
         self.files.append(file)
         if len(self.files) > KEPT:
             os.close(self.files.popleft())
@@ -81,14 +78,11 @@ class Filesystem(pyfuse3.Operations):
         if fh == B and self.asked % 7 == 0:
             await trio.lowlevel.checkpoint()
             return self.bytes_now(off, size)
-        low = off // RANGE_BYTES * RANGE_BYTES
-        high = min(low + RANGE_BYTES, SIZE_BYTES)
-        if off < SIZE_BYTES:
-            self.bridge.grant_read(fh, self.files[-1], low, high, BEFORE_BYTES + low, high == SIZE_BYTES)
+        self.bridge.grant_read(fh, self.files[-1], SIZE_BYTES)
         return self.bytes_now(off, size)
 
     def bytes_now(self, offset: int, size_bytes: int) -> bytes:
-        return os.pread(self.files[-1], size_bytes, BEFORE_BYTES + offset)
+        return os.pread(self.files[-1], size_bytes, offset)
 
 
 async def serve(filesystem: Filesystem) -> None:

@@ -35,9 +35,8 @@ def listen_at_file(path: Path) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        reason = (
-            os.strerror(error.errno) if error.errno else str(error)
-        )  # without errno: the path is too long
+        # A path that is too long has no errno.
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise NotServed(f"the socket file {path} cannot be made ({reason})") from error
     return listener
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-INTERFACE = 2
+INTERFACE = 3
 """The same number as in src/bridge.h; a change of what the extension offers raises both."""
 
 
@@ -118,10 +118,9 @@ class Bridge:
     request_comes: Callable[[int], bool] = staticmethod(_bridge.request_comes)
     """Whether the kernel has a request for us, now or within so many nanoseconds, for which it blocks."""
 
-    grant_read: Callable[[int, int, int, int, int, bool], None] = staticmethod(_bridge.grant_read)
-    """(handle, descriptor, low, high, start, is_end): the bytes [low, high) of the file are in the descriptor at
-    `start`; `is_end`: the file ends there. To be called by the handler of a read that replies without waiting: further
-    reads are answered without Python until it runs again."""
+    grant_read: Callable[[int, int, int], None] = staticmethod(_bridge.grant_read)
+    """Answer reads of this handle from this descriptor, which has all bytes, of this size, without Python until it runs
+    again. To be called by the handler of a read that replies without waiting."""
 
     end_read_grants: Callable[[], None] = staticmethod(_bridge.end_read_grants)
     """End all grants; to be called before other tasks run."""

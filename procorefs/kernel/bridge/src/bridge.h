@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 /* The same number as in native.py, which refuses an extension that was built from other sources. */
-#define INTERFACE 2
+#define INTERFACE 3
 
 #define EXPORTED __attribute__((visibility("default"), used))
 

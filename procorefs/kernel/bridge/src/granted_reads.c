@@ -1,11 +1,12 @@
-/* Granted reads: a READ of bytes that lie in an open file is answered here, without Python.
+/* Granted reads: a READ of a file whose bytes are in a staged file is answered here, without Python.
  *
- *     read handler -> grant_read(handle, file, range) -> next READ in the range -> preadv2 -> reply, here
+ *     read handler -> grant_read(handle, staged file, size) -> next READ of the handle -> preadv2 -> reply, here
  *     any other request, and before any other task runs -> the grants end
  *
- * A grant says that the bytes of a file are in another one until Python runs again. The handler of a READ makes it
- * where it replies without waiting; from there to the next request no other task runs (request_polling.py). So nobody
- * can write, truncate, remove or close the file while a grant is valid, and nobody has to withdraw it then.
+ * A grant says that the staged file has all bytes of the handle's file, and how many, until Python runs again. The
+ * handler of a READ makes it where it replies without waiting; from there to the next request no other task runs
+ * (request_polling.py). So nobody can write, truncate, remove or close the file while a grant is valid, and nobody has
+ * to withdraw it then.
  *
  * For the same reason the grants of other handles survive a READ that Python answers without waiting, and no other
  * request: `suspended` means that one READ is with Python, and only a new grant, made by its handler, makes the
@@ -21,15 +22,13 @@
 
 #define LONGEST_NS 1000000L /* then the loop decides whether other tasks must run */
 #define NEXT_REQUEST_NS 50000L
-#define GRANTS 64
+#define GRANTS 16
 #define MOST_BYTES (1u << 20) /* of one READ (READ_AHEAD_KIB, max_pages) */
 
 static struct grant {
     uint64_t handle;
     int fd;
-    uint64_t low, high; /* the range of the file that is read */
-    uint64_t start;     /* where `low` is in `fd` */
-    bool is_end;        /* `high` is the end of the file: a READ beyond it is short */
+    uint64_t size_bytes; /* a READ beyond it is short */
 } grants[GRANTS];
 
 static unsigned granted, next_place;
@@ -44,13 +43,12 @@ static void end_grants(void) {
     granted = next_place = 0;
 }
 
-static const struct grant *find_grant(uint64_t handle, uint64_t offset) {
-    for (unsigned i = 0; i < granted; i++) {
-        const struct grant *grant = &grants[i];
-        if (grant->handle == handle && offset >= grant->low && (offset < grant->high || grant->is_end))
-            return grant;
-    }
-    return NULL;
+/* The place of the handle's grant; `granted`: it has none. */
+static unsigned place_of(uint64_t handle) {
+    unsigned place = 0;
+    while (place < granted && grants[place].handle != handle)
+        place++;
+    return place;
 }
 
 static const struct fuse_read_in *as_read(const struct fuse_buf *request, size_t size) {
@@ -61,20 +59,15 @@ static const struct fuse_read_in *as_read(const struct fuse_buf *request, size_t
     return (const struct fuse_read_in *)(header + 1);
 }
 
-/* Reads what the READ wants into `bytes` if a grant has all of it, in memory. */
+/* Reads what the READ wants into `bytes` if its handle has a grant and the bytes are in memory. */
 static bool read_granted(const struct fuse_read_in *wanted) {
-    const struct grant *grant = find_grant(wanted->fh, wanted->offset);
-    if (grant == NULL || wanted->size > MOST_BYTES)
+    unsigned place = place_of(wanted->fh);
+    if (place == granted || wanted->size > MOST_BYTES)
         return false;
-    uint64_t stop = wanted->offset + wanted->size;
-    if (stop > grant->high) {
-        if (!grant->is_end)
-            return false;
-        stop = grant->high > wanted->offset ? grant->high : wanted->offset;
-    }
-    struct iovec into = {.iov_base = bytes, .iov_len = stop - wanted->offset};
-    off_t from = (off_t)(grant->start + (wanted->offset - grant->low));
-    ssize_t count = into.iov_len == 0 ? 0 : preadv2(grant->fd, &into, 1, from, RWF_NOWAIT);
+    const struct grant *grant = &grants[place];
+    uint64_t left = grant->size_bytes > wanted->offset ? grant->size_bytes - wanted->offset : 0;
+    struct iovec into = {.iov_base = bytes, .iov_len = left < wanted->size ? left : wanted->size};
+    ssize_t count = into.iov_len == 0 ? 0 : preadv2(grant->fd, &into, 1, (off_t)wanted->offset, RWF_NOWAIT);
     if (count < 0 || (size_t)count != into.iov_len)
         return false; /* it would wait for the disk, or the file is damaged: Python knows what to do */
     read_bytes = count;
@@ -142,22 +135,20 @@ int exported_receive(struct fuse_session *session, struct fuse_buf *request) {
 
 PyObject *grant_read(PyObject *module, PyObject *args) {
     (void)module;
-    unsigned long long handle, low, high, start;
-    int fd, is_end;
-    if (!PyArg_ParseTuple(args, "KiKKKp", &handle, &fd, &low, &high, &start, &is_end))
+    unsigned long long handle, size_bytes;
+    int fd;
+    if (!PyArg_ParseTuple(args, "KiK", &handle, &fd, &size_bytes))
         return NULL;
     if (!loop_polls())
         Py_RETURN_NONE; /* nobody would end the grant */
     if (bytes == NULL && (bytes = malloc(MOST_BYTES)) == NULL)
         return PyErr_NoMemory();
-    unsigned place = 0;
-    while (place < granted && (grants[place].handle != handle || grants[place].low != low))
-        place++;
+    unsigned place = place_of(handle);
     if (place == granted) {
         place = granted < GRANTS ? granted++ : next_place;
         next_place = (place + 1) % GRANTS; /* the oldest one when all are taken */
     }
-    grants[place] = (struct grant){handle, fd, low, high, start, is_end != 0};
+    grants[place] = (struct grant){handle, fd, size_bytes};
     state = VALID;
     Py_RETURN_NONE;
 }

@@ -11,8 +11,8 @@ static PyMethodDef module_methods[] = {
     {"request_comes", request_comes, METH_O,
      "Whether the kernel has a request, now or within this number of nanoseconds."},
     {"grant_read", grant_read, METH_VARARGS,
-     "Answer reads of (handle) in the bridge from (descriptor) for (low, high) of the file, which begins at (start) of"
-     " the descriptor and ends there (is_end), until Python runs again; by the handler of a read, where it replies."},
+     "Answer reads of (handle) from (descriptor), which has all (size) bytes, until Python runs again; to be called by"
+     " the handler of a read that replies without waiting."},
     {"end_read_grants", end_read_grants, METH_NOARGS, "End all grants, before other tasks run."},
     {"granted_reads", granted_reads, METH_NOARGS, "How many reads were answered without Python."},
     {"set_flock_handler", set_flock_handler, METH_O,
