@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import trio
@@ -19,102 +18,27 @@ from procorefs.kernel.bridge.native import pyfuse3
 from procorefs.kernel.flocks import Flocks
 from procorefs.kernel.operations import Operations
 from procorefs.tree.nodes import EntryGone, InodeChanged, Invalidation, ListingChanged
+from tests.simulation.requests import (
+    TID,
+    Attributes,
+    Context,
+    Fields,
+    Flock,
+    OpenFile,
+    attributes_of,
+    open_file,
+)
 
 T = TypeVar("T")
 
 ROOT = 1
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
-UMASK = 0o022
-TID = 4242
 
 WAITS_S = {"lookup": 40.0, "open": 40.0, "opendir": 40.0, "read": 40.0, "getxattr": 40.0}
 """So long a request may take; all others hold a directory or are close(2), and may not wait for the network."""
 
 HOLDS_S = 2.0
 FILE_WAITS_S = 31.0
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """pyfuse3.RequestContext, which can't be filled in."""
-
-    pid: int = TID
-    uid: int = field(default_factory=os.getuid)
-    gid: int = field(default_factory=os.getgid)
-    umask: int = UMASK
-
-
-@dataclass(slots=True)
-class Fields:
-    """pyfuse3.SetattrFields, for the same reason."""
-
-    update_size: bool = False
-    update_mode: bool = False
-    update_uid: bool = False
-    update_gid: bool = False
-    update_mtime: bool = False
-    update_atime: bool = False
-    update_ctime: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What stat shows."""
-
-    inode: int
-    mode: int
-    size: int
-    links: int
-    mtime_ns: int
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-
-@dataclass(slots=True)
-class OpenFile:
-    """A file descriptor."""
-
-    handle: int
-    inode: int
-    reads: bool
-    writes: bool
-    appends: bool
-    locks: bool = False
-    """flock was called on it."""
-
-
-class _Request:
-    """The bridge's request of that name; no signal interrupts it."""
-
-    tid = uid = 0
-    finished = False
-
-    def on_interrupt(self, _callback: Callable[[], object]) -> None:
-        """Never called back."""
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-class Flock:
-    """The bridge's request of that name."""
-
-    def __init__(self, inode: int, owner: int, operation: int) -> None:
-        self.request = _Request()
-        self.inode = inode
-        self.owner = owner
-        self.operation = operation
-        self.answered = False
-        self.errno = 0
-        self.done = trio.Event()
-
-    def reply(self, number: int) -> int:
-        """0: the program has its answer."""
-        self.answered, self.errno = True, number
-        self.done.set()
-        return 0
 
 
 class Waited(Exception):
@@ -223,7 +147,7 @@ class Kernel:
                 if error.errno != errno.ESTALE:
                     raise
         try:
-            found = _attributes(await self._ask("lookup", parent, name, self.context))
+            found = attributes_of(await self._ask("lookup", parent, name, self.context))
         except OSError as error:
             self.entries.pop((parent, name), None)
             if error.errno == errno.ENOENT:
@@ -233,7 +157,7 @@ class Kernel:
         return found
 
     async def getattr(self, inode: int) -> Attributes:
-        return _attributes(await self._ask("getattr", inode, self.context))
+        return attributes_of(await self._ask("getattr", inode, self.context))
 
     async def _folder(self, path: str, *, fresh: bool) -> tuple[int, bytes]:
         """The inode of the folder that a path leads into, and the last component."""
@@ -282,9 +206,9 @@ class Kernel:
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT)
             info, entry = await self._ask("create", parent, name, stat.S_IFREG | 0o644, flags, self.context)
-            made = _attributes(entry)
+            made = attributes_of(entry)
             self.entries[parent, name] = made.inode
-            return _open_file(info.fh, made.inode, flags)
+            return open_file(info.fh, made.inode, flags)
         if flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
         if found.is_folder and (writes or flags & (os.O_CREAT | os.O_TRUNC)):
@@ -295,7 +219,7 @@ class Kernel:
         info = await self._ask("open", found.inode, flags & ~(os.O_CREAT | os.O_EXCL), self.context)
         if shows:
             self.watcher.saw(found.inode)
-        return _open_file(info.fh, found.inode, flags)
+        return open_file(info.fh, found.inode, flags)
 
     async def write(self, file: OpenFile, offset: int, data: bytes) -> int:
         if not file.writes:
@@ -416,7 +340,7 @@ class Kernel:
     async def _entries(self, handle: int) -> dict[str, Attributes]:
         token: list[tuple[bytes, Any, int]] = []
         await self._ask("readdir", handle, 0, token)
-        shown = [(os.fsdecode(name), _attributes(entry)) for name, entry, _ in token]
+        shown = [(os.fsdecode(name), attributes_of(entry)) for name, entry, _ in token]
         names = [name for name, _ in shown]
         if len(names) != len(set(names)):
             raise AssertionError(f"an entry is listed twice: {sorted(names)}")
@@ -530,12 +454,3 @@ def _check_rename(path: str, to: str, old: Attributes, new: Attributes | None, f
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
-
-
-def _open_file(handle: int, inode: int, flags: int) -> OpenFile:
-    access = flags & os.O_ACCMODE
-    return OpenFile(handle, inode, access != os.O_WRONLY, access != os.O_RDONLY, bool(flags & os.O_APPEND))
-
-
-def _attributes(entry: Any) -> Attributes:
-    return Attributes(entry.st_ino, entry.st_mode, entry.st_size, entry.st_nlink, entry.st_mtime_ns)

@@ -19,9 +19,10 @@ from tests.simulation import aftermath, scheduler
 from tests.simulation.aftermath import RECOVERED, Past, Quiet
 from tests.simulation.attribute_steps import ATTRIBUTE_STEPS, AttributeSteps
 from tests.simulation.identities import Identities
-from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Attributes, Kernel, OpenFile
+from tests.simulation.kernel import RENAME_EXCHANGE, RENAME_NOREPLACE, Kernel
 from tests.simulation.model import File, Folder, Model, Opened
 from tests.simulation.names import LOCKS, is_refused, stays_for_ever
+from tests.simulation.requests import Attributes, OpenFile
 from tests.simulation.steps import Step, content_of
 from tests.simulation.words import Wrong, differences, named, short
 

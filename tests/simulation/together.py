@@ -18,9 +18,10 @@ from procorefs.vfs.view import View
 from tests.simulation import scheduler
 from tests.simulation.aftermath import SYNCED_AFTER_S
 from tests.simulation.attributes import DESCRIPTION, TAGS, XDG_TAGS
-from tests.simulation.kernel import Kernel, OpenFile, Watcher
+from tests.simulation.kernel import Kernel, Watcher
 from tests.simulation.names import LOCKS, is_junk_file
 from tests.simulation.player import FLAGS, FLOCKS, READ_BYTES, RENAME_FLAGS
+from tests.simulation.requests import OpenFile
 from tests.simulation.steps import Step, content_of
 from tests.simulation.words import Wrong
 
